@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The card beside every shipped network: what it is, and the scales of its tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from drp_slam import resources
+from drp_slam.errors import ResourceError
+
+
+@dataclass(frozen=True)
+class Quantisation:
+    """`real = scale * (stored - zero_point)`; scale 1 and zero point 0 for float tensors."""
+
+    scale: float = 1.0
+    zero_point: int = 0
+
+
+@dataclass(frozen=True)
+class Head:
+    """Channels `[first, last)` of the network's one output, with their scale."""
+
+    first: int
+    last: int
+    quantisation: Quantisation
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the stages must know of a network. `dtype` is `int8` or `float32`, in and out.
+
+    `heads` has `descriptors` (64 channels), `keypoints` (65 logits: 8 x 8 cell and none) and
+    `reliability` (1 logit). `facts` is the whole card as written.
+    """
+
+    name: str
+    onnx: Path
+    dtype: str
+    input: Quantisation
+    heads: Mapping[str, Head]
+    facts: Mapping[str, Any]
+
+    @property
+    def channels(self) -> int:
+        """Channels of the output tensor."""
+        return max(head.last for head in self.heads.values())
+
+
+def load_card(name: str) -> Card:
+    """Card of a shipped network or of an ONNX file with `<file>.yaml` beside it.
+
+    Raises ResourceError where the network or its card is missing or incomplete.
+    """
+    import yaml
+
+    onnx = resources.network(name)
+    path = onnx.with_suffix(".yaml")
+    if not path.is_file():
+        raise ResourceError(f"{onnx} has no card {path.name} beside it; a network used for SLAM "
+                            "needs one: see models/xfeat.yaml")  # fmt: skip
+    try:
+        facts = yaml.safe_load(path.read_text())
+        heads = {
+            head: Head(*body["channels"], Quantisation(float(body["scale"]), int(body["zero_point"])))
+            for head, body in facts["heads"].items()
+        }
+        stored = facts["input"]
+        quantisation = Quantisation(float(stored["scale"]), int(stored["zero_point"]))
+        return Card(facts["name"], onnx, stored["dtype"], quantisation, heads, facts)
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise ResourceError(f"{path}: incomplete card ({error!r}); see models/xfeat.yaml") from error

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: one table of commands, each a function of its block.
+
+Nothing heavy is imported before a command is chosen, so that `--help` answers at once. A handler
+takes the parsed arguments and returns a JSON-able dict; its `show` prints it for people on
+standard output. Progress and logs go to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from drp_slam import __version__
+from drp_slam.errors import DrpSlamError
+
+
+@dataclass(frozen=True)
+class Command:
+    """`handler` and `show` are `module:function`, imported when the command runs."""
+
+    name: str
+    help: str
+    example: str
+    handler: str
+    show: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+
+
+def _slam_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--backend", choices=("emulated", "cpu"), help="default: emulated")
+    p.add_argument("--network", metavar="NAME|FILE", help="shipped network or ONNX file")
+    p.add_argument("--features", choices=("xfeat",), default="xfeat")
+    p.add_argument("--config", type=Path, metavar="FILE", help="YAML like config/drp_slam.yaml")
+    p.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
+                   help="override one parameter; may be repeated")  # fmt: skip
+    p.add_argument("--camera", metavar="NAME|FILE", help="calibration, where the sequence has none")
+
+
+def _run(p: argparse.ArgumentParser) -> None:
+    p.add_argument("sequence", help="TUM RGB-D folder, rosbag2, or `synthetic`")
+    _slam_options(p)
+    p.add_argument("--start", type=int, default=0, metavar="N", help="first frame")
+    p.add_argument("--frames", type=int, metavar="N", help="at most so many frames")
+
+
+COMMANDS = (
+    Command("run", "a sequence through the four stages in one process, without ROS",
+            "python -m drp_slam run synthetic --backend emulated --json",
+            "drp_slam.run:run", "drp_slam.profiler.report:show", _run),
+)  # fmt: skip
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    main = argparse.ArgumentParser(
+        prog="python -m drp_slam", description="Visual SLAM on an emulated Renesas RZ/V2H.",
+        epilog="Every command: --help shows an example.")  # fmt: skip
+    main.add_argument("--version", action="version", version=__version__)
+    commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        p = commands.add_parser(command.name, help=command.help, description=command.help,
+                                epilog=f"example: {command.example}")  # fmt: skip
+        command.arguments(p)
+        p.add_argument("--out", type=Path, metavar="DIR", help="default: results/NAME-TIME")
+        p.add_argument("--json", action="store_true", help="one JSON object on standard output")
+        p.add_argument("--verbose", action="store_true", help="more of the log")
+    return main
+
+
+def out_folder(args: argparse.Namespace) -> Path:
+    """The folder of the results, made. `args.out`, else `results/<command>-<time>`."""
+    out = args.out or Path("results") / f"{args.command}-{time.strftime('%Y%m%d-%H%M%S')}"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DrpSlamError(f"--out {out}: cannot make the folder: {error.strerror}") from error
+    return out
+
+
+def _resolve(name: str) -> Callable:
+    module, _, function = name.partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; 0, or 1 with one line on standard error."""
+    args = parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING,
+                        format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)  # fmt: skip
+    command = next(c for c in COMMANDS if c.name == args.command)
+    try:
+        result = _resolve(command.handler)(args)
+        if args.json:
+            json.dump(result, sys.stdout)
+            print()
+        else:
+            _resolve(command.show)(result)
+        return int(result.get("exit_code", 0))
+    except DrpSlamError as error:
+        print(f"drp_slam {args.command}: {' '.join(str(error).split())}", file=sys.stderr)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        print(f"drp_slam {args.command}: interrupted", file=sys.stderr)
+    return 1

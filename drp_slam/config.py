@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every parameter, once: frozen dataclasses with defaults, which a YAML file may override.
+
+The same fields become ROS parameters (with description and range), YAML sections and `--set`
+keys. One section a node: `drp`, `drpai3`, `slam`, `profiler`, `player`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from drp_slam.device import BACKENDS
+from drp_slam.errors import ConfigError
+
+DEFAULT_NETWORK = "xfeat-p50"
+
+
+def param(default: Any, help: str, *, unit: str = "", low: float | None = None,
+          high: float | None = None, choices: tuple[str, ...] = ()) -> Any:  # fmt: skip
+    """A dataclass field with description, unit and range."""
+    meta = {"help": help, "unit": unit, "low": low, "high": high, "choices": choices}
+    return field(default=default, metadata=meta)
+
+
+def check(section: str, config: Any) -> None:
+    """Raises ConfigError that names the parameter, its value and its limits."""
+    for f in dataclasses.fields(config):
+        value, meta, name = getattr(config, f.name), f.metadata, f"{section}.{f.name}"
+        kind = type(f.default)
+        if kind is float and type(value) is int:
+            object.__setattr__(config, f.name, value := float(value))
+        if type(value) is not kind:
+            raise ConfigError(f"{name} is {value!r}, expected {kind.__name__}")
+        if meta["choices"] and value not in meta["choices"]:
+            raise ConfigError(f"{name} is {value!r}, expected one of {', '.join(meta['choices'])}")
+        low, high = meta["low"], meta["high"]
+        if (low is not None and not value >= low) or (high is not None and not value <= high):
+            raise ConfigError(f"{name} is {value!r} {meta['unit']}".rstrip()
+                              + f", expected {low} to {high}")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DrpConfig:
+    """Image pre- and post-processing (`drp_node`)."""
+
+    backend: str = param("emulated", "what runs the image kernels", choices=BACKENDS[:3])
+    device: str = param("rzv2h", "device file of config/devices that is emulated")
+    network: str = param(DEFAULT_NETWORK, "network whose card gives the scales of tensor and heads")
+    top_k: int = param(1024, "features kept of an image, best score first", low=16, high=8192)
+    threshold: float = param(0.05, "least keypoint probability", low=0.0, high=1.0)
+    nms_px: int = param(5, "window of non-maximum suppression, odd", unit="px", low=1, high=31)
+
+    def __post_init__(self) -> None:
+        check("drp", self)
+
+
+@dataclass(frozen=True)
+class PerceptionConfig:
+    """The network on DRP-AI3 (`perception_node`)."""
+
+    backend: str = param("emulated", "what runs the network", choices=BACKENDS)
+    device: str = param("rzv2h", "device file of config/devices that is emulated")
+    network: str = param(DEFAULT_NETWORK, "shipped network or ONNX file")
+    threads: int = param(1, "threads of onnxruntime on this host", low=1, high=64)
+    freq_index: int = param(2, "AI-MAC clock index of the board's runtime", low=1, high=127)
+
+    def __post_init__(self) -> None:
+        check("drpai3", self)
+
+
+@dataclass(frozen=True)
+class SlamConfig:
+    """Tracking and mapping on the CPU (`pose_node`)."""
+
+    device: str = param("rzv2h", "device file of config/devices that is modelled")
+
+    def __post_init__(self) -> None:
+        check("slam", self)
+
+
+@dataclass(frozen=True)
+class ProfilerConfig:
+    """The ledger of time and energy (`profiler_node`)."""
+
+    device: str = param("rzv2h", "device file of config/devices that is modelled")
+    silence_s: float = param(2.0, "a node that was heard and is silent this long is reported dead",
+                             unit="s", low=0.1, high=60.0)  # fmt: skip
+
+    def __post_init__(self) -> None:
+        check("profiler", self)
+
+
+@dataclass(frozen=True)
+class PlayerConfig:
+    """Playback of a sequence (`player_node`)."""
+
+    rate: float = param(1.0, "speed of playback; 0 is `max`: as fast as the graph gives credit",
+                        low=0.0, high=100.0)  # fmt: skip
+    in_flight: int = param(3, "frames under way at rate max", low=1, high=16)
+    loop: bool = param(False, "start again at the end")
+
+    def __post_init__(self) -> None:
+        check("player", self)
+
+
+@dataclass(frozen=True)
+class Config:
+    """All sections."""
+
+    drp: DrpConfig = DrpConfig()
+    drpai3: PerceptionConfig = PerceptionConfig()
+    slam: SlamConfig = SlamConfig()
+    profiler: ProfilerConfig = ProfilerConfig()
+    player: PlayerConfig = PlayerConfig()
+
+
+NODE_SECTIONS = {"drp_node": "drp", "perception_node": "drpai3", "pose_node": "slam",
+                 "profiler_node": "profiler", "player_node": "player"}  # fmt: skip
+"""Node name -> section; the YAML file is keyed by node, as ROS wants it."""
+
+
+def override(config: Config, values: Mapping[str, Any]) -> Config:
+    """A copy with `{"slam.device": ...}` replaced. Raises ConfigError for an unknown key."""
+    by_section: dict[str, dict[str, Any]] = {}
+    for key, value in values.items():
+        section, _, name = key.partition(".")
+        known = {f.name for f in dataclasses.fields(config)}
+        if section not in known:
+            raise ConfigError(f"unknown section {section!r} in {key!r}; known: {sorted(known)}")
+        names = {f.name for f in dataclasses.fields(getattr(config, section))}
+        if name not in names:
+            raise ConfigError(f"unknown parameter {key!r}; {section} has: {', '.join(sorted(names))}")
+        by_section.setdefault(section, {})[name] = value
+    return dataclasses.replace(
+        config,
+        **{s: dataclasses.replace(getattr(config, s), **v) for s, v in by_section.items()},
+    )
+
+
+def load(path: str | Path | None = None) -> Config:
+    """The defaults, overridden by a YAML file in ROS's form (`drp_node: ros__parameters: ...`).
+
+    Raises ConfigError for an unreadable file, an unknown node or parameter, a value out of range.
+    """
+    if path is None:
+        return Config()
+    import yaml
+
+    try:
+        tree = yaml.safe_load(Path(path).read_text()) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot read: {str(error).splitlines()[0]}") from error
+    values: dict[str, Any] = {}
+    for node, body in tree.items():
+        section = NODE_SECTIONS.get(str(node).rsplit("/", 1)[-1])
+        if section is None:
+            raise ConfigError(f"{path}: unknown node {node!r}; known: {', '.join(NODE_SECTIONS)}")
+        for name, value in ((body or {}).get("ros__parameters") or {}).items():
+            values[f"{section}.{name}"] = value
+    return override(Config(), values)

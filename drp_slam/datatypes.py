@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What flows between the stages: frozen dataclasses over numpy, nothing else.
+
+Transforms are named `T_to_from` and are (4, 4) float64: `p_world = T_world_camera @ p_camera`.
+The camera frame is the optical one (REP-103: x right, y down, z forward). Stamps are integer
+nanoseconds, because they are the key under which every stage reports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+FEATURE_DIM = 64
+"""Length of a descriptor (XFeat: 64)."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera with Brown-Conrady distortion, as `camera.yaml` states it.
+
+    `distortion` is (5,) float64: k1 k2 p1 p2 k3 (OpenCV's order). `depth_scale` is raw depth
+    units per metre. `baseline_m` is set for stereo only.
+    """
+
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    distortion: np.ndarray = field(default_factory=lambda: np.zeros(5))
+    depth_scale: float = 1000.0
+    fps: float = 30.0
+    baseline_m: float | None = None
+
+    @property
+    def K(self) -> np.ndarray:
+        """(3, 3) float64 intrinsic matrix."""
+        return np.array([[self.fx, 0.0, self.cx], [0.0, self.fy, self.cy], [0.0, 0.0, 1.0]])
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One synchronised RGB-D image pair.
+
+    `image` is (H, W, 3) uint8 BGR or (H, W) uint8 grey. `depth` is (H, W), registered to the
+    colour image, uint16 or float32, in units of `depth_unit_m` metres; 0 and NaN mean no return.
+    Raw depth stays raw: only the pixels under features are ever converted to metres.
+    """
+
+    index: int
+    stamp_ns: int
+    image: np.ndarray
+    depth: np.ndarray | None = None
+    depth_unit_m: float = 0.001
+
+
+@dataclass(frozen=True)
+class Features:
+    """Keypoints with descriptors, best score first.
+
+    `uv` (N, 2) float32 in pixels of the original, distorted image; `score` (N,) float32 in
+    [0, 1]; `descriptor` (N, 64) float32 of unit length.
+    """
+
+    uv: np.ndarray
+    score: np.ndarray
+    descriptor: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.uv)
+
+
+@dataclass(frozen=True)
+class Track:
+    """What the tracker says of one frame.
+
+    `state` is `tracked` or `lost`; `T_world_camera` is None when lost. `keyframe` is True when
+    this frame became one. `counters` is the work done, for the CPU's model: `macs`, `flops`,
+    `bytes`.
+    """
+
+    index: int
+    stamp_ns: int
+    state: str
+    T_world_camera: np.ndarray | None
+    matches: int = 0
+    inliers: int = 0
+    keyframe: bool = False
+    relocalised: bool = False
+    counters: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def tracked(self) -> bool:
+        return self.T_world_camera is not None
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """`stamps_ns` (N,) int64, strictly increasing; `T_world_camera` (N, 4, 4) float64."""
+
+    stamps_ns: np.ndarray
+    T_world_camera: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.stamps_ns)
+
+    @property
+    def positions_m(self) -> np.ndarray:
+        """(N, 3) float64, a view."""
+        return self.T_world_camera[:, :3, 3]
+
+
+@dataclass(frozen=True)
+class MapCloud:
+    """The map for people and files: `xyz_m` (N, 3) float64, `rgb` (N, 3) uint8 or None."""
+
+    xyz_m: np.ndarray
+    rgb: np.ndarray | None = None

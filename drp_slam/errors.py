@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error this package raises on purpose.
+
+DrpSlamError
+  ConfigError    a parameter or a YAML file
+  ResourceError  a shipped file (network, device, configuration) that is not there
+  DeviceError    a device cannot be opened or cannot run a program
+  DataError      a sequence, a bag, a calibration, a trajectory file
+  DrpError       the image-processing unit
+  DrpAi3Error    a network: loading, placing, packing, timing
+  SlamError      tracking and mapping
+  ProfilerError  spans and reports
+  PruningError   compression
+  GraphError     the ROS graph: a node died, a topic or a message is wrong
+
+A message names the value, the limit and the remedy. The command line prints it as one line and
+ends with exit code 1; anything that is not a DrpSlamError is a bug and shows its traceback.
+"""
+
+
+class DrpSlamError(Exception):
+    """Root of all deliberate errors."""
+
+
+class ConfigError(DrpSlamError):
+    """A parameter or a YAML file is wrong."""
+
+
+class ResourceError(DrpSlamError):
+    """A shipped file is not there."""
+
+
+class DeviceError(DrpSlamError):
+    """A device cannot be opened or cannot run a program."""
+
+
+class DataError(DrpSlamError):
+    """A sequence, bag, calibration or trajectory cannot be read or written."""
+
+
+class DrpError(DrpSlamError):
+    """An image kernel was called outside its conditions."""
+
+
+class DrpAi3Error(DrpSlamError):
+    """A network cannot be loaded, placed, packed, timed or run."""
+
+
+class SlamError(DrpSlamError):
+    """Tracking or mapping got input it cannot use."""
+
+
+class ProfilerError(DrpSlamError):
+    """Spans or reports cannot be read or written."""
+
+
+class PruningError(DrpSlamError):
+    """A network cannot be compressed as asked."""
+
+
+class GraphError(DrpSlamError):
+    """The ROS graph is incomplete, a node died, or a message is wrong."""

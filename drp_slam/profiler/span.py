@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One stage of one frame, on one unit: what was measured here and what is modelled for the chip."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from drp_slam.errors import ProfilerError
+
+
+@dataclass(frozen=True)
+class Span:
+    """`wall_s` was measured on this host. The other figures are computed for the chip:
+
+    `modelled_s`, `energy_j` of the unit that the stage runs on, and `cpu_modelled_s`,
+    `cpu_energy_j` of the same work on the chip's own Cortex-A55 cores (first order). NaN where
+    nothing is modelled. `stamp_ns` is the colour image's own stamp, the key of the frame.
+    """
+
+    stamp_ns: int
+    frame: int
+    stage: str
+    unit: str
+    device: str
+    wall_s: float
+    modelled_s: float
+    energy_j: float
+    cpu_modelled_s: float
+    cpu_energy_j: float
+
+
+_TYPES = {"int": int, "str": str, "float": float}
+
+
+def write_spans(path: Path, spans: Iterable[Span]) -> None:
+    """Writes spans as CSV, through a temporary name."""
+    temporary = path.with_suffix(".part")
+    with temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(f.name for f in dataclasses.fields(Span))
+        writer.writerows(dataclasses.astuple(span) for span in spans)
+    temporary.replace(path)
+
+
+def read_spans(path: Path) -> list[Span]:
+    """Reads what `write_spans` wrote. Raises ProfilerError that names the line."""
+    types = [_TYPES[str(f.type)] for f in dataclasses.fields(Span)]
+    names = [f.name for f in dataclasses.fields(Span)]
+    with path.open(newline="") as file:
+        rows = csv.reader(file)
+        if next(rows, None) != names:
+            raise ProfilerError(f"{path}: not a span table; its first line must be {','.join(names)}")
+        try:
+            return [Span(*(t(v) for t, v in zip(types, row, strict=True))) for row in rows]
+        except ValueError as error:
+            raise ProfilerError(f"{path}: line {rows.line_num}: {error}") from error
