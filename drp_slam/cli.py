@@ -52,10 +52,19 @@ def _run(p: argparse.ArgumentParser) -> None:
     p.add_argument("--frames", type=int, metavar="N", help="at most so many frames")
 
 
+def _report(p: argparse.ArgumentParser) -> None:
+    p.add_argument("folder", type=Path, help="folder of results of `run` or `up`")
+    p.add_argument("--baseline", type=Path, metavar="DIR",
+                   help="results of the same frames with --backend cpu")  # fmt: skip
+
+
 COMMANDS = (
     Command("run", "a sequence through the four stages in one process, without ROS",
             "python -m drp_slam run synthetic --backend emulated --json",
-            "drp_slam.run:run", "drp_slam.profiler.report:show", _run),
+            "drp_slam.run:run", "drp_slam.results:show", _run),
+    Command("report", "the report of a folder of results, made again",
+            "python -m drp_slam report results/run-1 --baseline results/run-cpu",
+            "drp_slam.results:report", "drp_slam.results:show", _report),
 )  # fmt: skip
 
 
