@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads and writes `camera.yaml`, the calibration of a sequence."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drp_slam.data.trajectory import write_text
+from drp_slam.datatypes import Camera
+from drp_slam.errors import DataError
+
+REQUIRED = ("width", "height", "fx", "fy", "cx", "cy", "distortion", "depth_scale", "fps")
+OPTIONAL = ("baseline_m",)
+POSITIVE = ("fx", "fy", "depth_scale", "fps", "baseline_m")
+
+
+def load_camera(path: str | Path) -> Camera:
+    """Reads a calibration. Raises DataError that names file, key and what is expected.
+
+    Nothing has a default but `baseline_m` (none): a calibration that is guessed is a wrong map.
+    """
+    import yaml
+
+    try:
+        tree = yaml.safe_load(Path(path).read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(
+            f"{path}: cannot read the calibration: {str(error).splitlines()[0]}"
+        ) from error
+    if not isinstance(tree, dict):
+        raise DataError(f"{path}: expected the keys {', '.join(REQUIRED)}")
+    missing = [key for key in REQUIRED if key not in tree]
+    unknown = sorted(str(key) for key in tree if key not in REQUIRED + OPTIONAL)
+    if missing or unknown:
+        wrong = f"lacks {', '.join(missing)}" if missing else f"has unknown {', '.join(unknown)}"
+        raise DataError(f"{path}: {wrong}; a calibration has {', '.join(REQUIRED)} and for stereo "
+                        "baseline_m")  # fmt: skip
+    values = {key: _value(path, key, tree[key]) for key in tree}
+    return Camera(**values)
+
+
+def _value(path: str | Path, key: str, value: Any) -> Any:
+    """One entry, checked."""
+    if key == "baseline_m" and value is None:
+        return None
+    if key == "distortion":
+        if not (isinstance(value, list) and len(value) == 5 and all(map(_finite, value))):
+            raise DataError(f"{path}: distortion is {value!r}, expected 5 numbers: k1 k2 p1 p2 k3")
+        return np.array(value, np.float64)
+    if key in ("width", "height"):
+        if type(value) is not int or not 1 <= value <= 65536:
+            raise DataError(f"{path}: {key} is {value!r}, expected pixels, 1 to 65536")
+        return value
+    if not _finite(value) or (key in POSITIVE and not value > 0):
+        kind = "a number above 0" if key in POSITIVE else "a finite number"
+        raise DataError(f"{path}: {key} is {value!r}, expected {kind}")
+    return float(value)
+
+
+def _finite(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def save_camera(path: str | Path, camera: Camera) -> None:
+    """Writes a calibration with full precision, through a temporary name."""
+    lines = []
+    for f in fields(camera):
+        value = getattr(camera, f.name)
+        if f.name == "distortion":
+            lines.append(f"distortion: [{', '.join(map(_number, value))}]  # k1 k2 p1 p2 k3\n")
+        elif value is not None:
+            note = "  # raw units per metre" if f.name == "depth_scale" else ""
+            lines.append(f"{f.name}: {_number(value)}{note}\n")
+    write_text(Path(path), "".join(lines))
+
+
+def _number(value: float) -> str:
+    """Shortest text that reads back exactly; YAML wants a point before an exponent."""
+    if isinstance(value, int):
+        return str(value)
+    mantissa, exponent, power = repr(float(value)).partition("e")
+    point = "" if not exponent or "." in mantissa else ".0"
+    return f"{mantissa}{point}{exponent}{power}"

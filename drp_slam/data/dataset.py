@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opens a sequence by name: a TUM RGB-D folder, a rosbag2, or the embedded `synthetic`."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from drp_slam import resources
+from drp_slam.data.calibration import load_camera, save_camera
+from drp_slam.data.sequence import Sequence
+from drp_slam.datatypes import Camera
+from drp_slam.errors import DataError
+
+__all__ = ["Sequence", "load_camera", "open_sequence", "save_camera"]
+
+log = logging.getLogger(__name__)
+
+REMEDY = "expected a TUM RGB-D folder, a rosbag2 (folder, .mcap, .db3) or the word synthetic"
+
+
+def open_sequence(
+    name: str, camera: str | None = None, start: int = 0, frames: int | None = None
+) -> Sequence:
+    """Opens a sequence; nothing is decoded yet.
+
+    `camera` names a calibration (a file, or one of config/cameras) for a sequence that has none.
+    Raises DataError in one line that names the file and the remedy.
+    """
+    if name.split(":", 1)[0] == "synthetic" and not Path(name).exists():
+        from drp_slam.data.synthetic import open_synthetic
+
+        return open_synthetic(name, start, frames)
+    path = Path(name).expanduser()
+    if not path.exists():
+        raise DataError(f"{name}: no such file or folder; {REMEDY}")
+    given = load_camera(resources.camera_file(camera)) if camera else None
+    if is_bag(path):
+        from drp_slam.data.bag import open_bag
+
+        return open_bag(path, given, start, frames)
+    if path.is_dir() and any((path / f).is_file() for f in ("associations.txt", "rgb.txt")):
+        from drp_slam.data.tum import open_tum
+
+        return open_tum(path, given, start, frames)
+    if path.is_dir() and not any(path.iterdir()):
+        raise DataError(f"{name}: the folder is empty; {REMEDY}")
+    raise DataError(f"{name}: neither rgb.txt nor associations.txt nor a bag in it; {REMEDY}")
+
+
+def is_bag(path: Path) -> bool:
+    """Whether the path is a rosbag2: its folder, or one of its files."""
+    if path.is_file():
+        return path.suffix in (".mcap", ".db3")
+    return (path / "metadata.yaml").is_file() or any(
+        entry.suffix in (".mcap", ".db3") for entry in path.iterdir()
+    )
+
+
+def calibration(own: Camera | None, given: Camera | None, name: str) -> Camera:
+    """The sequence's own calibration, else the one named on the command line, else DataError."""
+    if own is not None and given is not None:
+        log.warning("%s has its own calibration; --camera is not used", name)
+    if own is not None:
+        return own
+    if given is not None:
+        return given
+    shipped = sorted(p.stem for p in (resources.share() / "config" / "cameras").glob("*.yaml"))
+    raise DataError(
+        f"{name}: no calibration; put a camera.yaml into the folder or name a camera with --camera "
+        f"NAME|FILE (shipped: {', '.join(shipped) or 'none'})"
+    )

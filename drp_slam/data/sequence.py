@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every source of frames looks like to the rest of the package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from drp_slam.datatypes import Camera, Frame, Trajectory
+from drp_slam.errors import DataError
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """Recorded RGB-D frames, decoded when asked for.
+
+    `stamps_ns` (N,) int64, strictly increasing, are the colour images' own. `ground_truth` is the
+    colour camera's, over whatever time was recorded, or None. `source` starts a new pass over the
+    frames; iterating raises DataError at a damaged image, after the frames before it.
+    """
+
+    name: str
+    camera: Camera
+    stamps_ns: np.ndarray
+    ground_truth: Trajectory | None
+    source: Callable[[], Iterator[Frame]]
+
+    @property
+    def fps(self) -> float:
+        """Nominal frames per second."""
+        return self.camera.fps
+
+    def __len__(self) -> int:
+        return len(self.stamps_ns)
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Frames with `index` 0, 1, ..., whatever the first frame of the recording was."""
+        for frame in self.source():
+            check_size(frame, self.camera, f"{self.name}: frame {frame.index}")
+            yield frame
+
+
+def check_size(frame: Frame, camera: Camera, where: str) -> None:
+    """Raises DataError where image or depth has another size than the calibration."""
+    for kind, array in (("image", frame.image), ("depth", frame.depth)):
+        if array is not None and array.shape[:2] != (camera.height, camera.width):
+            height, width = array.shape[:2]
+            raise DataError(
+                f"{where}: the {kind} is {width}x{height}, the calibration says {camera.width}x"
+                f"{camera.height}; give the calibration of these images, or depth registered to colour"
+            )
+
+
+def window(stamps_ns: np.ndarray, start: int, frames: int | None, name: str) -> slice:
+    """The frames asked for, as a slice. Raises DataError where none is left."""
+    if start < 0 or (frames is not None and frames < 1):
+        raise DataError(f"{name}: start {start} and frames {frames} must be at least 0 and 1")
+    if start >= len(stamps_ns):
+        raise DataError(f"{name}: has {len(stamps_ns)} frames, so none from --start {start} on")
+    return slice(start, len(stamps_ns) if frames is None else min(len(stamps_ns), start + frames))
