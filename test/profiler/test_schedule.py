@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The event simulation against a clock that ticks, and against what no schedule can beat."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from drp_slam.profiler.schedule import (
+    UNITS,
+    Schedule,
+    Step,
+    bound_hz,
+    chrome_trace,
+    simulate,
+    write_trace,
+)
+
+STEPS = st.builds(Step, st.sampled_from("abcd"), st.sampled_from(UNITS), st.integers(1, 6).map(float))
+JOBS = st.lists(st.lists(STEPS, min_size=1, max_size=5), min_size=1, max_size=8)
+
+
+def tick(jobs: list[list[Step]], in_flight: int, period: int) -> tuple[dict, list[int], list[int]]:
+    """The same rules, played one second at a time over explicit queues: (slots, arrived, done)."""
+    starts: dict[tuple[int, int], int] = {}
+    arrived: list[int] = []
+    done: dict[int, int] = {}
+    lines: dict[str, list[tuple[int, int, int]]] = {s.queue: [] for job in jobs for s in job}
+    busy: dict[str, tuple[int, int, int] | None] = dict.fromkeys(lines)  # (end, frame, step)
+    now = 0
+    while len(done) < len(jobs):
+        for queue, running in busy.items():
+            if running and running[0] == now:
+                _, frame, index = running
+                busy[queue] = None
+                if index + 1 < len(jobs[frame]):
+                    lines[jobs[frame][index + 1].queue].append((now, frame, index + 1))
+                else:
+                    done[frame] = now
+        while (len(arrived) < len(jobs) and len(arrived) - len(done) < in_flight
+               and (not arrived or now >= arrived[-1] + period)):  # fmt: skip
+            lines[jobs[len(arrived)][0].queue].append((now, len(arrived), 0))
+            arrived.append(now)
+        for queue, line in lines.items():
+            if busy[queue] is None and line:
+                line.sort()
+                _, frame, index = line.pop(0)
+                starts[frame, index] = now
+                busy[queue] = (now + int(jobs[frame][index].modelled_s), frame, index)
+        now += 1
+    return starts, arrived, [done[f] for f in range(len(jobs))]
+
+
+@settings(max_examples=150, deadline=None)
+@given(JOBS, st.integers(1, 4), st.integers(0, 5))
+def test_events_equal_a_ticking_clock(jobs: list[list[Step]], in_flight: int, period: int) -> None:
+    schedule = simulate(jobs, in_flight, float(period))
+    starts, arrived, done = tick(jobs, in_flight, period)
+    found: dict[tuple[int, int], float] = {}
+    for slot in sorted(schedule.slots, key=lambda s: s.start_s):
+        index = sum(1 for key in found if key[0] == slot.frame)
+        found[slot.frame, index] = slot.start_s
+    assert found == starts
+    assert schedule.arrived_s.tolist() == arrived
+    assert schedule.done_s.tolist() == done
+
+
+@settings(max_examples=60, deadline=None)
+@given(JOBS, st.integers(1, 4))
+def test_a_queue_serves_one_step_at_a_time(jobs: list[list[Step]], in_flight: int) -> None:
+    slots = simulate(jobs, in_flight).slots
+    assert len(slots) == sum(map(len, jobs))
+    for queue in {s.step.queue for s in slots}:
+        line = sorted((s.start_s, s.end_s) for s in slots if s.step.queue == queue)
+        assert all(a[1] <= b[0] for a, b in zip(line, line[1:], strict=False))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(STEPS, min_size=1, max_size=5))
+def test_throughput_lies_between_serial_and_bound(job: list[Step]) -> None:
+    serial_hz = 1.0 / sum(s.modelled_s for s in job)
+    one = simulate([job] * 40, in_flight=1)
+    many = simulate([job] * 400, in_flight=60)
+    assert one.throughput_hz == pytest.approx(serial_hz)
+    assert np.allclose(one.latency_s, 1.0 / serial_hz)
+    assert serial_hz * (1 - 1e-9) <= many.throughput_hz <= bound_hz(job) * (1 + 1e-9)
+    assert many.throughput_hz >= bound_hz(job) * 0.8  # with plenty in flight the bound is near
+
+
+def test_different_units_overlap_and_the_busiest_one_sets_the_pace() -> None:
+    job = [Step("pre", "DRP1", 2.0), Step("net", "DRP-AI3", 3.0), Step("track", "CPU", 5.0)]
+    schedule = simulate([job] * 50, in_flight=3)
+    assert schedule.throughput_hz == pytest.approx(50 / 255)
+    assert schedule.utilisation()["CPU"] == pytest.approx(250 / (250 + 5))
+    shared = [Step("pre", "DRP0", 2.0), Step("net", "DRP-AI3", 3.0)]
+    assert bound_hz(shared) == pytest.approx(1 / 5)  # DRP0 queues with inference
+
+
+def test_trace_has_every_slot_on_its_units_row(tmp_path: Path) -> None:
+    schedule: Schedule = simulate([[Step("pre", "DRP1", 1e-3), Step("net", "DRP-AI3", 2e-3)]] * 2)
+    write_trace(tmp_path / "trace.json", schedule, "emulated:rzv2h")
+    trace = json.loads((tmp_path / "trace.json").read_text())
+    assert trace == chrome_trace(schedule, "emulated:rzv2h")
+    rows = {e["tid"]: e["args"]["name"] for e in trace["traceEvents"] if e["name"] == "thread_name"}
+    drawn = [(rows[e["tid"]], e["name"], e["dur"]) for e in trace["traceEvents"] if e["ph"] == "X"]
+    assert sorted(drawn) == [("DRP-AI3", "net", pytest.approx(2000.0))] * 2 + [
+        ("DRP1", "pre", pytest.approx(1000.0))] * 2  # fmt: skip
