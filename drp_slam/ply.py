@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Point clouds as PLY files (binary, little-endian), as MeshLab, CloudCompare and Open3D read them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from drp_slam.datatypes import MapCloud
+from drp_slam.errors import DataError
+
+_XYZ = [("x", "<f4"), ("y", "<f4"), ("z", "<f4")]
+_RGB = [("red", "u1"), ("green", "u1"), ("blue", "u1")]
+_TYPES = {"float": "<f4", "double": "<f8", "uchar": "u1"}
+
+
+def write_ply(path: Path, cloud: MapCloud) -> None:
+    """Writes `cloud`: positions as float32 metres, colours as uchar if it has any.
+
+    Through a temporary name. Raises DataError where the file cannot be written.
+    """
+    fields = _XYZ + (_RGB if cloud.rgb is not None else [])
+    rows = np.zeros(len(cloud.xyz_m), fields)
+    for axis, (name, _) in enumerate(_XYZ):
+        rows[name] = cloud.xyz_m[:, axis]
+    if cloud.rgb is not None:
+        for channel, (name, _) in enumerate(_RGB):
+            rows[name] = cloud.rgb[:, channel]
+    properties = "".join(
+        f"property {'float' if kind == '<f4' else 'uchar'} {name}\n" for name, kind in fields
+    )
+    header = (f"ply\nformat binary_little_endian 1.0\ncomment drp_slam, metres\n"
+              f"element vertex {len(rows)}\n{properties}end_header\n")  # fmt: skip
+    temporary = path.with_name(f"{path.name}.part{os.getpid()}")
+    try:
+        temporary.write_bytes(header.encode("ascii") + rows.tobytes())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise DataError(f"{path}: cannot write: {error.strerror}") from error
+
+
+def read_ply(path: Path) -> MapCloud:
+    """Reads the points of a binary little-endian PLY that has x, y, z and perhaps colours.
+
+    Raises DataError for anything else, and for a file shorter than its header says.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot read: {error.strerror}") from error
+    head, end, body = data.partition(b"end_header\n")
+    lines = head.decode("ascii", "replace").split("\n")
+    if not end or lines[0] != "ply" or "format binary_little_endian 1.0" not in lines:
+        raise DataError(f"{path}: not a binary little-endian PLY; convert it, or map it again")
+    words = [line.split() for line in lines if line.startswith(("element", "property"))]
+    if not words or words[0][:2] != ["element", "vertex"] or any(
+        len(w) != 3 or w[0] != "property" or w[1] not in _TYPES for w in words[1:]
+    ):  # fmt: skip
+        raise DataError(f"{path}: expected one element, vertex, of float, double and uchar properties")
+    fields = np.dtype([(w[2], _TYPES[w[1]]) for w in words[1:]])
+    count, names = int(words[0][2]), fields.names or ()
+    if not {"x", "y", "z"} <= set(names) or len(body) < count * fields.itemsize:
+        raise DataError(f"{path}: {len(body)} bytes of points with {', '.join(names)}, expected "
+                        f"{count * fields.itemsize} with x, y, z; the file is cut off")  # fmt: skip
+    rows = np.frombuffer(body, fields, count)
+    xyz_m = np.stack([rows[axis].astype(np.float64) for axis in "xyz"], axis=1)
+    colours = [name for name, _ in _RGB]
+    rgb = np.stack([rows[c] for c in colours], 1) if set(colours) <= set(names) else None
+    return MapCloud(xyz_m, rgb)

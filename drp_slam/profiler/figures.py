@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report's pictures: arrays in, an `<svg>` or `<img>` with everything embedded out."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from drp_slam.profiler.schedule import UNITS, Schedule
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = ("#2a9d8f", "#e76f51", "#d9a520", "#3d5a98", "#8e5ea2", "#6b7280")
+"""One a stage, in order of the stages."""
+TRUTH, ESTIMATE, LOST = "#9aa4b2", "#1f6feb", "#c81e4a"
+
+
+def new(width_in: float, height_in: float, columns: int = 1, **keywords: Any) -> tuple[Figure, Any]:
+    """A figure and its axes, in the report's style; no window system, no global state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure((width_in, height_in), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, columns, **keywords)
+    for ax in np.atleast_1d(axes).flat:
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.spines[["left", "bottom"]].set_color("#b8c1cc")
+        ax.tick_params(colors="#5d6878", labelsize=9)
+        ax.grid(color="#e9edf2", linewidth=0.8)
+        ax.set_axisbelow(True)
+    return figure, axes
+
+
+def svg(figure: Figure, alt: str) -> str:
+    """The figure as an inline SVG; the same figure gives the same text."""
+    import matplotlib as mpl
+
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": alt, "svg.fonttype": "path"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    # ids must be unique in the page that holds several pictures
+    salt = f"{abs(hash_text(alt)):x}"
+    body = text[text.index("<svg") :].replace('id="', f'id="{salt}-')
+    return body.replace('"#', f'"#{salt}-').replace("url(#", f"url(#{salt}-")
+
+
+def hash_text(text: str) -> int:
+    """A short, stable number of a text."""
+    import zlib
+
+    return zlib.crc32(text.encode())
+
+
+def png(figure: Figure, alt: str) -> str:
+    """The figure as an embedded PNG, for pictures of very many points."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f'<img alt="{alt}" src="data:image/png;base64,{data}">'
+
+
+def label(ax: Any, x: str, y: str, title: str = "") -> None:
+    """Axis labels and a title on the left."""
+    ax.set_xlabel(x, color="#5d6878", fontsize=9)
+    ax.set_ylabel(y, color="#5d6878", fontsize=9)
+    if title:
+        ax.set_title(title, loc="left", fontsize=10.5, color="#1c2430")
+
+
+def trajectory(times_s: np.ndarray, estimate_m: np.ndarray, truth_s: np.ndarray | None,
+               truth_m: np.ndarray | None) -> str:  # fmt: skip
+    """Top view and height, beside ground truth where there is one; (N, 3) metres, z up."""
+    figure, (top, height) = new(11.2, 4.3, 2, gridspec_kw={"width_ratios": [1, 1.35]})
+    if truth_m is not None and truth_s is not None:
+        top.plot(truth_m[:, 0], truth_m[:, 1], color=TRUTH, lw=2.6, label="ground truth")
+        height.plot(truth_s, truth_m[:, 2], color=TRUTH, lw=2.6, label="ground truth")
+    top.plot(estimate_m[:, 0], estimate_m[:, 1], color=ESTIMATE, lw=1.2, label="estimate")
+    top.plot(*estimate_m[0, :2], "o", color=ESTIMATE, ms=5, label="start")
+    height.plot(times_s, estimate_m[:, 2], color=ESTIMATE, lw=1.2, label="estimate")
+    top.set_aspect("equal", "datalim")
+    top.legend(frameon=False, fontsize=8.5)
+    label(top, "x [m]", "y [m]", "Top view")
+    label(height, "time [s]", "z [m]", "Height")
+    return svg(figure, "trajectory, top view and height")
+
+
+def error(times_s: np.ndarray, error_m: np.ndarray, rmse_m: float, lost_s: Sequence[float]) -> str:
+    """Distance to ground truth over time, with the frames that were lost."""
+    figure, ax = new(11.2, 2.9)
+    ax.fill_between(times_s, 0, error_m * 100, color=ESTIMATE, alpha=0.14, lw=0)
+    ax.plot(times_s, error_m * 100, color=ESTIMATE, lw=1.2)
+    ax.axhline(rmse_m * 100, color="#1c2430", lw=1, ls="--", label=f"RMSE {rmse_m * 100:.2f} cm")
+    for i, at_s in enumerate(lost_s):
+        ax.axvline(at_s, color=LOST, lw=0.8, alpha=0.6, label="lost" if i == 0 else None)
+    ax.set_ylim(bottom=0)
+    ax.margins(x=0.01)
+    ax.legend(frameon=False, fontsize=8.5)
+    label(ax, "time [s]", "error [cm]")
+    return svg(figure, "position error over time")
+
+
+def tracking(times_s: np.ndarray, matches: np.ndarray, inliers: np.ndarray, keyframes_s: np.ndarray,
+             lost_s: Sequence[float]) -> str:  # fmt: skip
+    """Matches and inliers of each frame, keyframes as ticks below, lost frames in red."""
+    figure, ax = new(11.2, 2.6)
+    ax.plot(times_s, matches, color=TRUTH, lw=1.1, label="matches")
+    ax.plot(times_s, inliers, color="#177245", lw=1.1, label="inliers")
+    for i, at_s in enumerate(lost_s):
+        ax.axvline(at_s, color=LOST, lw=0.8, alpha=0.6, label="lost" if i == 0 else None)
+    ax.set_ylim(bottom=0)
+    ax.margins(x=0.01)
+    ax.plot(keyframes_s, np.full(len(keyframes_s), 0.02), "|", ms=9, color="#1c2430",
+            transform=ax.get_xaxis_transform(), label="keyframe", clip_on=False)  # fmt: skip
+    ax.legend(frameon=False, fontsize=8.5, ncols=4)
+    label(ax, "time [s]", "points")
+    return svg(figure, "matches and inliers over time")
+
+
+def stage_times(stages: Mapping[str, Mapping[str, Any]]) -> str:
+    """Two panels that share no axis: measured on this host, and modelled for the chip."""
+    figure, axes = new(11.2, 0.85 + 0.42 * len(stages), 2)
+    for ax, key, title in ((axes[0], "wall_ms", "Measured on this host [ms]"),
+                           (axes[1], "modelled_ms", "Modelled for the chip [ms]")):  # fmt: skip
+        for row, (name, stage) in enumerate(stages.items()):
+            spread = stage[key]
+            if spread is None:
+                ax.text(0, row, " not modelled", va="center", fontsize=9, color="#5d6878")
+                continue
+            ax.barh(row, spread["p50"], color=COLOURS[row % len(COLOURS)], height=0.62)
+            ax.plot([spread["p50"], spread["p95"]], [row, row], color="#1c2430", lw=1.2)
+            ax.plot(spread["p95"], row, "|", color="#1c2430", ms=8)
+            ax.text(spread["p95"], row, f"  {spread['p50']:.3g}", va="center", fontsize=9)
+        ax.set_yticks(range(len(stages)), list(stages), fontsize=9.5, color="#1c2430")
+        ax.invert_yaxis()
+        ax.margins(x=0.16)
+        ax.set_xlim(left=0)
+        ax.grid(visible=False, axis="y")
+        label(ax, "bar: p50, whisker: p95", "", title)
+    return svg(figure, "time per stage, measured and modelled")
+
+
+def energy(stages: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Modelled energy a frame of each stage: the chip's unit beside its A55 cores."""
+    known = {n: s for n, s in stages.items() if s["energy_mj"] is not None}
+    if not known:
+        return None
+    figure, ax = new(5.6, 0.9 + 0.55 * len(known))
+    for row, (name, stage) in enumerate(known.items()):
+        color = COLOURS[list(stages).index(name) % len(COLOURS)]
+        ax.barh(row - 0.19, stage["energy_mj"], color=color, height=0.36)
+        ax.text(stage["energy_mj"], row - 0.19, f" {stage['energy_mj']:.3g}", va="center", fontsize=8.5)
+        if stage["cpu_energy_mj"] is not None:
+            ax.barh(row + 0.19, stage["cpu_energy_mj"], color="#cfd6df", height=0.36)
+            ax.text(stage["cpu_energy_mj"], row + 0.19, f" {stage['cpu_energy_mj']:.3g}", va="center",
+                    fontsize=8.5, color="#5d6878")  # fmt: skip
+    ax.set_yticks(range(len(known)), list(known), fontsize=9.5, color="#1c2430")
+    ax.invert_yaxis()
+    ax.margins(x=0.14)
+    ax.grid(visible=False, axis="y")
+    label(ax, "mJ a frame (modelled); colour: unit of the chip, grey: A55 cores", "")
+    return svg(figure, "energy per stage")
+
+
+def gantt(schedule: Schedule, frames: range, title: str = "") -> str:
+    """What each unit does in modelled time while `frames` pass; one colour a stage."""
+    slots = [s for s in schedule.slots if s.frame in frames]
+    names = list(dict.fromkeys(s.step.stage for s in schedule.slots))
+    rows = [u for u in UNITS if any(s.step.unit == u for s in schedule.slots)]
+    start_s = min(s.start_s for s in slots)
+    figure, ax = new(11.2, 0.95 + 0.46 * len(rows))
+    for slot in slots:
+        width_ms = (slot.end_s - slot.start_s) * 1e3
+        left_ms, row = (slot.start_s - start_s) * 1e3, rows.index(slot.step.unit)
+        ax.barh(row, width_ms, left=left_ms, height=0.66, edgecolor="white", linewidth=0.8,
+                color=COLOURS[names.index(slot.step.stage) % len(COLOURS)],
+                alpha=1.0 if slot.frame % 2 == frames[0] % 2 else 0.68)  # fmt: skip
+    total_ms = max(s.end_s for s in slots) * 1e3 - start_s * 1e3
+    for slot in slots:
+        width_ms = (slot.end_s - slot.start_s) * 1e3
+        if width_ms > 0.022 * total_ms:
+            ax.text((slot.start_s - start_s) * 1e3 + width_ms / 2, rows.index(slot.step.unit),
+                    str(slot.frame), ha="center", va="center", fontsize=8, color="white")  # fmt: skip
+    for i, name in enumerate(names):
+        ax.barh(0, 0, color=COLOURS[i % len(COLOURS)], label=name)
+    ax.set_yticks(range(len(rows)), rows, fontsize=9.5, color="#1c2430")
+    ax.invert_yaxis()
+    ax.grid(visible=False, axis="y")
+    ax.margins(x=0.01)
+    ax.legend(frameon=False, fontsize=8.5, ncols=len(names), loc="lower right", bbox_to_anchor=(1, 1))
+    label(ax, "modelled time [ms]; the number is the frame", "", title)
+    return svg(figure, f"schedule of the chip {title}")
+
+
+def top_view(xyz_m: np.ndarray, rgb: np.ndarray | None, path_m: np.ndarray | None) -> str:
+    """The map from above, (N, 3) metres, z up, with the way of the camera."""
+    figure, ax = new(5.6, 4.6)
+    inside = np.ones(len(xyz_m), bool)
+    if len(xyz_m) > 50:  # a few far points would make the room a dot
+        low, high = np.percentile(xyz_m[:, :2], (1, 99), axis=0)
+        margin = 0.15 * (high - low)
+        inside = np.all((xyz_m[:, :2] >= low - margin) & (xyz_m[:, :2] <= high + margin), axis=1)
+    shown = xyz_m[inside]
+    order = np.argsort(shown[:, 2])  # low points first, so that the upper ones stay visible
+    colours = "#6b7280" if rgb is None else rgb[inside][order] / 255.0
+    ax.scatter(shown[order, 0], shown[order, 1], s=2.5, c=colours, linewidths=0)
+    if path_m is not None:
+        ax.plot(path_m[:, 0], path_m[:, 1], color=LOST, lw=1.3, label="camera")
+        ax.legend(frameon=False, fontsize=8.5)
+    ax.set_aspect("equal", "datalim")
+    label(ax, "x [m]", "y [m]")
+    return png(figure, "map, top view")

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Spans -> figures per stage and per frame; NaN (nothing modelled) becomes None on the way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from drp_slam.profiler.span import Span
+
+UNIT_NAMES = {"drp": "DRP1", "drpai3": "DRP-AI3", "cpu": "CPU"}
+"""Unit of a span -> its row in the schedule, where no finer placement is known."""
+
+
+def spread_ms(values_s: Iterable[float]) -> dict[str, float] | None:
+    """`p50`, `p95` and `mean` in milliseconds; None where any value is missing or there is none."""
+    values = np.asarray(list(values_s), float) * 1e3
+    if values.size == 0 or not np.all(np.isfinite(values)):
+        return None
+    p50, p95 = np.percentile(values, (50, 95))
+    return {"p50": float(p50), "p95": float(p95), "mean": float(values.mean())}
+
+
+def mean(values: Iterable[float], scale: float = 1.0) -> float | None:
+    """Mean of `values * scale`; None where any value is missing or there is none."""
+    total, count = 0.0, 0
+    for value in values:
+        total, count = total + value, count + 1
+    return total / count * scale if count and math.isfinite(total) else None
+
+
+def by_stage(spans: Sequence[Span]) -> dict[str, list[Span]]:
+    """Spans of each stage, stages in the order in which they first appear."""
+    stages: dict[str, list[Span]] = {}
+    for span in spans:
+        stages.setdefault(span.stage, []).append(span)
+    return stages
+
+
+def stages(spans: Sequence[Span]) -> dict[str, dict[str, Any]]:
+    """One entry a stage: `unit`, `device`, `frames`; measured here: `wall_ms`; computed for the
+
+    chip: `modelled_ms`, `energy_mj`, and on its own A55 cores `cpu_modelled_ms`, `cpu_energy_mj`.
+    Energies are means a frame.
+    """
+    return {
+        stage: {
+            "unit": group[0].unit,
+            "device": group[0].device,
+            "frames": len(group),
+            "wall_ms": spread_ms(s.wall_s for s in group),
+            "modelled_ms": spread_ms(s.modelled_s for s in group),
+            "energy_mj": mean((s.energy_j for s in group), 1e3),
+            "cpu_modelled_ms": spread_ms(s.cpu_modelled_s for s in group),
+            "cpu_energy_mj": mean((s.cpu_energy_j for s in group), 1e3),
+        }
+        for stage, group in by_stage(spans).items()
+    }
+
+
+def by_frame(spans: Sequence[Span], value: Callable[[Span], float]) -> np.ndarray:
+    """(frames,) float64: the sum of `value` over the stages of each frame, in order of stamps."""
+    totals: dict[int, float] = {}
+    for span in spans:
+        totals[span.stamp_ns] = totals.get(span.stamp_ns, 0.0) + value(span)
+    return np.array([totals[stamp] for stamp in sorted(totals)], float)
+
+
+def latency(spans: Sequence[Span], measured_s: Sequence[float] = ()) -> dict[str, Any]:
+    """Of a frame: `wall_ms`, as measured end to end where `measured_s` says, else the sum of its
+
+    stages; `modelled_ms` and `cpu_modelled_ms`, the sums of its stages for the chip and its A55.
+    """
+    measured = [s for s in measured_s if math.isfinite(s)]
+    return {
+        "wall_ms": spread_ms(measured or by_frame(spans, lambda s: s.wall_s)),
+        "wall_is": "end to end" if measured else "sum of the stages",
+        "modelled_ms": spread_ms(by_frame(spans, lambda s: s.modelled_s)),
+        "cpu_modelled_ms": spread_ms(by_frame(spans, lambda s: s.cpu_modelled_s)),
+    }
