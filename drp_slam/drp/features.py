@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernels that turn the network's heads into keypoints and descriptors.
+
+The definition is XFeat's `detectAndCompute` (Potje et al., CVPR 2024; Apache-2.0): softmax over
+the 65 logits of an 8 x 8 cell, non-maximum suppression in the heatmap, score = heatmap x
+reliability (bilinear), descriptors sampled bicubically from the map of unit vectors. Sampling
+follows PyTorch's `grid_sample(align_corners=False, padding_mode="zeros")` on coordinates
+normalised by W - 1 and H - 1: pixel x reads the map at `x / (W - 1) * w - 0.5`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from drp_slam.card import Card, Head
+from drp_slam.datatypes import FEATURE_DIM
+from drp_slam.drp.kernels import Arrays, Kernel
+
+CELL_PX = 8
+LOGITS = CELL_PX * CELL_PX + 1
+
+
+def dequantise(heads: np.ndarray, head: Head) -> np.ndarray:
+    """Channels of one head as float32 (h, w, channels)."""
+    part = heads[..., head.first : head.last]
+    if heads.dtype == np.float32:
+        return part
+    value = part.astype(np.float32)
+    if head.quantisation.zero_point:
+        value -= np.float32(head.quantisation.zero_point)
+    value *= np.float32(head.quantisation.scale)
+    return value
+
+
+class Heatmap(Kernel):
+    """(h, w, C) heads -> (8h, 8w) float32: probability that a pixel is a keypoint.
+
+    int8 logits: the row's maximum minus the logit is 0..255, so that exp is a table of 256 and
+    never overflows. PreRuntime has a Softmax on DRP0; the 8 x 8 cells are unfolded as written.
+    """
+
+    name, place, kind = "heatmap", "preruntime", "point"
+
+    def __init__(self, card: Card) -> None:
+        self._head = card.heads["keypoints"]
+        steps = np.arange(256, dtype=np.float64) * -self._head.quantisation.scale
+        self._exp = np.exp(steps).astype(np.float32)
+        self._ones = np.ones(LOGITS, np.float32)
+
+    def compute(self, *inputs: np.ndarray) -> Arrays:
+        heads = inputs[0]
+        h, w = heads.shape[:2]
+        logits = np.ascontiguousarray(heads[..., self._head.first : self._head.last])
+        logits = logits.reshape(h * w, LOGITS)
+        if heads.dtype == np.int8:
+            # the difference is at most 255 and wraps into uint8
+            below = np.subtract(logits.max(1, keepdims=True), logits).view(np.uint8)
+            power = cv2.LUT(below, self._exp)
+        else:
+            power = np.exp(logits - logits.max(1, keepdims=True))
+        inverse = 1.0 / (power @ self._ones)
+        cells = power[:, : LOGITS - 1].reshape(h, w, CELL_PX, CELL_PX).transpose(0, 2, 1, 3)
+        heat = np.empty((h, CELL_PX, w, CELL_PX), np.float32)
+        np.multiply(cells, inverse.reshape(h, 1, w, 1), out=heat)
+        return (heat.reshape(h * CELL_PX, w * CELL_PX),)
+
+    def empty(self, *inputs: np.ndarray) -> Arrays:
+        h, w = inputs[0].shape[:2]
+        return (np.zeros((h * CELL_PX, w * CELL_PX), np.float32),)
+
+    def work(self, *inputs: np.ndarray) -> Mapping[str, float]:
+        logits = inputs[0].shape[0] * inputs[0].shape[1] * LOGITS
+        moved = logits * (inputs[0].dtype.itemsize + 4)
+        return {"pixels": logits, "ops": 3 * logits, "flops": 3 * logits, "bytes": moved}
+
+
+class Suppress(Kernel):
+    """(H, W) float32 heatmap -> (N,) int64 flat indices of local maxima, in raster order.
+
+    A pixel stays where it equals the maximum of its window and exceeds the threshold. Custom:
+    OpenCVA's dilate is 8 bit, and 8 bit would make ties of neighbours.
+    """
+
+    name, place, kind = "suppress", "custom", "stencil"
+
+    def __init__(self, window_px: int, threshold: float) -> None:
+        self._window = np.ones((window_px, window_px), np.uint8)
+        self._threshold = np.float32(threshold)
+
+    def compute(self, *inputs: np.ndarray) -> Arrays:
+        heat = inputs[0].ravel()
+        largest = cv2.dilate(inputs[0], self._window).ravel()
+        above = np.flatnonzero(heat > self._threshold)
+        return (above[heat[above] == largest[above]],)
+
+    def empty(self, *inputs: np.ndarray) -> Arrays:
+        return (np.zeros(0, np.int64),)
+
+    def work(self, *inputs: np.ndarray) -> Mapping[str, float]:
+        # a separable maximum: two passes of the window, then two comparisons
+        each = 2 * len(self._window) + 2
+        pixels = inputs[0].size
+        return {"pixels": pixels, "ops": 4 * each * pixels, "bytes": 8 * pixels}
+
+
+class Select(Kernel):
+    """Heatmap, heads, candidates -> (n, 2) int64 pixels x y, (n,) float32 score, best first.
+
+    Score = heatmap x sigmoid(reliability), bilinear; ties keep raster order. On the CPU: a few
+    thousand candidates and a sort.
+    """
+
+    name, place, kind = "select", "cpu", "gather"
+
+    def __init__(self, card: Card, top_k: int) -> None:
+        self._head, self._top_k = card.heads["reliability"], top_k
+
+    def compute(self, *inputs: np.ndarray) -> Arrays:
+        heat, heads, candidates = inputs
+        (h, w), (height, width) = heads.shape[:2], heat.shape
+        reliability = np.zeros((h + 2, w + 2), np.float32)
+        reliability[1:-1, 1:-1] = 1.0 / (1.0 + np.exp(-dequantise(heads, self._head)[..., 0]))
+        y, x = np.divmod(candidates, width)
+        rows, row_weights = linear_taps(height, h)
+        columns, column_weights = linear_taps(width, w)
+        flat, at = reliability.ravel(), rows[y] * (w + 2) + columns[x]
+        left, right = column_weights[x].T
+        top, bottom = row_weights[y].T
+        upper = flat[at] * left + flat[at + 1] * right
+        lower = flat[at + w + 2] * left + flat[at + w + 3] * right
+        score = heat.ravel()[candidates] * (upper * top + lower * bottom)
+        best = np.argsort(-score, kind="stable")[: self._top_k]
+        best = best[score[best] > 0]
+        return np.stack((x[best], y[best]), 1), score[best]
+
+    def empty(self, *inputs: np.ndarray) -> Arrays:
+        return np.zeros((0, 2), np.int64), np.zeros(0, np.float32)
+
+    def work(self, *inputs: np.ndarray) -> Mapping[str, float]:
+        cells, n = inputs[1].shape[0] * inputs[1].shape[1], len(inputs[2])
+        compares = n * math.log2(max(n, 2))
+        return {"pixels": n, "flops": 4 * cells + 10 * n, "ops": 8 * compares, "bytes": 40 * n}
+
+
+class Describe(Kernel):
+    """Heads, (n, 2) pixels x y -> (n, 64) float32 unit descriptors, sampled bicubically. Custom."""
+
+    name, place, kind = "describe", "custom", "gather"
+
+    def __init__(self, card: Card) -> None:
+        self._head = card.heads["descriptors"]
+        self._map = np.zeros((0, 0, FEATURE_DIM), np.float32)
+
+    def compute(self, *inputs: np.ndarray) -> Arrays:
+        heads, pixels = inputs
+        h, w = heads.shape[:2]
+        if self._map.shape[:2] != (h + 4, w + 4):
+            # a border of two zeros is grid_sample's padding; only the inside is ever written
+            self._map = np.zeros((h + 4, w + 4, FEATURE_DIM), np.float32)
+        raw = dequantise(heads, self._head)
+        np.multiply(raw, inverse_length(raw)[..., None], out=self._map[2:-2, 2:-2])
+        columns, column_weights = cubic_taps(w * CELL_PX, w)
+        rows, row_weights = cubic_taps(h * CELL_PX, h)
+        x, y = pixels.T
+        weights = row_weights[y][:, :, None] * column_weights[x][:, None, :]
+        corner = rows[y] * (w + 4) + columns[x]
+        window = (np.arange(4)[:, None] * (w + 4) + np.arange(4)).ravel()
+        cells = self._map.reshape(-1, FEATURE_DIM).take(corner[:, None] + window, axis=0)
+        sampled = np.matmul(weights.reshape(-1, 1, 16), cells)[:, 0]
+        return (sampled * inverse_length(sampled)[:, None],)
+
+    def empty(self, *inputs: np.ndarray) -> Arrays:
+        return (np.zeros((len(inputs[1]), FEATURE_DIM), np.float32),)
+
+    def work(self, *inputs: np.ndarray) -> Mapping[str, float]:
+        dense = inputs[0].shape[0] * inputs[0].shape[1] * FEATURE_DIM
+        gathered = len(inputs[1]) * 16 * FEATURE_DIM
+        moved = (dense + gathered) * inputs[0].dtype.itemsize
+        # a gather reads 16 bytes at a time; the CPU moves the same bytes, then multiplies
+        return {
+            "pixels": moved / 16,
+            "ops": moved,
+            "flops": 4 * dense + 2 * gathered,
+            "bytes": moved,
+        }
+
+
+def inverse_length(vectors: np.ndarray) -> np.ndarray:
+    """1 / max(length of the last axis, 1e-12), as PyTorch's `F.normalize`."""
+    length = np.sqrt(np.einsum("...c,...c->...", vectors, vectors))
+    return 1.0 / np.maximum(length, np.float32(1e-12))
+
+
+@lru_cache(maxsize=16)
+def linear_taps(size: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each of `size` pixels: first of 2 taps in a map of `cells` with a border of one zero,
+
+    and the weights (size, 2) float32.
+    """
+    first, t = _positions(size, cells)
+    return first + 1, np.stack((1.0 - t, t), 1).astype(np.float32)
+
+
+@lru_cache(maxsize=16)
+def cubic_taps(size: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each of `size` pixels: first of 4 taps in a map of `cells` with a border of two zeros,
+
+    and the weights (size, 4) float32: cubic convolution with A = -0.75 (PyTorch, OpenCV).
+    """
+    first, t = _positions(size, cells)
+    a = -0.75
+
+    def near(d: np.ndarray) -> np.ndarray:
+        return ((a + 2) * d - (a + 3)) * d * d + 1
+
+    def far(d: np.ndarray) -> np.ndarray:
+        return ((d - 5) * d + 8) * d * a - 4 * a
+
+    weights = np.stack((far(t + 1), near(t), near(1 - t), far(2 - t)), 1)
+    return first + 1, weights.astype(np.float32)
+
+
+def _positions(size: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cell left of each pixel (-1 is possible) and the fraction beyond it."""
+    position = np.arange(size) / (size - 1) * cells - 0.5
+    first = np.floor(position)
+    return first.astype(np.int64), position - first

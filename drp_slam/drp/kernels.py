@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an image kernel is, and the kernels that turn a camera image into the network's tensor.
+
+Every kernel declares its place on the chip:
+
+opencva     an OpenCV Accelerator function on DRP1, only under its conditions, else the CPU
+preruntime  DRP0 inside DRP-AI3: crop, resize, normalise, softmax; queues with inference
+custom      a DRP1 configuration that someone would have to write; its timing is assumed
+cpu         the Cortex-A55 cores
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+
+from drp_slam.card import Quantisation
+from drp_slam.device import Run
+
+PLACES = ("opencva", "preruntime", "custom", "cpu")
+KINDS = ("point", "stencil", "gather")
+EPSILON = 1e-5
+"""Added to the variance by instance normalisation (PyTorch's InstanceNorm2d, as in XFeat)."""
+
+Arrays = tuple[np.ndarray, ...]
+
+
+class Kernel(ABC):
+    """A `device.Program` with a place on the chip.
+
+    `kind` names the rate at which the DRP streams its `pixels`: `point` (one in, one out),
+    `stencil` (a neighbourhood from line buffers) or `gather` (random reads). `configuration` is
+    what must be resident in the DRP to run it.
+    """
+
+    name: str = ""
+    place: str = "custom"
+    kind: str = "point"
+
+    @property
+    def configuration(self) -> str:
+        return self.name
+
+    def reasons(self, *inputs: np.ndarray) -> list[str]:
+        """Why the DRP would not run this call and the CPU does; empty where it does."""
+        return []
+
+    @abstractmethod
+    def compute(self, *inputs: np.ndarray) -> Arrays:
+        """The outputs."""
+
+    @abstractmethod
+    def empty(self, *inputs: np.ndarray) -> Arrays:
+        """Outputs of the right shape and dtype without the arithmetic."""
+
+    @abstractmethod
+    def work(self, *inputs: np.ndarray) -> Mapping[str, float]:
+        """`pixels` the DRP streams, and for the CPU's model `ops`, `flops`, `macs`, `bytes`."""
+
+
+def total(runs: Sequence[Run]) -> Run:
+    """The kernels of one stage as one run: outputs of the last, sums of everything else.
+
+    `modelled_s` and `energy_j` are None where any kernel's is.
+    """
+
+    def added(values: Sequence[float | None]) -> float | None:
+        return None if any(v is None for v in values) else sum(v for v in values if v is not None)
+
+    counters: dict[str, float] = {}
+    for run in runs:
+        for key, value in run.counters.items():
+            counters[key] = counters.get(key, 0.0) + value
+    return dataclasses.replace(
+        runs[-1],
+        wall_s=sum(run.wall_s for run in runs),
+        modelled_s=added([run.modelled_s for run in runs]),
+        energy_j=added([run.energy_j for run in runs]),
+        counters=counters,
+    )
+
+
+class Grey(Kernel):
+    """(H, W, 3) uint8 -> (H, W) uint8: mean of the three channels, rounded to nearest.
+
+    XFeat's grey (`x.mean(dim=1)`) but for the rounding. Custom: OpenCVA converts YUV only.
+    """
+
+    name, place, kind = "grey", "custom", "point"
+
+    def __init__(self) -> None:
+        self._thirds = np.full((1, 3), 1.0 / 3.0, np.float32)
+
+    def compute(self, *inputs: np.ndarray) -> Arrays:
+        return (cv2.transform(inputs[0], self._thirds),)
+
+    def empty(self, *inputs: np.ndarray) -> Arrays:
+        return (np.zeros(inputs[0].shape[:2], np.uint8),)
+
+    def work(self, *inputs: np.ndarray) -> Mapping[str, float]:
+        pixels = inputs[0].shape[0] * inputs[0].shape[1]
+        return {"pixels": pixels, "ops": 4 * pixels, "bytes": 4 * pixels}
+
+
+class Statistics(Kernel):
+    """(H, W) uint8 -> (2,) float64: mean and population standard deviation. Custom."""
+
+    name, place, kind = "statistics", "custom", "point"
+
+    def compute(self, *inputs: np.ndarray) -> Arrays:
+        mean, deviation = cv2.meanStdDev(inputs[0])
+        return (np.array([mean[0, 0], deviation[0, 0]]),)
+
+    def empty(self, *inputs: np.ndarray) -> Arrays:
+        return (np.array([0.0, 1.0]),)
+
+    def work(self, *inputs: np.ndarray) -> Mapping[str, float]:
+        return {"pixels": inputs[0].size, "ops": 3 * inputs[0].size, "bytes": inputs[0].size}
+
+
+class Normalise(Kernel):
+    """(H, W) uint8, (2,) mean and deviation -> (H, W) int8 or float32: the network's input.
+
+    `(x - mean) / sqrt(variance + 1e-5)`, then for int8 `round(value / scale) + zero point`,
+    half to even, saturated (ONNX QuantizeLinear). An image has 256 grey values, so it is a table.
+    PreRuntime's Normalize does `(in + add) * mul` on DRP0.
+    """
+
+    name, place, kind = "normalise", "preruntime", "point"
+
+    def __init__(self, dtype: str, quantisation: Quantisation) -> None:
+        self._dtype, self._quantisation = np.dtype(dtype), quantisation
+        self._greys = np.arange(256, dtype=np.float64)
+
+    def compute(self, *inputs: np.ndarray) -> Arrays:
+        grey, (mean, deviation) = inputs
+        table = (self._greys - mean) / np.sqrt(deviation * deviation + EPSILON)
+        if self._dtype == np.int8:
+            q = np.rint(table / self._quantisation.scale) + self._quantisation.zero_point
+            table = np.clip(q, -128, 127)
+        return (cv2.LUT(grey, table.astype(self._dtype)),)
+
+    def empty(self, *inputs: np.ndarray) -> Arrays:
+        return (np.zeros(inputs[0].shape, self._dtype),)
+
+    def work(self, *inputs: np.ndarray) -> Mapping[str, float]:
+        pixels = inputs[0].size
+        return {"pixels": pixels, "ops": pixels, "bytes": pixels * (1 + self._dtype.itemsize)}
