@@ -58,6 +58,13 @@ def _report(p: argparse.ArgumentParser) -> None:
                    help="results of the same frames with --backend cpu")  # fmt: skip
 
 
+def _rebuild(p: argparse.ArgumentParser) -> None:
+    p.add_argument("name", help="shipped network, such as xfeat-p70")
+    p.add_argument("--data", type=Path, metavar="DIR",
+                   help="folder of images or sequences to calibrate and train on, beside the "
+                        "photographs of installed packages")  # fmt: skip
+
+
 COMMANDS = (
     Command("run", "a sequence through the four stages in one process, without ROS",
             "python -m drp_slam run synthetic --backend emulated --json",
@@ -65,6 +72,9 @@ COMMANDS = (
     Command("report", "the report of a folder of results, made again",
             "python -m drp_slam report results/run-1 --baseline results/run-cpu",
             "drp_slam.results:report", "drp_slam.results:show", _report),
+    Command("rebuild", "make a shipped network again, from published weights to ONNX and card",
+            "python -m drp_slam rebuild xfeat --out models",
+            "drp_slam.rebuild:rebuild", "drp_slam.rebuild:show", _rebuild),
 )  # fmt: skip
 
 

@@ -114,12 +114,16 @@ def quantize(model: str | Path | onnx.ModelProto, calibration: Iterable[np.ndarr
     if not isinstance(model, onnx.ModelProto):
         model = onnx.load(model)
     if len(model.graph.input) != 1:
-        raise DrpAi3Error(f"the network has {len(model.graph.input)} inputs; quantisation takes one")
+        raise DrpAi3Error(
+            f"the network has {len(model.graph.input)} inputs; quantisation takes one"
+        )
     body, concat = _without_last_concat(model)
     found = {name: affine(*r) for name, r in
              activation_ranges(body, images, method, percentile).items()}  # fmt: skip
     found.update(scales or {})
-    quantised = _int8_borders(_rewrite(body, images[0], found), concat, _copy(model.graph.output[0]))
+    quantised = _int8_borders(
+        _rewrite(body, images[0], found), concat, _copy(model.graph.output[0])
+    )
     onnx.checker.check_model(quantised)
     if out is not None:
         part = Path(out).with_name(Path(out).name + ".part")
@@ -140,20 +144,29 @@ def _without_last_concat(model: onnx.ModelProto) -> tuple[onnx.ModelProto, onnx.
 
     body = _copy(model)
     outputs = [o.name for o in body.graph.output]
-    last = next((n for n in body.graph.node if list(n.output) == outputs and n.op_type == "Concat"), None)
+    last = next(
+        (n for n in body.graph.node if list(n.output) == outputs and n.op_type == "Concat"), None
+    )
     if last is None:
         return body, None
     body.graph.node.remove(last)
     del body.graph.output[:]
     body.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in last.input)
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+        for name in last.input
+    )
     return body, last
 
 
 def _rewrite(model: onnx.ModelProto, image: np.ndarray, scales: Scales) -> onnx.ModelProto:
     """onnxruntime's quantiser with given scales (its own calibration sees one image, unused)."""
     import onnx
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
 
     class One(CalibrationDataReader):
         def __init__(self) -> None:
@@ -193,12 +206,15 @@ def _int8_borders(model: onnx.ModelProto, concat: onnx.NodeProto | None,
 
     def border(op: str, source: str, target: str, like: onnx.NodeProto) -> onnx.NodeProto:
         zero = onnx.numpy_helper.from_array(
-            (values[like.input[2]].astype(np.int16) - 128).astype(np.int8), f"{target}_zero_point")
+            (values[like.input[2]].astype(np.int16) - 128).astype(np.int8), f"{target}_zero_point"
+        )
         graph.initializer.append(zero)
         return onnx.helper.make_node(op, [source, like.input[1], zero.name], [target], name=target)
 
     source = graph.input[0]
-    first = next(n for n in graph.node if n.op_type == "QuantizeLinear" and n.input[0] == source.name)
+    first = next(
+        n for n in graph.node if n.op_type == "QuantizeLinear" and n.input[0] == source.name
+    )
     first.input[0] = f"{source.name}_real"
     graph.node.insert(0, border("DequantizeLinear", source.name, first.input[0], first))
     source.type.tensor_type.elem_type = int8
@@ -227,7 +243,9 @@ def border_scales(model: onnx.ModelProto) -> tuple[tuple[float, int], list[tuple
         return float(values[node.input[1]]), int(values[node.input[2]])
 
     source = model.graph.input[0].name
-    first = next(n for n in model.graph.node if n.op_type == "DequantizeLinear" and n.input[0] == source)
+    first = next(
+        n for n in model.graph.node if n.op_type == "DequantizeLinear" and n.input[0] == source
+    )
     last = makers[model.graph.output[0].name]
     names = list(last.input) if last.op_type == "Concat" else [o.name for o in model.graph.output]
     return of(first), [of(makers[name]) for name in names]

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images to calibrate and to distil on: what installed packages carry, and a folder of the user's.
+
+Packages are only looked up, not imported; one that is not installed is skipped. Of a sequence
+with `associations.txt` or `rgb.txt` the last quarter is left out, always: it judges.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from drp_slam.errors import PruningError
+
+PACKAGE_IMAGES = {
+    "skimage": ("data/astronaut.png", "data/brick.png", "data/camera.png", "data/chelsea.png",
+                "data/coffee.png", "data/coins.png", "data/grass.png", "data/gravel.png",
+                "data/hubble_deep_field.jpg", "data/motorcycle_left.png",
+                "data/motorcycle_right.png", "data/page.png", "data/rocket.jpg", "data/text.png"),
+    "sklearn": ("datasets/images/china.jpg", "datasets/images/flower.jpg"),
+    "matplotlib": ("mpl-data/sample_data/grace_hopper.jpg",),
+    "gtsam": tuple(f"Data/Balbianello/BalbianelloMedium-{i}.jpg" for i in range(1, 6)),
+}  # fmt: skip
+"""Photographs inside the wheels of the test extra."""
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
+STEP = 32
+
+
+def package_images() -> list[np.ndarray]:
+    """Grey photographs of installed packages, (H, W) uint8, in a fixed order."""
+    found = []
+    for package, names in PACKAGE_IMAGES.items():
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.origin:
+            continue
+        folder = Path(spec.origin).parent
+        found += [grey(folder / name) for name in names if (folder / name).is_file()]
+    return found
+
+
+def folder_images(folder: str | Path) -> list[np.ndarray]:
+    """Grey images below a folder, (H, W) uint8, sorted by path.
+
+    Every sequence found (`associations.txt` or `rgb.txt` beside `rgb/`) gives its first three
+    quarters only; images beside sequences are all taken. Raises PruningError if there is none.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise PruningError(f"--data {folder}: no such folder")
+    roots = sorted({p.parent for p in folder.rglob("rgb") if p.is_dir()})
+    paths: list[Path] = []
+    for root in roots:
+        frames = sorted(p for p in (root / "rgb").iterdir() if p.suffix.lower() in SUFFIXES)
+        paths += frames[: len(frames) * 3 // 4]
+    if not roots:
+        paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    images = [image for image in map(grey, paths) if min(image.shape) >= 96]
+    if not images:
+        raise PruningError(f"--data {folder}: no image of at least 96 x 96 pixels below it")
+    return images
+
+
+def grey(path: Path) -> np.ndarray:
+    """(H, W) uint8. Raises PruningError for a file that is no image."""
+    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if image is None:
+        raise PruningError(f"{path}: not an image that OpenCV reads; remove it or copy it again")
+    return image
+
+
+def fitted(image: np.ndarray, longest_px: int = 640) -> np.ndarray:
+    """Scaled down to `longest_px` and cropped to multiples of 32."""
+    factor = min(1.0, longest_px / max(image.shape))
+    if factor < 1.0:
+        image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    height, width = (n // STEP * STEP for n in image.shape)
+    return image[:height, :width]
+
+
+def normalised(image: np.ndarray) -> np.ndarray:
+    """(1, 1, H, W) float32 of zero mean and unit variance: the network's input."""
+    x = image.astype(np.float32) / 255.0
+    return ((x - x.mean()) / np.sqrt(x.var() + 1e-5))[None, None]
+
+
+def calibration(images: Iterable[np.ndarray], count: int = 100) -> list[np.ndarray]:
+    """About `count` network inputs, evenly taken."""
+    images = list(images)
+    step = max(1, -(-len(images) // count))
+    return [normalised(fitted(image)) for image in images[::step]]

