@@ -77,6 +77,31 @@ class SlamConfig:
     """Tracking and mapping on the CPU (`pose_node`)."""
 
     device: str = param("rzv2h", "device file of config/devices that is modelled")
+    # fmt: off
+    min_cosine: float = param(0.8, "least cosine of two matched descriptors", low=-1.0, high=1.0)
+    gate_px: float = param(60.0, "farthest that a feature may lie from where motion predicts it",
+                           unit="px", low=1.0, high=2000.0)
+    pixel_sigma_px: float = param(1.2, "standard deviation of a keypoint", unit="px",
+                                  low=0.05, high=20.0)
+    inverse_depth_sigma: float = param(0.01, "standard deviation of a measured inverse depth",
+                                       unit="1/m", low=1e-5, high=1.0)
+    depth_min_m: float = param(0.2, "depth below this is ignored", unit="m", low=0.0, high=100.0)
+    depth_max_m: float = param(6.0, "depth beyond this is ignored", unit="m", low=0.1, high=1000.0)
+    depth_edge: float = param(0.04, "share of the depth that a 3x3 neighbourhood may span",
+                              low=0.0, high=1.0)
+    min_inliers: int = param(25, "fewer inliers than this: lost", low=6, high=1000)
+    keyframe_ratio: float = param(0.65, "new keyframe when fewer of the last one's points are seen",
+                                  low=0.0, high=1.0)
+    keyframe_translation_m: float = param(0.15, "new keyframe after this way", unit="m",
+                                          low=0.001, high=100.0)
+    keyframe_rotation_deg: float = param(12.0, "new keyframe after this turn", unit="deg",
+                                         low=0.1, high=180.0)
+    local_keyframes: int = param(12, "keyframes whose points a frame is matched with", low=1, high=100)
+    local_points: int = param(2000, "map points a frame is matched with", low=100, high=20000)
+    adjusted_keyframes: int = param(8, "keyframes that local bundle adjustment moves", low=1, high=50)
+    adjust_iterations: int = param(5, "iterations of local bundle adjustment; 0 for none",
+                                   low=0, high=100)
+    # fmt: on
 
     def __post_init__(self) -> None:
         check("slam", self)

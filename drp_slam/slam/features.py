@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A frame as the tracker sees it: rays, inverse depths and descriptors of its features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from drp_slam.config import SlamConfig
+from drp_slam.datatypes import FEATURE_DIM, Camera, Features
+from drp_slam.errors import SlamError
+from drp_slam.slam.camera import undistort
+
+
+@dataclass(frozen=True)
+class View:
+    """Features of one frame, ready for geometry.
+
+    `uv` (N, 2) float32 pixels of the original image, `xy` (N, 2) float64 on the normalised plane,
+    `inverse_depth` (N,) float64 in 1/m (0: no depth), `descriptor` (N, 64) float32, `rgb` (N, 3)
+    uint8 or None.
+    """
+
+    index: int
+    stamp_ns: int
+    uv: np.ndarray
+    xy: np.ndarray
+    inverse_depth: np.ndarray
+    descriptor: np.ndarray
+    rgb: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.xy)
+
+    def xyz(self) -> np.ndarray:
+        """(N, 3) points in the camera's frame, metres; NaN without depth."""
+        with np.errstate(divide="ignore"):
+            z = np.where(self.inverse_depth > 0, 1.0 / self.inverse_depth, np.nan)[:, None]
+        return np.concatenate([self.xy * z, z], axis=1)
+
+
+def observe(camera: Camera, config: SlamConfig, index: int, stamp_ns: int, features: Features,
+            depth: np.ndarray | None, depth_unit_m: float,
+            image: np.ndarray | None = None) -> View:  # fmt: skip
+    """Rays and depths of the features. Raises SlamError for arrays that do not fit each other."""
+    _check(camera, features, depth, depth_unit_m, image)
+    xy = undistort(camera, features.uv)
+    uv_int = np.rint(features.uv).astype(np.intp)
+    u = np.clip(uv_int[:, 0], 0, camera.width - 1)
+    v = np.clip(uv_int[:, 1], 0, camera.height - 1)
+    inverse_depth = np.zeros(len(xy))
+    if depth is not None and len(xy):
+        inverse_depth = sample_inverse_depth(depth, depth_unit_m, u, v, config)
+    rgb = None
+    if image is not None:
+        rgb = image[v, u]
+        rgb = np.repeat(rgb[:, None], 3, 1) if rgb.ndim == 1 else rgb[:, 2::-1]
+    return View(index, stamp_ns, features.uv, xy, inverse_depth, features.descriptor, rgb)
+
+
+_OFFSETS = np.array([(dv, du) for dv in (-1, 0, 1) for du in (-1, 0, 1)])
+
+
+def sample_inverse_depth(depth: np.ndarray, unit_m: float, u: np.ndarray, v: np.ndarray,
+                         config: SlamConfig) -> np.ndarray:  # fmt: skip
+    """(N,) inverse depths in 1/m: medians of the valid pixels of 3x3 neighbourhoods.
+
+    0 where fewer than five pixels returned, where they span an edge (more than `depth_edge` of
+    the depth), and outside `depth_min_m` .. `depth_max_m`.
+    """
+    height, width = depth.shape
+    rows = np.clip(v[:, None] + _OFFSETS[:, 0], 0, height - 1)
+    columns = np.clip(u[:, None] + _OFFSETS[:, 1], 0, width - 1)
+    patch = depth[rows, columns].astype(np.float64) * unit_m
+    valid = (patch > 0) & (patch < np.inf)  # False for NaN as well
+    count = valid.sum(axis=1)
+    patch = np.sort(np.where(valid, patch, np.inf), axis=1)
+    each = np.arange(len(patch))
+    median = patch[each, np.maximum(count - 1, 0) // 2]
+    farthest = patch[each, np.maximum(count - 1, 0)]
+    keep = (count >= 5) & (median >= config.depth_min_m) & (median <= config.depth_max_m)
+    keep &= farthest <= patch[:, 0] + config.depth_edge * median
+    return np.where(keep, 1.0 / median, 0.0)
+
+
+def _check(camera: Camera, features: Features, depth: np.ndarray | None, unit_m: float,
+           image: np.ndarray | None) -> None:  # fmt: skip
+    n = len(features.uv)
+    if features.uv.shape != (n, 2) or features.descriptor.shape != (n, FEATURE_DIM):
+        raise SlamError(f"features have uv {features.uv.shape} and descriptor "
+                        f"{features.descriptor.shape}; expected (N, 2) and (N, {FEATURE_DIM})")  # fmt: skip
+    if not (np.isfinite(features.uv).all() and np.isfinite(features.descriptor).all()):
+        raise SlamError("features hold a number that is not finite; check the network's output")
+    for name, array in (("depth", depth), ("image", image)):
+        if array is not None and array.shape[:2] != (camera.height, camera.width):
+            raise SlamError(f"{name} is {array.shape[1]}x{array.shape[0]}, the camera "
+                            f"{camera.width}x{camera.height}; give both in one size")  # fmt: skip
+    if depth is not None and (depth.ndim != 2 or depth.dtype not in (np.uint16, np.float32)):
+        raise SlamError(f"depth has shape {depth.shape} and type {depth.dtype}; expected (H, W) "
+                        "uint16 or float32")  # fmt: skip
+    if depth is not None and not (np.isfinite(unit_m) and unit_m > 0):
+        raise SlamError(f"depth unit is {unit_m!r} m, expected a positive number such as 0.001")

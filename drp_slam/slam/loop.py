@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Place recognition: which keyframes show what this view shows.
+
+Every keyframe keeps its best descriptors; one matrix product compares a view with all of them,
+and each of the view's descriptors votes for the keyframes that hold something like it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from drp_slam.datatypes import FEATURE_DIM
+from drp_slam.slam.features import View
+
+KEPT = 128
+"""Descriptors kept of each keyframe."""
+ASKED = 256
+"""Descriptors of a view that vote."""
+
+
+class Places:
+    """All keyframes by appearance."""
+
+    def __init__(self) -> None:
+        self._descriptors = np.zeros((16, KEPT, FEATURE_DIM), dtype=np.float32)
+        self.count = 0
+
+    def add(self, view: View) -> None:
+        """The next keyframe; features are best first, so the first are kept."""
+        if self.count == len(self._descriptors):
+            self._descriptors = np.concatenate(
+                [self._descriptors, np.zeros_like(self._descriptors)]
+            )
+        kept = view.descriptor[:KEPT]
+        self._descriptors[self.count, : len(kept)] = kept
+        self.count += 1
+
+    def query(self, view: View, min_cosine: float, limit: int) -> tuple[list[int], float]:
+        """Numbers of the keyframes with most votes, best first, and the work in flops."""
+        asked = view.descriptor[:ASKED]
+        if not self.count or not len(asked):
+            return [], 0.0
+        stored = self._descriptors[: self.count].reshape(-1, FEATURE_DIM)
+        best = (asked @ stored.T).reshape(len(asked), self.count, KEPT).max(axis=2)
+        votes = (best >= min_cosine).sum(axis=0)
+        order = np.argsort(-votes, kind="stable")[:limit]
+        flops = 2.0 * FEATURE_DIM * len(asked) * len(stored)
+        return [int(k) for k in order if votes[k] > 0], flops

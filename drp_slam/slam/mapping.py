@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Grows the map: new keyframes, their points, and the adjustment of what they see."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from drp_slam.config import SlamConfig
+from drp_slam.slam import bundle, se3
+from drp_slam.slam.features import View
+from drp_slam.slam.loop import Places
+from drp_slam.slam.map import Keyframe, Map
+from drp_slam.slam.matching import Prior, match
+from drp_slam.slam.optimize import CHI2_DEPTH, CHI2_PIXEL, Noise
+
+FUSE_PX = 4.0
+"""A feature this near to the projection of a map point, and like it, is that point."""
+FIXED_KEYFRAMES = 10
+"""Keyframes that hold a local adjustment in place."""
+
+
+class Mapping:
+    """Owns the map; `tracker` reads it."""
+
+    def __init__(
+        self, config: SlamConfig, noise: Noise, bounds: np.ndarray, focal: np.ndarray
+    ) -> None:
+        self.map, self.places = Map(), Places()
+        self._config, self._noise, self._bounds, self._focal = config, noise, bounds, focal
+        self._local: tuple[tuple[int, ...], np.ndarray] = ((), np.zeros(0, dtype=np.intp))
+        self.flops = 0.0
+
+    def near(self, T_camera_world: np.ndarray) -> np.ndarray:
+        """Numbers of the local keyframes: those that stand and look like this pose, best first."""
+        poses = np.stack([k.T_camera_world for k in self.map.keyframes])
+        gaze = _stand_and_gaze(poses) - _stand_and_gaze(T_camera_world[None])
+        distance = np.linalg.norm(gaze, axis=2).sum(axis=1)
+        return np.argsort(distance, kind="stable")[: self._config.local_keyframes]
+
+    def visible(
+        self, T_camera_world: np.ndarray, keyframes: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Points of the keyframes that the pose sees: their numbers and (M, 2) pixels (undistorted)."""
+        key = tuple(int(k) for k in keyframes)
+        if self._local[0] != key:
+            seen = [self.map.keyframes[k].observed()[1] for k in sorted(key)]
+            self._local = (key, np.unique(np.concatenate(seen)))
+        points = self._local[1]
+        points = points[self.map.alive[points]]
+        p = se3.apply(T_camera_world, self.map.xyz[points])
+        xy = p[:, :2] / np.maximum(p[:, 2:], 1e-3)
+        low, high = self._bounds
+        inside = (p[:, 2] > 0.1) & (xy > low).all(axis=1) & (xy < high).all(axis=1)
+        points, xy = points[inside], xy[inside]
+        limit = self._config.local_points
+        if len(points) > limit:
+            best = np.sort(np.argsort(-self.map.observations[points], kind="stable")[:limit])
+            points, xy = points[best], xy[best]
+        return points, xy * self._focal
+
+    def insert(self, view: View, T_camera_world: np.ndarray, features: np.ndarray,
+               points: np.ndarray) -> Keyframe:  # fmt: skip
+        """Adds a keyframe whose `features` see the map's `points`, then adjusts around it."""
+        keyframe = Keyframe(view, T_camera_world, np.full(len(view), -1, dtype=np.intp))
+        self.map.observe(keyframe, features, points)
+        if self.map.keyframes:
+            self._fuse(keyframe)
+        self._create(keyframe)
+        self.map.keyframes.append(keyframe)
+        self.places.add(view)
+        if self._config.adjust_iterations and len(self.map.keyframes) > 1:
+            self._adjust(keyframe)
+        self._local = ((), self._local[1])
+        return keyframe
+
+    def _fuse(self, keyframe: Keyframe) -> None:
+        """Finds known points again that tracking missed, from the refined pose."""
+        points, px = self.visible(keyframe.T_camera_world, self.near(keyframe.T_camera_world))
+        taken = np.zeros(self.map.size, dtype=bool)
+        taken[keyframe.observed()[1]] = True
+        free = ~taken[points]
+        points, px = points[free], px[free]
+        features = np.flatnonzero(keyframe.point < 0)
+        prior = Prior(keyframe.view.xy[features] * self._focal, px, FUSE_PX)
+        found = match(keyframe.view.descriptor[features], self.map.descriptor[points],
+                      self._config.min_cosine - 0.1, prior)  # fmt: skip
+        self.flops += found.flops
+        a, b = features[found.a], points[found.b]
+        depth = keyframe.view.inverse_depth[a]
+        z = se3.apply(keyframe.T_camera_world, self.map.xyz[b])[:, 2]
+        agrees = (depth <= 0) | ((self._noise.fd * (1.0 / z - depth)) ** 2 < CHI2_DEPTH)
+        self.map.observe(keyframe, a[agrees], b[agrees])
+
+    def _create(self, keyframe: Keyframe) -> None:
+        view = keyframe.view
+        new = np.flatnonzero((keyframe.point < 0) & (view.inverse_depth > 0))
+        xyz = se3.apply(se3.inverse(keyframe.T_camera_world), view.xyz()[new])
+        rgb = None if view.rgb is None else view.rgb[new]
+        points = self.map.add_points(xyz, view.descriptor[new], rgb)
+        self.map.observe(keyframe, new, points)
+
+    def _adjust(self, keyframe: Keyframe) -> None:
+        """Local bundle adjustment of the keyframe and of those that share its points."""
+        keyframes = self.map.keyframes
+        window = [len(keyframes) - 1]
+        window += self.map.covisible(keyframe, self._config.adjusted_keyframes - 1)
+        window = [k for k in window if k > 0]
+        self.adjust(window, FIXED_KEYFRAMES, self._config.adjust_iterations)
+
+    def adjust(self, window: list[int], fixed_limit: int, iterations: int) -> None:
+        """Bundle adjustment of the keyframes `window`; others that share points stand still."""
+        keyframes = self.map.keyframes
+        inside = np.zeros(self.map.size, dtype=bool)
+        for k in window:
+            inside[keyframes[k].observed()[1]] = True
+        inside &= self.map.observations >= 2
+        shared = {k: int(inside[keyframes[k].observed()[1]].sum())
+                  for k in range(len(keyframes)) if k not in window}  # fmt: skip
+        fixed = sorted((k for k in shared if shared[k]), key=lambda k: (-shared[k], k))[
+            :fixed_limit
+        ]
+        order = window + fixed
+        problem, features, points = self._problem(order, inside, len(window))
+        if len(problem.point) < 10 or not fixed:
+            return
+        solution = bundle.adjust(problem, self._noise, iterations)
+        self.flops += solution.flops
+        for k, pose in zip(window, solution.poses):
+            keyframes[k].T_camera_world = pose
+        self.map.xyz[points] = solution.points
+        bad = (solution.error2_px > 2.0 * CHI2_PIXEL) | (solution.error2_depth > 9.0 * CHI2_DEPTH)
+        for row, k in enumerate(order):
+            self.map.forget(keyframes[k], features[bad & (problem.camera == row)])
+
+    def _problem(self, order: list[int], inside: np.ndarray,
+                 free: int) -> tuple[bundle.Problem, np.ndarray, np.ndarray]:  # fmt: skip
+        """The adjustment, the feature of each observation, and the number of each point."""
+        camera, feature, number, xy, depth = [], [], [], [], []
+        for row, k in enumerate(order):
+            keyframe = self.map.keyframes[k]
+            features, points = keyframe.observed()
+            keep = inside[points]
+            features = features[keep]
+            camera.append(np.full(len(features), row))
+            feature.append(features)
+            number.append(points[keep])
+            xy.append(keyframe.view.xy[features])
+            depth.append(keyframe.view.inverse_depth[features])
+        points, point = np.unique(np.concatenate(number), return_inverse=True)
+        poses = np.stack([self.map.keyframes[k].T_camera_world for k in order])
+        problem = bundle.Problem(poses, self.map.xyz[points], np.concatenate(camera), point,
+                                 np.concatenate(xy), np.concatenate(depth), free)  # fmt: skip
+        return problem, np.concatenate(feature), points
+
+
+def _stand_and_gaze(T_camera_world: np.ndarray) -> np.ndarray:
+    """(K, 2, 3): where cameras stand, and the points 1.5 m before them."""
+    T = se3.inverse(T_camera_world)
+    stand = T[:, :3, 3]
+    return np.stack([stand, stand + 1.5 * T[:, :3, 2]], axis=1)

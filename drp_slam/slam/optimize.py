@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pose of one frame from known points: robust PnP and pose-only refinement.
+
+A residual has three rows, each in units of its standard deviation: two of reprojection and one of
+inverse depth (weight zero without depth). The pose is `T_camera_world`, perturbed from the left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from drp_slam.slam import se3
+
+CHI2_PIXEL = 5.99
+"""95 % of a chi-square of two degrees of freedom."""
+CHI2_DEPTH = 3.84
+"""95 % of a chi-square of one degree of freedom."""
+FLOPS_PER_ROW = 240.0
+"""Of one observation in one iteration: residuals, (3, 6) Jacobian and its (6, 6) product."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Standard deviations as weights: residual rows are `fx dx`, `fy dy`, `fd d(1/z)`.
+
+    `fx = camera.fx / pixel_sigma_px`, `fy` likewise, `fd = 1 / inverse_depth_sigma`.
+    """
+
+    fx: float
+    fy: float
+    fd: float
+
+
+@dataclass(frozen=True)
+class PoseFit:
+    """`inliers` (N,) bool by reprojection; `depth_inliers` those whose depth agrees too.
+
+    `covariance` (6, 6) of the left perturbation (translation, rotation) of `T_camera_world`.
+    """
+
+    T_camera_world: np.ndarray
+    inliers: np.ndarray
+    depth_inliers: np.ndarray
+    covariance: np.ndarray
+    flops: float
+
+    @property
+    def count(self) -> int:
+        return int(self.inliers.sum())
+
+
+def residuals(T: np.ndarray, xyz: np.ndarray, xy: np.ndarray, inverse_depth: np.ndarray,
+              noise: Noise) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """(N, 3) residuals and (N, 3) points in the camera's frame; the depth row is 0 without depth."""
+    p = xyz @ T[:3, :3].T + T[:3, 3]
+    q = 1.0 / np.maximum(p[:, 2], 1e-3)
+    r = np.empty((len(p), 3))
+    r[:, 0] = noise.fx * (p[:, 0] * q - xy[:, 0])
+    r[:, 1] = noise.fy * (p[:, 1] * q - xy[:, 1])
+    r[:, 2] = np.where(inverse_depth > 0, noise.fd * (q - inverse_depth), 0.0)
+    return r, p
+
+
+def pose_jacobian(p: np.ndarray, inverse_depth: np.ndarray, noise: Noise) -> np.ndarray:
+    """(N, 3, 6) derivatives of `residuals` by the left perturbation (translation, rotation)."""
+    q = 1.0 / np.maximum(p[:, 2], 1e-3)
+    x, y = p[:, 0] * q, p[:, 1] * q
+    J = np.zeros((len(p), 3, 6))
+    J[:, 0, 0], J[:, 0, 2] = q, -x * q
+    J[:, 0, 3], J[:, 0, 4], J[:, 0, 5] = -x * y, 1.0 + x * x, -y
+    J[:, 1, 1], J[:, 1, 2] = q, -y * q
+    J[:, 1, 3], J[:, 1, 4], J[:, 1, 5] = -1.0 - y * y, x * y, x
+    J[:, 0] *= noise.fx
+    J[:, 1] *= noise.fy
+    d = np.where(inverse_depth > 0, -noise.fd * q, 0.0)
+    J[:, 2, 2], J[:, 2, 3], J[:, 2, 4] = d * q, d * y, -d * x
+    return J
+
+
+def refine_pose(T: np.ndarray, xyz: np.ndarray, xy: np.ndarray, inverse_depth: np.ndarray,
+                noise: Noise, iterations: int = 10) -> PoseFit:  # fmt: skip
+    """Iteratively reweighted Gauss-Newton with a Cauchy kernel whose scale shrinks to the noise.
+
+    xyz (N, 3) in the world, xy (N, 2) on the normalised plane, inverse_depth (N,) with 0 for none.
+    """
+    H = np.eye(6)
+    used = 0
+    for used in range(1, iterations + 1):
+        r, p = residuals(T, xyz, xy, inverse_depth, noise)
+        W, scale2 = _weights(r, p)
+        J = pose_jacobian(p, inverse_depth, noise)
+        JW = (J * W[:, :, None]).reshape(-1, 6)
+        H = JW.T @ J.reshape(-1, 6) + 1e-6 * np.eye(6)
+        step = -np.linalg.solve(H, JW.T @ r.ravel())
+        T = se3.exp(step) @ T
+        if scale2 <= 1.0 and np.abs(step).max() < 1e-6:
+            break
+    r, p = residuals(T, xyz, xy, inverse_depth, noise)
+    inliers, depth_inliers = classify(r, p)
+    return PoseFit(T, inliers, depth_inliers & (inverse_depth > 0), np.linalg.inv(H),
+                   FLOPS_PER_ROW * len(xyz) * used)  # fmt: skip
+
+
+def classify(r: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) bool each: reprojection within 95 %, and depth too."""
+    inliers = (r[:, 0] ** 2 + r[:, 1] ** 2 < CHI2_PIXEL) & (p[:, 2] > 0.05)
+    return inliers, inliers & (r[:, 2] ** 2 < CHI2_DEPTH)
+
+
+def _weights(r: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, float]:
+    """(N, 3) Cauchy weights and the squared scale: the median error while that is above the noise."""
+    pixel2 = r[:, 0] ** 2 + r[:, 1] ** 2
+    scale2 = max(1.0, float(np.median(pixel2)))
+    w = 1.0 / (1.0 + pixel2 / (CHI2_PIXEL * scale2))
+    w *= p[:, 2] > 0.05
+    W = np.empty_like(r)
+    W[:, 0] = W[:, 1] = w
+    W[:, 2] = w / (1.0 + r[:, 2] ** 2 / (CHI2_DEPTH * scale2))
+    return W, scale2
+
+
+def ransac_pose(xyz: np.ndarray, xy: np.ndarray, threshold: float,
+                iterations: int = 300) -> tuple[np.ndarray, np.ndarray] | None:  # fmt: skip
+    """`T_camera_world` and (N,) bool inliers by P3P in a RANSAC of fixed seed, or None.
+
+    `threshold` is in units of the normalised plane.
+    """
+    if len(xyz) < 6:
+        return None
+    cv2.setRNGSeed(0)
+    found, rvec, tvec, index = cv2.solvePnPRansac(
+        np.ascontiguousarray(xyz), np.ascontiguousarray(xy), np.eye(3), None,
+        iterationsCount=iterations, reprojectionError=threshold, confidence=0.999,
+        flags=cv2.SOLVEPNP_P3P,
+    )  # fmt: skip
+    if not found or index is None or len(index) < 6:
+        return None
+    T = np.eye(4)
+    T[:3, :3], T[:3, 3] = cv2.Rodrigues(rvec)[0], tvec[:, 0]
+    inliers = np.zeros(len(xyz), dtype=bool)
+    inliers[index.ravel()] = True
+    return (T, inliers) if np.isfinite(T).all() else None

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rigid motions SE(3), vectorised: (..., 4, 4) float64 and their (..., 6) tangents.
+
+A tangent is (translation, rotation) and acts from the left: `exp(xi) @ T`. Formulas: Barfoot,
+State Estimation for Robotics (2017), section 7.1.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def hat(w: np.ndarray) -> np.ndarray:
+    """(..., 3) to the (..., 3, 3) matrix with `hat(w) @ v = cross(w, v)`."""
+    out = np.zeros(w.shape[:-1] + (3, 3))
+    out[..., 0, 1], out[..., 0, 2], out[..., 1, 2] = -w[..., 2], w[..., 1], -w[..., 0]
+    out[..., 1, 0], out[..., 2, 0], out[..., 2, 1] = w[..., 2], -w[..., 1], w[..., 0]
+    return out
+
+
+def _coefficients(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """sin(a)/a, (1 - cos a)/a^2, (a - sin a)/a^3, by series near zero."""
+    small = angle < 1e-4
+    a = np.where(small, 1.0, angle)
+    square = angle * angle
+    return (
+        np.where(small, 1.0 - square / 6.0, np.sin(a) / a),
+        np.where(small, 0.5 - square / 24.0, 2.0 * np.sin(0.5 * a) ** 2 / (a * a)),
+        np.where(small, 1.0 / 6.0 - square / 120.0, (a - np.sin(a)) / (a * a * a)),
+    )
+
+
+def exp(xi: np.ndarray) -> np.ndarray:
+    """(..., 6) tangent to (..., 4, 4) transform."""
+    xi = np.asarray(xi, dtype=np.float64)
+    w = xi[..., 3:]
+    a, b, c = (k[..., None, None] for k in _coefficients(np.linalg.norm(w, axis=-1)))
+    W = hat(w)
+    W2 = W @ W
+    T = np.zeros(xi.shape[:-1] + (4, 4))
+    T[..., :3, :3] = np.eye(3) + a * W + b * W2
+    T[..., :3, 3] = ((np.eye(3) + b * W + c * W2) @ xi[..., :3, None])[..., 0]
+    T[..., 3, 3] = 1.0
+    return T
+
+
+def log(T: np.ndarray) -> np.ndarray:
+    """(..., 4, 4) transform to its (..., 6) tangent; the rotation is below pi."""
+    w = rotation_vector(T[..., :3, :3])
+    angle = np.linalg.norm(w, axis=-1)
+    a, b, _ = _coefficients(angle)
+    square = angle * angle
+    safe = np.where(angle < 1e-4, 1.0, square)
+    k = np.where(angle < 1e-4, 1.0 / 12.0 + square / 720.0, (1.0 - a / (2.0 * b)) / safe)
+    W = hat(w)
+    inverse_V = np.eye(3) - 0.5 * W + k[..., None, None] * (W @ W)
+    return np.concatenate([(inverse_V @ T[..., :3, 3, None])[..., 0], w], axis=-1)
+
+
+def rotation_vector(R: np.ndarray) -> np.ndarray:
+    """(..., 3, 3) rotations to (..., 3) axis times angle, through the unit quaternion."""
+    q = quaternion(R)
+    sine = np.linalg.norm(q[..., :3], axis=-1)
+    angle = 2.0 * np.arctan2(sine, q[..., 3])
+    small = sine < 1e-9
+    return q[..., :3] * np.where(small, 2.0, angle / np.where(small, 1.0, sine))[..., None]
+
+
+def quaternion(R: np.ndarray) -> np.ndarray:
+    """(..., 3, 3) rotations to (..., 4) unit quaternions x y z w with w >= 0.
+
+    Each of the four squared components is known from the diagonal; the largest is the pivot.
+    """
+    d = np.einsum("...ii->...i", R)
+    trace = d.sum(-1)
+    square = np.stack([1 + 2 * d[..., 0] - trace, 1 + 2 * d[..., 1] - trace,
+                       1 + 2 * d[..., 2] - trace, 1 + trace], axis=-1)  # fmt: skip
+    s = (R[..., 2, 1] + R[..., 1, 2], R[..., 0, 2] + R[..., 2, 0], R[..., 1, 0] + R[..., 0, 1])
+    m = (R[..., 2, 1] - R[..., 1, 2], R[..., 0, 2] - R[..., 2, 0], R[..., 1, 0] - R[..., 0, 1])
+    rows = np.stack([
+        np.stack([square[..., 0], s[2], s[1], m[0]], axis=-1),
+        np.stack([s[2], square[..., 1], s[0], m[1]], axis=-1),
+        np.stack([s[1], s[0], square[..., 2], m[2]], axis=-1),
+        np.stack([m[0], m[1], m[2], square[..., 3]], axis=-1),
+    ], axis=-2)  # fmt: skip
+    pivot = np.argmax(square, axis=-1)[..., None, None]
+    q = np.take_along_axis(rows, pivot, axis=-2)[..., 0, :]
+    q = q / np.linalg.norm(q, axis=-1, keepdims=True)
+    return np.where(q[..., 3:] < 0, -q, q)
+
+
+def inverse(T: np.ndarray) -> np.ndarray:
+    """(..., 4, 4) inverse of a rigid motion."""
+    out = np.zeros_like(T)
+    Rt = np.swapaxes(T[..., :3, :3], -1, -2)
+    out[..., :3, :3] = Rt
+    out[..., :3, 3] = -(Rt @ T[..., :3, 3, None])[..., 0]
+    out[..., 3, 3] = 1.0
+    return out
+
+
+def apply(T: np.ndarray, xyz: np.ndarray) -> np.ndarray:
+    """Moves (N, 3) points by one (4, 4) transform."""
+    return xyz @ T[:3, :3].T + T[:3, 3]

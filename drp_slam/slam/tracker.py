@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""RGB-D tracking against the map: read `Tracker.track` first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from drp_slam.config import SlamConfig
+from drp_slam.datatypes import Camera, Features, MapCloud, Track, Trajectory
+from drp_slam.slam import se3
+from drp_slam.slam.camera import check_camera, plane_bounds
+from drp_slam.slam.features import View, observe
+from drp_slam.slam.map import Keyframe, Map
+from drp_slam.slam.mapping import Mapping
+from drp_slam.slam.matching import Prior, match
+from drp_slam.slam.optimize import CHI2_PIXEL, Noise, PoseFit, ransac_pose, refine_pose
+
+MIN_FIRST_POINTS = 50
+"""Features with depth that the first frame must have."""
+CANDIDATES = 5
+"""Keyframes that relocalisation tries."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A pose with the inlying pairs of features and map points."""
+
+    fit: PoseFit
+    features: np.ndarray
+    points: np.ndarray
+    matches: int
+    relocalised: bool = False
+
+
+@dataclass(frozen=True)
+class _Stop:
+    """One tracked frame of the trajectory, relative to its reference keyframe."""
+
+    stamp_ns: int
+    reference: Keyframe
+    T_camera_reference: np.ndarray
+
+    def T_camera_world(self) -> np.ndarray:
+        return self.T_camera_reference @ self.reference.T_camera_world
+
+
+class Tracker:
+    """Poses of a stream of frames and the map they make. Same input, same result, bit for bit."""
+
+    def __init__(self, camera: Camera, config: SlamConfig | None = None) -> None:
+        check_camera(camera)
+        self._camera, self._config = camera, config or SlamConfig()
+        focal = np.array([camera.fx, camera.fy])
+        sigma = self._config.pixel_sigma_px
+        self._noise = Noise(
+            camera.fx / sigma, camera.fy / sigma, 1.0 / self._config.inverse_depth_sigma
+        )
+        self._focal = focal
+        self._mapping = Mapping(self._config, self._noise, plane_bounds(camera), focal)
+        self._stops: list[_Stop] = []
+        self._lost = True
+        self._peak, self._since = 0, 0
+        self._flops = 0.0
+        self.covariance = np.full((6, 6), np.inf)
+
+    def track(self, index: int, stamp_ns: int, features: Features, depth: np.ndarray | None,
+              depth_unit_m: float, image: np.ndarray | None = None) -> Track:  # fmt: skip
+        """Pose of the next frame. Raises SlamError for arrays that do not fit each other."""
+        self._flops, self._mapping.flops = 0.0, 0.0
+        view = observe(
+            self._camera, self._config, index, stamp_ns, features, depth, depth_unit_m, image
+        )
+        if not self._mapping.map.keyframes:
+            return self._begin(view)
+        # pose against the local map, from where motion leads; else against all keyframes
+        found = None if self._lost else self._follow(view, self._predict(stamp_ns))
+        found = found or self._relocalise(view)
+        self._lost = found is None
+        if found is None:
+            return self._report(view, None, False)
+        # the map grows where it must
+        keyframe = self._wants_keyframe(found)
+        pose = found.fit.T_camera_world
+        if keyframe:
+            reference = self._mapping.insert(view, pose, found.features, found.points)
+            pose, self._peak, self._since = reference.T_camera_world, 0, 0
+        else:
+            reference = self._mapping.map.keyframes[int(self._mapping.near(pose)[0])]
+            self._peak, self._since = max(self._peak, found.fit.count), self._since + 1
+        self._stops.append(_Stop(stamp_ns, reference, pose @ se3.inverse(reference.T_camera_world)))
+        self.covariance = found.fit.covariance
+        return self._report(view, found, keyframe)
+
+    def finish(self) -> None:
+        """Nothing is pending: all work is done at the frame that asks for it."""
+
+    @property
+    def map(self) -> Map:
+        return self._mapping.map
+
+    def trajectory(self) -> Trajectory:
+        """All tracked frames, each relative to its reference keyframe as it stands now."""
+        return _trajectory([(s.stamp_ns, s.T_camera_world()) for s in self._stops])
+
+    def keyframe_poses(self) -> Trajectory:
+        """The keyframes as they stand now."""
+        return _trajectory([(k.view.stamp_ns, k.T_camera_world) for k in self.map.keyframes])
+
+    def cloud(self) -> MapCloud:
+        """The map's points, coloured where images were given."""
+        alive = self.map.alive
+        return MapCloud(self.map.xyz[alive], self.map.rgb[alive] if self.map.coloured else None)
+
+    def _begin(self, view: View) -> Track:
+        if int((view.inverse_depth > 0).sum()) < MIN_FIRST_POINTS:
+            return self._report(view, None, False)
+        none = np.zeros(0, dtype=np.intp)
+        keyframe = self._mapping.insert(view, np.eye(4), none, none)
+        self._stops.append(_Stop(view.stamp_ns, keyframe, np.eye(4)))
+        self._lost = False
+        self.covariance = np.zeros((6, 6))
+        points = keyframe.observed()[1]
+        fit = PoseFit(np.eye(4), np.ones(len(points), bool), np.ones(len(points), bool),
+                      self.covariance, 0.0)  # fmt: skip
+        return self._report(view, _Found(fit, points, points, 0), True)
+
+    def _predict(self, stamp_ns: int) -> np.ndarray:
+        """`T_camera_world` if the last motion goes on."""
+        last = self._stops[-1]
+        T = last.T_camera_world()
+        if len(self._stops) < 2:
+            return T
+        before = self._stops[-2]
+        rate = (stamp_ns - last.stamp_ns) / max(last.stamp_ns - before.stamp_ns, 1)
+        if not 0.0 < rate <= 3.0:
+            return T
+        return se3.exp(rate * se3.log(T @ se3.inverse(before.T_camera_world()))) @ T
+
+    def _follow(self, view: View, T: np.ndarray) -> _Found | None:
+        """Pose from the local map around a predicted pose."""
+        keyframes = self._mapping.near(T)
+        points, px = self._mapping.visible(T, keyframes)
+        prior = Prior(view.xy * self._focal, px, self._config.gate_px)
+        pairs = match(view.descriptor, self.map.descriptor[points], self._config.min_cosine, prior)
+        self._flops += pairs.flops
+        return self._solve(view, T, pairs.a, points[pairs.b])
+
+    def _relocalise(self, view: View) -> _Found | None:
+        """Pose from the keyframes that look like the view, then from the map around it."""
+        candidates, flops = self._mapping.places.query(view, self._config.min_cosine, CANDIDATES)
+        self._flops += flops
+        threshold = np.sqrt(CHI2_PIXEL) * 2.0 / self._noise.fx
+        for candidate in candidates:
+            _, points = self.map.keyframes[candidate].observed()
+            pairs = match(view.descriptor, self.map.descriptor[points], self._config.min_cosine)
+            self._flops += pairs.flops
+            points = points[pairs.b]
+            pose = ransac_pose(self.map.xyz[points], view.xy[pairs.a], threshold)
+            if pose is None or pose[1].sum() < self._config.min_inliers // 2:
+                continue
+            found = self._follow(view, pose[0])
+            if found is not None:
+                return _Found(found.fit, found.features, found.points, found.matches, True)
+        return None
+
+    def _solve(self, view: View, T: np.ndarray, features: np.ndarray,
+               points: np.ndarray) -> _Found | None:  # fmt: skip
+        if len(features) < self._config.min_inliers:
+            return None
+        xyz, xy, depth = self.map.xyz[points], view.xy[features], view.inverse_depth[features]
+        fit = refine_pose(T, xyz, xy, depth, self._noise)
+        self._flops += fit.flops
+        if fit.count < max(self._config.min_inliers, 0.3 * len(features)):
+            pose = ransac_pose(xyz, xy, 2.0 * np.sqrt(CHI2_PIXEL) / self._noise.fx)
+            if pose is None:
+                return None
+            fit = refine_pose(pose[0], xyz, xy, depth, self._noise)
+            self._flops += fit.flops
+        if fit.count < self._config.min_inliers:
+            return None
+        good = fit.inliers & (fit.depth_inliers | (depth <= 0))
+        return _Found(fit, features[good], points[good], len(features))
+
+    def _wants_keyframe(self, found: _Found) -> bool:
+        config, pose = self._config, found.fit.T_camera_world
+        if self._since < 1:
+            return False
+        nearest = self.map.keyframes[int(self._mapping.near(pose)[0])]
+        motion = pose @ se3.inverse(nearest.T_camera_world)
+        turn = np.degrees(np.linalg.norm(se3.rotation_vector(motion[:3, :3])))
+        return bool(
+            found.fit.count < config.keyframe_ratio * self._peak
+            or np.linalg.norm(motion[:3, 3]) > config.keyframe_translation_m
+            or turn > config.keyframe_rotation_deg
+        )
+
+    def _report(self, view: View, found: _Found | None, keyframe: bool) -> Track:
+        counters = {"flops": self._flops + self._mapping.flops}
+        if found is None:
+            return Track(view.index, view.stamp_ns, "lost", None, counters=counters)
+        pose = se3.inverse(self._stops[-1].T_camera_world())
+        return Track(view.index, view.stamp_ns, "tracked", pose, found.matches, found.fit.count,
+                     keyframe, found.relocalised, counters)  # fmt: skip
+
+
+def _trajectory(poses: list[tuple[int, np.ndarray]]) -> Trajectory:
+    if not poses:
+        return Trajectory(np.zeros(0, dtype=np.int64), np.zeros((0, 4, 4)))
+    stamps = np.array([stamp for stamp, _ in poses], dtype=np.int64)
+    return Trajectory(stamps, se3.inverse(np.stack([T for _, T in poses])))
