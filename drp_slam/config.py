@@ -67,6 +67,7 @@ class PerceptionConfig:
     network: str = param(DEFAULT_NETWORK, "shipped network or ONNX file")
     threads: int = param(1, "threads of onnxruntime on this host", low=1, high=64)
     freq_index: int = param(2, "AI-MAC clock index of the board's runtime", low=1, high=127)
+    compiled: str = param("", "folder of the compiled network, for backend mera")
 
     def __post_init__(self) -> None:
         check("drpai3", self)

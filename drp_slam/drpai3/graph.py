@@ -82,9 +82,17 @@ def load(path: str | Path, input_shapes: Mapping[str, Sequence[int]] | None = No
     nodes, quantised, zero_points = _fold_qdq(light, constants)
     shapes = _shapes(path, light, constants)
     name = path.name.removesuffix(".gz").removesuffix(".onnx")
-    graph = Graph(name, path, tuple(nodes), shapes,
-                  tuple(v.name for v in light.graph.input if v.name not in constants),
-                  tuple(v.name for v in model.graph.output), quantised, constants, zero_points)  # fmt: skip
+    graph = Graph(
+        name,
+        path,
+        tuple(nodes),
+        shapes,
+        tuple(v.name for v in light.graph.input if v.name not in constants),
+        tuple(v.name for v in model.graph.output),
+        quantised,
+        constants,
+        zero_points,
+    )
     return graph
 
 
@@ -96,11 +104,15 @@ def _decode(path: Path, name: str, stored: Any) -> np.ndarray:
     try:
         array = numpy_helper.to_array(stored)
     except (ValueError, TypeError, KeyError) as error:
-        raise DrpAi3Error(f"{path}: weight {name!r} of shape {list(stored.dims)} has the wrong amount "
-                          "of data; export it again") from error  # fmt: skip
+        raise DrpAi3Error(
+            f"{path}: weight {name!r} of shape {list(stored.dims)} has the wrong amount "
+            "of data; export it again"
+        ) from error
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise DrpAi3Error(f"{path}: weight {name!r} holds NaN or infinity; repair the training "
-                          "checkpoint and export again")  # fmt: skip
+        raise DrpAi3Error(
+            f"{path}: weight {name!r} holds NaN or infinity; repair the training "
+            "checkpoint and export again"
+        )
     return array
 
 
@@ -111,15 +123,16 @@ def _infer(path: Path, light: onnx.ModelProto, constants: dict[str, Any]) -> onn
     try:
         onnx.checker.check_model(light)
     except Exception as error:  # ValidationError, and what C++ throws on damaged models
-        reason = str(error).strip().splitlines() or ["damaged"]
-        raise DrpAi3Error(f"{path}: invalid model: {reason[0]}; export it again") from error
+        lines = str(error).strip().splitlines() or ["damaged"]
+        raise DrpAi3Error(f"{path}: invalid model: {lines[0]}; export it again") from error
     while True:
         try:
             light = onnx.shape_inference.infer_shapes(light, strict_mode=True, data_prop=True)
         except Exception as error:  # InferenceError, and what C++ throws on damaged models
             reason = str(error).strip().splitlines()[-1]
-            raise DrpAi3Error(f"{path}: shape inference: {reason}; fix the node or give "
-                              "--input-shape") from error  # fmt: skip
+            raise DrpAi3Error(
+                f"{path}: shape inference: {reason}; fix the node or give --input-shape"
+            ) from error
         if not _fold_constants(path, light, constants):
             return light
 
@@ -129,12 +142,12 @@ def _fold_constants(path: Path, light: onnx.ModelProto, constants: dict[str, Any
     from onnx import numpy_helper
     from onnx.reference import ReferenceEvaluator
 
-    shapes = {v.name: _dims(v) for v in (*light.graph.value_info, *light.graph.input)}
+    shapes = {v.name: _dims(v) or (-1,) for v in (*light.graph.value_info, *light.graph.input)}
     small = {t.name: numpy_helper.to_array(t) for t in light.graph.initializer}
     opsets = {o.domain: o.version for o in light.opset_import}
     kept, folded = [], False
     for node in light.graph.node:
-        values: Sequence[np.ndarray] | None = None
+        values: Any = None
         if node.op_type == "Shape" and _known(shapes.get(node.input[0])):
             start = next((a.i for a in node.attribute if a.name == "start"), 0)
             end = next((a.i for a in node.attribute if a.name == "end"), None)
@@ -148,8 +161,10 @@ def _fold_constants(path: Path, light: onnx.ModelProto, constants: dict[str, Any
                 feeds = {i: small[i] for i in node.input if i}
                 values = ReferenceEvaluator(node, opsets=opsets).run(None, feeds)
             except Exception as error:  # the reference raises whatever numpy does
-                raise DrpAi3Error(f"{path}: node {label(node)}: constant {node.op_type} cannot be "
-                                  f"computed: {error}; simplify the model") from error  # fmt: skip
+                raise DrpAi3Error(
+                    f"{path}: node {label(node)}: constant {node.op_type} cannot be "
+                    f"computed: {error}; simplify the model"
+                ) from error
         if values is None or any(not isinstance(v, np.ndarray | np.generic) for v in values):
             kept.append(node)
             continue
@@ -175,15 +190,19 @@ def _dims(value: onnx.ValueInfoProto) -> Shape | None:
     kind = value.type.tensor_type
     if not kind.HasField("shape"):
         return None
-    return tuple(d.dim_value if d.WhichOneof("value") == "dim_value" else -1 for d in kind.shape.dim)
+    return tuple(
+        d.dim_value if d.WhichOneof("value") == "dim_value" else -1 for d in kind.shape.dim
+    )
 
 
 def _known(shape: Shape | None) -> bool:
     return shape is not None and all(d >= 0 for d in shape)
 
 
-def _fold_qdq(light: onnx.ModelProto, constants: dict[str, Any],
-              ) -> tuple[list[Node], bool, dict[str, np.ndarray]]:  # fmt: skip
+def _fold_qdq(
+    light: onnx.ModelProto,
+    constants: dict[str, Any],
+) -> tuple[list[Node], bool, dict[str, np.ndarray]]:
     """Nodes without QuantizeLinear and DequantizeLinear, and the zero points of their weights."""
     from onnx import helper, numpy_helper
 
@@ -202,8 +221,11 @@ def _fold_qdq(light: onnx.ModelProto, constants: dict[str, Any],
                 zero_points[source] = _along(zero, axis, constants[source])
             continue
         inputs = tuple(alias.get(i, i) for i in node.input)
-        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute
-                      if not a.HasField("g") and not a.graphs}  # fmt: skip
+        attributes = {
+            a.name: helper.get_attribute_value(a)
+            for a in node.attribute
+            if not a.HasField("g") and not a.graphs
+        }
         nodes.append(Node(label(node), node.op_type, inputs, tuple(node.output), attributes))
     return nodes, quantised, zero_points
 
@@ -229,9 +251,13 @@ def _shapes(path: Path, light: onnx.ModelProto, constants: Mapping[str, Any]) ->
     for node in light.graph.node:
         for name in node.output:
             if name and name not in shapes:
-                raise DrpAi3Error(f"{path}: node {label(node)}: the shape of its output {name!r} "
-                                  "cannot be inferred; give --input-shape or simplify the model")  # fmt: skip
+                raise DrpAi3Error(
+                    f"{path}: node {label(node)}: the shape of its output {name!r} "
+                    "cannot be inferred; give --input-shape or simplify the model"
+                )
             if name and int(np.prod(shapes[name], dtype=np.float64)) > LARGEST_TENSOR:
-                raise DrpAi3Error(f"{path}: node {label(node)}: output of shape {list(shapes[name])} "
-                                  f"has more than {LARGEST_TENSOR} elements; check --input-shape")  # fmt: skip
+                raise DrpAi3Error(
+                    f"{path}: node {label(node)}: output of shape {list(shapes[name])} "
+                    f"has more than {LARGEST_TENSOR} elements; check --input-shape"
+                )
     return shapes

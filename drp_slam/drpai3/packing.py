@@ -55,8 +55,9 @@ def column_counts(w: np.ndarray, rows: int = GROUP_ROWS) -> np.ndarray:
     return np.count_nonzero(_blocks(w, rows, 1), axis=1)[..., 0]
 
 
-def group_counts(w: np.ndarray, rows: int = GROUP_ROWS,
-                 columns: int = PARALLEL_COLUMNS) -> np.ndarray:  # fmt: skip
+def group_counts(
+    w: np.ndarray, rows: int = GROUP_ROWS, columns: int = PARALLEL_COLUMNS
+) -> np.ndarray:
     """N of every (group, block): (G, B) int64, the most non-zeros of any column of the block."""
     return np.count_nonzero(_blocks(w, rows, columns), axis=1).max(axis=-1)
 
@@ -66,8 +67,9 @@ def packed_cycles(w: np.ndarray, rows: int = GROUP_ROWS, columns: int = PARALLEL
     return int(group_counts(w, rows, columns).sum())
 
 
-def dense_cycles(shape: tuple[int, ...], rows: int = GROUP_ROWS,
-                 columns: int = PARALLEL_COLUMNS) -> int:  # fmt: skip
+def dense_cycles(
+    shape: tuple[int, ...], rows: int = GROUP_ROWS, columns: int = PARALLEL_COLUMNS
+) -> int:
     """Cycles for one output position of a weight without zeros: K rows for every block."""
     k = int(np.prod(shape[1:]))
     return k * -(-shape[0] // columns)
@@ -161,8 +163,9 @@ def pack(w: np.ndarray, rows: int = GROUP_ROWS, columns: int = PARALLEL_COLUMNS)
     values[slot, p], index[slot, p] = cut[g, m, b, p], m
     repeats = n.T.ravel()
     block, group = np.divmod(np.arange(n.size), n.shape[0])
-    return Packed(values, index, np.repeat(group, repeats), np.repeat(block, repeats), rows,
-                  tuple(w.shape))  # fmt: skip
+    return Packed(
+        values, index, np.repeat(group, repeats), np.repeat(block, repeats), rows, tuple(w.shape)
+    )
 
 
 @dataclass(frozen=True)
@@ -191,8 +194,9 @@ class PackingReport:
         return float(self.histogram @ np.arange(len(self.histogram)) / total) if total else 0.0
 
 
-def packing_report(w: np.ndarray, rows: int = GROUP_ROWS,
-                   columns: int = PARALLEL_COLUMNS) -> PackingReport:  # fmt: skip
+def packing_report(
+    w: np.ndarray, rows: int = GROUP_ROWS, columns: int = PARALLEL_COLUMNS
+) -> PackingReport:
     """Cycles, histogram of N, index overhead, and the loss against `1 - sparsity` by cause."""
     n = group_counts(w, rows, columns)
     cycles, dense = int(n.sum()), dense_cycles(w.shape, rows, columns)
@@ -205,5 +209,13 @@ def packing_report(w: np.ndarray, rows: int = GROUP_ROWS,
     bits = max(1, (rows - 1).bit_length())
     index_bytes = -(-cycles * columns * bits // 8) + n.size
     share = even.sum() / dense
-    return PackingReport(cycles, dense, 1.0 - density, np.bincount(n.ravel(), minlength=rows + 1),
-                         index_bytes, density, cycles / dense - share, share - density)  # fmt: skip
+    return PackingReport(
+        cycles,
+        dense,
+        1.0 - density,
+        np.bincount(n.ravel(), minlength=rows + 1),
+        index_bytes,
+        density,
+        cycles / dense - share,
+        share - density,
+    )

@@ -38,12 +38,16 @@ def read_model(path: Path) -> onnx.ModelProto:
         model = onnx.load_model_from_string(data)
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise DrpAi3Error(f"{path}: cannot read: {reason}; give an .onnx or .onnx.gz file") from error
+        raise DrpAi3Error(
+            f"{path}: cannot read: {reason}; give an .onnx or .onnx.gz file"
+        ) from error
     except (DecodeError, ValueError) as error:
         raise DrpAi3Error(f"{path}: not an ONNX file, or truncated; export it again") from error
     if not model.graph.node or not model.graph.output:
-        raise DrpAi3Error(f"{path}: not an ONNX network: it has {len(model.graph.node)} nodes and "
-                          f"{len(model.graph.output)} outputs; export it again")  # fmt: skip
+        raise DrpAi3Error(
+            f"{path}: not an ONNX network: it has {len(model.graph.node)} nodes and "
+            f"{len(model.graph.output)} outputs; export it again"
+        )
     if model.functions:
         from onnx import inliner
 
@@ -59,15 +63,21 @@ def _check_opset(path: Path, model: onnx.ModelProto) -> None:
     versions = {o.domain or "ai.onnx": o.version for o in model.opset_import}
     version, newest = versions.get("ai.onnx", 0), onnx.defs.onnx_opset_version()
     if not OLDEST_OPSET <= version <= newest:
-        raise DrpAi3Error(f"{path}: opset {version}, expected {OLDEST_OPSET} to {newest}; convert it "
-                          "with onnx.version_converter")  # fmt: skip
+        raise DrpAi3Error(
+            f"{path}: opset {version}, expected {OLDEST_OPSET} to {newest}; convert it "
+            "with onnx.version_converter"
+        )
     for node in model.graph.node:
         if node.domain not in ("", "ai.onnx"):
-            raise DrpAi3Error(f"{path}: node {label(node)}: operator {node.op_type} of domain "
-                              f"{node.domain!r} is unknown; export with standard operators only")  # fmt: skip
+            raise DrpAi3Error(
+                f"{path}: node {label(node)}: operator {node.op_type} of domain "
+                f"{node.domain!r} is unknown; export with standard operators only"
+            )
         if not onnx.defs.has(node.op_type, version):
-            raise DrpAi3Error(f"{path}: node {label(node)}: unknown operator {node.op_type} in opset "
-                              f"{version}; export with standard operators only")  # fmt: skip
+            raise DrpAi3Error(
+                f"{path}: node {label(node)}: unknown operator {node.op_type} in opset "
+                f"{version}; export with standard operators only"
+            )
 
 
 def _load_external(path: Path, model: onnx.ModelProto) -> None:
@@ -79,8 +89,10 @@ def _load_external(path: Path, model: onnx.ModelProto) -> None:
             try:
                 external.load_external_data_for_tensor(tensor, str(path.parent))
             except Exception as error:  # onnx raises several kinds, none documented
-                raise DrpAi3Error(f"{path}: weight {tensor.name!r}: external data {info.location!r} "
-                                  "is missing or too short; put it beside the model") from error  # fmt: skip
+                raise DrpAi3Error(
+                    f"{path}: weight {tensor.name!r}: external data {info.location!r} "
+                    "is missing or too short; put it beside the model"
+                ) from error
     if model.graph.sparse_initializer:
         name = model.graph.sparse_initializer[0].values.name
         raise DrpAi3Error(f"{path}: weight {name!r} is a sparse_initializer; store zeros densely")
@@ -91,8 +103,9 @@ def label(node: Any) -> str:
     return node.name or f"{node.op_type}({node.output[0] if node.output else ''})"
 
 
-def fixed_model(path: Path, model: onnx.ModelProto,
-                input_shapes: Mapping[str, Sequence[int]]) -> onnx.ModelProto:  # fmt: skip
+def fixed_model(
+    path: Path, model: onnx.ModelProto, input_shapes: Mapping[str, Sequence[int]]
+) -> onnx.ModelProto:
     """A light copy with all input dimensions fixed and large weights replaced by their shape.
 
     It declares no outputs: shape inference then gives every tensor its shape alike.
@@ -113,8 +126,10 @@ def fixed_model(path: Path, model: onnx.ModelProto,
     known = {v.name for v in model.graph.input if v.name not in stored}
     unknown = set(input_shapes) - known - {""}
     if unknown or ("" in input_shapes and len(known) != 1):
-        raise DrpAi3Error(f"{path}: --input-shape for {sorted(unknown) or 'one of several inputs'}; "
-                          f"its inputs are: {', '.join(sorted(known))}")  # fmt: skip
+        raise DrpAi3Error(
+            f"{path}: --input-shape for {sorted(unknown) or 'one of several inputs'}; "
+            f"its inputs are: {', '.join(sorted(known))}"
+        )
     for value in model.graph.input:
         if value.name in stored:
             continue
@@ -127,7 +142,9 @@ def fixed_model(path: Path, model: onnx.ModelProto,
         if int(np.prod(tensor.dims, dtype=np.float64)) <= SMALL:
             graph.initializer.append(tensor)
         else:
-            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+            graph.input.append(
+                helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            )
     if not dynamic:
         graph.value_info.extend(v for v in model.graph.value_info if _static(v))
     return light
@@ -135,12 +152,14 @@ def fixed_model(path: Path, model: onnx.ModelProto,
 
 def _static(value: onnx.ValueInfoProto) -> bool:
     kind = value.type.tensor_type
-    return kind.HasField("shape") and all(d.WhichOneof("value") == "dim_value" and d.dim_value > 0
-                                          for d in kind.shape.dim)  # fmt: skip
+    return kind.HasField("shape") and all(
+        d.WhichOneof("value") == "dim_value" and d.dim_value > 0 for d in kind.shape.dim
+    )
 
 
-def _input_shape(path: Path, value: onnx.ValueInfoProto,
-                 asked: Sequence[int] | None) -> tuple[list[int], bool]:  # fmt: skip
+def _input_shape(
+    path: Path, value: onnx.ValueInfoProto, asked: Sequence[int] | None
+) -> tuple[list[int], bool]:
     """The fixed shape of an input, and whether it was dynamic."""
     kind = value.type.tensor_type
     if not value.type.HasField("tensor_type"):
@@ -153,22 +172,30 @@ def _input_shape(path: Path, value: onnx.ValueInfoProto,
     dims = [d.dim_value if d.WhichOneof("value") == "dim_value" else 0 for d in kind.shape.dim]
     names = [d.dim_param or str(d.dim_value or "?") for d in kind.shape.dim]
     if asked is not None and len(asked) != len(dims):
-        raise DrpAi3Error(f"{path}: input {value.name!r} is {names}; --input-shape has {len(asked)} "
-                          f"dimensions, expected {len(dims)}")  # fmt: skip
+        raise DrpAi3Error(
+            f"{path}: input {value.name!r} is {names}; --input-shape has {len(asked)} "
+            f"dimensions, expected {len(dims)}"
+        )
     dynamic = any(d <= 0 for d in dims)
     for axis, size in enumerate(dims):
         if asked is not None and size > 0 and asked[axis] != size:
-            raise DrpAi3Error(f"{path}: input {value.name!r}: dimension {axis} is fixed to {size}, "
-                              f"--input-shape says {asked[axis]}; export it for that shape")  # fmt: skip
+            raise DrpAi3Error(
+                f"{path}: input {value.name!r}: dimension {axis} is fixed to {size}, "
+                f"--input-shape says {asked[axis]}; export it for that shape"
+            )
         if size <= 0:
             if asked is not None:
                 dims[axis] = asked[axis]
             elif axis == 0 and len(dims) > 1:
                 dims[axis] = 1
             else:
-                raise DrpAi3Error(f"{path}: input {value.name!r}: dimension {axis} ({names[axis]!r}) "
-                                  f"is not fixed; {remedy}")  # fmt: skip
+                raise DrpAi3Error(
+                    f"{path}: input {value.name!r}: dimension {axis} ({names[axis]!r}) "
+                    f"is not fixed; {remedy}"
+                )
     if any(not 0 < d <= LARGEST_DIMENSION for d in dims):
-        raise DrpAi3Error(f"{path}: input {value.name!r} is {dims}; every dimension must be 1 to "
-                          f"{LARGEST_DIMENSION}")  # fmt: skip
+        raise DrpAi3Error(
+            f"{path}: input {value.name!r} is {dims}; every dimension must be 1 to "
+            f"{LARGEST_DIMENSION}"
+        )
     return dims, dynamic

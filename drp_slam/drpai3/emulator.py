@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DRP-AI3 emulated: INT8 results through onnxruntime, time and energy from the chip's model."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from drp_slam.device import Constants, Run
+from drp_slam.errors import DeviceError, DrpAi3Error
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+    from drp_slam.drpai3.timing import Estimate
+
+log = logging.getLogger(__name__)
+
+DIMENSION_STEP_PX = 32
+"""Height and width of a SLAM network's input are multiples of this (five halvings)."""
+
+
+def session(
+    model: Path | bytes, threads: int = 1, exact: bool = True
+) -> onnxruntime.InferenceSession:
+    """A deterministic onnxruntime session on the CPU that does not spin while idle.
+
+    With `exact`, INT8 products never saturate: on x86 without VNNI onnxruntime's fast U8S8 path
+    adds two products in 16 bits, which the chip does not. Raises DrpAi3Error for a model that
+    onnxruntime refuses.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.use_deterministic_compute = True
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if exact:
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    source = model if isinstance(model, bytes) else str(model)
+    try:
+        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises a dozen undocumented kinds
+        name = "model" if isinstance(model, bytes) else model
+        reason = str(error).strip().splitlines()[0]
+        raise DrpAi3Error(
+            f"{name}: onnxruntime cannot run it: {reason}; export it again"
+        ) from error
+
+
+class Network:
+    """A SLAM network as a program: tensor (H, W) in, heads (H/8, W/8, C) out, in its own dtype.
+
+    The ONNX takes (1, 1, H, W) and gives (1, C, H/8, W/8). One session serves all shapes. Raises
+    DrpAi3Error for a tensor of another dtype or with sides that are no multiple of 32.
+    """
+
+    def __init__(self, path: Path, dtype: str, channels: int, threads: int = 1) -> None:
+        self.name, self.path = path.stem, path
+        self._dtype, self._channels, self._threads = np.dtype(dtype), channels, threads
+        self._session: Any = None
+        self._input = ""
+        self._work: dict[tuple[int, ...], Mapping[str, float]] = {}
+
+    def compute(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The heads, bit for bit."""
+        (tensor,) = inputs
+        self.check(tensor)
+        if self._session is None:
+            self._session = session(self.path, self._threads)
+            self._input = self._session.get_inputs()[0].name
+        (planes,) = self._session.run(None, {self._input: tensor[None, None]})
+        return (self.heads(planes),)
+
+    def heads(self, planes: np.ndarray) -> np.ndarray:
+        """(1, C, h, w) to C-contiguous (h, w, C)."""
+        import cv2
+
+        _, channels, height, width = planes.shape
+        if channels != self._channels:
+            raise DrpAi3Error(
+                f"{self.path}: {channels} output channels, its card says "
+                f"{self._channels}; rebuild the card"
+            )
+        # a 2-D transposition is blocked and five times as fast as numpy's copy of a strided view
+        return cv2.transpose(planes.reshape(channels, -1)).reshape(height, width, channels)
+
+    def empty(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Zeros of the heads' shape."""
+        (tensor,) = inputs
+        self.check(tensor)
+        height, width = (side // 8 for side in tensor.shape)
+        return (np.zeros((height, width, self._channels), self._dtype),)
+
+    def work(self, *inputs: np.ndarray) -> Mapping[str, float]:
+        """`macs`, dense; counted from the graph once a shape."""
+        shape = inputs[0].shape
+        if shape not in self._work:
+            from drp_slam.drpai3.layers import layers
+
+            self._work[shape] = {
+                "macs": float(sum(layer.macs for layer in layers(self.graph(shape))))
+            }
+        return self._work[shape]
+
+    def graph(self, shape: tuple[int, ...]) -> Any:
+        """The network's `graph.Graph` for a tensor of this shape."""
+        from drp_slam.drpai3.graph import load
+
+        return load(self.path, {"": (1, 1, *shape)})
+
+    def check(self, tensor: np.ndarray) -> None:
+        """Raises DrpAi3Error unless the tensor fits the network."""
+        if tensor.dtype != self._dtype:
+            raise DrpAi3Error(
+                f"network {self.name} takes {self._dtype}, got {tensor.dtype}; "
+                "preprocess with the same network's card"
+            )
+        if tensor.ndim != 2 or not tensor.size or any(s % DIMENSION_STEP_PX for s in tensor.shape):
+            raise DrpAi3Error(
+                f"network {self.name}: tensor of shape {tensor.shape}, expected "
+                f"(H, W), each a multiple of {DIMENSION_STEP_PX}; resize it"
+            )
+
+
+class EmulatedDrpAi3:
+    """The accelerator at one AI-MAC clock: the program's arithmetic, the chip's modelled cost."""
+
+    unit = "drpai3"
+
+    def __init__(self, constants: Constants, freq_index: int = 2) -> None:
+        self.name = f"emulated:{constants.name}"
+        self._constants, self._freq_index = constants, freq_index
+        self._estimates: dict[tuple[Any, ...], Estimate] = {}
+        if saturates():
+            log.warning(
+                "%s: this CPU saturates U8S8 products (no VNNI); the slower exact kernels are used",
+                self.name,
+            )
+
+    def run(self, program: Any, *inputs: np.ndarray) -> Run:
+        start = time.perf_counter()
+        outputs = program.compute(*inputs)
+        wall_s = time.perf_counter() - start
+        cost = self.estimate(program, inputs[0].shape)
+        counters = {**program.work(*inputs), "cycles": cost.cycles, "bytes": cost.bytes}
+        return Run(outputs, wall_s, cost.total_s, cost.energy_j, self.name, counters)
+
+    def estimate(self, program: Any, shape: tuple[int, ...]) -> Estimate:
+        """The chip's cost of the program for an input shape, computed once."""
+        key = (program.path, shape)
+        if key not in self._estimates:
+            from drp_slam.drpai3.timing import estimate
+
+            self._estimates[key] = estimate(program.graph(shape), self._constants, self._freq_index)
+        return self._estimates[key]
+
+
+@lru_cache(maxsize=1)
+def saturates() -> bool:
+    """Whether onnxruntime's default U8S8 arithmetic saturates on this CPU, found by multiplying.
+
+    255 x 127 + 255 x 127 does not fit 16 bits; without VNNI (or ARM's dot product) it is clipped.
+    """
+    import onnxruntime as ort
+    from onnx import TensorProto, helper, numpy_helper
+
+    k = 64
+    weight = numpy_helper.from_array(np.full((k, 16), 127, np.int8), "w")
+    node = helper.make_node("MatMulInteger", ["x", "w"], ["y"])
+    graph = helper.make_graph(
+        [node],
+        "probe",
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, (1, k))],
+        [helper.make_tensor_value_info("y", TensorProto.INT32, (1, 16))],
+        [weight],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    run = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run
+    (product,) = run(None, {"x": np.full((1, k), 255, np.uint8)})
+    return bool((product != math.prod((255, 127, k))).any())
+
+
+def require_int8(dtype: str, name: str) -> None:
+    """Raises DeviceError for a network whose arithmetic is not the chip's."""
+    if dtype != "int8":
+        raise DeviceError(
+            f"network {name} is {dtype}; DRP-AI3 computes INT8: quantise it, or use backend cpu"
+        )

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The network stage: DRP-AI3's device, by name of its backend, and the call per frame."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+
+from drp_slam.card import Card
+from drp_slam.config import PerceptionConfig
+from drp_slam.device import CpuDevice, Device, NullDevice, Run, load_constants
+from drp_slam.drpai3.emulator import EmulatedDrpAi3, Network
+from drp_slam.errors import DeviceError
+
+log = logging.getLogger(__name__)
+
+
+def open_device(config: PerceptionConfig) -> Device:
+    """The device that runs networks. Nothing falls back to another one.
+
+    Raises DeviceError where the backend cannot be opened, with the remedy.
+    """
+    if config.backend == "null":
+        return NullDevice("drpai3")
+    if config.backend == "emulated":
+        return EmulatedDrpAi3(load_constants(config.device), config.freq_index)
+    if config.backend == "cpu":
+        return CpuDevice(load_constants(config.device), "drpai3")
+    if config.backend == "mera":
+        from drp_slam.drpai3.mera import MeraDevice
+
+        return MeraDevice(config.compiled, config.freq_index)
+    raise DeviceError(f"backend {config.backend!r} is unknown; use emulated, cpu, null or mera")
+
+
+class Perceive:
+    """Runs the card's network: `perceive(tensor) -> (heads, run)`.
+
+    `tensor` is (H, W) of the card's dtype, sides multiples of 32; `heads` is C-contiguous
+    (H/8, W/8, channels) of the same dtype. Raises DrpAi3Error for another tensor.
+    """
+
+    def __init__(self, device: Device, card: Card, config: PerceptionConfig) -> None:
+        self.device = device
+        self.network = Network(card.onnx, card.dtype, card.channels, config.threads)
+        log.info("network %s on %s", card.name, device.name)
+
+    def __call__(self, tensor: np.ndarray) -> tuple[np.ndarray, Run]:
+        run = self.device.run(self.network, tensor)
+        (heads,) = run.outputs
+        return heads, run
