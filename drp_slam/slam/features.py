@@ -72,7 +72,8 @@ def sample_inverse_depth(depth: np.ndarray, unit_m: float, u: np.ndarray, v: np.
     height, width = depth.shape
     rows = np.clip(v[:, None] + _OFFSETS[:, 0], 0, height - 1)
     columns = np.clip(u[:, None] + _OFFSETS[:, 1], 0, width - 1)
-    patch = depth[rows, columns].astype(np.float64) * unit_m
+    # through float32 metres, so that raw depth and its ROS topic give the same numbers
+    patch = (depth[rows, columns] * np.float64(unit_m)).astype(np.float32).astype(np.float64)
     valid = (patch > 0) & (patch < np.inf)  # False for NaN as well
     count = valid.sum(axis=1)
     patch = np.sort(np.where(valid, patch, np.inf), axis=1)
