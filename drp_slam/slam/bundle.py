@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from drp_slam.slam import se3
-from drp_slam.slam.optimize import CHI2_DEPTH, CHI2_PIXEL, Noise, pose_jacobian
+from drp_slam.slam.optimize import CHI2_DEPTH, CHI2_PIXEL, Noise, camera_residuals, pose_jacobian
 
 FLOPS_PER_OBSERVATION = 900.0
 """Jacobians and block products of one observation in one iteration."""
@@ -48,18 +48,13 @@ class Solution:
     flops: float
 
 
-def residuals(problem: Problem, poses: np.ndarray, points: np.ndarray,
-              noise: Noise) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """(n, 3) residuals as in `optimize.residuals` and (n, 3) points in their camera's frame."""
+def residuals(
+    problem: Problem, poses: np.ndarray, points: np.ndarray, noise: Noise
+) -> tuple[np.ndarray, np.ndarray]:
+    """(3, n) residuals as in `optimize.residuals` and (n, 3) points in their camera's frame."""
     T = poses[problem.camera]
     p = np.einsum("nij,nj->ni", T[:, :3, :3], points[problem.point]) + T[:, :3, 3]
-    q = 1.0 / np.maximum(p[:, 2], 1e-3)
-    r = np.empty_like(p)
-    r[:, 0] = noise.fx * (p[:, 0] * q - problem.xy[:, 0])
-    r[:, 1] = noise.fy * (p[:, 1] * q - problem.xy[:, 1])
-    depth = problem.inverse_depth
-    r[:, 2] = np.where(depth > 0, noise.fd * (q - depth), 0.0)
-    return r, p
+    return camera_residuals(p, problem.xy, problem.inverse_depth, noise), p
 
 
 def point_jacobian(poses: np.ndarray, camera: np.ndarray, p: np.ndarray, inverse_depth: np.ndarray,
@@ -74,14 +69,14 @@ def point_jacobian(poses: np.ndarray, camera: np.ndarray, p: np.ndarray, inverse
 
 
 def robust_cost(r: np.ndarray) -> tuple[float, np.ndarray]:
-    """Huber cost and (n, 3) weights, reprojection and depth apart."""
+    """Huber cost and (3, n) weights, reprojection and depth apart."""
     W = np.empty_like(r)
     cost = 0.0
     for rows, limit2 in ((slice(0, 2), CHI2_PIXEL), (slice(2, 3), CHI2_DEPTH)):
-        square = np.einsum("ij,ij->i", r[:, rows], r[:, rows])
+        square = (r[rows] ** 2).sum(axis=0)
         size, limit = np.sqrt(square), np.sqrt(limit2)
         outside = size > limit
-        W[:, rows] = np.where(outside, limit / np.maximum(size, limit), 1.0)[:, None]
+        W[rows] = np.where(outside, limit / np.maximum(size, limit), 1.0)
         cost += float(np.where(outside, limit * (2.0 * size - limit), square).sum())
     return cost, W
 
@@ -91,9 +86,10 @@ def adjust(problem: Problem, noise: Noise, iterations: int = 5) -> Solution:
     poses, points = problem.poses.copy(), problem.points.copy()
     r, p = residuals(problem, poses, points, noise)
     cost, W = robust_cost(r)
-    damping, done = 1e-4, 0
+    damping, flops = 1e-4, 0.0
     system = None
-    for done in range(1, iterations + 1):
+    for _ in range(iterations):
+        flops += FLOPS_PER_OBSERVATION * len(p)
         if system is None:
             system = _normal_equations(problem, poses, p, r, W, noise)
         pose_step, point_step = _solve(system, damping)
@@ -110,9 +106,9 @@ def adjust(problem: Problem, noise: Noise, iterations: int = 5) -> Solution:
         system, damping = None, max(damping * 0.1, 1e-7)
         if small:
             break
-    pixel2 = np.where(p[:, 2] > 0.05, r[:, 0] ** 2 + r[:, 1] ** 2, np.inf)
-    return Solution(poses, points, pixel2, r[:, 2] ** 2, cost,
-                    FLOPS_PER_OBSERVATION * len(r) * done)  # fmt: skip
+    pixel2 = np.where(p[:, 2] > 0.05, r[0] ** 2 + r[1] ** 2, np.inf)
+    return Solution(poses, points, pixel2, r[2] ** 2, cost,
+                    flops)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -130,6 +126,7 @@ def _normal_equations(problem: Problem, poses: np.ndarray, p: np.ndarray, r: np.
                       weight: np.ndarray, noise: Noise) -> _System:  # fmt: skip
     free, count = problem.free, len(problem.points)
     Jp = point_jacobian(poses, problem.camera, p, problem.inverse_depth, noise)
+    weight, r = weight.T, r.T
     JpW = (Jp * weight[:, :, None]).transpose(0, 2, 1)
     V = _sum_by(problem.point, (JpW @ Jp).reshape(-1, 9), count).reshape(-1, 3, 3)
     gradient_point = _sum_by(problem.point, (JpW @ r[:, :, None])[:, :, 0], count)
@@ -137,6 +134,7 @@ def _normal_equations(problem: Problem, poses: np.ndarray, p: np.ndarray, r: np.
     moving = problem.camera < free
     camera, point = problem.camera[moving], problem.point[moving]
     Jc = pose_jacobian(p[moving], problem.inverse_depth[moving], noise)
+    Jc = np.ascontiguousarray(Jc.transpose(2, 1, 0))
     JcW = (Jc * weight[moving][:, :, None]).transpose(0, 2, 1)
     U = _sum_by(camera, (JcW @ Jc).reshape(-1, 36), free).reshape(-1, 6, 6)
     gradient_pose = _sum_by(camera, (JcW @ r[moving][:, :, None])[:, :, 0], free)

@@ -28,23 +28,27 @@ class Mapping:
         self.map, self.places = Map(), Places()
         self._config, self._noise, self._bounds, self._focal = config, noise, bounds, focal
         self._local: tuple[tuple[int, ...], np.ndarray] = ((), np.zeros(0, dtype=np.intp))
+        self._gaze: np.ndarray | None = None
         self.flops = 0.0
 
     def near(self, T_camera_world: np.ndarray) -> np.ndarray:
         """Numbers of the local keyframes: those that stand and look like this pose, best first."""
-        poses = np.stack([k.T_camera_world for k in self.map.keyframes])
-        gaze = _stand_and_gaze(poses) - _stand_and_gaze(T_camera_world[None])
-        distance = np.linalg.norm(gaze, axis=2).sum(axis=1)
+        if self._gaze is None:
+            self._gaze = _stand_and_gaze(np.stack([k.T_camera_world for k in self.map.keyframes]))
+        apart = self._gaze - _stand_and_gaze(T_camera_world[None])
+        distance = np.sqrt((apart * apart).sum(axis=2)).sum(axis=1)
         return np.argsort(distance, kind="stable")[: self._config.local_keyframes]
 
     def visible(
         self, T_camera_world: np.ndarray, keyframes: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Points of the keyframes that the pose sees: their numbers and (M, 2) pixels (undistorted)."""
-        key = tuple(int(k) for k in keyframes)
+        """Points of the keyframes that the pose sees: numbers and (M, 2) undistorted pixels."""
+        key = tuple(sorted(int(k) for k in keyframes))
         if self._local[0] != key:
-            seen = [self.map.keyframes[k].observed()[1] for k in sorted(key)]
-            self._local = (key, np.unique(np.concatenate(seen)))
+            seen = np.zeros(self.map.size, dtype=bool)
+            for k in key:
+                seen[self.map.keyframes[k].observed()[1]] = True
+            self._local = (key, np.flatnonzero(seen))
         points = self._local[1]
         points = points[self.map.alive[points]]
         p = se3.apply(T_camera_world, self.map.xyz[points])
@@ -68,6 +72,7 @@ class Mapping:
         self._create(keyframe)
         self.map.keyframes.append(keyframe)
         self.places.add(view)
+        self._gaze = None
         if self._config.adjust_iterations and len(self.map.keyframes) > 1:
             self._adjust(keyframe)
         self._local = ((), self._local[1])
@@ -127,6 +132,7 @@ class Mapping:
         self.flops += solution.flops
         for k, pose in zip(window, solution.poses):
             keyframes[k].T_camera_world = pose
+        self._gaze = None
         self.map.xyz[points] = solution.points
         bad = (solution.error2_px > 2.0 * CHI2_PIXEL) | (solution.error2_depth > 9.0 * CHI2_DEPTH)
         for row, k in enumerate(order):

@@ -54,29 +54,39 @@ class PoseFit:
 
 def residuals(T: np.ndarray, xyz: np.ndarray, xy: np.ndarray, inverse_depth: np.ndarray,
               noise: Noise) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """(N, 3) residuals and (N, 3) points in the camera's frame; the depth row is 0 without depth."""
+    """(3, N) residuals and (N, 3) points in the camera's frame; the depth row is 0 without depth."""
     p = xyz @ T[:3, :3].T + T[:3, 3]
+    return camera_residuals(p, xy, inverse_depth, noise), p
+
+
+def camera_residuals(
+    p: np.ndarray, xy: np.ndarray, inverse_depth: np.ndarray, noise: Noise
+) -> np.ndarray:
+    """(3, N) residuals of (N, 3) points in the camera's frame."""
     q = 1.0 / np.maximum(p[:, 2], 1e-3)
-    r = np.empty((len(p), 3))
-    r[:, 0] = noise.fx * (p[:, 0] * q - xy[:, 0])
-    r[:, 1] = noise.fy * (p[:, 1] * q - xy[:, 1])
-    r[:, 2] = np.where(inverse_depth > 0, noise.fd * (q - inverse_depth), 0.0)
-    return r, p
+    r = np.empty((3, len(p)))
+    r[0] = noise.fx * (p[:, 0] * q - xy[:, 0])
+    r[1] = noise.fy * (p[:, 1] * q - xy[:, 1])
+    r[2] = np.where(inverse_depth > 0, noise.fd * (q - inverse_depth), 0.0)
+    return r
 
 
 def pose_jacobian(p: np.ndarray, inverse_depth: np.ndarray, noise: Noise) -> np.ndarray:
-    """(N, 3, 6) derivatives of `residuals` by the left perturbation (translation, rotation)."""
+    """(6, 3, N) derivatives of `residuals` by the left perturbation (translation, rotation).
+
+    The observations lie along the last axis, so that every entry is one pass over memory.
+    """
     q = 1.0 / np.maximum(p[:, 2], 1e-3)
     x, y = p[:, 0] * q, p[:, 1] * q
-    J = np.zeros((len(p), 3, 6))
-    J[:, 0, 0], J[:, 0, 2] = q, -x * q
-    J[:, 0, 3], J[:, 0, 4], J[:, 0, 5] = -x * y, 1.0 + x * x, -y
-    J[:, 1, 1], J[:, 1, 2] = q, -y * q
-    J[:, 1, 3], J[:, 1, 4], J[:, 1, 5] = -1.0 - y * y, x * y, x
-    J[:, 0] *= noise.fx
-    J[:, 1] *= noise.fy
+    J = np.zeros((6, 3, len(p)))
+    fx, fy, xy = noise.fx, noise.fy, x * y
+    J[0, 0], J[1, 1] = fx * q, fy * q
+    J[2, 0], J[2, 1] = -x * J[0, 0], -y * J[1, 1]
+    J[3, 0], J[3, 1] = -fx * xy, -fy * (1.0 + y * y)
+    J[4, 0], J[4, 1] = fx * (1.0 + x * x), fy * xy
+    J[5, 0], J[5, 1] = -fx * y, fy * x
     d = np.where(inverse_depth > 0, -noise.fd * q, 0.0)
-    J[:, 2, 2], J[:, 2, 3], J[:, 2, 4] = d * q, d * y, -d * x
+    J[2, 2], J[3, 2], J[4, 2] = d * q, d * y, -d * x
     return J
 
 
@@ -87,39 +97,36 @@ def refine_pose(T: np.ndarray, xyz: np.ndarray, xy: np.ndarray, inverse_depth: n
     xyz (N, 3) in the world, xy (N, 2) on the normalised plane, inverse_depth (N,) with 0 for none.
     """
     H = np.eye(6)
-    used = 0
-    for used in range(1, iterations + 1):
+    flops = 0.0
+    for _ in range(iterations):
+        flops += FLOPS_PER_ROW * len(xyz)
         r, p = residuals(T, xyz, xy, inverse_depth, noise)
-        W, scale2 = _weights(r, p)
+        W = _weights(r, p)
         J = pose_jacobian(p, inverse_depth, noise)
-        JW = (J * W[:, :, None]).reshape(-1, 6)
-        H = JW.T @ J.reshape(-1, 6) + 1e-6 * np.eye(6)
-        step = -np.linalg.solve(H, JW.T @ r.ravel())
+        JW = (J * W).reshape(6, -1)
+        H = JW @ J.reshape(6, -1).T + 1e-6 * np.eye(6)
+        step = -np.linalg.solve(H, JW @ r.ravel())
         T = se3.exp(step) @ T
-        if scale2 <= 1.0 and np.abs(step).max() < 1e-6:
+        if np.abs(step).max() < 1e-5:
             break
     r, p = residuals(T, xyz, xy, inverse_depth, noise)
     inliers, depth_inliers = classify(r, p)
     return PoseFit(T, inliers, depth_inliers & (inverse_depth > 0), np.linalg.inv(H),
-                   FLOPS_PER_ROW * len(xyz) * used)  # fmt: skip
+                   flops)  # fmt: skip
 
 
 def classify(r: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) bool each: reprojection within 95 %, and depth too."""
-    inliers = (r[:, 0] ** 2 + r[:, 1] ** 2 < CHI2_PIXEL) & (p[:, 2] > 0.05)
-    return inliers, inliers & (r[:, 2] ** 2 < CHI2_DEPTH)
+    """(N,) bool each, of (3, N) residuals: reprojection within 95 %, and depth too."""
+    inliers = (r[0] ** 2 + r[1] ** 2 < CHI2_PIXEL) & (p[:, 2] > 0.05)
+    return inliers, inliers & (r[2] ** 2 < CHI2_DEPTH)
 
 
-def _weights(r: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, float]:
-    """(N, 3) Cauchy weights and the squared scale: the median error while that is above the noise."""
-    pixel2 = r[:, 0] ** 2 + r[:, 1] ** 2
+def _weights(r: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """(3, N) Cauchy weights and their squared scale: the median error, but not below the noise."""
+    pixel2 = r[0] ** 2 + r[1] ** 2
     scale2 = max(1.0, float(np.median(pixel2)))
-    w = 1.0 / (1.0 + pixel2 / (CHI2_PIXEL * scale2))
-    w *= p[:, 2] > 0.05
-    W = np.empty_like(r)
-    W[:, 0] = W[:, 1] = w
-    W[:, 2] = w / (1.0 + r[:, 2] ** 2 / (CHI2_DEPTH * scale2))
-    return W, scale2
+    w = (p[:, 2] > 0.05) / (1.0 + pixel2 / (CHI2_PIXEL * scale2))
+    return np.stack([w, w, w / (1.0 + r[2] ** 2 / (CHI2_DEPTH * scale2))])
 
 
 def ransac_pose(xyz: np.ndarray, xy: np.ndarray, threshold: float,
