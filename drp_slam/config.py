@@ -124,13 +124,39 @@ class ProfilerConfig:
 class PlayerConfig:
     """Playback of a sequence (`player_node`)."""
 
+    # fmt: off
+    sequence: str = param("synthetic", "TUM RGB-D folder, rosbag2, or synthetic")
+    camera: str = param("", "calibration, where the sequence has none: name or file")
+    start: int = param(0, "first frame", low=0, high=10_000_000)
+    frames: int = param(0, "at most so many frames; 0: all", low=0, high=10_000_000)
     rate: float = param(1.0, "speed of playback; 0 is `max`: as fast as the graph gives credit",
-                        low=0.0, high=100.0)  # fmt: skip
+                        low=0.0, high=100.0)
     in_flight: int = param(3, "frames under way at rate max", low=1, high=16)
-    loop: bool = param(False, "start again at the end")
+    loop: bool = param(False, "start again at the end, with later stamps")
+    paused: bool = param(False, "wait for the service `play` (std_srvs/SetBool) to start")
+    wait: bool = param(True, "start only when the nodes of the graph report ready")
+    patience_s: float = param(5.0, "at rate max, a frame without status for so long counts as lost",
+                              unit="s", low=0.1, high=600.0)
+    # fmt: on
 
     def __post_init__(self) -> None:
         check("player", self)
+
+
+@dataclass(frozen=True)
+class GraphConfig:
+    """What every node takes beside its own section; without ROS nothing reads it."""
+
+    # fmt: off
+    out: str = param("", "folder of results, written when the node ends; empty: none")
+    map_frame: str = param("map", "REP-105 frame of the map")
+    odom_frame: str = param("odom", "REP-105 frame of the odometry")
+    base_frame: str = param("base_link", "REP-105 frame of the robot")
+    camera_frame: str = param("camera_link", "frame of the camera's body, x forward")
+    # fmt: on
+
+    def __post_init__(self) -> None:
+        check("graph", self)
 
 
 @dataclass(frozen=True)
@@ -142,6 +168,7 @@ class Config:
     slam: SlamConfig = SlamConfig()
     profiler: ProfilerConfig = ProfilerConfig()
     player: PlayerConfig = PlayerConfig()
+    graph: GraphConfig = GraphConfig()
 
 
 NODE_SECTIONS = {"drp_node": "drp", "perception_node": "drpai3", "pose_node": "slam",
@@ -186,5 +213,6 @@ def load(path: str | Path | None = None) -> Config:
         if section is None:
             raise ConfigError(f"{path}: unknown node {node!r}; known: {', '.join(NODE_SECTIONS)}")
         for name, value in ((body or {}).get("ros__parameters") or {}).items():
-            values[f"{section}.{name}"] = value
+            shared = name in GraphConfig.__dataclass_fields__
+            values[f"{'graph' if shared else section}.{name}"] = value
     return override(Config(), values)
