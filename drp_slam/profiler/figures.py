@@ -48,7 +48,7 @@ def svg(figure: Figure, alt: str) -> str:
     # ids must be unique in the page that holds several pictures
     salt = f"{abs(hash_text(alt)):x}"
     body = text[text.index("<svg") :].replace('id="', f'id="{salt}-')
-    return body.replace('"#', f'"#{salt}-').replace("url(#", f"url(#{salt}-")
+    return body.replace('href="#', f'href="#{salt}-').replace("url(#", f"url(#{salt}-")
 
 
 def hash_text(text: str) -> int:

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A folder of results: the names of its files, and the small tables that are read and written.
+
+| file              | what                                                                 |
+|-------------------|----------------------------------------------------------------------|
+| `trajectory.txt`  | final estimate, TUM format                                           |
+| `odometry.txt`    | poses as they were published live, TUM format                        |
+| `groundtruth.txt` | if known, TUM format                                                 |
+| `map.ply`         | the map's points                                                     |
+| `spans.csv`       | `profiler.span`: one line a stage and frame                          |
+| `frames.csv`      | `FrameRow`: one line a frame                                         |
+| `run.json`        | sequence, network, backend, configuration, host, wall time in all    |
+| `report.json`, `report.html`, `trace.json` | made from the others by `results.build`     |
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drp_slam.datatypes import Track, Trajectory
+from drp_slam.errors import ProfilerError
+
+TRAJECTORY, ODOMETRY, GROUND_TRUTH = "trajectory.txt", "odometry.txt", "groundtruth.txt"
+MAP, SPANS, FRAMES, RUN = "map.ply", "spans.csv", "frames.csv", "run.json"
+REPORT_JSON, REPORT_HTML, TRACE = "report.json", "report.html", "trace.json"
+
+
+@dataclass(frozen=True)
+class FrameRow:
+    """What became of one frame. `latency_s` is measured on this host, image in to pose out."""
+
+    index: int
+    stamp_ns: int
+    state: str
+    matches: int
+    inliers: int
+    keyframe: int
+    latency_s: float
+
+
+def frame_row(track: Track, latency_s: float) -> FrameRow:
+    return FrameRow(track.index, track.stamp_ns, track.state, track.matches, track.inliers,
+                    int(track.keyframe), latency_s)  # fmt: skip
+
+
+def write_frames(path: Path, rows: Iterable[FrameRow]) -> None:
+    """Writes the table of frames as CSV, through a temporary name."""
+    lines = [",".join(f.name for f in dataclasses.fields(FrameRow))]
+    lines += [",".join(map(str, dataclasses.astuple(row))) for row in rows]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def read_frames(path: Path) -> list[FrameRow]:
+    """Reads what `write_frames` wrote, by the names of the columns. Raises ProfilerError."""
+    kinds = {f.name: {"int": int, "str": str, "float": float}[str(f.type)]
+             for f in dataclasses.fields(FrameRow)}  # fmt: skip
+    with path.open(newline="") as file:
+        rows = csv.DictReader(file)
+        missing = set(kinds) - set(rows.fieldnames or ())
+        if missing:
+            raise ProfilerError(f"{path}: no column {', '.join(sorted(missing))}; its first line must "
+                                f"be {','.join(kinds)}")  # fmt: skip
+        try:
+            return [FrameRow(**{name: kind(row[name]) for name, kind in kinds.items()}) for row in rows]
+        except (TypeError, ValueError) as error:
+            raise ProfilerError(f"{path}: line {rows.line_num}: {error}") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes text to a temporary name, then renames it. Raises ProfilerError."""
+    temporary = path.with_name(f"{path.name}.part{os.getpid()}")
+    try:
+        temporary.write_text(text)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise ProfilerError(f"{path}: cannot write: {error.strerror}; free the disk or name "
+                            "another folder with --out") from error  # fmt: skip
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes JSON without NaN, through a temporary name."""
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object. Raises ProfilerError that names the file."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ProfilerError(f"{path}: cannot read: {error}; make the results again") from error
+    if not isinstance(content, dict):
+        raise ProfilerError(f"{path}: not a JSON object; make the results again")
+    return content
+
+
+def trajectory_of(tracks: Iterable[Track]) -> Trajectory:
+    """The poses of the tracked frames, as they were given out."""
+    known = [(t.stamp_ns, t.T_world_camera) for t in tracks if t.T_world_camera is not None]
+    poses = np.array([pose for _, pose in known], np.float64).reshape(-1, 4, 4)
+    return Trajectory(np.array([stamp for stamp, _ in known], np.int64), poses)
+
+
+def host() -> dict[str, Any]:
+    """What measured wall time was measured on."""
+    processor = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                processor = line.partition(":")[2].strip()
+                break
+    return {"processor": processor, "cores": os.cpu_count(), "system": platform.platform()}

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much of a modelled time rests on which constants, and what kind of source those have."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from drp_slam.device import Constants
+
+KINDS = ("cited", "fitted", "assumed")
+STEP = 0.01
+"""Relative change of a constant by which its influence is measured."""
+
+
+def elasticities(model: Callable[[Constants], float], constants: Constants, keys: Iterable[str]) -> dict[str, float]:
+    """Relative change of `model(constants)` for a relative change of each constant, |d ln m / d ln c|.
+
+    Central difference over 1 %; for a whole number, which 1 % may not move, over half and double.
+    A key without influence is left out.
+    """
+
+    def slope(key: str, factor: float) -> float:
+        up = model(constants.replace({key: constants[key] * factor}))
+        down = model(constants.replace({key: constants[key] / factor}))
+        return abs(math.log(up / down)) / (2 * math.log(factor))
+
+    found: dict[str, float] = {}
+    for key in keys if model(constants) > 0 else ():
+        whole = constants[key] == int(constants[key]) and 1 < constants[key] <= 1024
+        influence = slope(key, 2.0 if whole else 1 + STEP)
+        if influence > 1e-6:
+            found[key] = influence
+    return found
+
+
+def shares(influence: Mapping[str, float], constants: Constants) -> dict[str, float]:
+    """Share of the whole influence by kind of source; the shares add up to 1 (or all are 0)."""
+    total = sum(influence.values())
+    by_kind = dict.fromkeys(KINDS, 0.0)
+    for key, value in influence.items():
+        by_kind[constants.entry(key).kind] += value / total
+    return by_kind
+
+
+def summary(stages: Mapping[str, tuple[float, Mapping[str, float]]], constants: Constants) -> dict[str, Any]:
+    """`stages` has for each stage its modelled time and the influences on it.
+
+    Returns `share` by kind of source, weighted by time, `stages` with the same of each, and
+    `constants`: every constant of the device with unit, source, kind and weighted influence.
+    """
+    total_s = sum(seconds for seconds, _ in stages.values()) or 1.0
+    weighted: dict[str, float] = {}
+    for seconds, influence in stages.values():
+        for key, value in influence.items():
+            weighted[key] = weighted.get(key, 0.0) + value * seconds / total_s
+    return {
+        "share": shares(weighted, constants),
+        "stages": {name: shares(influence, constants) for name, (_, influence) in stages.items()},
+        "constants": listing(constants, weighted),
+    }
+
+
+def listing(constants: Constants, influence: Mapping[str, float] | None = None) -> list[dict[str, Any]]:
+    """Every constant with value, unit, kind, source; the most influential first."""
+    rows = [
+        {"key": c.key, "value": c.value, "unit": c.unit, "kind": c.kind, "source": c.source,
+         "influence": None if influence is None else influence.get(c.key, 0.0)}
+        for c in constants.entries()
+    ]  # fmt: skip
+    return rows if influence is None else sorted(rows, key=lambda r: -r["influence"])

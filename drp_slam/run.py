@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A sequence through the pipeline in one process, without ROS: read `run_sequence` first."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from drp_slam.errors import ConfigError, DrpSlamError
+
+if TYPE_CHECKING:
+    from drp_slam.config import Config
+    from drp_slam.data.dataset import Sequence
+    from drp_slam.pipeline import Step
+
+log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Progress = Callable[["Step", float], None]
+"""Called after each frame with what became of it and the frames a second so far."""
+AHEAD = 4
+"""Frames decoded before they are needed."""
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """`python -m drp_slam run SEQUENCE`: the report of the results in `--out`."""
+    one_thread_a_library()
+    from drp_slam.cli import out_folder
+    from drp_slam.data.dataset import open_sequence
+    from drp_slam.results import build
+
+    config = config_of(args)
+    sequence = open_sequence(args.sequence, args.camera, args.start, args.frames)
+    out = out_folder(args)
+    about = {"sequence": args.sequence, "camera": args.camera, "start": args.start,
+             "features": args.features}  # fmt: skip
+    with progress_bar(len(sequence), "emulated" if config.drp.backend == "emulated" else
+                      config.drp.backend) as progress:  # fmt: skip
+        run_sequence(sequence, config, out, progress, about)
+    return build(out)
+
+
+def config_of(args: argparse.Namespace) -> Config:
+    """The defaults, overridden by `--config`, then `--backend` and `--network`, then `--set`.
+
+    Raises ConfigError for a `--set` that is not SECTION.KEY=VALUE, and as `config.load` does.
+    """
+    import yaml
+
+    from drp_slam.config import load, override
+
+    config = load(args.config)
+    values: dict[str, Any] = {}
+    for name in ("backend", "network"):
+        if getattr(args, name) is not None:
+            values |= {f"{section}.{name}": getattr(args, name) for section in ("drp", "drpai3")}
+    for item in args.set:
+        key, equals, text = item.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {item!r} has no '='; write SECTION.KEY=VALUE, such as "
+                              "slam.min_inliers=20")  # fmt: skip
+        values[key] = yaml.safe_load(text) if text else ""
+    return override(config, values)
+
+
+def run_sequence(sequence: Sequence, config: Config, out: Path, progress: Progress | None = None,
+                 about: dict[str, Any] | None = None) -> dict[str, Any]:  # fmt: skip
+    """Every frame through the pipeline; writes the results into `out`, returns `run.json`.
+
+    Same sequence and configuration, same `trajectory.txt`, byte for byte. `about` is added to
+    `run.json`. An error on the way (a truncated image, say) keeps what was tracked: the results
+    until then are written, then it is raised again.
+    """
+    from drp_slam import folder as files
+    from drp_slam.pipeline import Pipeline
+
+    pipeline = Pipeline(sequence.camera, config)
+    steps: list[Step] = []
+    rows: list[files.FrameRow] = []
+    failure: DrpSlamError | None = None
+    start = time.perf_counter()
+    try:
+        for frame in decoded_ahead(sequence):
+            begin = time.perf_counter()
+            steps.append(pipeline.process(frame))
+            end = time.perf_counter()
+            rows.append(files.frame_row(steps[-1].track, end - begin))
+            if progress is not None:
+                progress(steps[-1], len(steps) / (end - start))
+    except DrpSlamError as error:
+        failure = error
+    pipeline.tracker.finish()
+    wall_total_s = time.perf_counter() - start
+
+    content = {
+        "sequence": sequence.name, "backend": config.drpai3.backend, "network": config.drpai3.network,
+        "device": config.drpai3.device, "features": "xfeat", "frames": len(steps),
+        "frames_expected": len(sequence), "wall_total_s": wall_total_s,
+        "config": dataclasses.asdict(config), "host": files.host(),
+        "error": None if failure is None else str(failure), **(about or {}),
+    }  # fmt: skip
+    write_results(out, pipeline, sequence, steps, rows, content)
+    if failure is not None:
+        log.warning("stopped after %d frames; what was tracked is in %s", len(steps), out)
+        raise failure
+    return content
+
+
+def write_results(out: Path, pipeline: Any, sequence: Sequence, steps: list[Step], rows: list[Any],
+                  content: dict[str, Any]) -> None:  # fmt: skip
+    """The files of `drp_slam.folder` but for the report; `run.json` comes last."""
+    from drp_slam import folder as files
+    from drp_slam.data.trajectory import write_tum
+    from drp_slam.ply import write_ply
+    from drp_slam.profiler.span import write_spans
+
+    write_tum(out / files.TRAJECTORY, pipeline.tracker.trajectory())
+    write_tum(out / files.ODOMETRY, files.trajectory_of(s.track for s in steps))
+    if sequence.ground_truth is not None:
+        write_tum(out / files.GROUND_TRUTH, sequence.ground_truth)
+    write_ply(out / files.MAP, pipeline.tracker.cloud())
+    write_spans(out / files.SPANS, (span for step in steps for span in step.spans))
+    files.write_frames(out / files.FRAMES, rows)
+    files.write_json(out / files.RUN, content)
+
+
+def decoded_ahead(items: Iterable[Item], ahead: int = AHEAD) -> Iterator[Item]:
+    """The same items in the same order, made by a thread while the caller works.
+
+    What the thread raises is raised here, after the items before it.
+    """
+    done = object()
+    line: queue.Queue[Any] = queue.Queue(ahead)
+    stop = threading.Event()
+
+    def put(item: Any) -> bool:
+        while not stop.is_set():
+            try:
+                line.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def fill() -> None:
+        try:
+            for item in items:
+                if not put((item, None)):
+                    return
+            put((done, None))
+        except BaseException as error:
+            put((done, error))
+
+    thread = threading.Thread(target=fill, name="decode", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = line.get()
+            if error is not None:
+                raise error
+            if item is done:
+                return
+            yield item
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextmanager
+def progress_bar(frames: int, device: str) -> Iterator[Progress]:
+    """A bar on standard error with the frame rate and the state of tracking."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                   TextColumn("{task.fields[fps]:.1f} Hz"), TextColumn("{task.fields[state]}"),
+                   TimeRemainingColumn(), console=Console(stderr=True))  # fmt: skip
+    with bar:
+        task = bar.add_task(device, total=frames, fps=0.0, state="")
+
+        def update(step: Step, fps: float) -> None:
+            state = f"{step.track.state}, {step.track.inliers} inliers"
+            bar.update(task, advance=1, fps=fps, state=state)
+
+        yield update
+
+
+def one_thread_a_library() -> None:
+    """Keeps numpy's and OpenCV's thread pools from fighting over few cores.
+
+    The stages work on small arrays, where a pool costs more than it gives. Environment variables
+    that the user has set stay; numpy reads them when it is first imported.
+    """
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    import cv2
+
+    cv2.setNumThreads(1)
