@@ -153,6 +153,7 @@ class GraphConfig:
     odom_frame: str = param("odom", "REP-105 frame of the odometry")
     base_frame: str = param("base_link", "REP-105 frame of the robot")
     camera_frame: str = param("camera_link", "frame of the camera's body, x forward")
+    mount: str = param("0 0 0 0 0 0", "camera_frame in base_frame: x y z in m, roll pitch yaw in deg")
     # fmt: on
 
     def __post_init__(self) -> None:
