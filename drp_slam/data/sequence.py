@@ -49,7 +49,8 @@ def check_size(frame: Frame, camera: Camera, where: str) -> None:
             height, width = array.shape[:2]
             raise DataError(
                 f"{where}: the {kind} is {width}x{height}, the calibration says {camera.width}x"
-                f"{camera.height}; give the calibration of these images, or depth registered to colour"
+                f"{camera.height}; give the calibration of these images, and depth registered to "
+                "colour"
             )
 
 

@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The synthetic room: rectangles with textures, and the camera that sees them.
+
+Everything is a rectangle in space (walls, pictures, the six sides of a box). A frame is rendered
+in two passes: nearest rectangle per pixel from its plane's inverse depth, which is linear in the
+pixel; then one texture look-up per pixel at the level of detail its footprint asks for.
+World: z up, metres, origin in the middle of the floor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from drp_slam.data import textures as tx
+from drp_slam.data.textures import Material
+
+SIZE_M = (6.0, 5.0, 2.7)
+LEVELS = 4
+FINEST = 2.6
+"""Texels under a pixel, squared, from which on level 1 is used; each further level at 4 times."""
+NEAR_M = 0.05
+ATLAS_WIDTH = 4096
+LAMPS_M = np.array([[1.2, 0.6, 2.6], [-1.4, -0.8, 2.6]])
+
+
+@dataclass(frozen=True)
+class Rectangle:
+    """Corner `origin` (3,), unit directions `right` and `down` (3,), size and texture.
+
+    Seen from its front, the texture's x runs along `right` and y along `down`; the normal that
+    points to the viewer is `down x right`. `solid` is False where depth cameras see nothing
+    (glass, a monitor).
+    """
+
+    origin: np.ndarray
+    right: np.ndarray
+    down: np.ndarray
+    width_m: float
+    height_m: float
+    material: Material
+    texels_per_m: float = 300.0
+    solid: bool = True
+
+    @property
+    def normal(self) -> np.ndarray:
+        return np.cross(self.down, self.right)
+
+    @property
+    def corners(self) -> np.ndarray:
+        """(4, 3)."""
+        a, b = self.right * self.width_m, self.down * self.height_m
+        return self.origin + np.array([0 * a, a, a + b, b])
+
+
+def box(centre: tuple[float, float], base_m: float, size: tuple[float, float, float],
+        turn_deg: float, side: Material, top: Material | None = None,
+        front: Material | None = None, front_solid: bool = True) -> list[Rectangle]:  # fmt: skip
+    """Five sides of a box that stands on `base_m`; size is along its own x, y and z.
+
+    `front` is the side at +x before turning.
+    """
+    c, s = np.cos(np.radians(turn_deg)), np.sin(np.radians(turn_deg))
+    ex, ey, ez = np.array([c, s, 0.0]), np.array([-s, c, 0.0]), np.array([0.0, 0.0, 1.0])
+    lx, ly, lz = size
+    foot = np.array([*centre, base_m])
+    sides = []
+    for out, right, depth_m, wide_m, material in (
+        (ex, ey, lx, ly, front or side), (ey, -ex, ly, lx, side),
+        (-ex, -ey, lx, ly, side), (-ey, ex, ly, lx, side),
+    ):  # fmt: skip
+        origin = foot + out * depth_m / 2 - right * wide_m / 2 + ez * lz
+        solid = front_solid or front is None or material is not front
+        sides.append(Rectangle(origin, right, -ez, wide_m, lz, material, 360.0, solid))
+    origin = foot + ez * lz - ey * ly / 2 - ex * lx / 2
+    sides.append(Rectangle(origin, ey, ex, ly, lx, top or side, 360.0))
+    return sides
+
+
+def on_wall(wall: str, along_m: float, top_m: float, width_m: float, height_m: float,
+            material: Material, gap_m: float = 0.012, solid: bool = True,
+            texels_per_m: float = 360.0) -> Rectangle:  # fmt: skip
+    """A rectangle on the inner side of a wall (`+x -x +y -y`), centred at `along_m`."""
+    sign, axis = (1.0 if wall[0] == "+" else -1.0), "xy".index(wall[1])
+    normal = np.zeros(3)
+    normal[axis] = -sign
+    right = np.cross(normal, [0.0, 0.0, -1.0])
+    origin = -normal * (SIZE_M[axis] / 2 - gap_m) - right * width_m / 2
+    origin[1 - axis] += along_m
+    origin[2] = top_m
+    down = np.array([0.0, 0.0, -1.0])
+    return Rectangle(origin, right, down, width_m, height_m, material, texels_per_m, solid)
+
+
+def furnish(rng: np.random.Generator) -> list[Rectangle]:
+    """The room with its furniture; the generator sets sizes and places a little."""
+    lx, ly, lz = SIZE_M
+    x, y = np.eye(3)[:2]
+    paint, oak, pine = (
+        tx.plain((196, 204, 208), 0.012, marks_per_m2=5.0),
+        (70, 110, 160),
+        (120, 170, 205),
+    )
+    wall = {"+x": tx.wallpaper, "+y": tx.brick, "-x": paint, "-y": tx.wallpaper}
+    room = [
+        Rectangle(np.array([-lx / 2, ly / 2, 0]), x, -y, lx, ly, tx.wood(oak), 300.0),
+        Rectangle(np.array([-lx / 2, -ly / 2, lz]), x, y, lx, ly,
+                  tx.plain((215, 218, 220), 0.02), 150.0),
+    ]  # fmt: skip
+    for side, material in wall.items():
+        wide = ly if side[1] == "x" else lx
+        room.append(on_wall(side, 0.0, lz, wide, lz, material, 0.0, texels_per_m=300.0))
+    room.append(Rectangle(np.array([-1.1, 0.9, 0.008]), x, -y, 2.4, 1.7, tx.rug))
+
+    def near(value: float, spread: float = 0.06) -> float:
+        return value + float(rng.uniform(-spread, spread))
+
+    # +x: desk with monitor, cartons and pictures above
+    room += box((2.55, near(0.2)), 0.70, (0.75, 1.7, 0.04), 0, tx.wood(pine), tx.wood(pine))
+    for dy in (-0.75, 0.95):
+        room += box((2.6, dy), 0, (0.6, 0.06, 0.70), 0, tx.wood(oak))
+    room += box((2.72, near(0.25)), 0.80, (0.05, 0.62, 0.38), near(180, 8),
+                tx.plain((25, 25, 25), 0.05), front=tx.screen, front_solid=False)  # fmt: skip
+    room += box((2.45, near(-0.35)), 0.74, (0.24, 0.3, 0.2), near(25, 15), tx.carton)
+    room += box((2.5, near(0.85)), 0.74, (0.18, 0.16, 0.26), near(-30, 15), tx.poster)
+    room += box((2.35, near(0.3)), 0.74, (0.16, 0.44, 0.02), near(0, 5), tx.books, tx.books)
+    room += [on_wall("+x", near(-1.5), 2.1, 0.7, 1.0, tx.poster),
+             on_wall("+x", near(0.3), 2.2, 1.1, 0.7, tx.poster),
+             on_wall("+x", near(1.7), 2.0, 0.6, 0.8, tx.poster)]  # fmt: skip
+    # +y: shelf of books, pictures on brick, cartons
+    room += box((near(-0.9), 2.3), 0, (0.32, 1.5, 2.05), -90, tx.wood(pine), front=tx.books)
+    room += box((near(0.55), 2.2), 0, (0.5, 0.6, 0.45), near(-80, 12), tx.carton)
+    room += box((near(0.6), 2.22), 0.45, (0.35, 0.4, 0.3), near(-100, 12), tx.carton)
+    room += [on_wall("+y", near(0.7), 2.1, 0.9, 0.7, tx.poster),
+             on_wall("+y", near(1.9), 1.9, 0.6, 0.9, tx.poster)]  # fmt: skip
+    # -x: the bare wall, a low cupboard at its end
+    room += box((-2.75, near(-1.75)), 0, (0.45, 1.1, 0.8), 0, tx.wood(pine), front=tx.cupboard)
+    room += box((-2.7, near(-1.7)), 0.8, (0.2, 0.25, 0.3), near(20, 20), tx.poster)
+    room.append(on_wall("-x", near(2.0), 1.9, 0.45, 0.6, tx.poster))
+    # -y: sofa, window, picture
+    room += box((near(0.3), -2.05), 0, (0.85, 1.9, 0.42), 90, tx.cloth((90, 70, 120)))
+    room += box((near(0.3), -2.38), 0.42, (0.2, 1.9, 0.45), 90, tx.cloth((85, 65, 110)))
+    for dx in (-0.45, 0.4, 0.85):
+        room += box((near(dx), -2.12), 0.42, (0.14, 0.4, 0.36), near(95, 12), tx.rug)
+    room += [on_wall("-y", near(-1.6), 2.2, 1.2, 1.2, tx.window, solid=False),
+             on_wall("-y", near(0.6), 2.2, 1.3, 0.8, tx.poster),
+             on_wall("-y", near(2.2), 2.2, 0.7, 0.95, tx.poster)]  # fmt: skip
+    # on the floor: a low table with things, a stool
+    room += box(
+        (near(0.15), near(0.1)), 0.36, (0.6, 0.9, 0.04), near(12, 8), tx.wood(oak), tx.wood(oak)
+    )
+    room += box((near(0.15), near(0.1)), 0, (0.4, 0.6, 0.36), near(12, 8), tx.cupboard)
+    room += box((near(0.1), near(0.25)), 0.40, (0.2, 0.28, 0.05), near(40, 20), tx.books, tx.poster)
+    room += box((near(0.2), near(-0.15)), 0.40, (0.14, 0.14, 0.18), near(10, 20), tx.carton)
+    room += box(
+        (near(1.3), near(-0.9)), 0, (0.38, 0.38, 0.45), near(30, 15), tx.cloth((60, 120, 130))
+    )
+    return room
+
+
+class Renderer:
+    """Renders the room for a pinhole camera without distortion."""
+
+    def __init__(self, room: list[Rectangle], rng: np.random.Generator, size: tuple[int, int],
+                 K: np.ndarray) -> None:  # fmt: skip
+        self.room, (self.width, self.height), self.K = room, size, K
+        self.atlas, self.corner = _atlas(room, rng)
+        self.u = ((np.arange(self.width) - K[0, 2]) / K[0, 0]).astype(np.float32)
+        self.v = ((np.arange(self.height) - K[1, 2]) / K[1, 1]).astype(np.float32)
+        self.ray = np.sqrt(1 + self.u[None, :] ** 2 + self.v[:, None] ** 2)
+        self.corners = np.array([r.corners for r in room])
+        self.axes = np.array([[r.right, r.down] for r in room])
+        self.normal = np.cross(self.axes[:, 1], self.axes[:, 0])
+        self.ppm = np.array([r.texels_per_m for r in room])
+        self.solid = np.array([r.solid for r in room])
+
+    def render(
+        self, T_world_camera: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """(H, W, 3) uint8 BGR, depth (H, W) float32 m, cosine of incidence, solid (H, W) bool."""
+        R, c = T_world_camera[:3, :3], T_world_camera[:3, 3]
+        inverse = np.zeros((self.height, self.width), np.float32)
+        face = np.zeros((self.height, self.width), np.intp)
+        # all rectangles into the camera's frame at once
+        corners, normal = (self.corners - c) @ R, self.normal @ R
+        origin, axes = corners[:, 0], self.axes @ R * self.ppm[:, None, None]
+        distance = (normal * origin).sum(1)
+        distance[np.abs(distance) < 1e-4] = 1e-4  # seen from the edge: not drawn
+        slope = normal / distance[:, None]
+        start = self.corner - (axes @ origin[:, :, None])[..., 0]
+        plane = np.zeros((len(self.room), 10), np.float32)
+        plane[:, :8] = np.concatenate([axes, start[..., None]], axis=2).reshape(-1, 8)
+        plane[:, 8], plane[:, 9] = -distance, (self.ppm / self.K[0, 0]) ** 2 / -distance
+        for k in np.flatnonzero(distance < -1e-4).tolist():
+            outline = self._outline(corners[k])
+            if outline is not None:
+                self._nearest(k, outline, slope[k].astype(np.float32), inverse, face)
+        return self._shade(inverse, face, plane)
+
+    def _outline(self, corners: np.ndarray) -> np.ndarray | None:
+        """(M, 2) convex outline in pixels, cut to the view; None where nothing is seen."""
+        fx, fy, cx, cy = self.K[0, 0], self.K[1, 1], self.K[0, 2], self.K[1, 2]
+        for normal, limit in (
+            ((0, 0, 1), NEAR_M), ((fx, 0, cx + 1), 0.0), ((-fx, 0, self.width - cx), 0.0),
+            ((0, fy, cy + 1), 0.0), ((0, -fy, self.height - cy), 0.0),
+        ):  # fmt: skip
+            side = corners @ np.array(normal) - limit
+            if side.max() <= 0:
+                return None
+            if side.min() < 0:
+                corners = _cut(corners, side)
+        return corners[:, :2] / corners[:, 2:] * (fx, fy) + (cx, cy)
+
+    def _nearest(self, k: int, outline: np.ndarray, slope: np.ndarray, inverse: np.ndarray,
+                 face: np.ndarray) -> None:  # fmt: skip
+        """Writes rectangle k where it is nearer than what is there."""
+        left, top = np.maximum(np.floor(outline.min(0)).astype(int), 0)
+        right, low = np.ceil(outline.max(0)).astype(int) + 1
+        window = (slice(top, low), slice(left, right))
+        nearest, faces = inverse[window], face[window]
+        inside = np.zeros(nearest.shape, np.uint8)
+        points = np.round((outline - (left, top)) * 16).astype(np.int32)
+        cv2.fillConvexPoly(inside, points, 1, shift=4)
+        here = (slope[1] * self.v[top:low] + slope[2])[:, None] + slope[0] * self.u[left:right]
+        closer = (here > nearest) & inside.view(bool)
+        np.copyto(nearest, here, where=closer)
+        np.copyto(faces, k, where=closer)
+
+    def _shade(
+        self, inverse: np.ndarray, face: np.ndarray, plane: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Texture, depth, cosine and solidity for the rectangle of each pixel."""
+        z = 1 / np.maximum(inverse, 1e-3)
+        u, v = self.u[None, :] * z, self.v[:, None] * z
+        table = np.ascontiguousarray(plane.T)
+
+        def of(row: int) -> np.ndarray:
+            return np.take(table[row], face, mode="clip")
+
+        # place in the atlas: linear in the point, hence z times linear in the pixel
+        x, y = (of(r) * u + of(r + 1) * v + of(r + 2) * z + of(r + 3) for r in (0, 4))
+        # texels under a pixel, squared, evened out over both directions of a slanted surface
+        footprint = of(9) * z * z * z * self.ray
+        limits = [0.0, *(FINEST * 4.0**i for i in range(LEVELS - 1)), np.inf]
+        image = np.zeros((*z.shape, 3), np.uint8)
+        for i, atlas in enumerate(self.atlas):
+            chosen = (footprint >= limits[i]) & (footprint < limits[i + 1])
+            rows = np.flatnonzero(chosen.any(1))
+            if len(rows):
+                part = slice(rows[0], rows[-1] + 1)
+                # centres of texels: x of level 0 is (x + 0.5) / 2**i - 0.5 of level i
+                scale, shift = np.float32(0.5**i), np.float32(0.5 ** (i + 1) - 0.5)
+                found = cv2.remap(atlas, x[part] * scale + shift, y[part] * scale + shift,
+                                  cv2.INTER_LINEAR)  # fmt: skip
+                cv2.copyTo(found, chosen[part].view(np.uint8), image[part])
+        return image, z, of(8) * inverse / self.ray, np.take(self.solid, face, mode="clip")
+
+
+def _cut(corners: np.ndarray, side: np.ndarray) -> np.ndarray:
+    """The part of a convex outline where `side` is above 0 (Sutherland and Hodgman 1974)."""
+    kept = []
+    for i in range(len(corners)):
+        a, b, p, q = side[i - 1], side[i], corners[i - 1], corners[i]
+        if (a < 0) != (b < 0):
+            kept.append(p + (q - p) * (a / (a - b)))
+        if b >= 0:
+            kept.append(q)
+    return np.array(kept)
+
+
+def _atlas(room: list[Rectangle], rng: np.random.Generator) -> tuple[list[np.ndarray], np.ndarray]:
+    """All textures, lit, in one image and its halvings; and (N, 2) with each one's corner."""
+    pad = 1 << LEVELS
+    sizes = [(round(r.height_m * r.texels_per_m), round(r.width_m * r.texels_per_m)) for r in room]
+    corner = np.zeros((len(room), 2), np.float32)
+    x = y = shelf = 0
+    for k in sorted(range(len(room)), key=lambda k: -sizes[k][0]):
+        height, width = (s + 2 * pad for s in sizes[k])
+        if x + width > ATLAS_WIDTH:
+            x, y, shelf = 0, y + shelf, 0
+        corner[k] = x + pad, y + pad
+        x, shelf = x + -(-width // pad) * pad, max(shelf, -(-height // pad) * pad)
+    atlas = np.zeros((y + shelf, ATLAS_WIDTH, 3), np.uint8)
+    for k, (rectangle, (height, width)) in enumerate(zip(room, sizes)):
+        image = rectangle.material(rng, height, width, rectangle.texels_per_m)
+        lit = np.clip(image * _light(rectangle, height, width)[..., None], 0, 255).astype(np.uint8)
+        left, top = corner[k].astype(int) - pad
+        atlas[top : top + height + 2 * pad, left : left + width + 2 * pad] = cv2.copyMakeBorder(
+            lit, pad, pad, pad, pad, cv2.BORDER_REPLICATE
+        )
+    levels: list[np.ndarray] = [atlas]
+    for _ in range(LEVELS - 1):
+        levels.append(cv2.resize(levels[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+    return levels, corner
+
+
+def _light(rectangle: Rectangle, height: int, width: int) -> np.ndarray:
+    """(H, W) float32: two ceiling lamps and what the room scatters; dark towards the floor."""
+    rows, columns = np.linspace(0, 1, 24), np.linspace(0, 1, 24)
+    point = (rectangle.origin + rectangle.down * (rectangle.height_m * rows)[:, None, None]
+             + rectangle.right * (rectangle.width_m * columns)[None, :, None])  # fmt: skip
+    level = 0.42 + 0.12 * np.clip(point[..., 2] / 1.2, 0, 1)
+    for lamp in LAMPS_M:
+        to = lamp - point
+        square = (to**2).sum(-1)
+        level += (
+            0.9 * np.clip(to @ rectangle.normal, 0, None) / np.sqrt(square) / (1 + 0.45 * square)
+        )
+        level += 0.12 / (1 + square)
+    return cv2.resize(level.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
