@@ -9,7 +9,7 @@ from drp_slam.card import Card
 from drp_slam.config import DrpConfig
 from drp_slam.device import Device, Run
 from drp_slam.drp.kernels import Grey, Normalise, Statistics, total
-from drp_slam.drp.opencva import Resize
+from drp_slam.drp.opencva import OpenCva
 from drp_slam.errors import DrpError
 
 MULTIPLE = 32
@@ -43,7 +43,7 @@ class Preprocess:
         grey = run(self._grey, image) if image.ndim == 3 else image
         height, width = network_shape(image.shape[0], image.shape[1])
         if grey.shape != (height, width):
-            grey = run(Resize((width, height)), grey)
+            grey = run(OpenCva("resize", dsize=(width, height)), grey)
         # one table per image: mean and deviation decide what each grey value becomes
         tensor = run(self._normalise, grey, run(self._statistics, grey))
         return tensor, total(runs)
