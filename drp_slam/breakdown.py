@@ -63,8 +63,9 @@ class Recorder:
 
     def run(self, program: Kernel, *inputs: np.ndarray) -> Run:
         run = self._device.run(program, *inputs)
+        reasons = tuple(program.reasons(*inputs))
         self.calls.append(Call(program.name, program.place, program.kind, program.configuration,
-                               run.outputs, run.counters, tuple(program.reasons(*inputs))))  # fmt: skip
+                               run.outputs, run.counters, reasons))  # fmt: skip
         return run
 
 
@@ -123,7 +124,9 @@ def of_run(run: Mapping[str, Any], spans: Sequence[Span]) -> dict[str, Any]:
     return {"kernels": kernels(calls, constants), "assumptions": rests_on(calls, config, spans)}
 
 
-def rests_on(calls: Mapping[str, Sequence[Call]], config: Config, spans: Sequence[Span]) -> dict[str, Any]:
+def rests_on(
+    calls: Mapping[str, Sequence[Call]], config: Config, spans: Sequence[Span]
+) -> dict[str, Any]:
     """How much of the modelled time of each stage rests on which constants (`assumptions`)."""
     constants = load_constants(config.drp.device)
     mean_s = {stage: sum(s.modelled_s for s in group) / len(group)
@@ -139,9 +142,9 @@ def rests_on(calls: Mapping[str, Sequence[Call]], config: Config, spans: Sequenc
         "postprocess": (("drp.", "cpu."), lambda c: drp_seconds(calls, "postprocess", c)),
         "track": (("cpu.",), lambda c: a55_seconds(c, {"flops": flops})),
     }
-    found = {
-        stage: (mean_s[stage], elasticities(model, constants, [k for k in constants if k.startswith(prefixes)]))
-        for stage, (prefixes, model) in models.items()
-        if stage in mean_s
-    }  # fmt: skip
+    found = {}
+    for stage, (prefixes, model) in models.items():
+        if stage in mean_s:
+            keys = [key for key in constants if key.startswith(prefixes)]
+            found[stage] = mean_s[stage], elasticities(model, constants, keys)
     return summary(found, constants)

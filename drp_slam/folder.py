@@ -68,10 +68,12 @@ def read_frames(path: Path) -> list[FrameRow]:
         rows = csv.DictReader(file)
         missing = set(kinds) - set(rows.fieldnames or ())
         if missing:
-            raise ProfilerError(f"{path}: no column {', '.join(sorted(missing))}; its first line must "
-                                f"be {','.join(kinds)}")  # fmt: skip
+            raise ProfilerError(f"{path}: no column {', '.join(sorted(missing))}; its first line "
+                                f"must be {','.join(kinds)}")  # fmt: skip
         try:
-            return [FrameRow(**{name: kind(row[name]) for name, kind in kinds.items()}) for row in rows]
+            return [
+                FrameRow(**{name: kind(row[name]) for name, kind in kinds.items()}) for row in rows
+            ]
         except (TypeError, ValueError) as error:
             raise ProfilerError(f"{path}: line {rows.line_num}: {error}") from error
 

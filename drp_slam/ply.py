@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Point clouds as PLY files (binary, little-endian), as MeshLab, CloudCompare and Open3D read them."""
+"""Point clouds as PLY files (binary, little-endian), as MeshLab and Open3D read them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ def read_ply(path: Path) -> MapCloud:
     if not words or words[0][:2] != ["element", "vertex"] or any(
         len(w) != 3 or w[0] != "property" or w[1] not in _TYPES for w in words[1:]
     ):  # fmt: skip
-        raise DataError(f"{path}: expected one element, vertex, of float, double and uchar properties")
+        raise DataError(
+            f"{path}: expected one element, vertex, of float, double and uchar properties"
+        )
     fields = np.dtype([(w[2], _TYPES[w[1]]) for w in words[1:]])
     count, names = int(words[0][2]), fields.names or ()
     if not {"x", "y", "z"} <= set(names) or len(body) < count * fields.itemsize:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A folder of results -> `report.json` and `report.html`: what `run`, `up` and `report` call last."""
+"""A folder of results -> `report.json`, `report.html`: what `run`, `up`, `report` call last."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ import numpy as np
 from drp_slam import folder as files
 from drp_slam.data.trajectory import Ate, ate, read_tum, rpe
 from drp_slam.datatypes import Trajectory
-from drp_slam.device import Constants, load_constants
+from drp_slam.device import load_constants
 from drp_slam.errors import DataError, DrpSlamError, ProfilerError
 from drp_slam.profiler import baseline as cpu_only
 from drp_slam.profiler import summary, thermal
 from drp_slam.profiler.assumptions import listing
 from drp_slam.profiler.report import Curves, render
-from drp_slam.profiler.schedule import Schedule, Step, simulate, write_trace
+from drp_slam.profiler.schedule import Schedule, jobs, parts, simulate, write_trace
 from drp_slam.profiler.span import Span, read_spans
 
 log = logging.getLogger(__name__)
 
+COPIED = ("sequence", "backend", "network", "features", "device", "wall_total_s", "error")
+"""What the report takes from run.json as it is."""
 RPE_DELTA_S = 1.0
 IN_FLIGHT = (1, 3)
 """Frames under way for which the chip's schedule is computed."""
-UNIT_OF_PLACE = {"opencva": "DRP1", "custom": "DRP1", "preruntime": "DRP0", "cpu": "CPU"}
 Z_UP = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
 """Turns the first camera's optical axes (x right, y down) so that z is up, for the pictures."""
 
@@ -48,8 +49,8 @@ def build(out: Path, baseline: Path | None = None) -> dict[str, Any]:
     """
     for folder in (out, *([baseline] if baseline else [])):
         if not folder.is_dir() or not any(folder.iterdir()):
-            raise ProfilerError(f"{folder}: no results in it; make some with python -m drp_slam run "
-                                f"SEQUENCE --out {folder}")  # fmt: skip
+            raise ProfilerError(f"{folder}: no results in it; make some with "
+                                f"python -m drp_slam run SEQUENCE --out {folder}")  # fmt: skip
     run = files.read_json(out / files.RUN) if (out / files.RUN).is_file() else {}
     spans = read_spans(out / files.SPANS) if (out / files.SPANS).is_file() else []
     rows = files.read_frames(out / files.FRAMES) if (out / files.FRAMES).is_file() else None
@@ -57,8 +58,7 @@ def build(out: Path, baseline: Path | None = None) -> dict[str, Any]:
         files.TRAJECTORY, files.ODOMETRY, files.GROUND_TRUTH))  # fmt: skip
     error, live_error = _ate(estimate, truth), _ate(live, truth)
 
-    result: dict[str, Any] = {name: run.get(name) for name in (
-        "sequence", "backend", "network", "features", "device", "wall_total_s", "error")}  # fmt: skip
+    result: dict[str, Any] = {name: run.get(name) for name in COPIED}
     result["host"] = (run.get("host") or {}).get("processor")
     result |= _counts(run, rows, spans, estimate)
     result |= {
@@ -72,7 +72,7 @@ def build(out: Path, baseline: Path | None = None) -> dict[str, Any]:
     result |= _anatomy(run, spans)
     schedules = _schedules(spans, result["kernels"])
     other = read_spans(baseline / files.SPANS) if baseline else []
-    result |= _chip(result, spans, other, schedules)
+    result |= _chip(result["kernels"], spans, other, schedules)
     if schedules:
         write_trace(out / files.TRACE, schedules[-1], f"{result['device'] or 'device'}")
     result["report"] = str(out / files.REPORT_HTML)
@@ -140,72 +140,66 @@ def _anatomy(run: dict[str, Any], spans: Sequence[Span]) -> dict[str, Any]:
         return breakdown.of_run(run, spans)
     except DrpSlamError as error:
         log.warning("no breakdown by kernel: %s", error)
-        constants = load_constants(spans[0].device.partition(":")[2] or "rzv2h")
-        return {"kernels": None,
-                "assumptions": {"share": None, "stages": None, "constants": listing(constants)}}  # fmt: skip
+        constants = listing(load_constants(_device(spans)))
+        return {
+            "kernels": None,
+            "assumptions": {"share": None, "stages": None, "constants": constants},
+        }
 
 
 def _schedules(spans: Sequence[Span], kernels: list[dict[str, Any]] | None) -> list[Schedule]:
-    """One for each of `IN_FLIGHT`; none where a stage is not modelled."""
-    if not spans or not all(np.isfinite(s.modelled_s) for s in spans):
+    """One for each of `IN_FLIGHT`; none where a stage is not modelled, or nothing takes time."""
+    if not spans or not 0.0 < sum(s.modelled_s for s in spans) < float("inf"):
         return []
-    parts: dict[str, list[tuple[str, float]]] = {}  # stage -> (unit, share of its time), in order
-    for kernel in kernels or ():
-        stage = parts.setdefault(kernel["stage"], [])
-        unit = UNIT_OF_PLACE[kernel["place"]]
-        if stage and stage[-1][0] == unit:
-            stage[-1] = (unit, stage[-1][1] + kernel["modelled_s"])
-        else:
-            stage.append((unit, kernel["modelled_s"]))
-    jobs: dict[int, list[Step]] = {}
-    for span in spans:
-        shares = parts.get(span.stage) or [(summary.UNIT_NAMES.get(span.unit, span.unit), 1.0)]
-        total = sum(seconds for _, seconds in shares) or 1.0
-        jobs.setdefault(span.stamp_ns, []).extend(
-            Step(span.stage, unit, span.modelled_s * seconds / total) for unit, seconds in shares
-        )
-    ordered = [jobs[stamp] for stamp in sorted(jobs)]
-    return [simulate(ordered, in_flight) for in_flight in IN_FLIGHT]
+    frames = jobs(spans, parts(kernels or ()))
+    return [simulate(frames, in_flight) for in_flight in IN_FLIGHT]
 
 
-def _chip(result: dict[str, Any], spans: Sequence[Span], other: Sequence[Span],
+def _chip(kernels: list[dict[str, Any]] | None, spans: Sequence[Span], other: Sequence[Span],
           schedules: Sequence[Schedule]) -> dict[str, Any]:  # fmt: skip
-    """`schedule`, `comparison` and `thermal`."""
-    throughput_hz = schedules[-1].throughput_hz if schedules else None
-    if throughput_hz is not None and not np.isfinite(throughput_hz):
-        throughput_hz = None
-    modelled = cpu_only.modelled(spans, throughput_hz)
+    """`schedule`, `comparison` and `thermal`; what is modelled only where the chip is emulated."""
+    emulated = any(s.device.startswith("emulated") for s in spans)
+    modelled = None
+    if emulated and schedules:
+        modelled = cpu_only.modelled(spans, schedules[-1].throughput_hz)
     heat = None
-    if modelled and throughput_hz:
-        constants: Constants = load_constants()
+    if modelled:
+        constants = load_constants(_device(spans))
+        fast, slow = modelled["throughput_hz"], modelled["cpu_throughput_hz"]
         heat = {
-            "chip, as fast as it can": thermal.estimate(constants, modelled["chip_mj"], throughput_hz),
-            "chip, at the rate of its CPU": thermal.estimate(
-                constants, modelled["chip_mj"], modelled["cpu_throughput_hz"]),
-            "CPU only, as fast as it can": thermal.estimate(
-                constants, modelled["cpu_mj"], modelled["cpu_throughput_hz"]),
-        }  # fmt: skip
-    plan = {
-        "in_flight": {
-            str(count): {"throughput_hz": s.throughput_hz, "latency_ms": summary.spread_ms(s.latency_s),
-                         "utilisation": s.utilisation()}
-            for count, s in zip(IN_FLIGHT, schedules, strict=False)
+            name: thermal.estimate(constants, modelled[energy], rate_hz)
+            for name, energy, rate_hz in (
+                ("the chip, as fast as it can", "chip_mj", fast),
+                ("the chip, as fast as its A55 alone can", "chip_mj", slow),
+                ("its A55 alone, as fast as they can", "cpu_mj", slow),
+            )
         }
+    plan = {
+        str(count): {"throughput_hz": s.throughput_hz, "utilisation": s.utilisation(),
+                     "latency_ms": summary.spread_ms(s.latency_s)}
+        for count, s in zip(IN_FLIGHT, schedules, strict=False)
     }  # fmt: skip
     return {
-        "schedule": plan if throughput_hz else None,
+        "schedule": {"in_flight": plan} if plan else None,
         "comparison": {
             "host_cpu": cpu_only.host(spans, other),
             "modelled_a55": modelled,
-            "without_custom": cpu_only.without_custom(result["kernels"] or (), spans),
+            "without_custom": cpu_only.without_custom(kernels or (), spans),
             "article": cpu_only.ARTICLE,
         },
         "thermal": heat,
     }
 
 
+def _device(spans: Sequence[Span]) -> str:
+    """Name of the device file that was emulated."""
+    names = [s.device.partition(":")[2] for s in spans if s.device.startswith("emulated:")]
+    return names[0] if names else "rzv2h"
+
+
 def _curves(out: Path, rows: list[files.FrameRow] | None, estimate: Trajectory | None,
-            truth: Trajectory | None, error: Ate | None, schedules: Sequence[Schedule]) -> Curves:  # fmt: skip
+            truth: Trajectory | None, error: Ate | None,
+            schedules: Sequence[Schedule]) -> Curves:  # fmt: skip
     """Everything in one frame with z up: the ground truth's, else the first camera's, turned."""
     first_ns = rows[0].stamp_ns if rows else int(estimate.stamps_ns[0]) if estimate else 0
     R, t = (error.alignment.R, error.alignment.t) if error else (Z_UP, np.zeros(3))
@@ -215,7 +209,10 @@ def _curves(out: Path, rows: list[files.FrameRow] | None, estimate: Trajectory |
         return (np.asarray(stamps_ns, np.int64) - first_ns) * 1e-9
 
     if estimate is not None and len(estimate):
-        parts |= {"times_s": seconds(estimate.stamps_ns), "estimate_m": estimate.positions_m @ R.T + t}
+        parts |= {
+            "times_s": seconds(estimate.stamps_ns),
+            "estimate_m": estimate.positions_m @ R.T + t,
+        }
     if error is not None and truth is not None and estimate is not None:
         inside = ((truth.stamps_ns >= estimate.stamps_ns[0] - 10**9)
                   & (truth.stamps_ns <= estimate.stamps_ns[-1] + 10**9))  # fmt: skip
@@ -238,46 +235,59 @@ def _curves(out: Path, rows: list[files.FrameRow] | None, estimate: Trajectory |
 def show(result: dict[str, Any]) -> None:
     """Prints a report for people."""
     from rich.console import Console
-    from rich.table import Table
-
-    def text(value: float | None, digits: int = 2) -> str:
-        return "–" if value is None else f"{value:.{digits}f}"
-
-    def pair(spread: dict[str, float] | None) -> list[str]:
-        return ["–", "–"] if spread is None else [text(spread["p50"]), text(spread["p95"])]
 
     console = Console()
+
+    def line(name: str, text: str) -> None:
+        console.print(f"{name:11} {text}", soft_wrap=True, highlight=False)
+
     if result["stages"]:
-        device = result["device"] or "the chip"
-        table = Table(title=f"{result['sequence']} · {result['network']} · {result['backend']} ({device})",
-                      title_justify="left")  # fmt: skip
-        for name in ("stage", "unit"):
-            table.add_column(name)
-        for name in ("measured p50 ms", "p95 ms"):
-            table.add_column(name, justify="right", style="blue")
-        for name in ("modelled p50 ms", "p95 ms", "energy mJ", "A55 only ms"):
-            table.add_column(name, justify="right", style="dark_orange3")
-        for name, s in result["stages"].items():
-            cpu = s["cpu_modelled_ms"]
-            table.add_row(name, s["unit"], *pair(s["wall_ms"]), *pair(s["modelled_ms"]),
-                          text(s["energy_mj"]), text(cpu and cpu["p50"]))  # fmt: skip
-        latency = result["latency"]
-        cpu = latency["cpu_modelled_ms"]
-        table.add_section()
-        table.add_row("frame", "", *pair(latency["wall_ms"]), *pair(latency["modelled_ms"]), "",
-                      text(cpu and cpu["p50"]))  # fmt: skip
-        console.print(table)
-    ate, live, fps = result["ate_rmse_m"], result["ate_live_rmse_m"], result["fps"]
-    console.print(f"frames      {result['frames']}, tracked {result['tracked']}, keyframes {result['keyframes']}")
-    console.print("ATE RMSE    " + ("no ground truth" if ate is None else f"{ate:.4f} m")
-                  + ("" if live is None else f" (as published live {live:.4f} m)"))  # fmt: skip
-    console.print(f"frame rate  {text(fps, 1)} Hz, measured on this host")
+        console.print(_stage_table(result))
+    line("frames", f"{result['frames']}, tracked {result['tracked']}, "
+                   f"keyframes {result['keyframes']}")  # fmt: skip
+    ate, live = result["ate_rmse_m"], result["ate_live_rmse_m"]
+    published = "" if live is None else f" (as published live {live:.4f} m)"
+    line("ATE RMSE", "no ground truth" if ate is None else f"{ate:.4f} m{published}")
+    line("frame rate", f"{_text(result['fps'], 1)} Hz, measured on this host")
     host, a55 = result["comparison"]["host_cpu"], result["comparison"]["modelled_a55"]
     if host:
-        console.print(f"CPU only    measured here, the same {host['frames']} frames: "
-                      f"{text(host['cpu_wall_ms']['p50'])} ms a frame, ours {text(host['wall_ms']['p50'])} ms")  # fmt: skip
+        ours, theirs = _text(_p50(host["wall_ms"])), _text(_p50(host["cpu_wall_ms"]))
+        line("CPU only", f"measured here, the same {host['frames']} frames: {theirs} ms a frame "
+                         f"with backend cpu, {ours} ms with this one")  # fmt: skip
     if a55:
-        console.print(f"CPU only    modelled, four A55, first order: {text(a55['cpu_ms'])} ms a frame, the chip "
-                      f"{text(a55['chip_ms'])} ms: {text(a55['latency_speedup'], 1)} times faster at "
-                      f"{text(a55['energy_ratio'])} of the energy")  # fmt: skip
-    console.print(f"report      {result['report']}", soft_wrap=True)
+        line("CPU only", f"modelled, first order: {_text(a55['cpu_ms'])} ms a frame on four A55, "
+                         f"{_text(a55['chip_ms'])} ms on the chip: {_text(a55['latency_speedup'])} "
+                         f"times faster at {_text(a55['energy_ratio'])} of the energy")  # fmt: skip
+    line("report", result["report"])
+
+
+def _text(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _p50(spread: dict[str, float] | None) -> float | None:
+    return None if spread is None else spread["p50"]
+
+
+def _stage_table(result: dict[str, Any]) -> Any:
+    """Measured and modelled in separate columns of separate colours."""
+    from rich.table import Table
+
+    def pair(spread: dict[str, float] | None) -> str:
+        return "–" if spread is None else f"{spread['p50']:.2f} / {spread['p95']:.2f}"
+
+    about = (result["sequence"], result["network"], result["backend"], result["device"])
+    table = Table(title=" · ".join(str(a) for a in about if a), title_justify="left")
+    table.add_column("stage", no_wrap=True)
+    table.add_column("unit", no_wrap=True)
+    table.add_column("measured ms\np50 / p95", justify="right", style="blue", no_wrap=True)
+    for name in ("modelled ms\np50 / p95", "modelled\nmJ", "modelled ms\nA55 alone"):
+        table.add_column(name, justify="right", style="dark_orange3", no_wrap=True)
+    for name, s in result["stages"].items():
+        table.add_row(name, s["unit"], pair(s["wall_ms"]), pair(s["modelled_ms"]),
+                      _text(s["energy_mj"]), _text(_p50(s["cpu_modelled_ms"])))  # fmt: skip
+    latency = result["latency"]
+    table.add_section()
+    table.add_row("frame", "", pair(latency["wall_ms"]), pair(latency["modelled_ms"]), "",
+                  _text(_p50(latency["cpu_modelled_ms"])))  # fmt: skip
+    return table

@@ -43,8 +43,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     out = out_folder(args)
     about = {"sequence": args.sequence, "camera": args.camera, "start": args.start,
              "features": args.features}  # fmt: skip
-    with progress_bar(len(sequence), "emulated" if config.drp.backend == "emulated" else
-                      config.drp.backend) as progress:  # fmt: skip
+    with progress_bar(
+        len(sequence), f"{config.drpai3.network}, {config.drpai3.backend}"
+    ) as progress:
         run_sequence(sequence, config, out, progress, about)
     return build(out)
 
@@ -102,9 +103,9 @@ def run_sequence(sequence: Sequence, config: Config, out: Path, progress: Progre
     wall_total_s = time.perf_counter() - start
 
     content = {
-        "sequence": sequence.name, "backend": config.drpai3.backend, "network": config.drpai3.network,
-        "device": config.drpai3.device, "features": "xfeat", "frames": len(steps),
-        "frames_expected": len(sequence), "wall_total_s": wall_total_s,
+        "sequence": sequence.name, "backend": config.drpai3.backend,
+        "network": config.drpai3.network, "device": config.drpai3.device, "features": "xfeat",
+        "frames": len(steps), "frames_expected": len(sequence), "wall_total_s": wall_total_s,
         "config": dataclasses.asdict(config), "host": files.host(),
         "error": None if failure is None else str(failure), **(about or {}),
     }  # fmt: skip
@@ -176,7 +177,7 @@ def decoded_ahead(items: Iterable[Item], ahead: int = AHEAD) -> Iterator[Item]:
 
 
 @contextmanager
-def progress_bar(frames: int, device: str) -> Iterator[Progress]:
+def progress_bar(frames: int, title: str) -> Iterator[Progress]:
     """A bar on standard error with the frame rate and the state of tracking."""
     from rich.console import Console
     from rich.progress import (
@@ -191,7 +192,7 @@ def progress_bar(frames: int, device: str) -> Iterator[Progress]:
                    TextColumn("{task.fields[fps]:.1f} Hz"), TextColumn("{task.fields[state]}"),
                    TimeRemainingColumn(), console=Console(stderr=True))  # fmt: skip
     with bar:
-        task = bar.add_task(device, total=frames, fps=0.0, state="")
+        task = bar.add_task(title, total=frames, fps=0.0, state="")
 
         def update(step: Step, fps: float) -> None:
             state = f"{step.track.state}, {step.track.inliers} inliers"

@@ -52,5 +52,5 @@ def test_a_file_that_was_cut_off_is_refused(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for damaged in (whole[:-1], whole[:40], b"", b"obj" + whole):
         path.write_bytes(damaged)
-        with pytest.raises(DataError, match="map.ply"):
+        with pytest.raises(DataError, match=r"map\.ply"):
             read_ply(path)

@@ -14,8 +14,10 @@ STEP = 0.01
 """Relative change of a constant by which its influence is measured."""
 
 
-def elasticities(model: Callable[[Constants], float], constants: Constants, keys: Iterable[str]) -> dict[str, float]:
-    """Relative change of `model(constants)` for a relative change of each constant, |d ln m / d ln c|.
+def elasticities(
+    model: Callable[[Constants], float], constants: Constants, keys: Iterable[str]
+) -> dict[str, float]:
+    """Relative change of the model's value for one of each constant: |d ln model / d ln constant|.
 
     Central difference over 1 %; for a whole number, which 1 % may not move, over half and double.
     A key without influence is left out.
@@ -44,7 +46,9 @@ def shares(influence: Mapping[str, float], constants: Constants) -> dict[str, fl
     return by_kind
 
 
-def summary(stages: Mapping[str, tuple[float, Mapping[str, float]]], constants: Constants) -> dict[str, Any]:
+def summary(
+    stages: Mapping[str, tuple[float, Mapping[str, float]]], constants: Constants
+) -> dict[str, Any]:
     """`stages` has for each stage its modelled time and the influences on it.
 
     Returns `share` by kind of source, weighted by time, `stages` with the same of each, and
@@ -62,7 +66,9 @@ def summary(stages: Mapping[str, tuple[float, Mapping[str, float]]], constants: 
     }
 
 
-def listing(constants: Constants, influence: Mapping[str, float] | None = None) -> list[dict[str, Any]]:
+def listing(
+    constants: Constants, influence: Mapping[str, float] | None = None
+) -> list[dict[str, Any]]:
     """Every constant with value, unit, kind, source; the most influential first."""
     rows = [
         {"key": c.key, "value": c.value, "unit": c.unit, "kind": c.kind, "source": c.source,

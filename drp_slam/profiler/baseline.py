@@ -42,7 +42,7 @@ def host(spans: Sequence[Span], baseline: Sequence[Span]) -> dict[str, Any] | No
         "frames": len(common),
         "wall_ms": frame,
         "cpu_wall_ms": cpu,
-        "ratio": ratio(cpu and cpu["p50"], frame and frame["p50"]),
+        "ratio": None if cpu is None or frame is None else ratio(cpu["p50"], frame["p50"]),
         "stages": {name: {"wall_ms": s["wall_ms"]} for name, s in stages(ours).items()},
         "cpu_stages": {
             name: {"device": s["device"], "wall_ms": s["wall_ms"]}
@@ -84,7 +84,9 @@ def compare(chip_ms: float, cpu_ms: float, chip_mj: float | None, cpu_mj: float 
     }
 
 
-def without_custom(kernels: Sequence[Mapping[str, Any]], spans: Sequence[Span]) -> dict[str, Any] | None:
+def without_custom(
+    kernels: Sequence[Mapping[str, Any]], spans: Sequence[Span]
+) -> dict[str, Any] | None:
     """The chip with every `custom` DRP kernel moved to its A55 cores, means a frame, modelled.
 
     `kernels` is one frame's: `stage`, `place`, `modelled_s`, `energy_j`, `cpu_modelled_s`,

@@ -128,7 +128,7 @@ def stage_times(stages: Mapping[str, Mapping[str, Any]]) -> str:
     figure, axes = new(11.2, 0.85 + 0.42 * len(stages), 2)
     for ax, key, title in ((axes[0], "wall_ms", "Measured on this host [ms]"),
                            (axes[1], "modelled_ms", "Modelled for the chip [ms]")):  # fmt: skip
-        for row, (name, stage) in enumerate(stages.items()):
+        for row, stage in enumerate(stages.values()):
             spread = stage[key]
             if spread is None:
                 ax.text(0, row, " not modelled", va="center", fontsize=9, color="#5d6878")
@@ -155,11 +155,13 @@ def energy(stages: Mapping[str, Mapping[str, Any]]) -> str | None:
     for row, (name, stage) in enumerate(known.items()):
         color = COLOURS[list(stages).index(name) % len(COLOURS)]
         ax.barh(row - 0.19, stage["energy_mj"], color=color, height=0.36)
-        ax.text(stage["energy_mj"], row - 0.19, f" {stage['energy_mj']:.3g}", va="center", fontsize=8.5)
+        ax.text(
+            stage["energy_mj"], row - 0.19, f" {stage['energy_mj']:.3g}", va="center", fontsize=8.5
+        )
         if stage["cpu_energy_mj"] is not None:
             ax.barh(row + 0.19, stage["cpu_energy_mj"], color="#cfd6df", height=0.36)
-            ax.text(stage["cpu_energy_mj"], row + 0.19, f" {stage['cpu_energy_mj']:.3g}", va="center",
-                    fontsize=8.5, color="#5d6878")  # fmt: skip
+            ax.text(stage["cpu_energy_mj"], row + 0.19, f" {stage['cpu_energy_mj']:.3g}",
+                    va="center", fontsize=8.5, color="#5d6878")  # fmt: skip
     ax.set_yticks(range(len(known)), list(known), fontsize=9.5, color="#1c2430")
     ax.invert_yaxis()
     ax.margins(x=0.14)
@@ -185,15 +187,18 @@ def gantt(schedule: Schedule, frames: range, title: str = "") -> str:
     for slot in slots:
         width_ms = (slot.end_s - slot.start_s) * 1e3
         if width_ms > 0.022 * total_ms:
-            ax.text((slot.start_s - start_s) * 1e3 + width_ms / 2, rows.index(slot.step.unit),
-                    str(slot.frame), ha="center", va="center", fontsize=8, color="white")  # fmt: skip
+            middle_ms = (slot.start_s - start_s) * 1e3 + width_ms / 2
+            ax.text(middle_ms, rows.index(slot.step.unit), str(slot.frame), ha="center",
+                    va="center", fontsize=8, color="white")  # fmt: skip
     for i, name in enumerate(names):
         ax.barh(0, 0, color=COLOURS[i % len(COLOURS)], label=name)
     ax.set_yticks(range(len(rows)), rows, fontsize=9.5, color="#1c2430")
     ax.invert_yaxis()
     ax.grid(visible=False, axis="y")
     ax.margins(x=0.01)
-    ax.legend(frameon=False, fontsize=8.5, ncols=len(names), loc="lower right", bbox_to_anchor=(1, 1))
+    ax.legend(
+        frameon=False, fontsize=8.5, ncols=len(names), loc="lower right", bbox_to_anchor=(1, 1)
+    )
     label(ax, "modelled time [ms]; the number is the frame", "", title)
     return svg(figure, f"schedule of the chip {title}")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A self-contained HTML page: style, tiles, tables, pictures. Measured and modelled look different."""
+"""A self-contained HTML page: style, tiles, tables. Measured and modelled look different."""
 
 from __future__ import annotations
 
@@ -21,27 +21,31 @@ header h1{margin:0 0 4px;font-size:26px;font-weight:650;letter-spacing:-.01em}
 header p{margin:0;color:#b9c6d6;font-size:14px}
 header b{color:#fff;font-weight:600}
 .wide{max-width:1180px;margin:0 auto;padding:0 24px}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(168px,1fr));gap:14px;margin:22px 0}
+.tiles{display:grid;grid-template-columns:repeat(4,1fr);gap:14px;margin:22px 0}
+@media(max-width:760px){.tiles{grid-template-columns:repeat(2,1fr)}}
 .tile{background:var(--paper);border:1px solid var(--line);border-top:3px solid var(--soft);
 border-radius:8px;padding:13px 16px 11px}
 .tile.measured{border-top-color:var(--measured)}.tile.modelled{border-top-color:var(--modelled)}
 .tile .name{font-size:12.5px;color:var(--soft)}
-.tile .value{font-size:27px;font-weight:650;letter-spacing:-.02em;line-height:1.25;white-space:nowrap}
+.tile .value{font-size:27px;font-weight:650;letter-spacing:-.02em;line-height:1.25;
+white-space:nowrap}
 .tile .value small{font-size:15px;font-weight:500;color:var(--soft);margin-left:3px}
 .tile .note{font-size:12px;color:var(--soft)}
 section{background:var(--paper);border:1px solid var(--line);border-radius:8px;
 padding:18px 22px 20px;margin:0 0 18px}
 h2{font-size:18px;margin:0 0 4px;font-weight:650}
-section>p{margin:0 0 12px;color:var(--soft);font-size:14px;max-width:78ch}
+section>p{margin:0 0 12px;color:var(--soft);font-size:14px;max-width:96ch}
 h3{font-size:14.5px;margin:20px 0 6px}
-img,svg{max-width:100%;height:auto;display:block}
+img,svg{max-width:100%;height:auto;display:block;margin-bottom:10px}
 .two{display:grid;grid-template-columns:repeat(auto-fit,minmax(420px,1fr));gap:18px}
 .two section{margin:0}
 .two{margin-bottom:18px}
 table{border-collapse:collapse;width:100%;font-size:14px;font-variant-numeric:tabular-nums}
 .scroll{overflow-x:auto}
 th,td{padding:6px 11px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
-th{font-size:12.5px;color:var(--soft);font-weight:600;vertical-align:bottom}
+th{font-size:12.5px;color:var(--soft);font-weight:600;vertical-align:bottom;white-space:normal;
+line-height:1.3}
+th.group{text-align:center;border-bottom:0;padding-bottom:0}
 td.text,th.text{text-align:left}
 td.long{white-space:normal;min-width:260px;color:var(--soft);font-size:13px}
 tr.total td{font-weight:650;border-top:2px solid var(--line)}
@@ -90,15 +94,23 @@ def tiles(items: Iterable[str]) -> str:
 
 
 def table(columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[Any]], total: bool = False,
-          best: Sequence[int] = ()) -> str:  # fmt: skip
+          best: Sequence[int] = (), groups: Sequence[tuple[str, int]] = ()) -> str:  # fmt: skip
     """`columns` are (heading, class): `text`, `long`, `measured`, `modelled` or nothing.
 
     A cell that is a str is shown as it is (HTML), a number by `number`. The last row is set as a
-    sum where `total`; the rows numbered in `best` are marked.
+    sum where `total`; the rows numbered in `best` are marked. `groups` are headings over so many
+    columns each.
     """
     head = "".join(
         f'<th class="{kind.replace("long", "text")}">{escape(name)}</th>' for name, kind in columns
     )
+    above, first = "", 0
+    for name, width in groups:
+        kind = columns[first][1]
+        above += f'<th colspan="{width}" class="{kind} group">{escape(name)}</th>'
+        first += width
+    if above:
+        head = f"{above}</tr><tr>{head}"
     body, listed = [], list(rows)
     for i, row in enumerate(listed):
         mark = "total" if total and i == len(listed) - 1 else "best" if i in best else ""

@@ -10,16 +10,22 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from drp_slam.profiler.span import Span
+
 UNITS = ("DRP1", "DRP0", "DRP-AI3", "CPU")
 QUEUE = {"DRP0": "DRP-AI3"}
 """Units that are started through another unit's queue."""
+UNIT_NAMES = {"drp": "DRP1", "drpai3": "DRP-AI3", "cpu": "CPU"}
+"""Unit of a span -> unit of the schedule, where no finer placement is known."""
+UNIT_OF_PLACE = {"opencva": "DRP1", "custom": "DRP1", "preruntime": "DRP0", "cpu": "CPU"}
+"""Place of an image kernel -> unit of the schedule."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +129,34 @@ def simulate(jobs: Sequence[Sequence[Step]], in_flight: int = 3, period_s: float
     return Schedule(tuple(slots), arrived_s, done_s)
 
 
+def jobs(
+    spans: Iterable[Span], parts: Mapping[str, Sequence[tuple[str, float]]]
+) -> list[list[Step]]:
+    """The steps of each frame, in order of stamps.
+
+    `parts` splits a stage over units, by (unit, share) in order; a stage that is not in it is one
+    step on the unit of its span.
+    """
+    frames: dict[int, list[Step]] = {}
+    for span in spans:
+        shares = parts.get(span.stage) or [(UNIT_NAMES.get(span.unit, span.unit), 1.0)]
+        total = sum(share for _, share in shares) or 1.0
+        frames.setdefault(span.stamp_ns, []).extend(
+            Step(span.stage, unit, span.modelled_s * share / total) for unit, share in shares
+        )
+    return [frames[stamp] for stamp in sorted(frames)]
+
+
+def parts(kernels: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[str, float]]]:
+    """One frame's kernels (`stage`, `place`, `modelled_s`) as `parts` of `jobs`."""
+    found: dict[str, list[tuple[str, float]]] = {}
+    for kernel in kernels:
+        stage, unit = found.setdefault(kernel["stage"], []), UNIT_OF_PLACE[kernel["place"]]
+        before = stage.pop()[1] if stage and stage[-1][0] == unit else 0.0
+        stage.append((unit, before + kernel["modelled_s"]))
+    return found
+
+
 def bound_hz(job: Sequence[Step]) -> float:
     """Frames a second that no schedule can exceed: the busiest queue's, for one frame's steps."""
     busy: dict[str, float] = {}
@@ -135,7 +169,12 @@ def chrome_trace(schedule: Schedule, process: str) -> dict[str, Any]:
     """The schedule for chrome://tracing or ui.perfetto.dev; times in microseconds, modelled."""
     rows: Mapping[str, int] = {unit: i for i, unit in enumerate(UNITS)}
     events: list[dict[str, Any]] = [
-        {"ph": "M", "pid": 0, "name": "process_name", "args": {"name": f"{process} (modelled time)"}}
+        {
+            "ph": "M",
+            "pid": 0,
+            "name": "process_name",
+            "args": {"name": f"{process} (modelled time)"},
+        }
     ]
     events += [
         {"ph": "M", "pid": 0, "tid": i, "name": "thread_name", "args": {"name": unit}}

@@ -11,9 +11,6 @@ import numpy as np
 
 from drp_slam.profiler.span import Span
 
-UNIT_NAMES = {"drp": "DRP1", "drpai3": "DRP-AI3", "cpu": "CPU"}
-"""Unit of a span -> its row in the schedule, where no finer placement is known."""
-
 
 def spread_ms(values_s: Iterable[float]) -> dict[str, float] | None:
     """`p50`, `p95` and `mean` in milliseconds; None where any value is missing or there is none."""

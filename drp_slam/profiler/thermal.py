@@ -21,7 +21,9 @@ def temperature_c(constants: Mapping[str, float], power_w: float, time_s: np.nda
     return constants["thermal.ambient"] + rise
 
 
-def estimate(constants: Mapping[str, float], energy_mj: float | None, rate_hz: float) -> dict[str, Any] | None:
+def estimate(
+    constants: Mapping[str, float], energy_mj: float | None, rate_hz: float
+) -> dict[str, Any] | None:
     """Running frames of `energy_mj` at `rate_hz`, added to the idle power of the chip.
 
     `limit_after_s` is when the limit of the junction is passed, None where it never is. None for

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -21,7 +22,9 @@ from drp_slam.profiler.schedule import (
     write_trace,
 )
 
-STEPS = st.builds(Step, st.sampled_from("abcd"), st.sampled_from(UNITS), st.integers(1, 6).map(float))
+STEPS = st.builds(
+    Step, st.sampled_from("abcd"), st.sampled_from(UNITS), st.integers(1, 6).map(float)
+)
 JOBS = st.lists(st.lists(STEPS, min_size=1, max_size=5), min_size=1, max_size=8)
 
 
@@ -77,7 +80,7 @@ def test_a_queue_serves_one_step_at_a_time(jobs: list[list[Step]], in_flight: in
     assert len(slots) == sum(map(len, jobs))
     for queue in {s.step.queue for s in slots}:
         line = sorted((s.start_s, s.end_s) for s in slots if s.step.queue == queue)
-        assert all(a[1] <= b[0] for a, b in zip(line, line[1:], strict=False))
+        assert all(a[1] <= b[0] for a, b in itertools.pairwise(line))
 
 
 @settings(max_examples=60, deadline=None)
