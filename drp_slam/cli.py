@@ -52,6 +52,28 @@ def _run(p: argparse.ArgumentParser) -> None:
     p.add_argument("--frames", type=int, metavar="N", help="at most so many frames")
 
 
+def _player_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--rate", default="1.0", metavar="1.0|max",
+                   help="speed of playback; max: as fast as the graph gives credit")  # fmt: skip
+    p.add_argument("--start", type=int, default=0, metavar="N", help="first frame")
+    p.add_argument("--frames", type=int, metavar="N", help="at most so many frames")
+    p.add_argument("--in-flight", type=int, default=3, metavar="N", help="frames under way at max")
+    p.add_argument("--loop", action="store_true", help="start again at the end")
+
+
+def _up(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--sequence", metavar="SEQ", help="TUM RGB-D folder, rosbag2, or `synthetic`; "
+                   "without it a camera publishes image, depth and camera_info")  # fmt: skip
+    _slam_options(p)
+    _player_options(p)
+
+
+def _play(p: argparse.ArgumentParser) -> None:
+    p.add_argument("sequence", help="TUM RGB-D folder, rosbag2, or `synthetic`")
+    p.add_argument("--camera", metavar="NAME|FILE", help="calibration, where the sequence has none")
+    _player_options(p)
+
+
 def _report(p: argparse.ArgumentParser) -> None:
     p.add_argument("folder", type=Path, help="folder of results of `run` or `up`")
     p.add_argument("--baseline", type=Path, metavar="DIR",
@@ -65,16 +87,37 @@ def _rebuild(p: argparse.ArgumentParser) -> None:
                         "photographs of installed packages")  # fmt: skip
 
 
+def _evaluate(p: argparse.ArgumentParser) -> None:
+    p.add_argument("networks", nargs="+", metavar="NETWORK", help="the reference first")
+    p.add_argument("--sequence", required=True, help="TUM RGB-D folder, rosbag2, or `synthetic`")
+    p.add_argument("--camera", metavar="NAME|FILE", help="calibration, where the sequence has none")
+    p.add_argument("--config", type=Path, metavar="FILE", help="YAML like config/drp_slam.yaml")
+    p.add_argument("--gap", type=float, default=0.4, metavar="S", help="seconds between a pair")
+    p.add_argument("--pairs", type=int, metavar="N", help="so many pairs, evenly taken (all)")
+    p.add_argument("--ate", action="store_true", help="also the trajectory error")
+    p.add_argument("--configurations", type=int, default=10, metavar="N",
+                   help="start frames and keyframe thresholds tried for --ate")  # fmt: skip
+
+
 COMMANDS = (
     Command("run", "a sequence through the four stages in one process, without ROS",
             "python -m drp_slam run synthetic --backend emulated --json",
             "drp_slam.run:run", "drp_slam.results:show", _run),
+    Command("up", "the ROS 2 nodes as processes, with a recorded sequence or a camera",
+            "python -m drp_slam up --sequence synthetic --rate max --json",
+            "drp_slam.nodes.up:up", "drp_slam.results:show", _up),
+    Command("play", "a sequence as ROS 2 topics, with /clock",
+            "python -m drp_slam play synthetic --rate 0.5",
+            "drp_slam.nodes.play:play", "drp_slam.nodes.play:show", _play),
     Command("report", "the report of a folder of results, made again",
             "python -m drp_slam report results/run-1 --baseline results/run-cpu",
             "drp_slam.results:report", "drp_slam.results:show", _report),
     Command("rebuild", "make a shipped network again, from published weights to ONNX and card",
             "python -m drp_slam rebuild xfeat --out models",
             "drp_slam.rebuild:rebuild", "drp_slam.rebuild:show", _rebuild),
+    Command("evaluate", "networks against the first: inliers, relative pose error, trajectory",
+            "python -m drp_slam evaluate xfeat-fp32 xfeat xfeat-p70 --sequence DIR --ate",
+            "drp_slam.evaluate:evaluate", "drp_slam.evaluate:show", _evaluate),
 )  # fmt: skip
 
 

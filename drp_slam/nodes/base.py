@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all nodes have in common: parameters, health at 1 Hz, spans, one way to start and to end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+
+from drp_slam.config import GraphConfig
+from drp_slam.errors import DrpSlamError
+from drp_slam.nodes import ledger, params, qos
+from drp_slam.profiler.span import Span
+
+HEALTH_PERIOD_S = 1.0
+READY_PERIOD_S = 0.1
+
+
+class StageNode(Node):
+    """A node that owns one unit. A bad message is reported on /diagnostics, and life goes on.
+
+    Raises ConfigError for unknown or out-of-range parameters.
+    """
+
+    def __init__(self, name: str, *sections: type[Any], **kwargs: Any) -> None:
+        super().__init__(name, automatically_declare_parameters_from_overrides=True, **kwargs)
+        try:
+            *self.configs, self.graph = params.read(self, *sections, GraphConfig)
+        except DrpSlamError:
+            self.destroy_node()
+            raise
+        self._problems, self._last_problem, self._fresh = 0, "", False
+        self.frames = 0
+        self._needed: list[Publisher] = []
+        self._spans = self.create_publisher(DiagnosticArray, "spans", qos.ledger())
+        self._health = self.create_publisher(DiagnosticArray, "/diagnostics", qos.ledger())
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._beat = self.create_timer(READY_PERIOD_S, self._ready_beat, clock=steady)
+        self.create_timer(HEALTH_PERIOD_S, self.report_health, clock=steady)
+
+    def needs_listener(self, publisher: Publisher) -> Publisher:
+        """The node is ready once somebody listens to this publisher."""
+        self._needed.append(publisher)
+        return publisher
+
+    def guarded(self, handle: Callable[[Any], None]) -> Callable[[Any], None]:
+        """A callback that reports deliberate errors instead of raising them."""
+
+        def callback(message: Any) -> None:
+            try:
+                handle(message)
+            except DrpSlamError as error:
+                self.problem(error)
+
+        return callback
+
+    def problem(self, error: object) -> None:
+        """Counts a problem, for /diagnostics and the log."""
+        self._problems += 1
+        self._last_problem, self._fresh = " ".join(str(error).split()), True
+        self.get_logger().warning(self._last_problem, throttle_duration_sec=1.0)
+
+    def publish_spans(self, stamp_ns: int, *spans: Span) -> None:
+        """The ledger's lines of one frame."""
+        statuses = [ledger.span_status(self.get_name(), span) for span in spans]
+        self._spans.publish(ledger.array_of(stamp_ns, statuses))
+
+    def ready(self) -> bool:
+        """Whether everything this node needs is there."""
+        return all(publisher.get_subscription_count() for publisher in self._needed)
+
+    def health(self) -> dict[str, object]:
+        """More values for /diagnostics."""
+        return {}
+
+    def report_health(self) -> None:
+        """One DiagnosticStatus: OK, WARN while not ready, ERROR in a second with a problem."""
+        ready = self.ready()
+        level, message = DiagnosticStatus.OK, "running"
+        if not ready:
+            level, message = DiagnosticStatus.WARN, "waiting for the other nodes"
+        if self._fresh:
+            level, message = DiagnosticStatus.ERROR, self._last_problem
+        self._fresh = False
+        values = {"ready": int(ready), "frames": self.frames, "problems": self._problems,
+                  "last_problem": self._last_problem, "pid": os.getpid(), **self.health()}  # fmt: skip
+        status = ledger.entry(f"{self.get_name()}: health", level, message, values)
+        self._health.publish(ledger.array_of(self.get_clock().now().nanoseconds, [status]))
+
+    def _ready_beat(self) -> None:
+        """Ten times a second until ready, so that nobody waits a second for it."""
+        if self.ready():
+            self.destroy_timer(self._beat)
+            self.report_health()
+
+    def close(self) -> None:
+        """Called once at the end, after the last message."""
+
+
+def run(make: Callable[[], StageNode], args: Sequence[str] | None = None) -> int:
+    """Runs a node until SIGINT or its own end; the exit code."""
+    import cv2
+
+    cv2.setNumThreads(1)  # the nodes are the parallelism
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    rclpy.init(args=args)
+    node, executor, code = None, None, 0
+    try:
+        node = make()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException, Finished):
+        pass
+    except DrpSlamError as error:
+        code = fail(node, error)
+    finally:
+        try:
+            if node is not None:
+                node.close()
+                node.destroy_node()
+        except DrpSlamError as error:
+            code = fail(node, error)
+        rclpy.try_shutdown()
+    return code
+
+
+class Finished(Exception):
+    """A node has done all it had to do."""
+
+
+def fail(node: Node | None, error: DrpSlamError) -> int:
+    """One line, as the command line prints it."""
+    name = node.get_name() if node is not None else "node"
+    print(f"drp_slam {name}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    return 1

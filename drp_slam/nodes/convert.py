@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ROS messages of camera, tensors and features <-> numpy. No copy where a view will do.
+
+Every function that reads a message checks it against its own header and raises GraphError, so
+that no node dies of a bad message.
+"""
+
+from __future__ import annotations
+
+import array
+from typing import Any
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
+from std_msgs.msg import Header
+
+from drp_slam.datatypes import FEATURE_DIM, Camera, Features
+from drp_slam.errors import GraphError
+
+DTYPES = {"8U": np.uint8, "8S": np.int8, "16U": np.uint16, "32F": np.float32}
+COLOUR = {"bgr8": 3, "rgb8": 3, "mono8": 1, "bgra8": 4, "rgba8": 4, "8UC1": 1, "8UC3": 3}
+DEPTH_UNIT_M = {"16UC1": 0.001, "mono16": 0.001, "32FC1": 1.0}
+FEATURE_FLOATS = 3 + FEATURE_DIM
+
+
+def stamp_ns(header: Header) -> int:
+    """The stamp as integer nanoseconds."""
+    return header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
+
+
+def header(ns: int, frame_id: str) -> Header:
+    """A header with that stamp."""
+    return Header(stamp=Time(sec=ns // 1_000_000_000, nanosec=ns % 1_000_000_000), frame_id=frame_id)
+
+
+def bytes_of(values: np.ndarray) -> array.array:
+    """The array's memory as what a uint8[] field takes fastest (a list takes a second)."""
+    data = array.array("B")
+    data.frombytes(memoryview(np.ascontiguousarray(values)).cast("B"))
+    return data
+
+
+def image_message(head: Header, values: np.ndarray, encoding: str) -> Image:
+    """(H, W) or (H, W, C) array as an Image."""
+    height, width = values.shape[:2]
+    return Image(header=head, height=height, width=width, encoding=encoding,
+                 step=values.nbytes // height, data=bytes_of(values))  # fmt: skip
+
+
+def pixels(message: Image, topic: str, dtype: Any, channels: int) -> np.ndarray:
+    """(H, W) or (H, W, C) view of an Image's memory. Raises GraphError if its sizes disagree."""
+    item = np.dtype(dtype).itemsize
+    row = message.width * channels * item
+    if message.height < 1 or message.width < 1 or message.step < row or message.step % item:
+        raise GraphError(f"{topic}: {message.width}x{message.height} {message.encoding} with step "
+                         f"{message.step}; expected at least 1x1 and step {row}")  # fmt: skip
+    if len(message.data) < message.step * message.height:
+        raise GraphError(f"{topic}: truncated: {len(message.data)} bytes, but height x step is "
+                         f"{message.height * message.step}; fix the publisher")  # fmt: skip
+    if message.is_bigendian and item > 1:
+        raise GraphError(f"{topic}: big-endian {message.encoding}; publish little-endian")
+    shape = (message.height, message.width) + ((channels,) if channels > 1 else ())
+    strides = (message.step, channels * item) + ((item,) if channels > 1 else ())
+    return np.ndarray(shape, dtype, message.data, 0, strides)
+
+
+def colour(message: Image, topic: str = "image") -> np.ndarray:
+    """(H, W, 3) BGR or (H, W) grey uint8. Raises GraphError for another encoding."""
+    channels = COLOUR.get(message.encoding)
+    if channels is None:
+        raise GraphError(f"{topic}: encoding {message.encoding!r} is no colour image; publish one of "
+                         f"{', '.join(COLOUR)}")  # fmt: skip
+    view = pixels(message, topic, np.uint8, channels)
+    if message.encoding in ("rgb8", "rgba8"):
+        return np.ascontiguousarray(view[..., 2::-1])
+    return np.ascontiguousarray(view[..., :3]) if channels == 4 else view
+
+
+def depth(message: Image, topic: str = "depth") -> tuple[np.ndarray, float]:
+    """(H, W) uint16 or float32 and its unit in metres (REP-118). Raises GraphError."""
+    unit_m = DEPTH_UNIT_M.get(message.encoding)
+    if unit_m is None:
+        raise GraphError(f"{topic}: encoding {message.encoding!r} is no depth; publish 32FC1 in metres "
+                         "or 16UC1 in millimetres")  # fmt: skip
+    dtype = np.float32 if message.encoding == "32FC1" else np.uint16
+    values = pixels(message, topic, dtype, 1)
+    sample = values[::8, ::8]
+    if not np.any((sample > 0) & (sample < np.inf)):
+        raise GraphError(f"{topic}: no pixel holds a depth (all 0 or NaN); check the sensor, its range "
+                         "and that the encoding says the unit")  # fmt: skip
+    return values, unit_m
+
+
+def decompress(message: CompressedImage, topic: str) -> np.ndarray:
+    """JPEG or PNG as (H, W[, 3]), BGR, in its own depth. Raises GraphError for damaged data."""
+    import cv2
+
+    data = np.frombuffer(message.data, np.uint8)
+    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imdecode(data, flags) if len(data) else None
+    if image is None:
+        raise GraphError(f"{topic}: cannot decode {len(data)} bytes of {message.format!r}; publish "
+                         "JPEG or PNG")  # fmt: skip
+    return image
+
+
+def tensor_encoding(values: np.ndarray) -> str:
+    """OpenCV's name of the array's pixel type, such as `8SC130`."""
+    names = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
+    return f"{names[values.dtype]}C{values.shape[2] if values.ndim == 3 else 1}"
+
+
+def tensor(message: Image, topic: str) -> np.ndarray:
+    """(H, W) or (H, W, C) array of an `8SC<n>` or `32FC<n>` image. Raises GraphError."""
+    kind, _, channels = message.encoding.partition("C")
+    if kind not in ("8S", "32F") or not channels.isdecimal() or not 1 <= int(channels) <= 4096:
+        raise GraphError(f"{topic}: encoding {message.encoding!r}, expected 8SC<n> or 32FC<n>")
+    return pixels(message, topic, DTYPES[kind], int(channels))
+
+
+def camera_info(camera: Camera, head: Header) -> CameraInfo:
+    """The calibration as ROS carries it (`plumb_bob`: k1 k2 p1 p2 k3)."""
+    K = camera.K
+    P = np.hstack([K, np.zeros((3, 1))])
+    return CameraInfo(header=head, width=camera.width, height=camera.height,
+                      distortion_model="plumb_bob", d=[float(d) for d in camera.distortion],
+                      k=K.ravel(), r=np.eye(3).ravel(), p=P.ravel())  # fmt: skip
+
+
+def camera(message: CameraInfo, topic: str = "camera_info") -> Camera:
+    """The calibration. Raises GraphError for a model this package does not have."""
+    d = np.array(message.d, np.float64)
+    if message.distortion_model not in ("plumb_bob", "") or len(d) not in (0, 4, 5):
+        raise GraphError(f"{topic}: distortion model {message.distortion_model!r} with {len(d)} "
+                         "numbers; expected plumb_bob with 5: rectify the images")  # fmt: skip
+    K = np.array(message.k, np.float64).reshape(3, 3)
+    if not np.isfinite(K).all() or not np.isfinite(d).all() or K[0, 0] <= 0 or K[1, 1] <= 0:
+        raise GraphError(f"{topic}: focal lengths {K[0, 0]}, {K[1, 1]}: not calibrated; run a camera "
+                         "calibration")  # fmt: skip
+    return Camera(message.width, message.height, *(float(K[i]) for i in ((0, 0), (1, 1), (0, 2), (1, 2))),
+                  distortion=np.concatenate([d, np.zeros(5 - len(d))]))  # fmt: skip
+
+
+def features_message(features: Features, head: Header) -> PointCloud2:
+    """`u v score descriptor[64]`, float32, one point a feature."""
+    table = np.concatenate(
+        [features.uv, features.score[:, None], features.descriptor], axis=1, dtype=np.float32
+    )
+    step = 4 * FEATURE_FLOATS
+    return PointCloud2(header=head, height=1, width=len(features), fields=FEATURE_FIELDS,
+                       point_step=step, row_step=step * len(features), data=bytes_of(table),
+                       is_dense=True)  # fmt: skip
+
+
+FEATURE_FIELDS = [
+    PointField(name=name, offset=4 * first, datatype=PointField.FLOAT32, count=count)
+    for name, first, count in (("u", 0, 1), ("v", 1, 1), ("score", 2, 1), ("descriptor", 3, FEATURE_DIM))
+]
+
+
+def features(message: PointCloud2, topic: str = "features") -> Features:
+    """Features of a message. Raises GraphError for other fields or truncated data."""
+    layout = [(f.name, f.offset, f.datatype, f.count) for f in message.fields]
+    if layout != [(f.name, f.offset, f.datatype, f.count) for f in FEATURE_FIELDS]:
+        raise GraphError(f"{topic}: fields {[f.name for f in message.fields]}, expected u v score "
+                         f"descriptor[{FEATURE_DIM}] as float32")  # fmt: skip
+    count = message.width * message.height
+    if message.point_step != 4 * FEATURE_FLOATS or len(message.data) < count * message.point_step:
+        raise GraphError(f"{topic}: truncated: {len(message.data)} bytes for {count} points of "
+                         f"{4 * FEATURE_FLOATS} bytes; fix the publisher")  # fmt: skip
+    table = np.frombuffer(message.data, np.float32, count * FEATURE_FLOATS).reshape(-1, FEATURE_FLOATS)
+    return Features(*(np.ascontiguousarray(part) for part in (table[:, :2], table[:, 2], table[:, 3:])))

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The DRP: images to tensors, heads to features."""
+
+from __future__ import annotations
+
+import sys
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sensor_msgs.msg import CompressedImage, Image, PointCloud2
+
+from drp_slam.card import load_card
+from drp_slam.config import DrpConfig
+from drp_slam.datatypes import Features
+from drp_slam.device import load_constants
+from drp_slam.drp.postprocess import Postprocess
+from drp_slam.drp.preprocess import Preprocess
+from drp_slam.errors import GraphError
+from drp_slam.nodes import convert, qos
+from drp_slam.nodes.base import StageNode, run
+from drp_slam.pipeline import drp_device, make_span
+
+REMEMBERED = 64
+"""Frames whose size, and picture if somebody looks at `features_image`, are kept."""
+
+
+class DrpNode(StageNode):
+    """`image` -> `tensor`; `heads` -> `features`."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("drp_node", DrpConfig, **kwargs)
+        (config,) = self.configs
+        card = load_card(config.network)
+        device = drp_device(config.backend, config.device)
+        self._constants = load_constants(config.device)
+        self._preprocess = Preprocess(device, card, config)
+        self._postprocess = Postprocess(device, card, config)
+        self._shapes: OrderedDict[int, tuple[int, int]] = OrderedDict()
+        self._pictures: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._last_ns = -1
+
+        self._tensor = self.needs_listener(self.create_publisher(Image, "tensor", qos.frames_out()))
+        self._features = self.needs_listener(
+            self.create_publisher(PointCloud2, "features", qos.frames_out())
+        )
+        self._drawn = self.create_publisher(Image, "features_image", qos.camera_in())
+        for kind, topic, handle in ((Image, "image", self._on_image),
+                                    (CompressedImage, "image/compressed", self._on_compressed)):  # fmt: skip
+            self.create_subscription(kind, topic, self.guarded(handle), qos.camera_in(),
+                                     qos_overriding_options=qos.overridable())  # fmt: skip
+        self.create_subscription(Image, "heads", self.guarded(self._on_heads), qos.stage_in(),
+                                 qos_overriding_options=qos.overridable())  # fmt: skip
+
+    def _on_image(self, message: Image) -> None:
+        self._to_tensor(message.header, convert.colour(message))
+
+    def _on_compressed(self, message: CompressedImage) -> None:
+        self._to_tensor(message.header, convert.decompress(message, "image/compressed"))
+
+    def _to_tensor(self, header: Any, image: np.ndarray) -> None:
+        stamp_ns = convert.stamp_ns(header)
+        if stamp_ns <= self._last_ns:
+            raise GraphError(f"image: stamp {stamp_ns} ns is not after {self._last_ns} ns; publish "
+                             "images in order, each with its own stamp")  # fmt: skip
+        self._last_ns = stamp_ns
+        tensor, preprocessed = self._preprocess(image)
+        remember(self._shapes, stamp_ns, image.shape[:2])
+        if self._drawn.get_subscription_count():
+            remember(self._pictures, stamp_ns, image)
+        self._tensor.publish(convert.image_message(header, tensor, convert.tensor_encoding(tensor)))
+        self.publish_spans(
+            stamp_ns, make_span(-1, stamp_ns, "preprocess", "drp", preprocessed, self._constants)
+        )
+
+    def _on_heads(self, message: Image) -> None:
+        stamp_ns = convert.stamp_ns(message.header)
+        shape = self._shapes.pop(stamp_ns, None)
+        if shape is None:
+            raise GraphError(f"heads: stamp {stamp_ns} ns belongs to no image of the last {REMEMBERED}; "
+                             "perception must copy the header of the tensor")  # fmt: skip
+        features, postprocessed = self._postprocess(convert.tensor(message, "heads"), shape)
+        self._features.publish(convert.features_message(features, message.header))
+        self.publish_spans(
+            stamp_ns, make_span(-1, stamp_ns, "postprocess", "drp", postprocessed, self._constants)
+        )
+        self.frames += 1
+        picture = self._pictures.pop(stamp_ns, None)
+        if picture is not None:
+            self._drawn.publish(
+                convert.image_message(message.header, drawn(picture, features), "bgr8")
+            )
+
+
+def remember(store: OrderedDict, key: int, value: Any) -> None:
+    """Keeps the last frames only."""
+    store[key] = value
+    while len(store) > REMEMBERED:
+        store.popitem(last=False)
+
+
+def drawn(image: np.ndarray, features: Features) -> np.ndarray:
+    """(H, W, 3) BGR copy with a circle a feature, green where its score is high."""
+    import cv2
+
+    out = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else image.copy()
+    for (u, v), score in zip(np.rint(features.uv).astype(int).tolist(), features.score.tolist()):
+        green = int(255 * min(1.0, score))
+        cv2.circle(out, (u, v), 3, (0, green, 255 - green), 1, cv2.LINE_AA)
+    return out
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the node."""
+    return run(DrpNode, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Spans, a frame's status and health <-> diagnostic messages.
+
+`at_ns` is this host's monotonic clock, which all processes share: the latency of a frame is the
+difference of two of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterable, Mapping
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+from drp_slam.datatypes import Track
+from drp_slam.errors import GraphError
+from drp_slam.nodes import convert
+from drp_slam.profiler.span import Span
+
+SENT = "sent"
+"""Stage name of the player's entry: when the frame left, no work of the chip."""
+
+_FIGURES = ("wall_s", "modelled_s", "energy_j", "cpu_modelled_s", "cpu_energy_j")
+
+
+def array_of(stamp_ns: int, status: Iterable[DiagnosticStatus]) -> DiagnosticArray:
+    """Entries under the stamp of the frame."""
+    return DiagnosticArray(header=convert.header(stamp_ns, ""), status=list(status))
+
+
+def entry(name: str, level: bytes, message: str, values: Mapping[str, object],
+          hardware_id: str = "") -> DiagnosticStatus:  # fmt: skip
+    """One status with its values as text."""
+    return DiagnosticStatus(level=level, name=name, message=message, hardware_id=hardware_id,
+                            values=[KeyValue(key=k, value=str(v)) for k, v in values.items()])  # fmt: skip
+
+
+def values_of(status: DiagnosticStatus) -> dict[str, str]:
+    """The values of a status."""
+    return {pair.key: pair.value for pair in status.values}
+
+
+def span_status(node: str, span: Span) -> DiagnosticStatus:
+    """A span as it travels; `repr` keeps every bit of the figures."""
+    values: dict[str, object] = {name: repr(getattr(span, name)) for name in _FIGURES}
+    values |= {"unit": span.unit, "at_ns": time.monotonic_ns()}
+    return entry(f"{node}: {span.stage}", DiagnosticStatus.OK, "", values, span.device)
+
+
+def sent_status(node: str) -> DiagnosticStatus:
+    """The player's entry."""
+    return entry(f"{node}: {SENT}", DiagnosticStatus.OK, "", {"at_ns": time.monotonic_ns()})
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A span as received. `span` is None for the player's entry; its frame number is -1."""
+
+    node: str
+    stage: str
+    stamp_ns: int
+    at_ns: int
+    span: Span | None
+
+
+def entries(message: DiagnosticArray, topic: str = "spans") -> list[Entry]:
+    """Raises GraphError for entries that are no spans."""
+    stamp_ns = convert.stamp_ns(message.header)
+    out = []
+    for status in message.status:
+        node, _, stage = status.name.partition(": ")
+        values = values_of(status)
+        try:
+            at_ns = int(values["at_ns"])
+            span = None if stage == SENT else Span(
+                stamp_ns, -1, stage, values["unit"], status.hardware_id,
+                *(float(values[name]) for name in _FIGURES))  # fmt: skip
+        except (KeyError, ValueError) as error:
+            raise GraphError(f"{topic}: {status.name!r} is no span: {error!r}") from error
+        out.append(Entry(node, stage, stamp_ns, at_ns, span))
+    return out
+
+
+def track_status(node: str, track: Track) -> DiagnosticStatus:
+    """What became of a frame: the player's credit, and a line of `frames.csv`."""
+    level = DiagnosticStatus.OK if track.tracked else DiagnosticStatus.WARN
+    values: dict[str, object] = {
+        "matches": track.matches, "inliers": track.inliers, "keyframe": int(track.keyframe),
+        "relocalised": int(track.relocalised), "at_ns": time.monotonic_ns(),
+    }  # fmt: skip
+    return entry(f"{node}: track", level, track.state, values)

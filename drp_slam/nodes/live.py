@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Progress bar and table of the running graph, on standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from drp_slam.config import Config
+    from drp_slam.data.dataset import Sequence
+
+STAGES = (("preprocess", "drp_node", "DRP"), ("network", "perception_node", "DRP-AI3"),
+          ("postprocess", "drp_node", "DRP"), ("track", "pose_node", "CPU"))  # fmt: skip
+
+
+class View:
+    """A context manager; `update` shows the health that nodes have reported."""
+
+    def __init__(self, config: Config, sequence: Sequence | None) -> None:
+        from rich.console import Console
+        from rich.live import Live
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        loop = config.player.loop or sequence is None
+        self._title = f"{config.drpai3.network} on {config.drpai3.backend}:{config.drpai3.device}"
+        self._bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                             TextColumn("{task.fields[fps]} Hz"))  # fmt: skip
+        self._task = self._bar.add_task("starting", total=None if loop else len(sequence or ()), fps="–")
+        self._live = Live(self._bar, console=Console(stderr=True), refresh_per_second=4,
+                          transient=False)  # fmt: skip
+
+    def __enter__(self) -> View:
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._live.__exit__(*error)
+
+    def update(self, health: Mapping[str, Mapping[str, str]]) -> None:
+        """Takes the last health of each node."""
+        from rich.console import Group
+
+        profiler = health.get("profiler_node", {})
+        playing = health.get("player_node", {}).get("playing", "1") == "1" and "fps" in profiler
+        self._bar.update(self._task, completed=int(profiler.get("frames", 0)),
+                         fps=profiler.get("fps", "–"),
+                         description="tracking" if playing else "starting")  # fmt: skip
+        self._live.update(Group(self._bar, self._table(health, profiler)))
+
+    def _table(self, health: Mapping[str, Mapping[str, str]], profiler: Mapping[str, str]) -> Any:
+        from rich.table import Table
+
+        table = Table(title=self._title, title_justify="left")
+        for name in ("stage", "unit", "node"):
+            table.add_column(name)
+        table.add_column("measured p50 ms", justify="right")
+        table.add_column("health")
+        for stage, node, unit in STAGES:
+            table.add_row(stage, unit, node, profiler.get(f"{stage}.wall_ms", "–"),
+                          health.get(node, {}).get("message", "starting"))  # fmt: skip
+        table.add_row("frame", "", "", profiler.get("latency.wall_ms", "–"),
+                      f"{profiler.get('lost', '0')} lost")  # fmt: skip
+        return table

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pairs features with the depth image of nearest stamp."""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+TOLERANCE_NS = 20_000_000
+"""Depth further than this from the colour image does not belong to it."""
+
+
+class Verdict(Enum):
+    """Whether a partner was found."""
+
+    FOUND = "found"
+    WAIT = "wait"
+    NONE = "none"
+
+
+class Stamped(Generic[T]):
+    """The last values of a topic, by stamp."""
+
+    def __init__(self, length: int) -> None:
+        self._values: deque[tuple[int, T]] = deque(maxlen=length)
+
+    def add(self, stamp_ns: int, value: T) -> None:
+        """Keeps a value; the oldest one goes."""
+        self._values.append((stamp_ns, value))
+
+    def exact(self, stamp_ns: int) -> T | None:
+        """The value of that very stamp."""
+        return next((value for stamp, value in self._values if stamp == stamp_ns), None)
+
+    def nearest(self, stamp_ns: int, final: bool = False) -> tuple[Verdict, T | None]:
+        """The value within the tolerance that is nearest in time.
+
+        WAIT while a nearer one may still come: nothing as late as the stamp has arrived.
+        `final` ends the waiting.
+        """
+        if not self._values:
+            return (Verdict.NONE if final else Verdict.WAIT), None
+        stamp, value = min(self._values, key=lambda entry: abs(entry[0] - stamp_ns))
+        if stamp != stamp_ns and not final and all(s < stamp_ns for s, _ in self._values):
+            return Verdict.WAIT, None
+        if abs(stamp - stamp_ns) <= TOLERANCE_NS:
+            return Verdict.FOUND, value
+        return Verdict.NONE, None

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plays a recorded sequence into the graph, and ends with it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock as RosClock
+from rclpy.clock_type import ClockType
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image
+from std_srvs.srv import SetBool
+
+from drp_slam.config import PlayerConfig
+from drp_slam.data.dataset import open_sequence
+from drp_slam.datatypes import Frame
+from drp_slam.nodes import convert, ledger, qos
+from drp_slam.nodes.base import Finished, StageNode, run
+from drp_slam.nodes.playback import Playback
+
+OPTICAL_FRAME = "camera_color_optical_frame"
+NEEDED = ("drp_node", "perception_node", "pose_node")
+WATCH_PERIOD_S = 0.2
+LINGER_S = 0.5
+"""At the end the last messages are given so long to arrive."""
+
+
+@dataclass(frozen=True)
+class Messages:
+    """One frame, ready to publish."""
+
+    stamp_ns: int
+    image: Image
+    depth: Image | None
+
+
+class PlayerNode(StageNode):
+    """Sequence -> `image`, `depth`, `camera_info`, `/clock`; `status` gives the credit back."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("player_node", PlayerConfig, **kwargs)
+        (self._config,) = self.configs
+        self._sequence = open_sequence(self._config.sequence, self._config.camera or None,
+                                       self._config.start, self._config.frames or None)  # fmt: skip
+        self._flight: OrderedDict[int, float] = OrderedDict()
+        self._others: set[str] = set()
+        self._started, self._ended_s = False, None
+        self._metres = MetreTable()
+
+        self._image = self.create_publisher(Image, "image", qos.frames_out())
+        self._depth = self.create_publisher(Image, "depth", qos.frames_out())
+        self._info = self.create_publisher(CameraInfo, "camera_info", qos.frames_out())
+        self._clock_out = self.create_publisher(Clock, "/clock", qos.world())
+        if self._config.wait:
+            for publisher in (self._image, self._depth, self._info):
+                self.needs_listener(publisher)
+        self.create_subscription(DiagnosticArray, "status", self.guarded(self._on_status), qos.ledger())
+        self.create_subscription(DiagnosticArray, "/diagnostics", self.guarded(self._on_health),
+                                 qos.ledger())  # fmt: skip
+        self.create_service(SetBool, "play", self._on_play)
+        self._wake = self.create_guard_condition(self._publish_frames)
+        self._playback = Playback(self._sequence, self._config.rate, self._config.loop, self._prepare,
+                                  self._wake.trigger)  # fmt: skip
+        self._playback.start()
+        self.create_timer(WATCH_PERIOD_S, self._watch, clock=RosClock(clock_type=ClockType.STEADY_TIME))
+
+    def _prepare(self, frame: Frame) -> Messages:
+        """Runs in the playback's thread."""
+        head = convert.header(frame.stamp_ns, OPTICAL_FRAME)
+        encoding = "bgr8" if frame.image.ndim == 3 else "mono8"
+        image = convert.image_message(head, frame.image, encoding)
+        depth = None
+        if frame.depth is not None:
+            values, encoding = self._metres(frame.depth, frame.depth_unit_m)
+            depth = convert.image_message(head, values, encoding)
+        return Messages(frame.stamp_ns, image, depth)
+
+    def _publish_frames(self) -> None:
+        """As many frames as there are and as the graph gives credit for."""
+        while self._started and self._credit():
+            messages = self._playback.take()
+            if messages is None:
+                return
+            assert isinstance(messages, Messages)
+            stamp = messages.image.header.stamp
+            self._clock_out.publish(Clock(clock=Time(sec=stamp.sec, nanosec=stamp.nanosec)))
+            self._info.publish(convert.camera_info(self._sequence.camera, messages.image.header))
+            if messages.depth is not None:
+                self._depth.publish(messages.depth)
+            self._flight[messages.stamp_ns] = time.monotonic()
+            sent = ledger.sent_status(self.get_name())
+            self._image.publish(messages.image)
+            self._spans.publish(ledger.array_of(messages.stamp_ns, [sent]))
+            self.frames += 1
+
+    def _credit(self) -> bool:
+        """At a given rate the newest frame wins, whoever is slow."""
+        return self._config.rate > 0.0 or len(self._flight) < self._config.in_flight
+
+    def _on_status(self, message: DiagnosticArray) -> None:
+        self._flight.pop(convert.stamp_ns(message.header), None)
+        self._publish_frames()
+
+    def _on_health(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            node = status.name.partition(": ")[0]
+            if ledger.values_of(status).get("ready") == "1":
+                self._others.add(node)
+
+    def _on_play(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        """`ros2 service call /play std_srvs/srv/SetBool "{data: true}"`."""
+        if request.data:
+            self._playback.play()
+        else:
+            self._playback.pause()
+        response.success, response.message = True, "playing" if request.data else "paused"
+        return response
+
+    def _watch(self) -> None:
+        """Starts when the others are ready, gives up frames without status, ends after the last."""
+        now_s = time.monotonic()
+        if not self._started and self._everybody_is_ready():
+            self._started = True
+            if not self._config.paused:
+                self._playback.play()
+        patience_s = self._config.patience_s if self._config.rate == 0.0 else LINGER_S
+        for stamp_ns, since_s in list(self._flight.items()):
+            if now_s - since_s > patience_s:
+                del self._flight[stamp_ns]
+                if self._config.rate == 0.0:
+                    self.problem(f"status: none for frame {stamp_ns} ns in {patience_s:g} s; "
+                                 "counted as lost")  # fmt: skip
+        self._publish_frames()
+        if not self._playback.exhausted or self._flight:
+            return
+        self._ended_s = self._ended_s or now_s
+        if now_s - self._ended_s > LINGER_S:
+            if self._playback.error is not None:
+                raise self._playback.error
+            raise Finished
+
+    def _everybody_is_ready(self) -> bool:
+        return not self._config.wait or (self.ready() and self._others.issuperset(NEEDED))
+
+    def health(self) -> dict[str, object]:
+        return {"of": 0 if self._config.loop else len(self._sequence),
+                "playing": int(self._playback.playing), "in_flight": len(self._flight)}  # fmt: skip
+
+    def close(self) -> None:
+        """Ends the playback."""
+        self._playback.stop()
+
+
+class MetreTable:
+    """Raw depth as REP-118 wants it: 16UC1 in millimetres, else 32FC1 in metres.
+
+    A table of all 65536 raw values, because each metre must be the float32 nearest to raw x unit:
+    the tracker rounds a recording's raw depth the same way, so both give the same trajectory.
+    """
+
+    def __init__(self) -> None:
+        self._unit_m, self._table = 0.0, np.zeros(0, np.float32)
+
+    def __call__(self, depth: np.ndarray, unit_m: float) -> tuple[np.ndarray, str]:
+        """(H, W) raw depth -> values and their encoding."""
+        if depth.dtype == np.uint16 and unit_m == 0.001:
+            return depth, "16UC1"
+        if depth.dtype != np.uint16:
+            return (depth * np.float64(unit_m)).astype(np.float32), "32FC1"
+        if unit_m != self._unit_m:
+            self._table = (np.arange(65536) * np.float64(unit_m)).astype(np.float32)
+            self._unit_m = unit_m
+        return self._table[depth], "32FC1"
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the node."""
+    return run(PlayerNode, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

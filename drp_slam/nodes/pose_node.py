@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CPU cores: features and depth to pose and map."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from std_msgs.msg import Header
+
+from drp_slam import folder as files
+from drp_slam.config import SlamConfig
+from drp_slam.data.trajectory import write_tum
+from drp_slam.datatypes import Camera, Features, Track, Trajectory
+from drp_slam.device import load_constants
+from drp_slam.errors import DrpSlamError, GraphError
+from drp_slam.nodes import convert, ledger, qos
+from drp_slam.nodes.base import StageNode, run
+from drp_slam.nodes.limits import IN_FLIGHT
+from drp_slam.nodes.pairing import Stamped, Verdict
+from drp_slam.nodes.world_publisher import WorldPublisher
+from drp_slam.pipeline import cpu_run, make_span
+from drp_slam.ply import write_ply
+from drp_slam.slam.tracker import Tracker
+
+PATIENCE_S = 0.1
+"""Features wait no longer than this for their depth."""
+
+
+class PoseNode(StageNode):
+    """`features`, `depth`, `camera_info` (and `image`, for colours) -> pose, map, `status`."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("pose_node", SlamConfig, **kwargs)
+        (self._config,) = self.configs
+        self._constants = load_constants(self._config.device)
+        self._tracker: Tracker | None = None
+        self._camera: Camera | None = None
+        self._odometry: list[tuple[int, np.ndarray]] = []
+        self._depths: Stamped[tuple[np.ndarray, float]] = Stamped(2 * IN_FLIGHT)
+        self._images: Stamped[np.ndarray] = Stamped(2 * IN_FLIGHT)
+        self._waiting: deque[tuple[float, Header, Features]] = deque()
+        self._last_ns = -1
+
+        self._world = WorldPublisher(self, self.graph)
+        self._status = self.create_publisher(DiagnosticArray, "status", qos.ledger())
+        self.create_subscription(CameraInfo, "camera_info", self.guarded(self._on_camera_info),
+                                 qos.camera_in(), qos_overriding_options=qos.overridable())  # fmt: skip
+        for kind, topic, handle in (
+            (Image, "depth", self._on_depth), (CompressedImage, "depth/compressed", self._on_small_depth),
+            (Image, "image", self._on_image), (CompressedImage, "image/compressed", self._on_small_image),
+        ):  # fmt: skip
+            self.create_subscription(kind, topic, self.guarded(handle), qos.camera_in(IN_FLIGHT),
+                                     qos_overriding_options=qos.overridable())  # fmt: skip
+        self.create_subscription(PointCloud2, "features", self.guarded(self._on_features),
+                                 qos.stage_in(), qos_overriding_options=qos.overridable())  # fmt: skip
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(PATIENCE_S / 2, lambda: self._track_waiting(), clock=steady)
+
+    def _on_camera_info(self, message: CameraInfo) -> None:
+        if self._camera is not None and (message.width, message.height) == (
+            self._camera.width, self._camera.height):  # fmt: skip
+            return
+        camera = convert.camera(message)
+        if self._camera is not None:
+            raise GraphError(f"camera_info: {camera.width}x{camera.height}, but tracking began with "
+                             f"{self._camera.width}x{self._camera.height}; restart the nodes for another "
+                             "camera")  # fmt: skip
+        self._tracker, self._camera = Tracker(camera, self._config), camera
+
+    def _on_depth(self, message: Image) -> None:
+        self._depths.add(convert.stamp_ns(message.header), convert.depth(message))
+        self._track_waiting()
+
+    def _on_small_depth(self, message: CompressedImage) -> None:
+        depth = convert.decompress(message, "depth/compressed")
+        if depth.ndim != 2 or depth.dtype != np.uint16:
+            raise GraphError(f"depth/compressed: {depth.dtype} {depth.shape}; publish 16 bit PNG in mm")
+        self._depths.add(convert.stamp_ns(message.header), (depth, 0.001))
+        self._track_waiting()
+
+    def _on_image(self, message: Image) -> None:
+        self._images.add(convert.stamp_ns(message.header), convert.colour(message))
+
+    def _on_small_image(self, message: CompressedImage) -> None:
+        image = convert.decompress(message, "image/compressed")
+        self._images.add(convert.stamp_ns(message.header), image)
+
+    def _on_features(self, message: PointCloud2) -> None:
+        features = convert.features(message)
+        self._waiting.append((time.monotonic(), message.header, features))
+        self._track_waiting()
+
+    def _track_waiting(self) -> None:
+        """Tracks, in order, what has its depth or has waited long enough."""
+        while self._waiting:
+            since, header, features = self._waiting[0]
+            late = time.monotonic() - since > PATIENCE_S or len(self._waiting) > IN_FLIGHT
+            verdict, depth = self._depths.nearest(convert.stamp_ns(header), final=late)
+            if verdict is Verdict.WAIT:
+                return
+            self._waiting.popleft()
+            try:
+                self._track(header, features, depth)
+            except DrpSlamError as error:
+                self.problem(error)
+                self._report(header, Track(self.frames, convert.stamp_ns(header), "lost", None))
+
+    def _track(self, header: Header, features: Features,
+               paired: tuple[np.ndarray, float] | None) -> None:  # fmt: skip
+        stamp_ns = convert.stamp_ns(header)
+        if self._tracker is None:
+            raise GraphError("camera_info: none received; publish the camera's calibration")
+        if stamp_ns <= self._last_ns:
+            raise GraphError(f"features: stamp {stamp_ns} ns is not after {self._last_ns} ns; publish "
+                             "images in order")  # fmt: skip
+        if paired is None:
+            self.problem(f"depth: none within 20 ms of image {stamp_ns} ns; tracking without it")
+        self._last_ns = stamp_ns
+        depth, unit_m = paired or (None, 1.0)
+        start = time.perf_counter()
+        track = self._tracker.track(self.frames, stamp_ns, features, depth, unit_m,
+                                    self._images.exact(stamp_ns))  # fmt: skip
+        tracked = cpu_run(self._constants, time.perf_counter() - start, track)
+        if track.T_world_camera is not None:
+            self._odometry.append((stamp_ns, track.T_world_camera))
+            self._world.publish(header, track, self._tracker)
+        self.publish_spans(
+            stamp_ns, make_span(-1, stamp_ns, "track", "cpu", tracked, self._constants)
+        )
+        self._report(header, track)
+
+    def _report(self, header: Header, track: Track) -> None:
+        """One status a frame, tracked or lost."""
+        self.frames += 1
+        status = ledger.track_status(self.get_name(), track)
+        self._status.publish(ledger.array_of(convert.stamp_ns(header), [status]))
+
+    def health(self) -> dict[str, object]:
+        return {"tracked": len(self._odometry),
+                "keyframes": len(self._tracker.map.keyframes) if self._tracker else 0}  # fmt: skip
+
+    def close(self) -> None:
+        """Writes `trajectory.txt`, `odometry.txt` and `map.ply`."""
+        if not self.graph.out or self._tracker is None:
+            return
+        out = Path(self.graph.out)
+        out.mkdir(parents=True, exist_ok=True)
+        self._tracker.finish()
+        poses = np.array([T for _, T in self._odometry]).reshape(-1, 4, 4)
+        stamps_ns = np.array([stamp for stamp, _ in self._odometry], np.int64)
+        write_tum(out / files.ODOMETRY, Trajectory(stamps_ns, poses))
+        write_tum(out / files.TRAJECTORY, self._tracker.trajectory())
+        write_ply(out / files.MAP, self._tracker.cloud())
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the node."""
+    return run(PoseNode, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ledger: what every node says of every frame, and which nodes have gone silent."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+
+from drp_slam import folder as files
+from drp_slam.config import ProfilerConfig
+from drp_slam.nodes import convert, ledger, qos
+from drp_slam.nodes.base import StageNode, run
+from drp_slam.nodes.limits import GRAPH
+from drp_slam.profiler.span import Span, write_spans
+
+RECENT = 100
+"""Frames that the live figures are about."""
+
+
+class Ledger:
+    """All spans and frames. Without a player, a frame starts with its first span."""
+
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+        self.rows: dict[int, tuple[dict[str, str], str]] = {}
+        self.recent: dict[str, deque[float]] = {}
+        self.latencies_s: deque[float] = deque(maxlen=RECENT)
+        self._begin_ns: dict[int, int] = {}
+        self._end_ns: dict[int, int] = {}
+
+    def add(self, entry: ledger.Entry) -> None:
+        """A span, or the player's note that a frame left."""
+        begin_ns = entry.at_ns
+        if entry.span is not None:
+            self.spans.append(entry.span)
+            begin_ns -= int(entry.span.wall_s * 1e9)
+            recent = self.recent.setdefault(entry.stage, deque(maxlen=RECENT))
+            recent.append(entry.span.wall_s)
+        known = self._begin_ns.setdefault(entry.stamp_ns, begin_ns)
+        self._begin_ns[entry.stamp_ns] = min(known, begin_ns)
+
+    def close_frame(self, stamp_ns: int, state: str, values: dict[str, str]) -> None:
+        """The frame's `status`."""
+        self.rows[stamp_ns] = (values, state)
+        self._end_ns[stamp_ns] = int(values["at_ns"])
+        if stamp_ns in self._begin_ns:
+            self.latencies_s.append(self.latency_s(stamp_ns))
+
+    def latency_s(self, stamp_ns: int) -> float:
+        """From the player's hand (or the first stage's start) to the pose, on this host."""
+        begin_ns, end_ns = self._begin_ns.get(stamp_ns), self._end_ns.get(stamp_ns)
+        return float("nan") if begin_ns is None or end_ns is None else (end_ns - begin_ns) * 1e-9
+
+    @property
+    def wall_total_s(self) -> float:
+        """From the first frame's start to the last frame's end."""
+        if not self._begin_ns or not self._end_ns:
+            return 0.0
+        return (max(self._end_ns.values()) - min(self._begin_ns.values())) * 1e-9
+
+    def write(self, out: Path) -> None:
+        """`spans.csv` and `frames.csv`, frames numbered by stamp."""
+        stamps = sorted({s.stamp_ns for s in self.spans} | set(self.rows))
+        number = {stamp_ns: i for i, stamp_ns in enumerate(stamps)}
+        order = {stage: i for i, stage in enumerate(("preprocess", "network", "postprocess", "track"))}
+        spans = [Span(s.stamp_ns, number[s.stamp_ns], *_rest(s)) for s in self.spans]
+        spans.sort(key=lambda s: (s.frame, order.get(s.stage, len(order))))
+        write_spans(out / files.SPANS, spans)
+        files.write_frames(out / files.FRAMES, (
+            files.FrameRow(number[stamp_ns], stamp_ns, state, int(values["matches"]),
+                           int(values["inliers"]), int(values["keyframe"]), self.latency_s(stamp_ns))
+            for stamp_ns, (values, state) in sorted(self.rows.items())
+        ))  # fmt: skip
+
+
+def _rest(span: Span) -> tuple[Any, ...]:
+    return (span.stage, span.unit, span.device, span.wall_s, span.modelled_s, span.energy_j,
+            span.cpu_modelled_s, span.cpu_energy_j)  # fmt: skip
+
+
+class ProfilerNode(StageNode):
+    """`spans`, `status`, `/diagnostics` -> `spans.csv`, `frames.csv`, and who is dead."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("profiler_node", ProfilerConfig, **kwargs)
+        (self._config,) = self.configs
+        self._ledger = Ledger()
+        self._heard_s: dict[str, float] = {}
+        self._problems_of: dict[str, str] = {}
+        for topic, handle in (("spans", self._on_spans), ("status", self._on_status),
+                              ("/diagnostics", self._on_health)):  # fmt: skip
+            self.create_subscription(DiagnosticArray, topic, self.guarded(handle), qos.ledger())
+
+    def _on_spans(self, message: DiagnosticArray) -> None:
+        for entry in ledger.entries(message):
+            self._ledger.add(entry)
+
+    def _on_status(self, message: DiagnosticArray) -> None:
+        self.frames += 1
+        for status in message.status:
+            self._ledger.close_frame(
+                convert.stamp_ns(message.header), status.message, ledger.values_of(status)
+            )
+
+    def _on_health(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            node, _, part = status.name.partition(": ")
+            if part == "health" and node != self.get_name():
+                self._heard_s[node] = time.monotonic()
+                values = ledger.values_of(status)
+                if values.get("problems", "0") != "0":
+                    self._problems_of[node] = f"{values['problems']}: {values['last_problem']}"
+
+    def report_health(self) -> None:
+        super().report_health()
+        now_s = time.monotonic()
+        dead = [
+            ledger.entry(f"{self.get_name()}: {node}", DiagnosticStatus.ERROR,
+                         f"{node} is dead: silent for {now_s - heard_s:.1f} s", {})
+            for node, heard_s in self._heard_s.items() if now_s - heard_s > self._config.silence_s
+        ]  # fmt: skip
+        if dead:
+            stamp_ns = self.get_clock().now().nanoseconds
+            self._health.publish(ledger.array_of(stamp_ns, dead))
+
+    def health(self) -> dict[str, object]:
+        """The live figures: p50 of the last frames, and the frame rate so far."""
+        book = self._ledger
+        figures: dict[str, object] = {
+            f"{stage}.wall_ms": f"{1e3 * float(np.median(recent)):.2f}"
+            for stage, recent in book.recent.items()
+        }
+        if book.latencies_s:
+            figures["latency.wall_ms"] = f"{1e3 * float(np.median(book.latencies_s)):.2f}"
+        if book.wall_total_s > 0:
+            figures["fps"] = f"{len(book.rows) / book.wall_total_s:.1f}"
+        lost = sum(state != "tracked" for _, state in book.rows.values())
+        return {**figures, "lost": lost}
+
+    def close(self) -> None:
+        """Writes the ledger."""
+        if not self.graph.out:
+            return
+        out = Path(self.graph.out)
+        out.mkdir(parents=True, exist_ok=True)
+        self._ledger.write(out)
+        files.write_json(out / GRAPH, {"frames": len(self._ledger.rows),
+                                       "wall_total_s": self._ledger.wall_total_s,
+                                       "problems": self._problems_of})  # fmt: skip
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the node."""
+    return run(ProfilerNode, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

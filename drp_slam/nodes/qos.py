@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Quality of service, by what a topic carries. Depth bounds every queue.
+
+Sensor data is offered reliably by the player and asked for with best effort, as cameras offer it,
+newest frame only. Where no frame may be lost (`--rate max`), the table of nodes sets ROS's own
+parameters `qos_overrides.<topic>.subscription.{reliability,depth}`, which every image topic takes.
+"""
+
+from __future__ import annotations
+
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+
+from drp_slam.nodes.limits import IN_FLIGHT, NEWEST
+
+
+def _profile(reliable: bool, depth: int, latched: bool = False) -> QoSProfile:
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST, depth=depth,
+        reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+    )  # fmt: skip
+
+
+def camera_in(depth: int = NEWEST) -> QoSProfile:
+    """Subscription to a camera: best effort, newest."""
+    return _profile(False, depth)
+
+
+def stage_in() -> QoSProfile:
+    """Subscription to another stage: reliable, newest."""
+    return _profile(True, NEWEST)
+
+
+def frames_out() -> QoSProfile:
+    """What one stage, or the player, hands to the next."""
+    return _profile(True, IN_FLIGHT)
+
+
+def ledger() -> QoSProfile:
+    """`spans`, `status`, `/diagnostics`: small, and none may be lost."""
+    return _profile(True, 1000)
+
+
+def latched() -> QoSProfile:
+    """`path`, `map_points`, `keyframes`: a late listener gets the last one."""
+    return _profile(True, 1, latched=True)
+
+
+def world() -> QoSProfile:
+    """`odom`, `pose`, `/clock`."""
+    return _profile(True, 100)
+
+
+def overridable() -> QoSOverridingOptions:
+    """Lets parameters `qos_overrides...` change reliability and depth."""
+    return QoSOverridingOptions.with_default_policies()

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one table of which nodes run, with which parameters and remappings. No ROS is imported.
+
+`python -m drp_slam up` and `launch/*.launch.py` both read it, so what tests start is what
+`ros2 launch` starts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from drp_slam.config import NODE_SECTIONS, Config
+from drp_slam.nodes.limits import IN_FLIGHT
+
+CAMERA_TOPICS = ("image", "depth", "camera_info")
+NO_LOSS = {"drp_node": (("image",), ("heads",)), "perception_node": ((), ("tensor",)),
+           "pose_node": (CAMERA_TOPICS, ("features",))}  # fmt: skip
+"""Node -> subscriptions to the camera and to stages, which lose no frame at `--rate max`."""
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """One process. `remappings` are pairs of names; `ends` means that its end ends the graph."""
+
+    name: str
+    parameters: Mapping[str, Any]
+    remappings: tuple[tuple[str, str], ...] = ()
+    ends: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def module(self) -> str:
+        return f"drp_slam.nodes.{self.name}"
+
+
+def nodes(config: Config, player: bool, remappings: Mapping[str, str] | None = None) -> list[NodeSpec]:
+    """The four nodes, and the player where a sequence is played.
+
+    `remappings` renames `image`, `depth` and `camera_info` to a camera's topics. At rate max the
+    topics that carry frames are reliable and deep enough, by ROS's own `qos_overrides`.
+    """
+    names = ["profiler_node", "drp_node", "perception_node", "pose_node"]
+    names += ["player_node"] if player else []
+    lossless = player and config.player.rate == 0.0
+    renamed = tuple((remappings or {}).items())
+    return [
+        NodeSpec(
+            name,
+            {
+                **dataclasses.asdict(getattr(config, NODE_SECTIONS[name])),
+                **dataclasses.asdict(config.graph),
+                "use_sim_time": player and name != "player_node",
+                **(_lossless(name, dict(renamed)) if lossless else {}),
+            },
+            renamed,
+            ends=name == "player_node",
+            environment=threads(config.drpai3.threads if name == "perception_node" else 1),
+        )
+        for name in names
+    ]
+
+
+def threads(count: int) -> dict[str, str]:
+    """Keeps the thread pools of numeric libraries from fighting over few cores."""
+    return {name: str(count) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+
+
+def _lossless(name: str, renamed: Mapping[str, str]) -> dict[str, Any]:
+    """QoS parameters with which a node loses no frame."""
+    camera, stages = NO_LOSS.get(name, ((), ()))
+    out: dict[str, Any] = {}
+    for topic in camera + stages:
+        resolved = "/" + renamed.get(topic, topic).lstrip("/")
+        prefix = f"qos_overrides.{resolved}.subscription"
+        out |= {f"{prefix}.reliability": "reliable", f"{prefix}.depth": IN_FLIGHT}
+    return out
+
+
+def write_parameters(path: Path, specs: list[NodeSpec]) -> None:
+    """All parameters of all nodes as one ROS parameter file, through a temporary name."""
+    import yaml
+
+    tree = {spec.name: {"ros__parameters": dict(spec.parameters)} for spec in specs}
+    temporary = path.with_name(f"{path.name}.part")
+    temporary.write_text(yaml.safe_dump(tree, sort_keys=False))
+    temporary.replace(path)

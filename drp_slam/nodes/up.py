@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m drp_slam up`: the nodes as processes, until the sequence or the user ends them."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import logging
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from drp_slam import folder as files
+from drp_slam.errors import DrpSlamError, GraphError
+from drp_slam.nodes.limits import GRAPH
+from drp_slam.nodes.processes import Processes, environment
+from drp_slam.nodes.table import nodes
+
+if TYPE_CHECKING:
+    from drp_slam.config import Config
+    from drp_slam.data.dataset import Sequence
+    from drp_slam.nodes.live import View
+
+log = logging.getLogger(__name__)
+
+START_S = 60.0
+"""All nodes are ready within this, or something is wrong."""
+
+
+def up(args: argparse.Namespace) -> dict[str, Any]:
+    """Handler: the report of the results in `--out`."""
+    from drp_slam.cli import out_folder
+    from drp_slam.results import build
+
+    config, sequence = configuration(args)
+    out = out_folder(args).resolve()
+    config = dataclasses.replace(config, graph=dataclasses.replace(config.graph, out=str(out)))
+    about = {"sequence": args.sequence, "camera": args.camera, "start": args.start,
+             "features": args.features, "graph": True, "in_flight": config.player.in_flight,
+             "rate": args.rate}  # fmt: skip
+    run_graph(config, sequence, out, about)
+    return build(out)
+
+
+def configuration(args: argparse.Namespace) -> tuple[Config, Sequence | None]:
+    """The configuration with the player's options, and the sequence; None with a live camera.
+
+    Raises DataError for a sequence that cannot be opened, before any process starts.
+    """
+    from drp_slam.config import override
+    from drp_slam.data.dataset import open_sequence
+    from drp_slam.run import config_of
+
+    config = config_of(args)
+    if args.sequence is None:
+        return config, None
+    values = {"sequence": args.sequence, "camera": args.camera or "", "start": args.start,
+              "frames": args.frames or 0, "rate": rate(args.rate), "in_flight": args.in_flight,
+              "loop": args.loop}  # fmt: skip
+    config = override(config, {f"player.{name}": value for name, value in values.items()})
+    return config, open_sequence(args.sequence, args.camera, args.start, args.frames)
+
+
+def rate(text: str) -> float:
+    """`max` is 0."""
+    if text == "max":
+        return 0.0
+    try:
+        return float(text)
+    except ValueError:
+        raise GraphError(f"--rate {text!r}: expected max or a number such as 1.0") from None
+
+
+def run_graph(config: Config, sequence: Sequence | None, out: Path, about: dict[str, Any]) -> None:
+    """Starts the graph, waits for its end, writes what the nodes do not write themselves.
+
+    Ends with the sequence or with SIGINT. Raises GraphError that names a node which died; what
+    was tracked until then is kept in `out`.
+    """
+    from drp_slam.nodes.live import View
+
+    logs = out / "log"
+    os.environ.update(env := environment(logs, local=sequence is not None))
+    processes = Processes(nodes(config, player=sequence is not None), logs, env)
+    failure: DrpSlamError | None = None
+    try:
+        with interrupts(), View(config, sequence) as view:
+            processes.start()
+            watch(processes, view)
+    except KeyboardInterrupt:
+        log.info("interrupted: the nodes write their results")
+    except DrpSlamError as error:
+        failure = error
+    try:
+        processes.interrupt()
+    except DrpSlamError as error:
+        failure = failure or error
+    finally:
+        processes.kill()
+    finish(config, sequence, out, about, failure)
+    if failure is not None:
+        log.warning("what was tracked is in %s", out)
+        raise failure
+
+
+def watch(processes: Processes, view: View) -> None:
+    """Until the sequence has ended. Raises GraphError for a node that died or never got ready."""
+    from drp_slam.nodes.monitor import Monitor
+
+    monitor, start_s, ready = Monitor(), time.monotonic(), False
+    try:
+        while processes.check():
+            monitor.spin(0.1)
+            view.update(monitor.health)
+            if rivals := monitor.rivals():
+                raise GraphError(f"another {rivals[0]} runs on this ROS domain; end it, or set "
+                                 "ROS_DOMAIN_ID to another number")  # fmt: skip
+            late = [n for n in processes.pids() if monitor.health.get(n, {}).get("ready") != "1"]
+            ready = ready or not late
+            if not ready and time.monotonic() - start_s > START_S:
+                raise GraphError(f"{', '.join(late)} not ready after {START_S:g} s; see the logs")
+    finally:
+        monitor.close()
+
+
+def finish(config: Config, sequence: Sequence | None, out: Path, about: dict[str, Any],
+           failure: DrpSlamError | None) -> None:  # fmt: skip
+    """`groundtruth.txt` and `run.json`."""
+    from drp_slam.data.trajectory import write_tum
+
+    if sequence is not None and sequence.ground_truth is not None:
+        write_tum(out / files.GROUND_TRUTH, sequence.ground_truth)
+    graph = files.read_json(out / GRAPH) if (out / GRAPH).is_file() else {}
+    files.write_json(out / files.RUN, {
+        "sequence": sequence.name if sequence else "live", "backend": config.drpai3.backend,
+        "network": config.drpai3.network, "device": config.drpai3.device,
+        "frames": graph.get("frames", 0), "wall_total_s": graph.get("wall_total_s"),
+        "frames_expected": len(sequence) if sequence else None,
+        "problems": graph.get("problems"), "config": dataclasses.asdict(config),
+        "host": files.host(), "error": None if failure is None else str(failure), **about,
+    })  # fmt: skip
+
+
+@contextlib.contextmanager
+def interrupts() -> Iterator[None]:
+    """SIGTERM ends the graph as SIGINT does, even where SIGINT was ignored (a shell's `&`)."""
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Poses and points in ROS's frames (REP-103, REP-105).
+
+The tracker's world is the first camera's optical frame. ROS's `map` is the place of `base_link`
+at that moment: `T_map_world = T_base_camera`, so x points forward and z up.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from geometry_msgs.msg import Pose, PoseArray, PoseStamped, PoseWithCovarianceStamped, Transform
+from geometry_msgs.msg import TransformStamped as TransformStampedMessage
+from nav_msgs.msg import Odometry, Path
+from sensor_msgs.msg import PointCloud2, PointField
+from std_msgs.msg import Header
+
+from drp_slam.data.trajectory import quaternions
+from drp_slam.datatypes import MapCloud
+from drp_slam.errors import ConfigError
+from drp_slam.nodes.convert import bytes_of
+from drp_slam.slam import se3
+
+T_LINK_OPTICAL = np.array(
+    [[0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
+)
+"""REP-103: the optical frame is z forward, x right; the link is x forward, z up."""
+
+
+def mount(text: str) -> np.ndarray:
+    """`x y z roll pitch yaw` in m and degrees (fixed axes, REP-103) -> (4, 4).
+
+    Raises ConfigError for anything but six finite numbers.
+    """
+    try:
+        numbers = [float(word) for word in text.split()]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 6 or not np.isfinite(numbers).all():
+        raise ConfigError(f"graph.mount is {text!r}, expected six numbers: x y z in m, roll pitch yaw "
+                          "in deg")  # fmt: skip
+    (cr, cp, cy), (sr, sp, sy) = np.cos(np.deg2rad(numbers[3:])), np.sin(np.deg2rad(numbers[3:]))
+    T = np.eye(4)
+    T[:3, :3] = (np.array([[cy, -sy, 0.0], [sy, cy, 0.0], [0.0, 0.0, 1.0]])
+                 @ np.array([[cp, 0.0, sp], [0.0, 1.0, 0.0], [-sp, 0.0, cp]])
+                 @ np.array([[1.0, 0.0, 0.0], [0.0, cr, -sr], [0.0, sr, cr]]))  # fmt: skip
+    T[:3, 3] = numbers[:3]
+    return T
+
+
+class Frames:
+    """`map -> odom -> base_link`: odometry never jumps, relocalisation moves `odom` in `map`."""
+
+    def __init__(self, T_base_link: np.ndarray) -> None:
+        self.T_base_link = T_base_link
+        self.T_base_camera = T_base_link @ T_LINK_OPTICAL
+        self.T_map_odom = np.eye(4)
+        self.T_odom_base = np.eye(4)
+
+    def update(self, T_world_camera: np.ndarray, jumped: bool) -> np.ndarray:
+        """A new pose of the camera; returns `T_map_base`. `jumped`: not a motion, a correction."""
+        T_map_base = self.T_base_camera @ T_world_camera @ se3.inverse(self.T_base_camera)
+        if jumped:
+            self.T_map_odom = T_map_base @ se3.inverse(self.T_odom_base)
+        self.T_odom_base = se3.inverse(self.T_map_odom) @ T_map_base
+        return T_map_base
+
+    def points(self, xyz: np.ndarray) -> np.ndarray:
+        """(N, 3) points of the tracker's world, in `map`."""
+        return xyz @ self.T_base_camera[:3, :3].T + self.T_base_camera[:3, 3]
+
+
+def pose(T: np.ndarray) -> Pose:
+    """A rigid transform as a Pose."""
+    out = Pose()
+    out.position.x, out.position.y, out.position.z = T[:3, 3].tolist()
+    q = quaternions(T[None, :3, :3])[0].tolist()
+    out.orientation.x, out.orientation.y, out.orientation.z, out.orientation.w = q
+    return out
+
+
+def transform(head: Header, child: str, T: np.ndarray) -> TransformStampedMessage:
+    """A rigid transform as one entry of /tf."""
+    as_pose = pose(T)
+    out = TransformStampedMessage(header=head, child_frame_id=child, transform=Transform())
+    out.transform.translation.x = as_pose.position.x
+    out.transform.translation.y = as_pose.position.y
+    out.transform.translation.z = as_pose.position.z
+    out.transform.rotation = as_pose.orientation
+    return out
+
+
+def odometry(head: Header, child: str, T: np.ndarray) -> Odometry:
+    """`head.frame_id` -> `child`; the twist is not estimated and says so by its covariance."""
+    out = Odometry(header=head, child_frame_id=child)
+    out.pose.pose = pose(T)
+    out.pose.covariance = covariance()
+    out.twist.covariance = np.diag([-1.0] + [0.0] * 5).ravel()
+    return out
+
+
+def pose_stamped(head: Header, T: np.ndarray) -> PoseWithCovarianceStamped:
+    """The pose of the base in `map`."""
+    out = PoseWithCovarianceStamped(header=head)
+    out.pose.pose = pose(T)
+    out.pose.covariance = covariance()
+    return out
+
+
+def covariance() -> np.ndarray:
+    """(36,) nominal: 1 cm and 0.5 degrees. The tracker estimates none."""
+    return np.diag([0.01**2] * 3 + [np.deg2rad(0.5) ** 2] * 3).ravel()
+
+
+def path(head: Header, poses: list[np.ndarray]) -> Path:
+    """Poses in `head.frame_id`."""
+    return Path(header=head, poses=[PoseStamped(header=head, pose=pose(T)) for T in poses])
+
+
+def pose_array(head: Header, poses: list[np.ndarray]) -> PoseArray:
+    """Poses in `head.frame_id`."""
+    return PoseArray(header=head, poses=[pose(T) for T in poses])
+
+
+def cloud(head: Header, xyz: np.ndarray, rgb: np.ndarray | None) -> PointCloud2:
+    """`x y z rgb` as rviz reads it."""
+    table = np.zeros(len(xyz), [("xyz", "<f4", 3), ("bgra", "u1", 4)])
+    table["xyz"] = xyz
+    table["bgra"][:, :3] = 200 if rgb is None else rgb[:, ::-1]
+    fields = [PointField(name=n, offset=4 * i, datatype=PointField.FLOAT32, count=1)
+              for i, n in enumerate(("x", "y", "z", "rgb"))]  # fmt: skip
+    return PointCloud2(header=head, height=1, width=len(xyz), fields=fields, point_step=16,
+                       row_step=16 * len(xyz), data=bytes_of(table.view("u1")), is_dense=True)  # fmt: skip
+
+
+def map_cloud(head: Header, frames: Frames, points: MapCloud) -> PointCloud2:
+    """The map's points in `map`."""
+    return cloud(head, frames.points(points.xyz_m), points.rgb)
