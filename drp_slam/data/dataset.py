@@ -24,6 +24,7 @@ def open_sequence(
 ) -> Sequence:
     """Opens a sequence; nothing is decoded yet.
 
+    `name` may choose the topics of a bag: `BAG:image=/topic,depth=/topic,truth=/topic`.
     `camera` names a calibration (a file, or one of config/cameras) for a sequence that has none.
     Raises DataError in one line that names the file and the remedy.
     """
@@ -31,14 +32,14 @@ def open_sequence(
         from drp_slam.data.synthetic import open_synthetic
 
         return open_synthetic(name, start, frames)
-    path = Path(name).expanduser()
+    path, topics = _split(name)
     if not path.exists():
         raise DataError(f"{name}: no such file or folder; {REMEDY}")
     given = load_camera(resources.camera_file(camera)) if camera else None
     if is_bag(path):
         from drp_slam.data.bag import open_bag
 
-        return open_bag(path, given, start, frames)
+        return open_bag(path, given, start, frames, topics)
     if path.is_dir() and any((path / f).is_file() for f in ("associations.txt", "rgb.txt")):
         from drp_slam.data.tum import open_tum
 
@@ -46,6 +47,19 @@ def open_sequence(
     if path.is_dir() and not any(path.iterdir()):
         raise DataError(f"{name}: the folder is empty; {REMEDY}")
     raise DataError(f"{name}: neither rgb.txt nor associations.txt nor a bag in it; {REMEDY}")
+
+
+def _split(name: str) -> tuple[Path, dict[str, str]]:
+    """`BAG:image=/topic,depth=/topic` -> the path and the topics chosen."""
+    path, colon, choice = name.partition(":")
+    if not colon or Path(name).expanduser().exists() or "=" not in choice:
+        return Path(name).expanduser(), {}
+    topics = dict(item.split("=", 1) for item in choice.split(",") if "=" in item)
+    known = ("image", "depth", "camera_info", "truth")
+    unknown = [item for item in choice.split(",") if item.split("=")[0] not in known]
+    if unknown:
+        raise DataError(f"{name}: unknown choice {unknown[0]!r}; a bag has {', '.join(known)}")
+    return Path(path).expanduser(), topics
 
 
 def is_bag(path: Path) -> bool:

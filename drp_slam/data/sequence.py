@@ -19,6 +19,7 @@ class Sequence:
     `stamps_ns` (N,) int64, strictly increasing, are the colour images' own. `ground_truth` is the
     colour camera's, over whatever time was recorded, or None. `source` starts a new pass over the
     frames; iterating raises DataError at a damaged image, after the frames before it.
+    `depth_stamps_ns` (N,) int64 are the depth images' own, None where they are the colour images'.
     """
 
     name: str
@@ -26,11 +27,17 @@ class Sequence:
     stamps_ns: np.ndarray
     ground_truth: Trajectory | None
     source: Callable[[], Iterator[Frame]]
+    depth_stamps_ns: np.ndarray | None = None
 
     @property
     def fps(self) -> float:
         """Nominal frames per second."""
         return self.camera.fps
+
+    def depth_stamp_ns(self, frame: Frame) -> int:
+        """Stamp of the frame's depth image."""
+        own = self.depth_stamps_ns
+        return frame.stamp_ns if own is None else int(own[frame.index])
 
     def __len__(self) -> int:
         return len(self.stamps_ns)

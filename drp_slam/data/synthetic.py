@@ -9,6 +9,7 @@ length (a longer one goes round again) and the size.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Iterator
@@ -82,9 +83,7 @@ def open_synthetic(name: str, start: int = 0, frames: int | None = None) -> Sequ
     if not folder.is_dir():
         write_folder(folder, render(parameters), colour=".jpg", label="rendering the room")
     opened = open_tum(folder, None, start, frames)
-    return Sequence(
-        "synthetic", opened.camera, opened.stamps_ns, opened.ground_truth, opened.source
-    )
+    return dataclasses.replace(opened, name="synthetic")
 
 
 def cache_folder(parameters: Parameters) -> Path:

@@ -55,7 +55,8 @@ def open_tum(
                         read_depth(folder / range_image), unit_m)  # fmt: skip
 
     return Sequence(folder.resolve().name, camera, stamps_ns[chosen],
-                    read_tum(truth) if truth.is_file() else None, source)  # fmt: skip
+                    read_tum(truth) if truth.is_file() else None, source,
+                    np.array([stamp for stamp, _ in depth], np.int64))  # fmt: skip
 
 
 def _pairs(folder: Path) -> tuple[Listing, Listing]:
@@ -213,12 +214,13 @@ def _write_images(folder: Path, sequence: Sequence, colour: str, label: str) -> 
     lines: dict[str, list[str]] = {"rgb": [], "depth": [], "associations": []}
     for frame in track(sequence, len(sequence), label):
         stamp = format_stamp(frame.stamp_ns)
-        image, depth = f"rgb/{stamp}{colour}", f"depth/{stamp}.png"
+        depth_stamp = format_stamp(sequence.depth_stamp_ns(frame))
+        image, depth = f"rgb/{stamp}{colour}", f"depth/{depth_stamp}.png"
         _save(folder / image, frame.image)
         _save(folder / depth, raw_depth(frame, sequence.camera))
         lines["rgb"].append(f"{stamp} {image}\n")
-        lines["depth"].append(f"{stamp} {depth}\n")
-        lines["associations"].append(f"{stamp} {image} {stamp} {depth}\n")
+        lines["depth"].append(f"{depth_stamp} {depth}\n")
+        lines["associations"].append(f"{stamp} {image} {depth_stamp} {depth}\n")
     for name, text in lines.items():
         write_text(folder / f"{name}.txt", "".join(text))
 

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m drp_slam convert`: a sequence from one format into another."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drp_slam.data.dataset import open_sequence
+from drp_slam.data.sequence import Sequence
+from drp_slam.datatypes import Frame
+
+TUM_DEPTH_SCALE = 5000.0
+"""Raw units a metre that the TUM format takes for depth that comes in metres."""
+
+
+def convert(args: argparse.Namespace) -> dict[str, Any]:
+    """Copies `args.source` to `args.destination` in `args.format`; says what was not exact.
+
+    Stamps are copied exactly. Depth in raw units keeps them in a TUM folder, and as 32FC1 metres
+    in a bag rounds back to them; millimetres stay 16UC1.
+    """
+    destination = Path(args.destination).expanduser()
+    form = args.format or _by_name(args.source, destination)
+    sequence = open_sequence(args.source, args.camera, args.start, args.frames)
+    began = time.perf_counter()
+    if form == "tum":
+        details = _to_tum(destination, sequence, args.compressed)
+    else:
+        from drp_slam.data.bag import write_bag
+
+        details = write_bag(destination, sequence, form, args.compressed, args.depth)
+    size = sum(f.stat().st_size for f in destination.rglob("*") if f.is_file())
+    return {
+        "source": args.source, "destination": str(destination), "format": form,
+        "frames": len(sequence), "ground_truth": len(sequence.ground_truth or ()),
+        "colour": "jpeg, quality 95" if args.compressed else "exact", **details,
+        "megabytes": size / 1e6, "wall_s": time.perf_counter() - began,
+    }  # fmt: skip
+
+
+def _by_name(source: str, destination: Path) -> str:
+    """The format where none is given: a bag becomes a TUM folder, all else becomes MCAP."""
+    from drp_slam.data.dataset import is_bag
+
+    path = Path(source.split(":", 1)[0]).expanduser()
+    return "tum" if path.exists() and is_bag(path) else "mcap"
+
+
+def _to_tum(folder: Path, sequence: Sequence, compressed: bool) -> dict[str, Any]:
+    """Writes the folder; depth in metres is rounded to 5000 units a metre, and that is measured."""
+    from drp_slam.data.tum import raw_depth, write_folder
+
+    worst_m = 0.0
+    camera = sequence.camera
+    if camera.depth_scale == 1.0:
+        camera = dataclasses.replace(camera, depth_scale=TUM_DEPTH_SCALE)
+
+    def source() -> Iterator[Frame]:
+        nonlocal worst_m
+        for frame in sequence:
+            if frame.depth is not None and frame.depth.dtype != np.uint16:
+                raw = raw_depth(frame, camera)
+                metres = np.nan_to_num(frame.depth, posinf=0.0, neginf=0.0).clip(0)
+                worst_m = max(worst_m, float(np.abs(raw / camera.depth_scale - metres).max()))
+                frame = dataclasses.replace(frame, depth=raw, depth_unit_m=1 / camera.depth_scale)
+            yield frame
+
+    converted = dataclasses.replace(sequence, camera=camera, source=source)
+    write_folder(folder, converted, ".jpg" if compressed else ".png", "writing the folder")
+    return {"depth_encoding": f"uint16, {camera.depth_scale:g} per metre",
+            "depth_rounding_m": worst_m}  # fmt: skip
+
+
+def show(result: dict[str, Any]) -> None:
+    """Prints what was written."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{result['source']} → {result['destination']}", show_header=False)
+    for key, unit in (("format", ""), ("frames", ""), ("ground_truth", " poses"), ("colour", ""),
+                      ("depth_encoding", ""), ("depth_rounding_m", " m at most"),
+                      ("megabytes", " MB"), ("wall_s", " s")):  # fmt: skip
+        value = result[key]
+        text = f"{value:.4g}" if isinstance(value, float) else str(value)
+        table.add_row(key.replace("_", " ").removesuffix(" m").removesuffix(" s"), text + unit)
+    Console().print(table)
