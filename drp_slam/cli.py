@@ -99,6 +99,19 @@ def _evaluate(p: argparse.ArgumentParser) -> None:
                    help="start frames and keyframe thresholds tried for --ate")  # fmt: skip
 
 
+def _convert(p: argparse.ArgumentParser) -> None:
+    p.add_argument("source", help="TUM RGB-D folder, rosbag2, or `synthetic`")
+    p.add_argument("destination", type=Path, help="folder that is made")
+    p.add_argument("--format", choices=("tum", "mcap", "sqlite3"),
+                   help="default: tum for a bag, else mcap")  # fmt: skip
+    p.add_argument("--compressed", action="store_true", help="JPEG colour; PNG depth in a bag of mm")
+    p.add_argument("--depth", choices=("16UC1", "32FC1"),
+                   help="depth in a bag; default: 16UC1 where it is exact, else 32FC1")  # fmt: skip
+    p.add_argument("--camera", metavar="NAME|FILE", help="calibration, where the source has none")
+    p.add_argument("--start", type=int, default=0, metavar="N", help="first frame")
+    p.add_argument("--frames", type=int, metavar="N", help="at most so many frames")
+
+
 COMMANDS = (
     Command("run", "a sequence through the four stages in one process, without ROS",
             "python -m drp_slam run synthetic --backend emulated --json",
@@ -118,6 +131,9 @@ COMMANDS = (
     Command("evaluate", "networks against the first: inliers, relative pose error, trajectory",
             "python -m drp_slam evaluate xfeat-fp32 xfeat xfeat-p70 --sequence DIR --ate",
             "drp_slam.evaluate:evaluate", "drp_slam.evaluate:show", _evaluate),
+    Command("convert", "a sequence from one format into another (TUM folder, rosbag2)",
+            "python -m drp_slam convert rgbd_dataset_freiburg1_xyz xyz.bag --format mcap",
+            "drp_slam.data.convert:convert", "drp_slam.data.convert:show", _convert),
 )  # fmt: skip
 
 
