@@ -104,7 +104,7 @@ def _convert(p: argparse.ArgumentParser) -> None:
     p.add_argument("destination", type=Path, help="folder that is made")
     p.add_argument("--format", choices=("tum", "mcap", "sqlite3"),
                    help="default: tum for a bag, else mcap")  # fmt: skip
-    p.add_argument("--compressed", action="store_true", help="JPEG colour; PNG depth in a bag of mm")
+    p.add_argument("--compressed", action="store_true", help="JPEG colour, PNG for 16UC1 depth")
     p.add_argument("--depth", choices=("16UC1", "32FC1"),
                    help="depth in a bag; default: 16UC1 where it is exact, else 32FC1")  # fmt: skip
     p.add_argument("--camera", metavar="NAME|FILE", help="calibration, where the source has none")

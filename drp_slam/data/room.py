@@ -9,6 +9,7 @@ World: z up, metres, origin in the middle of the floor.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import cv2
@@ -165,6 +166,9 @@ class Renderer:
 
     def __init__(self, room: list[Rectangle], rng: np.random.Generator, size: tuple[int, int],
                  K: np.ndarray) -> None:  # fmt: skip
+        # a small image needs no finer textures, and they take a second to draw
+        detail = min(max(size[0] / 640, 0.25), 1.0)
+        room = [dataclasses.replace(r, texels_per_m=r.texels_per_m * detail) for r in room]
         self.room, (self.width, self.height), self.K = room, size, K
         self.atlas, self.corner = _atlas(room, rng)
         self.u = ((np.arange(self.width) - K[0, 2]) / K[0, 0]).astype(np.float32)

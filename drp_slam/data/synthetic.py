@@ -76,23 +76,30 @@ def parse(name: str) -> Parameters:
     return Parameters(**values)
 
 
-def open_synthetic(name: str, start: int = 0, frames: int | None = None) -> Sequence:
+def open_synthetic(
+    name: str, start: int = 0, frames: int | None = None, cache: Path | None = None
+) -> Sequence:
     """Opens the embedded sequence; renders it into the cache where it is not yet there."""
     parameters = parse(name)
-    folder = cache_folder(parameters)
+    folder = cache_folder(parameters, cache)
     if not folder.is_dir():
         write_folder(folder, render(parameters), colour=".jpg", label="rendering the room")
     opened = open_tum(folder, None, start, frames)
     return dataclasses.replace(opened, name="synthetic")
 
 
-def cache_folder(parameters: Parameters) -> Path:
-    """Named by the parameters and by the text of the modules that draw."""
+def cache_folder(parameters: Parameters, cache: Path | None = None) -> Path:
+    """Named by the parameters and by the text of the modules that draw.
+
+    `cache` is `$XDG_CACHE_HOME/drp_slam` where it is not given.
+    """
     digest = hashlib.sha256(repr(asdict(parameters)).encode())
     for module in (__file__, room.__file__, sensor.__file__, textures.__file__):
         digest.update(Path(str(module)).read_bytes())
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "drp_slam" / f"synthetic-{digest.hexdigest()[:16]}"
+    if cache is None:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        cache = Path(base) / "drp_slam"
+    return cache / f"synthetic-{digest.hexdigest()[:16]}"
 
 
 def camera(parameters: Parameters) -> Camera:
