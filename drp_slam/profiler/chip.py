@@ -134,21 +134,17 @@ def kernels(report: Report) -> str:
     """Every image kernel with its place."""
     if not report["kernels"]:
         return ""
-    rows, reasons = [], any(k["reasons"] for k in report["kernels"])
+    reasons = any(k["reasons"] for k in report["kernels"])
+    rows = []
     for k in report["kernels"]:
-        rows.append([escape(k["stage"]), escape(k["kernel"]), escape(k["place"]),
-                     escape("; ".join(k["reasons"])), k["modelled_s"] * 1e3, k["energy_j"] * 1e3,
+        texts = [escape(k[key]) for key in ("stage", "kernel", "place")]
+        why = [escape("; ".join(k["reasons"]))] if reasons else []
+        rows.append([*texts, *why, k["modelled_s"] * 1e3, k["energy_j"] * 1e3,
                      k["cpu_modelled_s"] * 1e3, k["cpu_energy_j"] * 1e3])  # fmt: skip
-    columns = [
-        ("stage", "text"),
-        ("kernel", "text"),
-        ("place", "text"),
-        ("why not the DRP" if reasons else "", "long"),
-        ("as placed [ms]", MODELLED),
-        ("as placed [mJ]", MODELLED),
-        ("A55 [ms]", MODELLED),
-        ("A55 [mJ]", MODELLED),
-    ]
+    heads = ("as placed [ms]", "as placed [mJ]", "A55 [ms]", "A55 [mJ]")
+    columns = [("stage", "text"), ("kernel", "text"), ("place", "text"),
+               *([("why not the DRP", "long")] if reasons else []),
+               *((head, MODELLED) for head in heads)]  # fmt: skip
     return section("Image kernels and where they run", "One frame. opencva: DRP1 through the "
                    "OpenCV Accelerator, under its conditions; preruntime: DRP0; custom: a DRP "
                    "configuration that someone would have to write; cpu: the A55 cores.",
@@ -164,8 +160,8 @@ def assumptions(report: Report) -> str:
     if known["share"]:
         share = {kind: f"{100 * value:.0f} %" for kind, value in known["share"].items()}
         text = (f"<b>{share['assumed']}</b> of the modelled time of a frame rests on assumed "
-                f"constants, {share['fitted']} on fitted and {share['cited']} on cited ones: shares of the "
-                "time's relative sensitivity to each constant.")  # fmt: skip
+                f"constants, {share['fitted']} on fitted and {share['cited']} on cited ones: "
+                "shares of the time's relative sensitivity to each constant.")  # fmt: skip
     columns = [("constant", "text"), ("value", "text"), ("kind", "text"), ("influence", ""),
                ("source", "long")]  # fmt: skip
     rows: dict[bool, list[list[str]]] = {True: [], False: []}

@@ -172,24 +172,21 @@ def energy(stages: Mapping[str, Mapping[str, Any]]) -> str | None:
 
 def gantt(schedule: Schedule, frames: range, title: str = "") -> str:
     """What each unit does in modelled time while `frames` pass; one colour a stage."""
-    slots = [s for s in schedule.slots if s.frame in frames]
+    own = [s for s in schedule.slots if s.frame in frames]
+    start_s, end_s = min(s.start_s for s in own), max(s.end_s for s in own)
+    slots = [s for s in schedule.slots if s.end_s > start_s and s.start_s < end_s]
     names = list(dict.fromkeys(s.step.stage for s in schedule.slots))
     rows = [u for u in UNITS if any(s.step.unit == u for s in schedule.slots)]
-    start_s = min(s.start_s for s in slots)
     figure, ax = new(11.2, 0.95 + 0.46 * len(rows))
     for slot in slots:
-        width_ms = (slot.end_s - slot.start_s) * 1e3
-        left_ms, row = (slot.start_s - start_s) * 1e3, rows.index(slot.step.unit)
-        ax.barh(row, width_ms, left=left_ms, height=0.66, edgecolor="white", linewidth=0.8,
-                color=COLOURS[names.index(slot.step.stage) % len(COLOURS)],
+        left, right = max(slot.start_s, start_s) - start_s, min(slot.end_s, end_s) - start_s
+        row = rows.index(slot.step.unit)
+        ax.barh(row, (right - left) * 1e3, left=left * 1e3, height=0.66, edgecolor="white",
+                linewidth=0.8, color=COLOURS[names.index(slot.step.stage) % len(COLOURS)],
                 alpha=1.0 if slot.frame % 2 == frames[0] % 2 else 0.68)  # fmt: skip
-    total_ms = max(s.end_s for s in slots) * 1e3 - start_s * 1e3
-    for slot in slots:
-        width_ms = (slot.end_s - slot.start_s) * 1e3
-        if width_ms > 0.022 * total_ms:
-            middle_ms = (slot.start_s - start_s) * 1e3 + width_ms / 2
-            ax.text(middle_ms, rows.index(slot.step.unit), str(slot.frame), ha="center",
-                    va="center", fontsize=8, color="white")  # fmt: skip
+        if right - left > 0.022 * (end_s - start_s):
+            ax.text((left + right) * 500, row, str(slot.frame), ha="center", va="center",
+                    fontsize=8, color="white")  # fmt: skip
     for i, name in enumerate(names):
         ax.barh(0, 0, color=COLOURS[i % len(COLOURS)], label=name)
     ax.set_yticks(range(len(rows)), rows, fontsize=9.5, color="#1c2430")

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`run` on a small recording made here: the results, their repeatability, and damage on the way."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from drp_slam import cli, folder, results
+from drp_slam.data.trajectory import read_tum
+from drp_slam.errors import ConfigError, DataError, ProfilerError
+from drp_slam.ply import read_ply
+from drp_slam.profiler.span import read_spans
+from drp_slam.run import config_of, decoded_ahead
+
+FRAMES, WIDTH, HEIGHT, FOCAL, DISTANCE_M, STEP_M = 8, 320, 256, 300.0, 2.0, 0.02
+
+
+@pytest.fixture(scope="session")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A TUM folder: a camera that slides along a textured wall, 2 m away, 2 cm a frame."""
+    root = tmp_path_factory.mktemp("wall")
+    rng = np.random.default_rng(0)
+    wall = cv2.GaussianBlur(rng.integers(0, 256, (400, 600), np.uint8), (0, 0), 1.5)
+    wall = cv2.normalize(wall, None, 0, 255, cv2.NORM_MINMAX)
+    for name in ("rgb", "depth"):
+        (root / name).mkdir()
+    rows, poses = [], []
+    for i in range(FRAMES):
+        shift_px = FOCAL * STEP_M * i / DISTANCE_M
+        image = wall[40 : 40 + HEIGHT, 20 + int(shift_px) : 20 + int(shift_px) + WIDTH]
+        cv2.imwrite(str(root / f"rgb/{i}.png"), cv2.cvtColor(image, cv2.COLOR_GRAY2BGR))
+        depth = np.full((HEIGHT, WIDTH), int(DISTANCE_M * 1000), np.uint16)
+        cv2.imwrite(str(root / f"depth/{i}.png"), depth)
+        rows.append(f"{i / 10:.1f} rgb/{i}.png {i / 10:.1f} depth/{i}.png\n")
+        poses.append(f"{i / 10:.1f} {int(shift_px) * DISTANCE_M / FOCAL} 0 0 0 0 0 1\n")
+    (root / "associations.txt").write_text("".join(rows))
+    (root / "groundtruth.txt").write_text("".join(poses))
+    (root / "camera.yaml").write_text(
+        f"{{width: {WIDTH}, height: {HEIGHT}, fx: {FOCAL}, fy: {FOCAL}, cx: 159.5, cy: 127.5, "
+        "distortion: [0, 0, 0, 0, 0], depth_scale: 1000.0, fps: 10.0}\n"
+    )
+    return root
+
+
+@pytest.fixture(scope="session")
+def done(recording: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of one run of it."""
+    out = tmp_path_factory.mktemp("done") / "results"
+    assert cli.main(["run", str(recording), "--out", str(out), "--json"]) == 0
+    return out
+
+
+def test_run_writes_every_part_of_the_results(done: Path) -> None:
+    report = json.loads((done / folder.REPORT_JSON).read_text())
+    assert (report["frames"], report["tracked"]) == (FRAMES, FRAMES)
+    assert report["ate_rmse_m"] < 0.005
+    assert list(report["stages"]) == ["preprocess", "network", "postprocess", "track"]
+    for stage in report["stages"].values():
+        assert set(stage["wall_ms"]) == set(stage["modelled_ms"]) == {"p50", "p95", "mean"}
+        assert stage["energy_mj"] > 0 and stage["unit"] in ("drp", "drpai3", "cpu")
+    assert (
+        len(read_tum(done / folder.TRAJECTORY)) == len(read_tum(done / folder.ODOMETRY)) == FRAMES
+    )
+    assert len(read_ply(done / folder.MAP).xyz_m) > 50
+    assert len(read_spans(done / folder.SPANS)) == 4 * FRAMES
+    assert len(folder.read_frames(done / folder.FRAMES)) == FRAMES
+    assert not list(done.glob("*.part*"))
+    page = (done / folder.REPORT_HTML).read_text()
+    assert page.startswith("<!doctype html>") and "http://" not in page.replace(
+        "http://www.w3.org", "").replace("http://purl.org", "").replace(
+        "http://creativecommons.org", "")  # fmt: skip
+    assert json.loads((done / folder.TRACE).read_text())["traceEvents"]
+
+
+def test_the_same_input_gives_the_same_trajectory(
+    done: Path, recording: Path, tmp_path: Path
+) -> None:
+    assert cli.main(["run", str(recording), "--out", str(tmp_path), "--json"]) == 0
+    assert (tmp_path / folder.TRAJECTORY).read_bytes() == (done / folder.TRAJECTORY).read_bytes()
+
+
+def test_backend_cpu_gives_the_same_trajectory_and_a_comparison(
+    done: Path, recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The arithmetic does not depend on what is said to run it."""
+    out = tmp_path / "cpu"
+    assert cli.main(["run", str(recording), "--out", str(out), "--backend", "cpu", "--json"]) == 0
+    assert (out / folder.TRAJECTORY).read_bytes() == (done / folder.TRAJECTORY).read_bytes()
+    alone = json.loads(capsys.readouterr().out)
+    assert alone["comparison"]["modelled_a55"] is None and alone["kernels"] is None
+    assert cli.main(["report", str(done), "--baseline", str(out), "--json"]) == 0
+    both = json.loads(capsys.readouterr().out)
+    assert both["comparison"]["host_cpu"]["frames"] == FRAMES
+    assert both["comparison"]["modelled_a55"]["cpu_ms"] > 0
+    assert 0 < both["assumptions"]["share"]["assumed"] <= 1
+    assert {k["place"] for k in both["kernels"]} <= {"opencva", "preruntime", "custom", "cpu"}
+
+
+def test_a_truncated_image_keeps_what_was_tracked(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = shutil.copytree(recording, tmp_path / "damaged")
+    image = damaged / "rgb/5.png"
+    image.write_bytes(image.read_bytes()[:-200])
+    out = tmp_path / "out"
+    assert cli.main(["run", str(damaged), "--out", str(out)]) == 1
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if line.startswith("drp_slam run:")]
+    assert len(lines) == 1 and "5.png" in lines[0]
+    assert len(read_tum(out / folder.TRAJECTORY)) == 5
+    assert "5.png" in json.loads((out / folder.RUN).read_text())["error"]
+    assert results.build(out)["frames"] == 5
+
+
+PARTS = (folder.TRAJECTORY, folder.ODOMETRY, folder.GROUND_TRUTH, folder.MAP, folder.SPANS,
+         folder.FRAMES, folder.RUN)  # fmt: skip
+
+
+@pytest.mark.parametrize("missing", PARTS)
+def test_a_missing_file_makes_its_part_null(done: Path, tmp_path: Path, missing: str) -> None:
+    for name in PARTS:
+        if name != missing:
+            shutil.copy(done / name, tmp_path)
+    if missing != folder.RUN:  # the recording is gone too: no breakdown by kernel
+        about = folder.read_json(tmp_path / folder.RUN)
+        folder.write_json(tmp_path / folder.RUN, about | {"sequence": str(tmp_path / "gone")})
+    report = results.build(tmp_path)
+    null = {
+        folder.TRAJECTORY: ("ate_rmse_m", "trajectory_sha256"),
+        folder.ODOMETRY: ("ate_live_rmse_m",),
+        folder.GROUND_TRUTH: ("ate_rmse_m", "rpe"),
+        folder.SPANS: ("stages", "latency", "schedule"),
+        folder.FRAMES: ("keyframes",),
+        folder.RUN: ("fps", "network"),
+    }
+    assert all(report[key] is None for key in null.get(missing, ()))
+    assert (tmp_path / folder.REPORT_HTML).stat().st_size > 5000
+    results.show(report)
+
+
+@pytest.mark.parametrize("only", PARTS)
+def test_one_file_alone_is_enough_for_a_report(done: Path, tmp_path: Path, only: str) -> None:
+    shutil.copy(done / only, tmp_path)
+    results.show(results.build(tmp_path))
+    assert (tmp_path / folder.REPORT_JSON).is_file()
+
+
+def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ProfilerError, match="no results"):
+        results.build(tmp_path)
+    with pytest.raises(ProfilerError, match="no results"):
+        results.build(tmp_path / "absent")
+
+
+def test_a_damaged_table_names_itself(done: Path, tmp_path: Path) -> None:
+    for name, text in ((folder.FRAMES, "index,stamp_ns\n1,2\n"), (folder.RUN, "{"),
+                       (folder.SPANS, "a,b\n")):  # fmt: skip
+        (tmp_path / name).write_text(text)
+        with pytest.raises(ProfilerError, match=name):
+            results.build(tmp_path)
+        (tmp_path / name).unlink()
+
+
+def arguments(**values: object) -> argparse.Namespace:
+    defaults = {"config": None, "backend": None, "network": None, "set": []}
+    return argparse.Namespace(**(defaults | values))
+
+
+def test_configuration_of_the_command_line(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("drp_node: {ros__parameters: {top_k: 500, threshold: 0.1}}\n")
+    config = config_of(
+        arguments(config=file, backend="cpu", network="xfeat", set=["drp.top_k=300"])
+    )
+    assert (config.drp.top_k, config.drp.threshold) == (300, 0.1)
+    assert config.drp.backend == config.drpai3.backend == "cpu"
+    assert config.drp.network == config.drpai3.network == "xfeat"
+    for wrong in ("drp.top_k", "drp.none=1", "none.top_k=1", "drp.top_k=high", "drp.top_k=1"):
+        with pytest.raises(ConfigError):
+            config_of(arguments(set=[wrong]))
+
+
+def test_decoding_ahead_keeps_order_and_passes_errors_on() -> None:
+    assert list(decoded_ahead(range(100), 3)) == list(range(100))
+
+    def damaged() -> Iterator[int]:
+        yield from range(5)
+        raise DataError("6.png: truncated")
+
+    seen = []
+    with pytest.raises(DataError, match=r"6\.png"):
+        for item in decoded_ahead(damaged()):
+            seen.append(item)
+    assert seen == list(range(5))
+
+
+def test_decoding_stops_when_nobody_listens() -> None:
+    made = []
+
+    def endless() -> Iterator[int]:
+        for i in range(10**9):
+            made.append(i)
+            yield i
+
+    items = decoded_ahead(endless(), 2)
+    assert [next(items) for _ in range(3)] == [0, 1, 2]
+    items.close()
+    assert len(made) < 20
