@@ -41,7 +41,7 @@ class Pipeline:
     def __init__(self, camera: Camera, config: Config | None = None) -> None:
         config = config or Config()
         card = load_card(config.drpai3.network)
-        drp = drp_device(config.drp.backend, config.drp.device)
+        drp = drp_device(config.drp.backend, config.drp.device, config.drp.mindiv)
         self._constants = load_constants(config.slam.device)
         self._preprocess = Preprocess(drp, card, config.drp)
         self._perceive = Perceive(open_device(config.drpai3), card, config.drpai3)
@@ -71,12 +71,12 @@ class Pipeline:
         ))  # fmt: skip
 
 
-def drp_device(backend: str, device: str) -> Device:
-    """The DRP by name of its backend."""
+def drp_device(backend: str, device: str, mindiv: int = 2) -> Device:
+    """The DRP by name of its backend; `mindiv` sets its modelled clock (2: 420 MHz)."""
     if backend == "null":
         return NullDevice("drp")
     constants = load_constants(device)
-    return CpuDevice(constants, "drp") if backend == "cpu" else EmulatedDrp(constants)
+    return CpuDevice(constants, "drp") if backend == "cpu" else EmulatedDrp(constants, mindiv)
 
 
 def cpu_run(constants: Constants, wall_s: float, track: Track) -> Run:

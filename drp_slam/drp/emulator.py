@@ -11,7 +11,7 @@ import numpy as np
 
 from drp_slam.device import Constants, Run, a55_seconds
 from drp_slam.drp.kernels import Kernel
-from drp_slam.drp.timing import drp_joules, drp_seconds
+from drp_slam.drp.timing import MINDIV_DEFAULT, at_mindiv, drp_joules, drp_seconds
 
 
 class EmulatedDrp:
@@ -25,7 +25,10 @@ class EmulatedDrp:
 
     unit = "drp"
 
-    def __init__(self, constants: Constants) -> None:
+    def __init__(self, constants: Constants, mindiv: int = MINDIV_DEFAULT) -> None:
+        """`mindiv` is the driver's clock divider. Raises DrpError outside 2..127."""
+        if mindiv != MINDIV_DEFAULT:
+            constants = at_mindiv(constants, mindiv)
         self.name, self._constants = f"emulated:{constants.name}", constants
         self._resident: dict[str, OrderedDict[str, None]] = {}
         self._busy = threading.Lock()

@@ -3,16 +3,13 @@
 
 The definition is XFeat's `detectAndCompute` (Potje et al., CVPR 2024; Apache-2.0): softmax over
 the 65 logits of an 8 x 8 cell, non-maximum suppression in the heatmap, score = heatmap x
-reliability (bilinear), descriptors sampled bicubically from the map of unit vectors. Sampling
-follows PyTorch's `grid_sample(align_corners=False, padding_mode="zeros")` on coordinates
-normalised by W - 1 and H - 1: pixel x reads the map at `x / (W - 1) * w - 0.5`.
+reliability (bilinear), descriptors sampled bicubically from the map of unit vectors.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -20,6 +17,7 @@ import numpy as np
 from drp_slam.card import Card, Head
 from drp_slam.datatypes import FEATURE_DIM
 from drp_slam.drp.kernels import Arrays, Kernel
+from drp_slam.drp.sampling import cubic_taps, inverse_length, linear_taps
 
 CELL_PX = 8
 LOGITS = CELL_PX * CELL_PX + 1
@@ -148,7 +146,7 @@ class Select(Kernel):
         heat, heads, candidates = inputs
         (h, w), (height, width) = heads.shape[:2], heat.shape
         reliability = np.zeros((h + 2, w + 2), np.float32)
-        reliability[1:-1, 1:-1] = 1.0 / (1.0 + np.exp(-dequantise(heads, self._head)[..., 0]))
+        reliability[1:-1, 1:-1] = sigmoid(dequantise(heads, self._head)[..., 0])
         y, x = np.divmod(candidates, width)
         rows, row_weights = linear_taps(height, h)
         columns, column_weights = linear_taps(width, w)
@@ -224,10 +222,9 @@ class Describe(Kernel):
         }
 
 
-def inverse_length(vectors: np.ndarray) -> np.ndarray:
-    """1 / max(length of the last axis, 1e-12), as PyTorch's `F.normalize`."""
-    length = np.sqrt(np.einsum("...c,...c->...", vectors, vectors))
-    return 1.0 / np.maximum(length, np.float32(1e-12))
+def sigmoid(logit: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-logit)), bounded where exp would overflow."""
+    return 1.0 / (1.0 + np.exp(np.minimum(-logit, np.float32(80.0))))
 
 
 def best_first(score: np.ndarray) -> np.ndarray:
@@ -250,39 +247,3 @@ def _parts(count: int) -> list[slice]:
 def _spread(cells: np.ndarray) -> np.ndarray:
     """(h, w) values of cells as (h, 1, 8w), one for each pixel of a row."""
     return np.repeat(cells, CELL_PX, axis=1)[:, None]
-
-
-@lru_cache(maxsize=16)
-def linear_taps(size: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each of `size` pixels: first of 2 taps in a map of `cells` with a border of one zero,
-
-    and the weights (size, 2) float32.
-    """
-    first, t = _positions(size, cells)
-    return first + 1, np.stack((1.0 - t, t), 1).astype(np.float32)
-
-
-@lru_cache(maxsize=16)
-def cubic_taps(size: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each of `size` pixels: first of 4 taps in a map of `cells` with a border of two zeros,
-
-    and the weights (size, 4) float32: cubic convolution with A = -0.75 (PyTorch, OpenCV).
-    """
-    first, t = _positions(size, cells)
-    a = -0.75
-
-    def near(d: np.ndarray) -> np.ndarray:
-        return ((a + 2) * d - (a + 3)) * d * d + 1
-
-    def far(d: np.ndarray) -> np.ndarray:
-        return ((d - 5) * d + 8) * d * a - 4 * a
-
-    weights = np.stack((far(t + 1), near(t), near(1 - t), far(2 - t)), 1)
-    return first + 1, weights.astype(np.float32)
-
-
-def _positions(size: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cell left of each pixel (-1 is possible) and the fraction beyond it."""
-    position = np.arange(size) / (size - 1) * cells - 0.5
-    first = np.floor(position)
-    return first.astype(np.int64), position - first

@@ -33,7 +33,7 @@ class DrpNode(StageNode):
         super().__init__("drp_node", DrpConfig, **kwargs)
         (config,) = self.configs
         card = load_card(config.network)
-        device = drp_device(config.backend, config.device)
+        device = drp_device(config.backend, config.device, config.mindiv)
         self._constants = load_constants(config.device)
         self._preprocess = Preprocess(device, card, config)
         self._postprocess = Postprocess(device, card, config)

@@ -63,6 +63,15 @@ def test_half_the_clock_takes_twice_the_cycles_time():
     assert at[1] - overhead == pytest.approx(2 * (at[0] - overhead))
 
 
+def test_the_device_takes_the_divider():
+    slow, fast = EmulatedDrp(CONSTANTS, 127), EmulatedDrp(CONSTANTS)
+    times = [[d.run(Statistics(), GREY).modelled_s for _ in range(2)][1] for d in (slow, fast)]
+    overhead = CONSTANTS["drp.custom_overhead"]
+    assert (times[0] - overhead) / (times[1] - overhead) == pytest.approx(128 / 3)
+    with pytest.raises(DrpError, match="mindiv is 1,"):
+        EmulatedDrp(CONSTANTS, 1)
+
+
 def test_first_use_loads_the_configuration_and_later_uses_do_not():
     device = EmulatedDrp(CONSTANTS)
     first, second = (device.run(Grey(), IMAGE) for _ in range(2))

@@ -165,6 +165,14 @@ def test_extreme_logits_stay_finite():
     assert np.isfinite(features.score).all() and np.isfinite(features.descriptor).all()
 
 
+def test_extreme_reliability_is_no_warning():
+    heads = make_heads(8, 8)
+    heads[:4, :, 129], heads[4:, :, 129] = -1e4, 1e4
+    features, _ = Postprocess(DEVICE, card("float32"), DrpConfig())(heads, (64, 64))
+    assert len(features) > 10 and features.score.max() <= 1
+    assert features.uv[np.argmax(features.score), 1] > 30
+
+
 def test_pixels_map_centre_to_centre():
     pixels = np.array([[0, 0], [639, 479], [319, 239]])
     np.testing.assert_array_equal(original_pixels(pixels, (480, 640), (480, 640)), pixels)
