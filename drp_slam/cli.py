@@ -112,6 +112,17 @@ def _convert(p: argparse.ArgumentParser) -> None:
     p.add_argument("--frames", type=int, metavar="N", help="at most so many frames")
 
 
+def _demo(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--sequence", default="synthetic", metavar="SEQ",
+                   help="TUM RGB-D folder, rosbag2, or `synthetic` (default)")  # fmt: skip
+    p.add_argument("--frames", type=int, metavar="N", help="at most so many frames")
+
+
+def _bench(p: argparse.ArgumentParser) -> None:
+    p.add_argument("sequence", nargs="?", default="synthetic", help="default: synthetic")
+    p.add_argument("--frames", type=int, metavar="N", help="at most so many frames")
+
+
 COMMANDS = (
     Command("run", "a sequence through the four stages in one process, without ROS",
             "python -m drp_slam run synthetic --backend emulated --json",
@@ -122,6 +133,12 @@ COMMANDS = (
     Command("play", "a sequence as ROS 2 topics, with /clock",
             "python -m drp_slam play synthetic --rate 0.5",
             "drp_slam.nodes.play:play", "drp_slam.nodes.play:show", _play),
+    Command("demo", "the graph on the synthetic room, emulated and CPU only, side by side",
+            "python -m drp_slam demo --out results/demo",
+            "drp_slam.demo:demo", "drp_slam.results:show", _demo),
+    Command("bench", "frame rate and latency of the graph on this host",
+            "python -m drp_slam bench rgbd_dataset_freiburg1_xyz",
+            "drp_slam.bench:bench", "drp_slam.bench:show", _bench),
     Command("report", "the report of a folder of results, made again",
             "python -m drp_slam report results/run-1 --baseline results/run-cpu",
             "drp_slam.results:report", "drp_slam.results:show", _report),
@@ -164,7 +181,8 @@ def out_folder(args: argparse.Namespace) -> Path:
     return out
 
 
-def _resolve(name: str) -> Callable:
+def resolve(name: str) -> Callable:
+    """The function that `module:function` names, imported now."""
     module, _, function = name.partition(":")
     return getattr(importlib.import_module(module), function)
 
@@ -176,12 +194,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                         format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)  # fmt: skip
     command = next(c for c in COMMANDS if c.name == args.command)
     try:
-        result = _resolve(command.handler)(args)
+        result = resolve(command.handler)(args)
         if args.json:
             json.dump(result, sys.stdout)
             print()
         else:
-            _resolve(command.show)(result)
+            resolve(command.show)(result)
         return int(result.get("exit_code", 0))
     except DrpSlamError as error:
         print(f"drp_slam {args.command}: {' '.join(str(error).split())}", file=sys.stderr)

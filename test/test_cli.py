@@ -34,8 +34,8 @@ def test_every_command_names_functions_that_exist(name: str) -> None:
         pytest.importorskip("torch")
     if ".nodes" in command.handler:
         pytest.importorskip("rclpy")
-    assert callable(cli._resolve(command.handler))
-    assert callable(cli._resolve(command.show))
+    assert callable(cli.resolve(command.handler))
+    assert callable(cli.resolve(command.show))
 
 
 def test_help_imports_nothing_heavy() -> None:
