@@ -53,6 +53,7 @@ class DrpConfig:
     top_k: int = param(1024, "features kept of an image, best score first", low=16, high=8192)
     threshold: float = param(0.05, "least keypoint probability", low=0.0, high=1.0)
     nms_px: int = param(5, "window of non-maximum suppression, odd", unit="px", low=1, high=31)
+    subpixel: bool = param(True, "move keypoints to the heatmap's centre of mass in their window")
     mindiv: int = param(2, "modelled DRP clock: 1260 / (mindiv + 1) MHz", low=2, high=127)
 
     def __post_init__(self) -> None:

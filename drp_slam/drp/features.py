@@ -168,6 +168,41 @@ class Select(Kernel):
         return {"pixels": n, "flops": 4 * cells + 10 * n, "ops": 8 * compares, "bytes": 40 * n}
 
 
+class Refine(Kernel):
+    """Heatmap, (n, 2) pixels x y -> (n, 2) float32 x y: centre of mass of the window.
+
+    Not part of XFeat. Keypoints whose window leaves the image stay where they are.
+    """
+
+    name, place, kind = "refine", "cpu", "gather"
+
+    def __init__(self, window_px: int) -> None:
+        self._radius = window_px // 2
+        steps = np.arange(-self._radius, self._radius + 1)
+        self._dx, self._dy = np.meshgrid(steps, steps)
+        self._moments = np.stack((self._dx, self._dy, np.ones_like(self._dx)), -1)
+        self._moments = self._moments.reshape(-1, 3).astype(np.float32)
+
+    def compute(self, *inputs: np.ndarray) -> Arrays:
+        heat, pixels = inputs
+        height, width = heat.shape
+        uv = pixels.astype(np.float32)
+        low, high = self._radius, np.array([width, height]) - 1 - self._radius
+        inside = np.all((pixels >= low) & (pixels <= high), axis=1)
+        x, y = pixels[inside].T
+        window = (self._dy * width + self._dx).ravel()
+        sums = heat.ravel()[(y * width + x)[:, None] + window] @ self._moments
+        uv[inside] += sums[:, :2] / sums[:, 2:]
+        return (uv,)
+
+    def empty(self, *inputs: np.ndarray) -> Arrays:
+        return (np.zeros(inputs[1].shape, np.float32),)
+
+    def work(self, *inputs: np.ndarray) -> Mapping[str, float]:
+        read = len(inputs[1]) * len(self._moments)
+        return {"pixels": read, "flops": 6 * read, "ops": 4 * read, "bytes": 4 * read}
+
+
 class Describe(Kernel):
     """Heads, (n, 2) pixels x y -> (n, 64) float32 unit descriptors, sampled bicubically. Custom."""
 

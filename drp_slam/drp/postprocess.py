@@ -9,7 +9,7 @@ from drp_slam.card import Card
 from drp_slam.config import DrpConfig
 from drp_slam.datatypes import Features
 from drp_slam.device import Device, Run
-from drp_slam.drp.features import Describe, Heatmap, Select, Suppress
+from drp_slam.drp.features import Describe, Heatmap, Refine, Select, Suppress
 from drp_slam.drp.kernels import total
 from drp_slam.errors import DrpError
 
@@ -28,6 +28,7 @@ class Postprocess:
         self._suppress = Suppress(config.nms_px, config.threshold)
         self._select = Select(card, config.top_k)
         self._describe = Describe(card)
+        self._refine = Refine(config.nms_px) if config.subpixel else None
 
     def __call__(
         self, heads: np.ndarray, original_shape_hw: tuple[int, int]
@@ -48,7 +49,8 @@ class Postprocess:
         (candidates,) = run(self._suppress, heat)
         pixels, score = run(self._select, heat, heads, candidates)
         (descriptor,) = run(self._describe, heads, pixels)
-        uv = original_pixels(pixels, heat.shape, original_shape_hw)
+        (refined,) = run(self._refine, heat, pixels) if self._refine else (pixels,)
+        uv = original_pixels(refined, heat.shape, original_shape_hw)
         return Features(uv, score, descriptor), total(runs)
 
     def _check(self, heads: np.ndarray) -> None:

@@ -14,6 +14,7 @@ from drp_slam.card import Card, Head, Quantisation
 from drp_slam.config import DrpConfig
 from drp_slam.device import CpuDevice, NullDevice, load_constants
 from drp_slam.drp.emulator import EmulatedDrp
+from drp_slam.drp.features import Refine
 from drp_slam.drp.postprocess import Postprocess, original_pixels
 from drp_slam.errors import DrpError
 
@@ -101,7 +102,7 @@ def same_features(features, expected, top_k: int) -> None:
 ])  # fmt: skip
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
 def test_agrees_with_xfeat(shape, options, dtype):
-    config = DrpConfig(**options)
+    config = DrpConfig(**options, subpixel=False)
     heads = make_heads(*shape)
     stored = quantise(heads) if dtype == "int8" else heads
     reference = dequantise(stored) if dtype == "int8" else heads
@@ -132,7 +133,7 @@ def test_what_every_result_has_in_common(h, w, seed):
 @pytest.mark.parametrize("window", [3, 5, 9])
 def test_keypoints_keep_their_distance(window):
     """Float logits do not tie, so that no two maxima share a window."""
-    config = DrpConfig(nms_px=window)
+    config = DrpConfig(nms_px=window, subpixel=False)
     features, _ = Postprocess(DEVICE, card("float32"), config)(make_heads(12, 16), (96, 128))
     gap = np.abs(features.uv[:, None] - features.uv[None]).max(axis=2)
     assert len(features) > 20
@@ -146,6 +147,29 @@ def test_results_of_one_frame_survive_the_next():
     stage(quantise(make_heads(12, 16, 2)), (96, 128))
     for before, now in zip(kept, (first.uv, first.score, first.descriptor)):
         assert np.array_equal(before, now)
+
+
+def test_subpixel_moves_a_keypoint_to_its_centre_of_mass():
+    rng = np.random.default_rng(5)
+    heat = rng.random((40, 48), dtype=np.float32)
+    pixels = np.array([[20, 10], [2, 2], [45, 37], [1, 20], [20, 39]])
+    (uv,) = Refine(5).compute(heat, pixels)
+    for (x, y), found in zip(pixels[:3], uv[:3]):
+        window = heat[y - 2 : y + 3, x - 2 : x + 3].astype(np.float64)
+        mass_y, mass_x = np.mgrid[y - 2 : y + 3, x - 2 : x + 3]
+        expected = (window * mass_x).sum(), (window * mass_y).sum()
+        np.testing.assert_allclose(found, np.array(expected) / window.sum(), atol=1e-4)
+    np.testing.assert_array_equal(uv[3:], pixels[3:])
+    assert Refine(5).compute(heat, np.zeros((0, 2), np.int64))[0].shape == (0, 2)
+
+
+def test_subpixel_changes_where_and_nothing_else():
+    heads = make_heads(12, 16)
+    on, off = (Postprocess(DEVICE, card("float32"), DrpConfig(subpixel=s))(heads, (96, 128))[0]
+               for s in (True, False))  # fmt: skip
+    assert np.array_equal(on.score, off.score) and np.array_equal(on.descriptor, off.descriptor)
+    assert 0 < np.abs(on.uv - off.uv).max() < 2
+    assert np.array_equal(off.uv, np.rint(off.uv))
 
 
 def test_an_image_without_keypoints_gives_none():
