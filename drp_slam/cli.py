@@ -203,6 +203,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(result.get("exit_code", 0))
     except DrpSlamError as error:
         print(f"drp_slam {args.command}: {' '.join(str(error).split())}", file=sys.stderr)
+    except ModuleNotFoundError as error:
+        if (error.name or "drp_slam").startswith("drp_slam"):
+            raise
+        print(f"drp_slam {args.command}: needs the Python package {error.name!r}, which is not "
+              f"installed; see setup.py's extras (`make test` installs all)", file=sys.stderr)  # fmt: skip
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
