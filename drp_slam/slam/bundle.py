@@ -2,7 +2,7 @@
 """Bundle adjustment: keyframe poses and points together, by a dense Schur complement.
 
 Made for windows: M points by F free keyframes with M in the thousands and F around ten, where one
-(M, F, 6, 3) block array and three matrix products beat a general sparse solver. Levenberg-Marquardt
+(3, F, 6, M) block array and three matrix products beat a general sparse solver. Levenberg-Marquardt
 with Huber weights; the residuals are those of `optimize`.
 """
 
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from drp_slam.slam import se3
-from drp_slam.slam.optimize import CHI2_DEPTH, CHI2_PIXEL, Noise, camera_residuals, pose_jacobian
+from drp_slam.slam import optimize, se3
+from drp_slam.slam.optimize import CHI2_DEPTH, CHI2_PIXEL, NEAR_M, Noise, pose_jacobian
 
 FLOPS_PER_OBSERVATION = 900.0
 """Jacobians and block products of one observation in one iteration."""
@@ -51,21 +51,29 @@ class Solution:
 def residuals(
     problem: Problem, poses: np.ndarray, points: np.ndarray, noise: Noise
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(3, n) residuals as in `optimize.residuals` and (n, 3) points in their camera's frame."""
+    """(3, n) residuals as in `optimize.residuals` and (3, n) points in their camera's frame."""
     T = poses[problem.camera]
-    p = np.einsum("nij,nj->ni", T[:, :3, :3], points[problem.point]) + T[:, :3, 3]
-    return camera_residuals(p, problem.xy, problem.inverse_depth, noise), p
+    p = np.einsum("nij,nj->in", T[:, :3, :3], points[problem.point]) + T[:, :3, 3].T
+    return optimize.residuals(p, problem.xy.T, problem.inverse_depth, noise), p
 
 
-def point_jacobian(poses: np.ndarray, camera: np.ndarray, p: np.ndarray, inverse_depth: np.ndarray,
-                   noise: Noise) -> np.ndarray:  # fmt: skip
-    """(n, 3, 3) derivatives of `residuals` by the points' world coordinates."""
-    q = 1.0 / np.maximum(p[:, 2], 1e-3)
-    J = np.zeros((len(p), 3, 3))
-    J[:, 0, 0], J[:, 0, 2] = noise.fx * q, -noise.fx * p[:, 0] * q * q
-    J[:, 1, 1], J[:, 1, 2] = noise.fy * q, -noise.fy * p[:, 1] * q * q
-    J[:, 2, 2] = np.where(inverse_depth > 0, -noise.fd * q * q, 0.0)
-    return J @ poses[camera, :3, :3]
+def point_jacobian(
+    R: np.ndarray, p: np.ndarray, inverse_depth: np.ndarray, noise: Noise
+) -> np.ndarray:
+    """(3, 3, n) derivatives of `residuals` by the points' world coordinates, coordinate first.
+
+    `R` (n, 3, 3) rotations of the cameras, `p` (3, n) points in their cameras' frames.
+    """
+    q = 1.0 / np.maximum(p[2], NEAR_M)
+    x, y = p[0] * q, p[1] * q
+    fx, fy = noise.fx * q, noise.fy * q
+    d = np.where(inverse_depth > 0, -noise.fd * q * q, 0.0)
+    rows = np.ascontiguousarray(R.transpose(2, 1, 0))
+    J = np.empty((3, 3, p.shape[1]))
+    J[:, 0] = fx * (rows[:, 0] - x * rows[:, 2])
+    J[:, 1] = fy * (rows[:, 1] - y * rows[:, 2])
+    J[:, 2] = d * rows[:, 2]
+    return J
 
 
 def robust_cost(r: np.ndarray) -> tuple[float, np.ndarray]:
@@ -89,7 +97,7 @@ def adjust(problem: Problem, noise: Noise, iterations: int = 5) -> Solution:
     damping, flops = 1e-4, 0.0
     system = None
     for _ in range(iterations):
-        flops += FLOPS_PER_OBSERVATION * len(p)
+        flops += FLOPS_PER_OBSERVATION * len(problem.point)
         if system is None:
             system = _normal_equations(problem, poses, p, r, W, noise)
         pose_step, point_step = _solve(system, damping)
@@ -106,14 +114,17 @@ def adjust(problem: Problem, noise: Noise, iterations: int = 5) -> Solution:
         system, damping = None, max(damping * 0.1, 1e-7)
         if small:
             break
-    pixel2 = np.where(p[:, 2] > 0.05, r[0] ** 2 + r[1] ** 2, np.inf)
+    pixel2 = np.where(p[2] > NEAR_M, r[0] ** 2 + r[1] ** 2, np.inf)
     return Solution(poses, points, pixel2, r[2] ** 2, cost,
                     flops)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class _System:
-    """Blocks of the normal equations: poses U (F, 6, 6), points V (M, 3, 3), both W (M, 6F, 3)."""
+    """Blocks of the normal equations.
+
+    Poses U (F, 6, 6), points V (3, 3, M), both W (3, 6F, M): points lie along the last axis.
+    """
 
     U: np.ndarray
     V: np.ndarray
@@ -122,48 +133,65 @@ class _System:
     gradient_point: np.ndarray
 
 
-def _normal_equations(problem: Problem, poses: np.ndarray, p: np.ndarray, r: np.ndarray,
-                      weight: np.ndarray, noise: Noise) -> _System:  # fmt: skip
+def _normal_equations(
+    problem: Problem,
+    poses: np.ndarray,
+    p: np.ndarray,
+    r: np.ndarray,
+    weight: np.ndarray,
+    noise: Noise,
+) -> _System:
     free, count = problem.free, len(problem.points)
-    Jp = point_jacobian(poses, problem.camera, p, problem.inverse_depth, noise)
-    weight, r = weight.T, r.T
-    JpW = (Jp * weight[:, :, None]).transpose(0, 2, 1)
-    V = _sum_by(problem.point, (JpW @ Jp).reshape(-1, 9), count).reshape(-1, 3, 3)
-    gradient_point = _sum_by(problem.point, (JpW @ r[:, :, None])[:, :, 0], count)
+    Jp = point_jacobian(poses[problem.camera, :3, :3], p, problem.inverse_depth, noise)
+    JpW = Jp * weight
+    V = np.empty((3, 3, count))
+    gradient_point = np.empty((3, count))
+    for i in range(3):
+        gradient_point[i] = np.bincount(problem.point, (JpW[i] * r).sum(axis=0), count)
+        for j in range(i, 3):
+            V[i, j] = V[j, i] = np.bincount(problem.point, (JpW[i] * Jp[j]).sum(axis=0), count)
 
-    moving = problem.camera < free
+    moving = np.flatnonzero(problem.camera < free)
     camera, point = problem.camera[moving], problem.point[moving]
-    Jc = pose_jacobian(p[moving], problem.inverse_depth[moving], noise)
-    Jc = np.ascontiguousarray(Jc.transpose(2, 1, 0))
-    JcW = (Jc * weight[moving][:, :, None]).transpose(0, 2, 1)
-    U = _sum_by(camera, (JcW @ Jc).reshape(-1, 36), free).reshape(-1, 6, 6)
-    gradient_pose = _sum_by(camera, (JcW @ r[moving][:, :, None])[:, :, 0], free)
-    W = np.zeros((count, free, 6, 3))
-    W[point, camera] = JcW @ Jp[moving]
-    return _System(U, V, W.reshape(count, free * 6, 3), gradient_pose, gradient_point)
-
-
-def _sum_by(key: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
-    """(count, D) sums of the rows of (n, D) values by key."""
-    width = values.shape[1]
-    flat = (key[:, None] * width + np.arange(width)).ravel()
-    return np.bincount(flat, values.ravel(), count * width).reshape(count, width)
+    Jc = pose_jacobian(p[:, moving], problem.inverse_depth[moving], noise)
+    U, gradient_pose = np.zeros((free, 6, 6)), np.zeros((free, 6))
+    JcW = Jc * weight[:, moving]
+    for k in range(free):
+        mine = np.flatnonzero(camera == k)
+        left = JcW[:, :, mine].reshape(6, -1)
+        U[k] = left @ Jc[:, :, mine].reshape(6, -1).T
+        gradient_pose[k] = left @ r[:, moving[mine]].ravel()
+    W = np.zeros((3, free, 6, count))
+    for j in range(3):
+        W[j, camera, :, point] = (JcW * Jp[j][:, moving]).sum(axis=1).T
+    return _System(U, V, W.reshape(3, free * 6, count), gradient_pose, gradient_point)
 
 
 def _solve(system: _System, damping: float) -> tuple[np.ndarray, np.ndarray]:
     """Steps of the poses (F, 6) and of the points (M, 3)."""
-    free = len(system.U)
-    V = system.V + (damping * np.einsum("mii->mi", system.V) + 1e-9)[:, :, None] * np.eye(3)
-    inverse = np.linalg.inv(V)
-    Y = system.W @ inverse
-    S = -np.tensordot(Y, system.W, axes=([0, 2], [0, 2]))
+    free, W = len(system.U), system.W
+    V = system.V.copy()
+    for i in range(3):
+        V[i, i] += damping * V[i, i] + 1e-9
+    inverse = _inverse_3x3(V)
+    Y = np.stack([sum(W[j] * inverse[j, k] for j in range(3)) for k in range(3)])
+    S = -sum(Y[k] @ W[k].T for k in range(3))
     blocks = S.reshape(free, 6, free, 6)
     each = np.arange(free)
     blocks[each, :, each] += system.U
     S[np.diag_indices(6 * free)] += damping * np.einsum("fii->fi", system.U).ravel() + 1e-9
-    right = -system.gradient_pose.ravel()
-    right = right + np.tensordot(Y, system.gradient_point, axes=([0, 2], [0, 1]))
-    pose_step = np.linalg.solve(S, right) if free else np.zeros(0)
-    back = system.gradient_point + np.einsum("mci,c->mi", system.W, pose_step)
-    point_step = -(inverse @ back[:, :, None])[:, :, 0]
-    return pose_step.reshape(free, 6), point_step
+    right = sum(Y[k] @ system.gradient_point[k] for k in range(3)) - system.gradient_pose.ravel()
+    pose_step = np.linalg.solve(S, right)
+    back = system.gradient_point + np.stack([pose_step @ W[j] for j in range(3)])
+    point_step = -(inverse * back[:, None]).sum(axis=0)
+    return pose_step.reshape(free, 6), point_step.T
+
+
+def _inverse_3x3(V: np.ndarray) -> np.ndarray:
+    """(3, 3, M) inverses of symmetric matrices, by cofactors."""
+    a, b, c, d, e, f = V[0, 0], V[0, 1], V[0, 2], V[1, 1], V[1, 2], V[2, 2]
+    C = np.empty_like(V)
+    C[0, 0], C[0, 1], C[0, 2] = d * f - e * e, c * e - b * f, b * e - c * d
+    C[1, 1], C[1, 2], C[2, 2] = a * f - c * c, b * c - a * e, a * d - b * b
+    C[1, 0], C[2, 0], C[2, 1] = C[0, 1], C[0, 2], C[1, 2]
+    return C / (a * C[0, 0] + b * C[0, 1] + c * C[0, 2])

@@ -23,7 +23,7 @@ def check_camera(camera: Camera) -> None:
             f"camera has focal lengths fx {camera.fx}, fy {camera.fy}; both must be > 0"
         )
     if np.asarray(camera.distortion).shape != (5,):
-        raise SlamError(f"distortion has shape {np.asarray(camera.distortion).shape}, expected (5,): "
+        raise SlamError(f"distortion has {np.size(camera.distortion)} numbers, expected 5: "
                         "k1 k2 p1 p2 k3")  # fmt: skip
 
 

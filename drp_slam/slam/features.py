@@ -89,8 +89,8 @@ def _check(camera: Camera, features: Features, depth: np.ndarray | None, unit_m:
            image: np.ndarray | None) -> None:  # fmt: skip
     n = len(features.uv)
     if features.uv.shape != (n, 2) or features.descriptor.shape != (n, FEATURE_DIM):
-        raise SlamError(f"features have uv {features.uv.shape} and descriptor "
-                        f"{features.descriptor.shape}; expected (N, 2) and (N, {FEATURE_DIM})")  # fmt: skip
+        got = f"uv {features.uv.shape} and descriptor {features.descriptor.shape}"
+        raise SlamError(f"features have {got}; expected (N, 2) and (N, {FEATURE_DIM})")
     if not (np.isfinite(features.uv).all() and np.isfinite(features.descriptor).all()):
         raise SlamError("features hold a number that is not finite; check the network's output")
     for name, array in (("depth", depth), ("image", image)):

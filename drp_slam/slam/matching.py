@@ -38,27 +38,65 @@ def match(a: np.ndarray, b: np.ndarray, min_cosine: float, prior: Prior | None =
     """Mutual nearest neighbours of (N, 64) and (M, 64) unit descriptors.
 
     The prior costs no extra pass: `cosine - k |pa - pb|^2` is itself a product of vectors longer
-    by four, `(da, pa, |pa|^2, 1) . (db, 2k pb, -k, -k |pb|^2)`.
+    by four, `(da, pa, |pa|^2, 1) . (db, 2k pb, -k, -k |pb|^2)`. It saves some, because strips of
+    the image are compared only with what lies within the gate.
     """
-    empty = np.zeros(0, dtype=np.intp)
     if not len(a) or not len(b):
+        empty = np.zeros(0, dtype=np.intp)
         return Matches(empty, empty, np.zeros(0), 0.0)
-    left, right = (a, b) if prior is None else _augment(a, b, prior)
-    score = left @ right.T
-    best = score.argmax(axis=1)
-    rows = np.arange(len(a))
-    keep = score[rows, best] >= score.max(axis=0)[best]
-    rows, best = rows[keep], best[keep]
-    # Ties are the only way to one `b` twice: the first stays, so the pairs stay one to one.
-    best, first = np.unique(best, return_index=True)
-    rows = rows[first]
+    if prior is None:
+        rows, best, flops = _mutual(a, b, [(0, len(a), 0, len(b))])
+    else:
+        by_x, strips, order_b = _strips(prior)
+        left, right = _augment(a, b, prior)
+        rows, best, flops = _mutual(left[by_x], right[order_b], strips)
+        rows, best = by_x[rows], order_b[best]
     cosine = np.einsum("ij,ij->i", a[rows], b[best])
     keep = cosine >= min_cosine
     if prior is not None:
         offset = prior.a_px[rows] - prior.b_px[best]
         keep &= np.einsum("ij,ij->i", offset, offset) <= prior.gate_px**2
-    flops = 2.0 * left.shape[1] * len(a) * len(b)
     return Matches(rows[keep], best[keep], cosine[keep], flops)
+
+
+STRIP = 128
+"""Features of a strip: their scores against all points of a strip stay in the cache."""
+Strip = tuple[int, int, int, int]
+
+
+def _strips(prior: Prior) -> tuple[np.ndarray, list[Strip], np.ndarray]:
+    """Both sides' order from left to right, and strips: rows of `a` with the rows of `b` near."""
+    by_x = np.argsort(prior.a_px[:, 0], kind="stable")
+    order_b = np.argsort(prior.b_px[:, 0], kind="stable")
+    xa, xb = prior.a_px[by_x, 0], prior.b_px[order_b, 0]
+    strips = []
+    for first in range(0, len(xa), STRIP):
+        last = min(first + STRIP, len(xa))
+        low, high = np.searchsorted(xb, (xa[first] - prior.gate_px, xa[last - 1] + prior.gate_px))
+        if low < high:
+            strips.append((first, last, int(low), int(high)))
+    return by_x, strips, order_b
+
+
+def _mutual(
+    left: np.ndarray, right: np.ndarray, strips: list[Strip]
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Rows of both sides that are each other's best, and the work in flops."""
+    best = np.full(len(left), -1, dtype=np.intp)
+    row_score = np.full(len(left), -np.inf, dtype=np.float32)
+    column_score = np.full(len(right), -np.inf, dtype=np.float32)
+    flops = 0.0
+    for first, last, low, high in strips:
+        score = left[first:last] @ right[low:high].T
+        best[first:last] = j = score.argmax(axis=1)
+        best[first:last] += low
+        row_score[first:last] = score[np.arange(last - first), j]
+        np.maximum(column_score[low:high], score.max(axis=0), out=column_score[low:high])
+        flops += 2.0 * left.shape[1] * score.size
+    rows = np.flatnonzero((best >= 0) & (row_score >= column_score[best]))
+    # Ties are the only way to one column twice: the first stays, so the pairs stay one to one.
+    columns, first_of = np.unique(best[rows], return_index=True)
+    return rows[first_of], columns, flops
 
 
 def _augment(a: np.ndarray, b: np.ndarray, prior: Prior) -> tuple[np.ndarray, np.ndarray]:

