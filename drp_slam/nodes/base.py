@@ -43,7 +43,7 @@ class StageNode(Node):
         self.frames = 0
         self._needed: list[Publisher] = []
         self._spans = self.create_publisher(DiagnosticArray, "spans", qos.ledger())
-        self._health = self.create_publisher(DiagnosticArray, "/diagnostics", qos.ledger())
+        self._health = self.create_publisher(DiagnosticArray, "/diagnostics", qos.health())
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._beat = self.create_timer(READY_PERIOD_S, self._ready_beat, clock=steady)
         self.create_timer(HEALTH_PERIOD_S, self.report_health, clock=steady)
@@ -92,8 +92,14 @@ class StageNode(Node):
         if self._fresh:
             level, message = DiagnosticStatus.ERROR, self._last_problem
         self._fresh = False
-        values = {"ready": int(ready), "frames": self.frames, "problems": self._problems,
-                  "last_problem": self._last_problem, "pid": os.getpid(), **self.health()}  # fmt: skip
+        values = {
+            "ready": int(ready),
+            "frames": self.frames,
+            "problems": self._problems,
+            "last_problem": self._last_problem,
+            "pid": os.getpid(),
+            **self.health(),
+        }
         status = ledger.entry(f"{self.get_name()}: health", level, message, values)
         self._health.publish(ledger.array_of(self.get_clock().now().nanoseconds, [status]))
 
@@ -113,7 +119,7 @@ def run(make: Callable[[], StageNode], args: Sequence[str] | None = None) -> int
 
     cv2.setNumThreads(1)  # the nodes are the parallelism
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    rclpy.init(args=args)
+    rclpy.init(args=None if args is None else list(args))
     node, executor, code = None, None, 0
     try:
         node = make()

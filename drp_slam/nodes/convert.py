@@ -31,21 +31,29 @@ def stamp_ns(header: Header) -> int:
 
 def header(ns: int, frame_id: str) -> Header:
     """A header with that stamp."""
-    return Header(stamp=Time(sec=ns // 1_000_000_000, nanosec=ns % 1_000_000_000), frame_id=frame_id)
+    return Header(
+        stamp=Time(sec=ns // 1_000_000_000, nanosec=ns % 1_000_000_000), frame_id=frame_id
+    )
 
 
 def bytes_of(values: np.ndarray) -> array.array:
     """The array's memory as what a uint8[] field takes fastest (a list takes a second)."""
     data = array.array("B")
-    data.frombytes(memoryview(np.ascontiguousarray(values)).cast("B"))
+    data.frombytes(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
     return data
 
 
 def image_message(head: Header, values: np.ndarray, encoding: str) -> Image:
     """(H, W) or (H, W, C) array as an Image."""
     height, width = values.shape[:2]
-    return Image(header=head, height=height, width=width, encoding=encoding,
-                 step=values.nbytes // height, data=bytes_of(values))  # fmt: skip
+    return Image(
+        header=head,
+        height=height,
+        width=width,
+        encoding=encoding,
+        step=values.nbytes // height,
+        data=bytes_of(values),
+    )
 
 
 def pixels(message: Image, topic: str, dtype: Any, channels: int) -> np.ndarray:
@@ -53,11 +61,15 @@ def pixels(message: Image, topic: str, dtype: Any, channels: int) -> np.ndarray:
     item = np.dtype(dtype).itemsize
     row = message.width * channels * item
     if message.height < 1 or message.width < 1 or message.step < row or message.step % item:
-        raise GraphError(f"{topic}: {message.width}x{message.height} {message.encoding} with step "
-                         f"{message.step}; expected at least 1x1 and step {row}")  # fmt: skip
+        raise GraphError(
+            f"{topic}: {message.width}x{message.height} {message.encoding} with step "
+            f"{message.step}; expected at least 1x1 and step {row}"
+        )
     if len(message.data) < message.step * message.height:
-        raise GraphError(f"{topic}: truncated: {len(message.data)} bytes, but height x step is "
-                         f"{message.height * message.step}; fix the publisher")  # fmt: skip
+        raise GraphError(
+            f"{topic}: truncated: {len(message.data)} bytes, but height x step is "
+            f"{message.height * message.step}; fix the publisher"
+        )
     if message.is_bigendian and item > 1:
         raise GraphError(f"{topic}: big-endian {message.encoding}; publish little-endian")
     shape = (message.height, message.width) + ((channels,) if channels > 1 else ())
@@ -69,8 +81,10 @@ def colour(message: Image, topic: str = "image") -> np.ndarray:
     """(H, W, 3) BGR or (H, W) grey uint8. Raises GraphError for another encoding."""
     channels = COLOUR.get(message.encoding)
     if channels is None:
-        raise GraphError(f"{topic}: encoding {message.encoding!r} is no colour image; publish one of "
-                         f"{', '.join(COLOUR)}")  # fmt: skip
+        raise GraphError(
+            f"{topic}: encoding {message.encoding!r} is no colour image; publish one of "
+            f"{', '.join(COLOUR)}"
+        )
     view = pixels(message, topic, np.uint8, channels)
     if message.encoding in ("rgb8", "rgba8"):
         return np.ascontiguousarray(view[..., 2::-1])
@@ -81,14 +95,18 @@ def depth(message: Image, topic: str = "depth") -> tuple[np.ndarray, float]:
     """(H, W) uint16 or float32 and its unit in metres (REP-118). Raises GraphError."""
     unit_m = DEPTH_UNIT_M.get(message.encoding)
     if unit_m is None:
-        raise GraphError(f"{topic}: encoding {message.encoding!r} is no depth; publish 32FC1 in metres "
-                         "or 16UC1 in millimetres")  # fmt: skip
+        raise GraphError(
+            f"{topic}: encoding {message.encoding!r} is no depth; publish 32FC1 in metres "
+            "or 16UC1 in millimetres"
+        )
     dtype = np.float32 if message.encoding == "32FC1" else np.uint16
     values = pixels(message, topic, dtype, 1)
     sample = values[::8, ::8]
     if not np.any((sample > 0) & (sample < np.inf)):
-        raise GraphError(f"{topic}: no pixel holds a depth (all 0 or NaN); check the sensor, its range "
-                         "and that the encoding says the unit")  # fmt: skip
+        raise GraphError(
+            f"{topic}: no pixel holds a depth (all 0 or NaN); check the sensor, its range "
+            "and that the encoding says the unit"
+        )
     return values, unit_m
 
 
@@ -100,8 +118,9 @@ def decompress(message: CompressedImage, topic: str) -> np.ndarray:
     flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     image = cv2.imdecode(data, flags) if len(data) else None
     if image is None:
-        raise GraphError(f"{topic}: cannot decode {len(data)} bytes of {message.format!r}; publish "
-                         "JPEG or PNG")  # fmt: skip
+        raise GraphError(
+            f"{topic}: cannot decode {len(data)} bytes of {message.format!r}; publish JPEG or PNG"
+        )
     return image
 
 
@@ -123,23 +142,34 @@ def camera_info(camera: Camera, head: Header) -> CameraInfo:
     """The calibration as ROS carries it (`plumb_bob`: k1 k2 p1 p2 k3)."""
     K = camera.K
     P = np.hstack([K, np.zeros((3, 1))])
-    return CameraInfo(header=head, width=camera.width, height=camera.height,
-                      distortion_model="plumb_bob", d=[float(d) for d in camera.distortion],
-                      k=K.ravel(), r=np.eye(3).ravel(), p=P.ravel())  # fmt: skip
+    return CameraInfo(
+        header=head,
+        width=camera.width,
+        height=camera.height,
+        distortion_model="plumb_bob",
+        d=[float(d) for d in camera.distortion],
+        k=K.ravel(),
+        r=np.eye(3).ravel(),
+        p=P.ravel(),
+    )
 
 
 def camera(message: CameraInfo, topic: str = "camera_info") -> Camera:
     """The calibration. Raises GraphError for a model this package does not have."""
     d = np.array(message.d, np.float64)
     if message.distortion_model not in ("plumb_bob", "") or len(d) not in (0, 4, 5):
-        raise GraphError(f"{topic}: distortion model {message.distortion_model!r} with {len(d)} "
-                         "numbers; expected plumb_bob with 5: rectify the images")  # fmt: skip
+        raise GraphError(
+            f"{topic}: distortion model {message.distortion_model!r} with {len(d)} "
+            "numbers; expected plumb_bob with 5: rectify the images"
+        )
     K = np.array(message.k, np.float64).reshape(3, 3)
     if not np.isfinite(K).all() or not np.isfinite(d).all() or K[0, 0] <= 0 or K[1, 1] <= 0:
-        raise GraphError(f"{topic}: focal lengths {K[0, 0]}, {K[1, 1]}: not calibrated; run a camera "
-                         "calibration")  # fmt: skip
-    return Camera(message.width, message.height, *(float(K[i]) for i in ((0, 0), (1, 1), (0, 2), (1, 2))),
-                  distortion=np.concatenate([d, np.zeros(5 - len(d))]))  # fmt: skip
+        raise GraphError(
+            f"{topic}: focal lengths {K[0, 0]}, {K[1, 1]}: not calibrated; run a camera calibration"
+        )
+    distortion = np.concatenate([d, np.zeros(5 - len(d))])
+    fx, fy, cx, cy = (float(K[i]) for i in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    return Camera(message.width, message.height, fx, fy, cx, cy, distortion)
 
 
 def features_message(features: Features, head: Header) -> PointCloud2:
@@ -148,14 +178,26 @@ def features_message(features: Features, head: Header) -> PointCloud2:
         [features.uv, features.score[:, None], features.descriptor], axis=1, dtype=np.float32
     )
     step = 4 * FEATURE_FLOATS
-    return PointCloud2(header=head, height=1, width=len(features), fields=FEATURE_FIELDS,
-                       point_step=step, row_step=step * len(features), data=bytes_of(table),
-                       is_dense=True)  # fmt: skip
+    return PointCloud2(
+        header=head,
+        height=1,
+        width=len(features),
+        fields=FEATURE_FIELDS,
+        point_step=step,
+        row_step=step * len(features),
+        data=bytes_of(table),
+        is_dense=True,
+    )
 
 
 FEATURE_FIELDS = [
     PointField(name=name, offset=4 * first, datatype=PointField.FLOAT32, count=count)
-    for name, first, count in (("u", 0, 1), ("v", 1, 1), ("score", 2, 1), ("descriptor", 3, FEATURE_DIM))
+    for name, first, count in (
+        ("u", 0, 1),
+        ("v", 1, 1),
+        ("score", 2, 1),
+        ("descriptor", 3, FEATURE_DIM),
+    )
 ]
 
 
@@ -163,11 +205,19 @@ def features(message: PointCloud2, topic: str = "features") -> Features:
     """Features of a message. Raises GraphError for other fields or truncated data."""
     layout = [(f.name, f.offset, f.datatype, f.count) for f in message.fields]
     if layout != [(f.name, f.offset, f.datatype, f.count) for f in FEATURE_FIELDS]:
-        raise GraphError(f"{topic}: fields {[f.name for f in message.fields]}, expected u v score "
-                         f"descriptor[{FEATURE_DIM}] as float32")  # fmt: skip
+        raise GraphError(
+            f"{topic}: fields {[f.name for f in message.fields]}, expected u v score "
+            f"descriptor[{FEATURE_DIM}] as float32"
+        )
     count = message.width * message.height
     if message.point_step != 4 * FEATURE_FLOATS or len(message.data) < count * message.point_step:
-        raise GraphError(f"{topic}: truncated: {len(message.data)} bytes for {count} points of "
-                         f"{4 * FEATURE_FLOATS} bytes; fix the publisher")  # fmt: skip
-    table = np.frombuffer(message.data, np.float32, count * FEATURE_FLOATS).reshape(-1, FEATURE_FLOATS)
-    return Features(*(np.ascontiguousarray(part) for part in (table[:, :2], table[:, 2], table[:, 3:])))
+        raise GraphError(
+            f"{topic}: truncated: {len(message.data)} bytes for {count} points of "
+            f"{4 * FEATURE_FLOATS} bytes; fix the publisher"
+        )
+    table = np.frombuffer(message.data, np.float32, count * FEATURE_FLOATS).reshape(
+        -1, FEATURE_FLOATS
+    )
+    return Features(
+        *(np.ascontiguousarray(part) for part in (table[:, :2], table[:, 2], table[:, 3:]))
+    )

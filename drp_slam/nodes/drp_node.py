@@ -46,12 +46,24 @@ class DrpNode(StageNode):
             self.create_publisher(PointCloud2, "features", qos.frames_out())
         )
         self._drawn = self.create_publisher(Image, "features_image", qos.camera_in())
-        for kind, topic, handle in ((Image, "image", self._on_image),
-                                    (CompressedImage, "image/compressed", self._on_compressed)):  # fmt: skip
-            self.create_subscription(kind, topic, self.guarded(handle), qos.camera_in(),
-                                     qos_overriding_options=qos.overridable())  # fmt: skip
-        self.create_subscription(Image, "heads", self.guarded(self._on_heads), qos.stage_in(),
-                                 qos_overriding_options=qos.overridable())  # fmt: skip
+        for kind, topic, handle in (
+            (Image, "image", self._on_image),
+            (CompressedImage, "image/compressed", self._on_compressed),
+        ):
+            self.create_subscription(
+                kind,
+                topic,
+                self.guarded(handle),
+                qos.camera_in(),
+                qos_overriding_options=qos.overridable(),
+            )
+        self.create_subscription(
+            Image,
+            "heads",
+            self.guarded(self._on_heads),
+            qos.stage_in(),
+            qos_overriding_options=qos.overridable(),
+        )
 
     def _on_image(self, message: Image) -> None:
         self._to_tensor(message.header, convert.colour(message))
@@ -62,8 +74,10 @@ class DrpNode(StageNode):
     def _to_tensor(self, header: Any, image: np.ndarray) -> None:
         stamp_ns = convert.stamp_ns(header)
         if stamp_ns <= self._last_ns:
-            raise GraphError(f"image: stamp {stamp_ns} ns is not after {self._last_ns} ns; publish "
-                             "images in order, each with its own stamp")  # fmt: skip
+            raise GraphError(
+                f"image: stamp {stamp_ns} ns is not after {self._last_ns} ns; publish "
+                "images in order, each with its own stamp"
+            )
         self._last_ns = stamp_ns
         tensor, preprocessed = self._preprocess(image)
         remember(self._shapes, stamp_ns, image.shape[:2])
@@ -78,8 +92,10 @@ class DrpNode(StageNode):
         stamp_ns = convert.stamp_ns(message.header)
         shape = self._shapes.pop(stamp_ns, None)
         if shape is None:
-            raise GraphError(f"heads: stamp {stamp_ns} ns belongs to no image of the last {REMEMBERED}; "
-                             "perception must copy the header of the tensor")  # fmt: skip
+            raise GraphError(
+                f"heads: stamp {stamp_ns} ns belongs to no image of the last {REMEMBERED}; "
+                "perception must copy the header of the tensor"
+            )
         features, postprocessed = self._postprocess(convert.tensor(message, "heads"), shape)
         self._features.publish(convert.features_message(features, message.header))
         self.publish_spans(

@@ -29,11 +29,17 @@ def array_of(stamp_ns: int, status: Iterable[DiagnosticStatus]) -> DiagnosticArr
     return DiagnosticArray(header=convert.header(stamp_ns, ""), status=list(status))
 
 
-def entry(name: str, level: bytes, message: str, values: Mapping[str, object],
-          hardware_id: str = "") -> DiagnosticStatus:  # fmt: skip
+def entry(
+    name: str, level: bytes, message: str, values: Mapping[str, object], hardware_id: str = ""
+) -> DiagnosticStatus:
     """One status with its values as text."""
-    return DiagnosticStatus(level=level, name=name, message=message, hardware_id=hardware_id,
-                            values=[KeyValue(key=k, value=str(v)) for k, v in values.items()])  # fmt: skip
+    return DiagnosticStatus(
+        level=level,
+        name=name,
+        message=message,
+        hardware_id=hardware_id,
+        values=[KeyValue(key=k, value=str(v)) for k, v in values.items()],
+    )
 
 
 def values_of(status: DiagnosticStatus) -> dict[str, str]:
@@ -73,9 +79,18 @@ def entries(message: DiagnosticArray, topic: str = "spans") -> list[Entry]:
         values = values_of(status)
         try:
             at_ns = int(values["at_ns"])
-            span = None if stage == SENT else Span(
-                stamp_ns, -1, stage, values["unit"], status.hardware_id,
-                *(float(values[name]) for name in _FIGURES))  # fmt: skip
+            span = (
+                None
+                if stage == SENT
+                else Span(
+                    stamp_ns,
+                    -1,
+                    stage,
+                    values["unit"],
+                    status.hardware_id,
+                    *(float(values[name]) for name in _FIGURES),
+                )
+            )
         except (KeyError, ValueError) as error:
             raise GraphError(f"{topic}: {status.name!r} is no span: {error!r}") from error
         out.append(Entry(node, stage, stamp_ns, at_ns, span))
@@ -86,7 +101,10 @@ def track_status(node: str, track: Track) -> DiagnosticStatus:
     """What became of a frame: the player's credit, and a line of `frames.csv`."""
     level = DiagnosticStatus.OK if track.tracked else DiagnosticStatus.WARN
     values: dict[str, object] = {
-        "matches": track.matches, "inliers": track.inliers, "keyframe": int(track.keyframe),
-        "relocalised": int(track.relocalised), "at_ns": time.monotonic_ns(),
-    }  # fmt: skip
+        "matches": track.matches,
+        "inliers": track.inliers,
+        "keyframe": int(track.keyframe),
+        "relocalised": int(track.relocalised),
+        "at_ns": time.monotonic_ns(),
+    }
     return entry(f"{node}: track", level, track.state, values)

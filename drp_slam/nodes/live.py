@@ -10,8 +10,12 @@ if TYPE_CHECKING:
     from drp_slam.config import Config
     from drp_slam.data.dataset import Sequence
 
-STAGES = (("preprocess", "drp_node", "DRP"), ("network", "perception_node", "DRP-AI3"),
-          ("postprocess", "drp_node", "DRP"), ("track", "pose_node", "CPU"))  # fmt: skip
+STAGES = (
+    ("preprocess", "drp_node", "DRP"),
+    ("network", "perception_node", "DRP-AI3"),
+    ("postprocess", "drp_node", "DRP"),
+    ("track", "pose_node", "CPU"),
+)
 
 
 class View:
@@ -24,11 +28,18 @@ class View:
 
         loop = config.player.loop or sequence is None
         self._title = f"{config.drpai3.network} on {config.drpai3.backend}:{config.drpai3.device}"
-        self._bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                             TextColumn("{task.fields[fps]} Hz"))  # fmt: skip
-        self._task = self._bar.add_task("starting", total=None if loop else len(sequence or ()), fps="–")
-        self._live = Live(self._bar, console=Console(stderr=True), refresh_per_second=4,
-                          transient=False)  # fmt: skip
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[fps]} Hz"),
+        )
+        self._task = self._bar.add_task(
+            "starting", total=None if loop else len(sequence or ()), fps="–"
+        )
+        self._live = Live(
+            self._bar, console=Console(stderr=True), refresh_per_second=4, transient=False
+        )
 
     def __enter__(self) -> View:
         self._live.__enter__()
@@ -43,9 +54,12 @@ class View:
 
         profiler = health.get("profiler_node", {})
         playing = health.get("player_node", {}).get("playing", "1") == "1" and "fps" in profiler
-        self._bar.update(self._task, completed=int(profiler.get("frames", 0)),
-                         fps=profiler.get("fps", "–"),
-                         description="tracking" if playing else "starting")  # fmt: skip
+        self._bar.update(
+            self._task,
+            completed=int(profiler.get("frames", 0)),
+            fps=profiler.get("fps", "–"),
+            description="tracking" if playing else "starting",
+        )
         self._live.update(Group(self._bar, self._table(health, profiler)))
 
     def _table(self, health: Mapping[str, Mapping[str, str]], profiler: Mapping[str, str]) -> Any:
@@ -57,8 +71,18 @@ class View:
         table.add_column("measured p50 ms", justify="right")
         table.add_column("health")
         for stage, node, unit in STAGES:
-            table.add_row(stage, unit, node, profiler.get(f"{stage}.wall_ms", "–"),
-                          health.get(node, {}).get("message", "starting"))  # fmt: skip
-        table.add_row("frame", "", "", profiler.get("latency.wall_ms", "–"),
-                      f"{profiler.get('lost', '0')} lost")  # fmt: skip
+            table.add_row(
+                stage,
+                unit,
+                node,
+                profiler.get(f"{stage}.wall_ms", "–"),
+                health.get(node, {}).get("message", "starting"),
+            )
+        table.add_row(
+            "frame",
+            "",
+            "",
+            profiler.get("latency.wall_ms", "–"),
+            f"{profiler.get('lost', '0')} lost",
+        )
         return table

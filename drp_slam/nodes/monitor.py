@@ -19,11 +19,18 @@ class Monitor:
     def __init__(self) -> None:
         self._context = Context()
         self._context.init(args=[], initialize_logging=False)
-        self._node = Node("up_monitor", context=self._context, use_global_arguments=False,
-                          start_parameter_services=False, enable_rosout=False)  # fmt: skip
+        self._node = Node(
+            "up_monitor",
+            context=self._context,
+            use_global_arguments=False,
+            start_parameter_services=False,
+            enable_rosout=False,
+        )
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
-        self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_health, qos.ledger())
+        self._node.create_subscription(
+            DiagnosticArray, "/diagnostics", self._on_health, qos.health()
+        )
         self.health: dict[str, dict[str, str]] = {}
         self.pids: dict[str, set[str]] = {}
 
@@ -48,5 +55,3 @@ class Monitor:
                 values = ledger.values_of(status)
                 self.health[node] = {**values, "message": status.message}
                 self.pids.setdefault(node, set()).add(values.get("pid", ""))
-
-

@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
-from rclpy.parameter import Parameter
 
 from drp_slam.errors import ConfigError
 
@@ -30,10 +29,11 @@ def read(node: Node, *kinds: type[Any]) -> list[Any]:
     The node must have been made with `automatically_declare_parameters_from_overrides=True`.
     Raises ConfigError that names an unknown or out-of-range parameter.
     """
-    given = {
-        name: parameter for name, parameter in node.get_parameters_by_prefix("").items()
+    given: dict[str, Any] = {
+        name: parameter
+        for name, parameter in node.get_parameters_by_prefix("").items()
         if name not in OWN and not name.startswith(PREFIXES)
-    }  # fmt: skip
+    }
     refuse_unknown(node.get_name(), given, kinds)
     made = []
     for kind in kinds:
@@ -42,13 +42,14 @@ def read(node: Node, *kinds: type[Any]) -> list[Any]:
         for f in dataclasses.fields(kind):
             if f.name in given:
                 node.undeclare_parameter(f.name)
-            node.declare_parameter(f.name, getattr(config, f.name), descriptor(f),
-                                   ignore_override=True)  # fmt: skip
+            node.declare_parameter(
+                f.name, getattr(config, f.name), descriptor(f), ignore_override=True
+            )
         made.append(config)
     return made
 
 
-def refuse_unknown(name: str, given: dict[str, Parameter], kinds: tuple[type[Any], ...]) -> None:
+def refuse_unknown(name: str, given: dict[str, Any], kinds: tuple[type[Any], ...]) -> None:
     """Raises ConfigError for a parameter that no dataclass has."""
     known = sorted({f.name for kind in kinds for f in dataclasses.fields(kind)})
     unknown = sorted(set(given) - set(known))

@@ -27,8 +27,13 @@ class PerceptionNode(StageNode):
         self._constants = load_constants(config.device)
         self._perceive = Perceive(open_device(config), load_card(config.network), config)
         self._heads = self.needs_listener(self.create_publisher(Image, "heads", qos.frames_out()))
-        self.create_subscription(Image, "tensor", self.guarded(self._on_tensor), qos.stage_in(),
-                                 qos_overriding_options=qos.overridable())  # fmt: skip
+        self.create_subscription(
+            Image,
+            "tensor",
+            self.guarded(self._on_tensor),
+            qos.stage_in(),
+            qos_overriding_options=qos.overridable(),
+        )
 
     def _on_tensor(self, message: Image) -> None:
         heads, perceived = self._perceive(convert.tensor(message, "tensor"))

@@ -21,9 +21,16 @@ def play(args: argparse.Namespace) -> dict[str, Any]:
     from drp_slam.nodes.base import run
     from drp_slam.nodes.player_node import PlayerNode
 
-    values = {"sequence": args.sequence, "camera": args.camera or "", "start": args.start,
-              "frames": args.frames or 0, "rate": rate(args.rate), "in_flight": args.in_flight,
-              "loop": args.loop, "wait": args.rate == "max"}  # fmt: skip
+    values = {
+        "sequence": args.sequence,
+        "camera": args.camera or "",
+        "start": args.start,
+        "frames": args.frames or 0,
+        "rate": rate(args.rate),
+        "in_flight": args.in_flight,
+        "loop": args.loop,
+        "wait": args.rate == "max",
+    }
     made: list[PlayerNode] = []
 
     def make() -> PlayerNode:
@@ -34,8 +41,11 @@ def play(args: argparse.Namespace) -> dict[str, Any]:
     start_s = time.monotonic()
     if run(make, []) != 0:
         raise GraphError(f"{args.sequence}: not played to its end")
-    return {"sequence": args.sequence, "frames": made[0].frames,
-            "wall_s": time.monotonic() - start_s}  # fmt: skip
+    return {
+        "sequence": args.sequence,
+        "frames": made[0].frames,
+        "wall_s": time.monotonic() - start_s,
+    }
 
 
 def show(result: dict[str, Any]) -> None:

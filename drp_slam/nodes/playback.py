@@ -24,8 +24,14 @@ class Playback:
     pass has later stamps than the one before. `error` is what ended the sequence early, or None.
     """
 
-    def __init__(self, sequence: Sequence, rate: float, loop: bool, prepare: Callable[[Frame], object],
-                 on_ready: Callable[[], None]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        sequence: Sequence,
+        rate: float,
+        loop: bool,
+        prepare: Callable[[Frame], object],
+        on_ready: Callable[[], None],
+    ) -> None:
         self._sequence, self._rate, self._loop = sequence, rate, loop
         self._prepare, self._on_ready = prepare, on_ready
         self._queue: queue.Queue[object] = queue.Queue(AHEAD)

@@ -48,11 +48,16 @@ class PlayerNode(StageNode):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("player_node", PlayerConfig, **kwargs)
         (self._config,) = self.configs
-        self._sequence = open_sequence(self._config.sequence, self._config.camera or None,
-                                       self._config.start, self._config.frames or None)  # fmt: skip
+        self._sequence = open_sequence(
+            self._config.sequence,
+            self._config.camera or None,
+            self._config.start,
+            self._config.frames or None,
+        )
         self._flight: OrderedDict[int, float] = OrderedDict()
         self._others: set[str] = set()
-        self._started, self._ended_s = False, None
+        self._started = False
+        self._ended_s: float | None = None
         self._metres = MetreTable()
 
         self._image = self.create_publisher(Image, "image", qos.frames_out())
@@ -62,15 +67,21 @@ class PlayerNode(StageNode):
         if self._config.wait:
             for publisher in (self._image, self._depth, self._info):
                 self.needs_listener(publisher)
-        self.create_subscription(DiagnosticArray, "status", self.guarded(self._on_status), qos.ledger())
-        self.create_subscription(DiagnosticArray, "/diagnostics", self.guarded(self._on_health),
-                                 qos.ledger())  # fmt: skip
+        self.create_subscription(
+            DiagnosticArray, "status", self.guarded(self._on_status), qos.ledger()
+        )
+        self.create_subscription(
+            DiagnosticArray, "/diagnostics", self.guarded(self._on_health), qos.health()
+        )
         self.create_service(SetBool, "play", self._on_play)
         self._wake = self.create_guard_condition(self._publish_frames)
-        self._playback = Playback(self._sequence, self._config.rate, self._config.loop, self._prepare,
-                                  self._wake.trigger)  # fmt: skip
+        self._playback = Playback(
+            self._sequence, self._config.rate, self._config.loop, self._prepare, self._wake.trigger
+        )
         self._playback.start()
-        self.create_timer(WATCH_PERIOD_S, self._watch, clock=RosClock(clock_type=ClockType.STEADY_TIME))
+        self.create_timer(
+            WATCH_PERIOD_S, self._watch, clock=RosClock(clock_type=ClockType.STEADY_TIME)
+        )
 
     def _prepare(self, frame: Frame) -> Messages:
         """Runs in the playback's thread."""
@@ -136,12 +147,14 @@ class PlayerNode(StageNode):
             if now_s - since_s > patience_s:
                 del self._flight[stamp_ns]
                 if self._config.rate == 0.0:
-                    self.problem(f"status: none for frame {stamp_ns} ns in {patience_s:g} s; "
-                                 "counted as lost")  # fmt: skip
+                    self.problem(
+                        f"status: none for frame {stamp_ns} ns in {patience_s:g} s; counted as lost"
+                    )
         self._publish_frames()
         if not self._playback.exhausted or self._flight:
             return
-        self._ended_s = self._ended_s or now_s
+        if self._ended_s is None:
+            self._ended_s = now_s
         if now_s - self._ended_s > LINGER_S:
             if self._playback.error is not None:
                 raise self._playback.error
@@ -151,8 +164,11 @@ class PlayerNode(StageNode):
         return not self._config.wait or (self.ready() and self._others.issuperset(NEEDED))
 
     def health(self) -> dict[str, object]:
-        return {"of": 0 if self._config.loop else len(self._sequence),
-                "playing": int(self._playback.playing), "in_flight": len(self._flight)}  # fmt: skip
+        return {
+            "of": 0 if self._config.loop else len(self._sequence),
+            "playing": int(self._playback.playing),
+            "in_flight": len(self._flight),
+        }
 
     def close(self) -> None:
         """Ends the playback."""

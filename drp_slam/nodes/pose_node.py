@@ -14,6 +14,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
+from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 
@@ -33,7 +34,9 @@ from drp_slam.ply import write_ply
 from drp_slam.slam.tracker import Tracker
 
 PATIENCE_S = 0.1
-"""Features wait no longer than this for their depth."""
+"""Live, features wait no longer than this for their depth."""
+RELIABLE_PATIENCE_S = 4.0
+"""Where depth is reliable it will come; without it the trajectory would be another one."""
 
 
 class PoseNode(StageNode):
@@ -50,31 +53,55 @@ class PoseNode(StageNode):
         self._images: Stamped[np.ndarray] = Stamped(2 * IN_FLIGHT)
         self._waiting: deque[tuple[float, Header, Features]] = deque()
         self._last_ns = -1
+        self._patience_s = PATIENCE_S
 
         self._world = WorldPublisher(self, self.graph)
         self._status = self.create_publisher(DiagnosticArray, "status", qos.ledger())
-        self.create_subscription(CameraInfo, "camera_info", self.guarded(self._on_camera_info),
-                                 qos.camera_in(), qos_overriding_options=qos.overridable())  # fmt: skip
+        self.create_subscription(
+            CameraInfo,
+            "camera_info",
+            self.guarded(self._on_camera_info),
+            qos.camera_in(),
+            qos_overriding_options=qos.overridable(),
+        )
         for kind, topic, handle in (
-            (Image, "depth", self._on_depth), (CompressedImage, "depth/compressed", self._on_small_depth),
-            (Image, "image", self._on_image), (CompressedImage, "image/compressed", self._on_small_image),
-        ):  # fmt: skip
-            self.create_subscription(kind, topic, self.guarded(handle), qos.camera_in(IN_FLIGHT),
-                                     qos_overriding_options=qos.overridable())  # fmt: skip
-        self.create_subscription(PointCloud2, "features", self.guarded(self._on_features),
-                                 qos.stage_in(), qos_overriding_options=qos.overridable())  # fmt: skip
+            (Image, "depth", self._on_depth),
+            (CompressedImage, "depth/compressed", self._on_small_depth),
+            (Image, "image", self._on_image),
+            (CompressedImage, "image/compressed", self._on_small_image),
+        ):
+            made = self.create_subscription(
+                kind,
+                topic,
+                self.guarded(handle),
+                qos.camera_in(IN_FLIGHT),
+                qos_overriding_options=qos.overridable(),
+            )
+            if topic == "depth" and made.qos_profile.reliability == ReliabilityPolicy.RELIABLE:
+                self._patience_s = RELIABLE_PATIENCE_S
+        self.create_subscription(
+            PointCloud2,
+            "features",
+            self.guarded(self._on_features),
+            qos.stage_in(),
+            qos_overriding_options=qos.overridable(),
+        )
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(PATIENCE_S / 2, lambda: self._track_waiting(), clock=steady)
+        self.create_timer(PATIENCE_S / 2, self._track_waiting, clock=steady)
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         if self._camera is not None and (message.width, message.height) == (
-            self._camera.width, self._camera.height):  # fmt: skip
+            self._camera.width,
+            self._camera.height,
+        ):
             return
         camera = convert.camera(message)
         if self._camera is not None:
-            raise GraphError(f"camera_info: {camera.width}x{camera.height}, but tracking began with "
-                             f"{self._camera.width}x{self._camera.height}; restart the nodes for another "
-                             "camera")  # fmt: skip
+            raise GraphError(
+                f"camera_info: {camera.width}x{camera.height}, but tracking began with "
+                f"{self._camera.width}x{self._camera.height}; restart the nodes for another "
+                "camera"
+            )
         self._tracker, self._camera = Tracker(camera, self._config), camera
 
     def _on_depth(self, message: Image) -> None:
@@ -84,7 +111,9 @@ class PoseNode(StageNode):
     def _on_small_depth(self, message: CompressedImage) -> None:
         depth = convert.decompress(message, "depth/compressed")
         if depth.ndim != 2 or depth.dtype != np.uint16:
-            raise GraphError(f"depth/compressed: {depth.dtype} {depth.shape}; publish 16 bit PNG in mm")
+            raise GraphError(
+                f"depth/compressed: {depth.dtype} {depth.shape}; publish 16 bit PNG in mm"
+            )
         self._depths.add(convert.stamp_ns(message.header), (depth, 0.001))
         self._track_waiting()
 
@@ -104,7 +133,7 @@ class PoseNode(StageNode):
         """Tracks, in order, what has its depth or has waited long enough."""
         while self._waiting:
             since, header, features = self._waiting[0]
-            late = time.monotonic() - since > PATIENCE_S or len(self._waiting) > IN_FLIGHT
+            late = time.monotonic() - since > self._patience_s or len(self._waiting) > IN_FLIGHT
             verdict, depth = self._depths.nearest(convert.stamp_ns(header), final=late)
             if verdict is Verdict.WAIT:
                 return
@@ -115,21 +144,25 @@ class PoseNode(StageNode):
                 self.problem(error)
                 self._report(header, Track(self.frames, convert.stamp_ns(header), "lost", None))
 
-    def _track(self, header: Header, features: Features,
-               paired: tuple[np.ndarray, float] | None) -> None:  # fmt: skip
+    def _track(
+        self, header: Header, features: Features, paired: tuple[np.ndarray, float] | None
+    ) -> None:
         stamp_ns = convert.stamp_ns(header)
         if self._tracker is None:
             raise GraphError("camera_info: none received; publish the camera's calibration")
         if stamp_ns <= self._last_ns:
-            raise GraphError(f"features: stamp {stamp_ns} ns is not after {self._last_ns} ns; publish "
-                             "images in order")  # fmt: skip
+            raise GraphError(
+                f"features: stamp {stamp_ns} ns is not after {self._last_ns} ns; publish "
+                "images in order"
+            )
         if paired is None:
             self.problem(f"depth: none within 20 ms of image {stamp_ns} ns; tracking without it")
         self._last_ns = stamp_ns
         depth, unit_m = paired or (None, 1.0)
         start = time.perf_counter()
-        track = self._tracker.track(self.frames, stamp_ns, features, depth, unit_m,
-                                    self._images.exact(stamp_ns))  # fmt: skip
+        track = self._tracker.track(
+            self.frames, stamp_ns, features, depth, unit_m, self._images.exact(stamp_ns)
+        )
         tracked = cpu_run(self._constants, time.perf_counter() - start, track)
         if track.T_world_camera is not None:
             self._odometry.append((stamp_ns, track.T_world_camera))
@@ -146,8 +179,10 @@ class PoseNode(StageNode):
         self._status.publish(ledger.array_of(convert.stamp_ns(header), [status]))
 
     def health(self) -> dict[str, object]:
-        return {"tracked": len(self._odometry),
-                "keyframes": len(self._tracker.map.keyframes) if self._tracker else 0}  # fmt: skip
+        return {
+            "tracked": len(self._odometry),
+            "keyframes": len(self._tracker.map.keyframes) if self._tracker else 0,
+        }
 
     def close(self) -> None:
         """Writes `trajectory.txt`, `odometry.txt` and `map.ply`."""

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -35,12 +34,24 @@ class Processes:
         write_parameters(parameters, list(self._specs.values()))
         for spec in self._specs.values():
             renames = [w for a, b in spec.remappings for w in ("-r", f"{a}:={b}")]
-            command = [sys.executable, "-m", spec.module, "--ros-args", "--params-file",
-                       str(parameters), *renames]  # fmt: skip
+            command = [
+                sys.executable,
+                "-m",
+                spec.module,
+                "--ros-args",
+                "--params-file",
+                str(parameters),
+                *renames,
+            ]
             with (self._logs / f"{spec.name}.log").open("wb") as log:
                 self._running[spec.name] = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                    start_new_session=True, env={**self._environment, **spec.environment})  # fmt: skip
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    env={**self._environment, **spec.environment},
+                )
 
     def pids(self) -> dict[str, int]:
         """Process numbers of the nodes that run."""
@@ -67,7 +78,10 @@ class Processes:
         Raises GraphError that names nodes which did not end, or not with exit code 0.
         """
         wrong: list[str] = []
-        for group in ([n for n in self._running if n != last], [n for n in self._running if n == last]):
+        for group in (
+            [n for n in self._running if n != last],
+            [n for n in self._running if n == last],
+        ):
             for name in group:
                 self._running[name].send_signal(signal.SIGINT)
             until_s = time.monotonic() + GRACE_S
@@ -78,7 +92,9 @@ class Processes:
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
-                    wrong.append(f"{name} did not end within {GRACE_S:g} s of SIGINT and was killed")
+                    wrong.append(
+                        f"{name} did not end within {GRACE_S:g} s of SIGINT and was killed"
+                    )
                     continue
                 self.ended[name] = code
                 if code != 0:
@@ -95,21 +111,12 @@ class Processes:
 
     def _obituary(self, name: str, code: int) -> str:
         """Which node ended, how, and its last words."""
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        how = (
+            f"was killed by {signal.Signals(-code).name}"
+            if code < 0
+            else f"ended with exit code {code}"
+        )
         log = self._logs / f"{name}.log"
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
         words = lines[-1].removeprefix(f"drp_slam {name}: ") if lines and code > 0 else f"see {log}"
         return f"{name} {how}: {words}"
-
-
-def environment(logs: Path, local: bool) -> dict[str, str]:
-    """What the nodes' processes inherit; what the user has set stays.
-
-    `local`: a recording concerns no other machine, so discovery stays on this one.
-    """
-    env = dict(os.environ)
-    env.setdefault("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp")
-    env.setdefault("ROS_LOG_DIR", str(logs))
-    if local and "ROS_LOCALHOST_ONLY" not in env:
-        env.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    return env

@@ -69,20 +69,40 @@ class Ledger:
         """`spans.csv` and `frames.csv`, frames numbered by stamp."""
         stamps = sorted({s.stamp_ns for s in self.spans} | set(self.rows))
         number = {stamp_ns: i for i, stamp_ns in enumerate(stamps)}
-        order = {stage: i for i, stage in enumerate(("preprocess", "network", "postprocess", "track"))}
+        order = {
+            stage: i for i, stage in enumerate(("preprocess", "network", "postprocess", "track"))
+        }
         spans = [Span(s.stamp_ns, number[s.stamp_ns], *_rest(s)) for s in self.spans]
         spans.sort(key=lambda s: (s.frame, order.get(s.stage, len(order))))
         write_spans(out / files.SPANS, spans)
-        files.write_frames(out / files.FRAMES, (
-            files.FrameRow(number[stamp_ns], stamp_ns, state, int(values["matches"]),
-                           int(values["inliers"]), int(values["keyframe"]), self.latency_s(stamp_ns))
-            for stamp_ns, (values, state) in sorted(self.rows.items())
-        ))  # fmt: skip
+        files.write_frames(
+            out / files.FRAMES,
+            (
+                files.FrameRow(
+                    number[stamp_ns],
+                    stamp_ns,
+                    state,
+                    int(values["matches"]),
+                    int(values["inliers"]),
+                    int(values["keyframe"]),
+                    self.latency_s(stamp_ns),
+                )
+                for stamp_ns, (values, state) in sorted(self.rows.items())
+            ),
+        )
 
 
 def _rest(span: Span) -> tuple[Any, ...]:
-    return (span.stage, span.unit, span.device, span.wall_s, span.modelled_s, span.energy_j,
-            span.cpu_modelled_s, span.cpu_energy_j)  # fmt: skip
+    return (
+        span.stage,
+        span.unit,
+        span.device,
+        span.wall_s,
+        span.modelled_s,
+        span.energy_j,
+        span.cpu_modelled_s,
+        span.cpu_energy_j,
+    )
 
 
 class ProfilerNode(StageNode):
@@ -94,9 +114,12 @@ class ProfilerNode(StageNode):
         self._ledger = Ledger()
         self._heard_s: dict[str, float] = {}
         self._problems_of: dict[str, str] = {}
-        for topic, handle in (("spans", self._on_spans), ("status", self._on_status),
-                              ("/diagnostics", self._on_health)):  # fmt: skip
-            self.create_subscription(DiagnosticArray, topic, self.guarded(handle), qos.ledger())
+        for topic, handle, profile in (
+            ("spans", self._on_spans, qos.ledger()),
+            ("status", self._on_status, qos.ledger()),
+            ("/diagnostics", self._on_health, qos.health()),
+        ):
+            self.create_subscription(DiagnosticArray, topic, self.guarded(handle), profile)
 
     def _on_spans(self, message: DiagnosticArray) -> None:
         for entry in ledger.entries(message):
@@ -122,10 +145,15 @@ class ProfilerNode(StageNode):
         super().report_health()
         now_s = time.monotonic()
         dead = [
-            ledger.entry(f"{self.get_name()}: {node}", DiagnosticStatus.ERROR,
-                         f"{node} is dead: silent for {now_s - heard_s:.1f} s", {})
-            for node, heard_s in self._heard_s.items() if now_s - heard_s > self._config.silence_s
-        ]  # fmt: skip
+            ledger.entry(
+                f"{self.get_name()}: {node}",
+                DiagnosticStatus.ERROR,
+                f"{node} is dead: silent for {now_s - heard_s:.1f} s",
+                {},
+            )
+            for node, heard_s in self._heard_s.items()
+            if now_s - heard_s > self._config.silence_s
+        ]
         if dead:
             stamp_ns = self.get_clock().now().nanoseconds
             self._health.publish(ledger.array_of(stamp_ns, dead))
@@ -151,9 +179,14 @@ class ProfilerNode(StageNode):
         out = Path(self.graph.out)
         out.mkdir(parents=True, exist_ok=True)
         self._ledger.write(out)
-        files.write_json(out / GRAPH, {"frames": len(self._ledger.rows),
-                                       "wall_total_s": self._ledger.wall_total_s,
-                                       "problems": self._problems_of})  # fmt: skip
+        files.write_json(
+            out / GRAPH,
+            {
+                "frames": len(self._ledger.rows),
+                "wall_total_s": self._ledger.wall_total_s,
+                "problems": self._problems_of,
+            },
+        )
 
 
 def main(args: Sequence[str] | None = None) -> int:

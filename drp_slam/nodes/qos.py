@@ -16,10 +16,11 @@ from drp_slam.nodes.limits import IN_FLIGHT, NEWEST
 
 def _profile(reliable: bool, depth: int, latched: bool = False) -> QoSProfile:
     return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST, depth=depth,
+        history=HistoryPolicy.KEEP_LAST,
+        depth=depth,
         reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
         durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
-    )  # fmt: skip
+    )
 
 
 def camera_in(depth: int = NEWEST) -> QoSProfile:
@@ -38,8 +39,13 @@ def frames_out() -> QoSProfile:
 
 
 def ledger() -> QoSProfile:
-    """`spans`, `status`, `/diagnostics`: small, and none may be lost."""
-    return _profile(True, 1000)
+    """`spans`, `status`: small, and none may be lost, not even to who is late to listen."""
+    return _profile(True, 1000, latched=True)
+
+
+def health() -> QoSProfile:
+    """`/diagnostics`, as the rest of ROS has it."""
+    return _profile(True, 100)
 
 
 def latched() -> QoSProfile:

@@ -8,17 +8,22 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from drp_slam import resources
 from drp_slam.config import NODE_SECTIONS, Config
 from drp_slam.nodes.limits import IN_FLIGHT
 
 CAMERA_TOPICS = ("image", "depth", "camera_info")
-NO_LOSS = {"drp_node": (("image",), ("heads",)), "perception_node": ((), ("tensor",)),
-           "pose_node": (CAMERA_TOPICS, ("features",))}  # fmt: skip
+NO_LOSS = {
+    "drp_node": (("image",), ("heads",)),
+    "perception_node": ((), ("tensor",)),
+    "pose_node": (CAMERA_TOPICS, ("features",)),
+}
 """Node -> subscriptions to the camera and to stages, which lose no frame at `--rate max`."""
 
 
@@ -37,7 +42,9 @@ class NodeSpec:
         return f"drp_slam.nodes.{self.name}"
 
 
-def nodes(config: Config, player: bool, remappings: Mapping[str, str] | None = None) -> list[NodeSpec]:
+def nodes(
+    config: Config, player: bool, remappings: Mapping[str, str] | None = None
+) -> list[NodeSpec]:
     """The four nodes, and the player where a sequence is played.
 
     `remappings` renames `image`, `depth` and `camera_info` to a camera's topics. At rate max the
@@ -67,6 +74,21 @@ def nodes(config: Config, player: bool, remappings: Mapping[str, str] | None = N
 def threads(count: int) -> dict[str, str]:
     """Keeps the thread pools of numeric libraries from fighting over few cores."""
     return {name: str(count) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+
+
+def environment(logs: Path, local: bool) -> dict[str, str]:
+    """What all nodes inherit, beside the caller's own environment; what the user has set stays.
+
+    `local`: a recording concerns no other machine, so discovery stays on this one.
+    """
+    wanted = {
+        "RMW_IMPLEMENTATION": "rmw_fastrtps_cpp",
+        "FASTRTPS_DEFAULT_PROFILES_FILE": str(resources.share() / "config" / "fastdds.xml"),
+        "ROS_LOG_DIR": str(logs),
+    }
+    if local and "ROS_LOCALHOST_ONLY" not in os.environ:
+        wanted["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    return {name: os.environ.get(name, value) for name, value in wanted.items()}
 
 
 def _lossless(name: str, renamed: Mapping[str, str]) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from drp_slam import folder as files
 from drp_slam.errors import DrpSlamError, GraphError
 from drp_slam.nodes.limits import GRAPH
-from drp_slam.nodes.processes import Processes, environment
-from drp_slam.nodes.table import nodes
+from drp_slam.nodes.processes import Processes
+from drp_slam.nodes.table import environment, nodes
 
 if TYPE_CHECKING:
     from drp_slam.config import Config
@@ -39,9 +39,15 @@ def up(args: argparse.Namespace) -> dict[str, Any]:
     config, sequence = configuration(args)
     out = out_folder(args).resolve()
     config = dataclasses.replace(config, graph=dataclasses.replace(config.graph, out=str(out)))
-    about = {"sequence": args.sequence, "camera": args.camera, "start": args.start,
-             "features": args.features, "graph": True, "in_flight": config.player.in_flight,
-             "rate": args.rate}  # fmt: skip
+    about = {
+        "sequence": args.sequence,
+        "camera": args.camera,
+        "start": args.start,
+        "features": args.features,
+        "graph": True,
+        "in_flight": config.player.in_flight,
+        "rate": args.rate,
+    }
     run_graph(config, sequence, out, about)
     return build(out)
 
@@ -58,9 +64,15 @@ def configuration(args: argparse.Namespace) -> tuple[Config, Sequence | None]:
     config = config_of(args)
     if args.sequence is None:
         return config, None
-    values = {"sequence": args.sequence, "camera": args.camera or "", "start": args.start,
-              "frames": args.frames or 0, "rate": rate(args.rate), "in_flight": args.in_flight,
-              "loop": args.loop}  # fmt: skip
+    values = {
+        "sequence": args.sequence,
+        "camera": args.camera or "",
+        "start": args.start,
+        "frames": args.frames or 0,
+        "rate": rate(args.rate),
+        "in_flight": args.in_flight,
+        "loop": args.loop,
+    }
     config = override(config, {f"player.{name}": value for name, value in values.items()})
     return config, open_sequence(args.sequence, args.camera, args.start, args.frames)
 
@@ -84,8 +96,8 @@ def run_graph(config: Config, sequence: Sequence | None, out: Path, about: dict[
     from drp_slam.nodes.live import View
 
     logs = out / "log"
-    os.environ.update(env := environment(logs, local=sequence is not None))
-    processes = Processes(nodes(config, player=sequence is not None), logs, env)
+    os.environ.update(environment(logs, local=sequence is not None))
+    processes = Processes(nodes(config, player=sequence is not None), logs, os.environ)
     failure: DrpSlamError | None = None
     try:
         with interrupts(), View(config, sequence) as view:
@@ -117,8 +129,10 @@ def watch(processes: Processes, view: View) -> None:
             monitor.spin(0.1)
             view.update(monitor.health)
             if rivals := monitor.rivals():
-                raise GraphError(f"another {rivals[0]} runs on this ROS domain; end it, or set "
-                                 "ROS_DOMAIN_ID to another number")  # fmt: skip
+                raise GraphError(
+                    f"another {rivals[0]} runs on this ROS domain; end it, or set "
+                    "ROS_DOMAIN_ID to another number"
+                )
             late = [n for n in processes.pids() if monitor.health.get(n, {}).get("ready") != "1"]
             ready = ready or not late
             if not ready and time.monotonic() - start_s > START_S:
@@ -127,27 +141,42 @@ def watch(processes: Processes, view: View) -> None:
         monitor.close()
 
 
-def finish(config: Config, sequence: Sequence | None, out: Path, about: dict[str, Any],
-           failure: DrpSlamError | None) -> None:  # fmt: skip
+def finish(
+    config: Config,
+    sequence: Sequence | None,
+    out: Path,
+    about: dict[str, Any],
+    failure: DrpSlamError | None,
+) -> None:
     """`groundtruth.txt` and `run.json`."""
     from drp_slam.data.trajectory import write_tum
 
     if sequence is not None and sequence.ground_truth is not None:
         write_tum(out / files.GROUND_TRUTH, sequence.ground_truth)
     graph = files.read_json(out / GRAPH) if (out / GRAPH).is_file() else {}
-    files.write_json(out / files.RUN, {
-        "sequence": sequence.name if sequence else "live", "backend": config.drpai3.backend,
-        "network": config.drpai3.network, "device": config.drpai3.device,
-        "frames": graph.get("frames", 0), "wall_total_s": graph.get("wall_total_s"),
-        "frames_expected": len(sequence) if sequence else None,
-        "problems": graph.get("problems"), "config": dataclasses.asdict(config),
-        "host": files.host(), "error": None if failure is None else str(failure), **about,
-    })  # fmt: skip
+    files.write_json(
+        out / files.RUN,
+        {
+            "sequence": sequence.name if sequence else "live",
+            "backend": config.drpai3.backend,
+            "network": config.drpai3.network,
+            "device": config.drpai3.device,
+            "frames": graph.get("frames", 0),
+            "wall_total_s": graph.get("wall_total_s"),
+            "frames_expected": len(sequence) if sequence else None,
+            "problems": graph.get("problems"),
+            "config": dataclasses.asdict(config),
+            "host": files.host(),
+            "error": None if failure is None else str(failure),
+            **about,
+        },
+    )
 
 
 @contextlib.contextmanager
 def interrupts() -> Iterator[None]:
     """SIGTERM ends the graph as SIGINT does, even where SIGINT was ignored (a shell's `&`)."""
+
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 

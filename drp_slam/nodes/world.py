@@ -36,13 +36,16 @@ def mount(text: str) -> np.ndarray:
     except ValueError:
         numbers = []
     if len(numbers) != 6 or not np.isfinite(numbers).all():
-        raise ConfigError(f"graph.mount is {text!r}, expected six numbers: x y z in m, roll pitch yaw "
-                          "in deg")  # fmt: skip
+        raise ConfigError(
+            f"graph.mount is {text!r}, expected six numbers: x y z in m, roll pitch yaw in deg"
+        )
     (cr, cp, cy), (sr, sp, sy) = np.cos(np.deg2rad(numbers[3:])), np.sin(np.deg2rad(numbers[3:]))
     T = np.eye(4)
-    T[:3, :3] = (np.array([[cy, -sy, 0.0], [sy, cy, 0.0], [0.0, 0.0, 1.0]])
-                 @ np.array([[cp, 0.0, sp], [0.0, 1.0, 0.0], [-sp, 0.0, cp]])
-                 @ np.array([[1.0, 0.0, 0.0], [0.0, cr, -sr], [0.0, sr, cr]]))  # fmt: skip
+    T[:3, :3] = (
+        np.array([[cy, -sy, 0.0], [sy, cy, 0.0], [0.0, 0.0, 1.0]])
+        @ np.array([[cp, 0.0, sp], [0.0, 1.0, 0.0], [-sp, 0.0, cp]])
+        @ np.array([[1.0, 0.0, 0.0], [0.0, cr, -sr], [0.0, sr, cr]])
+    )
     T[:3, 3] = numbers[:3]
     return T
 
@@ -126,10 +129,20 @@ def cloud(head: Header, xyz: np.ndarray, rgb: np.ndarray | None) -> PointCloud2:
     table = np.zeros(len(xyz), [("xyz", "<f4", 3), ("bgra", "u1", 4)])
     table["xyz"] = xyz
     table["bgra"][:, :3] = 200 if rgb is None else rgb[:, ::-1]
-    fields = [PointField(name=n, offset=4 * i, datatype=PointField.FLOAT32, count=1)
-              for i, n in enumerate(("x", "y", "z", "rgb"))]  # fmt: skip
-    return PointCloud2(header=head, height=1, width=len(xyz), fields=fields, point_step=16,
-                       row_step=16 * len(xyz), data=bytes_of(table.view("u1")), is_dense=True)  # fmt: skip
+    fields = [
+        PointField(name=n, offset=4 * i, datatype=PointField.FLOAT32, count=1)
+        for i, n in enumerate(("x", "y", "z", "rgb"))
+    ]
+    return PointCloud2(
+        header=head,
+        height=1,
+        width=len(xyz),
+        fields=fields,
+        point_step=16,
+        row_step=16 * len(xyz),
+        data=bytes_of(table.view("u1")),
+        is_dense=True,
+    )
 
 
 def map_cloud(head: Header, frames: Frames, points: MapCloud) -> PointCloud2:

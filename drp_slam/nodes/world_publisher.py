@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `pose_node` tells the world: odometry and TF each frame, map and path at most once a second."""
+"""What `pose_node` tells the world: odometry and TF each frame, the map at most once a second."""
 
 from __future__ import annotations
 
@@ -71,18 +71,26 @@ class WorldPublisher:
         from tf2_msgs.msg import TFMessage
 
         graph, frames = self._graph, self._frames
-        self._tf.publish(TFMessage(transforms=[
-            world.transform(in_map, graph.odom_frame, frames.T_map_odom),
-            world.transform(in_odom, graph.base_frame, frames.T_odom_base),
-        ]))  # fmt: skip
+        self._tf.publish(
+            TFMessage(
+                transforms=[
+                    world.transform(in_map, graph.odom_frame, frames.T_map_odom),
+                    world.transform(in_odom, graph.base_frame, frames.T_odom_base),
+                ]
+            )
+        )
         if header.frame_id != self._optical_frame:
             self._optical_frame = header.frame_id
             base = Header(stamp=header.stamp, frame_id=graph.base_frame)
             link = Header(stamp=header.stamp, frame_id=graph.camera_frame)
-            self._tf_static.publish(TFMessage(transforms=[
-                world.transform(base, graph.camera_frame, frames.T_base_link),
-                world.transform(link, header.frame_id, world.T_LINK_OPTICAL),
-            ]))  # fmt: skip
+            self._tf_static.publish(
+                TFMessage(
+                    transforms=[
+                        world.transform(base, graph.camera_frame, frames.T_base_link),
+                        world.transform(link, header.frame_id, world.T_LINK_OPTICAL),
+                    ]
+                )
+            )
 
 
 def _tf_publishers(node: Node) -> tuple[Any, Any]:
@@ -92,5 +100,7 @@ def _tf_publishers(node: Node) -> tuple[Any, Any]:
     except ImportError:
         node.get_logger().info("tf2_msgs is not installed: no /tf (build it: .ci/tf2_msgs/build)")
         return None, None
-    return (node.create_publisher(TFMessage, "/tf", qos.world()),
-            node.create_publisher(TFMessage, "/tf_static", qos.latched()))  # fmt: skip
+    return (
+        node.create_publisher(TFMessage, "/tf", qos.world()),
+        node.create_publisher(TFMessage, "/tf_static", qos.latched()),
+    )
