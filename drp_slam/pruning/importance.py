@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much each weight matters: saliencies of the shape of the weight, larger = keep.
+
+magnitude  |w|                                Han et al., NeurIPS 2015 (arXiv:1506.02626)
+taylor     |dL/dw w|, first order             Molchanov et al., CVPR 2019 (arXiv:1906.10771)
+obd        h w^2 / 2, h = d2L/dw2             LeCun, Denker, Solla: Optimal Brain Damage, NIPS 1989
+obs        w^2 / (2 [H^-1]_qq)                Hassibi, Stork: Optimal Brain Surgeon, NIPS 1992
+random     the control
+
+Curvature is Gauss-Newton's, which is never negative: h is the mean over samples of the squared
+gradient of a loss whose expectation is the Fisher information (`fisher_loss`, classifiers) or the
+squared change of the outputs (`output_loss`, any network, no labels). The Hessian of `obs` is the
+layer-wise one of Optimal Brain Compression (arXiv:2208.11580) and SparseGPT (arXiv:2301.00774),
+E[x x^T] of the layer's input rows, times the mean squared gradient of each output channel
+(arXiv:1503.05671), so that layers can be compared with each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from drp_slam.errors import PruningError
+from drp_slam.pruning import layers as L
+
+SALIENCIES = ("magnitude", "taylor", "obd", "obs", "random", "weight-decay")
+Loss = Callable[[object, torch.Generator], Tensor]
+
+
+@dataclass
+class Statistics:
+    """Means over the calibration samples for one layer; K input rows, Cout outputs.
+
+    `inputs` (K+1, K+1): E[x x^T] over samples and positions, the last entry of x is 1 (the bias).
+    `outputs` (Cout,): squared gradient of each output channel, summed over positions.
+    `diagonal` (K, Cout): squared gradient of each weight. `first` (K, Cout): |gradient| per batch.
+    """
+
+    inputs: Tensor
+    outputs: Tensor
+    diagonal: Tensor
+    first: Tensor
+    samples: int = 0
+    batches: int = 0
+    _seen: Tensor | None = field(default=None, repr=False)
+
+    @staticmethod
+    def empty(module: nn.Module) -> Statistics:
+        """Zeros."""
+        k, cout = L.matrix(module.weight).shape  # type: ignore[arg-type]
+        double = {"dtype": torch.float64}
+        return Statistics(torch.zeros(k + 1, k + 1, **double), torch.zeros(cout, **double),
+                          torch.zeros(k, cout, **double), torch.zeros(k, cout, **double))  # fmt: skip
+
+    def see(self, x: Tensor, sample: int) -> None:
+        """Adds the rows x (N, L, K) of a batch; at most `sample` positions of each image."""
+        if x.shape[1] > sample:
+            x = x[:, torch.linspace(0, x.shape[1] - 1, sample).long()]
+        flat = x.reshape(-1, x.shape[-1])
+        flat = torch.cat([flat, torch.ones(len(flat), 1)], 1)
+        self.inputs += (flat.T @ flat).double() * (x.shape[0] / len(flat))
+        self.samples += x.shape[0]
+
+    def learn(self, x: Tensor, gradient: Tensor) -> None:
+        """Adds the gradients (N, L, Cout) of the outputs for the rows x."""
+        self.outputs += gradient.square().sum((0, 1)).double()
+        each = torch.einsum("nlk,nlc->nkc", x, gradient)
+        self.diagonal += each.square().sum(0).double()
+        self.first += (each.sum(0) / len(each)).abs().double()
+        self.batches += 1
+
+    def mean(self) -> Statistics:
+        """Sums turned into means. Raises PruningError where a value is not finite."""
+        n, b = max(self.samples, 1), max(self.batches, 1)
+        found = Statistics(self.inputs / n, self.outputs / n, self.diagonal / n, self.first / b,
+                           self.samples, self.batches)  # fmt: skip
+        for part in (found.inputs, found.outputs, found.diagonal):
+            if not torch.isfinite(part).all():
+                raise PruningError("the loss or its gradient is NaN or infinite on the calibration "
+                                   "images; check their scale and the model")  # fmt: skip
+        return found
+
+
+def output_loss(outputs: object, generator: torch.Generator) -> Tensor:
+    """A random projection of all outputs: its squared gradient is that of their squared change."""
+    tensors = outputs if isinstance(outputs, (tuple, list)) else [outputs]
+    return sum((o * torch.randint(0, 2, o.shape, generator=generator).mul(2).sub(1)).sum()
+               / o[0].numel() ** 0.5 for o in tensors)  # type: ignore[return-value]  # fmt: skip
+
+
+def fisher_loss(outputs: object, generator: torch.Generator) -> Tensor:
+    """Cross-entropy of logits (N, classes) against labels drawn from the model's own prediction."""
+    assert isinstance(outputs, Tensor)
+    drawn = torch.multinomial(outputs.detach().softmax(1), 1, generator=generator)[:, 0]
+    return nn.functional.cross_entropy(outputs, drawn, reduction="sum")
+
+
+def collect(model: nn.Module, layers: L.Layers, images: Tensor, *, loss: Loss | None = output_loss,
+            batch: int = 16, sample: int = 512, seed: int = 0) -> dict[str, Statistics]:  # fmt: skip
+    """Statistics of each layer over the images (N, C, H, W).
+
+    `loss(outputs, generator)` is summed over the batch; None skips the gradients (then `outputs`
+    is 1 and `obs` compares layers by their own outputs). `sample` bounds the positions of an image
+    that enter `inputs`. Raises PruningError: no image, a model that cannot be run, NaN.
+    """
+    found = {name: Statistics.empty(module) for name, module in layers.items()}
+    generator = torch.Generator().manual_seed(seed)
+    trainable = {p: p.requires_grad for p in model.parameters()}
+
+    def see(name: str, module: nn.Module, inputs: Tensor, output: Tensor) -> None:
+        x = L.rows(module, inputs.detach())
+        found[name].see(x, sample)
+        if loss is not None:
+            output.register_hook(lambda g: found[name].learn(x, L.output_rows(module, g)))
+
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        with L.watching(layers, see), torch.set_grad_enabled(loss is not None):
+            for images_ in L.chunks(images, batch):
+                outputs = L.forward(model, images_.clone().requires_grad_(loss is not None))
+                if loss is not None:
+                    loss(outputs, generator).backward()
+    finally:
+        for parameter, wanted in trainable.items():
+            parameter.requires_grad_(wanted)
+    means = {name: statistics.mean() for name, statistics in found.items()}
+    if loss is None:
+        for statistics in means.values():
+            statistics.outputs.fill_(1.0)
+    return means
+
+
+def saliencies(kind: str, layers: L.Layers, statistics: Mapping[str, Statistics] | None = None, *,
+               damping: float = 0.01, seed: int = 0) -> dict[str, Tensor]:  # fmt: skip
+    """Layer -> saliency of the weight's shape, for the weights as they are now.
+
+    `statistics` (see `collect`) is needed by taylor, obd and obs. Raises PruningError.
+    """
+    if kind not in SALIENCIES:
+        raise PruningError(f"saliency {kind!r} is unknown; one of {', '.join(SALIENCIES)}")
+    if kind in ("taylor", "obd", "obs") and statistics is None:
+        raise PruningError(f"saliency {kind!r} needs calibration images; give --calibration DIR")
+    generator = torch.Generator().manual_seed(seed)
+    found = {}
+    for name, weight in _weights(layers):
+        w = L.matrix(weight).double()
+        if kind == "random":
+            value = torch.rand(w.shape, generator=generator, dtype=w.dtype)
+        elif kind in ("magnitude", "weight-decay"):
+            value = w.abs()
+        else:
+            assert statistics is not None
+            value = _second_order(kind, w, statistics[name], damping)
+        found[name] = L.unmatrix(value, weight)
+    return found
+
+
+def _second_order(kind: str, w: Tensor, s: Statistics, damping: float) -> Tensor:
+    if kind == "taylor":
+        return (s.first * w).abs()
+    if kind == "obd":
+        return 0.5 * s.diagonal * w.square()
+    inverse = torch.linalg.inv(damped(s.inputs[:-1, :-1], damping))
+    return 0.5 * s.outputs * w.square() / inverse.diagonal()[:, None]
+
+
+def damped(hessian: Tensor, damping: float) -> Tensor:
+    """The Hessian plus `damping` times its mean diagonal, which makes it invertible."""
+    scale = hessian.diagonal().mean().clamp_min(1e-12)
+    return hessian + damping * scale * torch.eye(len(hessian), dtype=hessian.dtype)
+
+
+def _weights(layers: L.Layers) -> Iterator[tuple[str, Tensor]]:
+    for name, module in layers.items():
+        yield name, module.weight.detach()  # type: ignore[operator, union-attr]
+
+
+class UnitDecay:
+    """Weight decay by unit magnitude while training, the oldest of all (call `step` each step).
+
+    Hanson and Pratt, "Comparing Biases for Minimal Network Construction with Back-Propagation",
+    NIPS 1988: with m = sum |w| of a unit's weights, the bias m / (1 + scale m) is added to the
+    loss, so that each weight shrinks by strength * scale * sign(w) / (1 + scale m)^2: small units
+    go to zero, large ones are hardly touched. Prune by magnitude afterwards.
+    """
+
+    def __init__(self, layers: L.Layers, strength: float = 1e-4, scale: float = 1.0) -> None:
+        self.layers, self.strength, self.scale = layers, strength, scale
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Shrinks every weight once; none passes zero."""
+        for _, weight in _weights(self.layers):
+            m = weight.abs().flatten(1).sum(1)
+            by = self.strength * self.scale / (1.0 + self.scale * m).square()
+            by = by.reshape(-1, *[1] * (weight.ndim - 1))
+            weight.copy_(weight.sign() * (weight.abs() - by).clamp_min(0.0))

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The layers of a torch network that can be pruned, and what they see: rows of their inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from drp_slam.errors import PruningError
+
+Layers = Mapping[str, nn.Module]
+
+
+def can_prune(module: nn.Module) -> bool:
+    """Ordinary convolutions and linear layers; grouped ones do not pack on DRP-AI3."""
+    if isinstance(module, nn.Conv2d):
+        return module.groups == 1 and not isinstance(module.padding, str)
+    return isinstance(module, nn.Linear)
+
+
+def prunable(model: nn.Module, names: Iterable[str] | None = None,
+             spare: Iterable[str] = ()) -> dict[str, nn.Module]:  # fmt: skip
+    """Layer name -> module, in the order of definition: all that can be pruned, or those named.
+
+    Raises PruningError: a name that is not there, a layer that cannot be pruned, nothing left.
+    """
+    modules = dict(model.named_modules())
+    usable = [name for name, module in modules.items() if can_prune(module)]
+    spared = set(spare)
+    for name in [*(names or ()), *spared]:
+        if name not in modules:
+            raise PruningError(f"no layer {name!r} in the model; layers that can be pruned: "
+                               f"{', '.join(usable) or 'none'}")  # fmt: skip
+        if name not in usable and name not in spared:
+            raise PruningError(f"layer {name!r} ({_describe(modules[name])}) cannot be pruned; "
+                               "only Conv2d with groups=1 and Linear can")  # fmt: skip
+    chosen = {n: modules[n] for n in (names or usable) if n not in spared}
+    if not chosen:
+        raise PruningError("no layer left to prune; spare fewer, or check that the model has "
+                           "Conv2d (groups=1) or Linear layers")  # fmt: skip
+    return chosen
+
+
+def _describe(module: nn.Module) -> str:
+    groups = getattr(module, "groups", 1)
+    return type(module).__name__ + (f", groups={groups}" if groups != 1 else "")
+
+
+def positions(model: nn.Module, layers: Layers, inputs: Any) -> dict[str, int]:
+    """Output positions (H x W, 1 for linear) of each layer for these inputs.
+
+    Raises PruningError where the model cannot be run or a layer is never reached.
+    """
+    found: dict[str, int] = {}
+
+    def note(name: str, module: nn.Module, _: Any, output: Tensor) -> None:
+        count = output.shape[2] * output.shape[3] if isinstance(module, nn.Conv2d) else 1
+        found[name] = found.get(name, 0) + count
+
+    with watching(layers, note), torch.no_grad():
+        forward(model, inputs)
+    if missing := [name for name in layers if name not in found]:
+        raise PruningError(f"layer {missing[0]!r} is not reached by the example input; spare it or "
+                           "give an input that uses it")  # fmt: skip
+    return found
+
+
+def forward(model: nn.Module, inputs: Any) -> Any:
+    """The model's outputs in evaluation mode. Raises PruningError where it cannot be run."""
+    was = model.training
+    model.eval()
+    try:
+        return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        first = inputs[0] if isinstance(inputs, (tuple, list)) else inputs
+        raise PruningError(f"the model cannot be run on an input of shape {tuple(first.shape)}: "
+                           f"{str(error).splitlines()[0]}") from error  # fmt: skip
+    finally:
+        model.train(was)
+
+
+@contextmanager
+def watching(layers: Layers, see: Callable[[str, nn.Module, Any, Tensor], None]) -> Any:
+    """Calls `see(name, module, inputs, output)` after each forward of each layer."""
+    with ExitStack() as stack:
+        for name, module in layers.items():
+            handle = module.register_forward_hook(
+                lambda m, i, o, name=name: see(name, m, i[0], o)  # type: ignore[misc]
+            )
+            stack.callback(handle.remove)
+        yield
+
+
+def rows(module: nn.Module, inputs: Tensor) -> Tensor:
+    """What each output position of the layer sees: (N, L, K), K ordered kh, kw, cin."""
+    if isinstance(module, nn.Linear):
+        return inputs.reshape(inputs.shape[0], -1, inputs.shape[-1])
+    assert isinstance(module, nn.Conv2d)
+    n, cin = inputs.shape[:2]
+    unfolded = nn.functional.unfold(inputs, module.kernel_size, module.dilation, module.padding,
+                                    module.stride)  # fmt: skip
+    taps = unfolded.shape[1] // cin
+    return unfolded.reshape(n, cin, taps, -1).permute(0, 3, 2, 1).reshape(n, -1, taps * cin)
+
+
+def output_rows(module: nn.Module, output: Tensor) -> Tensor:
+    """An output (or its gradient) as (N, L, Cout)."""
+    if isinstance(module, nn.Linear):
+        return output.reshape(output.shape[0], -1, output.shape[-1])
+    return output.flatten(2).transpose(1, 2)
+
+
+def matrix(weight: Tensor) -> Tensor:
+    """Torch form of `layout.to_matrix`: (K, Cout), K ordered kh, kw, cin."""
+    if weight.ndim == 4:
+        weight = weight.permute(0, 2, 3, 1)
+    return weight.reshape(weight.shape[0], -1).T
+
+
+def unmatrix(values: Tensor, like: Tensor) -> Tensor:
+    """Torch form of `layout.from_matrix`."""
+    if like.ndim == 2:
+        return values.T.contiguous()
+    cout, cin, kh, kw = like.shape
+    return values.T.reshape(cout, kh, kw, cin).permute(0, 3, 1, 2).contiguous()
+
+
+def apply(layers: Layers, masks: Mapping[str, Tensor]) -> None:
+    """Sets the weights outside the masks to zero."""
+    with torch.no_grad():
+        for name, mask in masks.items():
+            weight: Tensor = layers[name].weight  # type: ignore[assignment]
+            weight.mul_(mask.to(weight.dtype))
+
+
+def chunks(items: Tensor, size: int) -> Sequence[Tensor]:
+    """The first dimension in pieces. Raises PruningError where there is nothing to calibrate on."""
+    if len(items) == 0:
+        raise PruningError("no calibration image; give at least one (100 to 500 are usual)")
+    return items.split(size)
