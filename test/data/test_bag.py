@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: Apache-2.0
+"""rosbag2: round trips, encodings, topics, and bags that are damaged."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from drp_slam.data import bag, bag_images
+from drp_slam.data.dataset import open_sequence
+from drp_slam.data.sequence import Sequence
+from drp_slam.data.trajectory import quaternions
+from drp_slam.datatypes import Frame
+from drp_slam.errors import DataError
+
+rosbag2 = pytest.importorskip("rosbags.rosbag2")
+typesys = pytest.importorskip("rosbags.typesys")
+STORE = typesys.get_typestore(typesys.Stores.ROS2_JAZZY)
+TYPES = STORE.types
+
+
+def refused(name: Path | str, *words: str, **options: object) -> None:
+    """Opening and reading to the end fails in one line that has the words."""
+    with pytest.raises(DataError) as error:
+        list(open_sequence(str(name), **options))
+    assert "\n" not in str(error.value)
+    assert all(word in str(error.value) for word in words), error.value
+
+
+def header(stamp_ns: int, frame_id: str = "camera") -> Any:
+    time = TYPES["builtin_interfaces/msg/Time"](stamp_ns // 10**9, stamp_ns % 10**9)
+    return TYPES["std_msgs/msg/Header"](time, frame_id)
+
+
+Message = tuple[str, int, Any]
+
+
+def write(folder: Path, messages: list[Message], storage: str = "MCAP") -> Path:
+    """A bag of (topic, log time, message)."""
+    plugin = rosbag2.StoragePlugin[storage]
+    with rosbag2.Writer(folder, version=8, storage_plugin=plugin) as writer:
+        topics: dict[str, Any] = {}
+        for topic, log_ns, message in messages:
+            kind = message.__msgtype__
+            if topic not in topics:
+                topics[topic] = writer.add_connection(topic, kind, typestore=STORE)
+            writer.write(topics[topic], log_ns, STORE.serialize_cdr(message, kind))
+    return folder
+
+
+def messages(
+    room: Sequence,
+    colour: Callable[[Frame], tuple[np.ndarray, str]] = lambda f: (f.image, "bgr8"),
+    depth: Callable[[Frame], tuple[np.ndarray, str]] = lambda f: (f.depth, "16UC1"),
+    image_topic: str = "/camera/color/image_raw",
+    depth_topic: str = "/camera/depth/image_raw",
+) -> list[Message]:
+    """What a driver would publish: calibration, colour, depth 5 ms later."""
+    found: list[Message] = []
+    for f in room:
+        info = bag_images.camera_info(TYPES, header(f.stamp_ns), room.camera)
+        later = f.stamp_ns + 5_000_000
+        found += [
+            ("/camera/color/camera_info", f.stamp_ns, info),
+            (image_topic, f.stamp_ns, bag_images.image(TYPES, header(f.stamp_ns), *colour(f))),
+            (depth_topic, later, bag_images.image(TYPES, header(later), *depth(f))),
+        ]
+    return found
+
+
+@pytest.mark.parametrize("storage", bag.FORMATS)
+@pytest.mark.parametrize(
+    ("compressed", "depth"), [(False, "32FC1"), (False, "16UC1"), (True, "16UC1")]
+)
+def test_a_bag_gives_back_what_was_written(
+    room: Sequence, tmp_path: Path, storage: str, compressed: bool, depth: str
+) -> None:
+    late = dataclasses.replace(room, depth_stamps_ns=room.stamps_ns + 3_000_001)
+    result = bag.write_bag(tmp_path / "bag", late, storage, compressed, depth)
+    read = open_sequence(str(tmp_path / "bag"))
+    assert np.array_equal(read.stamps_ns, room.stamps_ns)
+    assert np.array_equal(read.depth_stamps_ns, late.depth_stamps_ns)
+    for name in ("width", "height", "fx", "fy", "cx", "cy", "baseline_m"):
+        assert getattr(read.camera, name) == getattr(room.camera, name)
+    assert np.array_equal(read.camera.distortion, room.camera.distortion)
+    assert abs(read.fps - 30) < 1e-6
+    assert np.array_equal(read.ground_truth.stamps_ns, room.ground_truth.stamps_ns)
+    assert np.abs(read.ground_truth.T_world_camera - room.ground_truth.T_world_camera).max() < 1e-14
+    worst_m = 0.0
+    for a, b in zip(room, read, strict=True):
+        assert (a.index, a.stamp_ns) == (b.index, b.stamp_ns)
+        assert compressed or np.array_equal(a.image, b.image)
+        assert np.abs(a.image.astype(int) - b.image).mean() < 6
+        rounding_m = np.abs(a.depth * a.depth_unit_m - b.depth * b.depth_unit_m).max()
+        worst_m = max(worst_m, float(rounding_m))
+        if depth == "32FC1":
+            assert np.array_equal(np.round(b.depth * 5000).astype(np.uint16), a.depth)
+    assert worst_m < (1e-6 if depth == "32FC1" else 0.000501)
+    assert abs(result["depth_rounding_m"] - worst_m) < 1e-6
+    assert [p.name for p in tmp_path.iterdir()] == ["bag"]
+
+
+def test_a_lone_storage_file_reads_like_its_folder(room: Sequence, tmp_path: Path) -> None:
+    for storage, suffix in (("mcap", "mcap"), ("sqlite3", "db3")):
+        bag.write_bag(tmp_path / storage, room, storage)
+        lone = open_sequence(str(tmp_path / storage / f"{storage}.{suffix}"))
+        assert np.array_equal(lone.stamps_ns, room.stamps_ns) and lone.name == storage
+        (tmp_path / storage / "metadata.yaml").unlink()
+        assert len(open_sequence(str(tmp_path / storage))) == len(room)
+
+
+def test_window(room: Sequence, tmp_path: Path) -> None:
+    bag.write_bag(tmp_path / "bag", room)
+    part = open_sequence(str(tmp_path / "bag"), start=2, frames=2)
+    assert [f.index for f in part] == [0, 1]
+    assert np.array_equal(next(iter(part)).image, list(room)[2].image)
+
+
+@pytest.mark.parametrize("encoding", ["rgb8", "mono8", "bgra8", "rgba8"])
+def test_colour_encodings(room: Sequence, tmp_path: Path, encoding: str) -> None:
+    codes = {"rgb8": cv2.COLOR_BGR2RGB, "mono8": cv2.COLOR_BGR2GRAY,
+             "bgra8": cv2.COLOR_BGR2BGRA, "rgba8": cv2.COLOR_BGR2RGBA}  # fmt: skip
+
+    def recode(f: Frame) -> tuple[np.ndarray, str]:
+        return cv2.cvtColor(f.image, codes[encoding]), encoding
+
+    frames = list(open_sequence(str(write(tmp_path / "bag", messages(room, recode)))))
+    for a, b in zip(room, frames, strict=True):
+        grey = encoding == "mono8"
+        wanted = cv2.cvtColor(a.image, codes[encoding]) if grey else a.image
+        assert np.array_equal(b.image, wanted)
+
+
+def test_padded_rows_and_big_endian_depth(room: Sequence) -> None:
+    depth = next(iter(room)).depth
+    message = bag_images.image(TYPES, header(1), depth, "16UC1")
+    rows = np.zeros((48, 140), np.uint8)
+    rows[:, :128] = depth.astype(">u2").view(np.uint8).reshape(48, 128)
+    swapped = dataclasses.replace(message, step=140, is_bigendian=1, data=rows.ravel())
+    for m in (message, swapped):
+        found, unit_m = bag_images.depth_of(m, "here")
+        assert np.array_equal(found, depth) and found.dtype == np.uint16 and unit_m == 0.001
+    with pytest.raises(DataError, match="cannot hold 64x48"):
+        bag_images.depth_of(dataclasses.replace(message, data=message.data[:-1]), "here")
+
+
+def test_quantised_float_depth_of_the_depth_transport() -> None:
+    metres = np.linspace(0.4, 9, 12, dtype=np.float32).reshape(3, 4)
+    a, b = 100.0 * 101.0, 1.0 - 100.0 * 101.0 / 10.0
+    raw = np.round(a / metres + b)
+    raw[0, 0] = 0
+    head = np.frombuffer(np.int32(0).tobytes() + np.float32([a, b]).tobytes(), np.uint8)
+    png = cv2.imencode(".png", raw.astype(np.uint16))[1]
+    message = TYPES["sensor_msgs/msg/CompressedImage"](
+        header(1), "32FC1; compressedDepth png", np.concatenate([head, png])
+    )
+    found, unit_m = bag_images.depth_of(message, "here")
+    assert unit_m == 1.0 and found[0, 0] == 0
+    assert np.all(np.abs(found - metres)[raw > 0] <= metres[raw > 0] ** 2 / a)
+
+
+def test_nan_depth_passes_through(room: Sequence, tmp_path: Path) -> None:
+    def with_nan(f: Frame) -> tuple[np.ndarray, str]:
+        metres = (f.depth * f.depth_unit_m).astype(np.float32)
+        metres[10:20] = np.nan
+        return metres, "32FC1"
+
+    path = write(tmp_path / "bag", messages(room, depth=with_nan))
+    for frame in open_sequence(str(path)):
+        assert np.isnan(frame.depth[10:20]).all() and np.isfinite(frame.depth[20:]).all()
+
+
+@pytest.mark.parametrize(("side", "encoding"), [("colour", "yuv422"), ("depth", "64FC1")])
+def test_wrong_encoding(room: Sequence, tmp_path: Path, side: str, encoding: str) -> None:
+    def wrong(f: Frame) -> tuple[np.ndarray, str]:
+        return f.image, encoding
+
+    path = write(tmp_path / "bag", messages(room, **{side: wrong}))
+    refused(path, "/camera/", repr(encoding), "supported")
+
+
+def test_bag_without_depth(room: Sequence, tmp_path: Path) -> None:
+    path = write(tmp_path / "bag", [m for m in messages(room) if "depth" not in m[0]])
+    refused(path, str(path), "no depth topic", "/camera/color/image_raw (Image)", ":depth=/TOPIC")
+
+
+def test_bag_without_calibration_takes_one_by_name(
+    room: Sequence, room_folder: Path, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "bag", [m for m in messages(room) if "info" not in m[0]])
+    refused(path, str(path), "no calibration", "--camera")
+    camera = open_sequence(str(path), camera=str(room_folder / "camera.yaml")).camera
+    assert camera.fx == room.camera.fx
+    assert camera.depth_scale == 1000, "the encoding says millimetres, whatever the file says"
+
+
+def test_camera_info_of_another_size(room: Sequence, tmp_path: Path) -> None:
+    other = dataclasses.replace(room.camera, width=128)
+    wrong = [(t, s, bag_images.camera_info(TYPES, m.header, other)) if "info" in t else (t, s, m)
+             for t, s, m in messages(room)]  # fmt: skip
+    refused(write(tmp_path / "bag", wrong), "the image is 64x48", "128x48")
+
+
+def test_fisheye_is_refused(room: Sequence, tmp_path: Path) -> None:
+    fisheye = [(t, s, dataclasses.replace(m, distortion_model="equidistant")) if "info" in t
+               else (t, s, m) for t, s, m in messages(room)]  # fmt: skip
+    refused(write(tmp_path / "bag", fisheye), "camera_info", "equidistant", "rectify")
+
+
+def test_topics_are_chosen_by_name(room: Sequence, tmp_path: Path) -> None:
+    left = messages(room, image_topic="/a/left", depth_topic="/a/depth")
+    dark = messages(room, lambda f: (f.image // 2, "bgr8"), image_topic="/b/right")
+    both = left + [m for m in dark if m[0] == "/b/right"]
+    path = write(tmp_path / "bag", sorted(both, key=lambda m: m[1]))
+    bright = next(iter(open_sequence(str(path)))).image
+    chosen = next(iter(open_sequence(f"{path}:image=/b/right,depth=/a/depth"))).image
+    assert np.array_equal(chosen, bright // 2)
+    refused(f"{path}:image=/nope", "'/nope'", "/a/left (Image)")
+    refused(f"{path}:picture=/nope", "picture", "camera_info")
+
+
+def test_header_stamps_out_of_order(room: Sequence, tmp_path: Path) -> None:
+    mixed = messages(room)
+    colour = [i for i, m in enumerate(mixed) if m[0].endswith("color/image_raw")]
+    a, b = mixed[colour[1]], mixed[colour[2]]
+    mixed[colour[1]], mixed[colour[2]] = (a[0], a[1], b[2]), (b[0], b[1], a[2])
+    refused(write(tmp_path / "bag", mixed), "/camera/color/image_raw", "out of order at message 3")
+
+
+def transform(stamp_ns: int, parent: str, child: str, T: np.ndarray) -> Any:
+    q = TYPES["geometry_msgs/msg/Quaternion"](*map(float, quaternions(T[None, :3, :3])[0]))
+    p = TYPES["geometry_msgs/msg/Vector3"](*map(float, T[:3, 3]))
+    body = TYPES["geometry_msgs/msg/Transform"](p, q)
+    return TYPES["geometry_msgs/msg/TransformStamped"](header(stamp_ns, parent), child, body)
+
+
+@pytest.mark.parametrize(("root", "found"), [("world", True), ("odom", False)])
+def test_ground_truth_through_tf(room: Sequence, tmp_path: Path, root: str, found: bool) -> None:
+    fixed = room.ground_truth.T_world_camera[0]
+    tf = TYPES["tf2_msgs/msg/TFMessage"]
+    recorded = messages(room)
+    for stamp_ns, T in zip(room.stamps_ns.tolist(), room.ground_truth.T_world_camera):
+        moving = transform(stamp_ns, root, "/kinect", T @ np.linalg.inv(fixed))
+        still = transform(stamp_ns, "kinect", "camera", fixed)
+        recorded.append(("/tf", stamp_ns, tf([moving, still])))
+    read = open_sequence(str(write(tmp_path / "bag", sorted(recorded, key=lambda m: m[1]))))
+    assert (read.ground_truth is not None) == found
+    if found:
+        assert np.array_equal(read.ground_truth.stamps_ns, room.stamps_ns)
+        difference = read.ground_truth.T_world_camera - room.ground_truth.T_world_camera
+        assert np.abs(difference).max() < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("storage", "suffix", "repair"),
+    [("mcap", "mcap", "mcap recover bag.mcap"), ("sqlite3", "db3", "ros2 bag reindex -s sqlite3")],
+)
+@pytest.mark.parametrize("kept", [0.0, 0.3, 0.7, 0.99])
+def test_truncated_bag_names_the_repair(
+    room: Sequence, tmp_path: Path, storage: str, suffix: str, repair: str, kept: float
+) -> None:
+    path = tmp_path / "bag"
+    bag.write_bag(path, room, storage)
+    file = path / f"bag.{suffix}"
+    os.truncate(file, int(file.stat().st_size * kept))
+    refused(path, str(path), "truncated", repair)
+    refused(file, str(file), "truncated", repair.split(" bag.")[0])
+
+
+def test_a_damaged_image_stops_the_pass_after_the_frames_before_it(
+    room: Sequence, tmp_path: Path
+) -> None:
+    recorded = []
+    for k, (topic, stamp_ns, message) in enumerate(messages(room)):
+        if topic.endswith("color/image_raw"):
+            pixels = message.data.reshape(48, 64, 3)
+            message = bag_images.compressed(TYPES, message.header, pixels, depth=False)
+            if k >= 6:
+                message = dataclasses.replace(message, data=message.data[:-30])
+            topic += "/compressed"
+        recorded.append((topic, stamp_ns, message))
+    frames = iter(open_sequence(str(write(tmp_path / "bag", recorded))))
+    assert [next(frames).index, next(frames).index] == [0, 1]
+    with pytest.raises(DataError, match="frame 2 of /camera/color/image_raw/compressed: damaged"):
+        next(frames)
+
+
+def test_nothing_is_overwritten_and_nothing_half_written(room: Sequence, tmp_path: Path) -> None:
+    (tmp_path / "bag").mkdir()
+    with pytest.raises(DataError, match="exists already"):
+        bag.write_bag(tmp_path / "bag", room)
+
+    def breaks_off():
+        yield next(iter(room))
+        raise DataError("frame 1: damaged")
+
+    with pytest.raises(DataError, match="frame 1"):
+        bag.write_bag(tmp_path / "other", dataclasses.replace(room, source=breaks_off))
+    assert [p.name for p in tmp_path.iterdir()] == ["bag"]
