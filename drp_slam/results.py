@@ -281,7 +281,7 @@ def _stage_table(result: dict[str, Any]) -> Any:
     table.add_column("stage", no_wrap=True)
     table.add_column("unit", no_wrap=True)
     table.add_column("measured ms\np50 / p95", justify="right", style="blue", no_wrap=True)
-    for name in ("modelled ms\np50 / p95", "modelled\nmJ", "modelled ms\nA55 alone"):
+    for name in ("modelled ms\np50 / p95", "model\nmJ", "model ms\nA55 alone"):
         table.add_column(name, justify="right", style="dark_orange3", no_wrap=True)
     for name, s in result["stages"].items():
         table.add_row(name, s["unit"], pair(s["wall_ms"]), pair(s["modelled_ms"]),
