@@ -105,8 +105,7 @@ class PoseNode(StageNode):
         self._tracker, self._camera = Tracker(camera, self._config), camera
 
     def _on_depth(self, message: Image) -> None:
-        self._depths.add(convert.stamp_ns(message.header), convert.depth(message))
-        self._track_waiting()
+        self._take_depth(message.header, *convert.depth(message))
 
     def _on_small_depth(self, message: CompressedImage) -> None:
         depth = convert.decompress(message, "depth/compressed")
@@ -114,8 +113,12 @@ class PoseNode(StageNode):
             raise GraphError(
                 f"depth/compressed: {depth.dtype} {depth.shape}; publish 16 bit PNG in mm"
             )
-        self._depths.add(convert.stamp_ns(message.header), (depth, 0.001))
+        self._take_depth(message.header, depth, 0.001)
+
+    def _take_depth(self, header: Header, depth: np.ndarray, unit_m: float) -> None:
+        self._depths.add(convert.stamp_ns(header), (depth, unit_m))
         self._track_waiting()
+        convert.check_depth(depth)  # an empty image is used all the same, and reported
 
     def _on_image(self, message: Image) -> None:
         self._images.add(convert.stamp_ns(message.header), convert.colour(message))

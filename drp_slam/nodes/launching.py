@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of nodes as a launch description: what `launch/*.launch.py` return."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable, Shutdown
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+from drp_slam import resources
+from drp_slam.config import DEFAULT_NETWORK, Config, load, override
+from drp_slam.nodes.table import CAMERA_TOPICS, environment, nodes
+from drp_slam.nodes.up import rate
+
+ARGUMENTS = (
+    ("config", "", "YAML like config/drp_slam.yaml; the other arguments override it"),
+    ("backend", "", "what runs the network and the image kernels: emulated (default) or cpu"),
+    ("network", "", f"shipped network or ONNX file (default: {DEFAULT_NETWORK})"),
+    ("out", "", "folder of results, written at the end; empty: none"),
+    ("rviz", "false", "show image, features, trajectory, map and TF"),
+)
+BAG = (
+    ("bag", "synthetic", "TUM RGB-D folder, rosbag2, or synthetic"),
+    ("camera", "", "calibration, where the recording has none"),
+    ("rate", "1.0", "speed of playback, or max"),
+    ("frames", "0", "at most so many frames; 0: all"),
+    ("loop", "false", "start again at the end"),
+)
+
+
+def description(player: bool) -> LaunchDescription:
+    """Arguments, environment, nodes; with a recording, its end ends the launch."""
+    arguments = ARGUMENTS + (BAG if player else tuple((t, t, "topic") for t in CAMERA_TOPICS))
+    return LaunchDescription(
+        [DeclareLaunchArgument(n, default_value=d, description=h) for n, d, h in arguments]
+        + [OpaqueFunction(function=_actions, args=[player, [n for n, _, _ in arguments]])]
+    )
+
+
+def _actions(context: LaunchContext, player: bool, names: list[str]) -> list[Any]:
+    """All actions, once the arguments are known."""
+    given = {name: LaunchConfiguration(name).perform(context) for name in names}
+    config = configuration(given, player)
+    topics = {} if player else {t: given[t] for t in CAMERA_TOPICS if given[t] != t}
+    logs = Path(given["out"] or "results") / "log"
+    actions: list[Any] = [
+        SetEnvironmentVariable(n, v)
+        for n, v in environment(logs.resolve(), local=player).items()
+        if n != "ROS_LOG_DIR"  # launch has its own
+    ]
+    for spec in nodes(config, player, topics):
+        actions.append(
+            Node(
+                package="drp_slam",
+                executable=spec.name,
+                name=spec.name,
+                parameters=[dict(spec.parameters)],
+                remappings=list(spec.remappings),
+                additional_env=dict(spec.environment),
+                output="screen",
+                on_exit=Shutdown(reason=f"{spec.name} has ended"),
+            )
+        )
+    if given["rviz"].lower() in ("true", "1", "yes"):
+        shown = str(resources.share() / "config" / "rviz" / "slam.rviz")
+        actions.append(
+            Node(
+                package="rviz2",
+                executable="rviz2",
+                arguments=["-d", shown],
+                parameters=[{"use_sim_time": player}],
+            )
+        )
+    return actions
+
+
+def configuration(given: dict[str, str], player: bool) -> Config:
+    """The configuration with the launch arguments. Raises ConfigError as `config.load` does."""
+    config = load(given["config"] or None)
+    values: dict[str, Any] = {
+        f"{section}.{name}": given[name]
+        for section in ("drp", "drpai3")
+        for name in ("backend", "network")
+        if given[name]
+    }
+    if player:
+        values |= {
+            "player.sequence": given["bag"],
+            "player.camera": given["camera"],
+            "player.rate": rate(given["rate"]),
+            "player.frames": int(given["frames"]),
+            "player.loop": given["loop"].lower() in ("true", "1", "yes"),
+        }
+    out = str(Path(given["out"]).resolve()) if given["out"] else ""
+    config = override(config, values)
+    return dataclasses.replace(config, graph=dataclasses.replace(config.graph, out=out))

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages and arrays: the same bits on both sides, and no bad message gets through."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("rclpy")
+
+from rclpy.serialization import deserialize_message, serialize_message
+from sensor_msgs.msg import CompressedImage, Image, PointCloud2
+
+from drp_slam.datatypes import Camera, Features
+from drp_slam.errors import GraphError
+from drp_slam.nodes import convert
+from drp_slam.nodes.player_node import MetreTable
+
+HEAD = convert.header(1_305_031_102_175_304_001, "camera")
+
+
+def sent(message):
+    """The message as the other process gets it."""
+    return deserialize_message(serialize_message(message), type(message))
+
+
+@given(st.integers(0, 2**31 - 1), st.integers(0, 999_999_999))
+def test_stamp_keeps_every_nanosecond(seconds, nanoseconds):
+    ns = seconds * 1_000_000_000 + nanoseconds
+    assert convert.stamp_ns(convert.header(ns, "")) == ns
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "encoding"),
+    [((3, 5), np.int8, "8SC1"), ((4, 6, 130), np.int8, "8SC130"), ((2, 7), np.float32, "32FC1"),
+     ((2, 3, 130), np.float32, "32FC130")],
+)  # fmt: skip
+def test_tensor_round_trip(shape, dtype, encoding):
+    values = np.random.default_rng(1).integers(-128, 128, shape).astype(dtype)
+    assert convert.tensor_encoding(values) == encoding
+    back = convert.tensor(sent(convert.image_message(HEAD, values, encoding)), "heads")
+    assert back.dtype == values.dtype and np.array_equal(back, values)
+
+
+def test_colour_becomes_bgr():
+    image = np.random.default_rng(2).integers(0, 256, (6, 5, 3), np.uint8)
+    rgb = convert.image_message(HEAD, image[..., ::-1], "rgb8")
+    assert np.array_equal(convert.colour(sent(rgb)), image)
+    grey = convert.image_message(HEAD, image[..., 0], "mono8")
+    assert np.array_equal(convert.colour(sent(grey)), image[..., 0])
+
+
+def test_rows_may_be_padded():
+    image = np.arange(24, dtype=np.uint8).reshape(2, 12)
+    message = Image(header=HEAD, height=2, width=3, encoding="bgr8", step=12,
+                    data=convert.bytes_of(image))  # fmt: skip
+    assert np.array_equal(convert.colour(message), image[:, :9].reshape(2, 3, 3))
+
+
+@given(st.floats(1.0 / 10000, 0.01), st.integers(0, 2**32 - 1))
+@settings(max_examples=20, deadline=None)
+def test_depth_topic_gives_what_the_tracker_makes_of_raw_depth(unit_m, seed):
+    raw = np.random.default_rng(seed).integers(0, 65536, (8, 8), np.uint16)
+    values, encoding = MetreTable()(raw, unit_m)
+    metres = (raw * np.float64(unit_m)).astype(np.float32)
+    got, got_unit_m = convert.depth(convert.image_message(HEAD, values, encoding))
+    assert np.array_equal((got * np.float64(got_unit_m)).astype(np.float32), metres)
+
+
+def test_millimetres_stay_raw():
+    raw = np.array([[0, 1, 65535]], np.uint16)
+    values, encoding = MetreTable()(raw, 0.001)
+    assert encoding == "16UC1"
+    back, unit_m = convert.depth(convert.image_message(HEAD, values, encoding))
+    assert unit_m == 0.001 and np.array_equal(back, raw)
+
+
+def test_nan_depth_is_refused_with_the_topic():
+    empty = convert.image_message(HEAD, np.full((16, 16), np.nan, np.float32), "32FC1")
+    values, _ = convert.depth(empty)
+    with pytest.raises(GraphError, match="depth: no pixel holds a depth"):
+        convert.check_depth(values)
+    one = np.zeros((16, 16), np.uint16)
+    one[3, 5] = 7
+    convert.check_depth(one)
+
+
+@given(st.integers(0, 300))
+@settings(max_examples=20, deadline=None)
+def test_features_round_trip(count):
+    rng = np.random.default_rng(count)
+    made = Features(*(rng.random(s, np.float32) for s in ((count, 2), count, (count, 64))))
+    back = convert.features(sent(convert.features_message(made, HEAD)))
+    for name in ("uv", "score", "descriptor"):
+        assert np.array_equal(getattr(back, name), getattr(made, name))
+
+
+def test_camera_round_trip():
+    camera = Camera(640, 480, 517.3, 516.5, 318.6, 255.3, np.array([0.26, -0.95, -0.005, 0.002, 1.1]))
+    back = convert.camera(sent(convert.camera_info(camera, HEAD)))
+    assert (back.width, back.height) == (640, 480)
+    assert np.array_equal(back.K, camera.K) and np.array_equal(back.distortion, camera.distortion)
+
+
+@given(
+    encoding=st.sampled_from(["bgr8", "mono8", "32FC1", "16UC1", "8SC1", "8SC130", "32FC130", "8SC",
+                              "yuv422", "", "8SC99999999", "64FC1"]),
+    width=st.integers(0, 2000), height=st.integers(0, 2000), step=st.integers(0, 9000),
+    length=st.integers(0, 200), big=st.booleans(),
+)  # fmt: skip
+@settings(max_examples=200, deadline=None)
+def test_no_image_message_gets_through_or_crashes(encoding, width, height, step, length, big):
+    message = Image(encoding=encoding, width=width, height=height, step=step, is_bigendian=int(big),
+                    data=convert.bytes_of(np.ones(length, np.uint8)))  # fmt: skip
+    for read in (convert.colour, lambda m: convert.depth(m)[0], lambda m: convert.tensor(m, "heads")):
+        try:
+            values = read(message)
+        except GraphError as error:
+            assert "\n" not in str(error)
+        else:
+            assert values.shape[:2] == (height, width) and values.nbytes <= length * 4
+
+
+@given(st.integers(0, 10), st.integers(0, 400), st.integers(0, 3000))
+@settings(max_examples=50, deadline=None)
+def test_no_feature_message_gets_through_or_crashes(width, point_step, length):
+    message = PointCloud2(height=1, width=width, point_step=point_step, fields=convert.FEATURE_FIELDS,
+                          data=convert.bytes_of(np.zeros(length, np.uint8)))  # fmt: skip
+    if point_step == 268 and length >= 268 * width:
+        assert len(convert.features(message)) == width
+    else:
+        with pytest.raises(GraphError, match="truncated"):
+            convert.features(message)
+    with pytest.raises(GraphError, match="fields"):
+        convert.features(PointCloud2())
+
+
+def test_damaged_jpeg_names_the_topic():
+    with pytest.raises(GraphError, match="image/compressed: cannot decode"):
+        convert.decompress(CompressedImage(format="jpeg", data=b"\xff\xd8\xff"), "image/compressed")
+    with pytest.raises(GraphError, match="cannot decode 0 bytes"):
+        convert.decompress(CompressedImage(format="png"), "depth/compressed")

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Spans and frames through messages, into the files of a folder of results."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+
+from drp_slam import folder
+from drp_slam.datatypes import Track
+from drp_slam.errors import GraphError
+from drp_slam.nodes import ledger
+from drp_slam.nodes.profiler_node import Ledger
+from drp_slam.profiler.span import Span, read_spans
+
+
+def span(stamp_ns: int, stage: str, wall_s: float = 0.1 + 0.2) -> Span:
+    return Span(stamp_ns, -1, stage, "drp", "emulated:rzv2h", wall_s, 1e-3, math.nan, 2e-3, 1 / 3)
+
+
+def test_a_span_keeps_every_bit():
+    message = ledger.array_of(5, [ledger.span_status("drp_node", span(5, "preprocess"))])
+    (entry,) = ledger.entries(message)
+    assert repr(entry.span) == repr(span(5, "preprocess")) and entry.node == "drp_node"
+    (left,) = ledger.entries(ledger.array_of(6, [ledger.sent_status("player_node")]))
+    assert left.span is None and left.stamp_ns == 6
+
+
+def test_what_is_no_span_is_refused():
+    with pytest.raises(GraphError, match="'x' is no span"):
+        ledger.entries(DiagnosticArray(status=[DiagnosticStatus(name="x")]))
+
+
+def test_frames_are_numbered_by_stamp_and_latency_is_end_to_end(tmp_path):
+    book = Ledger()
+    for stamp_ns in (30, 10, 20):  # messages of different nodes come in any order
+        sent = ledger.Entry("player_node", ledger.SENT, stamp_ns, 1_000_000_000, None)
+        done = ledger.Entry("drp_node", "preprocess", stamp_ns, 1_500_000_000,
+                            span(stamp_ns, "preprocess"))  # fmt: skip
+        for entry in (done, sent):
+            book.add(entry)
+    for stamp_ns in (10, 30):
+        track = Track(0, stamp_ns, "tracked" if stamp_ns == 10 else "lost", None, 9, 8, True)
+        values = ledger.values_of(ledger.track_status("pose_node", track))
+        book.close_frame(stamp_ns, track.state, values | {"at_ns": "3000000000"})
+    book.write(tmp_path)
+    rows = folder.read_frames(tmp_path / folder.FRAMES)
+    assert [(r.index, r.stamp_ns, r.state) for r in rows] == [(0, 10, "tracked"), (2, 30, "lost")]
+    assert rows[0].latency_s == pytest.approx(2.0) and (rows[0].matches, rows[0].inliers) == (9, 8)
+    assert [(s.frame, s.stamp_ns) for s in read_spans(tmp_path / folder.SPANS)] == [(0, 10), (1, 20),
+                                                                                 (2, 30)]  # fmt: skip
+    assert book.wall_total_s == pytest.approx(2.0)
+
+
+def test_without_a_player_a_frame_begins_with_its_first_stage():
+    book = Ledger()
+    book.add(ledger.Entry("drp_node", "preprocess", 1, 2_000_000_000, span(1, "preprocess", 0.5)))
+    book.close_frame(1, "tracked", {"at_ns": "3000000000"})
+    assert book.latency_s(1) == pytest.approx(1.5) and math.isnan(book.latency_s(2))

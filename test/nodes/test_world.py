@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Poses in ROS's frames: REP-103 axes, REP-105 chain, no jump of the odometry."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from drp_slam.errors import ConfigError
+from drp_slam.nodes import convert, world
+from drp_slam.slam import se3
+
+HEAD = convert.header(1, "map")
+
+
+def moved(x=0.0, y=0.0, z=0.0):
+    T = np.eye(4)
+    T[:3, 3] = x, y, z
+    return T
+
+
+def test_optical_axes_become_body_axes():
+    frames = world.Frames(np.eye(4))
+    assert np.allclose(frames.update(moved(z=2.0), False)[:3, 3], [2, 0, 0])  # forward
+    assert np.allclose(frames.update(moved(x=1.0), False)[:3, 3], [0, -1, 0])  # right
+    assert np.allclose(frames.update(moved(y=1.0), False)[:3, 3], [0, 0, -1])  # down
+    assert np.allclose(frames.points(np.array([[1.0, 2.0, 3.0]])), [[3, -1, -2]])
+
+
+def test_mount_is_where_the_camera_sits():
+    T = world.mount("0.1 0.2 0.3 0 0 90")
+    assert np.allclose(T[:3, 3], [0.1, 0.2, 0.3]) and np.allclose(T[:3, 0], [0, 1, 0])
+    frames = world.Frames(T)
+    assert np.allclose(frames.update(np.eye(4), False), np.eye(4))
+    forward = frames.update(moved(z=1.0), False)  # the camera looks to the left of the robot
+    assert np.allclose(forward[:3, 3], [0, 1, 0])
+    for text in ("1 2 3", "a b c d e f", "nan 0 0 0 0 0"):
+        with pytest.raises(ConfigError, match=r"graph\.mount"):
+            world.mount(text)
+
+
+def test_relocalisation_moves_odom_in_map_and_odometry_never_jumps():
+    rng = np.random.default_rng(3)
+    frames, T = world.Frames(world.mount("0.1 0 0.2 3 4 5")), np.eye(4)
+    last = frames.T_odom_base.copy()
+    for i in range(20):
+        jump = i == 10
+        T = se3.exp(rng.normal(0, 0.5 if jump else 0.01, 6)) @ T
+        T_map_base = frames.update(T, jump)
+        assert np.allclose(frames.T_map_odom @ frames.T_odom_base, T_map_base)
+        assert np.linalg.norm(frames.T_odom_base[:3, 3] - last[:3, 3]) < 0.1
+        last = frames.T_odom_base.copy()
+    assert not np.allclose(frames.T_map_odom, np.eye(4))
+
+
+def test_pose_message_is_the_matrix():
+    T = se3.exp(np.array([0.1, 0.2, 0.3, 0.4, -0.5, 0.6]))
+    p = world.pose(T)
+    q = np.array([p.orientation.x, p.orientation.y, p.orientation.z, p.orientation.w])
+    x, y, z, w = q
+    R = np.array([[1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+                  [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+                  [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)]])  # fmt: skip
+    assert np.allclose(R, T[:3, :3]) and np.isclose(np.linalg.norm(q), 1.0)
+    assert np.allclose([p.position.x, p.position.y, p.position.z], T[:3, 3])
+
+
+def test_cloud_is_xyz_and_colour():
+    xyz, rgb = np.array([[1.0, 2.0, 3.0]]), np.array([[10, 20, 30]], np.uint8)
+    message = world.cloud(HEAD, xyz, rgb)
+    data = bytes(message.data)
+    assert np.array_equal(np.frombuffer(data[:12], np.float32), [1, 2, 3])
+    assert list(data[12:16]) == [30, 20, 10, 0] and message.width == 1
