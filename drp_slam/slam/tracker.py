@@ -20,6 +20,8 @@ from drp_slam.slam.optimize import CHI2_PIXEL, Noise, PoseFit, ransac_pose, refi
 
 MIN_FIRST_POINTS = 50
 """Features with depth that the first frame must have."""
+DOUBT = 0.6
+"""A smaller share of inliers than this among the matches asks for a RANSAC."""
 CANDIDATES = 5
 """Keyframes that relocalisation tries."""
 
@@ -177,12 +179,13 @@ class Tracker:
         xyz, xy, depth = self.map.xyz[points], view.xy[features], view.inverse_depth[features]
         fit = refine_pose(T, xyz, xy, depth, self._noise)
         self._flops += fit.flops
-        if fit.count < max(self._config.min_inliers, 0.3 * len(features)):
-            pose = ransac_pose(xyz, xy, 2.0 * np.sqrt(CHI2_PIXEL) / self._noise.fx)
-            if pose is None:
-                return None
-            fit = refine_pose(pose[0], xyz, xy, depth, self._noise)
-            self._flops += fit.flops
+        if fit.count < DOUBT * len(features):
+            # The prediction may have led into a local minimum: see what a consensus says.
+            pose = ransac_pose(xyz, xy, np.sqrt(CHI2_PIXEL) / self._noise.fx)
+            other = None if pose is None else refine_pose(pose[0], xyz, xy, depth, self._noise)
+            if other is not None:
+                self._flops += other.flops
+                fit = max(fit, other, key=lambda f: f.count)
         if fit.count < self._config.min_inliers:
             return None
         good = fit.inliers & (fit.depth_inliers | (depth <= 0))
