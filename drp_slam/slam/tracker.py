@@ -10,6 +10,7 @@ import numpy as np
 
 from drp_slam.config import SlamConfig
 from drp_slam.datatypes import Camera, Features, MapCloud, Track, Trajectory
+from drp_slam.errors import SlamError
 from drp_slam.slam import se3
 from drp_slam.slam.camera import check_camera, plane_bounds
 from drp_slam.slam.features import View, observe
@@ -71,6 +72,10 @@ class Tracker:
     def track(self, index: int, stamp_ns: int, features: Features, depth: np.ndarray | None,
               depth_unit_m: float, image: np.ndarray | None = None) -> Track:  # fmt: skip
         """Pose of the next frame. Raises SlamError for arrays that do not fit each other."""
+        if self._stops and stamp_ns <= self._stops[-1].stamp_ns:
+            last = self._stops[-1].stamp_ns
+            raise SlamError(f"frame {index} has stamp {stamp_ns} ns, but {last} ns was tracked before "
+                            "it; sort the frames")  # fmt: skip
         self._flops, self._mapping.flops = 0.0, 0.0
         view = observe(
             self._camera, self._config, index, stamp_ns, features, depth, depth_unit_m, image

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tracker in a world of points: accuracy, loss, relocalisation, determinism, bad input."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from point_world import CAMERA, UNIT_M, make_world, walk
+
+from drp_slam.config import SlamConfig
+from drp_slam.datatypes import Features, Track
+from drp_slam.errors import SlamError
+from drp_slam.slam import se3
+from drp_slam.slam.tracker import Tracker
+
+BLANK = Features(
+    np.zeros((0, 2), np.float32), np.zeros(0, np.float32), np.zeros((0, 64), np.float32)
+)
+STEP_NS = 66_666_667
+
+
+def play(poses: list[np.ndarray], blank: range = range(0), with_depth: bool = True,
+         config: SlamConfig | None = None) -> tuple[Tracker, list[Track]]:  # fmt: skip
+    world = make_world()
+    tracker, tracks = Tracker(CAMERA, config), []
+    for k, pose in enumerate(poses):
+        features, depth = world.see(pose)
+        if k in blank:
+            features, depth = BLANK, np.zeros_like(depth)
+        given = depth if with_depth or k == 0 else None
+        tracks.append(tracker.track(k, 1000 + k * STEP_NS, features, given, UNIT_M))
+    tracker.finish()
+    return tracker, tracks
+
+
+def errors_m(poses: list[np.ndarray], stamps_ns: np.ndarray, T: np.ndarray) -> np.ndarray:
+    """Distances to the truth, in the frame of the first camera: no alignment."""
+    index = (stamps_ns - 1000) // STEP_NS
+    truth = se3.inverse(poses[0]) @ np.stack(poses)[index]
+    return np.linalg.norm(truth[:, :3, 3] - T[:, :3, 3], axis=1)
+
+
+@pytest.fixture(scope="module")
+def turn() -> tuple[list[np.ndarray], Tracker, list[Track]]:
+    poses = walk(60)
+    return poses, *play(poses)
+
+
+def test_follows_the_camera(turn: tuple[list[np.ndarray], Tracker, list[Track]]) -> None:
+    poses, tracker, tracks = turn
+    assert all(t.tracked and t.state == "tracked" for t in tracks)
+    np.testing.assert_array_equal(tracks[0].T_world_camera, np.eye(4))
+    live = np.stack([t.T_world_camera for t in tracks if t.T_world_camera is not None])
+    stamps = np.array([t.stamp_ns for t in tracks])
+    assert errors_m(poses, stamps, live).max() < 0.03
+    final = tracker.trajectory()
+    np.testing.assert_array_equal(final.stamps_ns, stamps)
+    assert np.sqrt((errors_m(poses, stamps, final.T_world_camera) ** 2).mean()) < 0.01
+
+
+def test_map_and_keyframes(turn: tuple[list[np.ndarray], Tracker, list[Track]]) -> None:
+    poses, tracker, tracks = turn
+    keyframes = tracker.keyframe_poses()
+    assert len(keyframes) == sum(t.keyframe for t in tracks) > 3
+    assert errors_m(poses, keyframes.stamps_ns, keyframes.T_world_camera).max() < 0.03
+    cloud = tracker.cloud()
+    assert cloud.rgb is None and len(cloud.xyz_m) > 500
+    truth = se3.apply(se3.inverse(poses[0]), make_world().xyz)
+    sample = cloud.xyz_m[::10]
+    nearest = np.linalg.norm(sample[:, None] - truth, axis=2).min(axis=1)
+    assert np.median(nearest) < 0.02
+
+
+def test_work_is_counted(turn: tuple[list[np.ndarray], Tracker, list[Track]]) -> None:
+    assert all(t.counters["flops"] > 1e6 for t in turn[2][1:])
+
+
+def test_same_input_same_bits() -> None:
+    poses = walk(25)
+    (first, a), (second, b) = play(poses), play(poses)
+    assert (
+        first.trajectory().T_world_camera.tobytes() == second.trajectory().T_world_camera.tobytes()
+    )
+    assert [t.inliers for t in a] == [t.inliers for t in b]
+    assert first.cloud().xyz_m.tobytes() == second.cloud().xyz_m.tobytes()
+
+
+def test_loss_is_told_and_relocalisation_finds_back() -> None:
+    """Blind for 20 frames, then back at a place seen before, far from the last pose."""
+    poses = walk(50)
+    back = poses[:30] + [poses[29]] * 20 + poses[5:15]
+    _, tracks = play(back, blank=range(30, 50))
+    assert all(t.state == "lost" and t.T_world_camera is None for t in tracks[30:50])
+    assert all(t.tracked for t in tracks[:30] + tracks[50:])
+    assert [t.relocalised for t in tracks].index(True) == 50
+    live = np.stack([t.T_world_camera for t in tracks[50:] if t.T_world_camera is not None])
+    stamps = np.array([t.stamp_ns for t in tracks[50:]])
+    assert errors_m(back, stamps, live).max() < 0.03
+
+
+def test_an_unknown_place_is_lost_not_invented() -> None:
+    poses = walk(100)
+    tracker, _ = play(poses[:10])
+    features, depth = make_world(seed=99).see(poses[50])
+    track = tracker.track(10, 10**12, features, depth, UNIT_M)
+    assert track.state == "lost" and track.T_world_camera is None
+    assert len(tracker.trajectory()) == 10
+
+
+def test_tracks_without_depth_what_depth_has_mapped() -> None:
+    poses = walk(6, turn_deg=1.0)
+    _, tracks = play(poses, with_depth=False)
+    assert all(t.tracked for t in tracks)
+    live = np.stack([t.T_world_camera for t in tracks if t.T_world_camera is not None])
+    stamps = np.array([t.stamp_ns for t in tracks])
+    assert errors_m(poses, stamps, live).max() < 0.02
+
+
+def test_waits_for_a_first_frame_that_shows_something() -> None:
+    poses = walk(5)
+    _, tracks = play(poses, blank=range(2))
+    assert [t.tracked for t in tracks] == [False, False, True, True, True]
+    np.testing.assert_array_equal(tracks[2].T_world_camera, np.eye(4))
+
+
+def test_float_metres_are_depth_too() -> None:
+    world, tracker = make_world(), Tracker(CAMERA)
+    for k, pose in enumerate(walk(5)):
+        features, depth = world.see(pose)
+        metres = depth.astype(np.float32) * np.float32(UNIT_M)
+        metres[metres == 0] = np.nan
+        image = np.full((480, 640, 3), (10, 20, 30), dtype=np.uint8)
+        assert tracker.track(k, k * STEP_NS, features, metres, 1.0, image).tracked
+    rgb = tracker.cloud().rgb
+    assert rgb is not None and (rgb == (30, 20, 10)).all()
+
+
+def test_arrays_that_do_not_fit_are_refused() -> None:
+    features, depth = make_world().see(walk(1)[0])
+    bad = [
+        (dataclasses.replace(features, descriptor=features.descriptor[:-1]), depth, UNIT_M, None),
+        (
+            dataclasses.replace(features, descriptor=features.descriptor[:, :32]),
+            depth,
+            UNIT_M,
+            None,
+        ),
+        (dataclasses.replace(features, uv=features.uv * np.float32(np.nan)), depth, UNIT_M, None),
+        (features, depth[:-1], UNIT_M, None),
+        (features, depth.astype(np.int32), UNIT_M, None),
+        (features, depth, 0.0, None),
+        (features, depth, UNIT_M, np.zeros((100, 100, 3), np.uint8)),
+    ]
+    for f, d, unit, image in bad:
+        with pytest.raises(SlamError):
+            Tracker(CAMERA).track(0, 0, f, d, unit, image)
+
+
+def test_stamps_must_grow() -> None:
+    poses = walk(3)
+    tracker, _ = play(poses)
+    features, depth = make_world().see(poses[2])
+    with pytest.raises(SlamError, match="stamp"):
+        tracker.track(3, 1000, features, depth, UNIT_M)
