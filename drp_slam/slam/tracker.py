@@ -74,7 +74,7 @@ class Tracker:
         """Pose of the next frame. Raises SlamError for arrays that do not fit each other."""
         if self._stops and stamp_ns <= self._stops[-1].stamp_ns:
             last = self._stops[-1].stamp_ns
-            raise SlamError(f"frame {index} has stamp {stamp_ns} ns, but {last} ns was tracked before "
+            raise SlamError(f"frame {index} has stamp {stamp_ns} ns, but {last} ns came before "
                             "it; sort the frames")  # fmt: skip
         self._flops, self._mapping.flops = 0.0, 0.0
         view = observe(
