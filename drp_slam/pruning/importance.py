@@ -18,7 +18,8 @@ E[x x^T] of the layer's input rows, times the mean squared gradient of each outp
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ from drp_slam.errors import PruningError
 from drp_slam.pruning import layers as L
 
 SALIENCIES = ("magnitude", "taylor", "obd", "obs", "random", "weight-decay")
-Loss = Callable[[object, torch.Generator], Tensor]
+Loss = Callable[[Any, torch.Generator], Tensor]
 
 
 @dataclass
@@ -45,15 +46,14 @@ class Statistics:
     first: Tensor
     samples: int = 0
     batches: int = 0
-    _seen: Tensor | None = field(default=None, repr=False)
 
     @staticmethod
     def empty(module: nn.Module) -> Statistics:
         """Zeros."""
         k, cout = L.matrix(module.weight).shape  # type: ignore[arg-type]
-        double = {"dtype": torch.float64}
-        return Statistics(torch.zeros(k + 1, k + 1, **double), torch.zeros(cout, **double),
-                          torch.zeros(k, cout, **double), torch.zeros(k, cout, **double))  # fmt: skip
+        sizes = ((k + 1, k + 1), (cout,), (k, cout), (k, cout))
+        a, b, c, d = (torch.zeros(size, dtype=torch.float64) for size in sizes)
+        return Statistics(a, b, c, d)
 
     def see(self, x: Tensor, sample: int) -> None:
         """Adds the rows x (N, L, K) of a batch; at most `sample` positions of each image."""
@@ -84,22 +84,24 @@ class Statistics:
         return found
 
 
-def output_loss(outputs: object, generator: torch.Generator) -> Tensor:
+def output_loss(outputs: Any, generator: torch.Generator) -> Tensor:
     """A random projection of all outputs: its squared gradient is that of their squared change."""
-    tensors = outputs if isinstance(outputs, (tuple, list)) else [outputs]
-    return sum((o * torch.randint(0, 2, o.shape, generator=generator).mul(2).sub(1)).sum()
-               / o[0].numel() ** 0.5 for o in tensors)  # type: ignore[return-value]  # fmt: skip
+    total = torch.zeros(())
+    for part in outputs if isinstance(outputs, (tuple, list)) else [outputs]:
+        signs = torch.randint(0, 2, part.shape, generator=generator).mul(2).sub(1)
+        total = total + (part * signs).sum() / part[0].numel() ** 0.5
+    return total
 
 
-def fisher_loss(outputs: object, generator: torch.Generator) -> Tensor:
+def fisher_loss(outputs: Any, generator: torch.Generator) -> Tensor:
     """Cross-entropy of logits (N, classes) against labels drawn from the model's own prediction."""
-    assert isinstance(outputs, Tensor)
     drawn = torch.multinomial(outputs.detach().softmax(1), 1, generator=generator)[:, 0]
     return nn.functional.cross_entropy(outputs, drawn, reduction="sum")
 
 
-def collect(model: nn.Module, layers: L.Layers, images: Tensor, *, loss: Loss | None = output_loss,
-            batch: int = 16, sample: int = 512, seed: int = 0) -> dict[str, Statistics]:  # fmt: skip
+def collect(model: nn.Module, layers: L.Layers, images: Tensor, *,
+            loss: Loss | None = output_loss, batch: int = 16, sample: int = 512,
+            seed: int = 0) -> dict[str, Statistics]:  # fmt: skip
     """Statistics of each layer over the images (N, C, H, W).
 
     `loss(outputs, generator)` is summed over the batch; None skips the gradients (then `outputs`

@@ -99,7 +99,7 @@ def rows(module: nn.Module, inputs: Tensor) -> Tensor:
     """What each output position of the layer sees: (N, L, K), K ordered kh, kw, cin."""
     if isinstance(module, nn.Linear):
         return inputs.reshape(inputs.shape[0], -1, inputs.shape[-1])
-    assert isinstance(module, nn.Conv2d)
+    assert isinstance(module, nn.Conv2d) and not isinstance(module.padding, str)
     n, cin = inputs.shape[:2]
     unfolded = nn.functional.unfold(inputs, module.kernel_size, module.dilation, module.padding,
                                     module.stride)  # fmt: skip

@@ -14,8 +14,9 @@ each round equals the single steps it stands for. `rounds` = number of weights w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -109,14 +110,16 @@ def reconstruct(target: Tensor, hessian: Tensor, support: Tensor) -> Tensor:
     return found
 
 
-def _supports(support: Tensor):  # type: ignore[no-untyped-def]
+def _supports(support: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Columns in chunks: (columns, kept rows padded to the longest, which of them are real)."""
     counts = support.sum(0)
     order = counts.argsort()
     first = 0
     while first < len(order):
         last = first + 1
-        while last < len(order) and (last + 1 - first) * int(counts[order[last]]) ** 2 * 8 < CHUNK_BYTES:
+        while last < len(order):
+            if (last + 1 - first) * int(counts[order[last]]) ** 2 * 8 >= CHUNK_BYTES:
+                break
             last += 1
         columns, first = order[first:last], last
         longest = int(counts[columns].max())
@@ -176,6 +179,10 @@ class Layer:
         self.support[: self.rows] &= L.matrix(mask)
         self.weights = reconstruct(self.hessian @ self.dense, self.hessian, self.support)
 
+    def mask(self) -> Tensor:
+        """What is kept, of the weight's shape."""
+        return L.unmatrix(self.support[: self.rows], self.module.weight)  # type: ignore[arg-type]
+
     @torch.no_grad()
     def write(self) -> None:
         """Puts the weights (and the bias) into the module."""
@@ -186,29 +193,44 @@ class Layer:
 
 
 def surgery(layers: L.Layers, statistics: Mapping[str, Statistics],
-            rate: float | Mapping[str, float], pattern: str = "flexible-nm", *, rounds: int = 6,
-            damping: float = 0.01, block: int | None = None, cell: Cell = DEFAULT_CELL,
-            positions: Mapping[str, int] | None = None, least: float = 0.0,
-            progress: Progress | None = None) -> dict[str, Tensor]:  # fmt: skip
+            rate: float | Mapping[str, float], pattern: str = "flexible-nm", *, rounds: int = 4,
+            progress: Progress | None = None, **options: Any) -> dict[str, Tensor]:  # fmt: skip
     """Prunes the layers in place by layer-wise OBS, one shot, no retraining; returns the masks.
 
-    The rate rises over `rounds`; a weight once removed stays removed. Raises PruningError.
+    The rate rises over `rounds`, large steps first; a weight once removed stays removed.
+    `options` are those of `operate`. Raises PruningError.
+    """
+    parts = [1.0 - (1.0 - step / rounds) ** 2 for step in range(1, rounds + 1)]
+    if isinstance(rate, Mapping):
+        rates: Sequence[Any] = [{n: r * part for n, r in rate.items()} for part in parts]
+    else:
+        rates = [rate * part for part in parts]
+    *_, masks = operate(layers, statistics, rates, pattern, progress=progress, **options)
+    return masks
+
+
+def operate(layers: L.Layers, statistics: Mapping[str, Statistics],
+            rates: Sequence[float | Mapping[str, float]], pattern: str, *, damping: float = 0.01,
+            block: int | None = None, cell: Cell = DEFAULT_CELL,
+            positions: Mapping[str, int] | None = None, least: float = 0.0,
+            progress: Progress | None = None) -> Iterator[dict[str, Tensor]]:  # fmt: skip
+    """Yields the masks after each rate, with the layers' weights pruned and made up for.
+
+    Each step starts from the dense weights and keeps a part of what the step before kept.
+    Raises PruningError.
     """
     work = {n: Layer.of(m, statistics[n], damping, block) for n, m in layers.items()}
-    for step in range(1, rounds + 1):
-        part = 1.0 - (1.0 - step / rounds) ** 2  # large steps first, while the cuts are cheap
-        now = {n: r * part for n, r in rate.items()} if isinstance(rate, Mapping) else rate * part
+    for step, rate in enumerate(rates):
         values = {}
         for index, (name, layer) in enumerate(work.items()):
             values[name] = layer.saliency()
             if progress:
-                progress(name, (step - 1 + index / len(work)) / rounds)
-        found = patterns.masks(values, now, pattern, cell=cell, positions=positions, least=least)
+                progress(name, (step + index / len(work)) / len(rates))
+        found = patterns.masks(values, rate, pattern, cell=cell, positions=positions, least=least)
         for name, layer in work.items():
             layer.cut(found[name])
-    for layer in work.values():
-        layer.write()
-    return {n: L.unmatrix(layer.support[: layer.rows], layer.module.weight) for n, layer in work.items()}  # type: ignore[arg-type]
+            layer.write()
+        yield {n: layer.mask() for n, layer in work.items()}
 
 
 class _Reached(Exception):

@@ -109,8 +109,7 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor, batch: int = 250)
     """Share of right answers, in [0, 1]."""
     was = model.training
     model.eval()
-    right = sum(
-        int((model(x).argmax(1) == y).sum()) for x, y in zip(images.split(batch), labels.split(batch))
-    )
+    parts = zip(images.split(batch), labels.split(batch))
+    right = sum(int((model(x).argmax(1) == y).sum()) for x, y in parts)
     model.train(was)
     return right / len(labels)

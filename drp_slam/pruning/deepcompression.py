@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Deep Compression as a file: pruned weights, shared values, relative indices, Huffman codes.
+
+Han, Mao, Dally, ICLR 2016 (arXiv:1510.00149). Per layer: the non-zero weights become indices
+into a codebook found by k-means with linearly spaced starts (section 3), the gaps between them
+are stored in `gap_bits` bits with filler zeros where a gap is longer (section 2, 8 bits for
+convolutions and 5 for fully connected layers), and both streams are Huffman coded (section 5).
+Biases and everything else are kept as float32.
+
+    "DSDC" | uint32 length of header | JSON header | sections, in the header's order | sha-256
+
+`decode(encode(weights))` gives the shared weights bit for bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from drp_slam.errors import PruningError
+from drp_slam.pruning import huffman
+
+MAGIC = b"DSDC"
+CONV_BITS, LINEAR_BITS = 8, 5
+CONV_GAP_BITS, LINEAR_GAP_BITS = 8, 5
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Weight sharing of one tensor: `codebook` (k,) float32, `index` int64 of each non-zero."""
+
+    codebook: np.ndarray
+    index: np.ndarray
+
+
+def share(values: np.ndarray, bits: int, iterations: int = 50) -> Shared:
+    """k-means of (n,) float values into at most 2**bits, starting from linearly spaced ones.
+
+    Linear starts keep the few large weights well represented (section 3.2). A centroid never is
+    zero: zero means pruned.
+    """
+    values = values.astype(np.float64)
+    unique = np.unique(values)
+    if len(unique) <= 2**bits:
+        return Shared(unique.astype(np.float32), np.searchsorted(unique, values))
+    centres = np.linspace(values.min(), values.max(), 2**bits)
+    for _ in range(iterations):
+        index = _nearest(centres, values)
+        counts = np.bincount(index, minlength=len(centres))
+        sums = np.bincount(index, values, minlength=len(centres))
+        moved = np.where(counts > 0, sums / np.maximum(counts, 1), centres)
+        if np.array_equal(moved, centres):
+            break
+        centres = np.sort(moved)
+    index = _nearest(centres, values)
+    used = np.unique(index)
+    book = centres[used].astype(np.float32)
+    book[book == 0] = np.finfo(np.float32).tiny
+    return Shared(book, np.searchsorted(used, index))
+
+
+def _nearest(centres: np.ndarray, values: np.ndarray) -> np.ndarray:
+    return np.searchsorted(0.5 * (centres[1:] + centres[:-1]), values)
+
+
+def gaps(flat: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """Zeros before each entry, and which weight it is (-1 = filler); no gap exceeds 2**bits - 1."""
+    top = 2**bits - 1
+    places = np.flatnonzero(flat)
+    jump = np.diff(places, prepend=-1) - 1
+    fillers = jump // (top + 1)
+    last = np.cumsum(fillers + 1) - 1
+    found = np.full(int((fillers + 1).sum()), top, np.int64)
+    owner = np.full(len(found), -1, np.int64)
+    found[last] = jump - fillers * (top + 1)
+    owner[last] = np.arange(len(places))
+    return found, owner
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of the file beside the dense float32 network, and the bits of each part."""
+
+    dense_bytes: int
+    file_bytes: int
+    weight_bits: int
+    index_bits: int
+    codebook_bits: int
+
+    @property
+    def ratio(self) -> float:
+        """How many times smaller."""
+        return self.dense_bytes / self.file_bytes
+
+
+def encode(tensors: Mapping[str, np.ndarray], shared: Mapping[str, Shared]) -> tuple[bytes, Sizes]:
+    """The file of a network: `tensors` (all of its state), of which `shared` are compressed.
+
+    A shared tensor's non-zeros must be in the order of its `index`. Raises PruningError.
+    """
+    header: list[dict] = []
+    body, bits = b"", {"weight": 0, "index": 0, "codebook": 0}
+    for name, tensor in tensors.items():
+        if name in shared:
+            entry, data = _encode_shared(name, tensor, shared[name], bits)
+        else:
+            plain = tensor.astype(np.float32) if tensor.dtype.kind == "f" else tensor
+            data = np.ascontiguousarray(plain).tobytes()
+            entry = {"kind": "plain", "dtype": plain.dtype.str, "bytes": len(data)}
+        header.append({"name": name, "shape": list(tensor.shape), **entry})
+        body += data
+    text = json.dumps(header, separators=(",", ":")).encode()
+    blob = MAGIC + len(text).to_bytes(4, "little") + text + body
+    blob += hashlib.sha256(blob).digest()
+    dense = sum(4 * t.size for t in tensors.values())
+    return blob, Sizes(dense, len(blob), bits["weight"], bits["index"], bits["codebook"])
+
+
+def _encode_shared(name: str, tensor: np.ndarray, shared: Shared,
+                   bits: dict[str, int]) -> tuple[dict, bytes]:  # fmt: skip
+    flat = tensor.reshape(-1)
+    if np.count_nonzero(flat) != len(shared.index):
+        raise PruningError(f"{name} has {np.count_nonzero(flat)} non-zero weights but "
+                           f"{len(shared.index)} indices; share its values again")  # fmt: skip
+    gap_bits = CONV_GAP_BITS if tensor.ndim == 4 else LINEAR_GAP_BITS
+    jump, owner = gaps(flat, gap_bits)
+    k = len(shared.codebook)
+    symbols = np.append(shared.index, k)[owner]  # -1 -> k, the filler zero
+    weight, index = huffman.encode(symbols, k + 1), huffman.encode(jump, 2**gap_bits)
+    bits["weight"] += weight.bits
+    bits["index"] += index.bits
+    bits["codebook"] += 32 * k
+    parts = [shared.codebook.astype("<f4").tobytes(), _lengths(weight.lengths), weight.payload,
+             _lengths(index.lengths), index.payload]  # fmt: skip
+    entry = {"kind": "shared", "k": k, "count": len(jump), "gap_bits": gap_bits,
+             "bytes": [len(p) for p in parts]}  # fmt: skip
+    return entry, b"".join(parts)
+
+
+def _lengths(lengths: np.ndarray) -> bytes:
+    """Code lengths at 6 bits each."""
+    bits = np.unpackbits(lengths[:, None], axis=1)[:, 2:]
+    return np.packbits(bits.ravel()).tobytes()
+
+
+def _unlengths(data: bytes, count: int) -> np.ndarray:
+    bits = np.unpackbits(np.frombuffer(data, np.uint8))[: 6 * count].reshape(count, 6)
+    return np.packbits(np.pad(bits, ((0, 0), (2, 0))), axis=1)[:, 0]
+
+
+def decode(blob: bytes) -> dict[str, np.ndarray]:
+    """The tensors, bit for bit. Raises PruningError for a damaged or another kind of file."""
+    if blob[:4] != MAGIC:
+        raise PruningError("not a Deep Compression file (it does not begin with DSDC)")
+    if hashlib.sha256(blob[:-32]).digest() != blob[-32:]:
+        raise PruningError("the Deep Compression file is damaged or cut off (checksum differs)")
+    size = int.from_bytes(blob[4:8], "little")
+    header, place, found = json.loads(blob[8 : 8 + size]), 8 + size, {}
+    for entry in header:
+        if entry["kind"] == "plain":
+            data = blob[place : place + entry["bytes"]]
+            tensor = np.frombuffer(data, entry["dtype"]).copy()
+            place += entry["bytes"]
+        else:
+            parts = []
+            for length in entry["bytes"]:
+                parts.append(blob[place : place + length])
+                place += length
+            tensor = _decode_shared(entry, parts)
+        found[entry["name"]] = tensor.reshape(entry["shape"])
+    return found
+
+
+def _decode_shared(entry: dict, parts: list[bytes]) -> np.ndarray:
+    k, count = entry["k"], entry["count"]
+    book = np.append(np.frombuffer(parts[0], "<f4"), np.float32(0))
+    symbols = huffman.decode(huffman.Coded(_unlengths(parts[1], k + 1), parts[2], count))
+    jump = huffman.decode(
+        huffman.Coded(_unlengths(parts[3], 2 ** entry["gap_bits"]), parts[4], count)
+    )
+    flat = np.zeros(int(np.prod(entry["shape"])), np.float32)
+    flat[np.cumsum(jump + 1) - 1] = book[symbols]
+    return flat
+
+
+def save(path: Path, blob: bytes) -> None:
+    """Writes the file under a temporary name, then renames it; an old file stays until then.
+
+    Raises PruningError where the disk is full or the folder cannot be written.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_bytes(blob)
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise PruningError(f"{path}: cannot write {len(blob)} bytes: {error.strerror}; "
+                           "what was there is kept") from error  # fmt: skip

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measurements that anyone can repeat: accuracy against rate for every method, on small networks.
+
+`resnet20`: pruning without retraining on CIFAR-10 images, methods and patterns side by side.
+"Without retraining" means no gradient step; every method may re-estimate the batch-norm means and
+variances on the calibration half. The images are split in halves of each class, by seed.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from drp_slam.errors import PruningError
+from drp_slam.pruning import importance, obs, patterns, reference
+from drp_slam.pruning import layers as L
+from drp_slam.pruning.layout import DEFAULT_CELL, kept_rows
+
+RATES = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9)
+JUDGED = (0.5, 0.7, 0.8, 0.9)
+METHODS = (("magnitude", "unstructured"), ("obd", "unstructured"), ("obs", "unstructured"),
+           ("obs", "flexible-nm"), ("obs", "fixed-nm"))  # fmt: skip
+CURVATURE_IMAGES = 96
+Say = Callable[[str, float], None]
+
+
+def halves(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices of two halves with the same number of each class."""
+    generator = torch.Generator().manual_seed(seed)
+    first, second = [], []
+    for label in labels.unique():
+        members = (labels == label).nonzero()[:, 0]
+        members = members[torch.randperm(len(members), generator=generator)]
+        first.append(members[: len(members) // 2])
+        second.append(members[len(members) // 2 :])
+    return tuple(part[torch.randperm(len(part), generator=generator)]
+                 for part in (torch.cat(first), torch.cat(second)))  # type: ignore[return-value]  # fmt: skip
+
+
+@torch.no_grad()
+def recalibrate(model: nn.Module, images: Tensor) -> None:
+    """Batch-norm means and variances of these images (one pass, no labels)."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = 1.0
+    model.train()
+    model(images[:250])
+    model.eval()
+
+
+def curvature(model: nn.Module, images: Tensor) -> dict[str, importance.Statistics]:
+    """Of all layers: gradients from a few images, inputs from all."""
+    layers = L.prunable(model)
+    found = importance.collect(model, layers, images[:CURVATURE_IMAGES], sample=64)
+    wide = importance.collect(model, layers, images, loss=None, sample=64, batch=64)
+    for name, statistics in found.items():
+        statistics.inputs = wide[name].inputs
+    return found
+
+
+def pruned(model: nn.Module, images: Tensor, method: str, pattern: str, rates: tuple[float, ...],
+           dense: dict[str, importance.Statistics]) -> Iterator[dict[str, Tensor]]:  # fmt: skip
+    """Prunes the model in place to each rate in turn, yielding the masks.
+
+    OBD takes its curvature again at every rate, as the weights removed change it; OBS works on
+    that of the dense network and moves the weights.
+    """
+    layers = L.prunable(model)
+    if method == "obs":
+        yield from obs.operate(layers, dense, rates, pattern)
+        return
+    masks = {n: torch.ones_like(m.weight, dtype=torch.bool) for n, m in layers.items()}  # type: ignore[arg-type]
+    for rate in rates:
+        found = {}
+        if method != "magnitude":
+            found = importance.collect(model, layers, images[:CURVATURE_IMAGES], sample=1)
+        values = importance.saliencies(method, layers, found)
+        cut = patterns.masks({n: v * masks[n] for n, v in values.items()}, rate, pattern)
+        masks = {n: masks[n] & cut[n] for n in masks}
+        L.apply(layers, masks)
+        recalibrate(model, images)
+        yield masks
+
+
+def cycles_share(masks: dict[str, Tensor], positions: dict[str, int]) -> float:
+    """Packed cycles of the masks over those of the dense layers."""
+    packed = sum(kept_rows(m).sum() * positions[n] for n, m in masks.items())
+    dense = sum(kept_rows(torch.ones_like(m)).sum() * positions[n] for n, m in masks.items())
+    return float(packed / dense)
+
+
+def resnet20(data: Path, seeds: int, say: Say) -> dict[str, Any]:
+    """Accuracy of ResNet-20 against rate for each of `METHODS`, on the half not calibrated on.
+
+    `data` holds `networks/resnet_cifar10/resnet20*.th` and `cifar10_test_1000/<class>/*.jpg`.
+    Raises PruningError where they are not there.
+    """
+    weights = sorted((data / "networks" / "resnet_cifar10").glob("resnet20*.th"))
+    if not weights:
+        raise PruningError(f"{data}: no networks/resnet_cifar10/resnet20*.th; give --data the "
+                           "folder that holds it and cifar10_test_1000")  # fmt: skip
+    dense = reference.resnet20(weights[0])
+    images, labels, _ = reference.cifar_folder(data / "cifar10_test_1000")
+    positions = L.positions(dense, L.prunable(dense), images[:1])
+    points, base = [], []
+    total = seeds * len(METHODS)
+    for seed in range(seeds):
+        use, judge = halves(labels, seed)
+        dense_curvature = curvature(dense, images[use])
+        base.append(reference.accuracy(dense, images[judge], labels[judge]))
+        for index, (method, pattern) in enumerate(METHODS):
+            say(f"seed {seed}: {method}, {pattern}", (seed * len(METHODS) + index) / total)
+            model = copy.deepcopy(dense)
+            steps = pruned(model, images[use], method, pattern, RATES, dense_curvature)
+            for rate, masks in zip(RATES, steps):
+                if rate in JUDGED:
+                    twin = copy.deepcopy(model)
+                    recalibrate(twin, images[use])
+                    kept = sum(int(m.sum()) for m in masks.values())
+                    points.append({
+                        "seed": seed, "method": method, "pattern": pattern, "rate": rate,
+                        "density": kept / sum(m.numel() for m in masks.values()),
+                        "cycles_share": cycles_share(masks, positions),
+                        "accuracy": reference.accuracy(twin, images[judge], labels[judge]),
+                    })  # fmt: skip
+    return {"study": "resnet20", "dense_accuracy": sum(base) / seeds, "seeds": seeds,
+            "cell": [DEFAULT_CELL.rows, DEFAULT_CELL.columns], "points": points,
+            "means": means(points)}  # fmt: skip
+
+
+def means(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Points of the same method, pattern and rate averaged over the seeds."""
+    groups: dict[tuple, list[dict[str, Any]]] = {}
+    for point in points:
+        groups.setdefault((point["method"], point["pattern"], point["rate"]), []).append(point)
+    keys = ("density", "cycles_share", "accuracy")
+    return [
+        {"method": m, "pattern": p, "rate": r}
+        | {k: sum(x[k] for x in group) / len(group) for k in keys}
+        for (m, p, r), group in groups.items()
+    ]
