@@ -80,6 +80,39 @@ def _report(p: argparse.ArgumentParser) -> None:
                    help="results of the same frames with --backend cpu")  # fmt: skip
 
 
+def _sweep(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--sequence", required=True, help="TUM RGB-D folder, rosbag2, or `synthetic`")
+    p.add_argument("--networks", metavar="A,B,...", help="shipped networks or ONNX files")
+    p.add_argument("--rates", metavar="R,R,...", help="prune at these rates, one-shot, such as "
+                   "0,0.5,0.7,0.9; without both: all shipped networks")  # fmt: skip
+    p.add_argument("--patterns", metavar="P,...", default="flexible-nm",
+                   help="flexible-nm, unstructured, fixed-nm, filter, channel, shape")
+    p.add_argument("--saliencies", metavar="S,...", default="magnitude",
+                   help="magnitude, taylor, obd, obs, random")  # fmt: skip
+    p.add_argument("--reference", metavar="NAME|FILE", default="xfeat-fp32",
+                   help="network that the others are compared with (xfeat-fp32)")  # fmt: skip
+    p.add_argument("--calibration", type=Path, metavar="DIR", help="images to prune and quantise "
+                   "with, beside the photographs of installed packages")  # fmt: skip
+    p.add_argument("--camera", metavar="NAME|FILE", help="calibration, where the sequence has none")
+    p.add_argument("--start", type=int, default=0, metavar="N", help="first frame")
+    p.add_argument("--frames", type=int, metavar="N", help="at most so many frames")
+    p.add_argument("--pairs", type=int, default=100, metavar="N", help="frame pairs a point (100)")
+    p.add_argument("--gap", type=float, default=0.4, metavar="S", help="seconds between a pair")
+    p.add_argument("--configurations", type=int, default=5, metavar="N",
+                   help="perturbed trajectories a point (5); 0: no ATE")  # fmt: skip
+    p.add_argument("--jobs", type=int, metavar="N", help="processes here (one a core)")
+    p.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="dask.distributed scheduler "
+                   "whose workers measure the points")  # fmt: skip
+
+
+def _advise(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--sweep", type=Path, metavar="DIR", help="results of `sweep` (the newest)")
+    p.add_argument("--max-latency", metavar="2ms", help="modelled, of the network on DRP-AI3")
+    p.add_argument("--max-energy", metavar="1mJ", help="modelled, of one inference")
+    p.add_argument("--max-ate-increase", metavar="5%", help="mean ATE beyond the reference's")
+    p.add_argument("--max-inliers-lost", metavar="5%", help="PnP inliers below the reference's")
+
+
 def _rebuild(p: argparse.ArgumentParser) -> None:
     p.add_argument("name", help="shipped network, such as xfeat-p70")
     p.add_argument("--data", type=Path, metavar="DIR",
@@ -97,6 +130,7 @@ def _evaluate(p: argparse.ArgumentParser) -> None:
     p.add_argument("--ate", action="store_true", help="also the trajectory error")
     p.add_argument("--configurations", type=int, default=10, metavar="N",
                    help="start frames and keyframe thresholds tried for --ate")  # fmt: skip
+    p.add_argument("--card", action="store_true", help="write what was measured into the cards")
 
 
 def _convert(p: argparse.ArgumentParser) -> None:
@@ -142,6 +176,13 @@ COMMANDS = (
     Command("report", "the report of a folder of results, made again",
             "python -m drp_slam report results/run-1 --baseline results/run-cpu",
             "drp_slam.results:report", "drp_slam.results:show", _report),
+    Command("sweep", "pruning choices against cycles, latency, energy and accuracy; resumes with "
+            "the same --out",
+            "python -m drp_slam sweep --sequence DIR --rates 0.5,0.7 --saliencies magnitude,obs",
+            "drp_slam.sweep:sweep", "drp_slam.sweep:show", _sweep),
+    Command("advise", "the network of a sweep that fits limits, and why",
+            "python -m drp_slam advise --max-latency 2ms --max-ate-increase 5%",
+            "drp_slam.advise:advise", "drp_slam.advise:show", _advise),
     Command("rebuild", "make a shipped network again, from published weights to ONNX and card",
             "python -m drp_slam rebuild xfeat --out models",
             "drp_slam.rebuild:rebuild", "drp_slam.rebuild:show", _rebuild),

@@ -20,14 +20,16 @@ COLOURS = ("#2a9d8f", "#e76f51", "#d9a520", "#3d5a98", "#8e5ea2", "#6b7280")
 TRUTH, ESTIMATE, LOST = "#9aa4b2", "#1f6feb", "#c81e4a"
 
 
-def new(width_in: float, height_in: float, columns: int = 1, **keywords: Any) -> tuple[Figure, Any]:
+def new(
+    width_in: float, height_in: float, columns: int = 1, rows: int = 1, **keywords: Any
+) -> tuple[Figure, Any]:
     """A figure and its axes, in the report's style; no window system, no global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure((width_in, height_in), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, columns, **keywords)
+    axes = figure.subplots(rows, columns, **keywords)
     for ax in np.atleast_1d(axes).flat:
         ax.spines[["top", "right"]].set_visible(False)
         ax.spines[["left", "bottom"]].set_color("#b8c1cc")

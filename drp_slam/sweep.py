@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m drp_slam sweep`: pruning choices against cycles, latency, energy and accuracy.
+
+Every finished point is one JSON file under the hash of its definition and of the files it rests
+on, written at once: a sweep that was killed goes on where it stopped when it is started again
+with the same `--out`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from drp_slam.errors import ConfigError, DrpSlamError
+
+if TYPE_CHECKING:
+    from drp_slam.sweep_point import Outcome, Point, Tables
+
+log = logging.getLogger(__name__)
+
+POINTS, NETWORKS, SWEEP_JSON, SWEEP_HTML = "points", "networks", "sweep.json", "sweep.html"
+
+
+def sweep(args: argparse.Namespace) -> dict[str, Any]:
+    """Handler of `sweep`. Raises the first point's error after all others are done."""
+    from drp_slam.cli import out_folder
+    from drp_slam.folder import read_json, write_json, write_text
+    from drp_slam.run import one_thread_a_library
+
+    one_thread_a_library()
+    points = plan(args)
+    out = out_folder(args)
+    (out / POINTS).mkdir(exist_ok=True)
+    (out / NETWORKS).mkdir(exist_ok=True)
+    keys = {point.key(): point for point in points}
+    todo = {k: p for k, p in keys.items() if not (out / POINTS / f"{k}.json").is_file()}
+    failures: list[tuple[str, Exception]] = []
+    if todo:
+        reference = reference_of(points[0], out)
+        with progress(len(keys), len(keys) - len(todo)) as done:
+            for point, outcome in completed(
+                list(todo.values()), reference, args.scheduler, args.jobs
+            ):
+                if isinstance(outcome, Exception):
+                    failures.append((point.name, outcome))
+                else:
+                    keep(out, outcome)
+                done(point.name)
+    known = [read_json(out / POINTS / f"{k}.json") for k in keys
+             if (out / POINTS / f"{k}.json").is_file()]  # fmt: skip
+    result = summarise(known, out, len(todo) - len(failures))
+    write_json(out / SWEEP_JSON, result)
+    from drp_slam.sweep_page import render
+
+    write_text(out / SWEEP_HTML, render(result))
+    if failures:
+        raise DrpSlamError(f"{len(failures)} of {len(keys)} points failed, first {failures[0][0]}: "
+                           f"{failures[0][1]}; the others are in {out}, and starting it again "
+                           "tries only the failed ones")  # fmt: skip
+    return result
+
+
+def plan(args: argparse.Namespace) -> list[Point]:
+    """The points that the arguments ask for, the reference first. Raises ConfigError.
+
+    Without `--networks` and `--rates`: all shipped networks.
+    """
+    from drp_slam.sweep_point import Point, shipped
+
+    rates = [_rate(text) for text in _list(args.rates)]
+    networks = _list(args.networks) or ([] if rates else shipped())
+    sequence = str(Path(args.sequence).resolve()) if Path(args.sequence).exists() else args.sequence
+    calibration = str(args.calibration.resolve()) if args.calibration else ""
+    camera = args.camera or ""
+    if camera and Path(camera).is_file():
+        camera = str(Path(camera).resolve())
+    common: dict[str, Any] = {
+        "sequence": sequence, "reference": args.reference, "camera": camera, "start": args.start,
+        "frames": args.frames or 0, "pairs": args.pairs, "configurations": args.configurations,
+        "gap_s": args.gap,
+    }  # fmt: skip
+    points = [Point(network=name, **common) for name in dict.fromkeys([args.reference, *networks])]
+    known = {"pattern": ("flexible-nm", "unstructured", "fixed-nm", "filter", "channel", "shape"),
+             "saliency": ("magnitude", "taylor", "obd", "obs", "random")}  # fmt: skip
+    chosen = {"pattern": _list(args.patterns), "saliency": _list(args.saliencies)}
+    for kind, names in chosen.items():
+        for name in names:
+            if name not in known[kind]:
+                raise ConfigError(f"{kind} {name!r} is unknown; one of {', '.join(known[kind])}")
+    for rate, pattern, saliency in itertools.product(rates, chosen["pattern"], chosen["saliency"]):
+        points.append(Point(rate=rate, pattern=pattern, saliency=saliency, calibration=calibration,
+                            **common))  # fmt: skip
+    return points
+
+
+def _list(text: str | None) -> list[str]:
+    return [item.strip() for item in (text or "").split(",") if item.strip()]
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = -1.0
+    if not 0.0 <= rate < 1.0:
+        raise ConfigError(f"--rates {text!r}: a rate is the part removed, 0 <= rate < 1")
+    return rate
+
+
+def reference_of(point: Point, out: Path) -> Tables:
+    """The reference's tables: from an earlier start of this sweep, else measured now."""
+    import numpy as np
+
+    from drp_slam.sweep_point import reference_tables
+
+    path = out / f"reference-{point.key()}.npz"
+    if path.is_file():
+        with np.load(path) as stored:
+            return dict(stored)
+    print(f"reference {point.reference} ...", file=sys.stderr, flush=True)
+    tables = reference_tables(point)
+    temporary = path.with_name(f"{path.name}.part.npz")
+    np.savez_compressed(temporary, **tables)  # type: ignore[arg-type]
+    temporary.replace(path)
+    return tables
+
+
+def keep(out: Path, outcome: Outcome) -> None:
+    """Writes a point: its network first, then its JSON, each through a temporary name."""
+    from drp_slam.folder import write_json
+
+    for name, content in outcome.files.items():
+        temporary = out / NETWORKS / f"{name}.part"
+        temporary.write_bytes(content)
+        temporary.replace(out / NETWORKS / name)
+    write_json(out / POINTS / f"{outcome.result['key']}.json", outcome.result)
+
+
+def completed(points: Sequence[Point], reference: Tables, scheduler: str | None,
+              jobs: int | None) -> Iterator[tuple[Point, Outcome | Exception]]:  # fmt: skip
+    """Measures the points in parallel, here or on a cluster; yields each when it is done."""
+    if scheduler:
+        yield from _on_cluster(points, reference, scheduler)
+    else:
+        yield from _here(points, reference, jobs or os.cpu_count() or 1)
+
+
+def _here(points: Sequence[Point], reference: Tables,
+          jobs: int) -> Iterator[tuple[Point, Outcome | Exception]]:  # fmt: skip
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from concurrent.futures.process import BrokenProcessPool
+    from multiprocessing import get_context
+
+    from drp_slam.sweep_point import measure
+
+    with ProcessPoolExecutor(min(jobs, len(points)), get_context("spawn")) as pool:
+        running = {pool.submit(measure, point, reference): point for point in points}
+        try:
+            for future in as_completed(running):
+                error = future.exception()
+                if isinstance(error, BrokenProcessPool):
+                    raise DrpSlamError(
+                        "a worker was killed, perhaps for memory; start the sweep "
+                        "again with fewer --jobs: finished points are kept"
+                    ) from error
+                if error is not None and not isinstance(error, DrpSlamError):
+                    raise error
+                yield running[future], error if isinstance(error, Exception) else future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _on_cluster(points: Sequence[Point], reference: Tables,
+                address: str) -> Iterator[tuple[Point, Outcome | Exception]]:  # fmt: skip
+    """On the workers of a running dask.distributed scheduler, which have drp_slam installed and
+
+    see the recording under the same path; results and networks come back over the wire.
+    """
+    try:
+        from distributed import Client, as_completed
+    except ImportError as error:
+        raise DrpSlamError("--scheduler needs dask.distributed: pip install distributed") from error
+    from drp_slam.sweep_point import measure
+
+    try:
+        client = Client(address, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise DrpSlamError(f"--scheduler {address}: cannot connect: {error}; start one with dask "
+                           "scheduler, and workers with dask worker") from error  # fmt: skip
+    with client:
+        if not client.scheduler_info()["workers"]:
+            raise DrpSlamError(f"--scheduler {address}: no worker; start some with dask worker "
+                               f"{address}")  # fmt: skip
+        tables = client.scatter(reference, broadcast=True)
+        running = {client.submit(measure, point, tables, pure=False): point for point in points}
+        for future in as_completed(running):
+            failure = future.exception()
+            if failure is not None and not isinstance(failure, DrpSlamError):
+                raise failure
+            yield running[future], failure if failure is not None else future.result()
+
+
+def summarise(points: Sequence[dict[str, Any]], out: Path, measured_now: int) -> dict[str, Any]:
+    """`sweep.json`: the points by rate, which of them are on the Pareto front, where they are."""
+    ordered = sorted(points, key=lambda p: (p["point"]["network"] == "", p["sparsity"], p["name"]))
+    front = pareto([(p["latency_ms"], -p["inliers_ratio"]) for p in map(_flat, ordered)])
+    body = [p | {"pareto": i in front} for i, p in enumerate(ordered)]
+    return {
+        "sequence": points[0]["point"]["sequence"] if points else None,
+        "reference": points[0]["point"]["reference"] if points else None,
+        "points": body,
+        "measured_now": measured_now,
+        "report": str(out / SWEEP_HTML),
+    }
+
+
+def _flat(point: dict[str, Any]) -> dict[str, Any]:
+    return point | {"inliers_ratio": point["all"]["inliers"]["ratio"] or 0.0}
+
+
+def pareto(costs: Sequence[tuple[float | None, ...]]) -> set[int]:
+    """Indices that no other one beats: at most as much of every cost, and less of one.
+
+    A point with a cost that is None is on no front.
+    """
+    known = {i: c for i, c in enumerate(costs) if all(v is not None for v in c)}
+
+    def beats(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
+        return a != b and all(x <= y for x, y in zip(a, b, strict=True))
+
+    return {i for i, c in known.items() if not any(beats(other, c) for other in known.values())}
+
+
+class progress:
+    """A bar on standard error: points done of all, and the last one's name."""
+
+    def __init__(self, total: int, before: int) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        self._bar = Progress(TextColumn("points"), BarColumn(), MofNCompleteColumn(),
+                             TextColumn("{task.description}"), TimeElapsedColumn(),
+                             TimeRemainingColumn(), console=Console(stderr=True))  # fmt: skip
+        self._task = self._bar.add_task("", total=total, completed=before)
+
+    def __enter__(self) -> Any:
+        self._bar.start()
+        return lambda name: self._bar.update(self._task, advance=1, description=name)
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+
+def show(result: dict[str, Any]) -> None:
+    """Prints the table of the points."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{Path(result['sequence'] or '').name}: ratios to {result['reference']}")
+    table.add_column("network", no_wrap=True)
+    for name in ("zero", "kB", "Mcycles", "ms", "mJ", "inliers", "overlap", "rel. error", "ATE"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for p in result["points"]:
+        part, ate = p["all"], p.get("ate_m") or {}
+        row = (_of(p["cycles"], 1e-6, 2), _of(p["latency_ms"], 1, 2), _of(p["energy_mj"], 1, 3),
+               _of(part["inliers"]["ratio"], 1, 2), _of(part["overlap"]["mean"], 1, 2),
+               _of(part["error_m"]["ratio"], 1, 2), _of(ate.get("ratio"), 1, 2))  # fmt: skip
+        mark = "* " if p["pareto"] else "  "
+        table.add_row(
+            mark + p["name"], f"{p['sparsity']:.0%}", f"{p['file_bytes'] / 1e3:.0f}", *row
+        )
+    console = Console()
+    console.print(table)
+    console.print("* on the Pareto front of modelled latency and inliers")
+    console.print(f"report  {result['report']}", soft_wrap=True)
+
+
+def _of(value: float | None, scale: float, digits: int) -> str:
+    return "–" if value is None else f"{value * scale:.{digits}f}"
+
+
+def load(folder: Path) -> dict[str, Any]:
+    """`sweep.json` of a finished sweep. Raises DrpSlamError."""
+    path = folder / SWEEP_JSON
+    try:
+        result = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DrpSlamError(f"{path}: cannot read: {error}; make it with python -m drp_slam sweep "
+                           f"--out {folder}") from error  # fmt: skip
+    return result

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One point of a sweep, measured: what it costs on the chip and what it is worth to SLAM.
+
+Everything here runs in a worker, on this machine or on another: a definition and the reference's
+tables go in, a JSON-able result and the files of the network come out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from drp_slam import __version__, resources
+from drp_slam.errors import DrpSlamError
+
+if TYPE_CHECKING:
+    from drp_slam.config import Config
+    from drp_slam.data.sequence import Sequence as Recording
+    from drp_slam.datatypes import Features, Frame
+
+BASE = "xfeat-fp32"
+"""What fresh points are pruned from."""
+Tables = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Point:
+    """What is measured: a network by name or file, or (`network` empty) one that is pruned here.
+
+    `pairs` and `configurations` are how many frame pairs and perturbed trajectories judge it,
+    against `reference`; `frames` and `start` bound the sequence; `device` is the device file.
+    """
+
+    sequence: str
+    network: str = ""
+    rate: float = 0.0
+    pattern: str = ""
+    saliency: str = ""
+    reference: str = BASE
+    calibration: str = ""
+    camera: str = ""
+    start: int = 0
+    frames: int = 0
+    pairs: int = 100
+    configurations: int = 5
+    gap_s: float = 0.4
+    device: str = "rzv2h"
+
+    @property
+    def name(self) -> str:
+        """For people and for the network's file."""
+        if self.network:
+            return Path(self.network).stem if self.network.endswith(".onnx") else self.network
+        return f"oneshot-{self.pattern}-{self.saliency}-p{100 * self.rate:g}"
+
+    def key(self) -> str:
+        """Hash of the definition and of the files that it rests on: same key, same result."""
+        files = [resources.device_file(self.device)]
+        for network in (self.network or BASE, self.reference):
+            onnx = resources.network(network)
+            files += [onnx, onnx.with_suffix(".yaml")]
+        content = json.dumps(dataclasses.asdict(self), sort_keys=True) + __version__
+        digest = hashlib.sha256(content.encode())
+        for file in files:
+            if file.is_file():
+                digest.update(hashlib.sha256(file.read_bytes()).digest())
+        for folder in (self.sequence, self.calibration):
+            digest.update(_fingerprint(folder).encode())
+        return digest.hexdigest()[:16]
+
+
+def _fingerprint(name: str) -> str:
+    """Names and sizes of a recording's files, and the content of its lists and calibration."""
+    path = Path(name)
+    if not name or not path.exists():
+        return name
+    lines = []
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            text = file.read_text(errors="replace") if file.suffix in (".txt", ".yaml") else ""
+            lines.append(f"{file.relative_to(path)} {file.stat().st_size} {text}")
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`result` is JSON-able; `files` holds the network that was made, by file name."""
+
+    result: dict[str, Any]
+    files: dict[str, bytes]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The recording and the pairs on which every point is judged."""
+
+    recording: Recording
+    config: Config
+    pairs: np.ndarray
+    frames: list[Frame]
+    truth: np.ndarray | None
+
+    @staticmethod
+    def of(point: Point) -> Judge:
+        """Opens the recording. Raises DataError."""
+        from drp_slam.config import Config, override
+        from drp_slam.data.dataset import open_sequence
+        from drp_slam.pairs import interpolated, pairs_apart
+
+        # the devices agree bit for bit; the chip's cost is taken from its model below
+        config = override(Config(), {"drp.backend": "cpu", "drpai3.backend": "cpu"})
+        recording = open_sequence(point.sequence, point.camera or None, point.start,
+                                  point.frames or None)  # fmt: skip
+        pairs = pairs_apart(recording.stamps_ns, point.gap_s)
+        chosen = np.linspace(0, len(pairs) - 1, min(point.pairs, len(pairs))).astype(int)
+        pairs = pairs[np.unique(chosen)]
+        wanted = set(pairs.ravel().tolist())
+        every = point.configurations > 0
+        frames = [f for f in recording if every or f.index in wanted]
+        known = recording.ground_truth
+        truth = None if known is None else interpolated(known, recording.stamps_ns)
+        return Judge(recording, config, pairs, frames, truth)
+
+    def tables(
+        self, network: str, point: Point, reference: dict[int, Features] | None = None
+    ) -> Tables:
+        """Metrics of all pairs, `paths` of the trajectories, and where the keypoints were."""
+        from drp_slam import evaluate
+
+        features = evaluate.extract(network, self.frames, self.config)
+        found = evaluate.measure(self.recording, self.frames, features, reference or features,
+                                 self.pairs, self.truth, self.config)  # fmt: skip
+        if point.configurations and self.recording.ground_truth is not None:
+            found["paths"] = evaluate.trajectories(
+                self.recording, self.frames, features, self.config, point.configurations, network
+            )
+        index = sorted(features)
+        found["index"] = np.array(index)
+        found["counts"] = np.array([len(features[i]) for i in index])
+        found["uv"] = np.concatenate([features[i].uv for i in index])
+        return found
+
+
+def reference_tables(point: Point) -> Tables:
+    """The reference network on the recording of `point`."""
+    from drp_slam.run import one_thread_a_library
+
+    one_thread_a_library()
+    return Judge.of(point).tables(point.reference, point)
+
+
+def measure(point: Point, reference: Tables) -> Outcome:
+    """Makes the point's network if it has to be made, costs it, and judges it."""
+    from drp_slam.run import one_thread_a_library
+
+    one_thread_a_library()
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="drp_slam-") as folder:
+        network, files = point.network, {}
+        if not network:
+            from drp_slam import oneshot
+
+            images = oneshot.calibration_images(
+                Path(point.calibration) if point.calibration else None
+            )
+            made = oneshot.prune(point.name, point.rate, point.pattern, point.saliency, images,
+                                 Path(folder))  # fmt: skip
+            network = str(made)
+            files = {f.name: f.read_bytes() for f in (made, made.with_suffix(".yaml"))}
+        judge = Judge.of(point)
+        result = _judged(point, network, judge, reference) | cost(
+            network, judge.recording, point.device
+        )
+    head = {"key": point.key(), "name": point.name, "point": dataclasses.asdict(point)}
+    return Outcome(head | result | {"wall_s": time.perf_counter() - start}, files)
+
+
+def _judged(point: Point, network: str, judge: Judge, reference: Tables) -> dict[str, Any]:
+    from drp_slam import evaluate
+
+    tables = reference
+    if network != point.reference:
+        tables = judge.tables(network, point, _keypoints(reference))
+    held = judge.pairs[:, 0] >= round(len(judge.recording) * (1 - evaluate.KEPT_OUT_PART))
+    return evaluate.summary(tables, reference, held, tables.get("paths"), reference.get("paths"))
+
+
+def _keypoints(reference: Tables) -> dict[int, Features]:
+    """The reference's keypoints by frame, all that the overlap needs of it."""
+    from drp_slam.datatypes import FEATURE_DIM, Features
+
+    starts = np.cumsum(reference["counts"]) - reference["counts"]
+    return {
+        int(i): Features(reference["uv"][a : a + n], np.zeros(n, np.float32),
+                         np.zeros((n, FEATURE_DIM), np.float32))
+        for i, a, n in zip(reference["index"], starts, reference["counts"], strict=True)
+    }  # fmt: skip
+
+
+def cost(network: str, recording: Recording, device: str) -> dict[str, Any]:
+    """Size and sparsity of a network, and its modelled cost on images of the recording.
+
+    `cycles`, `latency_ms` and `energy_mj` are None for a float network: DRP-AI3 computes INT8.
+    """
+    from drp_slam.card import load_card
+    from drp_slam.device import load_constants
+    from drp_slam.drp.preprocess import network_shape
+    from drp_slam.drpai3.emulator import Network
+    from drp_slam.drpai3.timing import estimate
+
+    card = load_card(network)
+    found: dict[str, Any] = {
+        "sparsity": float(card.facts.get("sparsity", {}).get("overall", 0.0)),
+        "file_bytes": card.onnx.stat().st_size,
+        "dtype": card.dtype, "cycles": None, "latency_ms": None, "energy_mj": None,
+    }  # fmt: skip
+    if card.dtype == "int8":
+        shape = network_shape(recording.camera.height, recording.camera.width)
+        graph = Network(card.onnx, card.dtype, card.channels).graph(shape)
+        modelled = estimate(graph, load_constants(device))
+        found |= {"cycles": float(modelled.cycles), "latency_ms": modelled.total_s * 1e3,
+                  "energy_mj": modelled.energy_j * 1e3}  # fmt: skip
+    return found
+
+
+def shipped() -> list[str]:
+    """Names of the networks in `models/` that have a card."""
+    names = sorted(p.stem for p in (resources.share() / "models").glob("*.yaml"))
+    found = [n for n in names if (resources.share() / "models" / f"{n}.onnx").is_file()]
+    if not found:
+        raise DrpSlamError("no network is shipped in models/; name networks with --networks")
+    return found
