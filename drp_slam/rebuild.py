@@ -32,17 +32,20 @@ HEADS = {"descriptors": (0, 64), "keypoints": (64, 129), "reliability": (129, 13
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a shipped network is made. `rate` is the part of all convolution weights removed."""
+    """How a shipped network is made, and about how long it takes on one idle core."""
 
     int8: bool
-    rate: float = 0.0
-    expected_s: float = 10.0
+    distilled: bool
+    expected_s: float
 
 
 RECIPES = {
-    "xfeat-fp32": Recipe(int8=False),
-    "xfeat": Recipe(int8=True, expected_s=90),
-    "xfeat-p50": Recipe(int8=True, rate=0.5, expected_s=90),
+    "xfeat-fp32": Recipe(int8=False, distilled=False, expected_s=5),
+    "xfeat": Recipe(int8=True, distilled=False, expected_s=60),
+    "xfeat-p50": Recipe(int8=True, distilled=True, expected_s=400),
+    "xfeat-p70": Recipe(int8=True, distilled=True, expected_s=1200),
+    "xfeat-p80": Recipe(int8=True, distilled=True, expected_s=2000),
+    "xfeat-p90": Recipe(int8=True, distilled=True, expected_s=4000),
 }
 
 
@@ -55,19 +58,63 @@ def rebuild(args: argparse.Namespace) -> dict:
     if recipe is None:
         raise PruningError(f"no recipe for {args.name!r}; known: {', '.join(RECIPES)}")
     out = out_folder(args)
-    log.warning("rebuilding %s, about %.0f s on one core", args.name, recipe.expected_s)
+    log.warning("rebuilding %s: about %.0f s on one idle core", args.name, recipe.expected_s)
+    if args.data is None and recipe.int8:
+        log.warning("no --data: only the photographs of installed packages are used")
     net = xfeat.pretrained()
-    if recipe.rate:
-        prune_by_magnitude(net, recipe.rate)
-    path = out / f"{args.name}.onnx"
-    model = export.to_onnx(net, args.name)
-    if recipe.int8:
-        model = to_int8(model, args.data)
+    if recipe.distilled:
+        model = distilled(net, args.name, args.data, out)
+    else:
+        model = export.to_onnx(net, args.name)
+        model = to_int8(model, args.data) if recipe.int8 else model
+    return ship(args.name, out, model, net, _command(args))
+
+
+def ship(
+    name: str, out: Path, model: onnx.ModelProto, net: XFeatChip, command: str
+) -> dict[str, Any]:
+    """Writes network and card."""
+    path = out / f"{name}.onnx"
     save(model, path)
-    facts = card(args.name, path, model, net, _command(args))
+    facts = card(name, path, model, net, command)
     write_card(path.with_suffix(".yaml"), facts)
     return {"onnx": str(path), "card": str(path.with_suffix(".yaml")), "sha256": facts["sha256"],
             "sparsity": facts["sparsity"]["overall"], "bytes": path.stat().st_size}  # fmt: skip
+
+
+def distilled(net: XFeatChip, name: str, data: Path | None, out: Path) -> onnx.ModelProto:
+    """Trains `net` down to `name`, level by level, with a progress bar; goes on where a killed
+    run left its checkpoints in `out`/training. Gives the network as INT8."""
+    import copy
+
+    import torch
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from drp_slam.drpai3.quantize import quantize
+    from drp_slam.pruning import export, xfeat_levels
+
+    torch.set_num_threads(1)
+    folder = out / "training"
+    folder.mkdir(parents=True, exist_ok=True)
+    made: list[onnx.ModelProto] = []
+
+    def keep(level: xfeat_levels.Level, net: XFeatChip, quantiser: Any) -> None:
+        if level.name == name:
+            blank = [np.zeros((1, 1, 64, 64), np.float32)]  # every scale is known
+            made.append(quantize(export.to_onnx(net, name), blank, scales=quantiser.scales()))
+
+    with Progress(console=Console(stderr=True)) as bar:
+        tasks: dict[str, Any] = {}
+
+        def progress(level: str, step: int, steps: int, loss: float) -> None:
+            if level not in tasks:
+                tasks[level] = bar.add_task(level, total=steps)
+            bar.update(tasks[level], completed=step, description=f"{level}, loss {loss:.3f}")
+
+        images = xfeat_levels.training_images(data)
+        xfeat_levels.distil(copy.deepcopy(net), net, images, name, keep, folder, progress)
+    return made[0]
 
 
 def show(result: Mapping[str, Any]) -> None:
@@ -81,18 +128,6 @@ def show(result: Mapping[str, Any]) -> None:
 def _command(args: argparse.Namespace) -> str:
     data = " --data DIR" if args.data else ""
     return f"python -m drp_slam rebuild {args.name}{data} --out models"
-
-
-def prune_by_magnitude(net: XFeatChip, rate: float) -> None:
-    """One-shot, flexible N:M, one budget for the whole network, saliency = |w|."""
-    import torch
-
-    from drp_slam.pruning.patterns import masks
-
-    kept = masks({name: conv.weight.detach().abs() for name, conv in net.convs.items()}, rate)
-    with torch.no_grad():
-        for name, mask in kept.items():
-            net.convs[name].weight.mul_(mask)
 
 
 def to_int8(model: onnx.ModelProto, data: Path | None) -> onnx.ModelProto:

@@ -93,36 +93,56 @@ class XFeatChip(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat(self.heads(x), dim=1)
 
-    def heads(self, x: torch.Tensor, observe: Observe = _identity,
-              weight: Observe = _identity) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
+    def heads(
+        self, x: torch.Tensor, observe: Observe = _identity, weight: Observe = _identity
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The three heads. `observe(name, activation)` and `weight(layer, weights)` may replace
         what passes: quantisation-aware training and calibration hook in here."""
+        return self.trunk(x, self.stem(x, observe, weight), observe, weight)
 
-        def conv(name: str, x: torch.Tensor) -> torch.Tensor:
-            c, s = self.convs[name], SPECS[name]
-            y = F.conv2d(x, weight(name, c.weight), c.bias, c.stride, c.padding)
-            return observe(name, F.relu(y) if s.relu else y)
+    def stem(
+        self, x: torch.Tensor, observe: Observe = _identity, weight: Observe = _identity
+    ) -> torch.Tensor:
+        """(B, 24, H/4, W/4): `STEM`, the half of the arithmetic that holds 0.5 % of the weights."""
+        x = observe("input", x)
+        return self._block("block1", x, observe, weight) + self._conv("skip1", x, observe, weight)
+
+    def trunk(
+        self, x: torch.Tensor, stem: torch.Tensor, observe: Observe = _identity,
+        weight: Observe = _identity,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
+        """The heads from the image and the output of `stem`."""
 
         def block(name: str, x: torch.Tensor) -> torch.Tensor:
-            for s in LAYERS:
-                if s.name.startswith(f"{name}_"):
-                    x = conv(s.name, x)
-            return x
+            return self._block(name, x, observe, weight)
 
-        x = observe("input", x)
-        x2 = block("block2", observe("add_1", block("block1", x) + conv("skip1", x)))
-        x3 = block("block3", x2)
+        x3 = block("block3", block("block2", observe("add_1", stem)))
         x4 = block("block4", x3)
         x5 = block("block5", x4)
         x4 = observe("resize_4", F.interpolate(x4, scale_factor=2.0, mode="bilinear"))
         x5 = observe("resize_5", F.interpolate(x5, scale_factor=4.0, mode="bilinear"))
         fused = observe("add_3", observe("add_2", x3 + x4) + x5)
         descriptors = block("fusion", fused)
-        return descriptors, block("keypoints", x), block("reliability", descriptors)
+        keypoints = block("keypoints", observe("input", x))
+        return descriptors, keypoints, block("reliability", descriptors)
+
+    def _conv(self, name: str, x: torch.Tensor, observe: Observe, weight: Observe) -> torch.Tensor:
+        c, s = self.convs[name], SPECS[name]
+        y = F.conv2d(x, weight(name, c.weight), c.bias, c.stride, c.padding)
+        return observe(name, F.relu(y) if s.relu else y)
+
+    def _block(self, name: str, x: torch.Tensor, observe: Observe, weight: Observe) -> torch.Tensor:
+        for s in LAYERS:
+            if s.name.startswith(f"{name}_"):
+                x = self._conv(s.name, x, observe, weight)
+        return x
 
 
 SPECS = {s.name: s for s in LAYERS}
 """The convolutions by name."""
+
+STEM = ("skip1", "block1_0", "block1_1", "block1_2", "block1_3")
+"""Layers of `XFeatChip.stem`."""
 
 
 def original_state() -> Mapping[str, torch.Tensor]:
@@ -140,7 +160,7 @@ def original_state() -> Mapping[str, torch.Tensor]:
 
 def chip_weights(state: Mapping[str, torch.Tensor], spec: ConvSpec, eps: float = 1e-5
                  ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-    """Weights and bias of one chip convolution from the original model's state, batch norm folded."""
+    """Weights and bias of one chip convolution from the original's state, batch norm folded."""
     if spec.relu:
         weight = state[f"{spec.source}.0.weight"].double()
         gain = 1.0 / torch.sqrt(state[f"{spec.source}.1.running_var"].double() + eps)
@@ -191,7 +211,7 @@ def from_onnx(path: str | Path) -> XFeatChip:
 
 
 def xfeat() -> XFeatChip:
-    """Dense XFeat from the shipped `xfeat-fp32` (a factory for `prune drp_slam.pruning.xfeat:xfeat`)."""
+    """Dense XFeat from the shipped `xfeat-fp32`: the factory `drp_slam.pruning.xfeat:xfeat`."""
     from drp_slam import resources
 
     return from_onnx(resources.network("xfeat-fp32"))
