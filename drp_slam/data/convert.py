@@ -33,7 +33,7 @@ def convert(args: argparse.Namespace) -> dict[str, Any]:
     if form == "tum":
         details = _to_tum(destination, sequence, args.compressed)
     else:
-        from drp_slam.data.bag import write_bag
+        from drp_slam.data.bag_writer import write_bag
 
         details = write_bag(destination, sequence, form, args.compressed, args.depth)
     size = sum(f.stat().st_size for f in destination.rglob("*") if f.is_file())

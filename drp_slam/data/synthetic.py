@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from drp_slam.data import room, sensor, textures
+from drp_slam.data import renderer, room, sensor, textures
 from drp_slam.data.sequence import Sequence
 from drp_slam.data.tum import open_tum, write_folder
 from drp_slam.datatypes import Camera, Frame, Trajectory
@@ -83,7 +83,12 @@ def open_synthetic(
     parameters = parse(name)
     folder = cache_folder(parameters, cache)
     if not folder.is_dir():
-        write_folder(folder, render(parameters), colour=".jpg", label="rendering the room")
+        try:
+            write_folder(folder, render(parameters), colour=".jpg", label="rendering the room")
+        except DataError:
+            # another process may have been faster, and wrote the same bits
+            if not folder.is_dir():
+                raise
     opened = open_tum(folder, None, start, frames)
     return dataclasses.replace(opened, name="synthetic")
 
@@ -94,7 +99,7 @@ def cache_folder(parameters: Parameters, cache: Path | None = None) -> Path:
     `cache` is `$XDG_CACHE_HOME/drp_slam` where it is not given.
     """
     digest = hashlib.sha256(repr(asdict(parameters)).encode())
-    for module in (__file__, room.__file__, sensor.__file__, textures.__file__):
+    for module in (__file__, room.__file__, renderer.__file__, sensor.__file__, textures.__file__):
         digest.update(Path(str(module)).read_bytes())
     if cache is None:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -165,12 +170,12 @@ def render(parameters: Parameters) -> Sequence:
     def source() -> Iterator[Frame]:
         rng = np.random.default_rng([parameters.seed, 0xB0])
         size = (pinhole.width, pinhole.height)
-        renderer = room.Renderer(room.furnish(rng), rng, size, pinhole.K)
+        view = renderer.Renderer(room.furnish(rng), rng, size, pinhole.K)
         eye = sensor.RgbdSensor(parameters.seed, size, pinhole.fx)
         for index, (stamp_ns, pose) in enumerate(
             zip(truth.stamps_ns.tolist(), truth.T_world_camera)
         ):
-            scene, z, cosine, solid = renderer.render(pose)
+            scene, z, cosine, solid = view.render(pose)
             now = np.array([index / FPS - 1e-3, index / FPS + 1e-3])
             a, b = poses(now % LOOP_S, parameters.seed)[:, :3, :3]
             turn = a.T @ b

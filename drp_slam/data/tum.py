@@ -193,20 +193,11 @@ def write_folder(folder: Path, sequence: Sequence, colour: str, label: str) -> N
         save_camera(part / "camera.yaml", sequence.camera)
         if sequence.ground_truth is not None:
             write_tum(part / "groundtruth.txt", sequence.ground_truth)
-        _rename(part, folder)
+        part.rename(folder)
     except OSError as error:
         raise DataError(f"{folder}: cannot write: {error.strerror}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
-
-
-def _rename(part: Path, folder: Path) -> None:
-    """Puts the complete folder in place, unless another process was faster."""
-    try:
-        part.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
 
 
 def _write_images(folder: Path, sequence: Sequence, colour: str, label: str) -> None:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from drp_slam.data import bag, bag_images
+from drp_slam.data import bag_images, bag_writer
 from drp_slam.data.dataset import open_sequence
 from drp_slam.data.sequence import Sequence
 from drp_slam.data.trajectory import quaternions
@@ -75,7 +75,7 @@ def messages(
     return found
 
 
-@pytest.mark.parametrize("storage", bag.FORMATS)
+@pytest.mark.parametrize("storage", bag_writer.FORMATS)
 @pytest.mark.parametrize(
     ("compressed", "depth"), [(False, "32FC1"), (False, "16UC1"), (True, "16UC1")]
 )
@@ -83,7 +83,7 @@ def test_a_bag_gives_back_what_was_written(
     room: Sequence, tmp_path: Path, storage: str, compressed: bool, depth: str
 ) -> None:
     late = dataclasses.replace(room, depth_stamps_ns=room.stamps_ns + 3_000_001)
-    result = bag.write_bag(tmp_path / "bag", late, storage, compressed, depth)
+    result = bag_writer.write_bag(tmp_path / "bag", late, storage, compressed, depth)
     read = open_sequence(str(tmp_path / "bag"))
     assert np.array_equal(read.stamps_ns, room.stamps_ns)
     assert np.array_equal(read.depth_stamps_ns, late.depth_stamps_ns)
@@ -109,7 +109,7 @@ def test_a_bag_gives_back_what_was_written(
 
 def test_a_lone_storage_file_reads_like_its_folder(room: Sequence, tmp_path: Path) -> None:
     for storage, suffix in (("mcap", "mcap"), ("sqlite3", "db3")):
-        bag.write_bag(tmp_path / storage, room, storage)
+        bag_writer.write_bag(tmp_path / storage, room, storage)
         lone = open_sequence(str(tmp_path / storage / f"{storage}.{suffix}"))
         assert np.array_equal(lone.stamps_ns, room.stamps_ns) and lone.name == storage
         (tmp_path / storage / "metadata.yaml").unlink()
@@ -117,7 +117,7 @@ def test_a_lone_storage_file_reads_like_its_folder(room: Sequence, tmp_path: Pat
 
 
 def test_window(room: Sequence, tmp_path: Path) -> None:
-    bag.write_bag(tmp_path / "bag", room)
+    bag_writer.write_bag(tmp_path / "bag", room)
     part = open_sequence(str(tmp_path / "bag"), start=2, frames=2)
     assert [f.index for f in part] == [0, 1]
     assert np.array_equal(next(iter(part)).image, list(room)[2].image)
@@ -267,7 +267,7 @@ def test_truncated_bag_names_the_repair(
     room: Sequence, tmp_path: Path, storage: str, suffix: str, repair: str, kept: float
 ) -> None:
     path = tmp_path / "bag"
-    bag.write_bag(path, room, storage)
+    bag_writer.write_bag(path, room, storage)
     file = path / f"bag.{suffix}"
     os.truncate(file, int(file.stat().st_size * kept))
     refused(path, str(path), "truncated", repair)
@@ -295,12 +295,12 @@ def test_a_damaged_image_stops_the_pass_after_the_frames_before_it(
 def test_nothing_is_overwritten_and_nothing_half_written(room: Sequence, tmp_path: Path) -> None:
     (tmp_path / "bag").mkdir()
     with pytest.raises(DataError, match="exists already"):
-        bag.write_bag(tmp_path / "bag", room)
+        bag_writer.write_bag(tmp_path / "bag", room)
 
     def breaks_off():
         yield next(iter(room))
         raise DataError("frame 1: damaged")
 
     with pytest.raises(DataError, match="frame 1"):
-        bag.write_bag(tmp_path / "other", dataclasses.replace(room, source=breaks_off))
+        bag_writer.write_bag(tmp_path / "other", dataclasses.replace(room, source=breaks_off))
     assert [p.name for p in tmp_path.iterdir()] == ["bag"]

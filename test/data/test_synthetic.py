@@ -11,6 +11,7 @@ import pytest
 
 from drp_slam.data import room as rm
 from drp_slam.data import synthetic as sy
+from drp_slam.data.renderer import NEAR_M, Renderer
 from drp_slam.data.sensor import FAR_M, RgbdSensor
 from drp_slam.errors import DataError
 
@@ -18,10 +19,10 @@ WIDTH = 96
 
 
 @pytest.fixture(scope="module")
-def renderer() -> rm.Renderer:
+def renderer() -> Renderer:
     camera = sy.camera(sy.Parameters(width=WIDTH))
     rng = np.random.default_rng(1)
-    return rm.Renderer(rm.furnish(rng), rng, (camera.width, camera.height), camera.K)
+    return Renderer(rm.furnish(rng), rng, (camera.width, camera.height), camera.K)
 
 
 def nearest_hit(
@@ -35,15 +36,13 @@ def nearest_hit(
         at = origin + t[:, None] * rays - r.origin
         x, y = at @ r.right, at @ r.down
         inside = (x >= 0) & (x <= r.width_m) & (y >= 0) & (y <= r.height_m)
-        closer = inside & (t > rm.NEAR_M) & (t < best)
+        closer = inside & (t > NEAR_M) & (t < best)
         best, which = np.where(closer, t, best), np.where(closer, k, which)
     return best, which
 
 
 @pytest.mark.parametrize("time_s", [0.0, 2.5, 5.8, 9.9])
-def test_depth_is_that_of_the_first_rectangle_on_the_ray(
-    renderer: rm.Renderer, time_s: float
-) -> None:
+def test_depth_is_that_of_the_first_rectangle_on_the_ray(renderer: Renderer, time_s: float) -> None:
     pose = sy.poses(np.array([time_s]), 0)[0]
     _, z, _, _ = renderer.render(pose)
     v, u = np.mgrid[: WIDTH * 3 // 4, :WIDTH]
@@ -58,7 +57,7 @@ def test_depth_is_that_of_the_first_rectangle_on_the_ray(
     assert wrong.mean() < 0.06
 
 
-def test_a_point_looks_the_same_from_two_places(renderer: rm.Renderer) -> None:
+def test_a_point_looks_the_same_from_two_places(renderer: Renderer) -> None:
     a, b = sy.poses(np.array([0.0, 0.2]), 0)
     seen, z, _, _ = renderer.render(a)
     other, z_other, _, _ = renderer.render(b)
@@ -104,7 +103,7 @@ def test_the_path_is_a_loop_with_fast_turns_inside_the_room(seed: int) -> None:
     assert 0.3 < step_m.max() * sy.FPS < 1.5
 
 
-def test_texture_is_rich_but_for_the_bare_wall(renderer: rm.Renderer) -> None:
+def test_texture_is_rich_but_for_the_bare_wall(renderer: Renderer) -> None:
     contrast = {}
     for time_s in (0.0, 2.5, 4.5, 6.3, 8.2, 10.0):
         image = renderer.render(sy.poses(np.array([time_s]), 0)[0])[0]

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes rosbag2 (MCAP and sqlite3) without ROS, through the `rosbags` package."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drp_slam.data import bag_images
+from drp_slam.data.bag import typestore
+from drp_slam.data.progress import track
+from drp_slam.data.sequence import Sequence
+from drp_slam.data.trajectory import quaternions
+from drp_slam.datatypes import Frame, Trajectory
+from drp_slam.errors import DataError
+
+FORMATS = ("mcap", "sqlite3")
+IMAGE, DEPTH = "/camera/color/image_raw", "/camera/aligned_depth_to_color/image_raw"
+CAMERA_INFO, TRUTH = "/camera/color/camera_info", "/ground_truth"
+OPTICAL_FRAME = "camera_color_optical_frame"
+
+
+def write_bag(
+    folder: Path,
+    sequence: Sequence,
+    storage: str = "mcap",
+    compressed: bool = False,
+    depth_encoding: str | None = None,
+) -> dict[str, Any]:
+    """Writes a sequence as a rosbag2 folder, under a temporary name until it is complete.
+
+    Depth is 16UC1 where the raw unit is a millimetre, else 32FC1 metres; `depth_encoding` asks for
+    one of them. `compressed` stores JPEG colour and PNG depth (where 16UC1). Returns the encoding
+    and the largest rounding of depth in metres. Raises DataError.
+    """
+    from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
+
+    if folder.exists():
+        raise DataError(f"{folder}: exists already; name another folder or remove it")
+    temporary = folder.with_name(f"{folder.name}.part{os.getpid()}")
+    plugin = StoragePlugin.MCAP if storage == "mcap" else StoragePlugin.SQLITE3
+    try:
+        temporary.mkdir(parents=True)
+        with Writer(temporary / folder.name, version=8, storage_plugin=plugin) as writer:
+            result = _write(writer, sequence, compressed, depth_encoding)
+        (temporary / folder.name).rename(folder)
+    except (OSError, WriterError) as error:
+        raise DataError(f"{folder}: cannot write: {error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return result
+
+
+def _write(
+    writer: Any, sequence: Sequence, compressed: bool, depth_encoding: str | None
+) -> dict[str, Any]:
+    """All messages: ground truth first, then per frame camera_info, colour, depth."""
+    store = typestore()
+    types = store.types
+    used: dict[str, Any] = {}
+
+    def put(topic: str, message: Any, stamp_ns: int) -> None:
+        kind = message.__msgtype__
+        if topic not in used:
+            used[topic] = writer.add_connection(topic, kind, typestore=store)
+        writer.write(used[topic], stamp_ns, store.serialize_cdr(message, kind))
+
+    def header(stamp_ns: int, frame_id: str = OPTICAL_FRAME) -> Any:
+        time = types["builtin_interfaces/msg/Time"](stamp_ns // 10**9, stamp_ns % 10**9)
+        return types["std_msgs/msg/Header"](time, frame_id)
+
+    if sequence.ground_truth is not None:
+        for stamp_ns, pose in _poses(types, sequence.ground_truth):
+            put(
+                TRUTH,
+                types["geometry_msgs/msg/PoseStamped"](header(stamp_ns, "world"), pose),
+                stamp_ns,
+            )
+    worst_m, encoding = 0.0, depth_encoding or ""
+    for frame in track(sequence, len(sequence), "writing the bag"):
+        depth_ns = sequence.depth_stamp_ns(frame)
+        put(CAMERA_INFO, bag_images.camera_info(types, header(frame.stamp_ns), sequence.camera),
+            frame.stamp_ns)  # fmt: skip
+        if compressed:
+            picture = bag_images.compressed(types, header(frame.stamp_ns), frame.image, depth=False)
+            put(f"{IMAGE}/compressed", picture, frame.stamp_ns)
+        else:
+            name = "bgr8" if frame.image.ndim == 3 else "mono8"
+            put(IMAGE, bag_images.image(types, header(frame.stamp_ns), frame.image, name),
+                frame.stamp_ns)  # fmt: skip
+        encoding = encoding or ("16UC1" if abs(frame.depth_unit_m - 0.001) < 1e-9 else "32FC1")
+        depth, rounding_m = encode_depth(frame, encoding)
+        worst_m = max(worst_m, rounding_m)
+        if compressed and encoding == "16UC1":
+            packed = bag_images.compressed(types, header(depth_ns), depth, depth=True)
+            put(f"{DEPTH}/compressedDepth", packed, depth_ns)
+        else:
+            put(DEPTH, bag_images.image(types, header(depth_ns), depth, encoding), depth_ns)
+    return {"depth_encoding": encoding, "depth_rounding_m": worst_m}
+
+
+def encode_depth(frame: Frame, encoding: str) -> tuple[np.ndarray, float]:
+    """Depth as 16UC1 (mm) or 32FC1 (m), and the largest rounding in metres.
+
+    A raw uint16 survives 32FC1 exactly: metres times the scale round back to it.
+    """
+    if frame.depth is None:
+        raise DataError(f"frame {frame.index} has no depth")
+    if encoding == "32FC1":
+        return (frame.depth * np.float64(frame.depth_unit_m)).astype(np.float32), 0.0
+    if frame.depth.dtype == np.uint16 and abs(frame.depth_unit_m - 0.001) < 1e-9:
+        return frame.depth, 0.0
+    metres = np.nan_to_num(frame.depth * np.float64(frame.depth_unit_m), posinf=0.0, neginf=0.0)
+    raw = np.round(metres * 1000)
+    raw = np.where((raw > 0) & (raw < 65536), raw, 0)
+    return raw.astype(np.uint16), float(np.abs(raw / 1000 - metres).max(initial=0.0))
+
+
+def _poses(types: Any, truth: Trajectory) -> Iterator[tuple[int, Any]]:
+    """Stamps and geometry_msgs/Pose."""
+    turns = quaternions(truth.T_world_camera[:, :3, :3])
+    for stamp_ns, place, turn in zip(truth.stamps_ns.tolist(), truth.positions_m, turns):
+        yield (
+            stamp_ns,
+            types["geometry_msgs/msg/Pose"](
+                types["geometry_msgs/msg/Point"](*map(float, place)),
+                types["geometry_msgs/msg/Quaternion"](*map(float, turn)),
+            ),
+        )
