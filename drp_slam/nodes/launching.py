@@ -7,7 +7,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable, Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
@@ -16,6 +15,7 @@ from drp_slam import resources
 from drp_slam.config import DEFAULT_NETWORK, Config, load, override
 from drp_slam.nodes.table import CAMERA_TOPICS, environment, nodes
 from drp_slam.nodes.up import rate
+from launch import LaunchContext, LaunchDescription  # type: ignore[attr-defined]
 
 ARGUMENTS = (
     ("config", "", "YAML like config/drp_slam.yaml; the other arguments override it"),

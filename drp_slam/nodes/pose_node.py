@@ -14,7 +14,6 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
-from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 
@@ -26,7 +25,7 @@ from drp_slam.device import load_constants
 from drp_slam.errors import DrpSlamError, GraphError
 from drp_slam.nodes import convert, ledger, qos
 from drp_slam.nodes.base import StageNode, run
-from drp_slam.nodes.limits import IN_FLIGHT
+from drp_slam.nodes.limits import IN_FLIGHT, NEWEST
 from drp_slam.nodes.pairing import Stamped, Verdict
 from drp_slam.nodes.world_publisher import WorldPublisher
 from drp_slam.pipeline import cpu_run, make_span
@@ -35,8 +34,8 @@ from drp_slam.slam.tracker import Tracker
 
 PATIENCE_S = 0.1
 """Live, features wait no longer than this for their depth."""
-RELIABLE_PATIENCE_S = 4.0
-"""Where depth is reliable it will come; without it the trajectory would be another one."""
+LOSSLESS_PATIENCE_S = 4.0
+"""Where no frame may be lost, depth will come; without it the trajectory would be another one."""
 
 
 class PoseNode(StageNode):
@@ -53,7 +52,6 @@ class PoseNode(StageNode):
         self._images: Stamped[np.ndarray] = Stamped(2 * IN_FLIGHT)
         self._waiting: deque[tuple[float, Header, Features]] = deque()
         self._last_ns = -1
-        self._patience_s = PATIENCE_S
 
         self._world = WorldPublisher(self, self.graph)
         self._status = self.create_publisher(DiagnosticArray, "status", qos.ledger())
@@ -70,22 +68,22 @@ class PoseNode(StageNode):
             (Image, "image", self._on_image),
             (CompressedImage, "image/compressed", self._on_small_image),
         ):
-            made = self.create_subscription(
+            self.create_subscription(
                 kind,
                 topic,
                 self.guarded(handle),
                 qos.camera_in(IN_FLIGHT),
                 qos_overriding_options=qos.overridable(),
             )
-            if topic == "depth" and made.qos_profile.reliability == ReliabilityPolicy.RELIABLE:
-                self._patience_s = RELIABLE_PATIENCE_S
-        self.create_subscription(
+        stage = self.create_subscription(
             PointCloud2,
             "features",
             self.guarded(self._on_features),
             qos.stage_in(),
             qos_overriding_options=qos.overridable(),
         )
+        lossless = stage.qos_profile.depth > NEWEST
+        self._patience_s = LOSSLESS_PATIENCE_S if lossless else PATIENCE_S
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(PATIENCE_S / 2, self._track_waiting, clock=steady)
 

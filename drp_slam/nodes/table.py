@@ -19,12 +19,9 @@ from drp_slam.config import NODE_SECTIONS, Config
 from drp_slam.nodes.limits import IN_FLIGHT
 
 CAMERA_TOPICS = ("image", "depth", "camera_info")
-NO_LOSS = {
-    "drp_node": (("image",), ("heads",)),
-    "perception_node": ((), ("tensor",)),
-    "pose_node": (CAMERA_TOPICS, ("features",)),
-}
-"""Node -> subscriptions to the camera and to stages, which lose no frame at `--rate max`."""
+CAMERA_IN = {"drp_node": ("image",), "pose_node": CAMERA_TOPICS}
+STAGE_IN = {"drp_node": ("heads",), "perception_node": ("tensor",), "pose_node": ("features",)}
+"""Node -> what it takes from the camera or player, and from the stage before it."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +44,12 @@ def nodes(
 ) -> list[NodeSpec]:
     """The four nodes, and the player where a sequence is played.
 
-    `remappings` renames `image`, `depth` and `camera_info` to a camera's topics. At rate max the
-    topics that carry frames are reliable and deep enough, by ROS's own `qos_overrides`.
+    `remappings` renames `image`, `depth` and `camera_info` to a camera's topics. What the player
+    sends is taken reliably, and at rate max no queue drops a frame: by ROS's own `qos_overrides`.
     """
     names = ["profiler_node", "drp_node", "perception_node", "pose_node"]
     names += ["player_node"] if player else []
-    lossless = player and config.player.rate == 0.0
+    lossless = config.player.rate == 0.0
     renamed = tuple((remappings or {}).items())
     return [
         NodeSpec(
@@ -61,7 +58,7 @@ def nodes(
                 **dataclasses.asdict(getattr(config, NODE_SECTIONS[name])),
                 **dataclasses.asdict(config.graph),
                 "use_sim_time": player and name != "player_node",
-                **(_lossless(name, dict(renamed)) if lossless else {}),
+                **(_overrides(name, dict(renamed), lossless) if player else {}),
             },
             renamed,
             ends=name == "player_node",
@@ -91,14 +88,17 @@ def environment(logs: Path, local: bool) -> dict[str, str]:
     return {name: os.environ.get(name, value) for name, value in wanted.items()}
 
 
-def _lossless(name: str, renamed: Mapping[str, str]) -> dict[str, Any]:
-    """QoS parameters with which a node loses no frame."""
-    camera, stages = NO_LOSS.get(name, ((), ()))
+def _overrides(name: str, renamed: Mapping[str, str], lossless: bool) -> dict[str, Any]:
+    """QoS parameters of a node that is played to."""
     out: dict[str, Any] = {}
+    camera, stages = CAMERA_IN.get(name, ()), STAGE_IN.get(name, ())
     for topic in camera + stages:
         resolved = "/" + renamed.get(topic, topic).lstrip("/")
         prefix = f"qos_overrides.{resolved}.subscription"
-        out |= {f"{prefix}.reliability": "reliable", f"{prefix}.depth": IN_FLIGHT}
+        if topic in camera:
+            out[f"{prefix}.reliability"] = "reliable"
+        if lossless:
+            out[f"{prefix}.depth"] = IN_FLIGHT
     return out
 
 

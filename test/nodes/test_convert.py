@@ -34,9 +34,13 @@ def test_stamp_keeps_every_nanosecond(seconds, nanoseconds):
 
 @pytest.mark.parametrize(
     ("shape", "dtype", "encoding"),
-    [((3, 5), np.int8, "8SC1"), ((4, 6, 130), np.int8, "8SC130"), ((2, 7), np.float32, "32FC1"),
-     ((2, 3, 130), np.float32, "32FC130")],
-)  # fmt: skip
+    [
+        ((3, 5), np.int8, "8SC1"),
+        ((4, 6, 130), np.int8, "8SC130"),
+        ((2, 7), np.float32, "32FC1"),
+        ((2, 3, 130), np.float32, "32FC130"),
+    ],
+)
 def test_tensor_round_trip(shape, dtype, encoding):
     values = np.random.default_rng(1).integers(-128, 128, shape).astype(dtype)
     assert convert.tensor_encoding(values) == encoding
@@ -54,8 +58,9 @@ def test_colour_becomes_bgr():
 
 def test_rows_may_be_padded():
     image = np.arange(24, dtype=np.uint8).reshape(2, 12)
-    message = Image(header=HEAD, height=2, width=3, encoding="bgr8", step=12,
-                    data=convert.bytes_of(image))  # fmt: skip
+    message = Image(
+        header=HEAD, height=2, width=3, encoding="bgr8", step=12, data=convert.bytes_of(image)
+    )
     assert np.array_equal(convert.colour(message), image[:, :9].reshape(2, 3, 3))
 
 
@@ -98,23 +103,52 @@ def test_features_round_trip(count):
 
 
 def test_camera_round_trip():
-    camera = Camera(640, 480, 517.3, 516.5, 318.6, 255.3, np.array([0.26, -0.95, -0.005, 0.002, 1.1]))
+    camera = Camera(
+        640, 480, 517.3, 516.5, 318.6, 255.3, np.array([0.26, -0.95, -0.005, 0.002, 1.1])
+    )
     back = convert.camera(sent(convert.camera_info(camera, HEAD)))
     assert (back.width, back.height) == (640, 480)
     assert np.array_equal(back.K, camera.K) and np.array_equal(back.distortion, camera.distortion)
 
 
 @given(
-    encoding=st.sampled_from(["bgr8", "mono8", "32FC1", "16UC1", "8SC1", "8SC130", "32FC130", "8SC",
-                              "yuv422", "", "8SC99999999", "64FC1"]),
-    width=st.integers(0, 2000), height=st.integers(0, 2000), step=st.integers(0, 9000),
-    length=st.integers(0, 200), big=st.booleans(),
-)  # fmt: skip
+    encoding=st.sampled_from(
+        [
+            "bgr8",
+            "mono8",
+            "32FC1",
+            "16UC1",
+            "8SC1",
+            "8SC130",
+            "32FC130",
+            "8SC",
+            "yuv422",
+            "",
+            "8SC99999999",
+            "64FC1",
+        ]
+    ),
+    width=st.integers(0, 2000),
+    height=st.integers(0, 2000),
+    step=st.integers(0, 9000),
+    length=st.integers(0, 200),
+    big=st.booleans(),
+)
 @settings(max_examples=200, deadline=None)
 def test_no_image_message_gets_through_or_crashes(encoding, width, height, step, length, big):
-    message = Image(encoding=encoding, width=width, height=height, step=step, is_bigendian=int(big),
-                    data=convert.bytes_of(np.ones(length, np.uint8)))  # fmt: skip
-    for read in (convert.colour, lambda m: convert.depth(m)[0], lambda m: convert.tensor(m, "heads")):
+    message = Image(
+        encoding=encoding,
+        width=width,
+        height=height,
+        step=step,
+        is_bigendian=int(big),
+        data=convert.bytes_of(np.ones(length, np.uint8)),
+    )
+    for read in (
+        convert.colour,
+        lambda m: convert.depth(m)[0],
+        lambda m: convert.tensor(m, "heads"),
+    ):
         try:
             values = read(message)
         except GraphError as error:
@@ -126,8 +160,13 @@ def test_no_image_message_gets_through_or_crashes(encoding, width, height, step,
 @given(st.integers(0, 10), st.integers(0, 400), st.integers(0, 3000))
 @settings(max_examples=50, deadline=None)
 def test_no_feature_message_gets_through_or_crashes(width, point_step, length):
-    message = PointCloud2(height=1, width=width, point_step=point_step, fields=convert.FEATURE_FIELDS,
-                          data=convert.bytes_of(np.zeros(length, np.uint8)))  # fmt: skip
+    message = PointCloud2(
+        height=1,
+        width=width,
+        point_step=point_step,
+        fields=convert.FEATURE_FIELDS,
+        data=convert.bytes_of(np.zeros(length, np.uint8)),
+    )
     if point_step == 268 and length >= 268 * width:
         assert len(convert.features(message)) == width
     else:

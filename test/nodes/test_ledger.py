@@ -40,8 +40,9 @@ def test_frames_are_numbered_by_stamp_and_latency_is_end_to_end(tmp_path):
     book = Ledger()
     for stamp_ns in (30, 10, 20):  # messages of different nodes come in any order
         sent = ledger.Entry("player_node", ledger.SENT, stamp_ns, 1_000_000_000, None)
-        done = ledger.Entry("drp_node", "preprocess", stamp_ns, 1_500_000_000,
-                            span(stamp_ns, "preprocess"))  # fmt: skip
+        done = ledger.Entry(
+            "drp_node", "preprocess", stamp_ns, 1_500_000_000, span(stamp_ns, "preprocess")
+        )
         for entry in (done, sent):
             book.add(entry)
     for stamp_ns in (10, 30):
@@ -52,8 +53,11 @@ def test_frames_are_numbered_by_stamp_and_latency_is_end_to_end(tmp_path):
     rows = folder.read_frames(tmp_path / folder.FRAMES)
     assert [(r.index, r.stamp_ns, r.state) for r in rows] == [(0, 10, "tracked"), (2, 30, "lost")]
     assert rows[0].latency_s == pytest.approx(2.0) and (rows[0].matches, rows[0].inliers) == (9, 8)
-    assert [(s.frame, s.stamp_ns) for s in read_spans(tmp_path / folder.SPANS)] == [(0, 10), (1, 20),
-                                                                                 (2, 30)]  # fmt: skip
+    assert [(s.frame, s.stamp_ns) for s in read_spans(tmp_path / folder.SPANS)] == [
+        (0, 10),
+        (1, 20),
+        (2, 30),
+    ]
     assert book.wall_total_s == pytest.approx(2.0)
 
 

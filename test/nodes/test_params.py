@@ -12,7 +12,7 @@ from drp_slam.config import Config, DrpConfig, GraphConfig, PlayerConfig, load, 
 from drp_slam.errors import ConfigError
 from drp_slam.nodes import table, yaml_file
 
-rclpy = pytest.importorskip("rclpy")
+pytest.importorskip("rclpy")
 
 from rclpy.context import Context
 from rclpy.node import Node
@@ -28,9 +28,16 @@ def make_node():
     made = []
 
     def make(**overrides):
-        made.append(Node("probe", context=context, automatically_declare_parameters_from_overrides=True,
-                         parameter_overrides=[Parameter(k, value=v) for k, v in overrides.items()],
-                         start_parameter_services=False, enable_rosout=False))  # fmt: skip
+        made.append(
+            Node(
+                "probe",
+                context=context,
+                automatically_declare_parameters_from_overrides=True,
+                parameter_overrides=[Parameter(k, value=v) for k, v in overrides.items()],
+                start_parameter_services=False,
+                enable_rosout=False,
+            )
+        )
         return made[-1]
 
     yield make
@@ -59,8 +66,9 @@ def test_defaults_descriptions_and_ranges(make_node):
 
 
 def test_overrides_reach_the_dataclass(make_node):
-    node = make_node(top_k=99, threshold=1, use_sim_time=True,
-                     **{"qos_overrides./image.subscription.depth": 7})  # fmt: skip
+    node = make_node(
+        top_k=99, threshold=1, use_sim_time=True, **{"qos_overrides./image.subscription.depth": 7}
+    )
     (drp,) = params.read(node, DrpConfig)
     assert drp.top_k == 99 and drp.threshold == 1.0
     assert node.get_parameter("top_k").value == 99
@@ -68,11 +76,14 @@ def test_overrides_reach_the_dataclass(make_node):
 
 @pytest.mark.parametrize(
     ("overrides", "words"),
-    [({"topk": 5}, "unknown parameter 'topk' of probe"), ({"top_k": 5}, "drp.top_k is 5, expected 16"),
-     ({"top_k": "many"}, "drp.top_k is 'many', expected int"),
-     ({"backend": "gpu"}, "drp.backend is 'gpu', expected one of"),
-     ({"threshold": float("nan")}, "drp.threshold is nan")],
-)  # fmt: skip
+    [
+        ({"topk": 5}, "unknown parameter 'topk' of probe"),
+        ({"top_k": 5}, "drp.top_k is 5, expected 16"),
+        ({"top_k": "many"}, "drp.top_k is 'many', expected int"),
+        ({"backend": "gpu"}, "drp.backend is 'gpu', expected one of"),
+        ({"threshold": float("nan")}, "drp.threshold is nan"),
+    ],
+)
 def test_wrong_parameters_are_refused_by_name(make_node, overrides, words):
     with pytest.raises(ConfigError, match=words.replace(".", r"\.")):
         params.read(make_node(**overrides), DrpConfig, GraphConfig)
@@ -88,20 +99,31 @@ def test_a_running_node_refuses_changes(make_node):
 def test_table_carries_every_parameter(tmp_path):
     config = override(Config(), {"player.rate": 0.0, "drp.top_k": 77, "graph.out": "somewhere"})
     specs = table.nodes(config, player=True)
-    assert [s.name for s in specs] == ["profiler_node", "drp_node", "perception_node", "pose_node",
-                                       "player_node"]  # fmt: skip
+    assert [s.name for s in specs] == [
+        "profiler_node",
+        "drp_node",
+        "perception_node",
+        "pose_node",
+        "player_node",
+    ]
     for spec in specs:
         known = {f.name for f in dataclasses.fields(GraphConfig)}
         assert known <= set(spec.parameters)
     drp = next(s for s in specs if s.name == "drp_node").parameters
     assert drp["top_k"] == 77 and drp["qos_overrides./image.subscription.reliability"] == "reliable"
-    assert not any(k.startswith("qos") for s in table.nodes(Config(), player=True) for k in s.parameters)
+    assert not any(
+        k.startswith("qos") for s in table.nodes(Config(), player=True) for k in s.parameters
+    )
     table.write_parameters(tmp_path / "p.yaml", specs)
-    assert "drp_node:\n  ros__parameters:\n    backend: emulated" in (tmp_path / "p.yaml").read_text()
+    assert (
+        "drp_node:\n  ros__parameters:\n    backend: emulated" in (tmp_path / "p.yaml").read_text()
+    )
 
 
 def test_table_renames_camera_topics():
     config = override(Config(), {"player.rate": 0.0})
-    spec = next(s for s in table.nodes(config, True, {"image": "/cam/color"}) if s.name == "drp_node")
+    spec = next(
+        s for s in table.nodes(config, True, {"image": "/cam/color"}) if s.name == "drp_node"
+    )
     assert spec.remappings == (("image", "/cam/color"),)
     assert spec.parameters["qos_overrides./cam/color.subscription.depth"] == 16

@@ -60,9 +60,13 @@ def test_pose_message_is_the_matrix():
     p = world.pose(T)
     q = np.array([p.orientation.x, p.orientation.y, p.orientation.z, p.orientation.w])
     x, y, z, w = q
-    R = np.array([[1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-                  [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-                  [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)]])  # fmt: skip
+    R = np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
     assert np.allclose(R, T[:3, :3]) and np.isclose(np.linalg.norm(q), 1.0)
     assert np.allclose([p.position.x, p.position.y, p.position.z], T[:3, 3])
 

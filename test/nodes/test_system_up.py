@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m drp_slam up`: real processes over real DDS, from the first frame to the report."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from conftest import SEQUENCE
+from nav_msgs.msg import Odometry
+
+from drp_slam import folder
+from drp_slam.config import Config
+from drp_slam.data.dataset import open_sequence
+from drp_slam.data.trajectory import read_tum
+from drp_slam.nodes import ledger, qos
+from drp_slam.nodes.limits import GRAPH
+from drp_slam.run import run_sequence
+
+pytestmark = pytest.mark.system
+
+RESULTS = [
+    folder.TRAJECTORY,
+    folder.ODOMETRY,
+    folder.GROUND_TRUTH,
+    folder.MAP,
+    folder.SPANS,
+    folder.FRAMES,
+    folder.RUN,
+]
+
+
+def pids(listener, nodes: set[str]) -> dict[str, int]:
+    """Process numbers of the nodes, once all of them are ready and frames flow."""
+    from diagnostic_msgs.msg import DiagnosticArray
+
+    found: dict[str, int] = {}
+    frames = [0]
+    heard = listener(DiagnosticArray, "/diagnostics", qos.health())
+
+    def ready() -> bool:
+        for status in (s for message in heard for s in message.status):
+            name, _, part = status.name.partition(": ")
+            values = ledger.values_of(status)
+            if part == "health" and values["ready"] == "1":
+                found[name] = int(values["pid"])
+                if name == "pose_node":
+                    frames[0] = int(values["frames"])
+        heard.clear()
+        return nodes <= set(found) and frames[0] >= 3
+
+    listener.until(ready)
+    return found
+
+
+def test_graph_gives_what_the_offline_run_gives(command, listen, small_room, tmp_path):
+    odometry = listen(Odometry, "odom", qos.world())
+    up = command("up", "--sequence", SEQUENCE, "--rate", "max", "--json", "--out", tmp_path / "up")
+    listen.until(lambda: up.process.poll() is not None, 120)
+    code, out, err = up.finish()
+    assert code == 0, err
+    report = json.loads(out)
+    assert (
+        report["frames"] == len(small_room) == len(folder.read_frames(tmp_path / "up/frames.csv"))
+    )
+    assert report["fps"] > 0 and set(report["stages"]) == {
+        "preprocess",
+        "network",
+        "postprocess",
+        "track",
+    }
+    for stage in report["stages"].values():
+        assert stage["frames"] == len(small_room)
+    assert all((tmp_path / "up" / name).is_file() for name in [*RESULTS, folder.REPORT_HTML])
+    # one odometry message a tracked frame, under the colour image's own stamp
+    tracked = read_tum(tmp_path / "up" / folder.ODOMETRY)
+    assert report["tracked"] == len(tracked) == len(odometry)
+    stamps = [m.header.stamp.sec * 10**9 + m.header.stamp.nanosec for m in odometry]
+    assert stamps == tracked.stamps_ns.tolist()
+
+    (tmp_path / "run").mkdir()
+    run_sequence(small_room, Config(), tmp_path / "run")
+    for name in (folder.TRAJECTORY, folder.ODOMETRY):
+        graph, offline = (read_tum(tmp_path / d / name) for d in ("up", "run"))
+        assert np.array_equal(graph.stamps_ns, offline.stamps_ns)
+        assert np.abs(graph.T_world_camera - offline.T_world_camera).max() < 1e-6
+
+
+def test_interrupt_ends_with_results(command, listen, small_room, tmp_path):
+    up = command(
+        "up", "--sequence", SEQUENCE, "--rate", "0.5", "--loop", "--json", "--out", tmp_path
+    )
+    pids(listen, {"drp_node", "perception_node", "pose_node", "profiler_node", "player_node"})
+    up.process.send_signal(signal.SIGINT)
+    code, out, err = up.finish()
+    assert code == 0, err
+    report = json.loads(out)
+    assert report["frames"] >= 3 and all((tmp_path / name).is_file() for name in RESULTS)
+    assert json.loads((tmp_path / GRAPH).read_text())["frames"] == report["frames"]
+
+
+@pytest.mark.parametrize("victim", ["perception_node", "profiler_node"])
+def test_killed_node_is_named_and_ends_the_graph(command, listen, small_room, tmp_path, victim):
+    up = command("up", "--sequence", SEQUENCE, "--rate", "1", "--loop", "--out", tmp_path)
+    found = pids(
+        listen, {"drp_node", "perception_node", "pose_node", "profiler_node", "player_node"}
+    )
+    os.kill(found[victim], signal.SIGKILL)
+    code, _, err = up.finish(60)
+    last = err.strip().splitlines()[-1]
+    assert code == 1 and last.startswith(f"drp_slam up: {victim} was killed by SIGKILL")
+    assert (tmp_path / folder.TRAJECTORY).is_file()
+    for pid in found.values():
+        assert not os.path.exists(f"/proc/{pid}")
+
+
+def test_truncated_image_names_the_file_and_keeps_what_was_tracked(command, small_room, tmp_path):
+    from drp_slam.data.synthetic import cache_folder, parse
+
+    sequence = tmp_path / "broken"
+    shutil.copytree(cache_folder(parse(SEQUENCE)), sequence)
+    depth = sorted((sequence / "depth").iterdir())[12]
+    depth.write_bytes(depth.read_bytes()[:200])
+    up = command("up", "--sequence", sequence, "--rate", "max", "--out", tmp_path / "out")
+    code, _, err = up.finish()
+    last = err.strip().splitlines()[-1]
+    assert code == 1 and last.startswith("drp_slam up: player_node ended") and depth.name in last
+    assert len(read_tum(tmp_path / "out" / folder.TRAJECTORY)) == 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--sequence", "no/such/folder"), "no such file or folder"),
+        (("--sequence", SEQUENCE, "--rate", "fast"), "--rate 'fast'"),
+        (("--sequence", SEQUENCE, "--set", "drp.topk=5"), "unknown parameter 'drp.topk'"),
+        (("--sequence", SEQUENCE, "--in-flight", "0"), "player.in_flight is 0"),
+    ],
+)
+def test_bad_options_are_one_line(command, small_room, tmp_path, arguments, words):
+    code, _, err = command("up", *arguments, "--out", tmp_path).finish()
+    assert code == 1 and len(err.strip().splitlines()) == 1 and words in err
+    assert not list(tmp_path.glob("log/*"))
+
+
+def test_live_the_newest_frame_wins(command, small_room, tmp_path):
+    """Ten times faster than any computer tracks: frames are dropped, the graph keeps up."""
+    start = time.monotonic()
+    up = command("up", "--sequence", SEQUENCE, "--rate", "20", "--json", "--out", tmp_path)
+    code, out, err = up.finish()
+    assert code == 0, err
+    rows = folder.read_frames(tmp_path / folder.FRAMES)
+    assert 1 <= len(rows) < len(small_room)
+    assert json.loads(out)["frames"] == len(rows) and time.monotonic() - start < 120
+    # never more than a queue of one before each of three stages, beside the frames at work
+    last = open_sequence(SEQUENCE).stamps_ns
+    assert rows[-1].stamp_ns > last[len(last) // 2]
