@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 from drp_slam.errors import ConfigError, DrpSlamError
 
 if TYPE_CHECKING:
-    from drp_slam.sweep_point import Outcome, Point, Tables
+    from drp_slam.evaluate import Measured
+    from drp_slam.sweep_point import Outcome, Point
 
 log = logging.getLogger(__name__)
 
@@ -114,22 +115,27 @@ def _rate(text: str) -> float:
     return rate
 
 
-def reference_of(point: Point, out: Path) -> Tables:
-    """The reference's tables: from an earlier start of this sweep, else measured now."""
+def reference_of(point: Point, out: Path) -> Measured:
+    """The reference's measurement: from an earlier start of this sweep, else made now."""
     import numpy as np
 
-    from drp_slam.sweep_point import reference_tables
+    from drp_slam.evaluate import Measured
+    from drp_slam.sweep_point import measure_reference
 
     path = out / f"reference-{point.key()}.npz"
     if path.is_file():
         with np.load(path) as stored:
-            return dict(stored)
+            parts = np.split(stored["uv"], np.cumsum(stored["counts"])[:-1])
+            uv = dict(zip(stored["frames"].tolist(), parts, strict=True))
+            return Measured(stored["table"], stored["paths"], uv)
     print(f"reference {point.reference} ...", file=sys.stderr, flush=True)
-    tables = reference_tables(point)
+    made = measure_reference(point)
     temporary = path.with_name(f"{path.name}.part.npz")
-    np.savez_compressed(temporary, **tables)  # type: ignore[arg-type]
+    np.savez_compressed(temporary, table=made.table, paths=made.paths, frames=np.array([*made.uv]),
+                        counts=np.array([len(uv) for uv in made.uv.values()]),
+                        uv=np.concatenate([*made.uv.values()]))  # fmt: skip
     temporary.replace(path)
-    return tables
+    return made
 
 
 def keep(out: Path, outcome: Outcome) -> None:
@@ -143,7 +149,7 @@ def keep(out: Path, outcome: Outcome) -> None:
     write_json(out / POINTS / f"{outcome.result['key']}.json", outcome.result)
 
 
-def completed(points: Sequence[Point], reference: Tables, scheduler: str | None,
+def completed(points: Sequence[Point], reference: Measured, scheduler: str | None,
               jobs: int | None) -> Iterator[tuple[Point, Outcome | Exception]]:  # fmt: skip
     """Measures the points in parallel, here or on a cluster; yields each when it is done."""
     if scheduler:
@@ -152,7 +158,7 @@ def completed(points: Sequence[Point], reference: Tables, scheduler: str | None,
         yield from _here(points, reference, jobs or os.cpu_count() or 1)
 
 
-def _here(points: Sequence[Point], reference: Tables,
+def _here(points: Sequence[Point], reference: Measured,
           jobs: int) -> Iterator[tuple[Point, Outcome | Exception]]:  # fmt: skip
     from concurrent.futures import ProcessPoolExecutor, as_completed
     from concurrent.futures.process import BrokenProcessPool
@@ -177,7 +183,7 @@ def _here(points: Sequence[Point], reference: Tables,
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _on_cluster(points: Sequence[Point], reference: Tables,
+def _on_cluster(points: Sequence[Point], reference: Measured,
                 address: str) -> Iterator[tuple[Point, Outcome | Exception]]:  # fmt: skip
     """On the workers of a running dask.distributed scheduler, which have drp_slam installed and
 
@@ -270,22 +276,26 @@ def show(result: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{Path(result['sequence'] or '').name}: ratios to {result['reference']}")
+    table = Table(
+        title_justify="left",
+        title=f"{Path(result['sequence'] or '').name}: inliers, overlap, error, ATE in % of "
+        f"{result['reference']}",
+    )
     table.add_column("network", no_wrap=True)
-    for name in ("zero", "kB", "Mcycles", "ms", "mJ", "inliers", "overlap", "rel. error", "ATE"):
+    for name in ("zero", "kB", "Mcyc", "ms", "mJ", "inl.", "ovl.", "err.", "ATE"):
         table.add_column(name, justify="right", no_wrap=True)
     for p in result["points"]:
         part, ate = p["all"], p.get("ate_m") or {}
         row = (_of(p["cycles"], 1e-6, 2), _of(p["latency_ms"], 1, 2), _of(p["energy_mj"], 1, 3),
-               _of(part["inliers"]["ratio"], 1, 2), _of(part["overlap"]["mean"], 1, 2),
-               _of(part["error_m"]["ratio"], 1, 2), _of(ate.get("ratio"), 1, 2))  # fmt: skip
+               _of(part["inliers"]["ratio"], 100, 0), _of(part["overlap"]["mean"], 100, 0),
+               _of(part["error_m"]["ratio"], 100, 0), _of(ate.get("ratio"), 100, 0))  # fmt: skip
         mark = "* " if p["pareto"] else "  "
         table.add_row(
             mark + p["name"], f"{p['sparsity']:.0%}", f"{p['file_bytes'] / 1e3:.0f}", *row
         )
     console = Console()
     console.print(table)
-    console.print("* on the Pareto front of modelled latency and inliers")
+    console.print("* on the Pareto front of modelled latency (Mcyc, ms, mJ: modelled) and inliers")
     console.print(f"report  {result['report']}", soft_wrap=True)
 
 

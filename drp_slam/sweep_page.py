@@ -30,7 +30,8 @@ def render(result: Mapping[str, Any]) -> str:
     name = PurePath(result["sequence"] or "").name
     first = points[0]["point"] if points else {}
     reference = escape(str(result["reference"]))
-    subtitle = (f"sequence <b>{escape(name)}</b> · reference <b>{reference}</b> · <b>{first.get('pairs')}</b> frame pairs {first.get('gap_s')} s apart · "
+    subtitle = (f"sequence <b>{escape(name)}</b> · reference <b>{reference}</b> · "
+                f"<b>{first.get('pairs')}</b> frame pairs {first.get('gap_s')} s apart · "
                 f"<b>{first.get('configurations')}</b> perturbed trajectories a point")  # fmt: skip
     body = "".join((
         _head(points),
@@ -177,9 +178,10 @@ def _table(points: Points) -> str:
             _percent(ratio(p, "ate_m")), None if "tracked" not in p else f"{p['tracked']:.0%}",
         ])  # fmt: skip
     columns = [("network", "text"), ("zero", ""), ("file [kB]", ""),
-               ("packed cycles [M]", MODELLED), ("latency [ms]", MODELLED), ("energy [mJ]", MODELLED), ("PnP inliers", ""),
-               ("of reference", ""), ("kept out", ""), ("keypoint overlap", ""),
-               ("relative pose error", ""), ("ATE", ""), ("tracked", "")]  # fmt: skip
+               ("packed cycles [M]", MODELLED), ("latency [ms]", MODELLED),
+               ("energy [mJ]", MODELLED), ("PnP inliers", ""), ("of reference", ""),
+               ("kept out", ""), ("keypoint overlap", ""), ("relative pose error", ""),
+               ("ATE", ""), ("tracked", "")]  # fmt: skip
     return table(columns, rows, best=best)
 
 

@@ -24,11 +24,11 @@ from drp_slam.errors import DrpSlamError
 if TYPE_CHECKING:
     from drp_slam.config import Config
     from drp_slam.data.sequence import Sequence as Recording
-    from drp_slam.datatypes import Features, Frame
+    from drp_slam.datatypes import Frame
+    from drp_slam.evaluate import Measured
 
 BASE = "xfeat-fp32"
 """What fresh points are pruned from."""
-Tables = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -106,14 +106,13 @@ class Judge:
     config: Config
     pairs: np.ndarray
     frames: list[Frame]
-    truth: np.ndarray | None
 
     @staticmethod
     def of(point: Point) -> Judge:
         """Opens the recording. Raises DataError."""
         from drp_slam.config import Config, override
         from drp_slam.data.dataset import open_sequence
-        from drp_slam.pairs import interpolated, pairs_apart
+        from drp_slam.pairs import pairs_apart
 
         # the devices agree bit for bit; the chip's cost is taken from its model below
         config = override(Config(), {"drp.backend": "cpu", "drpai3.backend": "cpu"})
@@ -125,39 +124,26 @@ class Judge:
         wanted = set(pairs.ravel().tolist())
         every = point.configurations > 0
         frames = [f for f in recording if every or f.index in wanted]
-        known = recording.ground_truth
-        truth = None if known is None else interpolated(known, recording.stamps_ns)
-        return Judge(recording, config, pairs, frames, truth)
+        return Judge(recording, config, pairs, frames)
 
-    def tables(
-        self, network: str, point: Point, reference: dict[int, Features] | None = None
-    ) -> Tables:
-        """Metrics of all pairs, `paths` of the trajectories, and where the keypoints were."""
+    def measured(self, network: str, point: Point, reference: Measured | None) -> Measured:
+        """A network on all pairs, and on the perturbed trajectories where there is ground truth."""
         from drp_slam import evaluate
 
-        features = evaluate.extract(network, self.frames, self.config)
-        found = evaluate.measure(self.recording, self.frames, features, reference or features,
-                                 self.pairs, self.truth, self.config)  # fmt: skip
-        if point.configurations and self.recording.ground_truth is not None:
-            found["paths"] = evaluate.trajectories(
-                self.recording, self.frames, features, self.config, point.configurations, network
-            )
-        index = sorted(features)
-        found["index"] = np.array(index)
-        found["counts"] = np.array([len(features[i]) for i in index])
-        found["uv"] = np.concatenate([features[i].uv for i in index])
-        return found
+        count = point.configurations if self.recording.ground_truth is not None else 0
+        return evaluate.measure(network, self.recording, self.frames, self.pairs, self.config,
+                                count, reference and reference.uv)  # fmt: skip
 
 
-def reference_tables(point: Point) -> Tables:
+def measure_reference(point: Point) -> Measured:
     """The reference network on the recording of `point`."""
     from drp_slam.run import one_thread_a_library
 
     one_thread_a_library()
-    return Judge.of(point).tables(point.reference, point)
+    return Judge.of(point).measured(point.reference, point, None)
 
 
-def measure(point: Point, reference: Tables) -> Outcome:
+def measure(point: Point, reference: Measured) -> Outcome:
     """Makes the point's network if it has to be made, costs it, and judges it."""
     from drp_slam.run import one_thread_a_library
 
@@ -183,26 +169,14 @@ def measure(point: Point, reference: Tables) -> Outcome:
     return Outcome(head | result | {"wall_s": time.perf_counter() - start}, files)
 
 
-def _judged(point: Point, network: str, judge: Judge, reference: Tables) -> dict[str, Any]:
+def _judged(point: Point, network: str, judge: Judge, reference: Measured) -> dict[str, Any]:
     from drp_slam import evaluate
 
-    tables = reference
+    measured = reference
     if network != point.reference:
-        tables = judge.tables(network, point, _keypoints(reference))
+        measured = judge.measured(network, point, reference)
     held = judge.pairs[:, 0] >= round(len(judge.recording) * (1 - evaluate.KEPT_OUT_PART))
-    return evaluate.summary(tables, reference, held, tables.get("paths"), reference.get("paths"))
-
-
-def _keypoints(reference: Tables) -> dict[int, Features]:
-    """The reference's keypoints by frame, all that the overlap needs of it."""
-    from drp_slam.datatypes import FEATURE_DIM, Features
-
-    starts = np.cumsum(reference["counts"]) - reference["counts"]
-    return {
-        int(i): Features(reference["uv"][a : a + n], np.zeros(n, np.float32),
-                         np.zeros((n, FEATURE_DIM), np.float32))
-        for i, a, n in zip(reference["index"], starts, reference["counts"], strict=True)
-    }  # fmt: skip
+    return evaluate.summary(measured, reference, held)
 
 
 def cost(network: str, recording: Recording, device: str) -> dict[str, Any]:
