@@ -60,7 +60,8 @@ def rebuild(args: argparse.Namespace) -> dict:
     out = out_folder(args)
     log.warning("rebuilding %s: about %.0f s on one idle core", args.name, recipe.expected_s)
     if args.data is None and recipe.int8:
-        log.warning("no --data: only the photographs of installed packages are used")
+        log.warning("no --data: only photographs of installed packages%s are used",
+                    " and the synthetic room" if recipe.distilled else "")  # fmt: skip
     net = xfeat.pretrained()
     if recipe.distilled:
         model = distilled(net, args.name, args.data, out)
@@ -87,14 +88,12 @@ def distilled(net: XFeatChip, name: str, data: Path | None, out: Path) -> onnx.M
     run left its checkpoints in `out`/training. Gives the network as INT8."""
     import copy
 
-    import torch
     from rich.console import Console
     from rich.progress import Progress
 
     from drp_slam.drpai3.quantize import quantize
     from drp_slam.pruning import export, xfeat_levels
 
-    torch.set_num_threads(1)
     folder = out / "training"
     folder.mkdir(parents=True, exist_ok=True)
     made: list[onnx.ModelProto] = []
@@ -112,7 +111,7 @@ def distilled(net: XFeatChip, name: str, data: Path | None, out: Path) -> onnx.M
                 tasks[level] = bar.add_task(level, total=steps)
             bar.update(tasks[level], completed=step, description=f"{level}, loss {loss:.3f}")
 
-        images = xfeat_levels.training_images(data)
+        images = xfeat_levels.training_images(data, renderings() if data is None else [])
         xfeat_levels.distil(copy.deepcopy(net), net, images, name, keep, folder, progress)
     return made[0]
 
@@ -150,6 +149,16 @@ def save(model: onnx.ModelProto, path: Path) -> None:
     part = path.with_name(path.name + ".part")
     part.write_bytes(model.SerializeToString(deterministic=True))
     part.replace(path)
+
+
+def renderings(step: int = 3) -> list[np.ndarray]:
+    """Every third frame of the synthetic room, grey."""
+    import cv2
+
+    from drp_slam.data.dataset import open_sequence
+
+    frames = (f.image for f in open_sequence("synthetic") if f.index % step == 0)
+    return [cv2.cvtColor(i, cv2.COLOR_BGR2GRAY) if i.ndim == 3 else i for i in frames]
 
 
 def sparsity(net: XFeatChip) -> dict[str, Any]:

@@ -44,7 +44,7 @@ LEVELS = (
     Level("xfeat-p50", 0.5, 700, 6e-4),
     Level("xfeat-p70", 0.7, 2400, 8e-4),
     Level("xfeat-p80", 0.8, 1400, 1e-3),
-    Level("xfeat-p90", 0.9, 4200, 1e-3),
+    Level("xfeat-p90", 0.9, 5000, 1e-3),
 )
 LONGEST_PX = 1000
 PAIRS = 4
@@ -66,7 +66,7 @@ Stem = Callable[[torch.Tensor], torch.Tensor]
 
 
 def batches(images: Sequence[np.ndarray], teacher: XFeatChip, seed: int, stem: Stem | None = None,
-            pool: int = 600) -> Iterator[Batch]:  # fmt: skip
+            pool: int = 600, shape: tuple[int, int] = (256, 352)) -> Iterator[Batch]:  # fmt: skip
     """Endless batches from a pool of pairs with the teacher's answers: each step one new pair
     enters and the oldest leaves, so a pair is seen about `PAIRS` times. `stem` is the student's,
     once it is frozen."""
@@ -74,7 +74,7 @@ def batches(images: Sequence[np.ndarray], teacher: XFeatChip, seed: int, stem: S
     stored: list[tuple[torch.Tensor, ...]] = []
     while True:
         for _ in range(2 * PAIRS if not stored else 1):
-            view = views.draw(images, rng)
+            view = views.draw(images, rng, shape)
             x = torch.from_numpy(view.images)
             with torch.inference_mode():
                 heads = teacher(x).half()
@@ -151,14 +151,14 @@ def tightened(trainer: MaskedTrainer, rate: float) -> None:
     trainer.mask(masks(found, 1.0 - kept / moving, "flexible-nm", least=0.02))
 
 
-def training_images(data: Path | None) -> list[np.ndarray]:
-    """Photographs of installed packages, eight times each, and those of `data`, if given."""
+def training_images(data: Path | None, more: Sequence[np.ndarray] = ()) -> list[np.ndarray]:
+    """Photographs of installed packages, eight times each, those of `data` if given, and `more`."""
     found = []
     for image in package_images():
         factor = min(1.0, LONGEST_PX / max(image.shape))
         found.append(cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
                      if factor < 1.0 else image)  # fmt: skip
-    return found * 8 + (folder_images(data) if data is not None else [])
+    return found * 8 + (folder_images(data) if data is not None else []) + list(more)
 
 
 def distil(teacher: XFeatChip, net: XFeatChip, images: Sequence[np.ndarray], last: str,
@@ -167,6 +167,7 @@ def distil(teacher: XFeatChip, net: XFeatChip, images: Sequence[np.ndarray], las
     """The levels up to `last`, in place; `keep` sees the network after each. Deterministic on one
     thread unless it goes on from checkpoints in `folder`."""
     torch.manual_seed(0)
+    torch.set_num_threads(1)
     for module in (teacher, net):
         module.to(memory_format=torch.channels_last)
     teacher.requires_grad_(False)
