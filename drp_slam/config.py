@@ -70,6 +70,10 @@ class PerceptionConfig:
     threads: int = param(1, "threads of onnxruntime on this host", low=1, high=64)
     freq_index: int = param(2, "AI-MAC clock index of the board's runtime", low=1, high=127)
     compiled: str = param("", "folder of the compiled network, for backend mera")
+    detector: str = param("", "ONNX file of an object detector, for the ROS node; empty: none")
+    detector_names: str = param("", "file of the detector's class names, one a line")
+    detector_every: int = param(5, "every so many frames one is searched", low=1, high=1000)
+    detector_threshold: float = param(0.65, "least score of a detection", low=0.0, high=1.0)
 
     def __post_init__(self) -> None:
         check("drpai3", self)
@@ -104,6 +108,8 @@ class SlamConfig:
     adjusted_keyframes: int = param(8, "keyframes that local bundle adjustment moves", low=1, high=50)
     adjust_iterations: int = param(5, "iterations of local bundle adjustment; 0 for none",
                                    low=0, high=100)
+    mask_people: bool = param(False, "leave out features in boxes of class person, where "
+                                     "perception_node has a detector with names")
     # fmt: on
 
     def __post_init__(self) -> None:

@@ -75,6 +75,24 @@ class Features:
 
 
 @dataclass(frozen=True)
+class Detections:
+    """Objects in one image, best score first.
+
+    `boxes_px` (N, 4) float32: x0 y0 x1 y1 in pixels of the original image; `score` (N,) float32
+    in [0, 1]; `class_id` (N,) int64; `label` is the class's name, or its number where no names
+    are known, of each.
+    """
+
+    boxes_px: np.ndarray
+    score: np.ndarray
+    class_id: np.ndarray
+    label: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.boxes_px)
+
+
+@dataclass(frozen=True)
 class Track:
     """What the tracker says of one frame.
 
