@@ -143,7 +143,7 @@ class PlayerConfig:
     loop: bool = param(False, "start again at the end, with later stamps")
     paused: bool = param(False, "wait for the service `play` (std_srvs/SetBool) to start")
     wait: bool = param(True, "start only when the nodes of the graph report ready")
-    patience_s: float = param(5.0, "at rate max, a frame without status for so long counts as lost",
+    patience_s: float = param(20.0, "at rate max, a frame without status for so long counts as lost",
                               unit="s", low=0.1, high=600.0)
     # fmt: on
 

@@ -17,6 +17,9 @@ from drp_slam.nodes.table import CAMERA_TOPICS, environment, nodes
 from drp_slam.nodes.up import rate
 from launch import LaunchContext, LaunchDescription  # type: ignore[attr-defined]
 
+GRACE_S = "30"
+"""An interrupted node writes its results within this."""
+
 ARGUMENTS = (
     ("config", "", "YAML like config/drp_slam.yaml; the other arguments override it"),
     ("backend", "", "what runs the network and the image kernels: emulated (default) or cpu"),
@@ -63,6 +66,8 @@ def _actions(context: LaunchContext, player: bool, names: list[str]) -> list[Any
                 remappings=list(spec.remappings),
                 additional_env=dict(spec.environment),
                 output="screen",
+                sigterm_timeout=GRACE_S,
+                sigkill_timeout=GRACE_S,
                 on_exit=Shutdown(reason=f"{spec.name} has ended"),
             )
         )

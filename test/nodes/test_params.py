@@ -111,9 +111,10 @@ def test_table_carries_every_parameter(tmp_path):
         assert known <= set(spec.parameters)
     drp = next(s for s in specs if s.name == "drp_node").parameters
     assert drp["top_k"] == 77 and drp["qos_overrides./image.subscription.reliability"] == "reliable"
-    assert not any(
-        k.startswith("qos") for s in table.nodes(Config(), player=True) for k in s.parameters
-    )
+    live = {k for s in table.nodes(Config(), player=True) for k in s.parameters}
+    assert not any(k.startswith("qos") and k.endswith("depth") for k in live)
+    camera = {k for s in table.nodes(Config(), player=False) for k in s.parameters}
+    assert not any(k.startswith("qos") for k in camera)
     table.write_parameters(tmp_path / "p.yaml", specs)
     assert (
         "drp_node:\n  ros__parameters:\n    backend: emulated" in (tmp_path / "p.yaml").read_text()
