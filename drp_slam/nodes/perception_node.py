@@ -12,6 +12,7 @@ from sensor_msgs.msg import Image
 from drp_slam.card import load_card
 from drp_slam.config import PerceptionConfig
 from drp_slam.device import load_constants
+from drp_slam.drpai3.detect import open_detector
 from drp_slam.drpai3.perceive import Perceive, open_device
 from drp_slam.nodes import convert, qos
 from drp_slam.nodes.base import StageNode, run
@@ -19,13 +20,14 @@ from drp_slam.pipeline import make_span
 
 
 class PerceptionNode(StageNode):
-    """`tensor` -> `heads`."""
+    """`tensor` -> `heads`; and with a detector, every n-th `image` -> `detections`."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("perception_node", PerceptionConfig, **kwargs)
         (config,) = self.configs
         self._constants = load_constants(config.device)
-        self._perceive = Perceive(open_device(config), load_card(config.network), config)
+        device = open_device(config)
+        self._perceive = Perceive(device, load_card(config.network), config)
         self._heads = self.needs_listener(self.create_publisher(Image, "heads", qos.frames_out()))
         self.create_subscription(
             Image,
@@ -34,6 +36,12 @@ class PerceptionNode(StageNode):
             qos.stage_in(),
             qos_overriding_options=qos.overridable(),
         )
+        self._detections = None
+        detector = open_detector(device, config)
+        if detector is not None:
+            from drp_slam.nodes.detections import DetectionPublisher
+
+            self._detections = DetectionPublisher(self, detector, config)
 
     def _on_tensor(self, message: Image) -> None:
         heads, perceived = self._perceive(convert.tensor(message, "tensor"))
@@ -45,6 +53,8 @@ class PerceptionNode(StageNode):
             stamp_ns, make_span(-1, stamp_ns, "network", "drpai3", perceived, self._constants)
         )
         self.frames += 1
+        if self._detections is not None:
+            self._detections.frame(message.header)
 
 
 def main(args: Sequence[str] | None = None) -> int:

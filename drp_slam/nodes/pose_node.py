@@ -52,6 +52,11 @@ class PoseNode(StageNode):
         self._images: Stamped[np.ndarray] = Stamped(2 * IN_FLIGHT)
         self._waiting: deque[tuple[float, Header, Features]] = deque()
         self._last_ns = -1
+        self._people = None
+        if self._config.mask_people:
+            from drp_slam.nodes.detections import People
+
+            self._people = People(self, lambda: self._camera)
 
         self._world = WorldPublisher(self, self.graph)
         self._status = self.create_publisher(DiagnosticArray, "status", qos.ledger())
@@ -159,6 +164,8 @@ class PoseNode(StageNode):
         if paired is None:
             self.problem(f"depth: none within 20 ms of image {stamp_ns} ns; tracking without it")
         self._last_ns = stamp_ns
+        if self._people is not None:
+            features = self._people.hidden(features, stamp_ns)
         depth, unit_m = paired or (None, 1.0)
         start = time.perf_counter()
         track = self._tracker.track(

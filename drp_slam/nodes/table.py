@@ -19,7 +19,7 @@ from drp_slam.config import NODE_SECTIONS, Config
 from drp_slam.nodes.limits import IN_FLIGHT
 
 CAMERA_TOPICS = ("image", "depth", "camera_info")
-CAMERA_IN = {"drp_node": ("image",), "pose_node": CAMERA_TOPICS}
+CAMERA_IN = {"drp_node": ("image",), "perception_node": ("image",), "pose_node": CAMERA_TOPICS}
 STAGE_IN = {"drp_node": ("heads",), "perception_node": ("tensor",), "pose_node": ("features",)}
 """Node -> what it takes from the camera or player, and from the stage before it."""
 

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The topic `detections`: what the detector found in every n-th image, for people and for `pose`.
+
+Its type is `vision_msgs/Detection2DArray` where that imports, boxes in pixels. Elsewhere it is
+`visualization_msgs/MarkerArray`: each box a LINE_STRIP in the optical frame, one metre before the
+camera (pixels through CameraInfo's K, without distortion), with its class as namespace, and a text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from geometry_msgs.msg import Point
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import ColorRGBA, Header
+from visualization_msgs.msg import Marker, MarkerArray
+
+from drp_slam.config import PerceptionConfig
+from drp_slam.datatypes import Camera, Detections, Features
+from drp_slam.device import load_constants
+from drp_slam.errors import GraphError
+from drp_slam.nodes import convert, qos
+from drp_slam.nodes.limits import IN_FLIGHT
+from drp_slam.nodes.pairing import Stamped
+from drp_slam.pipeline import make_span
+from drp_slam.slam.masking import outside
+
+if TYPE_CHECKING:
+    from drp_slam.drpai3.detect import Detector
+    from drp_slam.nodes.base import StageNode
+
+TOPIC = "detections"
+PERSON = "person"
+LABELS = "labels"
+"""Namespace of the markers' texts."""
+OLDEST_NS = 1_000_000_000
+"""Boxes further than this from a frame say nothing of where people are in it."""
+LINE_M, TEXT_M = 0.004, 0.04
+"""Thickness of lines and height of texts, one metre before the camera."""
+GREEN = ColorRGBA(r=0.2, g=1.0, b=0.3, a=1.0)
+
+
+def message_type() -> type[Any]:
+    """What `detections` carries here."""
+    try:
+        from vision_msgs.msg import Detection2DArray
+    except ImportError:
+        return MarkerArray
+    return Detection2DArray
+
+
+class DetectionPublisher:
+    """`image` -> `detections`, for every n-th frame whose features' network has run."""
+
+    def __init__(self, node: StageNode, detector: Detector, config: PerceptionConfig) -> None:
+        self._node, self._detector, self._every = node, detector, config.detector_every
+        self._constants = load_constants(config.device)
+        self._images: Stamped[Image | CompressedImage] = Stamped(IN_FLIGHT)
+        self._camera: Camera | None = None
+        self._frames = 0
+        self._due: Header | None = None
+        self._kind = message_type()
+        self._out = node.create_publisher(self._kind, TOPIC, qos.world())
+        topics: list[tuple[type[Any], str, Any]] = [
+            (Image, "image", self._on_image),
+            (CompressedImage, "image/compressed", self._on_image),
+        ]
+        if self._kind is MarkerArray:
+            topics.append((CameraInfo, "camera_info", self._on_camera_info))
+        for kind, topic, handle in topics:
+            node.create_subscription(
+                kind,
+                topic,
+                node.guarded(handle),
+                qos.camera_in(IN_FLIGHT),
+                qos_overriding_options=qos.overridable(),
+            )
+
+    def frame(self, head: Header) -> None:
+        """A frame's features are on their way; every n-th one is now searched for objects."""
+        due, self._frames = self._frames % self._every == 0, self._frames + 1
+        if due:
+            self._due = head
+            self._detect()
+
+    def _on_camera_info(self, message: CameraInfo) -> None:
+        self._camera = convert.camera(message)
+
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        self._images.add(convert.stamp_ns(message.header), message)
+        self._detect()
+
+    def _detect(self) -> None:
+        """The frame that is due, once its image is there."""
+        head = self._due
+        if head is None or (self._kind is MarkerArray and self._camera is None):
+            return
+        stamp_ns = convert.stamp_ns(head)
+        message = self._images.exact(stamp_ns)
+        if message is None:
+            return
+        self._due = None
+        found, run = self._detector(_pixels(message))
+        self._out.publish(to_message(self._kind, found, head, self._camera))
+        span = make_span(-1, stamp_ns, "detect", "drpai3", run, self._constants)
+        self._node.publish_spans(stamp_ns, span)
+
+
+def _pixels(message: Image | CompressedImage) -> np.ndarray:
+    if isinstance(message, Image):
+        return convert.colour(message)
+    return convert.decompress(message, "image/compressed")
+
+
+class People:
+    """Where `detections` last saw people. Boxes apply from their arrival until the next ones."""
+
+    def __init__(self, node: StageNode, camera: Callable[[], Camera | None]) -> None:
+        self._camera = camera
+        self._boxes, self._stamp_ns = np.zeros((0, 4)), 0
+        node.create_subscription(message_type(), TOPIC, node.guarded(self._on), qos.world())
+
+    def _on(self, message: Any) -> None:
+        camera = self._camera()
+        heads = message.markers[:1] if isinstance(message, MarkerArray) else [message]
+        if camera is not None and heads:
+            self._boxes = boxes_of(message, PERSON, camera)
+            self._stamp_ns = convert.stamp_ns(heads[0].header)
+
+    def hidden(self, features: Features, stamp_ns: int) -> Features:
+        """The features that lie on nobody."""
+        if abs(stamp_ns - self._stamp_ns) > OLDEST_NS:
+            return features
+        return outside(features, self._boxes)
+
+
+def to_message(kind: type[Any], found: Detections, head: Header, camera: Camera | None) -> Any:
+    """Detections as a message of that type; markers need the camera."""
+    if kind is not MarkerArray:
+        return detection_array(found, head)
+    assert camera is not None
+    return markers(found, head, camera)
+
+
+def boxes_of(message: Any, label: str, camera: Camera) -> np.ndarray:
+    """(N, 4) float64 boxes of one class: x0 y0 x1 y1 in pixels. Raises GraphError."""
+    if isinstance(message, MarkerArray):
+        boxes = [_box(m, camera) for m in message.markers
+                 if m.type == Marker.LINE_STRIP and m.ns == label]  # fmt: skip
+    else:
+        boxes = []
+        for one in message.detections:
+            best = max((r.hypothesis for r in one.results), key=lambda h: h.score, default=None)
+            if best is not None and best.class_id == label:
+                centre, w, h = one.bbox.center.position, one.bbox.size_x / 2, one.bbox.size_y / 2
+                boxes.append((centre.x - w, centre.y - h, centre.x + w, centre.y + h))
+    out = np.array(boxes, np.float64).reshape(-1, 4)
+    if not np.isfinite(out).all():
+        raise GraphError(f"{TOPIC}: a box of class {label!r} is not finite; fix the detector")
+    return out
+
+
+def detection_array(found: Detections, head: Header) -> Any:
+    """As `vision_msgs/Detection2DArray` (4.x): one hypothesis a box, its class by name."""
+    from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
+
+    out = Detection2DArray(header=head)
+    for box, score, label in zip(found.boxes_px.tolist(), found.score.tolist(), found.label):
+        one, hypothesis = Detection2D(header=head), ObjectHypothesisWithPose()
+        hypothesis.hypothesis.class_id, hypothesis.hypothesis.score = label, score
+        one.results.append(hypothesis)
+        one.bbox.center.position.x, one.bbox.center.position.y = _centre(box)
+        one.bbox.size_x, one.bbox.size_y = box[2] - box[0], box[3] - box[1]
+        out.detections.append(one)
+    return out
+
+
+def _centre(box: list[float]) -> tuple[float, float]:
+    return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+
+
+def markers(found: Detections, head: Header, camera: Camera) -> MarkerArray:
+    """As markers one metre before the camera; the first one deletes those before."""
+    out = [Marker(header=head, action=Marker.DELETEALL)]
+    for i, (x0, y0, x1, y1) in enumerate(found.boxes_px.tolist()):
+        corners = [_point(x, y, camera) for x, y in ((x0, y0), (x1, y0), (x1, y1), (x0, y1))]
+        line = Marker(header=head, ns=found.label[i], id=i, type=Marker.LINE_STRIP, color=GREEN)
+        line.points, line.scale.x = [*corners, corners[0]], LINE_M
+        text = Marker(header=head, ns=LABELS, id=i, type=Marker.TEXT_VIEW_FACING, color=GREEN)
+        text.text, text.scale.z = f"{found.label[i]} {found.score[i]:.2f}", TEXT_M
+        text.pose.position = _point((x0 + x1) / 2, y0, camera)
+        out += [line, text]
+    return MarkerArray(markers=out)
+
+
+def _point(x_px: float, y_px: float, camera: Camera) -> Point:
+    return Point(x=(x_px - camera.cx) / camera.fx, y=(y_px - camera.cy) / camera.fy, z=1.0)
+
+
+def _box(marker: Marker, camera: Camera) -> tuple[float, ...]:
+    if len(marker.points) != 5:
+        raise GraphError(
+            f"{TOPIC}: a box of {len(marker.points)} points, expected 5; fix the detector"
+        )
+    corners = (marker.points[0], marker.points[2])
+    return tuple(
+        v for p in corners for v in (p.x * camera.fx + camera.cx, p.y * camera.fy + camera.cy)
+    )

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The topic `detections`: boxes come back as they went, in either type, and from a running node."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from geometry_msgs.msg import Point
+from rclpy.serialization import deserialize_message, serialize_message
+from std_msgs.msg import ColorRGBA
+from visualization_msgs.msg import Marker, MarkerArray
+
+from drp_slam.config import PerceptionConfig
+from drp_slam.datatypes import FEATURE_DIM, Camera, Detections, Features
+from drp_slam.device import Run
+from drp_slam.errors import GraphError
+from drp_slam.nodes import convert, detections
+
+CAMERA = Camera(640, 480, 517.3, 516.5, 318.6, 255.3)
+HEAD = convert.header(5_000_000_007, "optical")
+FOUND = Detections(
+    np.array([[10, 20, 200, 400], [0.5, 0, 639.5, 480], [300, 200, 320.25, 240]], np.float32),
+    np.array([0.9, 0.8, 0.7], np.float32),
+    np.array([0, 41, 0]),
+    ("person", "cup", "person"),
+)
+
+
+@pytest.fixture(params=["markers", "vision"])
+def kind(request):
+    if request.param == "markers":
+        return MarkerArray
+    return pytest.importorskip("vision_msgs.msg").Detection2DArray
+
+
+def sent(found: Detections, kind):
+    """The message as the other process gets it."""
+    message = detections.to_message(kind, found, HEAD, CAMERA)
+    return deserialize_message(serialize_message(message), kind)
+
+
+def test_boxes_of_a_class_come_back_in_pixels(kind):
+    message = sent(FOUND, kind)
+    np.testing.assert_allclose(
+        detections.boxes_of(message, "person", CAMERA), FOUND.boxes_px[[0, 2]], atol=1e-9 * 640
+    )
+    assert len(detections.boxes_of(message, "cup", CAMERA)) == 1
+    assert detections.boxes_of(message, "dog", CAMERA).shape == (0, 4)
+
+
+def test_no_detection_is_a_message_all_the_same(kind):
+    none = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, int), ())
+    message = sent(none, kind)
+    assert detections.boxes_of(message, "person", CAMERA).shape == (0, 4)
+    if kind is MarkerArray:
+        assert [m.action for m in message.markers] == [Marker.DELETEALL]
+    else:
+        assert message.header == HEAD and not message.detections
+
+
+def test_markers_are_boxes_with_names_one_metre_before_the_camera():
+    message = sent(FOUND, MarkerArray)
+    assert message.markers[0].action == Marker.DELETEALL
+    assert all(m.header == HEAD for m in message.markers)
+    lines = [m for m in message.markers[1:] if m.type == Marker.LINE_STRIP]
+    texts = [m for m in message.markers[1:] if m.type == Marker.TEXT_VIEW_FACING]
+    assert [t.text for t in texts] == ["person 0.90", "cup 0.80", "person 0.70"]
+    assert len({(m.ns, m.id) for m in message.markers[1:]}) == 6
+    for line, (x0, y0, x1, y1) in zip(lines, FOUND.boxes_px.tolist()):
+        seen = np.array([(p.x, p.y, p.z) for p in line.points]) @ CAMERA.K.T
+        np.testing.assert_allclose(seen[:, 2], 1.0)
+        wanted = [(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)]
+        np.testing.assert_allclose(seen[:, :2], wanted, atol=1e-9)
+        assert line.color.a == 1.0 and isinstance(line.color, ColorRGBA) and line.scale.x > 0
+
+
+def test_a_bad_box_is_refused():
+    message = sent(FOUND, MarkerArray)
+    message.markers[1].points = [Point()] * 4
+    with pytest.raises(GraphError, match="4 points"):
+        detections.boxes_of(message, "person", CAMERA)
+    message.markers[1].points = [Point(x=float("nan"))] * 5
+    with pytest.raises(GraphError, match="not finite"):
+        detections.boxes_of(message, "person", CAMERA)
+
+
+class Listening:
+    """The part of a node that publishers and subscribers use; keeps what is published."""
+
+    def __init__(self) -> None:
+        self.handlers, self.published, self.spans = {}, [], []
+
+    def create_subscription(self, kind, topic, handle, *_, **__) -> None:
+        self.handlers[kind, topic] = handle
+
+    def create_publisher(self, kind, topic, profile):
+        assert topic == "detections"
+        return self
+
+    def publish(self, message) -> None:
+        self.published.append(message)
+
+    def guarded(self, handle):
+        return handle
+
+    def publish_spans(self, stamp_ns, *spans) -> None:
+        self.spans += [(stamp_ns, s) for s in spans]
+
+    def hear(self, topic: str, message) -> None:
+        self.handlers[type(message), topic](message)
+
+
+def test_every_nth_frame_is_searched_once_its_image_is_there():
+    node, seen = Listening(), []
+
+    def detector(image):
+        seen.append(int(image[0, 0, 0]))
+        return FOUND, Run((), 0.004, 0.002, 1e-4, "emulated:rzv2h", {"macs": 1.0})
+
+    publisher = detections.DetectionPublisher(node, detector, PerceptionConfig(detector_every=3))
+    if (detections.message_type()) is MarkerArray:
+        node.hear("camera_info", convert.camera_info(CAMERA, HEAD))
+    for i in range(8):
+        head = convert.header(1_000 + i, "optical")
+        image = convert.image_message(head, np.full((4, 6, 3), i, np.uint8), "bgr8")
+        if i != 3:
+            node.hear("image", image)
+        publisher.frame(head)
+        if i == 3:  # its image comes after its tensor
+            assert seen == [0]
+            node.hear("image", image)
+    assert seen == [0, 3, 6]
+    assert [stamp for stamp, _ in node.spans] == [1_000, 1_003, 1_006]
+    assert {(s.stage, s.unit, s.device) for _, s in node.spans} == {
+        ("detect", "drpai3", "emulated:rzv2h")
+    }
+    assert len(node.published) == 3
+
+
+def test_people_are_hidden_until_their_boxes_are_old(kind):
+    node = Listening()
+    camera = [None]
+    people = detections.People(node, lambda: camera[0])
+    uv = np.array([[100, 100], [310, 220], [500, 100]], np.float32)
+    features = Features(uv, np.ones(3, np.float32), np.ones((3, FEATURE_DIM), np.float32))
+    hear = node.handlers[detections.message_type(), "detections"]
+    stamp_ns = convert.stamp_ns(HEAD)
+
+    hear(sent(FOUND, kind))
+    assert people.hidden(features, stamp_ns) is features  # no camera yet
+    camera[0] = CAMERA
+    hear(sent(FOUND, kind))
+    for later_ns in (0, 300_000_000):
+        assert people.hidden(features, stamp_ns + later_ns).uv.tolist() == [[500, 100]]
+    assert people.hidden(features, stamp_ns + detections.OLDEST_NS + 1) is features
