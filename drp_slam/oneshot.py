@@ -10,8 +10,8 @@ import numpy as np
 
 from drp_slam.errors import PruningError
 
-IMAGES, PRUNING_IMAGES = 24, 12
-"""Calibration images for the quantiser, and for saliencies that need them."""
+IMAGES, PRUNING_IMAGES, LONGEST_PX = 16, 12, 448
+"""Calibration images for the quantiser, for saliencies that need them, and their longest side."""
 LEAST = 0.02
 """Part that every layer keeps in any case; without it a global budget empties small layers."""
 
@@ -23,9 +23,13 @@ def calibration_images(folder: Path | None) -> list[np.ndarray]:
     """
     from drp_slam.pruning import images
 
-    found = images.calibration(images.package_images(), IMAGES // 2 if folder else IMAGES)
+    def taken(some: list[np.ndarray], count: int) -> list[np.ndarray]:
+        chosen = some[:: max(1, -(-len(some) // count))]
+        return [images.normalised(images.fitted(image, LONGEST_PX)) for image in chosen]
+
+    found = taken(images.package_images(), IMAGES // 2 if folder else IMAGES)
     if folder is not None:
-        found += images.calibration(images.folder_images(folder), IMAGES // 2)
+        found += taken(images.folder_images(folder), IMAGES // 2)
     if not found:
         raise PruningError("no calibration image: no installed package carries photographs; give "
                            "--calibration DIR")  # fmt: skip

@@ -141,8 +141,11 @@ def _curves(points: Points) -> str | None:
     figure, axes = new(11.2, 6.4, 3, rows=2)
     for ax, (key, factor, title) in zip(axes.flat, CURVES, strict=True):
         for name, colour in colours.items():
-            rows = [(100 * p["sparsity"], *values) for p in points
-                    if series(p) == name and (values := _value(p, key, factor))]  # fmt: skip
+            rows = [
+                (100 * p["sparsity"], *values)
+                for p in points
+                if series(p) == name and p["dtype"] == "int8" and (values := _value(p, key, factor))
+            ]
             if not rows:
                 continue
             x, y, low, high = zip(*sorted(rows), strict=True)

@@ -25,3 +25,34 @@ def tum_fr1_xyz(data_folder: Path) -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} is not there")
     return folder
+
+
+@pytest.fixture(scope="session")
+def wall(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A TUM folder: a camera that slides along a textured wall, 2 m away, 2 cm a frame."""
+    import cv2
+    import numpy as np
+
+    frames, width, height, focal_px, distance_m, step_m = 8, 320, 256, 300.0, 2.0, 0.02
+    root = tmp_path_factory.mktemp("wall")
+    rng = np.random.default_rng(0)
+    texture = cv2.GaussianBlur(rng.integers(0, 256, (400, 600), np.uint8), (0, 0), 1.5)
+    texture = cv2.normalize(texture, None, 0, 255, cv2.NORM_MINMAX)
+    for name in ("rgb", "depth"):
+        (root / name).mkdir()
+    rows, poses = [], []
+    for i in range(frames):
+        shift_px = focal_px * step_m * i / distance_m
+        image = texture[40 : 40 + height, 20 + int(shift_px) : 20 + int(shift_px) + width]
+        cv2.imwrite(str(root / f"rgb/{i}.png"), cv2.cvtColor(image, cv2.COLOR_GRAY2BGR))
+        depth = np.full((height, width), int(distance_m * 1000), np.uint16)
+        cv2.imwrite(str(root / f"depth/{i}.png"), depth)
+        rows.append(f"{i / 10:.1f} rgb/{i}.png {i / 10:.1f} depth/{i}.png\n")
+        poses.append(f"{i / 10:.1f} {int(shift_px) * distance_m / focal_px} 0 0 0 0 0 1\n")
+    (root / "associations.txt").write_text("".join(rows))
+    (root / "groundtruth.txt").write_text("".join(poses))
+    (root / "camera.yaml").write_text(
+        f"{{width: {width}, height: {height}, fx: {focal_px}, fy: {focal_px}, cx: 159.5, cy: 127.5, "
+        "distortion: [0, 0, 0, 0, 0], depth_scale: 1000.0, fps: 10.0}\n"
+    )
+    return root

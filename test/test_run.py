@@ -9,8 +9,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
 from drp_slam import cli, folder, results
@@ -20,41 +18,14 @@ from drp_slam.ply import read_ply
 from drp_slam.profiler.span import read_spans
 from drp_slam.run import config_of, decoded_ahead
 
-FRAMES, WIDTH, HEIGHT, FOCAL, DISTANCE_M, STEP_M = 8, 320, 256, 300.0, 2.0, 0.02
+FRAMES = 8
 
 
 @pytest.fixture(scope="session")
-def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A TUM folder: a camera that slides along a textured wall, 2 m away, 2 cm a frame."""
-    root = tmp_path_factory.mktemp("wall")
-    rng = np.random.default_rng(0)
-    wall = cv2.GaussianBlur(rng.integers(0, 256, (400, 600), np.uint8), (0, 0), 1.5)
-    wall = cv2.normalize(wall, None, 0, 255, cv2.NORM_MINMAX)
-    for name in ("rgb", "depth"):
-        (root / name).mkdir()
-    rows, poses = [], []
-    for i in range(FRAMES):
-        shift_px = FOCAL * STEP_M * i / DISTANCE_M
-        image = wall[40 : 40 + HEIGHT, 20 + int(shift_px) : 20 + int(shift_px) + WIDTH]
-        cv2.imwrite(str(root / f"rgb/{i}.png"), cv2.cvtColor(image, cv2.COLOR_GRAY2BGR))
-        depth = np.full((HEIGHT, WIDTH), int(DISTANCE_M * 1000), np.uint16)
-        cv2.imwrite(str(root / f"depth/{i}.png"), depth)
-        rows.append(f"{i / 10:.1f} rgb/{i}.png {i / 10:.1f} depth/{i}.png\n")
-        poses.append(f"{i / 10:.1f} {int(shift_px) * DISTANCE_M / FOCAL} 0 0 0 0 0 1\n")
-    (root / "associations.txt").write_text("".join(rows))
-    (root / "groundtruth.txt").write_text("".join(poses))
-    (root / "camera.yaml").write_text(
-        f"{{width: {WIDTH}, height: {HEIGHT}, fx: {FOCAL}, fy: {FOCAL}, cx: 159.5, cy: 127.5, "
-        "distortion: [0, 0, 0, 0, 0], depth_scale: 1000.0, fps: 10.0}\n"
-    )
-    return root
-
-
-@pytest.fixture(scope="session")
-def done(recording: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def done(wall: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results of one run of it."""
     out = tmp_path_factory.mktemp("done") / "results"
-    assert cli.main(["run", str(recording), "--out", str(out), "--json"]) == 0
+    assert cli.main(["run", str(wall), "--out", str(out), "--json"]) == 0
     return out
 
 
@@ -80,19 +51,17 @@ def test_run_writes_every_part_of_the_results(done: Path) -> None:
     assert json.loads((done / folder.TRACE).read_text())["traceEvents"]
 
 
-def test_the_same_input_gives_the_same_trajectory(
-    done: Path, recording: Path, tmp_path: Path
-) -> None:
-    assert cli.main(["run", str(recording), "--out", str(tmp_path), "--json"]) == 0
+def test_the_same_input_gives_the_same_trajectory(done: Path, wall: Path, tmp_path: Path) -> None:
+    assert cli.main(["run", str(wall), "--out", str(tmp_path), "--json"]) == 0
     assert (tmp_path / folder.TRAJECTORY).read_bytes() == (done / folder.TRAJECTORY).read_bytes()
 
 
 def test_backend_cpu_gives_the_same_trajectory_and_a_comparison(
-    done: Path, recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    done: Path, wall: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The arithmetic does not depend on what is said to run it."""
     out = tmp_path / "cpu"
-    assert cli.main(["run", str(recording), "--out", str(out), "--backend", "cpu", "--json"]) == 0
+    assert cli.main(["run", str(wall), "--out", str(out), "--backend", "cpu", "--json"]) == 0
     assert (out / folder.TRAJECTORY).read_bytes() == (done / folder.TRAJECTORY).read_bytes()
     alone = json.loads(capsys.readouterr().out)
     assert alone["comparison"]["modelled_a55"] is None and alone["kernels"] is None
@@ -105,9 +74,9 @@ def test_backend_cpu_gives_the_same_trajectory_and_a_comparison(
 
 
 def test_a_truncated_image_keeps_what_was_tracked(
-    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    wall: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    damaged = shutil.copytree(recording, tmp_path / "damaged")
+    damaged = shutil.copytree(wall, tmp_path / "damaged")
     image = damaged / "rgb/5.png"
     image.write_bytes(image.read_bytes()[:-200])
     out = tmp_path / "out"

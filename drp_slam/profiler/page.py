@@ -42,7 +42,7 @@ img,svg{max-width:100%;height:auto;display:block;margin-bottom:10px}
 .two{margin-bottom:18px}
 table{border-collapse:collapse;width:100%;font-size:14px;font-variant-numeric:tabular-nums}
 .scroll{overflow-x:auto}
-th,td{padding:6px 11px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
+th,td{padding:6px 8px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
 th{font-size:12.5px;color:var(--soft);font-weight:600;vertical-align:bottom;white-space:normal;
 line-height:1.3}
 th.group{text-align:center;border-bottom:0;padding-bottom:0}

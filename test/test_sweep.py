@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sweep's bookkeeping, its two engines, its resumption after a kill, and the advice."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from drp_slam import advise, cli, oneshot, sweep
+from drp_slam.card import load_card
+from drp_slam.errors import ConfigError, DrpSlamError
+from drp_slam.sweep_point import Point
+
+ROOT = Path(__file__).parent.parent
+SMALL = ["--pairs", "4", "--configurations", "1", "--networks", "xfeat,xfeat-p50"]
+
+
+def command(wall: Path, out: Path, *more: str) -> list[str]:
+    return ["sweep", "--sequence", str(wall), "--out", str(out), *SMALL, *more]
+
+
+@pytest.fixture(scope="session")
+def swept(wall: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep that was killed after its first point, then started again."""
+    out = tmp_path_factory.mktemp("sweep")
+    line = [sys.executable, "-m", "drp_slam", *command(wall, out, "--jobs", "1")]
+    killed = subprocess.Popen(line, cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL,
+                              stdout=subprocess.DEVNULL)  # fmt: skip
+    while killed.poll() is None and not list((out / "points").glob("*.json")):
+        time.sleep(0.02)
+    if killed.poll() is None:
+        os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    before = {p.name: p.stat().st_mtime_ns for p in (out / "points").glob("*.json")}
+    (out / "before.json").write_text(json.dumps(before))
+    assert cli.main([*command(wall, out, "--jobs", "2"), "--json"]) == 0
+    return out
+
+
+def test_a_killed_sweep_goes_on_and_repeats_nothing(swept: Path) -> None:
+    before = json.loads((swept / "before.json").read_text())
+    after = {p.name: p.stat().st_mtime_ns for p in (swept / "points").glob("*.json")}
+    assert before and before.items() <= after.items()
+    result = sweep.load(swept)
+    assert result["measured_now"] == len(after) - len(before)
+    assert [p["name"] for p in result["points"]] == ["xfeat", "xfeat-fp32", "xfeat-p50"]
+
+
+def test_a_point_has_its_cost_and_its_worth(swept: Path) -> None:
+    dense, reference, pruned = sweep.load(swept)["points"]
+    assert reference["cycles"] is None and reference["all"]["inliers"]["ratio"] == 1.0
+    assert pruned["cycles"] < dense["cycles"] and pruned["energy_mj"] < dense["energy_mj"]
+    assert pruned["sparsity"] == pytest.approx(0.5, abs=0.02)
+    for point in (dense, pruned):
+        assert point["all"]["inliers"]["ratio"] > 0.5 and 0 < point["all"]["overlap"]["mean"] <= 1
+        assert point["ate_m"]["mean"] < 0.05 and point["file_bytes"] > 1e5
+    page = (swept / "sweep.html").read_text()
+    assert page.count("<svg") == 2 and "xfeat-p50" in page
+
+
+def test_workers_of_a_cluster_give_the_same_points(
+    swept: Path, wall: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    distributed = pytest.importorskip("distributed")
+    pruned = ["--rates", "0.5", "--patterns", "unstructured"]
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True,
+                                  dashboard_address=None) as cluster:  # fmt: skip
+        address = cluster.scheduler_address
+        assert cli.main([*command(wall, tmp_path, "--scheduler", address, *pruned), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    here = {p["key"]: p for p in sweep.load(swept)["points"]}
+    there = {p["key"]: p for p in result["points"]}
+    assert len(there) == len(here) + 1
+    for key in here:
+        assert {**there[key], "wall_s": 0} == {**here[key], "wall_s": 0}
+    made = next(p for p in result["points"] if p["name"] == "oneshot-unstructured-magnitude-p50")
+    card = load_card(str(tmp_path / "networks" / "oneshot-unstructured-magnitude-p50.onnx"))
+    assert card.facts["sparsity"]["overall"] == pytest.approx(made["sparsity"]) == 0.5
+    assert cli.main(["run", str(wall), "--network", str(card.onnx), "--json", "--frames", "2",
+                     "--out", str(tmp_path / "run")]) == 0  # fmt: skip
+
+
+def test_a_scheduler_that_is_not_there_is_an_error(
+    wall: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("distributed")
+    assert cli.main(command(wall, tmp_path, "--scheduler", "nonsense://x")) == 1
+    assert "--scheduler nonsense://x" in capsys.readouterr().err.splitlines()[-1]
+
+
+def arguments(**values: Any) -> argparse.Namespace:
+    defaults = dict.fromkeys(("networks", "rates", "calibration", "camera", "frames")) | {
+        "sequence": "synthetic", "patterns": "flexible-nm", "saliencies": "magnitude",
+        "reference": "xfeat-fp32", "start": 0, "pairs": 9, "configurations": 1, "gap": 0.4,
+    }  # fmt: skip
+    return argparse.Namespace(**(defaults | values))
+
+
+def test_plan_is_the_product_of_the_choices_behind_the_reference() -> None:
+    points = sweep.plan(arguments(rates="0,0.5, 0.9", patterns="flexible-nm,fixed-nm",
+                                  saliencies="magnitude,obs", networks="xfeat"))  # fmt: skip
+    assert [p.network for p in points[:2]] == ["xfeat-fp32", "xfeat"]
+    assert len(points) == 2 + 3 * 2 * 2
+    assert len({p.key() for p in points}) == len(points)
+    assert "xfeat-p50" in [p.network for p in sweep.plan(arguments())]
+    for wrong in ({"rates": "1.0"}, {"rates": "half"}, {"rates": "0.5", "patterns": "checkers"},
+                  {"rates": "0.5", "saliencies": "luck"}):  # fmt: skip
+        with pytest.raises(ConfigError):
+            sweep.plan(arguments(**wrong))
+
+
+def test_the_key_follows_definition_and_recording(wall: Path) -> None:
+    point = Point(str(wall), network="xfeat")
+    assert point.key() == Point(str(wall), network="xfeat").key()
+    assert point.key() != Point(str(wall), network="xfeat-p50").key()
+    assert point.key() != Point(str(wall), network="xfeat", pairs=7).key()
+    assert point.key() != Point("synthetic", network="xfeat").key()
+    extra = wall / "notes.txt"
+    extra.write_text("another file")
+    changed = point.key()
+    extra.unlink()
+    assert changed != point.key()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 6) | st.none(), st.integers(0, 6)), max_size=9))
+def test_pareto_front_by_its_definition(costs: list[tuple[int | None, int]]) -> None:
+    front = sweep.pareto(costs)
+    known = [c for c in costs if c[0] is not None]
+    for i, (a, b) in enumerate(costs):
+        if a is None:
+            assert i not in front
+            continue
+        beaten = any(x <= a and y <= b and (x < a or y < b) for x, y in known)
+        assert (i in front) == (not beaten)
+
+
+def point(name: str, latency: float | None, energy: float | None, ate: float | None,
+          inliers: float = 1.0, network: str = "") -> dict[str, Any]:  # fmt: skip
+    return {"name": name, "latency_ms": latency, "energy_mj": energy, "sparsity": 0.5,
+            "point": {"network": network}, "all": {"inliers": {"ratio": inliers}},
+            "ate_m": {"ratio": ate, "ratio_low": ate, "ratio_high": ate}}  # fmt: skip
+
+
+POINTS = [point("dense", 4.0, 3.0, 1.01, network="xfeat"), point("half", 2.0, 1.5, 1.03),
+          point("most", 1.0, 0.5, 1.30), point("float", None, None, 1.0)]  # fmt: skip
+
+
+def options(**values: str) -> argparse.Namespace:
+    names = ("max_latency", "max_energy", "max_ate_increase", "max_inliers_lost")
+    return argparse.Namespace(**(dict.fromkeys(names) | values))
+
+
+def test_advice_takes_the_least_energy_of_what_fits(tmp_path: Path) -> None:
+    wanted = advise.limits(options(max_latency="2ms", max_ate_increase="5%"))
+    found = advise.choose(POINTS, wanted, tmp_path)
+    assert found["name"] == "half" and found["network"].endswith("networks/half.onnx")
+    assert found["fitting"] == ["half"] and len(found["others"]) == 3
+    advise.show(found | {"sweep": str(tmp_path)})
+    loose = advise.limits(options(max_latency="0.005 s", max_ate_increase="0.05"))
+    assert advise.choose(POINTS, loose, tmp_path)["fitting"] == ["dense", "half"]
+    assert (
+        advise.choose(POINTS, advise.limits(options(max_energy="9000uJ")), tmp_path)["name"]
+        == "most"
+    )
+
+
+LIMIT = st.floats(0.1, 5.0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(LIMIT, LIMIT, LIMIT), min_size=1, max_size=6), LIMIT, LIMIT)
+def test_advice_fits_or_says_what_would(rows: list[tuple[float, float, float]], latency: float,
+                                        increase: float) -> None:  # fmt: skip
+    points = [point(str(i), a, b, 1 + c / 100) for i, (a, b, c) in enumerate(rows)]
+    wanted = advise.limits(options(max_latency=f"{latency}ms", max_ate_increase=f"{increase}%"))
+    fits = [
+        i
+        for i, (a, _, c) in enumerate(rows)
+        if a <= latency and 100 * (1 + c / 100 - 1) <= increase
+    ]
+    if fits:
+        best = min(fits, key=lambda i: rows[i][1])
+        assert rows[int(advise.choose(points, wanted, ROOT)["name"])][1] == rows[best][1]
+    else:
+        with pytest.raises(DrpSlamError, match="none of"):
+            advise.choose(points, wanted, ROOT)
+
+
+def test_advice_that_cannot_be_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(DrpSlamError, match=r"--max-latency 2ms"):
+        advise.choose(
+            POINTS, advise.limits(options(max_latency="1.5ms", max_ate_increase="5%")), ROOT
+        )
+    for wrong in ("2", "2 kg", "ms", ""):
+        with pytest.raises(ConfigError, match="max-latency"):
+            advise.limits(options(max_latency=wrong))
+    with pytest.raises(ConfigError, match="no limit"):
+        advise.limits(options())
+    assert cli.main(["advise", "--sweep", str(tmp_path), "--max-latency", "2ms"]) == 1
+    assert "drp_slam sweep" in capsys.readouterr().err
+
+
+def test_one_shot_pruning_is_repeatable_and_exact(tmp_path: Path) -> None:
+    """Two processes that prune the same point must write the same file."""
+    images = [image[:, :, :128, :160] for image in oneshot.calibration_images(None)[:3]]
+    files = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        made = oneshot.prune("n", 0.75, "flexible-nm", "magnitude", images, tmp_path / name)
+        files.append((made.read_bytes(), made.with_suffix(".yaml").read_bytes()))
+    assert files[0] == files[1]
+    assert load_card(str(tmp_path / "a/n.onnx")).facts["sparsity"]["overall"] == pytest.approx(
+        0.75, abs=0.01)  # fmt: skip
