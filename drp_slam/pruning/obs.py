@@ -82,14 +82,8 @@ def _inverse(hessian: Tensor) -> Tensor:
 
 def saliency(weights: Tensor, hessian: Tensor, support: Tensor) -> Tensor:
     """w^2 / (2 [H_S^-1]_qq) of (K, C) weights, for each column on its own support S; 0 outside."""
-    if bool(support.all()):
-        return 0.5 * weights.square() / _inverse(hessian).diagonal()[:, None]
-    found = torch.zeros_like(weights)
-    for columns, index, real in _supports(support):
-        inverse = _inverse(_picked(hessian, index, real))
-        value = 0.5 * weights[index, columns[:, None]].square() / inverse.diagonal(0, 1, 2)
-        found[index[real], columns[:, None].expand_as(index)[real]] = value[real]
-    return found
+    _, diagonal = solve(hessian @ weights, hessian, support)
+    return 0.5 * weights.square() / diagonal * support
 
 
 def reconstruct(target: Tensor, hessian: Tensor, support: Tensor) -> Tensor:
@@ -98,16 +92,30 @@ def reconstruct(target: Tensor, hessian: Tensor, support: Tensor) -> Tensor:
     With target = H W the weights that are nearest to W in the output; this is OBS's update for all
     the removed weights at once.
     """
-    found = torch.zeros_like(target)
+    return solve(target, hessian, support, diagonals=False)[0]
+
+
+def solve(target: Tensor, hessian: Tensor, support: Tensor,
+          diagonals: bool = True) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The weights of `reconstruct`, and [H_S^-1]_qq of each (1 outside the support).
+
+    Raises PruningError where the Hessian is not positive definite.
+    """
+    found, inverse = torch.zeros_like(target), torch.ones_like(target)
+    if bool(support.all()):
+        whole = _inverse(hessian)
+        return whole @ target, whole.diagonal()[:, None].expand_as(target)
     for columns, index, real in _supports(support):
         right = target[index, columns[:, None]] * real
         factor, info = torch.linalg.cholesky_ex(_picked(hessian, index, real))
         if bool(info.any()):
             raise PruningError("the Hessian is not positive definite; use more calibration images "
                                "or more damping")  # fmt: skip
-        solved = torch.cholesky_solve(right[..., None], factor)[..., 0]
-        found[index[real], columns[:, None].expand_as(index)[real]] = solved[real]
-    return found
+        where = index[real], columns[:, None].expand_as(index)[real]
+        found[where] = torch.cholesky_solve(right[..., None], factor)[..., 0][real]
+        if diagonals:
+            inverse[where] = torch.cholesky_inverse(factor).diagonal(0, 1, 2)[real]
+    return found, inverse
 
 
 def _supports(support: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -151,6 +159,7 @@ class Layer:
     outputs: Tensor
     support: Tensor
     weights: Tensor
+    diagonal: Tensor | None = None
 
     @staticmethod
     def of(module: nn.Module, s: Statistics, damping: float, block: int | None) -> Layer:
@@ -171,13 +180,16 @@ class Layer:
 
     def saliency(self) -> Tensor:
         """Of the weight's shape, comparable between layers."""
-        value = saliency(self.weights, self.hessian, self.support) * self.outputs
+        if self.diagonal is None:
+            _, self.diagonal = solve(self.hessian @ self.dense, self.hessian, self.support)
+        value = 0.5 * self.weights.square() / self.diagonal * self.support * self.outputs
         return L.unmatrix(value[: self.rows], self.module.weight)  # type: ignore[arg-type]
 
-    def cut(self, mask: Tensor) -> None:
+    def cut(self, mask: Tensor, last: bool) -> None:
         """Keeps the mask (of the weight's shape) and moves the rest to make up for what goes."""
         self.support[: self.rows] &= L.matrix(mask)
-        self.weights = reconstruct(self.hessian @ self.dense, self.hessian, self.support)
+        target = self.hessian @ self.dense
+        self.weights, self.diagonal = solve(target, self.hessian, self.support, not last)
 
     def mask(self) -> Tensor:
         """What is kept, of the weight's shape."""
@@ -193,7 +205,7 @@ class Layer:
 
 
 def surgery(layers: L.Layers, statistics: Mapping[str, Statistics],
-            rate: float | Mapping[str, float], pattern: str = "flexible-nm", *, rounds: int = 4,
+            rate: float | Mapping[str, float], pattern: str = "flexible-nm", *, rounds: int = 3,
             progress: Progress | None = None, **options: Any) -> dict[str, Tensor]:  # fmt: skip
     """Prunes the layers in place by layer-wise OBS, one shot, no retraining; returns the masks.
 
@@ -228,7 +240,7 @@ def operate(layers: L.Layers, statistics: Mapping[str, Statistics],
                 progress(name, (step + index / len(work)) / len(rates))
         found = patterns.masks(values, rate, pattern, cell=cell, positions=positions, least=least)
         for name, layer in work.items():
-            layer.cut(found[name])
+            layer.cut(found[name], step + 1 == len(rates))
             layer.write()
         yield {n: layer.mask() for n, layer in work.items()}
 

@@ -21,11 +21,11 @@ from drp_slam.pruning import importance, obs, patterns, reference
 from drp_slam.pruning import layers as L
 from drp_slam.pruning.layout import DEFAULT_CELL, kept_rows
 
-RATES = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9)
+RATES = (0.3, 0.5, 0.7, 0.8, 0.9)
 JUDGED = (0.5, 0.7, 0.8, 0.9)
 METHODS = (("magnitude", "unstructured"), ("obd", "unstructured"), ("obs", "unstructured"),
            ("obs", "flexible-nm"), ("obs", "fixed-nm"))  # fmt: skip
-CURVATURE_IMAGES = 96
+CURVATURE_IMAGES = 64
 Say = Callable[[str, float], None]
 
 

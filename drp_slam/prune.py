@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `prune` command: a network and a rate in, a pruned network in FP32 and INT8 out, with its
+modelled time and energy on the chip before and after."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from drp_slam.errors import DrpAi3Error, PruningError
+
+log = logging.getLogger(__name__)
+REPORT = "prune.json"
+
+
+def prune(args: argparse.Namespace) -> dict[str, Any]:
+    """Handler. Raises PruningError and DrpAi3Error."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from drp_slam.cli import out_folder
+    from drp_slam.device import load_constants
+    from drp_slam.folder import write_json
+    from drp_slam.pruning import command
+    from drp_slam.pruning.layout import Cell
+
+    constants = load_constants(args.device)
+    options = command.Options(
+        args.rate, args.pattern, args.saliency, args.budget, args.schedule, args.layer_rates,
+        names(args.layers), names(args.spare), args.stages, args.retrain, args.seed,
+        Cell.of(constants))  # fmt: skip
+    out, start = out_folder(args), time.perf_counter()
+    with Progress(*Progress.get_default_columns(), console=Console(stderr=True)) as bar:
+        task = bar.add_task("reading", total=1.0)
+        result = command.run(
+            args.source, options, args.calibration, out,
+            lambda text, part: bar.update(task, description=text, completed=part),
+            shape=shape(args.shape), count=args.images, int8=not args.no_int8,
+            method=args.calibrate_method, compress=args.compress)  # fmt: skip
+        bar.update(task, description="done", completed=1.0)
+    result |= {"rate": args.rate, "pattern": args.pattern, "saliency": args.saliency,
+               "wall_s": time.perf_counter() - start, "device": constants.name}  # fmt: skip
+    result["totals"] = totals(result["layers"])
+    result["modelled"] = modelled(result, args.source, constants)
+    write_json(out / REPORT, result)
+    return result
+
+
+def names(text: str | None) -> tuple[str, ...]:
+    """A comma-separated list."""
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def shape(text: str | None) -> tuple[int, ...] | None:
+    """`1,3,224,224`. Raises PruningError."""
+    if text is None:
+        return None
+    try:
+        found = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if len(found) != 4 or min(found) < 1:
+        raise PruningError(f"--shape {text}: expected four positive numbers, 1,C,H,W")
+    return found
+
+
+def totals(layers: list[dict[str, Any]]) -> dict[str, float]:
+    """Sums over the pruned layers."""
+    cycles, dense = (sum(row[key] for row in layers) for key in ("cycles", "dense_cycles"))
+    return {"cycles": cycles, "dense_cycles": dense, "cycles_share": cycles / max(dense, 1)}
+
+
+def modelled(result: Mapping[str, Any], source: str, constants: Any) -> dict[str, Any] | None:
+    """Time and energy of one inference on the emulated chip, pruned; None without an INT8 file.
+
+    Also dense, where the source is a file. A network that the timing model cannot place gives None
+    and a warning: the pruned files are good in any case.
+    """
+    from drp_slam.drpai3.graph import load
+    from drp_slam.drpai3.timing import estimate
+
+    if result["int8"] is None:
+        return None
+    found: dict[str, float] = {}
+    files = {"pruned": Path(result["int8"])}
+    if ":" not in source:
+        from drp_slam import resources
+
+        files["dense"] = resources.network(source)
+    try:
+        for name, path in files.items():
+            cost = estimate(load(path, {"": result["shape"]}), constants)
+            found |= {f"{name}_s": cost.total_s, f"{name}_energy_j": cost.energy_j}
+    except DrpAi3Error as error:
+        log.warning("no modelled time: %s", error)
+        return None
+    return found
+
+
+def show(result: Mapping[str, Any]) -> None:
+    """The table of layers, then what was written."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{result['pattern']}, {result['saliency']}, rate {result['rate']:.2f}")
+    for column in ("layer", "shape", "pruned", "mean N", "cycles", "of dense"):
+        table.add_column(column, justify="left" if column == "layer" else "right")
+    for row in result["layers"]:
+        table.add_row(row["layer"], "x".join(map(str, row["shape"])), f"{row['rate']:.1%}",
+                      f"{row['mean_n']:.1f}", f"{row['cycles']:,}",
+                      f"{row['cycles'] / row['dense_cycles']:.1%}")  # fmt: skip
+    console = Console()
+    console.print(table)
+    share, m, error = result["totals"]["cycles_share"], result["modelled"], result["output_error"]
+    console.print(f"packed cycles {share:.1%} of dense; outputs differ by {error:.3g} "
+                  "of their variance (FP32, calibration images)")  # fmt: skip
+    if m is not None:
+        dense = f", dense {m['dense_s'] * 1e3:.3f} ms" if "dense_s" in m else ""
+        console.print(f"modelled on {result['device']} at {result['shape']}: "
+                      f"{m['pruned_s'] * 1e3:.3f} ms{dense}")  # fmt: skip
+    for key in ("onnx", "int8"):
+        if result[key]:
+            console.print(f"wrote {result[key]}", soft_wrap=True)
