@@ -3,8 +3,13 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
+import onnx
 import pytest
+from conftest import SEQUENCE
+from onnx import TensorProto, helper, numpy_helper
 
 pytest.importorskip("rclpy")
 
@@ -17,7 +22,7 @@ from drp_slam.config import PerceptionConfig
 from drp_slam.datatypes import FEATURE_DIM, Camera, Detections, Features
 from drp_slam.device import Run
 from drp_slam.errors import GraphError
-from drp_slam.nodes import convert, detections
+from drp_slam.nodes import convert, detections, qos
 
 CAMERA = Camera(640, 480, 517.3, 516.5, 318.6, 255.3)
 HEAD = convert.header(5_000_000_007, "optical")
@@ -156,3 +161,53 @@ def test_people_are_hidden_until_their_boxes_are_old(kind):
     for later_ns in (0, 300_000_000):
         assert people.hidden(features, stamp_ns + later_ns).uv.tolist() == [[500, 100]]
     assert people.hidden(features, stamp_ns + detections.OLDEST_NS + 1) is features
+
+
+@pytest.fixture
+def finder(tmp_path):
+    """A detector that finds the same four people in any image."""
+    planes = np.array([0.9, 0.0, 0.0, -2.0, -2.0, 0.8, 0.1], np.float32)
+    nodes = [
+        helper.make_node("AveragePool", ["x"], ["cells"], kernel_shape=[16, 16], strides=[16, 16]),
+        helper.make_node("Conv", ["cells", "w", "planes"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "finder",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3, 32, 32))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 7, 2, 2))],
+        [
+            numpy_helper.from_array(np.zeros((7, 3, 1, 1), np.float32), "w"),
+            numpy_helper.from_array(planes, "planes"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(model, tmp_path / "finder.onnx")
+    (tmp_path / "finder.names").write_text("person\ncup\n")
+    return tmp_path / "finder.onnx"
+
+
+@pytest.mark.system
+def test_the_graph_publishes_what_the_detector_finds(command, listen, finder, tmp_path):
+    heard = listen(detections.message_type(), "detections", qos.world())
+    up = command(
+        "up", "--sequence", SEQUENCE, "--frames", 11, "--rate", "max", "--json",
+        "--out", tmp_path / "up", "--set", f"drpai3.detector={finder}",
+        "--set", f"drpai3.detector_names={finder.with_suffix('.names')}",
+        "--set", "drpai3.detector_every=4", "--set", "slam.mask_people=true",
+    )  # fmt: skip
+    listen.until(lambda: up.process.poll() is not None, 180)
+    code, out, err = up.finish()
+    assert code == 0, err
+    report = json.loads(out)
+    assert report["frames"] == report["tracked"] == 11
+    detect = report["stages"]["detect"]
+    assert detect["unit"] == "drpai3" and detect["frames"] == 3 == len(heard)
+    assert detect["modelled_ms"]["p50"] > 0
+    camera = Camera(320, 240, 1.0, 1.0, 0.0, 0.0)
+    if detections.message_type() is not MarkerArray:
+        boxes = detections.boxes_of(heard[0], "person", camera)
+        half = np.array([320, 240]) * 0.5 / (1 + np.exp(2.0))
+        np.testing.assert_allclose(np.sort(boxes[:, 2])[:2], half[0], atol=1e-3)
+    else:
+        assert sum(m.text == "person 0.86" for m in heard[0].markers) == 4
