@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,10 +11,10 @@ import numpy as np
 
 from drp_slam.errors import PruningError
 
+log = logging.getLogger(__name__)
+
 IMAGES, PRUNING_IMAGES, LONGEST_PX = 16, 12, 448
 """Calibration images for the quantiser, for saliencies that need them, and their longest side."""
-LEAST = 0.02
-"""Part that every layer keeps in any case; without it a global budget empties small layers."""
 
 
 def calibration_images(folder: Path | None) -> list[np.ndarray]:
@@ -47,21 +48,16 @@ def prune(name: str, rate: float, pattern: str, saliency: str, calibration: Sequ
 
     from drp_slam import rebuild
     from drp_slam.drpai3.quantize import quantize
-    from drp_slam.pruning import export, importance, layers, obs, patterns, xfeat
+    from drp_slam.pruning import command, export, xfeat
 
     torch.set_num_threads(1)
+    torch.manual_seed(0)
     net = xfeat.xfeat()
-    chosen = layers.prunable(net)
     if rate > 0:
-        statistics = None
-        if saliency in ("taylor", "obd", "obs"):
-            statistics = importance.collect(net, chosen, torch.from_numpy(_batch(calibration)))
-        if saliency == "obs":
-            assert statistics is not None
-            obs.surgery(chosen, statistics, rate, pattern, least=LEAST)
-        else:
-            values = importance.saliencies(saliency, chosen, statistics)
-            layers.apply(chosen, patterns.masks(values, rate, pattern, least=LEAST))
+        options = command.Options(rate, pattern, saliency)
+        images = torch.from_numpy(_batch(calibration))
+        command.prune(net, options, images, lambda text, part: log.info("%s: %s", name, text))
+        net.eval()
     model = quantize(export.to_onnx(net, name), calibration, method="percentile")
     path = out / f"{name}.onnx"
     rebuild.save(model, path)

@@ -187,8 +187,7 @@ def cost(network: str, recording: Recording, device: str) -> dict[str, Any]:
     from drp_slam.card import load_card
     from drp_slam.device import load_constants
     from drp_slam.drp.preprocess import network_shape
-    from drp_slam.drpai3.emulator import Network
-    from drp_slam.drpai3.timing import estimate
+    from drp_slam.drpai3.emulator import EmulatedDrpAi3, Network
 
     card = load_card(network)
     found: dict[str, Any] = {
@@ -198,8 +197,8 @@ def cost(network: str, recording: Recording, device: str) -> dict[str, Any]:
     }  # fmt: skip
     if card.dtype == "int8":
         shape = network_shape(recording.camera.height, recording.camera.width)
-        graph = Network(card.onnx, card.dtype, card.channels).graph(shape)
-        modelled = estimate(graph, load_constants(device))
+        network_program = Network(card.onnx, card.dtype, card.channels)
+        modelled = EmulatedDrpAi3(load_constants(device)).estimate(network_program, shape)
         found |= {"cycles": float(modelled.cycles), "latency_ms": modelled.total_s * 1e3,
                   "energy_mj": modelled.energy_j * 1e3}  # fmt: skip
     return found

@@ -52,7 +52,7 @@ def wall(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "associations.txt").write_text("".join(rows))
     (root / "groundtruth.txt").write_text("".join(poses))
     (root / "camera.yaml").write_text(
-        f"{{width: {width}, height: {height}, fx: {focal_px}, fy: {focal_px}, cx: 159.5, cy: 127.5, "
-        "distortion: [0, 0, 0, 0, 0], depth_scale: 1000.0, fps: 10.0}\n"
+        f"{{width: {width}, height: {height}, fx: {focal_px}, fy: {focal_px}, cx: 159.5, cy: 127.5,"
+        " distortion: [0, 0, 0, 0, 0], depth_scale: 1000.0, fps: 10.0}\n"
     )
     return root
