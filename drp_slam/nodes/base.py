@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -13,9 +14,12 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
+from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile
+from rclpy.subscription import Subscription
 
 from drp_slam.config import GraphConfig
 from drp_slam.errors import DrpSlamError
@@ -47,6 +51,38 @@ class StageNode(Node):
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._beat = self.create_timer(READY_PERIOD_S, self._ready_beat, clock=steady)
         self.create_timer(HEALTH_PERIOD_S, self.report_health, clock=steady)
+
+    def create_publisher(self, *args: Any, **kwargs: Any) -> Publisher:
+        """Without event handlers: each costs every turn of the executor, 30 in a node 1 ms."""
+        quiet = PublisherEventCallbacks(use_default_callbacks=False)
+        return super().create_publisher(*args, **{"event_callbacks": quiet, **kwargs})
+
+    def create_subscription(self, *args: Any, **kwargs: Any) -> Subscription:
+        """Without event handlers, as `create_publisher`."""
+        quiet = SubscriptionEventCallbacks(use_default_callbacks=False)
+        return super().create_subscription(*args, **{"event_callbacks": quiet, **kwargs})
+
+    def take(
+        self,
+        kind: type[Any],
+        topic: str,
+        handle: Callable[[Any], None],
+        profile: QoSProfile,
+        foreign: bool = False,
+    ) -> Subscription:
+        """A guarded subscription whose QoS parameters may override.
+
+        `foreign`: somebody else may publish it, so incompatible QoS is warned about.
+        """
+        events = {"event_callbacks": SubscriptionEventCallbacks()} if foreign else {}
+        return self.create_subscription(
+            kind,
+            topic,
+            self.guarded(handle),
+            profile,
+            qos_overriding_options=qos.overridable(),
+            **events,
+        )
 
     def needs_listener(self, publisher: Publisher) -> Publisher:
         """The node is ready once somebody listens to this publisher."""
@@ -125,6 +161,7 @@ def run(make: Callable[[], StageNode], args: Sequence[str] | None = None) -> int
         node = make()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
+        gc.freeze()  # what a node is made of is never garbage
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException, Finished):
         pass

@@ -21,6 +21,7 @@ from drp_slam.errors import GraphError
 from drp_slam.nodes import convert, qos
 from drp_slam.nodes.base import StageNode, run
 from drp_slam.pipeline import drp_device, make_span
+from drp_slam.profiler.span import Span
 
 REMEMBERED = 64
 """Frames whose size, and picture if somebody looks at `features_image`, are kept."""
@@ -37,7 +38,7 @@ class DrpNode(StageNode):
         self._constants = load_constants(config.device)
         self._preprocess = Preprocess(device, card, config)
         self._postprocess = Postprocess(device, card, config)
-        self._shapes: OrderedDict[int, tuple[int, int]] = OrderedDict()
+        self._under_way: OrderedDict[int, tuple[tuple[int, int], Span]] = OrderedDict()
         self._pictures: OrderedDict[int, np.ndarray] = OrderedDict()
         self._last_ns = -1
 
@@ -46,24 +47,9 @@ class DrpNode(StageNode):
             self.create_publisher(PointCloud2, "features", qos.frames_out())
         )
         self._drawn = self.create_publisher(Image, "features_image", qos.camera_in())
-        for kind, topic, handle in (
-            (Image, "image", self._on_image),
-            (CompressedImage, "image/compressed", self._on_compressed),
-        ):
-            self.create_subscription(
-                kind,
-                topic,
-                self.guarded(handle),
-                qos.camera_in(),
-                qos_overriding_options=qos.overridable(),
-            )
-        self.create_subscription(
-            Image,
-            "heads",
-            self.guarded(self._on_heads),
-            qos.stage_in(),
-            qos_overriding_options=qos.overridable(),
-        )
+        self.take(Image, "image", self._on_image, qos.camera_in(), foreign=True)
+        self.take(CompressedImage, "image/compressed", self._on_compressed, qos.camera_in())
+        self.take(Image, "heads", self._on_heads, qos.stage_in())
 
     def _on_image(self, message: Image) -> None:
         self._to_tensor(message.header, convert.colour(message))
@@ -80,27 +66,24 @@ class DrpNode(StageNode):
             )
         self._last_ns = stamp_ns
         tensor, preprocessed = self._preprocess(image)
-        remember(self._shapes, stamp_ns, image.shape[:2])
+        span = make_span(-1, stamp_ns, "preprocess", "drp", preprocessed, self._constants)
+        remember(self._under_way, stamp_ns, (image.shape[:2], span))
         if self._drawn.get_subscription_count():
             remember(self._pictures, stamp_ns, image)
         self._tensor.publish(convert.image_message(header, tensor, convert.tensor_encoding(tensor)))
-        self.publish_spans(
-            stamp_ns, make_span(-1, stamp_ns, "preprocess", "drp", preprocessed, self._constants)
-        )
 
     def _on_heads(self, message: Image) -> None:
         stamp_ns = convert.stamp_ns(message.header)
-        shape = self._shapes.pop(stamp_ns, None)
-        if shape is None:
+        shape, before = self._under_way.pop(stamp_ns, (None, None))
+        if shape is None or before is None:
             raise GraphError(
                 f"heads: stamp {stamp_ns} ns belongs to no image of the last {REMEMBERED}; "
                 "perception must copy the header of the tensor"
             )
         features, postprocessed = self._postprocess(convert.tensor(message, "heads"), shape)
         self._features.publish(convert.features_message(features, message.header))
-        self.publish_spans(
-            stamp_ns, make_span(-1, stamp_ns, "postprocess", "drp", postprocessed, self._constants)
-        )
+        span = make_span(-1, stamp_ns, "postprocess", "drp", postprocessed, self._constants)
+        self.publish_spans(stamp_ns, before, span)
         self.frames += 1
         picture = self._pictures.pop(stamp_ns, None)
         if picture is not None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ STAGES = (
     ("postprocess", "drp_node", "DRP"),
     ("track", "pose_node", "CPU"),
 )
+
+PERIOD_S = 0.5
+"""The nodes need the cores more than the picture of them does."""
 
 
 class View:
@@ -37,9 +41,8 @@ class View:
         self._task = self._bar.add_task(
             "starting", total=None if loop else len(sequence or ()), fps="–"
         )
-        self._live = Live(
-            self._bar, console=Console(stderr=True), refresh_per_second=4, transient=False
-        )
+        self._live = Live(self._bar, console=Console(stderr=True), auto_refresh=False)
+        self._drawn_s = 0.0
 
     def __enter__(self) -> View:
         self._live.__enter__()
@@ -49,9 +52,12 @@ class View:
         self._live.__exit__(*error)
 
     def update(self, health: Mapping[str, Mapping[str, str]]) -> None:
-        """Takes the last health of each node."""
+        """Takes the last health of each node; draws it at most twice a second."""
         from rich.console import Group
 
+        if time.monotonic() - self._drawn_s < PERIOD_S:
+            return
+        self._drawn_s = time.monotonic()
         profiler = health.get("profiler_node", {})
         playing = health.get("player_node", {}).get("playing", "1") == "1" and "fps" in profiler
         self._bar.update(
@@ -60,7 +66,8 @@ class View:
             fps=profiler.get("fps", "–"),
             description="tracking" if playing else "starting",
         )
-        self._live.update(Group(self._bar, self._table(health, profiler)))
+        table = self._table(health, profiler)
+        self._live.update(Group(self._bar, table), refresh=self._live.console.is_terminal)
 
     def _table(self, health: Mapping[str, Mapping[str, str]], profiler: Mapping[str, str]) -> Any:
         from rich.table import Table

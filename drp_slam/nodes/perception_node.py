@@ -29,13 +29,7 @@ class PerceptionNode(StageNode):
         device = open_device(config)
         self._perceive = Perceive(device, load_card(config.network), config)
         self._heads = self.needs_listener(self.create_publisher(Image, "heads", qos.frames_out()))
-        self.create_subscription(
-            Image,
-            "tensor",
-            self.guarded(self._on_tensor),
-            qos.stage_in(),
-            qos_overriding_options=qos.overridable(),
-        )
+        self.take(Image, "tensor", self._on_tensor, qos.stage_in())
         self._detections = None
         detector = open_detector(device, config)
         if detector is not None:

@@ -58,7 +58,6 @@ class PlayerNode(StageNode):
         self._others: set[str] = set()
         self._started = False
         self._ended_s: float | None = None
-        self._metres = MetreTable()
 
         self._image = self.create_publisher(Image, "image", qos.frames_out())
         self._depth = self.create_publisher(Image, "depth", qos.frames_out())
@@ -90,7 +89,7 @@ class PlayerNode(StageNode):
         image = convert.image_message(head, frame.image, encoding)
         depth = None
         if frame.depth is not None:
-            values, encoding = self._metres(frame.depth, frame.depth_unit_m)
+            values, encoding = rep118(frame.depth, frame.depth_unit_m)
             depth = convert.image_message(head, values, encoding)
         return Messages(frame.stamp_ns, image, depth)
 
@@ -175,26 +174,17 @@ class PlayerNode(StageNode):
         self._playback.stop()
 
 
-class MetreTable:
-    """Raw depth as REP-118 wants it: 16UC1 in millimetres, else 32FC1 in metres.
+def rep118(depth: np.ndarray, unit_m: float) -> tuple[np.ndarray, str]:
+    """(H, W) raw depth as REP-118 has it, and its encoding: 16UC1 in millimetres, else 32FC1.
 
-    A table of all 65536 raw values, because each metre must be the float32 nearest to raw x unit:
-    the tracker rounds a recording's raw depth the same way, so both give the same trajectory.
+    Each metre is the float32 nearest to raw x unit: the tracker rounds a recording's raw depth the
+    same way, so both give the same trajectory.
     """
-
-    def __init__(self) -> None:
-        self._unit_m, self._table = 0.0, np.zeros(0, np.float32)
-
-    def __call__(self, depth: np.ndarray, unit_m: float) -> tuple[np.ndarray, str]:
-        """(H, W) raw depth -> values and their encoding."""
-        if depth.dtype == np.uint16 and unit_m == 0.001:
-            return depth, "16UC1"
-        if depth.dtype != np.uint16:
-            return (depth * np.float64(unit_m)).astype(np.float32), "32FC1"
-        if unit_m != self._unit_m:
-            self._table = (np.arange(65536) * np.float64(unit_m)).astype(np.float32)
-            self._unit_m = unit_m
-        return self._table[depth], "32FC1"
+    if depth.dtype == np.uint16 and unit_m == 0.001:
+        return depth, "16UC1"
+    metres = np.empty(depth.shape, np.float32)
+    np.multiply(depth, np.float64(unit_m), out=metres, casting="unsafe", dtype=np.float64)
+    return metres, "32FC1"
 
 
 def main(args: Sequence[str] | None = None) -> int:

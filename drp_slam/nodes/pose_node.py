@@ -60,33 +60,16 @@ class PoseNode(StageNode):
 
         self._world = WorldPublisher(self, self.graph)
         self._status = self.create_publisher(DiagnosticArray, "status", qos.ledger())
-        self.create_subscription(
-            CameraInfo,
-            "camera_info",
-            self.guarded(self._on_camera_info),
-            qos.camera_in(),
-            qos_overriding_options=qos.overridable(),
+        self.take(CameraInfo, "camera_info", self._on_camera_info, qos.camera_in(), foreign=True)
+        self.take(Image, "depth", self._on_depth, qos.camera_in(IN_FLIGHT), foreign=True)
+        self.take(
+            CompressedImage, "depth/compressed", self._on_small_depth, qos.camera_in(IN_FLIGHT)
         )
-        for kind, topic, handle in (
-            (Image, "depth", self._on_depth),
-            (CompressedImage, "depth/compressed", self._on_small_depth),
-            (Image, "image", self._on_image),
-            (CompressedImage, "image/compressed", self._on_small_image),
-        ):
-            self.create_subscription(
-                kind,
-                topic,
-                self.guarded(handle),
-                qos.camera_in(IN_FLIGHT),
-                qos_overriding_options=qos.overridable(),
-            )
-        stage = self.create_subscription(
-            PointCloud2,
-            "features",
-            self.guarded(self._on_features),
-            qos.stage_in(),
-            qos_overriding_options=qos.overridable(),
+        self.take(Image, "image", self._on_image, qos.camera_in(IN_FLIGHT), foreign=True)
+        self.take(
+            CompressedImage, "image/compressed", self._on_small_image, qos.camera_in(IN_FLIGHT)
         )
+        stage = self.take(PointCloud2, "features", self._on_features, qos.stage_in())
         lossless = stage.qos_profile.depth > NEWEST
         self._patience_s = LOSSLESS_PATIENCE_S if lossless else PATIENCE_S
         steady = Clock(clock_type=ClockType.STEADY_TIME)

@@ -57,7 +57,6 @@ def nodes(
             {
                 **dataclasses.asdict(getattr(config, NODE_SECTIONS[name])),
                 **dataclasses.asdict(config.graph),
-                "use_sim_time": player and name != "player_node",
                 **(_overrides(name, dict(renamed), lossless) if player else {}),
             },
             renamed,

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+PERIOD_S = 0.2
+"""A dead node is noticed, and the table renewed, this often."""
+
 START_S = 60.0
 """All nodes are ready within this, or something is wrong."""
 
@@ -126,7 +129,7 @@ def watch(processes: Processes, view: View) -> None:
     monitor, start_s, ready = Monitor(), time.monotonic(), False
     try:
         while processes.check():
-            monitor.spin(0.1)
+            monitor.spin(PERIOD_S)
             view.update(monitor.health)
             if rivals := monitor.rivals():
                 raise GraphError(

@@ -16,7 +16,7 @@ from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from drp_slam.datatypes import Camera, Features
 from drp_slam.errors import GraphError
 from drp_slam.nodes import convert
-from drp_slam.nodes.player_node import MetreTable
+from drp_slam.nodes.player_node import rep118
 
 HEAD = convert.header(1_305_031_102_175_304_001, "camera")
 
@@ -68,7 +68,7 @@ def test_rows_may_be_padded():
 @settings(max_examples=20, deadline=None)
 def test_depth_topic_gives_what_the_tracker_makes_of_raw_depth(unit_m, seed):
     raw = np.random.default_rng(seed).integers(0, 65536, (8, 8), np.uint16)
-    values, encoding = MetreTable()(raw, unit_m)
+    values, encoding = rep118(raw, unit_m)
     metres = (raw * np.float64(unit_m)).astype(np.float32)
     got, got_unit_m = convert.depth(convert.image_message(HEAD, values, encoding))
     assert np.array_equal((got * np.float64(got_unit_m)).astype(np.float32), metres)
@@ -76,7 +76,7 @@ def test_depth_topic_gives_what_the_tracker_makes_of_raw_depth(unit_m, seed):
 
 def test_millimetres_stay_raw():
     raw = np.array([[0, 1, 65535]], np.uint16)
-    values, encoding = MetreTable()(raw, 0.001)
+    values, encoding = rep118(raw, 0.001)
     assert encoding == "16UC1"
     back, unit_m = convert.depth(convert.image_message(HEAD, values, encoding))
     assert unit_m == 0.001 and np.array_equal(back, raw)
