@@ -58,7 +58,9 @@ class Mapping:
         points, xy = points[inside], xy[inside]
         limit = self._config.local_points
         if len(points) > limit:
-            best = np.sort(np.argsort(-self.map.observations[points], kind="stable")[:limit])
+            # most seen first, of equals the newest: old points seen once were not worth it
+            rank = np.lexsort((-points, -self.map.observations[points]))
+            best = np.sort(rank[:limit])
             points, xy = points[best], xy[best]
         return points, xy * self._focal
 

@@ -31,7 +31,7 @@ class Prior:
     a_px: np.ndarray
     b_px: np.ndarray
     gate_px: float
-    penalty: float = 0.3
+    penalty: float = 0.1
 
 
 def match(a: np.ndarray, b: np.ndarray, min_cosine: float, prior: Prior | None = None) -> Matches:

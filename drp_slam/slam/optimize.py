@@ -136,7 +136,7 @@ def _weights(r: np.ndarray, p: np.ndarray) -> np.ndarray:
 
 
 def ransac_pose(xyz: np.ndarray, xy: np.ndarray, threshold: float,
-                iterations: int = 300) -> tuple[np.ndarray, np.ndarray] | None:  # fmt: skip
+                iterations: int = 150) -> tuple[np.ndarray, np.ndarray] | None:  # fmt: skip
     """`T_camera_world` and (N,) bool inliers by P3P in a RANSAC of fixed seed, or None.
 
     `threshold` is in units of the normalised plane.
@@ -146,7 +146,7 @@ def ransac_pose(xyz: np.ndarray, xy: np.ndarray, threshold: float,
     cv2.setRNGSeed(0)
     found, rvec, tvec, index = cv2.solvePnPRansac(
         np.ascontiguousarray(xyz), np.ascontiguousarray(xy), np.eye(3), None,
-        iterationsCount=iterations, reprojectionError=threshold, confidence=0.999,
+        iterationsCount=iterations, reprojectionError=threshold, confidence=0.995,
         flags=cv2.SOLVEPNP_P3P,
     )  # fmt: skip
     if not found or index is None or len(index) < 6:

@@ -21,8 +21,10 @@ from drp_slam.slam.optimize import CHI2_PIXEL, Noise, PoseFit, ransac_pose, refi
 
 MIN_FIRST_POINTS = 50
 """Features with depth that the first frame must have."""
-DOUBT = 0.6
+DOUBT = 0.72
 """A smaller share of inliers than this among the matches asks for a RANSAC."""
+CONSENSUS = 250
+"""Matches that a RANSAC gets at most: the refinement after it uses all."""
 CANDIDATES = 5
 """Keyframes that relocalisation tries."""
 
@@ -150,14 +152,26 @@ class Tracker:
         scaled[:3, 3] = rate * motion[:3, 3]
         return scaled @ T
 
-    def _follow(self, view: View, T: np.ndarray) -> _Found | None:
+    def _follow(self, view: View, T: np.ndarray, gate: float = 1.0) -> _Found | None:
         """Pose from the local map around a predicted pose."""
         keyframes = self._mapping.near(T)
         points, px = self._mapping.visible(T, keyframes)
-        prior = Prior(view.xy * self._focal, px, self._config.gate_px)
-        pairs = match(view.descriptor, self.map.descriptor[points], self._config.min_cosine, prior)
+        seen_px, gate_px = view.xy * self._focal, gate * self._config.gate_px
+        pairs = match(
+            view.descriptor,
+            self.map.descriptor[points],
+            self._config.min_cosine,
+            Prior(seen_px, px, gate_px),
+        )
         self._flops += pairs.flops
-        return self._solve(view, T, pairs.a, points[pairs.b])
+        found = self._solve(view, T, pairs.a, points[pairs.b])
+        if found is None or gate < 1.0:
+            return found
+        # Where the prediction was far off, its prior misled the matching: once more, from here.
+        offset = np.linalg.norm(seen_px[pairs.a] - px[pairs.b], axis=1)[found.fit.inliers]
+        if np.median(offset) > 0.2 * gate_px:
+            return self._follow(view, found.fit.T_camera_world, 0.5) or found
+        return found
 
     def _relocalise(self, view: View) -> _Found | None:
         """Pose from the keyframes that look like the view, then from the map around it."""
@@ -186,7 +200,8 @@ class Tracker:
         self._flops += fit.flops
         if fit.count < DOUBT * len(features):
             # The prediction may have led into a local minimum: see what a consensus says.
-            pose = ransac_pose(xyz, xy, np.sqrt(CHI2_PIXEL) / self._noise.fx)
+            some = slice(None, None, -(-len(features) // CONSENSUS))
+            pose = ransac_pose(xyz[some], xy[some], np.sqrt(CHI2_PIXEL) / self._noise.fx)
             other = None if pose is None else refine_pose(pose[0], xyz, xy, depth, self._noise)
             if other is not None:
                 self._flops += other.flops
