@@ -131,17 +131,18 @@ def _command(args: argparse.Namespace) -> str:
 
 def to_int8(model: onnx.ModelProto, data: Path | None) -> onnx.ModelProto:
     """Calibrated on images of installed packages and, if given, of the folder `data`."""
-    from drp_slam.drpai3.quantize import quantize
+    from drp_slam.drpai3.quantize import affine, quantize
     from drp_slam.pruning import images
 
-    found = images.calibration(images.package_images(), 40)
+    found = images.calibration(images.package_images(), 20)
     if data is None:
         log.warning(
             "no --data: calibrating on the %d photographs of installed packages", len(found)
         )
     else:
-        found += images.calibration(images.folder_images(data), 60)
-    return quantize(model, found, method="percentile", percentile=99.99)
+        found += images.calibration(images.folder_images(data), 30)
+    return quantize(model, found, method="percentile", percentile=99.9,
+                    scales={"tensor": affine(*images.INPUT_RANGE)})  # fmt: skip
 
 
 def save(model: onnx.ModelProto, path: Path) -> None:

@@ -27,6 +27,9 @@ PACKAGE_IMAGES = {
 }  # fmt: skip
 """Photographs inside the wheels of the test extra."""
 
+INPUT_RANGE = (-2.5, 3.5)
+"""Normalised grey that int8 holds: one step is 1.4 grey levels where they deviate by 60."""
+
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
 STEP = 32
 

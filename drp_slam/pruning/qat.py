@@ -13,12 +13,10 @@ from typing import Any
 import torch
 
 from drp_slam.drpai3.quantize import affine
+from drp_slam.pruning.images import INPUT_RANGE
 
 SAME_SCALE = {"resize_4": "block4_2", "resize_5": "block5_3"}
 """Interpolation keeps the grid of what it interpolates."""
-
-INPUT_RANGE = (-2.5, 3.5)
-"""Normalised grey that int8 holds: one step is 1.4 grey levels where they deviate by 60."""
 
 
 class _Round(torch.autograd.Function):
