@@ -7,6 +7,7 @@ import itertools
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,11 +109,15 @@ class Listener:
 
     def until(self, condition, timeout_s: float = 120.0) -> None:
         """Spins until the condition holds; fails the test when it does not in time."""
-        import time
-
         end_s = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < end_s, "waited too long for the graph"
+            self._executor.spin_once(0.05)
+
+    def spin(self, seconds: float) -> None:
+        """Handles messages for a while."""
+        end_s = time.monotonic() + seconds
+        while time.monotonic() < end_s:
             self._executor.spin_once(0.05)
 
     def close(self) -> None:

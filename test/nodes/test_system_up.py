@@ -16,14 +16,12 @@ pytest.importorskip("rclpy")
 
 from conftest import SEQUENCE
 from nav_msgs.msg import Odometry
+from std_srvs.srv import SetBool
 
 from drp_slam import folder
-from drp_slam.config import Config
-from drp_slam.data.dataset import open_sequence
 from drp_slam.data.trajectory import read_tum
 from drp_slam.nodes import ledger, qos
 from drp_slam.nodes.limits import GRAPH
-from drp_slam.run import run_sequence
 
 pytestmark = pytest.mark.system
 
@@ -38,12 +36,15 @@ RESULTS = [
 ]
 
 
-def pids(listener, nodes: set[str]) -> dict[str, int]:
+ALL = {"drp_node", "perception_node", "pose_node", "profiler_node", "player_node"}
+
+
+def pids(listener, nodes: set[str], frames: int = 3) -> dict[str, int]:
     """Process numbers of the nodes, once all of them are ready and frames flow."""
     from diagnostic_msgs.msg import DiagnosticArray
 
     found: dict[str, int] = {}
-    frames = [0]
+    tracked = [0]
     heard = listener(DiagnosticArray, "/diagnostics", qos.health())
 
     def ready() -> bool:
@@ -53,9 +54,9 @@ def pids(listener, nodes: set[str]) -> dict[str, int]:
             if part == "health" and values["ready"] == "1":
                 found[name] = int(values["pid"])
                 if name == "pose_node":
-                    frames[0] = int(values["frames"])
+                    tracked[0] = int(values["frames"])
         heard.clear()
-        return nodes <= set(found) and frames[0] >= 3
+        return nodes <= set(found) and tracked[0] >= frames
 
     listener.until(ready)
     return found
@@ -63,8 +64,24 @@ def pids(listener, nodes: set[str]) -> dict[str, int]:
 
 def test_graph_gives_what_the_offline_run_gives(command, listen, small_room, tmp_path):
     odometry = listen(Odometry, "odom", qos.world())
-    up = command("up", "--sequence", SEQUENCE, "--rate", "max", "--json", "--out", tmp_path / "up")
-    listen.until(lambda: up.process.poll() is not None, 120)
+    client = listen.node.create_client(SetBool, "play")
+    up = command(
+        "up",
+        "--sequence",
+        SEQUENCE,
+        "--rate",
+        "max",
+        "--set",
+        "player.paused=true",
+        "--json",
+        "--out",
+        tmp_path / "up",
+    )
+    listen.until(lambda: client.service_is_ready() and listen.node.count_publishers("odom") == 1)
+    pids(listen, ALL, frames=0)
+    listen.spin(1.0)  # the other side finds this listener as well
+    client.call_async(SetBool.Request(data=True))
+    listen.until(lambda: up.process.poll() is not None)
     code, out, err = up.finish()
     assert code == 0, err
     report = json.loads(out)
@@ -86,8 +103,8 @@ def test_graph_gives_what_the_offline_run_gives(command, listen, small_room, tmp
     stamps = [m.header.stamp.sec * 10**9 + m.header.stamp.nanosec for m in odometry]
     assert stamps == tracked.stamps_ns.tolist()
 
-    (tmp_path / "run").mkdir()
-    run_sequence(small_room, Config(), tmp_path / "run")
+    code, _, err = command("run", SEQUENCE, "--out", tmp_path / "run", "--json").finish()
+    assert code == 0, err
     for name in (folder.TRAJECTORY, folder.ODOMETRY):
         graph, offline = (read_tum(tmp_path / d / name) for d in ("up", "run"))
         assert np.array_equal(graph.stamps_ns, offline.stamps_ns)
@@ -98,7 +115,7 @@ def test_interrupt_ends_with_results(command, listen, small_room, tmp_path):
     up = command(
         "up", "--sequence", SEQUENCE, "--rate", "0.5", "--loop", "--json", "--out", tmp_path
     )
-    pids(listen, {"drp_node", "perception_node", "pose_node", "profiler_node", "player_node"})
+    pids(listen, ALL)
     up.process.send_signal(signal.SIGINT)
     code, out, err = up.finish()
     assert code == 0, err
@@ -110,9 +127,7 @@ def test_interrupt_ends_with_results(command, listen, small_room, tmp_path):
 @pytest.mark.parametrize("victim", ["perception_node", "profiler_node"])
 def test_killed_node_is_named_and_ends_the_graph(command, listen, small_room, tmp_path, victim):
     up = command("up", "--sequence", SEQUENCE, "--rate", "1", "--loop", "--out", tmp_path)
-    found = pids(
-        listen, {"drp_node", "perception_node", "pose_node", "profiler_node", "player_node"}
-    )
+    found = pids(listen, ALL)
     os.kill(found[victim], signal.SIGKILL)
     code, _, err = up.finish(60)
     last = err.strip().splitlines()[-1]
@@ -160,6 +175,5 @@ def test_live_the_newest_frame_wins(command, small_room, tmp_path):
     rows = folder.read_frames(tmp_path / folder.FRAMES)
     assert 1 <= len(rows) < len(small_room)
     assert json.loads(out)["frames"] == len(rows) and time.monotonic() - start < 120
-    # never more than a queue of one before each of three stages, beside the frames at work
-    last = open_sequence(SEQUENCE).stamps_ns
-    assert rows[-1].stamp_ns > last[len(last) // 2]
+    # what was tracked last is of the end of the sequence, not what waited since its beginning
+    assert rows[-1].stamp_ns > small_room.stamps_ns[len(small_room) // 2]

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bad messages to running nodes: a line on /diagnostics names the topic, and life goes on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from diagnostic_msgs.msg import DiagnosticArray
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+
+from drp_slam import folder
+from drp_slam.config import Config, override
+from drp_slam.data.trajectory import read_tum
+from drp_slam.nodes import convert, ledger, qos
+from drp_slam.nodes.player_node import rep118
+from drp_slam.nodes.processes import Processes
+from drp_slam.nodes.table import nodes
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture
+def four_nodes(graph_env, listen, tmp_path):
+    """The graph on a camera's topics, which the test publishes."""
+    config = override(Config(), {"graph.out": str(tmp_path)})
+    processes = Processes(nodes(config, player=False), tmp_path / "log", graph_env)
+    processes.start()
+    yield processes
+    processes.kill()
+
+
+def test_no_node_dies_of_a_bad_message(four_nodes, listen, small_room, tmp_path):
+    make = listen.node.create_publisher
+    image, depth = make(Image, "image", 10), make(Image, "depth", 10)
+    info, small = make(CameraInfo, "camera_info", 10), make(CompressedImage, "image/compressed", 10)
+    tensor, heads = make(Image, "tensor", 10), make(Image, "heads", 10)
+    features = make(PointCloud2, "features", 10)
+    problems: dict[str, str] = {}
+    ready: set[str] = set()
+    tracked = [0]
+    heard = listen(DiagnosticArray, "/diagnostics", qos.health())
+
+    def look() -> None:
+        for status in (s for message in heard for s in message.status):
+            values = ledger.values_of(status)
+            if values.get("ready") == "1":
+                ready.add(status.name.partition(": ")[0])
+            if values.get("last_problem"):
+                problems[values["last_problem"]] = status.name
+            if "tracked" in values:
+                tracked[0] = int(values["tracked"])
+        heard.clear()
+
+    def reported(words: str) -> bool:
+        look()
+        return any(words in problem for problem in problems)
+
+    def count() -> int:
+        look()
+        return tracked[0]
+
+    publishers = (image, depth, info, small, tensor, heads, features)
+    listen.until(lambda: all(p.get_subscription_count() for p in publishers))
+    listen.until(lambda: (look(), len(ready) == 4)[1])
+    frames = iter(small_room)
+
+    def send(frame) -> None:
+        head = convert.header(frame.stamp_ns, "camera")
+        info.publish(convert.camera_info(small_room.camera, head))
+        depth.publish(convert.image_message(head, *rep118(frame.depth, frame.depth_unit_m)))
+        image.publish(convert.image_message(head, frame.image, "bgr8"))
+
+    first = next(frames)
+    send(first)
+    listen.until(lambda: count() == 1)
+
+    head = convert.header(first.stamp_ns + 1_000_000, "camera")
+    old = convert.header(first.stamp_ns - 1_000_000, "camera")
+    pixels = np.zeros((240, 320, 3), np.uint8)
+    truncated = convert.image_message(head, pixels, "bgr8")
+    truncated.data = truncated.data[:1000]
+    nothing = convert.image_message(head, np.full((240, 320), np.nan, np.float32), "32FC1")
+    no_heads = np.zeros((30, 40), np.int8)
+    other = convert.camera_info(small_room.camera, head)
+    other.width = 640
+    # /diagnostics names a node's last problem: one for each node at a time
+    rounds = [
+        [(image, convert.image_message(head, pixels, "yuv422"), "image: encoding 'yuv422'"),
+         (tensor, convert.image_message(head, pixels, "bgr8"), "tensor: encoding 'bgr8'"),
+         (depth, convert.image_message(head, pixels, "bgr8"), "depth: encoding 'bgr8'")],
+        [(image, truncated, "image: truncated"),
+         (depth, nothing, "depth: no pixel holds a depth")],
+        [(image, convert.image_message(old, pixels, "bgr8"), "image: stamp"),
+         (info, other, "camera_info: 640x240, but tracking began with 320x240")],
+        [(small, CompressedImage(header=head, format="jpeg"), "image/compressed: cannot decode"),
+         (features, PointCloud2(header=head), "features: fields []")],
+        [(heads, convert.image_message(head, no_heads, "8SC1"), "heads: stamp")],
+    ]  # fmt: skip
+    for bad in rounds:
+        for publisher, message, _ in bad:
+            publisher.publish(message)
+        for _, _, words in bad:
+            listen.until(lambda words=words: reported(words), 30)
+    assert all(len(problem.splitlines()) == 1 for problem in problems)
+
+    for _ in range(5):
+        before = count()
+        send(next(frames))
+        listen.until(lambda before=before: count() > before)
+    four_nodes.check()
+    four_nodes.interrupt()
+    assert set(four_nodes.ended.values()) == {0}
+    assert len(read_tum(tmp_path / folder.TRAJECTORY)) == 6
+
+
+@pytest.mark.parametrize(
+    ("node", "parameter", "words"),
+    [
+        ("drp_node", "top_k:=5", "drp.top_k is 5, expected 16 to 8192"),
+        ("drp_node", "topk:=64", "unknown parameter 'topk' of drp_node"),
+        ("pose_node", "mount:=here", "graph.mount is 'here'"),
+        ("player_node", "sequence:=no/such/file", "no such file or folder"),
+    ],
+)
+def test_a_node_refuses_wrong_parameters_by_name(graph_env, node, parameter, words):
+    command = [sys.executable, "-m", f"drp_slam.nodes.{node}", "--ros-args", "-p", parameter]
+    done = subprocess.run(command, env=graph_env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("drp_slam ") and words in done.stderr
