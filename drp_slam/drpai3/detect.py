@@ -2,16 +2,14 @@
 """An optional object detector beside the features' network: read `Detector.__call__` first.
 
 Networks of FastestDet's form (https://github.com/dog-qiuqiu/FastestDet, BSD-3), none is shipped:
-input (1, 3, H, W) float32, BGR in [0, 1]; output (1, 5 + classes, h, w) with objectness, four box
+input (1, 3, H, W), BGR in [0, 1]; output (1, 5 + classes, h, w) with objectness, four box
 values and class probabilities of each cell, sigmoid and softmax already applied.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +17,7 @@ from drp_slam import resources
 from drp_slam.config import PerceptionConfig
 from drp_slam.datatypes import Detections
 from drp_slam.device import Device, Run
-from drp_slam.drpai3.emulator import session
+from drp_slam.drpai3.detector_network import DetectorNetwork
 from drp_slam.errors import DeviceError, DrpAi3Error
 
 log = logging.getLogger(__name__)
@@ -28,81 +26,6 @@ NMS_IOU = 0.45
 """Of two boxes of one class that overlap more than this, the better one stays (upstream's)."""
 OBJECT_POWER, CLASS_POWER = 0.6, 0.4
 """Score of a cell: objectness and class probability to these powers (upstream's)."""
-FORM = "(1, 3, H, W) float32 in, (1, 5 + classes, h, w) out, as FastestDet exports it"
-
-
-class DetectorNetwork:
-    """The network as a program: tensor (3, H, W) float32 in, planes (5 + classes, h, w) out.
-
-    Raises DrpAi3Error for a file that is no ONNX network or has another form.
-    """
-
-    def __init__(self, path: Path, threads: int = 1) -> None:
-        if not path.is_file():
-            raise DrpAi3Error(f"{path}: no such file; give a detector's .onnx file")
-        self.name, self.path = path.stem, path
-        self._session = session(path, threads)
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        taken = [(i.type, i.shape) for i in inputs]
-        given = [(o.type, o.shape) for o in outputs]
-        if not _has_form(taken, given):
-            raise DrpAi3Error(
-                f"{path}: takes {_text(taken)}, gives {_text(given)}; expected {FORM}"
-            )
-        self._input = inputs[0].name
-        self.shape: tuple[int, ...] = tuple(inputs[0].shape[1:])
-        self._planes: tuple[int, ...] = tuple(outputs[0].shape[1:])
-        self.classes = self._planes[0] - 5
-        self._work: Mapping[str, float] = {}
-
-    def compute(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        """The planes."""
-        (tensor,) = inputs
-        self.check(tensor)
-        (planes,) = self._session.run(None, {self._input: tensor[None]})
-        return (planes[0],)
-
-    def empty(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Zeros of the planes' shape: nothing is detected."""
-        self.check(inputs[0])
-        return (np.zeros(self._planes, np.float32),)
-
-    def work(self, *inputs: np.ndarray) -> Mapping[str, float]:
-        """`macs`, dense, counted from the graph once."""
-        if not self._work:
-            from drp_slam.drpai3.layers import layers
-
-            self._work = {"macs": float(sum(la.macs for la in layers(self.graph(self.shape))))}
-        return self._work
-
-    def graph(self, shape: tuple[int, ...]) -> Any:
-        """The network's `graph.Graph`, for the model of the chip."""
-        from drp_slam.drpai3.graph import load
-
-        return load(self.path, {"": (1, *shape)})
-
-    def check(self, tensor: np.ndarray) -> None:
-        """Raises DrpAi3Error unless the tensor fits the network."""
-        if tensor.dtype != np.float32 or tensor.shape != self.shape:
-            raise DrpAi3Error(
-                f"detector {self.name} takes float32 {self.shape}, got {tensor.dtype} "
-                f"{tensor.shape}; let Detector prepare the image"
-            )
-
-
-def _has_form(taken: list[tuple[str, list]], given: list[tuple[str, list]]) -> bool:
-    if len(taken) != 1 or len(given) != 1:
-        return False
-    if {taken[0][0], given[0][0]} != {"tensor(float)"}:
-        return False
-    inner, outer = taken[0][1], given[0][1]
-    fixed = all(isinstance(side, int) and side > 0 for side in (*inner, *outer))
-    four = len(inner) == len(outer) == 4
-    return fixed and four and inner[:2] == [1, 3] and outer[0] == 1 and outer[1] > 5
-
-
-def _text(values: list[tuple[str, list]]) -> str:
-    return ", ".join(f"{kind.removeprefix('tensor')}{shape}" for kind, shape in values) or "nothing"
 
 
 class Detector:
@@ -110,7 +33,8 @@ class Detector:
 
     `config` gives threshold, names and threads. The `Run` is the network's alone: the resize
     before it and the decoding after it are not in its times. On an emulated DRP-AI3 a float32
-    network's boxes are computed in float32, its time and energy as the chip would run it, in INT8.
+    network's boxes are computed in float32, its time and energy as the chip would run it, in INT8;
+    an INT8 network is the chip's arithmetic.
     """
 
     def __init__(self, device: Device, onnx_path: str | Path, config: PerceptionConfig) -> None:
@@ -118,7 +42,7 @@ class Detector:
         self.network = DetectorNetwork(Path(onnx_path), config.threads)
         self.names = read_names(config.detector_names, self.network.classes)
         # what is loaded at the first run is loaded now, not in the middle of a sequence
-        device.run(self.network, np.zeros(self.network.shape, np.float32))
+        device.run(self.network, np.zeros(self.network.shape, self.network.dtype))
         log.info("detector %s on %s", self.network.name, device.name)
 
     def __call__(self, image: np.ndarray) -> tuple[Detections, Run]:
@@ -126,9 +50,9 @@ class Detector:
 
         Raises DrpAi3Error for another image, or planes that are no probabilities.
         """
-        tensor = prepare(image, self.network.shape[1:])
-        run = self.device.run(self.network, tensor)
-        boxes, score, class_id = decode(run.outputs[0], self._threshold, self.network.name)
+        network = self.network
+        run = self.device.run(network, network.stored(prepare(image, network.shape[1:])))
+        boxes, score, class_id = decode(network.real(run.outputs[0]), self._threshold, network.name)
         height, width = image.shape[:2]
         boxes_px = boxes * (width, height, width, height)
         keep = suppress(boxes_px, score, class_id)

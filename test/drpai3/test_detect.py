@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -18,26 +19,27 @@ from drp_slam.config import PerceptionConfig
 from drp_slam.drpai3 import detect
 from drp_slam.drpai3.detect import Detector, open_detector
 from drp_slam.drpai3.perceive import open_device
+from drp_slam.drpai3.quantize import quantize
 from drp_slam.errors import ConfigError, DeviceError, DrpAi3Error, ResourceError
 
 CLASSES = 3
 CPU = PerceptionConfig(backend="cpu", detector_threshold=0.5)
 
 
-def save(path, inputs=((1, 3, 32, 64),), kind=TensorProto.FLOAT, outputs=None, last="Identity"):
+def cell_weights(channels: int) -> np.ndarray:
+    """Weights of a 16 x 16 convolution that averages each colour of a cell, then mixes them."""
+    mix = np.random.default_rng(7).normal(0, 3 / 256, (channels, 3, 1, 1))
+    return np.ascontiguousarray(np.broadcast_to(mix, (channels, 3, 16, 16)), np.float32)
+
+
+def save(path, inputs=((1, 3, 32, 64),), kind=TensorProto.FLOAT, outputs=None, last="Sigmoid"):
     """A network whose planes are its colours, averaged over 16 x 16 cells, times fixed weights."""
     made = outputs or [(1, 5 + CLASSES, 2, 4)]
-    weight = (
-        np.random.default_rng(7)
-        .normal(0, 3, (8 if last == "Flatten" else made[0][1], 3, 1, 1))
-        .astype(np.float32)
-    )
+    weight = cell_weights(8 if last == "Flatten" else made[0][1])
     weight[0] = abs(weight[0])  # something is found
     nodes = [
-        helper.make_node("AveragePool", ["x0"], ["cells"], kernel_shape=[16, 16], strides=[16, 16]),
-        helper.make_node("Conv", ["cells", "w"], ["logits"]),
-        helper.make_node("Sigmoid", ["logits"], ["planes"]),
-        *(helper.make_node(last, ["planes"], [f"y{i}"]) for i in range(len(made))),
+        helper.make_node("Conv", ["x0", "w"], ["logits"], strides=[16, 16]),
+        *(helper.make_node(last, ["logits"], [f"y{i}"]) for i in range(len(made))),
     ]
     graph = helper.make_graph(
         nodes,
@@ -129,7 +131,7 @@ def test_detections_are_in_pixels_of_the_image_best_first(network):
     np.testing.assert_allclose(found.boxes_px, np.clip(boxes, 0, (100, 48, 100, 48)), atol=1e-3)
     assert found.label == tuple(str(one[2]) for one in expected)
     assert found.boxes_px.dtype == found.score.dtype == np.float32
-    assert run.counters["macs"] == 8 * 3 * 8 and run.device == "cpu"
+    assert run.counters["macs"] == 8 * 3 * 256 * 8 and run.device == "cpu"
 
 
 def test_emulated_is_modelled_and_null_finds_nothing(network):
@@ -161,6 +163,7 @@ def test_grey_images_are_grey_in_all_channels(network):
         {"inputs": [(2, 3, 32, 64)]},
         {"inputs": [(1, 3, 32, 64), (1, 3, 32, 64)]},
         {"kind": TensorProto.FLOAT16},
+        {"kind": TensorProto.INT8},
     ],
     ids=lambda form: str(next(iter(form.items()))),
 )
@@ -222,6 +225,57 @@ def test_planes_that_are_no_probabilities_are_refused(value):
     planes[5:, 1, 1] = np.minimum(planes[5:, 1, 1], planes[6, 1, 1])  # the best is the bad one
     with pytest.raises(DrpAi3Error, match="probabilities"):
         detect.decode(planes, 0.5)
+
+
+def test_an_int8_network_finds_what_the_float_one_finds(tmp_path, network):
+    images = [picture(seed=seed) for seed in range(8)]
+    tensors = [detect.prepare(image, (32, 64))[None] for image in images]
+    int8 = tmp_path / "cells-int8.onnx"
+    quantize(onnx.load(network), tensors, int8)
+    low = replace(CPU, detector_threshold=0.3)
+    exact, coarse = (Detector(open_device(low), path, low) for path in (network, int8))
+    assert coarse.network.dtype == np.int8
+    for image, tensor in zip(images, tensors):
+        (real,) = exact.network.compute(tensor[0])
+        (stored,) = coarse.network.compute(coarse.network.stored(tensor[0]))
+        assert stored.dtype == np.int8
+        np.testing.assert_allclose(coarse.network.real(stored), real, atol=0.03)
+        assert len(coarse(image)[0]) > 0
+    null = PerceptionConfig(backend="null", detector_threshold=0.0)
+    assert len(Detector(open_device(null), int8, null)(images[0])[0]) == 0
+
+
+def test_parts_of_a_last_concat_have_their_own_scales(tmp_path):
+    """As in FastestDet: objectness, box values and classes are quantised apart."""
+    weight = cell_weights(8)
+    nodes = []
+    for name, op in (("a", "Sigmoid"), ("b", ""), ("c", "Softmax")):
+        nodes.append(helper.make_node("Conv", ["x", f"w{name}"], [f"l{name}"], strides=[16, 16]))
+        if op:
+            axis = {"axis": 1} if op == "Softmax" else {}
+            nodes.append(helper.make_node(op, [f"l{name}"], [f"p{name}"], **axis))
+    nodes.append(helper.make_node("Concat", ["pa", "lb", "pc"], ["y"], axis=1))
+    graph = helper.make_graph(
+        nodes,
+        "parts",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3, 32, 64))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 8, 2, 4))],
+        [
+            numpy_helper.from_array(weight[part], f"w{name}")
+            for name, part in (("a", slice(0, 1)), ("b", slice(1, 5)), ("c", slice(5, 8)))
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    tensors = [detect.prepare(picture(seed=seed), (32, 64))[None] for seed in range(8)]
+    onnx.save(model, tmp_path / "parts.onnx")
+    quantize(model, tensors, tmp_path / "int8.onnx")
+    exact = detect.DetectorNetwork(tmp_path / "parts.onnx")
+    coarse = detect.DetectorNetwork(tmp_path / "int8.onnx")
+    for tensor in tensors:
+        (real,) = exact.compute(tensor[0])
+        (stored,) = coarse.compute(coarse.stored(tensor[0]))
+        error = np.abs(coarse.real(stored) - real).max(axis=(1, 2))
+        assert error[0] < 0.03 and error[5:].max() < 0.03 and error[1:5].max() < 0.15
 
 
 def test_real_network_finds_the_four_people_of_its_picture(data_folder):
