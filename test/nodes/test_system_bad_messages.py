@@ -76,9 +76,11 @@ def test_no_node_dies_of_a_bad_message(four_nodes, listen, small_room, tmp_path)
         depth.publish(convert.image_message(head, *rep118(frame.depth, frame.depth_unit_m)))
         image.publish(convert.image_message(head, frame.image, "bgr8"))
 
-    first = next(frames)
-    send(first)
-    listen.until(lambda: count() == 1)
+    for first in frames:
+        send(first)
+        listen.spin(1.5)
+        if count() >= 1:
+            break
 
     head = convert.header(first.stamp_ns + 1_000_000, "camera")
     old = convert.header(first.stamp_ns - 1_000_000, "camera")
@@ -103,20 +105,26 @@ def test_no_node_dies_of_a_bad_message(four_nodes, listen, small_room, tmp_path)
         [(heads, convert.image_message(head, no_heads, "8SC1"), "heads: stamp")],
     ]  # fmt: skip
     for bad in rounds:
-        for publisher, message, _ in bad:
-            publisher.publish(message)
-        for _, _, words in bad:
-            listen.until(lambda words=words: reported(words), 30)
+        for _ in range(20):  # camera topics are best effort: a message may be lost
+            for publisher, message, words in bad:
+                if not reported(words):
+                    publisher.publish(message)
+            listen.spin(1.5)
+            if all(reported(words) for _, _, words in bad):
+                break
+        assert all(reported(words) for _, _, words in bad), problems
     assert all(len(problem.splitlines()) == 1 for problem in problems)
 
-    for _ in range(5):
-        before = count()
-        send(next(frames))
-        listen.until(lambda before=before: count() > before)
+    before = count()
+    for frame in frames:
+        send(frame)
+        listen.spin(0.3)
+        if count() >= before + 4:
+            break
     four_nodes.check()
     four_nodes.interrupt()
     assert set(four_nodes.ended.values()) == {0}
-    assert len(read_tum(tmp_path / folder.TRAJECTORY)) == 6
+    assert len(read_tum(tmp_path / folder.TRAJECTORY)) >= before + 4
 
 
 @pytest.mark.parametrize(
