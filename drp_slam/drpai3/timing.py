@@ -1,44 +1,138 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time of a network on DRP-AI3, layer by layer."""
+"""Time of a network on DRP-AI3, layer by layer, from few physical constants of the device file.
+
+A matrix layer takes the longer of its MAC cycles (packed weights, array efficiency) and its traffic
+(weights stream from DDR; tensors beyond the on-chip buffer spill). Other mapped operators take a
+fixed time on the DRP and one per element. Fallbacks take the A55's time, and every tensor that
+changes sides a fixed time and one per element. Layers run one after the other.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 
-from drp_slam.device import Constants
-from drp_slam.drpai3 import packing
-from drp_slam.drpai3.graph import Graph
-from drp_slam.drpai3.layers import layers, weight_of
+import numpy as np
+
+from drp_slam.drpai3.layers import MATRIX_KINDS, Layer
+from drp_slam.drpai3.placement import CPU, DRP, MAC
+
+FITTED = {
+    "drpai3.inference_overhead": "s", "drpai3.array_efficiency": "1",
+    "drpai3.weight_bandwidth": "B/s", "drpai3.buffer": "B", "drpai3.layer_overhead": "s",
+    "drpai3.spill_bandwidth": "B/s", "drpai3.drp_op_overhead": "s",
+    "drpai3.drp_element_rate": "element/s", "drpai3.pool_tap_rate": "tap/s",
+    "fallback.crossing_overhead": "s", "fallback.crossing_rate": "element/s",
+    "fallback.op_overhead": "s", "fallback.element_rate": "element/s",
+    "fallback.mac_rate": "MAC/s",
+}  # fmt: skip
+"""The parameters that `fit.py` finds, with units; everything else is cited, derived or assumed."""
+FASTEST_DIVISOR_HZ = 1.26e9
+
+
+def clock_hz(constants: Mapping[str, float], freq_index: int) -> float:
+    """AI-MAC clock of the runtime's frequency index: 1, 2 -> the default, n -> 1260/(n-1) MHz
+    (rzv2h_drp-ai_driver README 4.2.16). Never above the device's own clock."""
+    default = constants["drpai3.mac_clock"]
+    return default if freq_index <= 2 else min(default, FASTEST_DIVISOR_HZ / (freq_index - 1))
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """Modelled cost of one inference."""
+class Table:
+    """Quantities of many layers, each (L,) float64; several networks may be joined.
 
-    total_s: float
-    energy_j: float
-    cycles: float
-    bytes: float
+    `cycles` are MAC-array cycles at full efficiency; `weight_bytes` as streamed; `read`,
+    `written`, `largest` elements in, out and of the first input; `taps` of pooling windows.
+    """
+
+    cycles: np.ndarray
+    weight_bytes: np.ndarray
+    read: np.ndarray
+    written: np.ndarray
+    largest: np.ndarray
+    taps: np.ndarray
+    macs: np.ndarray
 
 
-def clock_hz(constants: Constants, freq_index: int) -> float:
-    """AI-MAC clock of the runtime's frequency index (driver README 4.2.16)."""
-    return constants["drpai3.mac_clock"] if freq_index <= 2 else 1.26e9 / (freq_index - 1)
+def table(layers: Sequence[Layer], cycles: np.ndarray, weight_bytes: np.ndarray) -> Table:
+    """Of one network; `cycles` and `weight_bytes` (L,) come from `packing` or a pattern."""
+    taps = [layer.out_elements * int(np.prod(layer.node.attributes.get("kernel_shape", [1])))
+            if layer.op in ("MaxPool", "AveragePool") else 0 for layer in layers]  # fmt: skip
+    columns = (
+        cycles, weight_bytes, [x.in_elements for x in layers], [x.out_elements for x in layers],
+        [int(np.prod(x.in_shape)) for x in layers], taps, [x.macs for x in layers],
+    )  # fmt: skip
+    return Table(*(np.asarray(column, np.float64) for column in columns))
 
 
-def estimate(graph: Graph, constants: Constants, freq_index: int = 2) -> Estimate:
-    """First order: MAC cycles of the packed weights, and traffic, whichever is slower a layer."""
-    rows, columns = int(constants["drpai3.group_rows"]), int(constants["drpai3.parallel_columns"])
-    clock = clock_hz(constants, freq_index)
-    lanes = constants["drpai3.dense_peak"] / 2 / constants["drpai3.mac_clock"] / columns
-    seconds = cycles = traffic = 0.0
-    for layer in layers(graph):
-        moved = layer.in_elements + layer.out_elements + layer.weight_elements
-        used = 0.0
-        if layer.macs and layer.weight:
-            n = packing.packed_cycles(weight_of(graph, layer), rows, columns)
-            used = n * -(-layer.positions // lanes)
-        seconds += max(used / clock, moved / 1.0e10)
-        cycles += used
-        traffic += moved
-    return Estimate(seconds, cycles * 2e-9, cycles, traffic)
+def join(tables: Sequence[Table]) -> Table:
+    """Tables of several networks, one after the other."""
+    return Table(*(np.concatenate([getattr(t, f.name) for t in tables]) for f in fields(Table)))
+
+
+def scaled(whole: Table, cycles: np.ndarray, weights: np.ndarray) -> Table:
+    """A copy with cycles and streamed weights multiplied, each (L,)."""
+    return replace(whole, cycles=whole.cycles * cycles, weight_bytes=whole.weight_bytes * weights)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Seconds of each layer by cause, (L,) each; `total` is what the layer takes."""
+
+    compute: np.ndarray
+    weights: np.ndarray
+    spill: np.ndarray
+    drp: np.ndarray
+    cpu: np.ndarray
+    overhead: np.ndarray
+
+    @property
+    def total(self) -> np.ndarray:
+        """Traffic overlaps with computing; the rest follows."""
+        traffic = self.weights + self.spill
+        return np.maximum(self.compute, traffic) + self.drp + self.cpu + self.overhead
+
+
+def layer_seconds(t: Table, units: np.ndarray, c: Mapping[str, float], mac_hz: float) -> Parts:
+    """The model. `units` (L,) of `placement`; fused layers take nothing of their own."""
+    matrix, drp, cpu = units == MAC, units == DRP, units == CPU
+    over = np.maximum(t.largest - c["drpai3.buffer"], 0) + np.maximum(
+        t.written - c["drpai3.buffer"], 0
+    )
+    elements = t.written / c["drpai3.drp_element_rate"] + t.taps / c["drpai3.pool_tap_rate"]
+    on_cpu = (t.read + t.written) / c["fallback.element_rate"] + t.macs / c["fallback.mac_rate"]
+    fixed = (matrix * c["drpai3.layer_overhead"] + drp * c["drpai3.drp_op_overhead"]
+             + cpu * c["fallback.op_overhead"])  # fmt: skip
+    return Parts(
+        compute=matrix * t.cycles / (mac_hz * c["drpai3.array_efficiency"]),
+        weights=matrix * t.weight_bytes / c["drpai3.weight_bandwidth"],
+        spill=(matrix | drp) * over / c["drpai3.spill_bandwidth"],
+        drp=drp * elements, cpu=cpu * on_cpu, overhead=fixed,
+    )  # fmt: skip
+
+
+def crossing_seconds(count: np.ndarray | float, elements: np.ndarray | float,
+                     c: Mapping[str, float]) -> np.ndarray:  # fmt: skip
+    """Time of `count` tensors of `elements` in all that change sides."""
+    return np.asarray(count * c["fallback.crossing_overhead"]
+                      + elements / c["fallback.crossing_rate"])  # fmt: skip
+
+
+def array_positions(c: Mapping[str, float]) -> int:
+    """Output positions that the array computes at once, from peak, clock and columns."""
+    macs_per_cycle = c["drpai3.dense_peak"] / 2 / c["drpai3.mac_clock"]
+    return max(1, round(macs_per_cycle / c["drpai3.parallel_columns"]))
+
+
+def dense_cycles(layer: Layer, c: Mapping[str, float]) -> float:
+    """MAC-array cycles of a layer without zeros.
+
+    A convolution takes k cycles for each block of columns and tile of positions. A depthwise one
+    has no inputs to share among columns and uses `drpai3.depthwise_share` of the array.
+    """
+    if layer.kind not in MATRIX_KINDS:
+        return 0.0
+    positions, columns = array_positions(c), int(c["drpai3.parallel_columns"])
+    if layer.kind == "depthwise":
+        return layer.macs / (positions * columns * c["drpai3.depthwise_share"])
+    return layer.k * -(-layer.c // columns) * float(-(-layer.positions // positions))

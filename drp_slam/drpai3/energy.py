@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Energy of a network on DRP-AI3, to first order: busy power times busy time, plus DDR traffic.
+
+No power of the board is published. The array's power follows from ISSCC 2024 20.3 (130 TOPS at
+23.9 TOPS/W: about 5.4 W at the sparse peak); what the DRP, the idle accelerator and DDR take is
+assumed, see the device file. Energy per cycle does not change with the clock (one voltage).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from drp_slam.drpai3.timing import Parts, Table
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Joules of each layer by place, (L,) each. `ddr` is outside the accelerator."""
+
+    array: np.ndarray
+    drp: np.ndarray
+    cpu: np.ndarray
+    idle: np.ndarray
+    ddr: np.ndarray
+
+    @property
+    def total(self) -> np.ndarray:
+        return self.array + self.drp + self.cpu + self.idle + self.ddr
+
+    @property
+    def accelerator(self) -> np.ndarray:
+        """What a TOPS/W figure of the accelerator counts."""
+        return self.array + self.drp + self.idle
+
+
+def layer_joules(t: Table, parts: Parts, c: Mapping[str, float]) -> Energy:
+    """Energy of each layer. Array cycles are counted at full efficiency: stalls burn idle power."""
+    matrix = parts.compute > 0
+    per_cycle = c["drpai3.array_power"] / c["drpai3.mac_clock"]
+    bandwidth_bytes = (parts.weights * c["drpai3.weight_bandwidth"]
+                       + parts.spill * c["drpai3.spill_bandwidth"])  # fmt: skip
+    return Energy(
+        array=matrix * t.cycles * per_cycle,
+        drp=parts.drp * c["drpai3.drp_power"],
+        cpu=parts.cpu * c["cpu.power_busy"],
+        idle=parts.total * c["drpai3.idle_power"],
+        ddr=bandwidth_bytes * c["drpai3.ddr_energy"],
+    )

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where each layer runs: the MAC array, the DRP inside DRP-AI3, or the Cortex-A55; and why.
+
+The compiler's own list of operators is not public. These rules were chosen among the alternatives
+in `choices` by what explains published board latencies (`fit.py` repeats the choice inside every
+training fold); a rule without choices states what the published material says or what is plain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from drp_slam.drpai3.layers import Layer
+from drp_slam.drpai3.patterns import Wiring
+
+FUSED, MAC, DRP, CPU = range(4)
+UNIT_NAMES = ("fused", "ai-mac", "drp", "cpu")
+NEW_RELEASE = 2.7
+"""TVM release from which asymmetric kernels and token matrices stay on the accelerator."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`tag` of `patterns.find` -> unit. `older` is the unit before release 2.7, where it differs.
+
+    `reason` is for the report of fallbacks; `choices` are the units that the fit may choose from.
+    """
+
+    tag: str
+    unit: int
+    reason: str = ""
+    older: int | None = None
+    choices: tuple[int, ...] = ()
+
+
+RULES: tuple[Rule, ...] = (
+    Rule("conv", MAC),
+    Rule("depthwise", MAC),
+    Rule("deconv", MAC),
+    Rule("fc", MAC),
+    Rule("fc-tokens", MAC, "matrix of many tokens, before release 2.7", CPU, (CPU, MAC)),
+    Rule("asymmetric", MAC, "kernel of unequal sides, before release 2.7", CPU),
+    Rule("grouped", CPU, "grouped convolution that is not depthwise"),
+    Rule("conv-1d-3d", CPU, "convolution with one or three spatial axes"),
+    Rule("activation", FUSED),
+    Rule("pre-activation", CPU, "activation without a layer of its own to run behind", None,
+         (CPU, DRP)),
+    Rule("silu", FUSED),
+    Rule("half-swish", FUSED),
+    Rule("hard-swish", DRP),
+    Rule("curve", DRP),
+    Rule("gate", CPU, "product with a gate from global pooling (broadcast over the image)"),
+    Rule("gate-branch", DRP, "branch that computes a gate", None, (CPU, DRP)),
+    Rule("add-fused", FUSED),
+    Rule("add", DRP),
+    Rule("mul", DRP),
+    Rule("sub", DRP),
+    Rule("div", DRP),
+    Rule("scale", DRP),
+    Rule("scale-branch", DRP, "batch norm on a branch of its own", None, (DRP, CPU)),
+    Rule("pool", DRP),
+    Rule("global-pool", DRP),
+    Rule("concat", FUSED, "", None, (DRP, FUSED)),
+    Rule("concat-free", FUSED),
+    Rule("resize-nearest", FUSED, "", None, (DRP, FUSED)),
+    Rule("resize-smooth", CPU, "bilinear or bicubic resize", None, (CPU, DRP)),
+    Rule("pad", FUSED),
+    Rule("pad-mirror", CPU, "padding by reflection or by the edge"),
+    Rule("move", DRP, "slice, split, gather or transpose", None, (CPU, DRP)),
+    Rule("arithmetic", CPU, "arithmetic with a constant or with broadcasting"),
+    Rule("normalisation", CPU, "layer normalisation"),
+    Rule("softmax", CPU, "softmax inside the network"),
+    Rule("gelu", CPU, "error function (GELU)"),
+    Rule("attention", CPU, "product of two activations (attention)"),
+    Rule("other", CPU, "operator that no rule maps"),
+)  # fmt: skip
+BY_TAG = {rule.tag: rule for rule in RULES}
+
+
+def units(tags: Sequence[str], layers: Sequence[Layer], wires: Wiring, release: float = NEW_RELEASE,
+          chosen: Mapping[str, int] | None = None) -> np.ndarray:  # fmt: skip
+    """(L,) unit of every layer. `chosen` overrides rules by tag (for the fit)."""
+    chosen = chosen or {}
+    out = np.zeros(len(tags), np.int8)
+    for n, tag in enumerate(tags):
+        rule = BY_TAG[tag]
+        unit = chosen.get(tag, rule.unit)
+        older = chosen.get(tag, rule.older) if rule.older is not None else None
+        out[n] = older if older is not None and release < NEW_RELEASE else unit
+        # a matrix product of a gate's branch stays a matrix product
+        if tag == "gate-branch" and unit == DRP and layers[n].macs:
+            out[n] = MAC if layers[n].op != "Conv" or len(layers[n].out_shape) == 4 else CPU
+    return out
+
+
+def reason(tag: str, layer: Layer) -> str:
+    """Why a layer fell back to the CPU."""
+    return BY_TAG[tag].reason or f"operator {layer.op}"
+
+
+def on_cpu(unit: np.ndarray, layers: Sequence[Layer], wires: Wiring) -> np.ndarray:
+    """(L,) bool: runs on the Cortex-A55; fused layers follow what they are fused into."""
+    out = unit == CPU
+    for n in np.flatnonzero(unit == FUSED).tolist():
+        made = [wires.producer[s] for s in wires.source(layers[n]) if s in wires.producer]
+        out[n] = bool(made) and bool(out[made[0]])
+    return out
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """A tensor that goes from the accelerator to the CPU (`to_cpu`) or back, once."""
+
+    tensor: str
+    elements: int
+    to_cpu: bool
+
+
+def crossings(cpu: np.ndarray, wires: Wiring, sizes: Mapping[str, int]) -> list[Crossing]:
+    """Every tensor that crosses, and the network's results, which the CPU reads.
+
+    Inputs are written where their reader wants them and do not count.
+    """
+    found = []
+    for name, readers in wires.consumers.items():
+        if name not in wires.producer:
+            continue
+        here = bool(cpu[wires.producer[name]])
+        if name not in wires.results and any(bool(cpu[r]) != here for r in readers):
+            found.append(Crossing(name, sizes[name], not here))
+    for name in sorted(wires.results):
+        if name in wires.producer and not cpu[wires.producer[name]]:
+            found.append(Crossing(name, sizes[name], True))
+    return found
