@@ -9,7 +9,7 @@ variances on the calibration half. The images are split in halves of each class,
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from drp_slam.errors import PruningError
 from drp_slam.pruning import importance, obs, patterns, reference
 from drp_slam.pruning import layers as L
-from drp_slam.pruning.layout import DEFAULT_CELL, kept_rows
+from drp_slam.pruning.layout import DEFAULT_CELL, density, kept_rows
 
 RATES = (0.3, 0.5, 0.7, 0.8, 0.9)
 JUDGED = (0.5, 0.7, 0.8, 0.9)
@@ -101,6 +101,21 @@ def resnet20(data: Path, seeds: int, say: Say) -> dict[str, Any]:
     `data` holds `networks/resnet_cifar10/resnet20*.th` and `cifar10_test_1000/<class>/*.jpg`.
     Raises PruningError where they are not there.
     """
+    points, base = [], []
+    for seed in range(seeds):
+        accuracy, found = resnet20_seed(
+            data, seed, METHODS, lambda t, p, s=seed: say(t, (s + p) / seeds)
+        )  # type: ignore[misc]
+        base.append(accuracy)
+        points += found
+    return {"study": "resnet20", "dense_accuracy": sum(base) / seeds, "seeds": seeds,
+            "cell": [DEFAULT_CELL.rows, DEFAULT_CELL.columns], "points": points,
+            "means": means(points)}  # fmt: skip
+
+
+def resnet20_seed(data: Path, seed: int, methods: Sequence[tuple[str, str]],
+                  say: Say) -> tuple[float, list[dict[str, Any]]]:  # fmt: skip
+    """One split of the images: the dense accuracy, and a point for each method and judged rate."""
     weights = sorted((data / "networks" / "resnet_cifar10").glob("resnet20*.th"))
     if not weights:
         raise PruningError(f"{data}: no networks/resnet_cifar10/resnet20*.th; give --data the "
@@ -108,30 +123,23 @@ def resnet20(data: Path, seeds: int, say: Say) -> dict[str, Any]:
     dense = reference.resnet20(weights[0])
     images, labels, _ = reference.cifar_folder(data / "cifar10_test_1000")
     positions = L.positions(dense, L.prunable(dense), images[:1])
-    points, base = [], []
-    total = seeds * len(METHODS)
-    for seed in range(seeds):
-        use, judge = halves(labels, seed)
-        dense_curvature = curvature(dense, images[use])
-        base.append(reference.accuracy(dense, images[judge], labels[judge]))
-        for index, (method, pattern) in enumerate(METHODS):
-            say(f"seed {seed}: {method}, {pattern}", (seed * len(METHODS) + index) / total)
-            model = copy.deepcopy(dense)
-            steps = pruned(model, images[use], method, pattern, RATES, dense_curvature)
-            for rate, masks in zip(RATES, steps):
-                if rate in JUDGED:
-                    twin = copy.deepcopy(model)
-                    recalibrate(twin, images[use])
-                    kept = sum(int(m.sum()) for m in masks.values())
-                    points.append({
-                        "seed": seed, "method": method, "pattern": pattern, "rate": rate,
-                        "density": kept / sum(m.numel() for m in masks.values()),
-                        "cycles_share": cycles_share(masks, positions),
-                        "accuracy": reference.accuracy(twin, images[judge], labels[judge]),
-                    })  # fmt: skip
-    return {"study": "resnet20", "dense_accuracy": sum(base) / seeds, "seeds": seeds,
-            "cell": [DEFAULT_CELL.rows, DEFAULT_CELL.columns], "points": points,
-            "means": means(points)}  # fmt: skip
+    use, judge = halves(labels, seed)
+    statistics = curvature(dense, images[use]) if any(m == "obs" for m, _ in methods) else {}
+    points = []
+    for index, (method, pattern) in enumerate(methods):
+        say(f"seed {seed}: {method}, {pattern}", index / len(methods))
+        model = copy.deepcopy(dense)
+        steps = pruned(model, images[use], method, pattern, RATES, statistics)
+        for rate, masks in zip(RATES, steps):
+            if rate in JUDGED:
+                twin = copy.deepcopy(model)
+                recalibrate(twin, images[use])
+                points.append({
+                    "seed": seed, "method": method, "pattern": pattern, "rate": rate,
+                    "density": density(masks), "cycles_share": cycles_share(masks, positions),
+                    "accuracy": reference.accuracy(twin, images[judge], labels[judge]),
+                })  # fmt: skip
+    return reference.accuracy(dense, images[judge], labels[judge]), points
 
 
 def means(points: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from drp_slam.device import load_constants
+from drp_slam.errors import PruningError
+from drp_slam.pruning import eie
+
+CONSTANTS = load_constants("eie")
+
+
+def layer(density: float, active: float, shape=(1024, 200)) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal(shape) * (rng.random(shape) < density)
+    return weights, rng.standard_normal(shape[1]) * (rng.random(shape[1]) < active)
+
+
+def test_factors_are_the_published_ones_at_the_published_densities():
+    found = eie.cost(*layer(0.1, 1 / 3), CONSTANTS).factors
+    assert found["memory"] == pytest.approx(eie.PUBLISHED["memory"], rel=0.1)
+    assert found["sharing"] == eie.PUBLISHED["sharing"]
+    assert found["activations"] == pytest.approx(eie.PUBLISHED["activations"], rel=0.2)
+    # the paper's 10x counts weights; the index beside each weight and the padding halve it
+    assert found["sparsity"] * 2 == pytest.approx(eie.PUBLISHED["sparsity"], rel=0.35)
+
+
+def test_product_of_the_factors_is_the_ratio_of_fetch_energies():
+    weights, x = layer(0.1, 0.4)
+    cost = eie.cost(weights, x, CONSTANTS)
+    dense = weights.size * CONSTANTS["eie.dram_read"]
+    work = cost.entries / cost.factors["activations"]
+    own = work * CONSTANTS["eie.sram_read"] * 8 / 32
+    assert np.prod(list(cost.factors.values())) == pytest.approx(dense / own)
+
+
+def test_every_weight_is_counted_once_without_long_gaps():
+    weights = np.ones((128, 3))
+    assert (eie.encode(weights, 64, 4) == 2).all()
+    cost = eie.cost(weights, np.array([1.0, 0.0, 2.0]), CONSTANTS)
+    assert cost.cycles == 4 and cost.balance == 1.0
+
+
+def test_a_gap_beyond_the_index_takes_a_padding_zero():
+    weights = np.zeros((40, 1))
+    weights[39] = 1.0
+    assert eie.encode(weights, 1, 4)[0, 0] == 3  # 16 + 16 + the weight itself
+    assert eie.encode(weights, 1, 6)[0, 0] == 1
+
+
+def test_imbalance_costs_cycles():
+    weights = np.zeros((64, 10))
+    weights[0] = 1.0  # all work on one element
+    cost = eie.cost(weights, np.ones(10), CONSTANTS)
+    assert cost.cycles == 10 and cost.balance == pytest.approx(1 / 64)
+
+
+def test_wrong_shapes_are_named():
+    with pytest.raises(PruningError, match="matrix"):
+        eie.cost(np.ones((3, 4)), np.ones(3), CONSTANTS)
