@@ -50,12 +50,7 @@ def _actions(context: LaunchContext, player: bool, names: list[str]) -> list[Any
     given = {name: LaunchConfiguration(name).perform(context) for name in names}
     config = configuration(given, player)
     topics = {} if player else {t: given[t] for t in CAMERA_TOPICS if given[t] != t}
-    logs = Path(given["out"] or "results") / "log"
-    actions: list[Any] = [
-        SetEnvironmentVariable(n, v)
-        for n, v in environment(logs.resolve(), local=player).items()
-        if n != "ROS_LOG_DIR"  # launch has its own
-    ]
+    actions: list[Any] = [SetEnvironmentVariable(n, v) for n, v in environment(player).items()]
     for spec in nodes(config, player, topics):
         actions.append(
             Node(

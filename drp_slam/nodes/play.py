@@ -4,18 +4,18 @@
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from typing import Any
 
 from drp_slam.errors import GraphError
+from drp_slam.nodes.table import environment
 from drp_slam.nodes.up import rate
 
 
 def play(args: argparse.Namespace) -> dict[str, Any]:
     """Handler: plays once, or until SIGINT. Raises GraphError where the player failed."""
-    import os
-
-    os.environ.setdefault("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp")
+    os.environ.update(environment(local=False))
     from rclpy.parameter import Parameter
 
     from drp_slam.nodes.base import run

@@ -72,7 +72,7 @@ def threads(count: int) -> dict[str, str]:
     return {name: str(count) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 
 
-def environment(logs: Path, local: bool) -> dict[str, str]:
+def environment(local: bool, logs: Path | None = None) -> dict[str, str]:
     """What all nodes inherit, beside the caller's own environment; what the user has set stays.
 
     `local`: a recording concerns no other machine, so discovery stays on this one.
@@ -80,8 +80,9 @@ def environment(logs: Path, local: bool) -> dict[str, str]:
     wanted = {
         "RMW_IMPLEMENTATION": "rmw_fastrtps_cpp",
         "FASTRTPS_DEFAULT_PROFILES_FILE": str(resources.share() / "config" / "fastdds.xml"),
-        "ROS_LOG_DIR": str(logs),
     }
+    if logs is not None:
+        wanted["ROS_LOG_DIR"] = str(logs)
     if local and "ROS_LOCALHOST_ONLY" not in os.environ:
         wanted["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     return {name: os.environ.get(name, value) for name, value in wanted.items()}

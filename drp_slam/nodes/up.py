@@ -99,7 +99,7 @@ def run_graph(config: Config, sequence: Sequence | None, out: Path, about: dict[
     from drp_slam.nodes.live import View
 
     logs = out / "log"
-    os.environ.update(environment(logs, local=sequence is not None))
+    os.environ.update(environment(sequence is not None, logs))
     processes = Processes(nodes(config, player=sequence is not None), logs, os.environ)
     failure: DrpSlamError | None = None
     try:
