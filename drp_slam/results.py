@@ -36,12 +36,16 @@ Z_UP = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
 
 
 def report(args: argparse.Namespace) -> dict[str, Any]:
-    """`python -m drp_slam report DIR [--baseline DIR]`."""
-    return build(args.folder, args.baseline)
+    """`python -m drp_slam report DIR [--baseline DIR] [--out DIR]`."""
+    from drp_slam.cli import out_folder
+
+    return build(args.folder, args.baseline, out_folder(args) if args.out else None)
 
 
-def build(out: Path, baseline: Path | None = None) -> dict[str, Any]:
+def build(out: Path, baseline: Path | None = None, into: Path | None = None) -> dict[str, Any]:
     """Reads the results in `out`, writes `report.json` and `report.html` there, returns the report.
+
+    `into` is another folder to write to.
 
     A file that is missing makes its part of the report None. `baseline` is the folder of the same
     frames run with backend `cpu`. Raises ProfilerError where `out` is no folder or is empty, and
@@ -73,12 +77,12 @@ def build(out: Path, baseline: Path | None = None) -> dict[str, Any]:
     schedules = _schedules(spans, result["kernels"])
     other = read_spans(baseline / files.SPANS) if baseline else []
     result |= _chip(result["kernels"], spans, other, schedules)
+    curves, into = _curves(out, rows, estimate, truth, error, schedules), into or out
+    result["report"] = str(into / files.REPORT_HTML)
     if schedules:
-        write_trace(out / files.TRACE, schedules[-1], f"{result['device'] or 'device'}")
-    result["report"] = str(out / files.REPORT_HTML)
-    curves = _curves(out, rows, estimate, truth, error, schedules)
-    files.write_json(out / files.REPORT_JSON, result)
-    files.write_text(out / files.REPORT_HTML, render(result, curves))
+        write_trace(into / files.TRACE, schedules[-1], f"{result['device'] or 'device'}")
+    files.write_json(into / files.REPORT_JSON, result)
+    files.write_text(into / files.REPORT_HTML, render(result, curves))
     return result
 
 

@@ -12,9 +12,8 @@ import argparse
 import itertools
 import json
 import logging
-import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +33,7 @@ def sweep(args: argparse.Namespace) -> dict[str, Any]:
     from drp_slam.cli import out_folder
     from drp_slam.folder import read_json, write_json, write_text
     from drp_slam.run import one_thread_a_library
+    from drp_slam.sweep_workers import completed
 
     one_thread_a_library()
     points = plan(args)
@@ -147,70 +147,6 @@ def keep(out: Path, outcome: Outcome) -> None:
         temporary.write_bytes(content)
         temporary.replace(out / NETWORKS / name)
     write_json(out / POINTS / f"{outcome.result['key']}.json", outcome.result)
-
-
-def completed(points: Sequence[Point], reference: Measured, scheduler: str | None,
-              jobs: int | None) -> Iterator[tuple[Point, Outcome | Exception]]:  # fmt: skip
-    """Measures the points in parallel, here or on a cluster; yields each when it is done."""
-    if scheduler:
-        yield from _on_cluster(points, reference, scheduler)
-    else:
-        yield from _here(points, reference, jobs or os.cpu_count() or 1)
-
-
-def _here(points: Sequence[Point], reference: Measured,
-          jobs: int) -> Iterator[tuple[Point, Outcome | Exception]]:  # fmt: skip
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-    from concurrent.futures.process import BrokenProcessPool
-    from multiprocessing import get_context
-
-    from drp_slam.sweep_point import measure
-
-    with ProcessPoolExecutor(min(jobs, len(points)), get_context("spawn")) as pool:
-        running = {pool.submit(measure, point, reference): point for point in points}
-        try:
-            for future in as_completed(running):
-                error = future.exception()
-                if isinstance(error, BrokenProcessPool):
-                    raise DrpSlamError(
-                        "a worker was killed, perhaps for memory; start the sweep "
-                        "again with fewer --jobs: finished points are kept"
-                    ) from error
-                if error is not None and not isinstance(error, DrpSlamError):
-                    raise error
-                yield running[future], error if isinstance(error, Exception) else future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _on_cluster(points: Sequence[Point], reference: Measured,
-                address: str) -> Iterator[tuple[Point, Outcome | Exception]]:  # fmt: skip
-    """On the workers of a running dask.distributed scheduler, which have drp_slam installed and
-
-    see the recording under the same path; results and networks come back over the wire.
-    """
-    try:
-        from distributed import Client, as_completed
-    except ImportError as error:
-        raise DrpSlamError("--scheduler needs dask.distributed: pip install distributed") from error
-    from drp_slam.sweep_point import measure
-
-    try:
-        client = Client(address, timeout="10s")
-    except (OSError, ValueError) as error:
-        raise DrpSlamError(f"--scheduler {address}: cannot connect: {error}; start one with dask "
-                           "scheduler, and workers with dask worker") from error  # fmt: skip
-    with client:
-        if not client.scheduler_info()["workers"]:
-            raise DrpSlamError(f"--scheduler {address}: no worker; start some with dask worker "
-                               f"{address}")  # fmt: skip
-        tables = client.scatter(reference, broadcast=True)
-        running = {client.submit(measure, point, tables, pure=False): point for point in points}
-        for future in as_completed(running):
-            failure = future.exception()
-            if failure is not None and not isinstance(failure, DrpSlamError):
-                raise failure
-            yield running[future], failure if failure is not None else future.result()
 
 
 def summarise(points: Sequence[dict[str, Any]], out: Path, measured_now: int) -> dict[str, Any]:

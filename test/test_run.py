@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import shutil
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from drp_slam import cli, folder, results
 from drp_slam.data.trajectory import read_tum
 from drp_slam.errors import ConfigError, DataError, ProfilerError
 from drp_slam.ply import read_ply
-from drp_slam.profiler.span import read_spans
+from drp_slam.profiler.span import read_spans, write_spans
 from drp_slam.run import config_of, decoded_ahead
 
 FRAMES = 8
@@ -120,6 +121,25 @@ def test_one_file_alone_is_enough_for_a_report(done: Path, tmp_path: Path, only:
     shutil.copy(done / only, tmp_path)
     results.show(results.build(tmp_path))
     assert (tmp_path / folder.REPORT_JSON).is_file()
+
+
+def test_a_board_that_models_nothing_gets_a_report_too(done: Path, tmp_path: Path) -> None:
+    """Backend mera: wall time is the board's, the rest of a span is NaN."""
+    nan, into = float("nan"), tmp_path / "into"
+    into.mkdir()
+    spans = [
+        dataclasses.replace(
+            s, device="mera", modelled_s=nan, energy_j=nan, cpu_modelled_s=nan, cpu_energy_j=nan
+        )
+        for s in read_spans(done / folder.SPANS)
+    ]
+    write_spans(tmp_path / folder.SPANS, spans)
+    report = results.build(tmp_path, into=into)
+    assert report["latency"]["modelled_ms"] is None and report["schedule"] is None
+    assert report["stages"]["network"]["wall_ms"]["p50"] > 0
+    assert "NaN" not in (into / folder.REPORT_JSON).read_text()
+    assert not (tmp_path / folder.REPORT_JSON).exists()
+    results.show(report)
 
 
 def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
