@@ -44,7 +44,7 @@ LEVELS = (
     Level("xfeat-p50", 0.5, 700, 6e-4),
     Level("xfeat-p70", 0.7, 2400, 8e-4),
     Level("xfeat-p80", 0.8, 1400, 1e-3),
-    Level("xfeat-p90", 0.9, 5000, 1e-3),
+    Level("xfeat-p90", 0.9, 4200, 1e-3),
 )
 LONGEST_PX = 1000
 PAIRS = 4

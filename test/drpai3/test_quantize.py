@@ -19,6 +19,8 @@ from drp_slam.card import load_card
 from drp_slam.drpai3.quantize import activation_ranges, affine, border_scales, quantize
 from drp_slam.errors import DrpAi3Error
 
+INT8 = ("xfeat", "xfeat-p50", "xfeat-p70", "xfeat-p80")
+
 
 def network(heads: int = 2, seed: int = 0) -> onnx.ModelProto:
     """1x1x H x W -> 3x3 convolution and Relu -> `heads` 1x1 convolutions -> Concat."""
@@ -128,7 +130,7 @@ def test_bad_options(options: dict, message: str) -> None:
         quantize(network(), **({"calibration": images(1)} | options))
 
 
-@pytest.mark.parametrize("name", ["xfeat", "xfeat-p50"])
+@pytest.mark.parametrize("name", INT8)
 def test_shipped_int8_networks_run_in_integer_kernels(name: str, tmp_path: Path) -> None:
     options = ort.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
@@ -139,7 +141,7 @@ def test_shipped_int8_networks_run_in_integer_kernels(name: str, tmp_path: Path)
     assert counts["Conv"] == 0
 
 
-@pytest.mark.parametrize("name", ["xfeat-fp32", "xfeat", "xfeat-p50"])
+@pytest.mark.parametrize("name", ["xfeat-fp32", *INT8])
 def test_cards_tell_the_truth(name: str) -> None:
     import hashlib
 

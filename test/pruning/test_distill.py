@@ -164,3 +164,19 @@ def test_a_level_is_flexible_nm_and_the_file_is_what_was_trained() -> None:
     found = (heads[:, 64:129].astype(np.float32) - zero) * scale
     assert np.mean(np.abs(found - keypoints.numpy()) < 0.5 * scale) > 0.8
     assert np.abs(found - keypoints.numpy()).max() < 6 * scale
+
+
+@pytest.mark.parametrize(("name", "rate"), [("xfeat-p50", 0.5), ("xfeat-p70", 0.7),
+                                            ("xfeat-p80", 0.8)])  # fmt: skip
+def test_shipped_networks_are_pruned_as_their_names_say(name: str, rate: float) -> None:
+    """Zeros of the stored INT8 weights; quantisation may only add some to the masks'."""
+    import onnx
+    from onnx import numpy_helper
+
+    from drp_slam import resources
+
+    stored = {t.name: numpy_helper.to_array(t)
+              for t in onnx.load(resources.network(name)).graph.initializer}  # fmt: skip
+    weights = [stored[f"{s.name}.weight_quantized"] for s in xfeat.LAYERS]
+    zeros = sum(int((w == 0).sum()) for w in weights) / sum(w.size for w in weights)
+    assert rate <= zeros + 1e-4 < rate + 0.06
