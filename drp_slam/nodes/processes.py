@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from drp_slam.errors import GraphError
 from drp_slam.nodes.table import NodeSpec, write_parameters
 
+PR_SET_PDEATHSIG = 1
 GRACE_S = 20.0
 """An interrupted node writes its results within this, or is killed."""
 
@@ -50,6 +52,7 @@ class Processes:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
+                    preexec_fn=_end_with_parent,
                     env={**self._environment, **spec.environment},
                 )
 
@@ -120,3 +123,9 @@ class Processes:
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
         words = lines[-1].removeprefix(f"drp_slam {name}: ") if lines and code > 0 else f"see {log}"
         return f"{name} {how}: {words}"
+
+
+def _end_with_parent() -> None:
+    """In the child: SIGINT when the parent is gone, however it went (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)

@@ -134,7 +134,7 @@ def test_camera_round_trip():
     length=st.integers(0, 200),
     big=st.booleans(),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_no_image_message_gets_through_or_crashes(encoding, width, height, step, length, big):
     message = Image(
         encoding=encoding,

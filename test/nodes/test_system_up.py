@@ -137,6 +137,14 @@ def test_killed_node_is_named_and_ends_the_graph(command, listen, small_room, tm
         assert not os.path.exists(f"/proc/{pid}")
 
 
+def test_no_node_outlives_up(command, listen, small_room, tmp_path):
+    up = command("up", "--sequence", SEQUENCE, "--rate", "1", "--loop", "--out", tmp_path)
+    found = pids(listen, ALL)
+    up.process.kill()
+    listen.until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in found.values()))
+    assert (tmp_path / folder.TRAJECTORY).is_file()
+
+
 def test_truncated_image_names_the_file_and_keeps_what_was_tracked(command, small_room, tmp_path):
     from drp_slam.data.synthetic import cache_folder, parse
 
