@@ -85,8 +85,12 @@ def _sweep(p: argparse.ArgumentParser) -> None:
     p.add_argument("--networks", metavar="A,B,...", help="shipped networks or ONNX files")
     p.add_argument("--rates", metavar="R,R,...", help="prune at these rates, one-shot, such as "
                    "0,0.5,0.7,0.9; without both: all shipped networks")  # fmt: skip
-    p.add_argument("--patterns", metavar="P,...", default="flexible-nm",
-                   help="flexible-nm, unstructured, fixed-nm, filter, channel, shape")
+    p.add_argument(
+        "--patterns",
+        metavar="P,...",
+        default="flexible-nm",
+        help="flexible-nm, unstructured, fixed-nm, filter, channel, shape",
+    )
     p.add_argument("--saliencies", metavar="S,...", default="magnitude",
                    help="magnitude, taylor, obd, obs, random")  # fmt: skip
     p.add_argument("--reference", metavar="NAME|FILE", default="xfeat-fp32",
@@ -157,6 +161,120 @@ def _bench(p: argparse.ArgumentParser) -> None:
     p.add_argument("--frames", type=int, metavar="N", help="at most so many frames")
 
 
+def _prune(p: argparse.ArgumentParser) -> None:
+    p.add_argument("source", help="ONNX file, shipped float network, or package.module:factory")
+    p.add_argument("--rate", type=float, required=True, help="part that is removed, in [0, 1)")
+    p.add_argument("--pattern", default="flexible-nm", choices=(
+        "unstructured", "flexible-nm", "fixed-nm", "filter", "channel", "shape"))  # fmt: skip
+    p.add_argument("--saliency", default="obs", choices=(
+        "magnitude", "taylor", "obd", "obs", "random", "weight-decay"))  # fmt: skip
+    p.add_argument("--calibration", type=Path, metavar="DIR", help="folder of images")
+    p.add_argument("--images", type=int, default=100, metavar="N", help="calibration images used")
+    p.add_argument(
+        "--shape", metavar="1,C,H,W", help="input shape, where the source leaves it open"
+    )
+    p.add_argument("--budget", choices=("weights", "cycles"), default="weights",
+                   help="what the rate counts in flexible-nm")  # fmt: skip
+    p.add_argument("--schedule", choices=("one-shot", "iterative", "agp"), default="one-shot")
+    p.add_argument("--stages", type=int, default=4, metavar="N", help="of iterative and agp")
+    p.add_argument("--layer-rates", choices=("global", "uniform", "sensitivity"), default="global")
+    p.add_argument("--layers", metavar="A,B", help="prune these only")
+    p.add_argument("--spare", metavar="A,B", help="leave these dense")
+    p.add_argument("--retrain", type=int, default=0, metavar="STEPS",
+                   help="distillation from the dense network afterwards")  # fmt: skip
+    p.add_argument("--no-int8", action="store_true", help="write FP32 only")
+    p.add_argument("--calibrate-method", choices=("minmax", "percentile"), default="minmax")
+    p.add_argument("--compress", action="store_true", help="also a Deep Compression file")
+    p.add_argument("--device", default="rzv2h", help="device file whose cells and times are used")
+    p.add_argument("--seed", type=int, default=0)
+
+
+def _study(p: argparse.ArgumentParser) -> None:
+    p.add_argument("name", choices=("resnet20", "compression", "regulariser"))
+    p.add_argument("--data", type=Path, metavar="DIR",
+                   help="folder with networks/resnet_cifar10 and cifar10_test_1000")  # fmt: skip
+    p.add_argument("--seeds", type=int, default=3, metavar="N")
+
+
+def _device_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--device",
+        default="rzv2h",
+        metavar="NAME|FILE",
+        help="device file of config/devices: rzv2h, rzv2n, rzv2l (default: rzv2h)",
+    )
+
+
+def _network_options(p: argparse.ArgumentParser) -> None:
+    _device_options(p)
+    p.add_argument("--input-shape", action="append", default=[], metavar="[NAME=]1,3,H,W",
+                   help="shape of a dynamic input; may be repeated")  # fmt: skip
+    p.add_argument(
+        "--freq-index",
+        type=int,
+        default=2,
+        metavar="N",
+        help="AI-MAC clock index of the runtime, 1 to 127 (default: 2, full speed)",
+    )
+
+
+def _estimate(p: argparse.ArgumentParser) -> None:
+    p.add_argument("model", help="ONNX file (.onnx, .onnx.gz) or shipped network")
+    _network_options(p)
+    sparsity = p.add_mutually_exclusive_group()
+    sparsity.add_argument("--sparsity", type=float, metavar="S",
+                          help="suppose this share of zeros instead of the file's own")  # fmt: skip
+    sparsity.add_argument("--dense", action="store_true", help="ignore the file's zeros")
+    p.add_argument(
+        "--pattern",
+        choices=("file", "balanced", "random"),
+        help="pattern of the zeros (default: the file's; balanced with --sparsity)",
+    )
+    p.add_argument("--release", type=float, default=2.7, metavar="X.Y",
+                   help="release of the vendor's compiler whose placement is supposed")  # fmt: skip
+    p.add_argument("--verify", action="store_true",
+                   help="prove that packed weights give the dense INT8 accumulators")  # fmt: skip
+    p.add_argument(
+        "--run",
+        type=Path,
+        metavar="DIR",
+        help="run it in INT8 over a folder of images, which calibrate an FP32 network",
+    )
+    p.add_argument("--method", choices=("minmax", "percentile"), default="minmax")
+    p.add_argument("--percentile", type=float, default=99.99)
+    p.add_argument("--csv", action="store_true", help="write layers.csv")
+    p.add_argument(
+        "--html",
+        action="store_true",
+        help="write estimate.html, roofline.png and timeline.json (Chrome trace)",
+    )
+
+
+def _compare_networks(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "models", nargs="+", help="ONNX files or shipped networks; the first is the reference"
+    )
+    _network_options(p)
+
+
+def _validate_device(p: argparse.ArgumentParser) -> None:
+    p.add_argument("dir", type=Path, help="folder with index.csv and graphs/")
+    _device_options(p)
+    p.add_argument("--pairs", type=Path, metavar="FILE", help="table of dense and pruned latencies")
+    p.add_argument(
+        "--cross-validate",
+        action="store_true",
+        help="also fit without each fold's families and predict them (minutes)",
+    )
+
+
+def _fit_device(p: argparse.ArgumentParser) -> None:
+    p.add_argument("dir", type=Path, help="folder with index.csv and graphs/")
+    _device_options(p)
+    p.add_argument("--pairs", type=Path, metavar="FILE", help="table of dense and pruned latencies")
+    p.add_argument("--write", action="store_true", help="keep the constants in the device file")
+
+
 COMMANDS = (
     Command("run", "a sequence through the four stages in one process, without ROS",
             "python -m drp_slam run synthetic --backend emulated --json",
@@ -183,12 +301,32 @@ COMMANDS = (
     Command("advise", "the network of a sweep that fits limits, and why",
             "python -m drp_slam advise --max-latency 2ms --max-ate-increase 5%",
             "drp_slam.advise:advise", "drp_slam.advise:show", _advise),
+    Command("prune", "a network pruned as DRP-AI3 packs it, in FP32 and INT8, with its cost",
+            "python -m drp_slam prune model.onnx --rate 0.9 --calibration DIR --out pruned",
+            "drp_slam.prune:prune", "drp_slam.prune:show", _prune),
+    Command("study", "pruning methods measured on small networks: accuracy, size, where it gains",
+            "python -m drp_slam study resnet20 --data DIR",
+            "drp_slam.pruning.studies:study", "drp_slam.pruning.studies:show", _study),
     Command("rebuild", "make a shipped network again, from published weights to ONNX and card",
             "python -m drp_slam rebuild xfeat --out models",
             "drp_slam.rebuild:rebuild", "drp_slam.rebuild:show", _rebuild),
     Command("evaluate", "networks against the first: inliers, relative pose error, trajectory",
             "python -m drp_slam evaluate xfeat-fp32 xfeat xfeat-p70 --sequence DIR --ate",
             "drp_slam.evaluate:evaluate", "drp_slam.evaluate:show", _evaluate),
+    Command("estimate", "what DRP-AI3 would do with a network: placed, packed, timed, its energy",
+            "python -m drp_slam estimate model.onnx --sparsity 0.9 --html",
+            "drp_slam.drpai3.command:run_estimate", "drp_slam.drpai3.command:show_estimate",
+            _estimate),
+    Command("compare-networks", "networks on DRP-AI3 side by side",
+            "python -m drp_slam compare-networks xfeat xfeat-p50 --input-shape 1,1,480,640",
+            "drp_slam.drpai3.command:compare_networks", "drp_slam.drpai3.command:show_comparison",
+            _compare_networks),
+    Command("validate-device", "the timing model against published board latencies",
+            "python -m drp_slam validate-device calibration --pairs pruning_speedup.csv",
+            "drp_slam.drpai3.validate:validate", "drp_slam.drpai3.validate:show", _validate_device),
+    Command("fit-device", "fit the timing model to published latencies, cross-validated",
+            "python -m drp_slam fit-device calibration --pairs pruning_speedup.csv --write",
+            "drp_slam.drpai3.validate:fit_device", "drp_slam.drpai3.validate:show", _fit_device),
     Command("convert", "a sequence from one format into another (TUM folder, rosbag2)",
             "python -m drp_slam convert rgbd_dataset_freiburg1_xyz xyz.bag --format mcap",
             "drp_slam.data.convert:convert", "drp_slam.data.convert:show", _convert),

@@ -129,8 +129,9 @@ def estimate(graph: Graph, constants: Constants, freq_index: int = 2, *,
     memory = footprint(graph, work, wires, packs.bytes)
     if memory > constants["drpai3.memory_area"]:
         raise DrpAi3Error(
-            f"{graph.path}: needs {memory / 2**20:.0f} MiB, the DRP-AI area of {constants.name} has "
-            f"{constants['drpai3.memory_area'] / 2**20:.0f}; prune it or lower --input-shape")  # fmt: skip
+            f"{graph.path}: needs {memory / 2**20:.0f} MiB, the DRP-AI area of {constants.name} "
+            f"has {constants['drpai3.memory_area'] / 2**20:.0f}; prune it or lower --input-shape"
+        )
     traffic = packs.bytes + (parts.spill * constants["drpai3.spill_bandwidth"])
     rows = _rows(work, tags, units, cpu, packs, parts, waits, traffic, energy.total, constants)
     total_s = constants["drpai3.inference_overhead"] + float(parts.total.sum() + waits.sum())

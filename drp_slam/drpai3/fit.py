@@ -204,5 +204,12 @@ def fit(samples: Sequence[Sample], c: Constants,
         its_values = {**dict(c), **dict(zip(START, np.exp(y)))}
         held_out[fold_of == k] = predict(batch(test, its_rules), its_values, mac_hz)
         rules.append(its_rules)
-    return Fit({name: float(np.exp(v)) for name, v in zip(START, x)}, chosen,
-               predict(whole, values, mac_hz), held_out, whole.mapped, fold_of, tuple(rules))  # fmt: skip
+    return Fit(
+        {name: float(np.exp(v)) for name, v in zip(START, x)},
+        chosen,
+        predict(whole, values, mac_hz),
+        held_out,
+        whole.mapped,
+        fold_of,
+        tuple(rules),
+    )

@@ -84,8 +84,8 @@ class MeraDevice:
         if planes.dtype != tensor.dtype:
             if planes.dtype not in FLOATS or tensor.dtype not in FLOATS:
                 raise DeviceError(
-                    f"{self.name}: the board returned {planes.dtype}, the card says {tensor.dtype}; "
-                    "use the card of the network that was compiled"
+                    f"{self.name}: the board returned {planes.dtype}, the card says "
+                    f"{tensor.dtype}; use the card of the network that was compiled"
                 )
             planes = planes.astype(tensor.dtype)
         heads = program.heads(planes)

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps fitted constants in a device file, line by line, so that its comments stay."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from drp_slam import resources
+from drp_slam.errors import DeviceError
+
+
+def write_constants(device: str, values: Mapping[str, float], note: str) -> Path:
+    """Replaces value and source of each constant. Raises DeviceError where one has no line."""
+    path = resources.device_file(device)
+    lines, section, left = path.read_text().splitlines(), "", dict(values)
+    for n, line in enumerate(lines):
+        if re.match(r"\w+:\s*$", line):
+            section = line.split(":")[0]
+        found = re.match(r"\s+(\w+): \{value: [^,]+, unit: (.+?), source: .*\}\s*$", line)
+        key = f"{section}.{found.group(1)}" if found else ""
+        if found and key in left:
+            value = f"{left.pop(key):.4e}"
+            lines[n] = (
+                f'  {found.group(1)}: {{value: {value}, unit: {found.group(2)}, source: "{note}"}}'
+            )
+    if left:
+        raise DeviceError(f"{path}: no line for {', '.join(sorted(left))}; add value, unit, source")
+    part = path.with_suffix(".part")
+    part.write_text("\n".join(lines) + "\n")
+    return part.replace(path)
