@@ -118,7 +118,8 @@ def of_run(run: Mapping[str, Any], spans: Sequence[Span]) -> dict[str, Any]:
     sections = dict(run.get("config") or {})
     config = override(Config(), {f"{section}.{key}": value for section, body in sections.items()
                                  for key, value in body.items()})  # fmt: skip
-    sequence = open_sequence(str(run["sequence"]), run.get("camera"), int(run.get("start") or 0), 1)
+    name = str(run.get("source") or run["sequence"])
+    sequence = open_sequence(name, run.get("camera"), int(run.get("start") or 0), 1)
     calls = record(next(iter(sequence)).image, config)
     constants = load_constants(config.drp.device)
     return {"kernels": kernels(calls, constants), "assumptions": rests_on(calls, config, spans)}

@@ -41,8 +41,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     config = config_of(args)
     sequence = open_sequence(args.sequence, args.camera, args.start, args.frames)
     out = out_folder(args)
-    about = {"sequence": args.sequence, "camera": args.camera, "start": args.start,
-             "features": args.features}  # fmt: skip
+    path = Path(args.sequence).expanduser()
+    about = {"sequence": args.sequence, "source": str(path.resolve()) if path.exists() else None,
+             "camera": args.camera, "start": args.start, "features": args.features}  # fmt: skip
     with progress_bar(
         len(sequence), f"{config.drpai3.network}, {config.drpai3.backend}"
     ) as progress:
@@ -78,8 +79,8 @@ def run_sequence(sequence: Sequence, config: Config, out: Path, progress: Progre
     """Every frame through the pipeline; writes the results into `out`, returns `run.json`.
 
     Same sequence and configuration, same `trajectory.txt`, byte for byte. `about` is added to
-    `run.json`. An error on the way (a truncated image, say) keeps what was tracked: the results
-    until then are written, then it is raised again.
+    `run.json`. An error on the way (a truncated image, an interrupt) keeps what was tracked: the
+    results until then are written, then it is raised again.
     """
     from drp_slam import folder as files
     from drp_slam.pipeline import Pipeline
@@ -87,7 +88,7 @@ def run_sequence(sequence: Sequence, config: Config, out: Path, progress: Progre
     pipeline = Pipeline(sequence.camera, config)
     steps: list[Step] = []
     rows: list[files.FrameRow] = []
-    failure: DrpSlamError | None = None
+    failure: DrpSlamError | KeyboardInterrupt | None = None
     start = time.perf_counter()
     try:
         for frame in decoded_ahead(sequence):
@@ -97,7 +98,7 @@ def run_sequence(sequence: Sequence, config: Config, out: Path, progress: Progre
             rows.append(files.frame_row(steps[-1].track, end - begin))
             if progress is not None:
                 progress(steps[-1], len(steps) / (end - start))
-    except DrpSlamError as error:
+    except (DrpSlamError, KeyboardInterrupt) as error:
         failure = error
     pipeline.tracker.finish()
     wall_total_s = time.perf_counter() - start
@@ -107,7 +108,7 @@ def run_sequence(sequence: Sequence, config: Config, out: Path, progress: Progre
         "network": config.drpai3.network, "device": config.drpai3.device, "features": "xfeat",
         "frames": len(steps), "frames_expected": len(sequence), "wall_total_s": wall_total_s,
         "config": dataclasses.asdict(config), "host": files.host(),
-        "error": None if failure is None else str(failure), **(about or {}),
+        "error": None if failure is None else str(failure) or "interrupted", **(about or {}),
     }  # fmt: skip
     write_results(out, pipeline, sequence, steps, rows, content)
     if failure is not None:
