@@ -196,7 +196,7 @@ def test_the_graph_publishes_what_the_detector_finds(command, listen, finder, tm
         "--set", f"drpai3.detector_names={finder.with_suffix('.names')}",
         "--set", "drpai3.detector_every=4", "--set", "slam.mask_people=true",
     )  # fmt: skip
-    listen.until(lambda: up.process.poll() is not None, 180)
+    listen.until(lambda: up.process.poll() is not None, 400)
     code, out, err = up.finish()
     assert code == 0, err
     report = json.loads(out)
