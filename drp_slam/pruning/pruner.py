@@ -52,7 +52,8 @@ class Pruner:
     def __init__(self, model: nn.Module, pruning_layer_list: Iterable[str] | None = None,
                  final_pr: float = 0.7, *, pattern: str = "flexible-nm",
                  saliency: str = "magnitude", schedule_name: str = "one-shot", steps: int = 1,
-                 every: int = 1, cell: Cell = DEFAULT_CELL, least: float = 0.02) -> None:  # fmt: skip
+                 every: int = 1, cell: Cell = DEFAULT_CELL,
+                 least: float = 0.02) -> None:  # fmt: skip
         patterns.check_rate(final_pr, "final_pr")
         if saliency not in ("magnitude", "taylor", "random"):
             raise PruningError(f"saliency {saliency!r} needs calibration images; while training "

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `study` command: which measurement, and how its result is written and shown."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from drp_slam.errors import PruningError
+
+NAMES = ("resnet20", "compression", "regulariser")
+
+
+def study(args: argparse.Namespace) -> dict[str, Any]:
+    """Handler: runs one study, writes `<name>.json` and `<name>.png`. Raises PruningError."""
+    import torch
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from drp_slam.cli import out_folder
+    from drp_slam.pruning import digits
+    from drp_slam.pruning import study as cifar
+
+    if args.seeds < 1:
+        raise PruningError(f"--seeds {args.seeds}: expected at least 1")
+    if args.name == "resnet20" and args.data is None:
+        raise PruningError("study resnet20 needs --data: a folder with networks/resnet_cifar10 and "
+                           "cifar10_test_1000")  # fmt: skip
+    torch.set_num_threads(1)  # the same sums in the same order, whatever the host
+    out = out_folder(args)
+    with Progress(*Progress.get_default_columns(), console=Console(stderr=True)) as bar:
+        task = bar.add_task(args.name, total=1.0)
+
+        def say(text: str, part: float) -> None:
+            bar.update(task, description=text, completed=part)
+
+        if args.name == "resnet20":
+            result = cifar.resnet20(args.data, args.seeds, say)
+        elif args.name == "compression":
+            result = digits.compression(args.seeds, say)
+        else:
+            result = digits.regulariser(args.seeds, say)
+    path = out / f"{args.name}.json"
+    part = path.with_suffix(".json.part")
+    try:
+        part.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+        os.replace(part, path)
+        result["picture"] = str(draw(result, out / f"{args.name}.png"))
+    except OSError as error:
+        raise PruningError(f"{out}: cannot write the results: {error.strerror}") from error
+    return result | {"json": str(path)}
+
+
+def curves(result: Mapping[str, Any]) -> dict[str, list[tuple[float, float]]]:
+    """Label -> (rate or size ratio, accuracy), sorted."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for point in result.get("means") or result["points"]:
+        if "method" in point:
+            label = f"{point['method']}, {point['pattern']}"
+        else:
+            label = f"seed {point['seed']}" if "seed" in point else "mean"
+        x = point["ratio"] if result["study"] == "compression" else point["rate"]
+        found.setdefault(label, []).append((x, point["accuracy"]))
+    return {label: sorted(points) for label, points in found.items()}
+
+
+def draw(result: Mapping[str, Any], path: Path) -> Path:
+    """Accuracy against rate (or size ratio) as a picture."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for label, points in curves(result).items():
+        axes.plot(*zip(*points), marker="o", label=label)
+    axes.set_xlabel("times smaller" if result["study"] == "compression" else "part pruned")
+    axes.set_ylabel("accuracy")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def show(result: Mapping[str, Any]) -> None:
+    """The table of means (or of points) and where the files are."""
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = result.get("means") or result["points"]
+    table = Table(title=result["study"])
+    for key in rows[0]:
+        table.add_column(key, justify="right")
+    for row in rows:
+        table.add_row(*[f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()])
+    console = Console()
+    console.print(table)
+    if "dense_accuracy" in result:
+        console.print(f"dense accuracy {result['dense_accuracy']:.4f}")
+    for found in result.get("best", []):
+        if found is not None:
+            ratio, at, dense = (found[k] for k in ("ratio", "accuracy", "dense_accuracy"))
+            console.print(f"seed {found['seed']}: {ratio:.1f} times smaller, accuracy {at:.4f}, "
+                          f"dense {dense:.4f}")  # fmt: skip
+    console.print(f"wrote {result['json']} and {result['picture']}", soft_wrap=True)

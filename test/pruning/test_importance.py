@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+
+from drp_slam.errors import PruningError  # noqa: E402
+from drp_slam.pruning import importance, schedule  # noqa: E402
+from drp_slam.pruning import layers as L  # noqa: E402
+
+
+def linear() -> tuple[nn.Sequential, torch.Tensor]:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 4)), torch.randn(200, 6)
+
+
+def test_obd_is_the_rise_of_the_squared_output_change_of_a_linear_layer():
+    net, x = linear()
+    layers = L.prunable(net)
+    few = x[:50].repeat(80, 1)  # the same images many times: the random signs average out
+    statistics = importance.collect(net, layers, few, batch=50)
+    found = importance.saliencies("obd", layers, statistics)["0"]
+    weight = net[0].weight.detach()
+    # |change of the outputs|^2 / 2 / outputs when one weight goes, averaged over the images
+    exact = 0.5 * weight.square() * x[:50].square().mean(0) / 4
+    assert torch.allclose(found.float(), exact, rtol=1e-4)
+
+
+def test_obs_saliency_is_the_closed_form():
+    net, x = linear()
+    layers = L.prunable(net)
+    statistics = importance.collect(net, layers, x, loss=None)
+    found = importance.saliencies("obs", layers, statistics, damping=0.0)["0"]
+    inverse = torch.linalg.inv((x.T @ x / len(x)).double())
+    expected = 0.5 * net[0].weight.detach().double().square() / inverse.diagonal()
+    assert torch.allclose(found, expected, rtol=1e-4)
+
+
+def test_kinds_without_images_and_their_order():
+    net, x = linear()
+    layers = L.prunable(net)
+    assert torch.equal(importance.saliencies("magnitude", layers)["0"].float(),
+                       net[0].weight.detach().abs())  # fmt: skip
+    one, two = (importance.saliencies("random", layers, seed=3)["0"] for _ in range(2))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, importance.saliencies("random", layers, seed=4)["0"])
+    with pytest.raises(PruningError, match="needs calibration images"):
+        importance.saliencies("obd", layers)
+    with pytest.raises(PruningError, match="'luck' is unknown"):
+        importance.saliencies("luck", layers)
+
+
+def test_taylor_is_gradient_times_weight():
+    net, x = linear()
+    layers = L.prunable(net)
+    statistics = importance.collect(net, layers, x[:8], loss=lambda o, _: (o**2).sum(), batch=8)
+    found = importance.saliencies("taylor", layers, statistics)["0"]
+    (net(x[:8]) ** 2).sum().backward()
+    expected = (net[0].weight.grad * net[0].weight).abs() / 8
+    assert torch.allclose(found.float(), expected.detach(), rtol=1e-4)
+
+
+def test_calibration_that_cannot_work_is_named():
+    net, x = linear()
+    layers = L.prunable(net)
+    with pytest.raises(PruningError, match="no calibration image"):
+        importance.collect(net, layers, x[:0])
+    with pytest.raises(PruningError, match="NaN"):
+        importance.collect(net, layers, x * float("nan"))
+    with pytest.raises(PruningError, match=r"cannot be run on an input of shape \(16, 5\)"):
+        importance.collect(net, layers, x[:, :5])
+    assert all(p.requires_grad for p in net.parameters())
+
+
+def test_unit_decay_shrinks_small_units_most_and_never_past_zero():
+    net, _ = linear()
+    with torch.no_grad():
+        net[0].weight[0] = torch.tensor([1e-5, -1e-5, 0, 0, 0, 0])
+        net[0].weight[1] = 5.0
+    before = net[0].weight.detach().clone()
+    importance.UnitDecay(L.prunable(net), strength=0.01, scale=2.0).step()
+    after = net[0].weight.detach()
+    assert not after[0].any()
+    assert torch.allclose(before[1] - after[1], torch.tensor(0.02 / 61.0**2).expand(6), atol=1e-6)
+    m = before[2].abs().sum()
+    expected = before[2].sign() * (before[2].abs() - 0.02 / (1 + 2 * m) ** 2).clamp_min(0)
+    assert torch.allclose(after[2], expected)
+
+
+def test_schedules_end_at_the_rate_and_never_fall():
+    for name in schedule.SCHEDULES:
+        found = schedule.rates(name, 0.9, 10)
+        assert found[-1] == pytest.approx(0.9) and found == sorted(found)
+    cubic = [0.9 * (1 - (1 - t / 4) ** 3) for t in range(1, 5)]
+    assert schedule.rates("agp", 0.9, 4) == pytest.approx(cubic)
+    left = [1 - r for r in schedule.rates("iterative", 0.9, 3)]
+    assert left[1] / left[0] == pytest.approx(left[0])
+    with pytest.raises(PruningError, match="'weekly' is unknown"):
+        schedule.rate_at("weekly", 0.5, 1, 1)
+    with pytest.raises(PruningError, match="step 5 of 4"):
+        schedule.rate_at("agp", 0.5, 5, 4)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.8, 0.95])
+def test_rates_by_sensitivity_meet_the_budget_and_spare_the_sensitive(rate):
+    probes = schedule.PROBES
+    curves = {"tough": [0.001 * p for p in probes], "tender": list(probes)}
+    found = schedule.by_sensitivity(curves, {"tough": 300, "tender": 100}, rate)
+    assert (300 * found["tough"] + 100 * found["tender"]) / 400 == pytest.approx(rate, abs=1e-6)
+    assert found["tough"] >= found["tender"] and all(0 <= r < 1 for r in found.values())
+
+
+def test_sensitivity_probes_one_layer_at_a_time():
+    seen = []
+
+    def harm(masks):
+        seen.append(tuple(masks))
+        return 1.0 - next(iter(masks.values())).float().mean()
+
+    values = {"a": torch.rand(16, 16), "b": torch.rand(16, 16)}
+    curves = schedule.sensitivity(values, harm, "unstructured")
+    assert set(seen) == {("a",), ("b",)}
+    assert curves["a"] == pytest.approx(list(schedule.PROBES), abs=0.01)
+    with pytest.raises(PruningError, match="NaN"):
+        schedule.sensitivity(values, lambda _: float("nan"))

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import cv2  # noqa: E402
+import onnx  # noqa: E402
+import onnxruntime as ort  # noqa: E402
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
+from drp_slam.cli import main  # noqa: E402
+from drp_slam.errors import PruningError  # noqa: E402
+from drp_slam.pruning import command, layout, onnxnet, recovery  # noqa: E402
+from drp_slam.pruning import layers as L  # noqa: E402
+
+
+def model() -> onnx.ModelProto:
+    """Two convolutions (one unevenly padded), a shortcut, resize, pooling, a linear layer."""
+    rng = np.random.default_rng(0)
+
+    def weight(name: str, *shape: int) -> onnx.TensorProto:
+        scale = 1.0 / np.sqrt(max(1, np.prod(shape[1:])))
+        return numpy_helper.from_array(
+            (rng.standard_normal(shape) * scale).astype(np.float32), name
+        )
+
+    nodes = [
+        helper.make_node("Conv", ["x", "a.weight", "a.bias"], ["a"], pads=[0, 0, 1, 1],
+                         kernel_shape=[2, 2]),
+        helper.make_node("Relu", ["a"], ["r"]),
+        helper.make_node("Conv", ["r", "b.weight"], ["b"], pads=[1] * 4, kernel_shape=[3, 3]),
+        helper.make_node("Add", ["b", "r"], ["s"]),
+        helper.make_node("MaxPool", ["s"], ["p"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Resize", ["p", "", "scales"], ["u"], mode="linear",
+                         coordinate_transformation_mode="half_pixel"),
+        helper.make_node("Concat", ["u", "s"], ["c"], axis=1),
+        helper.make_node("GlobalAveragePool", ["c"], ["g"]),
+        helper.make_node("Flatten", ["g"], ["f"]),
+        helper.make_node("Gemm", ["f", "d.weight", "d.bias"], ["y"], transB=1),
+    ]  # fmt: skip
+    weights = [weight("a.weight", 16, 3, 2, 2), weight("a.bias", 16),
+               weight("b.weight", 16, 16, 3, 3), weight("d.weight", 5, 32), weight("d.bias", 5),
+               numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "scales")]  # fmt: skip
+    graph = helper.make_graph(
+        nodes, "small", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 16, 16])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 5])], weights)  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "images").mkdir()
+    rng = np.random.default_rng(1)
+    for index in range(6):
+        image = cv2.GaussianBlur(rng.integers(0, 255, (40, 40, 3), np.uint8), (5, 5), 0)
+        cv2.imwrite(str(tmp_path / "images" / f"{index}.png"), image)
+    onnx.save_model(model(), tmp_path / "small.onnx")
+    return tmp_path
+
+
+def outputs(path_or_model, x: np.ndarray) -> np.ndarray:
+    source = path_or_model if isinstance(path_or_model, bytes) else str(path_or_model)
+    session = ort.InferenceSession(source, providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: x})[0]
+
+
+def test_the_torch_form_of_a_file_equals_onnxruntime_and_goes_back(folder):
+    net = onnxnet.read(str(folder / "small.onnx")).eval()
+    x = np.random.default_rng(2).random((1, 3, 16, 16), np.float32)
+    with torch.no_grad():
+        found = net(torch.from_numpy(x)).numpy()
+    assert np.allclose(found, outputs(folder / "small.onnx", x), atol=1e-5)
+    assert np.allclose(outputs(net.to_onnx().SerializeToString(), x), found, atol=1e-5)
+    assert list(L.prunable(net)) == ["a", "b", "d"]
+
+
+def test_a_factory_is_traced(tmp_path):
+    net = onnxnet.read("drp_slam.pruning.reference:resnet20", (1, 3, 32, 32))
+    assert len(L.prunable(net)) == 20
+
+
+@pytest.mark.parametrize("saliency", ["obs", "obd", "magnitude"])
+def test_command_writes_float_and_int8_files_with_the_zeros_in_them(folder, saliency, capsys):
+    out = folder / saliency
+    code = main(["prune", str(folder / "small.onnx"), "--rate", "0.6", "--saliency", saliency,
+                 "--calibration", str(folder / "images"), "--out", str(out), "--json"])  # fmt: skip
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    result = json.loads(captured.out)
+    net = onnxnet.read(str(out / "small-p60.onnx"))
+    masks = {name: module.weight != 0 for name, module in L.prunable(net).items()}
+    assert layout.density(masks) == pytest.approx(0.4, abs=0.05)
+    assert all(layout.exact_rows(mask) for mask in masks.values())
+    assert result["totals"]["cycles_share"] < 0.5
+    x = np.random.default_rng(2).random((1, 3, 16, 16), np.float32)
+    assert np.isfinite(outputs(out / "small-p60.onnx", x)).all()
+    int8 = onnx.load(out / "small-p60-int8.onnx")
+    stored = {w.name: numpy_helper.to_array(w) for w in int8.graph.initializer}
+    quantised = next(
+        v for n, v in stored.items() if n.startswith("b.weight") and v.dtype == np.int8
+    )
+    assert not quantised[~masks["b"].numpy()].any()
+
+
+def test_obs_keeps_the_outputs_closer_than_magnitude(folder):
+    images = command.calibration(folder / "images", (1, 3, 16, 16), 6)
+    errors = {}
+    for saliency in ("obs", "magnitude"):
+        net = onnxnet.read(str(folder / "small.onnx")).eval()
+        with torch.no_grad():
+            wanted = net(images)
+        command.prune(net, command.Options(0.6, saliency=saliency), images, lambda *_: None)
+        with torch.no_grad():
+            errors[saliency] = recovery.output_error(wanted, net(images))
+    assert errors["obs"] < errors["magnitude"]
+
+
+@pytest.mark.parametrize("options", [
+    {"schedule": "agp", "retrain": 8}, {"layer_rates": "sensitivity"}, {"layer_rates": "uniform"},
+    {"saliency": "weight-decay"}, {"budget": "cycles"}, {"pattern": "fixed-nm"},
+])  # fmt: skip
+def test_every_way_of_pruning_holds_its_masks(folder, options):
+    images = command.calibration(folder / "images", (1, 3, 16, 16), 6)
+    net = onnxnet.read(str(folder / "small.onnx")).eval()
+    chosen = command.Options(0.5, **{"saliency": "magnitude", "stages": 2, **options})
+    masks = command.prune(net, chosen, images, lambda *_: None, folder / "training.pt")
+    for name, module in L.prunable(net).items():
+        assert not module.weight[~masks[name]].any()
+    assert 0.2 < layout.density(masks) <= 0.56
+
+
+@pytest.mark.parametrize("arguments,message", [
+    (["--rate", "1.0"], "rate is 1.0, expected 0 <= rate < 1"),
+    (["--rate", "0.5", "--layers", "conv9"], "no layer 'conv9' in the model"),
+    (["--rate", "0.5", "--shape", "3,16"], "expected four positive numbers"),
+    (["--rate", "0.5", "--calibration", "nowhere"], "no image below it"),
+    (["--rate", "0.5"], "no calibration image"),
+])  # fmt: skip
+def test_bad_input_is_one_line(folder, arguments, message, capsys):
+    code = main(["prune", str(folder / "small.onnx"), *arguments, "--out", str(folder / "o")])
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert code == 1 and message in error
+
+
+def test_what_cannot_be_traced_is_named(folder):
+    strange = model()
+    strange.graph.node[1].op_type = "Selu"
+    with pytest.raises(PruningError, match="is a Selu, which cannot be traced"):
+        onnxnet.OnnxNet(strange)
+    with pytest.raises(PruningError, match="expected package.module:factory"):
+        onnxnet.read("drp_slam.pruning.reference:nothing", (1, 3, 8, 8))
+    with pytest.raises(PruningError, match="give --shape"):
+        onnxnet.read("drp_slam.pruning.reference:resnet20")
+    with pytest.raises(PruningError, match="cannot be traced on"):
+        onnxnet.read("drp_slam.pruning.reference:resnet20", (1, 5, 8, 8))
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(folder):
+    import copy
+
+    images = command.calibration(folder / "images", (1, 3, 16, 16), 6)
+    net = onnxnet.read(str(folder / "small.onnx")).eval()
+    dense, layers, checkpoint = copy.deepcopy(net), L.prunable(net), folder / "training.pt"
+
+    def spoil(step: int, loss: float) -> None:
+        if step == 60:
+            with torch.no_grad():
+                net.b.weight.fill_(float("inf"))
+
+    with pytest.raises(PruningError, match=r"loss is (nan|inf).*training\.pt"):
+        recovery.retrain(net, dense, layers, {}, images, 100, 0, checkpoint, spoil)
+    assert torch.load(checkpoint, weights_only=True)["step"] == 50
+
+
+def test_a_full_disk_keeps_the_file_that_was_there(folder):
+    before = (folder / "small.onnx").read_bytes()
+    (folder / "small.onnx.part").symlink_to("/dev/full")
+    with pytest.raises(PruningError, match="what was there is kept"):
+        command.write(model(), folder / "small.onnx")
+    assert (folder / "small.onnx").read_bytes() == before
