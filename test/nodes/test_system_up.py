@@ -14,7 +14,6 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from conftest import SEQUENCE
 from nav_msgs.msg import Odometry
 from std_srvs.srv import SetBool
 
@@ -24,6 +23,9 @@ from drp_slam.nodes import ledger, qos
 from drp_slam.nodes.limits import GRAPH
 
 pytestmark = pytest.mark.system
+
+SEQUENCE = "synthetic:frames=40,width=320"
+"""What the fixture `small_room` is."""
 
 RESULTS = [
     folder.TRAJECTORY,
