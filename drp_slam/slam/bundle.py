@@ -92,6 +92,7 @@ def robust_cost(r: np.ndarray) -> tuple[float, np.ndarray]:
 def adjust(problem: Problem, noise: Noise, iterations: int = 5) -> Solution:
     """Minimises the robust cost; poses from `problem.free` on do not move."""
     poses, points = problem.poses.copy(), problem.points.copy()
+    poses[: problem.free] = se3.orthonormal(poses[: problem.free])
     r, p = residuals(problem, poses, points, noise)
     cost, W = robust_cost(r)
     damping, flops = 1e-4, 0.0

@@ -100,6 +100,7 @@ def refine_pose(
     inverse_depth (N,) with 0 for none.
     """
     world, plane = np.ascontiguousarray(xyz.T), np.ascontiguousarray(xy.T)
+    T = se3.orthonormal(T)
     H = np.eye(6)
     flops = 0.0
     for _ in range(iterations):

@@ -124,6 +124,18 @@ def inverse(T: np.ndarray) -> np.ndarray:
     return out
 
 
+def orthonormal(T: np.ndarray) -> np.ndarray:
+    """(..., 4, 4) with the nearest true rotations.
+
+    `inverse` transposes, so that rounding errors of a rotation double with every composition
+    `A @ inverse(B) @ B`: a chain of frames must come back to SO(3) now and then.
+    """
+    U, _, Vt = np.linalg.svd(T[..., :3, :3])
+    out = T.copy()
+    out[..., :3, :3] = U @ Vt
+    return out
+
+
 def apply(T: np.ndarray, xyz: np.ndarray) -> np.ndarray:
     """Moves (N, 3) points by one (4, 4) transform."""
     return xyz @ T[:3, :3].T + T[:3, 3]

@@ -61,3 +61,14 @@ def test_apply_moves_points() -> None:
     T = se3.exp(np.array([1.0, 2.0, 3.0, 0.0, 0.0, np.pi / 2]))
     moved = se3.apply(T, np.array([[1.0, 0.0, 0.0]]))
     np.testing.assert_allclose(moved - T[:3, 3], [[0.0, 1.0, 0.0]], atol=1e-12)
+
+
+@settings(max_examples=20, deadline=None)
+@given(tangents)
+def test_orthonormal_repairs_a_rotation(xi: np.ndarray) -> None:
+    T = se3.exp(xi)
+    broken = T.copy()
+    broken[:3, :3] += 1e-4 * np.arange(9).reshape(3, 3)
+    repaired = se3.orthonormal(broken)[:3, :3]
+    np.testing.assert_allclose(repaired @ repaired.T, np.eye(3), atol=1e-12)
+    assert np.linalg.det(repaired) > 0 and np.abs(repaired - T[:3, :3]).max() < 2e-3

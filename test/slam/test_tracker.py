@@ -55,6 +55,9 @@ def test_follows_the_camera(turn: tuple[list[np.ndarray], Tracker, list[Track]])
     live = np.stack([t.T_world_camera for t in tracks if t.T_world_camera is not None])
     stamps = np.array([t.stamp_ns for t in tracks])
     assert errors_m(poses, stamps, live).max() < 0.03
+    rotations = live[:, :3, :3]
+    square = rotations @ rotations.transpose(0, 2, 1)
+    np.testing.assert_allclose(square, np.broadcast_to(np.eye(3), square.shape), atol=1e-10)
     final = tracker.trajectory()
     np.testing.assert_array_equal(final.stamps_ns, stamps)
     assert np.sqrt((errors_m(poses, stamps, final.T_world_camera) ** 2).mean()) < 0.01
