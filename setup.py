@@ -7,6 +7,9 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 NAME = "drp_slam"
+NODES = ("drp_node", "perception_node", "pose_node", "profiler_node", "player_node")
+MESSAGES = ("std", "sensor", "nav", "geometry", "diagnostic", "visualization", "rosgraph",
+            "lifecycle")  # fmt: skip
 VERSION = next(
     line.split('"')[1]
     for line in Path(NAME, "__init__.py").read_text().splitlines()
@@ -55,12 +58,7 @@ setup(
         "ros": [
             "ros-jazzy-rclpy",
             "ros-jazzy-rmw-fastrtps-cpp",
-            *(
-                f"ros-jazzy-{family}-msgs"
-                for family in (
-                    "std sensor nav geometry diagnostic visualization rosgraph lifecycle".split()
-                )
-            ),
+            *(f"ros-jazzy-{family}-msgs" for family in MESSAGES),
             "ros-jazzy-std-srvs",
         ],
         "prune": ["torch", "torch-pruning", "scikit-learn", "scikit-image"],
@@ -71,12 +69,7 @@ setup(
     entry_points={
         "console_scripts": [
             f"drp_slam = {NAME}.cli:main",
-            *(
-                f"{node} = {NAME}.nodes.{node}:main"
-                for node in (
-                    "drp_node perception_node pose_node profiler_node player_node".split()
-                )
-            ),
+            *(f"{node} = {NAME}.nodes.{node}:main" for node in NODES),
         ]
     },
 )

@@ -10,7 +10,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-CASES = (("graph, 3 in flight", "up", 3), ("graph, 1 in flight", "up", 1), ("one process", "run", 0))
+CASES = (
+    ("graph, 3 in flight", "up", 3),
+    ("graph, 1 in flight", "up", 1),
+    ("one process", "run", 0),
+)
 
 
 def bench(args: argparse.Namespace) -> dict[str, Any]:
@@ -57,6 +61,6 @@ def show(result: dict[str, Any]) -> None:
     for row in result["cases"]:
         spreads = [row["latency_ms"], *(row["stages_wall_ms"][s] for s in stages)]
         ate = "–" if row["ate_rmse_m"] is None else f"{row['ate_rmse_m']:.4f}"
-        table.add_row(row["case"], f"{row['fps']:.1f}", ate,
-                      *("–" if s is None else f"{s['p50']:.1f} / {s['p95']:.1f}" for s in spreads))  # fmt: skip
+        times = ("–" if s is None else f"{s['p50']:.1f} / {s['p95']:.1f}" for s in spreads)
+        table.add_row(row["case"], f"{row['fps']:.1f}", ate, *times)
     Console().print(table)

@@ -65,11 +65,16 @@ def load_card(name: str) -> Card:
     try:
         facts = yaml.safe_load(path.read_text())
         heads = {
-            head: Head(*body["channels"], Quantisation(float(body["scale"]), int(body["zero_point"])))
+            head: Head(*body["channels"], _quantisation(body))
             for head, body in facts["heads"].items()
         }
         stored = facts["input"]
-        quantisation = Quantisation(float(stored["scale"]), int(stored["zero_point"]))
-        return Card(facts["name"], onnx, stored["dtype"], quantisation, heads, facts)
+        return Card(facts["name"], onnx, stored["dtype"], _quantisation(stored), heads, facts)
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise ResourceError(f"{path}: incomplete card ({error!r}); see models/xfeat.yaml") from error
+        raise ResourceError(
+            f"{path}: incomplete card ({error!r}); see models/xfeat.yaml"
+        ) from error
+
+
+def _quantisation(stored: Mapping[str, Any]) -> Quantisation:
+    return Quantisation(float(stored["scale"]), int(stored["zero_point"]))

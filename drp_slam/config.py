@@ -103,9 +103,11 @@ class SlamConfig:
                                           low=0.001, high=100.0)
     keyframe_rotation_deg: float = param(12.0, "new keyframe after this turn", unit="deg",
                                          low=0.1, high=180.0)
-    local_keyframes: int = param(12, "keyframes whose points a frame is matched with", low=1, high=100)
+    local_keyframes: int = param(12, "keyframes whose points a frame is matched with",
+                                 low=1, high=100)  # fmt: skip
     local_points: int = param(2000, "map points a frame is matched with", low=100, high=20000)
-    adjusted_keyframes: int = param(8, "keyframes that local bundle adjustment moves", low=1, high=50)
+    adjusted_keyframes: int = param(8, "keyframes that local bundle adjustment moves",
+                                    low=1, high=50)  # fmt: skip
     adjust_iterations: int = param(5, "iterations of local bundle adjustment; 0 for none",
                                    low=0, high=100)
     mask_people: bool = param(False, "leave out features in boxes of class person, where "
@@ -143,7 +145,7 @@ class PlayerConfig:
     loop: bool = param(False, "start again at the end, with later stamps")
     paused: bool = param(False, "wait for the service `play` (std_srvs/SetBool) to start")
     wait: bool = param(True, "start only when the nodes of the graph report ready")
-    patience_s: float = param(20.0, "at rate max, a frame without status for so long counts as lost",
+    patience_s: float = param(20.0, "at rate max, a frame without status so long counts as lost",
                               unit="s", low=0.1, high=600.0)
     # fmt: on
 
@@ -161,7 +163,8 @@ class GraphConfig:
     odom_frame: str = param("odom", "REP-105 frame of the odometry")
     base_frame: str = param("base_link", "REP-105 frame of the robot")
     camera_frame: str = param("camera_link", "frame of the camera's body, x forward")
-    mount: str = param("0 0 0 0 0 0", "camera_frame in base_frame: x y z in m, roll pitch yaw in deg")
+    mount: str = param("0 0 0 0 0 0",
+                       "camera_frame in base_frame: x y z in m, roll pitch yaw in deg")  # fmt: skip
     # fmt: on
 
     def __post_init__(self) -> None:
@@ -195,7 +198,9 @@ def override(config: Config, values: Mapping[str, Any]) -> Config:
             raise ConfigError(f"unknown section {section!r} in {key!r}; known: {sorted(known)}")
         names = {f.name for f in dataclasses.fields(getattr(config, section))}
         if name not in names:
-            raise ConfigError(f"unknown parameter {key!r}; {section} has: {', '.join(sorted(names))}")
+            raise ConfigError(
+                f"unknown parameter {key!r}; {section} has: {', '.join(sorted(names))}"
+            )
         by_section.setdefault(section, {})[name] = value
     return dataclasses.replace(
         config,

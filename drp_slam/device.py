@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one contract behind which a unit of the chip is emulated, replaced by the CPU, or real.
 
-    run = device.run(program, *inputs)      # Run(outputs, wall_s, modelled_s, energy_j, device, counters)
+    run = device.run(program, *inputs)
+    # Run(outputs, wall_s, modelled_s, energy_j, device, counters)
 
 | device     | outputs                   | modelled_s, energy_j                                 |
 |------------|---------------------------|------------------------------------------------------|
@@ -185,7 +186,8 @@ def load_constants(name: str = "rzv2h") -> Constants:
             if missing or not str(node["source"]).strip():
                 raise DeviceError(f"{path}: {key} lacks {sorted(missing) or ['source']}; every "
                                   "constant has value, unit and source")  # fmt: skip
-            entries[key] = Constant(key, float(node["value"]), str(node["unit"]), str(node["source"]))
+            unit, source = str(node["unit"]), str(node["source"])
+            entries[key] = Constant(key, float(node["value"]), unit, source)
         elif isinstance(node, dict):
             for child, value in node.items():
                 walk(value, f"{key}.{child}" if key else str(child))

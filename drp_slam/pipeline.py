@@ -86,7 +86,8 @@ def cpu_run(constants: Constants, wall_s: float, track: Track) -> Run:
     return Run((), wall_s, modelled_s, energy_j, "cpu", track.counters)
 
 
-def make_span(index: int, stamp_ns: int, stage: str, unit: str, run: Run, constants: Constants) -> Span:
+def make_span(index: int, stamp_ns: int, stage: str, unit: str, run: Run,
+              constants: Constants) -> Span:  # fmt: skip
     """The ledger's line for one run, with the CPU-only model of the same work beside it."""
     nan = float("nan")
     cpu_s = a55_seconds(constants, run.counters)
