@@ -134,11 +134,13 @@ def _cut(net: nn.Module, dense: nn.Module, layers: L.Layers, before: Mapping[str
         statistics = importance.collect(net, layers, images[:STATISTICS_IMAGES], seed=o.seed)
     if o.saliency == "weight-decay":
         recovery.unit_decay(net, dense, layers, images, o.seed, say)
-    values = importance.saliencies(o.saliency, layers, statistics, seed=o.seed)
-    values = {name: value * before[name] for name, value in values.items()}
+    values: dict[str, Tensor] = {}
+    if o.saliency != "obs" or o.layer_rates == "sensitivity":  # surgery finds its own otherwise
+        values = importance.saliencies(o.saliency, layers, statistics, seed=o.seed)
+        values = {name: value * before[name] for name, value in values.items()}
     rates: float | dict[str, float] = rate
     if o.layer_rates == "uniform":
-        rates = schedule.uniform(values, rate)
+        rates = schedule.uniform(before, rate)
     elif o.layer_rates == "sensitivity":
         rates = _by_sensitivity(net, layers, values, rate, o, images)
     if o.saliency != "obs":
