@@ -110,12 +110,20 @@ def as_dict(found: Estimate, constants: Constants, pattern: str) -> dict[str, An
     }  # fmt: skip
 
 
+def wide_console() -> Any:
+    """Standard output, as wide as the tables where it is no terminal."""
+    import sys
+
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=170)
+
+
 def show_estimate(result: dict[str, Any]) -> None:
     """Prints the layers, totals and fallbacks."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = wide_console()
     table = Table(title=f"{result['name']} on {result['device']}, AI-MAC {result['mac_mhz']:.0f} "
                         "MHz (modelled)", header_style="bold")  # fmt: skip
     for column in ("layer", "op", "unit", "shape", "MMAC", "zeros", "N/M", "kcycle", "us", "+cross",
@@ -189,7 +197,6 @@ def compare_networks(args: argparse.Namespace) -> dict[str, Any]:
 
 def show_comparison(result: dict[str, Any]) -> None:
     """Prints the comparison; the first network is the reference."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"{result['device']} (modelled)", header_style="bold")
@@ -203,4 +210,4 @@ def show_comparison(result: dict[str, Any]) -> None:
                       f"{row['cycles'] * 1e-6:.3f}",
                       f"{share:.0%}", f"{row['memory_mib']:.1f}", f"{row['tops_per_w']:.2f}",
                       str(row["fallbacks"]), f"{row['crossing_ms']:.2f}")  # fmt: skip
-    Console().print(table)
+    wide_console().print(table)

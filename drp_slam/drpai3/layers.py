@@ -10,6 +10,7 @@ import numpy as np
 
 from drp_slam.drpai3.graph import Graph, Node
 from drp_slam.drpai3.reading import Shape
+from drp_slam.errors import DrpAi3Error
 
 FREE = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast"})
 """Operators that move no data on the chip: another view of the same buffer."""
@@ -92,6 +93,12 @@ def _product(
     if node.op in ("Conv", "ConvTranspose"):
         w, group = graph.shapes[node.inputs[1]], int(node.attributes.get("group", 1))
         taps, constant = math.prod(w[2:]), graph.is_constant(node.inputs[1])
+        channels = w[0] if node.op == "ConvTranspose" else w[1] * group
+        if len(in_shape) != len(w) or in_shape[1] != channels or group < 1:
+            raise DrpAi3Error(
+                f"{graph.path}: node {node.name}: weight {list(w)} in {group} groups does not fit "
+                f"input {list(in_shape)}; repair the export"
+            )
         if node.op == "ConvTranspose":
             positions, c = out_shape[0] * math.prod(in_shape[2:]), w[1] * group * taps
             return "deconv" if constant else "matmul", positions, w[0] // group, c

@@ -121,7 +121,7 @@ def roofline(path: Path, result: dict[str, Any], constants: Mapping[str, float])
         title=f"{result['name']} on {result['device']}",
     )
     axes.grid(True, which="both", alpha=0.2)
-    axes.legend(fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="lower left")
     figure.tight_layout()
     figure.savefig(path, format="png")
     plt.close(figure)
@@ -148,8 +148,9 @@ def _page(result: dict[str, Any], image: bytes) -> str:
         "MHz. Every figure is modelled; nothing here was measured.</p>"
         f"<p>{result['tops_per_w']:.2f} TOPS/W of the accelerator (published: 9 to 11 for pruned "
         f"ResNet-50 class networks, 23.9 for the ideal layer). Memory "
-        f"{result['memory_mib']:.1f} MiB. Rests on {kinds['cited']} cited, {kinds['fitted']} fitted and {kinds['assumed']} assumed "
-        f"constants.</p><img alt=roofline src='data:image/png;base64,"
+        f"{result['memory_mib']:.1f} MiB. Rests on {kinds['cited']} cited, "
+        f"{kinds['fitted']} fitted and {kinds['assumed']} assumed constants.</p>"
+        f"<img alt=roofline src='data:image/png;base64,"
         f"{base64.b64encode(image).decode()}'>"
         + (f"<h2>On the Cortex-A55</h2><table><tr><th>reason<th>layers<th>ms<th>crossing ms</tr>"
            f"{fallbacks}</table>" if fallbacks else "<p>Nothing falls back to the Cortex-A55.</p>")

@@ -205,10 +205,11 @@ def fit_device(args: argparse.Namespace) -> dict[str, Any]:
 
 def show(result: dict[str, Any]) -> None:
     """Prints errors by family, the pairs, and the worst networks."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from drp_slam.drpai3.command import wide_console
+
+    console = wide_console()
     parts = [("shipped constants", result)] if "models" in result else [("fit", result["fitted"])]
     if "cross_validated" in result:
         parts.append(("held out by family, 5 folds", result["cross_validated"]))
@@ -222,7 +223,8 @@ def show(result: dict[str, Any]) -> None:
                 rank = "" if row["spearman"] is None else f"{row['spearman']:.3f}"
                 table.add_row(name, str(row["n"]), f"{row['median_ape_pct']:.1f}",
                               f"{row['mape_pct']:.1f}",
-                              f"{row['median_ape_rounded_pct']:.1f}", rank, style="bold" if name in rows else None)  # fmt: skip
+                              f"{row['median_ape_rounded_pct']:.1f}", rank,
+                              style="bold" if name in rows else None)  # fmt: skip
         console.print(table)
         for pair in part["pairs"]:
             console.print(
