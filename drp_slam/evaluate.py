@@ -110,7 +110,10 @@ def _key(name: str, reference: str, recording: Recording, pairs: np.ndarray, con
     digest = hashlib.sha256()
     for part in (name, reference):
         digest.update(resources.network(part).read_bytes())
-    about = (recording.name, configurations, dataclasses.asdict(config), KEPT_OUT_PART, THRESHOLDS)
+    slam = {k: v for k, v in dataclasses.asdict(config.slam).items()
+            if configurations or k.startswith("depth_")}  # fmt: skip
+    drp = (config.drp.top_k, config.drp.threshold, config.drp.nms_px)
+    about = (recording.name, configurations, drp, slam, THRESHOLDS)
     digest.update(repr(about).encode() + recording.stamps_ns.tobytes() + pairs.tobytes())
     return f"{Path(name).stem}-{digest.hexdigest()[:12]}.npz"
 

@@ -164,8 +164,9 @@ def renderings(step: int = 3) -> list[np.ndarray]:
 
 def sparsity(net: XFeatChip) -> dict[str, Any]:
     """Part of the convolution weights that is zero, overall and by layer."""
-    zeros = {n: int((c.weight == 0).sum()) for n, c in net.convs.items()}
-    sizes = {n: c.weight.numel() for n, c in net.convs.items()}
+    weights = {n: net.conv(n).weight.detach() for n in net.convs}
+    zeros = {n: w.numel() - int(w.count_nonzero()) for n, w in weights.items()}
+    sizes = {n: w.numel() for n, w in weights.items()}
     return {"overall": round(sum(zeros.values()) / sum(sizes.values()), 4),
             "layers": {n: round(zeros[n] / sizes[n], 4) for n in zeros}}  # fmt: skip
 
@@ -192,7 +193,7 @@ def card(
             "zero_point": first[1],
         },
         "heads": heads,
-        "weights": int(sum(np.prod(c.weight.shape) for c in net.convs.values())),
+        "weights": sum(net.conv(n).weight.numel() for n in net.convs),
         "sparsity": sparsity(net),
     }
 

@@ -9,6 +9,7 @@ versions.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -26,18 +27,21 @@ class _Graph:
         self.weights: list[onnx.TensorProto] = []
         self._net = net
 
+    def _parameter(self, name: str) -> np.ndarray:
+        return self._net.get_parameter(name).detach().cpu().float().numpy()
+
     def constant(self, name: str, value: np.ndarray) -> str:
         self.weights.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
-    def add(self, op: str, inputs: list[str], name: str, **attributes: object) -> str:
+    def add(self, op: str, inputs: list[str], name: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(op, inputs, [name], name=name, **attributes))
         return name
 
     def conv(self, name: str, x: str) -> str:
-        s, c = SPECS[name], self._net.convs[name]
-        w = self.constant(f"{name}.weight", c.weight.detach().cpu().float().numpy())
-        b = self.constant(f"{name}.bias", c.bias.detach().cpu().float().numpy())
+        s = SPECS[name]
+        w, b = (self.constant(f"{name}.{kind}", self._parameter(f"convs.{name}.{kind}"))
+                for kind in ("weight", "bias"))  # fmt: skip
         out = f"{name}_conv" if s.relu else name
         self.add("Conv", [x, w, b], out, kernel_shape=[s.kernel] * 2, strides=[s.stride] * 2,
                  pads=[s.padding] * 4)  # fmt: skip

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -64,14 +65,14 @@ def _jitter(shape: tuple[int, int], rng: np.random.Generator, strength: float = 
 def _render(image: np.ndarray, matrix: np.ndarray, shape: tuple[int, int],
             rng: np.random.Generator) -> np.ndarray:  # fmt: skip
     """The crop, with other exposure, contrast, blur and noise; uint8, as a camera gives it."""
-    crop = cv2.warpPerspective(image, matrix, shape[::-1], flags=cv2.INTER_LINEAR,
+    crop: Any = cv2.warpPerspective(image, matrix, shape[::-1], flags=cv2.INTER_LINEAR,
                                borderMode=cv2.BORDER_REFLECT_101).astype(np.float32)  # fmt: skip
     kind = rng.uniform()
     if kind < 0.2:
         crop = cv2.GaussianBlur(crop, (0, 0), float(rng.uniform(0.4, 1.2)))
     elif kind < 0.35:  # motion blur of a hand-held camera
         length, angle = int(rng.integers(3, 8)), rng.uniform(0, 180)
-        kernel = np.zeros((length, length), np.float32)
+        kernel: Any = np.zeros((length, length), np.float32)
         kernel[length // 2] = 1.0 / length
         turn = cv2.getRotationMatrix2D(((length - 1) / 2, (length - 1) / 2), angle, 1.0)
         kernel = cv2.warpAffine(kernel, turn, (length, length))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -90,6 +90,10 @@ class XFeatChip(nn.Module):
             s.name: nn.Conv2d(s.cin, s.cout, s.kernel, s.stride, s.padding) for s in LAYERS
         })  # fmt: skip
 
+    def conv(self, name: str) -> nn.Conv2d:
+        """A convolution by name (see `LAYERS`)."""
+        return cast(nn.Conv2d, self.convs[name])
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat(self.heads(x), dim=1)
 
@@ -127,8 +131,8 @@ class XFeatChip(nn.Module):
         return descriptors, keypoints, block("reliability", descriptors)
 
     def _conv(self, name: str, x: torch.Tensor, observe: Observe, weight: Observe) -> torch.Tensor:
-        c, s = self.convs[name], SPECS[name]
-        y = F.conv2d(x, weight(name, c.weight), c.bias, c.stride, c.padding)
+        c, s = self.conv(name), SPECS[name]
+        y = F.conv2d(x, weight(name, c.weight), c.bias, s.stride, s.padding)
         return observe(name, F.relu(y) if s.relu else y)
 
     def _block(self, name: str, x: torch.Tensor, observe: Observe, weight: Observe) -> torch.Tensor:
@@ -182,8 +186,8 @@ def pretrained() -> XFeatChip:
     with torch.no_grad():
         for spec in LAYERS:
             weight, bias = chip_weights(state, spec)
-            net.convs[spec.name].weight.copy_(weight)
-            net.convs[spec.name].bias.copy_(bias)
+            net.conv(spec.name).weight.copy_(weight)
+            net.get_parameter(f"convs.{spec.name}.bias").copy_(bias)
     return net.eval()
 
 

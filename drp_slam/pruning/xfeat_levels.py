@@ -169,7 +169,9 @@ def distil(teacher: XFeatChip, net: XFeatChip, images: Sequence[np.ndarray], las
     torch.manual_seed(0)
     torch.set_num_threads(1)
     for module in (teacher, net):
-        module.to(memory_format=torch.channels_last)
+        for parameter in module.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     teacher.requires_grad_(False)
     quantiser = FakeQuantiser()
     stem: Stem | None = None
