@@ -257,6 +257,14 @@ def _compare_networks(p: argparse.ArgumentParser) -> None:
     _network_options(p)
 
 
+def _overhead(p: argparse.ArgumentParser) -> None:
+    p.add_argument("network", nargs="?", default="xfeat", help="shipped network with a card")
+    p.add_argument("--height", type=int, default=480)
+    p.add_argument("--width", type=int, default=640)
+    p.add_argument("--threads", type=int, default=1)
+    p.add_argument("--repeats", type=int, default=50)
+
+
 def _validate_device(p: argparse.ArgumentParser) -> None:
     p.add_argument("dir", type=Path, help="folder with index.csv and graphs/")
     _device_options(p)
@@ -312,7 +320,7 @@ COMMANDS = (
             "drp_slam.rebuild:rebuild", "drp_slam.rebuild:show", _rebuild),
     Command("evaluate", "networks against the first: inliers, relative pose error, trajectory",
             "python -m drp_slam evaluate xfeat-fp32 xfeat xfeat-p70 --sequence DIR --ate",
-            "drp_slam.evaluate:evaluate", "drp_slam.evaluate:show", _evaluate),
+            "drp_slam.evaluate:evaluate", "drp_slam.agreement:show", _evaluate),
     Command("estimate", "what DRP-AI3 would do with a network: placed, packed, timed, its energy",
             "python -m drp_slam estimate model.onnx --sparsity 0.9 --html",
             "drp_slam.drpai3.command:run_estimate", "drp_slam.drpai3.command:show_estimate",
@@ -321,6 +329,9 @@ COMMANDS = (
             "python -m drp_slam compare-networks xfeat xfeat-p50 --input-shape 1,1,480,640",
             "drp_slam.drpai3.command:compare_networks", "drp_slam.drpai3.command:show_comparison",
             _compare_networks),
+    Command("overhead", "emulated execution against bare onnxruntime on this host",
+            "python -m drp_slam overhead xfeat --repeats 50",
+            "drp_slam.drpai3.overhead:measure", "drp_slam.drpai3.overhead:show", _overhead),
     Command("validate-device", "the timing model against published board latencies",
             "python -m drp_slam validate-device calibration --pairs pruning_speedup.csv",
             "drp_slam.drpai3.validate:validate", "drp_slam.drpai3.validate:show", _validate_device),

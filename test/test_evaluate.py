@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drp_slam import cli, evaluate, pairs
+from drp_slam import agreement, cli, pairs
 from drp_slam.data.dataset import open_sequence
 from drp_slam.datatypes import Trajectory
 from drp_slam.errors import DataError
@@ -88,12 +88,12 @@ def test_ground_truth_between_its_stamps() -> None:
 def test_intervals_hold_the_mean_and_pairing_narrows_the_ratio() -> None:
     rng = np.random.default_rng(0)
     reference = rng.uniform(100, 500, 300)
-    found = evaluate.estimate(reference * 0.9 + rng.normal(0, 2, 300), reference)
+    found = agreement.estimate(reference * 0.9 + rng.normal(0, 2, 300), reference)
     assert found["low"] < found["mean"] < found["high"]
     assert found["ratio_low"] < 0.9 < found["ratio_high"]
     spread = (found["high"] - found["low"]) / found["mean"]
     assert found["ratio_high"] - found["ratio_low"] < 0.2 * spread
-    nothing = evaluate.estimate(np.full(3, np.nan), np.ones(3))
+    nothing = agreement.estimate(np.full(3, np.nan), np.ones(3))
     assert nothing["mean"] is None
 
 

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `evaluate` found, for people and cards: means, bootstrap intervals, paired ratios."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+METRICS = ("inliers", "matches", "overlap", "error_m", "error_deg")
+"""Columns of `evaluate.Measured.table`."""
+RESAMPLES = 2000
+
+
+def estimate(values: np.ndarray, reference: np.ndarray, seed: int = 0) -> dict[str, Any]:
+    """Mean with its 95 % bootstrap interval; ratio of means to `reference`, item by item, with its.
+
+    Items that are NaN in either (no pose found) are left out of both. None where nothing is left.
+    """
+    good = np.isfinite(values) & np.isfinite(reference)
+    values, reference = values[good], reference[good]
+    if not len(values):
+        return {"mean": None, "low": None, "high": None, "ratio": None, "ratio_low": None,
+                "ratio_high": None, "count": 0}  # fmt: skip
+    picks = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
+    means, base = values[picks].mean(1), reference[picks].mean(1)
+    low, high = np.percentile(means, (2.5, 97.5))
+    found = {"mean": float(values.mean()), "low": float(low), "high": float(high), "ratio": None,
+             "ratio_low": None, "ratio_high": None, "count": len(values)}  # fmt: skip
+    if (base > 0).all():
+        ratio_low, ratio_high = np.percentile(means / base, (2.5, 97.5))
+        found |= {"ratio": float(values.mean() / reference.mean()), "ratio_low": float(ratio_low),
+                  "ratio_high": float(ratio_high)}  # fmt: skip
+    return found
+
+
+def write_agreement(name: str, result: Mapping[str, Any]) -> Path:
+    """Puts what was measured into the card of a network."""
+    import yaml
+
+    from drp_slam.card import load_card
+
+    card, body = load_card(name), result["networks"][name]
+    means = {m: _short(body["all"][m]) for m in METRICS}
+    options = (
+        f" --ate --configurations {result['configurations']}" if result["configurations"] else ""
+    )
+    agreement: dict[str, Any] = {
+        "command": f"python -m drp_slam evaluate {Path(result['reference']).stem} {card.name} "
+                   f"--sequence {result['sequence']}{options}",
+        "reference": Path(result["reference"]).stem,
+        "pairs": result["pairs"], "gap_s": result["gap_s"], **means,
+    }  # fmt: skip
+    if body["kept_out"] is not None:
+        agreement["kept_out"] = {m: _short(body["kept_out"][m]) for m in METRICS}
+    if "ate_m" in body:
+        agreement["ate_m"] = _short(body["ate_m"])
+    path = card.onnx.with_suffix(".yaml")
+    part = path.with_name(path.name + ".part")
+    facts = {**card.facts, "agreement": agreement}
+    part.write_text(yaml.safe_dump(facts, sort_keys=False, width=100))
+    part.replace(path)
+    return path
+
+
+def _short(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: None if body[k] is None else float(f"{body[k]:.4g}")
+            for k in ("mean", "low", "high", "ratio", "ratio_low", "ratio_high")}  # fmt: skip
+
+
+def show(result: Mapping[str, Any]) -> None:
+    """Prints one row a network and part."""
+    from rich.console import Console
+    from rich.table import Table
+
+    title = (f"{result['sequence']}: {result['pairs']} pairs {result['gap_s']:g} s apart, "
+             f"{result['pairs_kept_out']} kept out; ratios to {result['reference']}")  # fmt: skip
+    table = Table(title=title)
+    columns = ("network", "zero", "kB", "part", "PnP inliers", "ratio", "overlap", "error cm",
+               "ratio", "error deg", "ratio")  # fmt: skip
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i in (0, 3) else "right")
+    for name, body in result["networks"].items():
+        for part in ("all", "kept_out"):
+            if body[part] is not None:
+                head = ((name, f"{body['sparsity']:.0%}", f"{body['bytes'] / 1000:.0f}")
+                        if part == "all" else ("", "", ""))  # fmt: skip
+                table.add_row(*head, part.replace("_", " "), *_cells(body[part]))
+    console = Console(width=None if Console().is_terminal else 150)
+    console.print(table)
+    for name, body in result["networks"].items():
+        if "ate_m" in body:
+            ate = body["ate_m"]
+            console.print(f"{name}: ATE {ate['mean'] * 100:.2f} cm [{ate['low'] * 100:.2f}, "
+                          f"{ate['high'] * 100:.2f}] over {ate['count']} configurations, ratio "
+                          f"{_ratio(ate)}, {body['tracked']:.1%} tracked")  # fmt: skip
+
+
+def _cells(part: Mapping[str, Any]) -> list[str]:
+    inliers, shared = part["inliers"], part["overlap"]
+    cells = [f"{inliers['mean']:.0f}", _ratio(inliers), f"{shared['mean']:.0%}"]
+    for metric, scale in (("error_m", 100), ("error_deg", 1)):
+        mean = part[metric]["mean"]
+        cells += ["-" if mean is None else f"{mean * scale:.2f}", _ratio(part[metric])]
+    return cells
+
+
+def _ratio(body: Mapping[str, Any]) -> str:
+    if body["ratio"] is None:
+        return "-"
+    return f"{body['ratio']:.1%} [{body['ratio_low']:.1%}, {body['ratio_high']:.1%}]"
