@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from drp_slam.device import Constants, Run
+from drp_slam.drpai3.host import rewritten, space_to_depth
 from drp_slam.errors import DeviceError, DrpAi3Error
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Network:
         self.name, self.path = path.stem, path
         self._dtype, self._channels, self._threads = np.dtype(dtype), channels, threads
         self._session: Any = None
-        self._input = ""
+        self._input, self._blocks = "", False
         self._work: dict[tuple[int, ...], Mapping[str, float]] = {}
 
     def compute(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -89,10 +90,17 @@ class Network:
         (tensor,) = inputs
         self.check(tensor)
         if self._session is None:
-            self._session = session(self.path, self._threads)
-            self._input = self._session.get_inputs()[0].name
-        (planes,) = self._session.run(None, {self._input: tensor[None, None]})
+            self._open()
+        stored = space_to_depth(tensor) if self._blocks else tensor[None, None]
+        (planes,) = self._session.run(None, {self._input: stored})
         return (self.heads(planes),)
+
+    def _open(self) -> None:
+        """The session, of the network's faster equal where there is one."""
+        model = rewritten(self.path) if self._dtype == np.int8 else None
+        self._blocks = model is not None
+        self._session = session(model or self.path, self._threads)
+        self._input = self._session.get_inputs()[0].name
 
     def heads(self, planes: np.ndarray) -> np.ndarray:
         """(1, C, h, w) to C-contiguous (h, w, C)."""

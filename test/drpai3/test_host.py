@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The network as this host computes it equals the network as shipped, bit for bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from drp_slam import resources
+from drp_slam.drpai3.emulator import Network, session
+from drp_slam.drpai3.host import rewritten, space_to_depth
+
+
+@pytest.mark.parametrize("name", ["xfeat", "xfeat-p50"])
+def test_rewritten_network_gives_the_same_bits(name: str) -> None:
+    path = resources.network(name)
+    original, network = session(path), Network(path, "int8", 130)
+    rng = np.random.default_rng(1)
+    for shape, spread in (((64, 96), 128), ((96, 64), 20), ((32, 32), 3)):
+        tensor = np.clip(rng.normal(-20, spread, shape), -128, 127).astype(np.int8)
+        (expected,) = original.run(None, {"tensor": tensor[None, None]})
+        (heads,) = network.compute(tensor)
+        np.testing.assert_array_equal(heads, expected[0].transpose(1, 2, 0))
+
+
+def test_it_really_is_another_network() -> None:
+    model = rewritten(resources.network("xfeat"))
+    assert model is not None
+    assert session(model).get_inputs()[0].shape[1] == 4
+
+
+def test_a_float_network_stays_as_it_is() -> None:
+    assert rewritten(resources.network("xfeat-fp32")) is None
+
+
+def test_another_form_is_left_alone(tmp_path: Path) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 1, 8, 8))
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 1, 8, 8))
+    node = helper.make_node("Relu", ["x"], ["y"])
+    onnx.save(
+        helper.make_model(helper.make_graph([node], "g", [value], [out])), tmp_path / "r.onnx"
+    )
+    assert rewritten(tmp_path / "r.onnx") is None
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 99))
+def test_space_to_depth_keeps_every_pixel(height: int, width: int, seed: int) -> None:
+    tensor = np.random.default_rng(seed).integers(-128, 128, (2 * height, 2 * width), np.int8)
+    blocks = space_to_depth(tensor).astype(int) - 128
+    back = np.empty_like(tensor)
+    for channel, (row, column) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
+        back[row::2, column::2] = blocks[0, channel]
+    np.testing.assert_array_equal(back, tensor)
