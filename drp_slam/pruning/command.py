@@ -219,8 +219,8 @@ def run(source: str, options: Options, folder: Path | None, out: Path, say: Say,
     torch.manual_seed(options.seed)
     net = onnxnet.read(source, shape).eval()
     size = input_shape(net, shape)
-    images = calibration(folder, size, count) if _needs_images(options, int8) else torch.zeros(size)
     layers = L.prunable(net, options.layers or None, options.spare)
+    images = calibration(folder, size, count) if _needs_images(options, int8) else torch.zeros(size)
     positions = L.positions(net, layers, images[:1])
     with torch.no_grad():
         wanted = L.forward(net, images[:16])
