@@ -17,7 +17,7 @@ from drp_slam.nodes.table import CAMERA_TOPICS, environment, nodes
 from drp_slam.nodes.up import rate
 from launch import LaunchContext, LaunchDescription  # type: ignore[attr-defined]
 
-GRACE_S = "30"
+GRACE_S = "60"
 """An interrupted node writes its results within this."""
 
 ARGUMENTS = (

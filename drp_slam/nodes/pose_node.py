@@ -33,7 +33,7 @@ from drp_slam.slam.tracker import Tracker
 
 PATIENCE_S = 0.1
 """Live, features wait no longer than this for their depth."""
-LOSSLESS_PATIENCE_S = 4.0
+LOSSLESS_PATIENCE_S = 10.0
 """Where no frame may be lost, depth will come; without it the trajectory would be another one."""
 
 

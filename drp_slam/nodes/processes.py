@@ -15,7 +15,7 @@ from drp_slam.errors import GraphError
 from drp_slam.nodes.table import NodeSpec, write_parameters
 
 PR_SET_PDEATHSIG = 1
-GRACE_S = 20.0
+GRACE_S = 60.0
 """An interrupted node writes its results within this, or is killed."""
 
 

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 PERIOD_S = 0.2
 """A dead node is noticed, and the table renewed, this often."""
 
-START_S = 60.0
+START_S = 180.0
 """All nodes are ready within this, or something is wrong."""
 
 

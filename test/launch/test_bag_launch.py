@@ -30,7 +30,7 @@ from drp_slam import resources
 from launch import LaunchDescription
 
 FRAMES = 60
-TIMEOUT_S = 180.0
+TIMEOUT_S = 400.0
 DOMAIN = os.getpid() % 90 + 1
 
 pytestmark = pytest.mark.system

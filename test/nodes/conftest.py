@@ -52,7 +52,7 @@ class Command:
             text=True,
         )
 
-    def finish(self, timeout_s: float = 120.0) -> tuple[int, str, str]:
+    def finish(self, timeout_s: float = 400.0) -> tuple[int, str, str]:
         """Exit code, standard output, standard error."""
         out, err = self.process.communicate(timeout=timeout_s)
         return self.process.returncode, out, err
@@ -107,7 +107,7 @@ class Listener:
         self.node.create_subscription(kind, topic, messages.append, qos)
         return messages
 
-    def until(self, condition, timeout_s: float = 120.0) -> None:
+    def until(self, condition, timeout_s: float = 400.0) -> None:
         """Spins until the condition holds; fails the test when it does not in time."""
         end_s = time.monotonic() + timeout_s
         while not condition():
