@@ -22,9 +22,9 @@ START: Mapping[str, tuple[float, float, float]] = {
     "drpai3.inference_overhead": (2e-4, 1e-6, 2e-3),
     "drpai3.array_efficiency": (0.6, 0.1, 1.0),
     "drpai3.weight_bandwidth": (1e10, 1e9, 2.56e10),
-    "drpai3.buffer": (1e6, 1e5, 2e7),
+    "drpai3.buffer": (1e6, 2e5, 4e6),
     "drpai3.layer_overhead": (4e-6, 1e-7, 1e-4),
-    "drpai3.spill_bandwidth": (5e9, 5e8, 2.56e10),
+    "drpai3.spill_bandwidth": (5e9, 2e9, 2.56e10),
     "drpai3.drp_op_overhead": (9e-5, 1e-6, 5e-4),
     "drpai3.drp_element_rate": (2e9, 2e8, 1e11),
     "drpai3.pool_tap_rate": (1e10, 5e8, 1e11),
@@ -136,31 +136,26 @@ def least_squares(residuals: Callable[[np.ndarray], np.ndarray], x: np.ndarray, 
 
 
 def choose(samples: Sequence[Sample], c: Constants) -> tuple[dict[str, int], np.ndarray]:
-    """Rules and constants of a training set: greedy from both corners, the better one is kept.
+    """Rules and constants of a training set.
 
-    The corners are all first and all last choices; a pass changes one rule after the other where
-    that lowers the training cost, until a whole pass changes nothing. A rule that no training
-    network needs keeps its first choice.
+    Begins with every rule's first choice, the one that keeps most on the accelerator, and changes
+    one rule after the other where that lowers the training cost, until a whole pass changes
+    nothing. A rule that no training network needs keeps its first choice.
     """
     present = {tag for sample in samples for tag in sample.tags}
     rules = [rule for rule in placement.RULES if rule.choices and rule.tag in present]
-    absent = {r.tag: r.choices[0] for r in placement.RULES if r.choices and r.tag not in present}
-    ends = []
-    for corner in (0, -1):
-        chosen = {**absent, **{rule.tag: rule.choices[corner] for rule in rules}}
-        x, cost = fit_constants(batch(samples, chosen), c, steps=20)
-        changed = True
-        while changed:
-            changed = False
-            for rule, unit in ((r, u) for r in rules for u in r.choices):
-                if unit == chosen[rule.tag]:
-                    continue
-                trial = {**chosen, rule.tag: unit}
-                y, lower = fit_constants(batch(samples, trial), c, x, TRIAL_STEPS)
-                if lower < cost * (1 - BETTER):
-                    chosen, x, cost, changed = trial, y, lower, True
-        ends.append((cost, chosen, x))
-    _, chosen, x = min(ends, key=lambda end: end[0])
+    chosen = {rule.tag: rule.choices[0] for rule in placement.RULES if rule.choices}
+    x, cost = fit_constants(batch(samples, chosen), c, steps=20)
+    changed = True
+    while changed:
+        changed = False
+        for rule, unit in ((r, u) for r in rules for u in r.choices):
+            if unit == chosen[rule.tag]:
+                continue
+            trial = {**chosen, rule.tag: unit}
+            y, lower = fit_constants(batch(samples, trial), c, x, TRIAL_STEPS)
+            if lower < cost * (1 - BETTER):
+                chosen, x, cost, changed = trial, y, lower, True
     return chosen, fit_constants(batch(samples, chosen), c, x)[0]
 
 

@@ -143,7 +143,7 @@ def _fold_constants(path: Path, light: onnx.ModelProto, constants: dict[str, Any
     from onnx.reference import ReferenceEvaluator
 
     shapes = {v.name: _dims(v) or (-1,) for v in (*light.graph.value_info, *light.graph.input)}
-    small = {t.name: numpy_helper.to_array(t) for t in light.graph.initializer}
+    small = {t.name: _decode(path, t.name, t) for t in light.graph.initializer}
     opsets = {o.domain: o.version for o in light.opset_import}
     kept, folded = [], False
     for node in light.graph.node:

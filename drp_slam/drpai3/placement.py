@@ -26,7 +26,8 @@ NEW_RELEASE = 2.7
 class Rule:
     """`tag` of `patterns.find` -> unit. `older` is the unit before release 2.7, where it differs.
 
-    `reason` is for the report of fallbacks; `choices` are the units that the fit may choose from.
+    `reason` is for the report of fallbacks; `choices` are the units that the fit may choose from,
+    the one that keeps most on the accelerator first.
     """
 
     tag: str
@@ -41,19 +42,19 @@ RULES: tuple[Rule, ...] = (
     Rule("depthwise", MAC),
     Rule("deconv", MAC),
     Rule("fc", MAC),
-    Rule("fc-tokens", MAC, "matrix of many tokens, before release 2.7", CPU, (CPU, MAC)),
+    Rule("fc-tokens", MAC, "matrix of many tokens, before release 2.7", CPU, (MAC, CPU)),
     Rule("asymmetric", MAC, "kernel of unequal sides, before release 2.7", CPU),
     Rule("grouped", CPU, "grouped convolution that is not depthwise"),
     Rule("conv-1d-3d", CPU, "convolution with one or three spatial axes"),
     Rule("activation", FUSED),
     Rule("pre-activation", CPU, "activation without a layer of its own to run behind", None,
-         (CPU, DRP)),
+         (DRP, CPU)),
     Rule("silu", FUSED),
     Rule("half-swish", FUSED),
     Rule("hard-swish", DRP),
     Rule("curve", DRP),
     Rule("gate", CPU, "product with a gate from global pooling (broadcast over the image)"),
-    Rule("gate-branch", DRP, "branch that computes a gate", None, (CPU, DRP)),
+    Rule("gate-branch", DRP, "branch that computes a gate", None, (DRP, CPU)),
     Rule("add-fused", FUSED),
     Rule("add", DRP),
     Rule("mul", DRP),
@@ -63,13 +64,13 @@ RULES: tuple[Rule, ...] = (
     Rule("scale-branch", DRP, "batch norm on a branch of its own", None, (DRP, CPU)),
     Rule("pool", DRP),
     Rule("global-pool", DRP),
-    Rule("concat", FUSED, "", None, (DRP, FUSED)),
+    Rule("concat", FUSED, "", None, (FUSED, DRP)),
     Rule("concat-free", FUSED),
-    Rule("resize-nearest", FUSED, "", None, (DRP, FUSED)),
-    Rule("resize-smooth", CPU, "bilinear or bicubic resize", None, (CPU, DRP)),
+    Rule("resize-nearest", FUSED, "", None, (FUSED, DRP)),
+    Rule("resize-smooth", CPU, "bilinear or bicubic resize", None, (DRP, CPU)),
     Rule("pad", FUSED),
     Rule("pad-mirror", CPU, "padding by reflection or by the edge"),
-    Rule("move", DRP, "slice, split, gather or transpose", None, (CPU, DRP)),
+    Rule("move", DRP, "slice, split, gather or transpose", None, (DRP, CPU)),
     Rule("arithmetic", CPU, "arithmetic with a constant or with broadcasting"),
     Rule("normalisation", CPU, "layer normalisation"),
     Rule("softmax", CPU, "softmax inside the network"),

@@ -48,6 +48,7 @@ def read_model(path: Path) -> onnx.ModelProto:
             f"{path}: not an ONNX network: it has {len(model.graph.node)} nodes and "
             f"{len(model.graph.output)} outputs; export it again"
         )
+    _check_text(path, model)
     if model.functions:
         from onnx import inliner
 
@@ -55,6 +56,23 @@ def read_model(path: Path) -> onnx.ModelProto:
     _check_opset(path, model)
     _load_external(path, model)
     return model
+
+
+def _check_text(path: Path, model: onnx.ModelProto) -> None:
+    """Names of a damaged file may be no UTF-8, which protobuf finds out only when they are read."""
+    graph = model.graph
+    try:
+        texts = [graph.name, *(o.domain for o in model.opset_import)]
+        for node in graph.node:
+            texts += [node.name, node.op_type, node.domain, *node.input, *node.output]
+            texts += [attribute.name for attribute in node.attribute]
+        for named in (*graph.initializer, *graph.input, *graph.output, *graph.value_info):
+            texts.append(named.name)
+        broken = any(not isinstance(text, str) for text in texts)
+    except UnicodeDecodeError:
+        broken = True
+    if broken:
+        raise DrpAi3Error(f"{path}: damaged: a name in it is no text; export it again")
 
 
 def _check_opset(path: Path, model: onnx.ModelProto) -> None:

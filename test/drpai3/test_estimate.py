@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Placement, timing and energy: peaks, monotonicity, fallbacks with reasons, memory."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx_networks import Builder, residual
+
+from drp_slam import cli
+from drp_slam.device import load_constants
+from drp_slam.drpai3 import packing, timing
+from drp_slam.drpai3.estimate import estimate, share_of_rows
+from drp_slam.drpai3.graph import load
+from drp_slam.drpai3.verify import verify
+from drp_slam.errors import DrpAi3Error
+
+DEVICE = load_constants("rzv2h")
+QUICK = settings(max_examples=12, deadline=None,
+                 suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
+
+
+def ideal(path, rows_kept: int):
+    """A convolution that fills the array, with `rows_kept` of every 16 rows in each column."""
+    b = Builder((1, 64, 64, 64))
+    w = np.zeros((64, 64, 3, 3), np.float32)
+    for channel in range(64):
+        w[:, channel] = 1.0 if channel % 16 < rows_kept else 0.0
+    return b.save(path, b.op("Conv", "x", b.constant(w), pads=[1, 1, 1, 1]))
+
+
+def test_a_dense_ideal_convolution_reaches_8_tops_and_a_pruned_one_the_sparse_peak(tmp_path):
+    dense = estimate(load(ideal(tmp_path / "d.onnx", 16)), DEVICE)
+    pruned = estimate(load(ideal(tmp_path / "p.onnx", 1)), DEVICE)
+    assert dense.array_tops == pytest.approx(8.0, rel=0.01)
+    assert pruned.array_tops == pytest.approx(128.0, rel=0.01)
+    assert pruned.cycles * 16 == dense.cycles
+    assert 15 < 2e-12 * pruned.macs / (pruned.cycles / 1e9 * 5.4) < 30  # near ISSCC's 23.9 TOPS/W
+
+
+@QUICK
+@given(st.floats(0.05, 1), st.floats(0, 1), st.integers(0, 99))
+def test_more_zeros_never_cost_cycles_or_time(tmp_path, density, keep, seed):
+    b = Builder((1, 32, 16, 16), seed=seed)
+    model = b.model(b.conv("x", 32, 48, density=density))
+    (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
+    w = np.frombuffer(model.graph.initializer[0].raw_data, np.float32).copy()
+    w[np.random.default_rng(seed).random(w.size) >= keep] = 0
+    model.graph.initializer[0].raw_data = w.tobytes()
+    (tmp_path / "b.onnx").write_bytes(model.SerializeToString())
+    more, less = (estimate(load(tmp_path / f), DEVICE) for f in ("a.onnx", "b.onnx"))
+    assert less.cycles <= more.cycles and less.total_s <= more.total_s
+    assert less.energy_j <= more.energy_j * (1 + 1e-12)
+
+
+@QUICK
+@given(st.floats(0, 0.99), st.floats(0, 0.99), st.sampled_from(("balanced", "random")))
+def test_supposed_sparsity_is_monotone(tmp_path, a, b, pattern):
+    graph = load(residual(tmp_path / "a.onnx"))
+    low, high = (estimate(graph, DEVICE, sparsity=s, pattern=pattern) for s in sorted((a, b)))
+    assert high.cycles <= low.cycles and high.total_s <= low.total_s
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 127), st.integers(1, 127))
+def test_a_lower_clock_never_saves_time(first, second):
+    low, high = sorted((first, second))
+    assert timing.clock_hz(DEVICE, high) <= timing.clock_hz(DEVICE, low)
+
+
+def test_clock_table(tmp_path):
+    mhz = {1: 1000, 2: 1000, 3: 630, 4: 420, 5: 315, 8: 180, 16: 84, 127: 10}
+    for index, value in mhz.items():
+        assert timing.clock_hz(DEVICE, index) == pytest.approx(value * 1e6)
+    graph = load(residual(tmp_path / "a.onnx"))
+    times = [estimate(graph, DEVICE, index).total_s for index in (2, 3, 8, 127)]
+    assert times == sorted(times) and times[0] < times[-1]
+
+
+def test_random_zeros_gain_less_than_balanced_ones():
+    assert share_of_rows(0.9, "balanced", 16, 32) == pytest.approx(0.1)
+    assert share_of_rows(0.99, "balanced", 16, 32) == 1 / 16
+    w = np.random.default_rng(0).random((512, 2048)) < 0.1
+    cycles = packing.packed_cycles(w.astype(np.int8)) / packing.dense_cycles(w.shape)
+    assert share_of_rows(0.9, "random", 16, 32) == pytest.approx(cycles, rel=0.03)
+    for bad in ((1.0, "random"), (-0.1, "balanced"), (0.5, "striped")):
+        with pytest.raises(DrpAi3Error):
+            share_of_rows(*bad, 16, 32)
+
+
+def test_a_mapped_network_has_no_fallback(tmp_path):
+    found = estimate(load(residual(tmp_path / "a.onnx")), DEVICE)
+    assert not found.fallbacks
+    units = {row.name: row.unit for row in found.rows}
+    assert units["relu1"] == "fused" and units["conv0"] == "ai-mac" and units["add3"] == "fused"
+    parts = sum(row.seconds + row.wait_s for row in found.rows) + found.overhead_s
+    assert found.total_s == pytest.approx(parts)
+
+
+def fallback(name: str, b: Builder) -> str:
+    """A network with one operator that falls back."""
+    y = b.conv("x", 16, 32)
+    if name == "grouped":
+        return b.conv(y, 32, 32, group=4)
+    if name == "asymmetric":
+        return b.conv(y, 32, 32, (1, 7))
+    if name == "gate":
+        gate = b.op("Sigmoid", b.conv(b.op("GlobalAveragePool", y), 32, 32, 1))
+        return b.op("Mul", y, gate)
+    if name == "softmax":
+        return b.op("Softmax", y, axis=1)
+    if name == "bilinear":
+        scale = b.constant(np.array([1, 1, 2, 2], np.float32))
+        return b.op("Resize", y, "", scale, mode="linear")
+    if name == "mirror":
+        return b.op("Pad", y, b.constant(np.array([0, 0, 1, 1, 0, 0, 1, 1])), mode="reflect")
+    assert name == "pre-activation"
+    return b.op("Add", b.conv(b.op("Relu", y), 32, 32), y)
+
+
+@pytest.mark.parametrize(
+    "name, says",
+    [("grouped", "grouped convolution"), ("asymmetric", "unequal sides"), ("gate", "gate"),
+     ("softmax", "softmax"), ("bilinear", "bilinear"), ("mirror", "reflection"),
+     ("pre-activation", "activation without a layer")],
+)  # fmt: skip
+def test_fallbacks_have_reasons_and_crossings(tmp_path, name, says):
+    b = Builder()
+    out = b.op("Relu", b.conv(fallback(name, b), 32, 8, stride=2))
+    found = estimate(load(b.save(tmp_path / "a.onnx", out)), DEVICE, release=2.4)
+    assert found.fallbacks and any(says in row.reason for row in found.fallbacks)
+    assert found.crossings >= 2 and sum(row.wait_s for row in found.fallbacks) > 0
+
+
+def test_a_newer_release_maps_asymmetric_kernels(tmp_path):
+    b = Builder()
+    graph = load(b.save(tmp_path / "a.onnx", b.conv("x", 16, 16, (7, 1))))
+    assert estimate(graph, DEVICE, release=2.4).fallbacks
+    assert not estimate(graph, DEVICE, release=2.7).fallbacks
+
+
+def test_hard_swish_runs_on_the_drp_and_silu_behind_its_convolution(tmp_path):
+    b = Builder()
+    y = b.conv("x", 16, 16)
+    y = b.op("Mul", y, b.op("HardSigmoid", y))
+    y = b.conv(y, 16, 16)
+    y = b.op("Mul", y, b.op("Sigmoid", y))
+    found = estimate(load(b.save(tmp_path / "a.onnx", y)), DEVICE)
+    assert [row.unit for row in found.rows] == [
+        "ai-mac",
+        "fused",
+        "drp",
+        "ai-mac",
+        "fused",
+        "fused",
+    ]
+
+
+def test_a_network_that_does_not_fit_is_refused(tmp_path):
+    b = Builder((1, 16, 4096, 8192))
+    graph = load(b.save(tmp_path / "big.onnx", b.conv("x", 16, 64, 1)))
+    with pytest.raises(DrpAi3Error, match=r"big.onnx: needs \d+ MiB, the DRP-AI area.*512"):
+        estimate(graph, DEVICE)
+
+
+def test_verify_counts_every_weight(tmp_path):
+    counts = verify(load(residual(tmp_path / "a.onnx", density=0.3)), DEVICE)
+    assert counts == {"layers": 2, "weights": 64 * 9 * 80, "accumulators": 256, "exact": True}
+
+
+@pytest.mark.parametrize("device", ["rzv2n", "rzv2l"])
+def test_other_devices_are_slower(tmp_path, device):
+    graph = load(residual(tmp_path / "a.onnx", cin=64))
+    assert estimate(graph, load_constants(device)).total_s > estimate(graph, DEVICE).total_s
+
+
+def test_every_constant_has_a_source():
+    for entry in load_constants("rzv2h").entries():
+        assert entry.kind in ("cited", "fitted", "assumed") and entry.unit
+        assert "placeholder" not in entry.source
+
+
+def run(capsys, *argv: str) -> dict:
+    assert cli.main([*argv, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_estimate_command(tmp_path, capsys):
+    path = str(residual(tmp_path / "a.onnx", density=0.2))
+    out = tmp_path / "out"
+    result = run(capsys, "estimate", path, "--html", "--csv", "--verify", "--out", str(out))
+    assert {"total_ms", "energy_mj", "gmacs", "fallbacks", "layers"} <= set(result)
+    assert result["verified"]["exact"] and result["total_ms"] > 0
+    rows = list(csv.DictReader((out / "layers.csv").open()))
+    assert len(rows) == len(result["layers"]) and rows[0]["unit"] == "ai-mac"
+    trace = json.loads((out / "timeline.json").read_text())["traceEvents"]
+    last = max(e["ts"] + e["dur"] for e in trace if e["ph"] == "X")
+    assert last == pytest.approx(result["total_ms"] * 1e3)
+    assert "modelled" in (out / "estimate.html").read_text()
+    assert (out / "roofline.png").read_bytes().startswith(b"\x89PNG")
+    dense = run(capsys, "estimate", path, "--dense")
+    supposed = run(capsys, "estimate", path, "--sparsity", "0.9")
+    assert supposed["cycles"] < result["cycles"] < dense["cycles"]
+    assert cli.main(["estimate", path]) == 0
+    assert "ai-mac" in capsys.readouterr().out
+
+
+def test_compare_networks_command(tmp_path, capsys):
+    first = str(residual(tmp_path / "a.onnx"))
+    second = str(residual(tmp_path / "b.onnx", density=0.1))
+    result = run(capsys, "compare-networks", first, second)
+    assert result["networks"][0]["speedup"] == 1.0 < result["networks"][1]["speedup"]
+
+
+@pytest.mark.parametrize(
+    "argv, says",
+    [(["--pattern", "random"], "needs --sparsity"), (["--sparsity", "1.5"], "expected 0 to below"),
+     (["--device", "rzv9"], "shipped"), (["--run", "empty"], "no calibration image")],
+)  # fmt: skip
+def test_estimate_refuses_in_one_line(tmp_path, capsys, argv, says):
+    b = Builder((1, 3, 32, 32))
+    path = b.save(tmp_path / "a.onnx", b.conv("x", 3, 8))
+    (tmp_path / "empty").mkdir()
+    argv = [str(tmp_path / a) if a == "empty" else a for a in argv]
+    assert cli.main(["estimate", str(path), *argv, "--out", str(tmp_path / "o")]) == 1
+    err = capsys.readouterr().err
+    assert says in err and err.count("\n") == 1
+
+
+def test_an_fp32_network_is_quantised_and_run(tmp_path, capsys):
+    cv2 = pytest.importorskip("cv2")
+    b = Builder((1, 3, 32, 32))
+    out = b.conv(b.op("Relu", b.conv("x", 3, 8)), 8, 8)
+    path = b.save(tmp_path / "a.onnx", out)
+    images = tmp_path / "images"
+    images.mkdir()
+    for n in range(3):
+        image = np.random.default_rng(n).integers(0, 256, (40, 50, 3)).astype(np.uint8)
+        cv2.imwrite(str(images / f"{n}.png"), image)
+    result = run(capsys, "estimate", str(path), "--run", str(images), "--out", str(tmp_path / "o"))
+    assert result["executed"]["images"] == 3 and result["executed"]["sqnr_db"] > 15
+    again = run(capsys, "estimate", result["executed"]["network"])
+    assert again["total_ms"] == pytest.approx(result["total_ms"], rel=0.2)
+
+
+def test_unknown_operators_of_a_known_domain_run_on_the_cpu(tmp_path):
+    b = Builder()
+    y = b.op("LpNormalization", b.conv("x", 16, 8))
+    found = estimate(load(b.save(tmp_path / "a.onnx", y)), DEVICE)
+    assert found.fallbacks[0].reason == "operator that no rule maps"
