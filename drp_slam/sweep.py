@@ -209,16 +209,14 @@ class progress:
 
 def show(result: dict[str, Any]) -> None:
     """Prints the table of the points."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(
-        title_justify="left",
-        title=f"{Path(result['sequence'] or '').name}: inliers, overlap, error, ATE in % of "
-        f"{result['reference']}",
-    )
-    table.add_column("network", no_wrap=True)
-    for name in ("zero", "kB", "Mcyc", "ms", "mJ", "inl.", "ovl.", "err.", "ATE"):
+    console = Console(highlight=False)
+    table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for name in ("zero", "Mcyc", "ms", "mJ", "inl.", "ovl.", "err.", "ATE"):
         table.add_column(name, justify="right", no_wrap=True)
     for p in result["points"]:
         part, ate = p["all"], p.get("ate_m") or {}
@@ -226,12 +224,12 @@ def show(result: dict[str, Any]) -> None:
                _of(part["inliers"]["ratio"], 100, 0), _of(part["overlap"]["mean"], 100, 0),
                _of(part["error_m"]["ratio"], 100, 0), _of(ate.get("ratio"), 100, 0))  # fmt: skip
         mark = "* " if p["pareto"] else "  "
-        table.add_row(
-            mark + p["name"], f"{p['sparsity']:.0%}", f"{p['file_bytes'] / 1e3:.0f}", *row
-        )
-    console = Console()
+        name = mark + p["name"].removeprefix("oneshot-")
+        table.add_row(name, f"{p['sparsity']:.0%}", *row)
+    console.print(f"{Path(result['sequence'] or '').name}: Mcyc, ms and mJ are modelled; inliers, "
+                  f"overlap, errors in % of {result['reference']}")  # fmt: skip
     console.print(table)
-    console.print("* on the Pareto front of modelled latency (Mcyc, ms, mJ: modelled) and inliers")
+    console.print("* on the Pareto front of modelled latency and inliers")
     console.print(f"report  {result['report']}", soft_wrap=True)
 
 

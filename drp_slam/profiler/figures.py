@@ -15,8 +15,9 @@ from drp_slam.profiler.schedule import UNITS, Schedule
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = ("#2a9d8f", "#e76f51", "#d9a520", "#3d5a98", "#8e5ea2", "#6b7280")
-"""One a stage, in order of the stages."""
+COLOURS = ("#2a9d8f", "#e76f51", "#d9a520", "#3d5a98", "#8e5ea2", "#6b7280", "#c2185b", "#5d9c3a",
+           "#4fb3d9", "#8d6e4e", "#1c2430")  # fmt: skip
+"""One a stage or series, in their order."""
 TRUTH, ESTIMATE, LOST = "#9aa4b2", "#1f6feb", "#c81e4a"
 
 
