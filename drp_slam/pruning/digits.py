@@ -66,7 +66,7 @@ def train(net: nn.Module, x: Tensor, y: Tensor, steps: int, seed: int, rate: flo
         optimiser.zero_grad()
         loss = F.cross_entropy(net(x[index]), y[index])
         if not torch.isfinite(loss):
-            raise PruningError(f"the loss is {float(loss)} at step {step}; lower the learning rate")
+            raise PruningError(f"the loss is {loss.item()} at step {step}; lower the learning rate")
         loss.backward()
         optimiser.step()
         after()

@@ -43,12 +43,13 @@ def test_given_weights_score_as_their_readme_says():
 
 def test_trained_centroids_keep_zeros_and_sharing_and_survive_the_file():
     pytest.importorskip("sklearn")
-    x, y, judge, truth = digits.load_digits(200, 0)
+    x, y, _, _ = digits.load_digits(200, 0)
     net = digits.lenet(8, 0)
-    digits.train(net, x, y, 40, 0)
-    masks = digits.prune_and_train(net, x, y, 0.8, 30, 0)
+    masks = digits.prune_and_train(net, x, y, 0.8, 6, 0)
+    start = {n: m.weight.detach().numpy() for n, m in L.prunable(net).items()}
+    untrained = {n: dc.share(w[w != 0], 3 if w.ndim == 4 else 2).codebook for n, w in start.items()}
     state, shared = digits.share_and_train(
-        net, (3, 2), lambda tie: digits.train(net, x, y, 10, 0, 1e-3, tie))  # fmt: skip
+        net, (3, 2), lambda tie: digits.train(net, x, y, 5, 0, 1e-3, tie))  # fmt: skip
     for name, mask in masks.items():
         weight = state[f"{name}.weight"]
         assert not weight[~mask.numpy()].any()
@@ -57,7 +58,7 @@ def test_trained_centroids_keep_zeros_and_sharing_and_survive_the_file():
     back = dc.decode(blob)
     assert all(back[n].tobytes() == state[n].tobytes() for n in state)
     assert sizes.ratio > 4
-    assert 0.2 < reference.accuracy(net, judge, truth) <= 1.0
+    assert any(not np.allclose(shared[f"{n}.weight"].codebook, untrained[n]) for n in untrained)
 
 
 def test_a_loss_that_is_not_finite_and_missing_data_are_named(tmp_path, capsys):
