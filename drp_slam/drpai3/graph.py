@@ -79,7 +79,7 @@ def load(path: str | Path, input_shapes: Mapping[str, Sequence[int]] | None = No
     light = fixed_model(path, model, input_shapes or {})
     constants: dict[str, Any] = {tensor.name: tensor for tensor in model.graph.initializer}
     light = _infer(path, light, constants)
-    nodes, quantised, zero_points = _fold_qdq(light, constants)
+    nodes, alias, zero_points = _fold_qdq(light, constants)
     shapes = _shapes(path, light, constants)
     name = path.name.removesuffix(".gz").removesuffix(".onnx")
     graph = Graph(
@@ -88,8 +88,8 @@ def load(path: str | Path, input_shapes: Mapping[str, Sequence[int]] | None = No
         tuple(nodes),
         shapes,
         tuple(v.name for v in light.graph.input if v.name not in constants),
-        tuple(v.name for v in model.graph.output),
-        quantised,
+        tuple(alias.get(v.name, v.name) for v in model.graph.output),
+        bool(alias),
         constants,
         zero_points,
     )
@@ -202,19 +202,18 @@ def _known(shape: Shape | None) -> bool:
 def _fold_qdq(
     light: onnx.ModelProto,
     constants: dict[str, Any],
-) -> tuple[list[Node], bool, dict[str, np.ndarray]]:
-    """Nodes without QuantizeLinear and DequantizeLinear, and the zero points of their weights."""
+) -> tuple[list[Node], dict[str, str], dict[str, np.ndarray]]:
+    """Nodes without quantize and dequantize, what their outputs are names for, and zero points."""
     from onnx import helper, numpy_helper
 
     alias: dict[str, str] = {}
     zero_points: dict[str, np.ndarray] = {}
-    nodes, quantised = [], False
+    nodes = []
     small = {t.name: t for t in light.graph.initializer}
     for node in light.graph.node:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             source = alias.get(node.input[0], node.input[0])
             alias[node.output[0]] = source
-            quantised = True
             if source in constants and len(node.input) > 2 and node.input[2] in small:
                 zero = numpy_helper.to_array(small[node.input[2]])
                 axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
@@ -227,7 +226,7 @@ def _fold_qdq(
             if not a.HasField("g") and not a.graphs
         }
         nodes.append(Node(label(node), node.op_type, inputs, tuple(node.output), attributes))
-    return nodes, quantised, zero_points
+    return nodes, alias, zero_points
 
 
 def _along(zero: np.ndarray, axis: int, stored: Any) -> np.ndarray:

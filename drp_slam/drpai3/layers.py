@@ -12,7 +12,9 @@ from drp_slam.drpai3.graph import Graph, Node
 from drp_slam.drpai3.reading import Shape
 from drp_slam.errors import DrpAi3Error
 
-FREE = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast"})
+FREE = frozenset(
+    {"Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast", "Expand"}
+)
 """Operators that move no data on the chip: another view of the same buffer."""
 MATRIX_KINDS = ("conv", "depthwise", "grouped", "deconv", "fc")
 """Kinds whose weights are a constant matrix."""

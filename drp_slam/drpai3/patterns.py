@@ -18,6 +18,8 @@ ACTIVATIONS = frozenset({"Relu", "Clip", "LeakyRelu", "PRelu"})
 CURVES = frozenset({"Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Elu", "Softplus", "Mish"})
 POOLS = frozenset({"MaxPool", "AveragePool"})
 MOVES = frozenset({"Slice", "Split", "Gather", "Transpose", "DepthToSpace", "SpaceToDepth"})
+LARGEST_GATE = 65536
+"""Elements; a tensor beyond it is an image and not a part of a gate's branch."""
 CONVOLUTIONS = frozenset({"conv", "depthwise", "grouped", "deconv", "fc"})
 
 
@@ -173,19 +175,19 @@ def _multiply(
             silu = layers[made].op == "Sigmoid"
             tags[n], tags[made] = ("silu", "silu") if silu else ("hard-swish", "half-swish")
             return
-    small = [i for i in layers[n].node.inputs if _is_gate(graph, layers, wires, i)]
-    if small and len(layers[n].out_shape) == 4 and math.prod(layers[n].out_shape[2:]) > 1:
+    small = [i for i in layers[n].node.inputs if _is_gate(graph, wires, i, layers[n])]
+    if small and len(layers[n].out_shape) == 4:
         tags[n] = "gate"
         _branch(graph, layers, wires, wires.buffer[small[0]], tags)
 
 
-def _is_gate(graph: Graph, layers: tuple[Layer, ...], wires: Wiring, name: str) -> bool:
-    """Whether a tensor holds one value a channel, or is expanded from one that does."""
-    made = wires.producer.get(wires.buffer.get(name, ""))
-    if made is None:
+def _is_gate(graph: Graph, wires: Wiring, name: str, layer: Layer) -> bool:
+    """Whether a tensor holds one value a channel of the layer's output, expanded or not."""
+    buffer = wires.buffer.get(name, "")
+    if buffer not in wires.producer:
         return False
-    shape = layers[made].in_shape if layers[made].op == "Expand" else graph.shapes[name]
-    return len(shape) == 4 and math.prod(shape[2:]) == 1
+    held = math.prod(graph.shapes[buffer])
+    return held == math.prod(layer.out_shape[:2]) < layer.out_elements
 
 
 def _branch(
@@ -199,7 +201,7 @@ def _branch(
         if made is None or tags[made] == "gate-branch":
             continue
         pooled = tags[made] == "global-pool"
-        if not pooled and layers[made].op != "Expand" and layers[made].out_elements > 65536:
+        if not pooled and layers[made].out_elements > LARGEST_GATE:
             continue
         tags[made] = "gate-branch"
         if not pooled:
