@@ -24,8 +24,9 @@ from drp_slam.pruning.layout import DEFAULT_CELL, density, kept_rows
 RATES = (0.3, 0.5, 0.7, 0.8, 0.9)
 JUDGED = (0.5, 0.7, 0.8, 0.9)
 METHODS = (("magnitude", "unstructured"), ("obd", "unstructured"), ("obs", "unstructured"),
-           ("obs", "flexible-nm"), ("obs", "fixed-nm"))  # fmt: skip
-CURVATURE_IMAGES = 64
+           ("obs", "flexible-nm"), ("obs", "fixed-nm"),
+           ("obs", "flexible-nm by cycles"))  # fmt: skip
+CURVATURE_IMAGES, REFIT_IMAGES = 64, 250
 Say = Callable[[str, float], None]
 
 
@@ -65,7 +66,8 @@ def curvature(model: nn.Module, images: Tensor) -> dict[str, importance.Statisti
 
 
 def pruned(model: nn.Module, images: Tensor, method: str, pattern: str, rates: tuple[float, ...],
-           dense: dict[str, importance.Statistics]) -> Iterator[dict[str, Tensor]]:  # fmt: skip
+           dense: dict[str, importance.Statistics],
+           positions: dict[str, int]) -> Iterator[dict[str, Tensor]]:  # fmt: skip
     """Prunes the model in place to each rate in turn, yielding the masks.
 
     OBD takes its curvature again at every rate, as the weights removed change it; OBS works on
@@ -73,7 +75,10 @@ def pruned(model: nn.Module, images: Tensor, method: str, pattern: str, rates: t
     """
     layers = L.prunable(model)
     if method == "obs":
-        yield from obs.operate(layers, dense, rates, pattern)
+        name, _, by_cycles = pattern.partition(" by ")
+        yield from obs.operate(
+            layers, dense, rates, name, positions=positions if by_cycles else None
+        )
         return
     masks = {n: torch.ones_like(m.weight, dtype=torch.bool) for n, m in layers.items()}  # type: ignore[arg-type]
     for rate in rates:
@@ -103,9 +108,11 @@ def resnet20(data: Path, seeds: int, say: Say) -> dict[str, Any]:
     """
     points, base = [], []
     for seed in range(seeds):
-        accuracy, found = resnet20_seed(
-            data, seed, METHODS, lambda t, p, s=seed: say(t, (s + p) / seeds)
-        )  # type: ignore[misc]
+
+        def part_of(text: str, part: float, seed: int = seed) -> None:
+            say(text, (seed + part) / seeds)
+
+        accuracy, found = resnet20_seed(data, seed, METHODS, part_of)
         base.append(accuracy)
         points += found
     return {"study": "resnet20", "dense_accuracy": sum(base) / seeds, "seeds": seeds,
@@ -129,10 +136,13 @@ def resnet20_seed(data: Path, seed: int, methods: Sequence[tuple[str, str]],
     for index, (method, pattern) in enumerate(methods):
         say(f"seed {seed}: {method}, {pattern}", index / len(methods))
         model = copy.deepcopy(dense)
-        steps = pruned(model, images[use], method, pattern, RATES, statistics)
+        steps = pruned(model, images[use], method, pattern, RATES, statistics, positions)
         for rate, masks in zip(RATES, steps):
             if rate in JUDGED:
                 twin = copy.deepcopy(model)
+                if method == "obs":
+                    obs.refit(twin, dense, L.prunable(twin), masks, images[use][:REFIT_IMAGES],
+                              sample=64, batch=128)  # fmt: skip
                 recalibrate(twin, images[use])
                 points.append({
                     "seed": seed, "method": method, "pattern": pattern, "rate": rate,
