@@ -46,7 +46,7 @@ LEVELS = (
     Level("xfeat-p80", 0.8, 1400, 1e-3),
     Level("xfeat-p90", 0.9, 4200, 1e-3),
 )
-LONGEST_PX = 1000
+LONGEST_PX, SHAPE = 1000, (256, 352)
 PAIRS = 4
 """Pairs of views in a batch."""
 TIGHTEN_EVERY, TIGHTEN_PART, LEARN_RANGES_PART = 25, 0.4, 0.7
@@ -66,7 +66,7 @@ Stem = Callable[[torch.Tensor], torch.Tensor]
 
 
 def batches(images: Sequence[np.ndarray], teacher: XFeatChip, seed: int, stem: Stem | None = None,
-            pool: int = 600, shape: tuple[int, int] = (256, 352)) -> Iterator[Batch]:  # fmt: skip
+            pool: int = 600, shape: tuple[int, int] = SHAPE) -> Iterator[Batch]:  # fmt: skip
     """Endless batches from a pool of pairs with the teacher's answers: each step one new pair
     enters and the oldest leaves, so a pair is seen about `PAIRS` times. `stem` is the student's,
     once it is frozen."""
@@ -163,9 +163,10 @@ def training_images(data: Path | None, more: Sequence[np.ndarray] = ()) -> list[
 
 def distil(teacher: XFeatChip, net: XFeatChip, images: Sequence[np.ndarray], last: str,
            keep: Callable[[Level, XFeatChip, FakeQuantiser], None], folder: Path | None = None,
-           progress: Callable[[str, int, int, float], None] | None = None) -> None:  # fmt: skip
+           progress: Callable[[str, int, int, float], None] | None = None,
+           levels: Sequence[Level] = LEVELS, shape: tuple[int, int] = SHAPE) -> None:  # fmt: skip
     """The levels up to `last`, in place; `keep` sees the network after each. Deterministic on one
-    thread unless it goes on from checkpoints in `folder`."""
+    thread unless it goes on from checkpoints in `folder`. `shape` is that of the views."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
     for module in (teacher, net):
@@ -177,10 +178,10 @@ def distil(teacher: XFeatChip, net: XFeatChip, images: Sequence[np.ndarray], las
     stem: Stem | None = None
     previous: MaskedTrainer | None = None
     rate = 0.0
-    for index, level in enumerate(LEVELS[: [lv.name for lv in LEVELS].index(last) + 1]):
+    for index, level in enumerate(levels[: [lv.name for lv in levels].index(last) + 1]):
         if index == 1:
             stem = freeze_stem(net, quantiser)
-        source = batches(images, teacher, 1 + index, stem)
+        source = batches(images, teacher, 1 + index, stem, shape=shape)
         state = folder / f"{level.name}.pt" if folder is not None else None
         previous = train_level(net, quantiser, source, level, rate, state, progress, previous)
         rate = level.rate

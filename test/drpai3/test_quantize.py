@@ -19,7 +19,7 @@ from drp_slam.card import load_card
 from drp_slam.drpai3.quantize import activation_ranges, affine, border_scales, quantize
 from drp_slam.errors import DrpAi3Error
 
-INT8 = ("xfeat", "xfeat-p50", "xfeat-p70", "xfeat-p80")
+INT8 = ("xfeat", "xfeat-p50", "xfeat-p70", "xfeat-p80", "xfeat-p90")
 
 
 def network(heads: int = 2, seed: int = 0) -> onnx.ModelProto:

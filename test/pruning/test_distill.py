@@ -166,8 +166,34 @@ def test_a_level_is_flexible_nm_and_the_file_is_what_was_trained() -> None:
     assert np.abs(found - keypoints.numpy()).max() < 6 * scale
 
 
+def test_levels_follow_each_other_and_the_same_seed_gives_the_same_network(tmp_path: Path) -> None:
+    levels = (xfeat_levels.Level("a", 0.3, 3, 1e-3), xfeat_levels.Level("b", 0.6, 3, 1e-3))
+    image = np.random.default_rng(0).integers(0, 256, (200, 240)).astype(np.uint8)
+
+    def train(folder: Path | None) -> tuple[dict[str, float], xfeat.XFeatChip]:
+        net, rates = xfeat.xfeat(), {}
+
+        def keep(level: xfeat_levels.Level, net: xfeat.XFeatChip, q: FakeQuantiser) -> None:
+            weights = [net.conv(s.name).weight for s in xfeat.LAYERS]
+            rates[level.name] = 1 - sum(int(w.count_nonzero()) for w in weights) / 658116
+            if level.name == "a":
+                stems.append([net.conv(n).weight.detach().clone() for n in xfeat.STEM])
+
+        xfeat_levels.distil(xfeat.xfeat(), net, [image], "b", keep, folder, None, levels, (64, 96))
+        return rates, net
+
+    stems: list[list[torch.Tensor]] = []
+    rates, net = train(tmp_path)
+    assert rates == {"a": pytest.approx(0.3, abs=0.01), "b": pytest.approx(0.6, abs=0.01)}
+    for name, before in zip(xfeat.STEM, stems[0]):
+        assert torch.equal(net.conv(name).weight, before), "the stem is frozen after its level"
+    assert {p.name for p in tmp_path.iterdir()} == {"a.pt", "b.pt"}
+    for other in (train(None)[1], train(tmp_path)[1]):  # once more; and from the checkpoints
+        assert all(torch.equal(a, b) for a, b in zip(net.parameters(), other.parameters()))
+
+
 @pytest.mark.parametrize(("name", "rate"), [("xfeat-p50", 0.5), ("xfeat-p70", 0.7),
-                                            ("xfeat-p80", 0.8)])  # fmt: skip
+                                            ("xfeat-p80", 0.8), ("xfeat-p90", 0.9)])  # fmt: skip
 def test_shipped_networks_are_pruned_as_their_names_say(name: str, rate: float) -> None:
     """Zeros of the stored INT8 weights; quantisation may only add some to the masks'."""
     import onnx
