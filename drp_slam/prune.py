@@ -80,8 +80,8 @@ def modelled(result: Mapping[str, Any], source: str, constants: Any) -> dict[str
     Also dense, where the source is a file. A network that the timing model cannot place gives None
     and a warning: the pruned files are good in any case.
     """
+    from drp_slam.drpai3.estimate import estimate
     from drp_slam.drpai3.graph import load
-    from drp_slam.drpai3.timing import estimate
 
     if result["int8"] is None:
         return None
