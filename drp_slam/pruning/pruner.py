@@ -56,8 +56,8 @@ class Pruner:
                  least: float = 0.02) -> None:  # fmt: skip
         patterns.check_rate(final_pr, "final_pr")
         if saliency not in ("magnitude", "taylor", "random"):
-            raise PruningError(f"saliency {saliency!r} needs calibration images; while training "
-                               "use magnitude, taylor (from the last gradient) or random")  # fmt: skip
+            raise PruningError(f"saliency {saliency!r} needs calibration images; in training use "
+                               "magnitude, taylor (from the last gradient) or random")  # fmt: skip
         names = None if pruning_layer_list is None else list(pruning_layer_list)
         self.layers = L.prunable(model, names)
         self.final_pr, self.pattern, self.saliency = final_pr, pattern, saliency

@@ -40,7 +40,7 @@ def test_obs_saliency_is_the_closed_form():
 
 
 def test_kinds_without_images_and_their_order():
-    net, x = linear()
+    net, _ = linear()
     layers = L.prunable(net)
     assert torch.equal(importance.saliencies("magnitude", layers)["0"].float(),
                        net[0].weight.detach().abs())  # fmt: skip
