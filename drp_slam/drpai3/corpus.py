@@ -104,7 +104,9 @@ def read_sample(folder: Path, row: Published, c: Constants) -> Sample:
     cycles = np.array([timing.dense_cycles(layer, c) for layer in work])
     weight_bytes = np.array([layer.weight_elements + 4.0 * layer.bias_elements for layer in work])
     sizes = {name: math.prod(graph.shapes[name]) for name in wires.buffer.values()}
-    return Sample(row, work, wires, tuple(tags), timing.table(work, cycles, weight_bytes), sizes)
+    return Sample(
+        row, work, wires, tuple(tags), timing.table(work, wires, tags, cycles, weight_bytes), sizes
+    )
 
 
 def read_corpus(folder: Path, c: Constants,

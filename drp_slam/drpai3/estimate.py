@@ -116,7 +116,7 @@ def estimate(graph: Graph, constants: Constants, freq_index: int = 2, *,
     cpu = placement.on_cpu(units, work, wires)
     packs = pack_layers(graph, work, units, constants, sparsity, pattern)
     mac_hz = timing.clock_hz(constants, freq_index)
-    table = timing.table(work, packs.cycles, packs.bytes)
+    table = timing.table(work, wires, tags, packs.cycles, packs.bytes)
     parts = timing.layer_seconds(table, units, constants, mac_hz)
     energy = layer_joules(table, parts, constants)
 

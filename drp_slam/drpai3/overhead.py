@@ -38,8 +38,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     }
     calls = {"bare": lambda: bare.run(None, {name: tensor[None, None]}),
              "emulated": lambda: perceive(tensor)}  # fmt: skip
-    for _ in range(args.repeats):
-        for who, call in calls.items():
+    order = list(calls.items())
+    for turn in range(args.repeats):
+        for who, call in order if turn % 2 else reversed(order):
             start = {k: clock() for k, clock in clocks.items()}
             call()
             for k, clock in clocks.items():

@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from drp_slam.drpai3.layers import MATRIX_KINDS, Layer
+from drp_slam.drpai3.patterns import Wiring
 from drp_slam.drpai3.placement import CPU, DRP, MAC
 
 FITTED = {
@@ -42,27 +43,59 @@ class Table:
     """Quantities of many layers, each (L,) float64; several networks may be joined.
 
     `cycles` are MAC-array cycles at full efficiency; `weight_bytes` as streamed; `read`,
-    `written`, `largest` elements in, out and of the first input; `taps` of pooling windows.
+    `written` elements in and out; `held_in`, `held_out` those that must lie somewhere between two
+    layers, in the buffer or beyond it; `taps` of pooling windows.
     """
 
     cycles: np.ndarray
     weight_bytes: np.ndarray
     read: np.ndarray
     written: np.ndarray
-    largest: np.ndarray
+    held_in: np.ndarray
+    held_out: np.ndarray
     taps: np.ndarray
     macs: np.ndarray
 
 
-def table(layers: Sequence[Layer], cycles: np.ndarray, weight_bytes: np.ndarray) -> Table:
-    """Of one network; `cycles` and `weight_bytes` (L,) come from `packing` or a pattern."""
-    taps = [layer.out_elements * int(np.prod(layer.node.attributes.get("kernel_shape", [1])))
-            if layer.op in ("MaxPool", "AveragePool") else 0 for layer in layers]  # fmt: skip
+def table(
+    layers: Sequence[Layer],
+    wires: Wiring,
+    tags: Sequence[str],
+    cycles: np.ndarray,
+    weight_bytes: np.ndarray,
+) -> Table:
+    """Of one network; `cycles` and `weight_bytes` (L,) come from `packing` or a pattern.
+
+    Pooling and depthwise layers run in the stream of the layer before: neither they nor a
+    convolution that only feeds them holds a whole tensor.
+    """
+    pools = [layer.op in ("MaxPool", "AveragePool") for layer in layers]
+    stream = [tag in ("pool", "depthwise") for tag in tags]
+    taps = [
+        layer.out_elements * int(np.prod(layer.node.attributes.get("kernel_shape", [1])))
+        if pool
+        else 0
+        for layer, pool in zip(layers, pools)
+    ]
+    held_in = [0 if s else int(np.prod(x.in_shape)) for x, s in zip(layers, stream)]
+    held_out = [
+        0 if tags[n] == "depthwise" or (tags[n] == "conv" and _feeds(n, layers, wires, tags))
+        else layer.out_elements
+        for n, layer in enumerate(layers)
+    ]  # fmt: skip
     columns = (
         cycles, weight_bytes, [x.in_elements for x in layers], [x.out_elements for x in layers],
-        [int(np.prod(x.in_shape)) for x in layers], taps, [x.macs for x in layers],
+        held_in, held_out, taps, [x.macs for x in layers],
     )  # fmt: skip
     return Table(*(np.asarray(column, np.float64) for column in columns))
+
+
+def _feeds(n: int, layers: Sequence[Layer], wires: Wiring, tags: Sequence[str]) -> bool:
+    """Whether only pooling or depthwise layers read layer n, with or without its activation."""
+    readers = wires.consumers.get(layers[n].node.outputs[0], ())
+    if len(readers) == 1 and tags[readers[0]] == "activation":
+        readers = wires.consumers.get(layers[readers[0]].node.outputs[0], ())
+    return bool(readers) and all(tags[r] in ("pool", "depthwise") for r in readers)
 
 
 def join(tables: Sequence[Table]) -> Table:
@@ -96,8 +129,8 @@ class Parts:
 def layer_seconds(t: Table, units: np.ndarray, c: Mapping[str, float], mac_hz: float) -> Parts:
     """The model. `units` (L,) of `placement`; fused layers take nothing of their own."""
     matrix, drp, cpu = units == MAC, units == DRP, units == CPU
-    over = np.maximum(t.largest - c["drpai3.buffer"], 0) + np.maximum(
-        t.written - c["drpai3.buffer"], 0
+    over = np.maximum(t.held_in - c["drpai3.buffer"], 0) + np.maximum(
+        t.held_out - c["drpai3.buffer"], 0
     )
     elements = t.written / c["drpai3.drp_element_rate"] + t.taps / c["drpai3.pool_tap_rate"]
     on_cpu = (t.read + t.written) / c["fallback.element_rate"] + t.macs / c["fallback.mac_rate"]
