@@ -40,11 +40,12 @@ def sweep(args: argparse.Namespace) -> dict[str, Any]:
     out = out_folder(args)
     (out / POINTS).mkdir(exist_ok=True)
     (out / NETWORKS).mkdir(exist_ok=True)
-    keys = {point.key(): point for point in points}
+    names = {point: point.key() for point in points}  # once: a file may change meanwhile
+    keys = {key: point for point, key in names.items()}
     todo = {k: p for k, p in keys.items() if not (out / POINTS / f"{k}.json").is_file()}
     failures: list[tuple[str, Exception]] = []
     if todo:
-        reference = reference_of(points[0], out)
+        reference = reference_of(points[0], out / f"reference-{names[points[0]]}.npz")
         with progress(len(keys), len(keys) - len(todo)) as done:
             for point, outcome in completed(
                 list(todo.values()), reference, args.scheduler, args.jobs
@@ -52,7 +53,7 @@ def sweep(args: argparse.Namespace) -> dict[str, Any]:
                 if isinstance(outcome, Exception):
                     failures.append((point.name, outcome))
                 else:
-                    keep(out, outcome)
+                    keep(out, names[point], outcome)
                 done(point.name)
     known = [read_json(out / POINTS / f"{k}.json") for k in keys
              if (out / POINTS / f"{k}.json").is_file()]  # fmt: skip
@@ -115,14 +116,13 @@ def _rate(text: str) -> float:
     return rate
 
 
-def reference_of(point: Point, out: Path) -> Measured:
+def reference_of(point: Point, path: Path) -> Measured:
     """The reference's measurement: from an earlier start of this sweep, else made now."""
     import numpy as np
 
     from drp_slam.evaluate import Measured
     from drp_slam.sweep_point import measure_reference
 
-    path = out / f"reference-{point.key()}.npz"
     if path.is_file():
         with np.load(path) as stored:
             parts = np.split(stored["uv"], np.cumsum(stored["counts"])[:-1])
@@ -138,7 +138,7 @@ def reference_of(point: Point, out: Path) -> Measured:
     return made
 
 
-def keep(out: Path, outcome: Outcome) -> None:
+def keep(out: Path, key: str, outcome: Outcome) -> None:
     """Writes a point: its network first, then its JSON, each through a temporary name."""
     from drp_slam.folder import write_json
 
@@ -146,7 +146,7 @@ def keep(out: Path, outcome: Outcome) -> None:
         temporary = out / NETWORKS / f"{name}.part"
         temporary.write_bytes(content)
         temporary.replace(out / NETWORKS / name)
-    write_json(out / POINTS / f"{outcome.result['key']}.json", outcome.result)
+    write_json(out / POINTS / f"{key}.json", {"key": key} | outcome.result)
 
 
 def summarise(points: Sequence[dict[str, Any]], out: Path, measured_now: int) -> dict[str, Any]:

@@ -165,7 +165,7 @@ def measure(point: Point, reference: Measured) -> Outcome:
         result = _judged(point, network, judge, reference) | cost(
             network, judge.recording, point.device
         )
-    head = {"key": point.key(), "name": point.name, "point": dataclasses.asdict(point)}
+    head = {"name": point.name, "point": dataclasses.asdict(point)}
     return Outcome(head | result | {"wall_s": time.perf_counter() - start}, files)
 
 
