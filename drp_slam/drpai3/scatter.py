@@ -36,8 +36,10 @@ def scatter(path: Path, result: dict[str, Any]) -> Path:
                              label=f"{name} ({len(rows)})")  # fmt: skip
         worst = sorted(part["models"], key=lambda m: -abs(m["error_pct"]))[:6]
         for row in worst:
+            left = row["published_ms"] ** 2 > low * high  # keeps the name inside the picture
             axes.annotate(row["id"], (row["published_ms"], row["predicted_ms"]), fontsize=6.5,
-                          xytext=(4, -3), textcoords="offset points")  # fmt: skip
+                          xytext=(-4 if left else 4, -3), textcoords="offset points",
+                          ha="right" if left else "left")  # fmt: skip
         median = part["all"]["median_ape_pct"]
         axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high),
                  xlabel="published on the board, ms", ylabel="predicted, ms (modelled)",
