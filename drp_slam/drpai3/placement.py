@@ -19,7 +19,7 @@ from drp_slam.drpai3.patterns import Wiring
 FUSED, MAC, DRP, CPU = range(4)
 UNIT_NAMES = ("fused", "ai-mac", "drp", "cpu")
 NEW_RELEASE = 2.7
-"""TVM release from which asymmetric kernels and token matrices stay on the accelerator."""
+"""TVM release from which kernels of unequal sides stay on the accelerator."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ RULES: tuple[Rule, ...] = (
     Rule("depthwise", MAC),
     Rule("deconv", MAC),
     Rule("fc", MAC),
-    Rule("fc-tokens", MAC, "matrix of many tokens, before release 2.7", CPU, (MAC, CPU)),
+    Rule("fc-tokens", MAC, "matrix of many tokens", None, (MAC, CPU)),
     Rule("asymmetric", MAC, "kernel of unequal sides, before release 2.7", CPU),
     Rule("grouped", CPU, "grouped convolution that is not depthwise"),
     Rule("conv-1d-3d", CPU, "convolution with one or three spatial axes"),
