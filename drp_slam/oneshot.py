@@ -44,20 +44,15 @@ def prune(name: str, rate: float, pattern: str, saliency: str, calibration: Sequ
     The dense `xfeat-fp32` with `rate` of its weights removed under one budget for the network.
     `obs` moves the remaining weights too. Same arguments, same file. Raises PruningError.
     """
-    import torch
-
     from drp_slam import rebuild
     from drp_slam.drpai3.quantize import quantize
     from drp_slam.pruning import command, export, xfeat
 
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
     net = xfeat.xfeat()
     if rate > 0:
         options = command.Options(rate, pattern, saliency)
-        images = torch.from_numpy(_batch(calibration))
-        command.prune(net, options, images, lambda text, part: log.info("%s: %s", name, text))
-        net.eval()
+        command.prune_arrays(net, options, _batch(calibration),
+                             lambda text, part: log.info("%s: %s", name, text))  # fmt: skip
     model = quantize(export.to_onnx(net, name), calibration, method="percentile")
     path = out / f"{name}.onnx"
     rebuild.save(model, path)

@@ -124,6 +124,14 @@ def prune(net: nn.Module, options: Options, images: Tensor, say: Say,
     return masks
 
 
+def prune_arrays(net: nn.Module, options: Options, images: np.ndarray, say: Say) -> None:
+    """`prune` for callers without torch: `images` (n, C, H, W) float32, one thread, fixed seed."""
+    torch.set_num_threads(1)
+    torch.manual_seed(options.seed)
+    prune(net, options, torch.from_numpy(images), say)
+    net.eval()
+
+
 def _cut(net: nn.Module, dense: nn.Module, layers: L.Layers, before: Mapping[str, Tensor],
          rate: float, o: Options, images: Tensor, positions: Mapping[str, int] | None,
          say: Say) -> dict[str, Tensor]:  # fmt: skip
