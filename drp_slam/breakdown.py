@@ -145,7 +145,7 @@ def rests_on(
     flops = max(0.0, mean_s.get("track", 0.0) - overhead_s) * rate  # the tracker counts flops only
     models: dict[str, tuple[tuple[str, ...], Callable[[Constants], float]]] = {
         "preprocess": (("drp.", "cpu."), lambda c: drp_seconds(calls, "preprocess", c)),
-        "network": (("drpai3.", "cpu."), network_s),
+        "network": (("drpai3.", "fallback.", "cpu."), network_s),
         "postprocess": (("drp.", "cpu."), lambda c: drp_seconds(calls, "postprocess", c)),
         "track": (("cpu.",), lambda c: a55_seconds(c, {"flops": flops})),
     }

@@ -71,6 +71,8 @@ def test_backend_cpu_gives_the_same_trajectory_and_a_comparison(
     assert both["comparison"]["host_cpu"]["frames"] == FRAMES
     assert both["comparison"]["modelled_a55"]["cpu_ms"] > 0
     assert 0 < both["assumptions"]["share"]["assumed"] <= 1
+    # rates and overheads alone make a time, so no constant is missing where influences reach 1
+    assert sum(k["influence"] for k in both["assumptions"]["constants"]) > 0.99
     assert {k["place"] for k in both["kernels"]} <= {"opencva", "preruntime", "custom", "cpu"}
 
 
