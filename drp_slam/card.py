@@ -65,12 +65,12 @@ def load_card(name: str) -> Card:
     try:
         facts = yaml.safe_load(path.read_text())
         heads = {
-            head: Head(*body["channels"], _quantisation(body))
+            head: Head(int(body["channels"][0]), int(body["channels"][1]), _quantisation(body))
             for head, body in facts["heads"].items()
         }
         stored = facts["input"]
         return Card(facts["name"], onnx, stored["dtype"], _quantisation(stored), heads, facts)
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+    except (yaml.YAMLError, LookupError, TypeError, ValueError) as error:
         raise ResourceError(
             f"{path}: incomplete card ({error!r}); see models/xfeat.yaml"
         ) from error
