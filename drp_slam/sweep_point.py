@@ -132,7 +132,7 @@ class Judge:
 
         count = point.configurations if self.recording.ground_truth is not None else 0
         return evaluate.measure(network, self.recording, self.frames, self.pairs, self.config,
-                                count, reference and reference.uv)  # fmt: skip
+                                count, None if reference is None else reference.uv)  # fmt: skip
 
 
 def measure_reference(point: Point) -> Measured:
