@@ -6,7 +6,9 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +19,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
 
 from drp_slam.config import GraphConfig
@@ -153,20 +156,30 @@ class StageNode(Node):
 
 
 def run(make: Callable[[], StageNode], args: Sequence[str] | None = None) -> int:
-    """Runs a node until SIGINT or its own end; the exit code."""
+    """Runs a node until SIGINT, SIGTERM or its own end; the exit code.
+
+    A signal lets the callback under way finish: raised in the middle of rclpy's conversion of a
+    message, KeyboardInterrupt becomes another error. The health timer wakes the executor to see it.
+    """
     import cv2
 
     cv2.setNumThreads(1)  # the nodes are the parallelism
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    rclpy.init(args=None if args is None else list(args))
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    rclpy.init(
+        args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO
+    )
     node, executor, code = None, None, 0
     try:
         node = make()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         gc.freeze()  # what a node is made of is never garbage
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException, Finished):
+        while not stop.is_set():
+            executor.spin_once()
+    except (ExternalShutdownException, Finished):
         pass
     except DrpSlamError as error:
         code = fail(node, error)
