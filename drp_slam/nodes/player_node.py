@@ -29,7 +29,7 @@ from drp_slam.nodes.playback import Playback
 OPTICAL_FRAME = "camera_color_optical_frame"
 NEEDED = ("drp_node", "perception_node", "pose_node")
 WATCH_PERIOD_S = 0.2
-LINGER_S = 0.5
+LINGER_S = 2.0
 """At the end the last messages are given so long to arrive."""
 
 
