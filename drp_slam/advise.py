@@ -13,6 +13,8 @@ from drp_slam.errors import ConfigError, DrpSlamError
 
 UNITS = {"latency": {"s": 1e3, "ms": 1.0, "us": 1e-3}, "energy": {"J": 1e3, "mJ": 1.0, "uJ": 1e-3}}
 """Units of a limit, in milliseconds and millijoules."""
+SAME_ENERGY = 1.02
+"""Energies that differ by less than this factor do not decide: the model is not that exact."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +97,17 @@ def quantity(text: str, units: Mapping[str, float], option: str) -> float:
 def choose(
     points: Sequence[Mapping[str, Any]], wanted: Sequence[Limit], folder: Path
 ) -> dict[str, Any]:
-    """The point that meets all limits with least energy (then least latency, then most inliers)."""
+    """Of the points that meet all limits and take the least energy (within 2 %), the one with most
+
+    inliers.
+    """
     fitting = [p for p in points if all(limit.holds(p) for limit in wanted)]
     if not fitting:
         raise DrpSlamError(
             f"{folder}: none of {len(points)} points fits; {_remedy(points, wanted)}"
         )
-    best = min(fitting, key=_rank)
+    least = min(_energy(p) for p in fitting)
+    best = min((p for p in fitting if _energy(p) <= least * SAME_ENERGY), key=_rank)
     ate = best.get("ate_m") or {}
     others = [
         {"name": p["name"], "because": _against(p, best, wanted)} for p in points if p is not best
@@ -110,7 +116,8 @@ def choose(
         "network": _network(best, folder), "name": best["name"],
         "why": [f"{limit.text(limit.value(best))}, at most {limit.most:.3g} {limit.unit} asked"
                 for limit in wanted]
-        + [f"least energy of the {len(fitting)} that fit, of {len(points)} measured"],
+        + [f"least energy (within 2 %), then most inliers, of the {len(fitting)} that fit, of "
+           f"{len(points)} measured"],
         "latency_ms": best["latency_ms"], "energy_mj": best["energy_mj"],
         "sparsity": best["sparsity"], "ate_ratio": ate.get("ratio"),
         "ate_ratio_interval": [ate.get("ratio_low"), ate.get("ratio_high")],
@@ -119,11 +126,13 @@ def choose(
     }  # fmt: skip
 
 
-def _rank(point: Mapping[str, Any]) -> tuple[float, float, float]:
-    inf = float("inf")
-    energy, latency = point["energy_mj"], point["latency_ms"]
-    return (inf if energy is None else energy, inf if latency is None else latency,
-            -(point["all"]["inliers"]["ratio"] or 0.0))  # fmt: skip
+def _energy(point: Mapping[str, Any]) -> float:
+    return float("inf") if point["energy_mj"] is None else point["energy_mj"]
+
+
+def _rank(point: Mapping[str, Any]) -> tuple[float, float]:
+    """Of points of the same energy: most inliers, then least energy."""
+    return -(point["all"]["inliers"]["ratio"] or 0.0), _energy(point)
 
 
 def _network(point: Mapping[str, Any], folder: Path) -> str:
@@ -136,9 +145,11 @@ def _against(point: Mapping[str, Any], best: Mapping[str, Any], wanted: Sequence
     broken = [limit.text(limit.value(point)) for limit in wanted if not limit.holds(point)]
     if broken:
         return ", ".join(broken)
-    return f"fits, but takes {point['energy_mj']:.3g} mJ beside {best['energy_mj']:.3g} mJ" if (
-        point["energy_mj"] is not None and best["energy_mj"] is not None
-    ) else "fits, but has no modelled energy"  # fmt: skip
+    if point["energy_mj"] is None or best["energy_mj"] is None:
+        return "fits, but has no modelled energy"
+    inliers = 100.0 * (point["all"]["inliers"]["ratio"] or 0.0)
+    return (f"fits, with {point['energy_mj']:.4g} mJ beside {best['energy_mj']:.4g} mJ and "
+            f"{inliers:.0f} % of the reference's inliers")  # fmt: skip
 
 
 def _remedy(points: Sequence[Mapping[str, Any]], wanted: Sequence[Limit]) -> str:

@@ -45,8 +45,8 @@ def render(result: Mapping[str, Any]) -> str:
                 "the chip) and worth (measured on this recording, relative to the reference). "
                 "100 % is the reference.", _curves(points)),
         section("Every point", "Means over the same frame pairs and trajectories; relative to the "
-                "reference, with the 95 % bootstrap interval below. Kept out: the last quarter of "
-                "the recording.", _table(points)),
+                "reference, with the 95 % bootstrap interval below. Kept out: inliers in the last "
+                "quarter of a whole recording.", _table(points)),
     ))  # fmt: skip
     return page(f"drp_slam sweep: {name}", subtitle, body,
                 "Cycles, latency and energy are modelled for the chip from its device file. "

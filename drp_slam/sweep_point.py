@@ -176,7 +176,10 @@ def _judged(point: Point, network: str, judge: Judge, reference: Measured) -> di
     if network != point.reference:
         measured = judge.measured(network, point, reference)
     held = judge.pairs[:, 0] >= round(len(judge.recording) * (1 - evaluate.KEPT_OUT_PART))
-    return evaluate.summary(measured, reference, held)
+    found = evaluate.summary(measured, reference, held)
+    if point.start or point.frames:  # the last quarter of a part is not what was kept out
+        found["kept_out"] = None
+    return found
 
 
 def cost(network: str, recording: Recording, device: str) -> dict[str, Any]:
