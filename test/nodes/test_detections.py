@@ -188,10 +188,10 @@ def finder(tmp_path):
 
 
 @pytest.mark.system
-def test_the_graph_publishes_what_the_detector_finds(command, listen, finder, tmp_path):
+def test_the_graph_publishes_what_the_detector_finds(command, listen, finder, small_room, tmp_path):
     heard = listen(detections.message_type(), "detections", qos.world())
     up = command(
-        "up", "--sequence", SEQUENCE, "--frames", 11, "--rate", "max", "--json",
+        "up", "--sequence", SEQUENCE, "--rate", "max", "--json",
         "--out", tmp_path / "up", "--set", f"drpai3.detector={finder}",
         "--set", f"drpai3.detector_names={finder.with_suffix('.names')}",
         "--set", "drpai3.detector_every=4", "--set", "slam.mask_people=true",
@@ -200,9 +200,11 @@ def test_the_graph_publishes_what_the_detector_finds(command, listen, finder, tm
     code, out, err = up.finish()
     assert code == 0, err
     report = json.loads(out)
-    assert report["frames"] == report["tracked"] == 11
+    assert report["frames"] == len(small_room)
     detect = report["stages"]["detect"]
-    assert detect["unit"] == "drpai3" and detect["frames"] == 3 == len(heard)
+    assert detect["unit"] == "drpai3" and detect["frames"] == -(-len(small_room) // 4)
+    # the first ones may be sent before the test's own listener has been discovered
+    assert 1 <= len(heard) <= detect["frames"]
     assert detect["modelled_ms"]["p50"] > 0
     camera = Camera(320, 240, 1.0, 1.0, 0.0, 0.0)
     if detections.message_type() is not MarkerArray:
