@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from drp_slam.errors import PruningError
 from drp_slam.pruning import deepcompression as dc
-from drp_slam.pruning import importance, patterns, reference, schedule
+from drp_slam.pruning import importance, patterns, reference, schedule, sharing
 from drp_slam.pruning import layers as L
 
 Say = Callable[[str, float], None]
@@ -86,46 +86,6 @@ def prune_and_train(net: nn.Module, x: Tensor, y: Tensor, rate: float, steps: in
     return masks
 
 
-def share_and_train(net: nn.Module, bits: tuple[int, int],
-                    fit: Callable[[Callable[[], None]], None],
-                    ) -> tuple[dict[str, np.ndarray], dict[str, dc.Shared]]:  # fmt: skip
-    """Ties the non-zero weights of each layer to a codebook and trains the centroids.
-
-    `bits`: of convolutions and of linear layers. `fit(after)` trains; after each step every weight
-    goes back to the mean of its cluster, whose step is that of the summed gradient (Han et al.
-    2016, section 3.3). Returns the state and the sharing, ready for `deepcompression.encode`.
-    """
-    layers = L.prunable(net)
-    shared, index = {}, {}
-    for name, module in layers.items():
-        weight: Tensor = module.weight  # type: ignore[assignment]
-        values = weight.detach().numpy()
-        shared[name] = dc.share(values[values != 0], bits[0] if weight.ndim == 4 else bits[1])
-        index[name] = weight.detach() != 0, torch.from_numpy(shared[name].index)
-
-    @torch.no_grad()
-    def tie() -> None:
-        for name, module in layers.items():
-            kept, owner = index[name]
-            weight: Tensor = module.weight  # type: ignore[assignment]
-            k = len(shared[name].codebook)
-            sums = torch.zeros(k).index_add_(0, owner, weight[kept])
-            book = sums / torch.bincount(owner, minlength=k).clamp_min(1)
-            book[book == 0] = torch.finfo(torch.float32).tiny
-            weight.zero_()
-            weight[kept] = book[owner]
-
-    tie()
-    fit(tie)
-    state = {name: value.numpy().copy() for name, value in net.state_dict().items()}
-    for name in layers:
-        kept, owner = index[name]
-        book = np.zeros(len(shared[name].codebook), np.float32)
-        book[owner.numpy()] = state[f"{name}.weight"][kept.numpy()]
-        shared[name] = dc.Shared(book, owner.numpy())
-    return state, {f"{name}.weight": s for name, s in shared.items()}
-
-
 def compression(seeds: int, say: Say) -> dict[str, Any]:
     """Deep Compression of a LeNet-like network on digits: the smallest file within 0.5 points."""
     points = []
@@ -148,7 +108,7 @@ def _compressed(net: nn.Module, rate: float, x: Tensor, y: Tensor, judge: Tensor
     small = copy.deepcopy(net)
     prune_and_train(small, x, y, rate, 450, seed)
     pruned = reference.accuracy(small, judge, truth)
-    state, shared = share_and_train(
+    state, shared = sharing.share_and_train(
         small, (5, 4), lambda tie: train(small, x, y, 100, seed, 3e-4, tie)
     )
     blob, sizes = dc.encode(state, shared)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from drp_slam.errors import PruningError
-from drp_slam.pruning import importance, obs, patterns, reference
+from drp_slam.pruning import importance, patterns, reference, surgery
 from drp_slam.pruning import layers as L
 from drp_slam.pruning.layout import DEFAULT_CELL, density, kept_rows
 
@@ -76,7 +76,7 @@ def pruned(model: nn.Module, images: Tensor, method: str, pattern: str, rates: t
     layers = L.prunable(model)
     if method == "obs":
         name, _, by_cycles = pattern.partition(" by ")
-        yield from obs.operate(
+        yield from surgery.operate(
             layers, dense, rates, name, positions=positions if by_cycles else None
         )
         return
@@ -141,7 +141,7 @@ def resnet20_seed(data: Path, seed: int, methods: Sequence[tuple[str, str]],
             if rate in JUDGED:
                 twin = copy.deepcopy(model)
                 if method == "obs":
-                    obs.refit(twin, dense, L.prunable(twin), masks, images[use][:REFIT_IMAGES],
+                    surgery.refit(twin, dense, L.prunable(twin), masks, images[use][:REFIT_IMAGES],
                               sample=64, batch=128)  # fmt: skip
                 recalibrate(twin, images[use])
                 points.append({
