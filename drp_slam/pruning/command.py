@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from drp_slam.errors import PruningError
 from drp_slam.pruning import (
     importance,
     onnxnet,
@@ -69,7 +70,8 @@ def prune(net: nn.Module, options: Options, images: Tensor, say: Say,
 
         if rate > 0:
             masks = _cut(net, dense, layers, masks, rate, options, images, positions, part_of)
-        if steps := options.retrain // len(stages):
+        share = [options.retrain * done // len(stages) for done in (index, index + 1)]
+        if steps := share[1] - share[0]:
 
             def after(step: int, loss: float, index: int = index, steps: int = steps) -> None:
                 say(
@@ -164,6 +166,10 @@ def run(source: str, options: Options, folder: Path | None, out: Path, say: Say,
     from drp_slam.drpai3.quantize import quantize
 
     patterns.check_rate(options.rate)
+    if options.stages < 1 or options.retrain < 0 or count < 1:
+        raise PruningError(f"--stages {options.stages}, --retrain {options.retrain}, --images "
+                           f"{count}: expected stages and images of at least 1, retrain of at "
+                           "least 0")  # fmt: skip
     torch.manual_seed(options.seed)
     net = onnxnet.read(source, shape).eval()
     size = input_shape(net, shape)

@@ -78,10 +78,8 @@ class Statistics:
         own[-1, -1] = self.inputs[-1, -1]
         return replace(self, inputs=own)
 
-    def see(self, x: Tensor, sample: int) -> None:
-        """Adds the rows x (N, L, K) of a batch; at most `sample` positions of each image."""
-        if x.shape[1] > sample:
-            x = x[:, torch.linspace(0, x.shape[1] - 1, sample).long()]
+    def see(self, x: Tensor) -> None:
+        """Adds the rows x (N, L, K) of a batch."""
         flat = x.reshape(-1, x.shape[-1])
         flat = torch.cat([flat, torch.ones(len(flat), 1)], 1)
         self.inputs += (flat.T @ flat).double() * (x.shape[0] / len(flat))
@@ -136,8 +134,8 @@ def collect(model: nn.Module, layers: L.Layers, images: Tensor, *,
     trainable = {p: p.requires_grad for p in model.parameters()}
 
     def see(name: str, module: nn.Module, inputs: Tensor, output: Tensor) -> None:
-        x = L.rows(module, inputs.detach())
-        found[name].see(x, sample)
+        x = L.rows(module, inputs.detach(), sample if loss is None else None)
+        found[name].see(L.sampled(x, sample))
         if loss is not None:
             output.register_hook(lambda g: found[name].learn(x, L.output_rows(module, g)))
 

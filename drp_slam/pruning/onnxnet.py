@@ -192,9 +192,14 @@ def _traced(source: str, shape: Sequence[int] | None) -> onnx.ModelProto:
 
     module_name, _, name = source.partition(":")
     try:
-        made = getattr(importlib.import_module(module_name), name)()
-    except (ImportError, AttributeError) as error:
+        factory = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError, ValueError) as error:
         raise PruningError(f"{source}: {error}; expected package.module:factory") from error
+    try:
+        made = factory()
+    except Exception as error:  # anything can happen inside foreign code
+        raise PruningError(f"{source} cannot be called without arguments: "
+                           f"{type(error).__name__}: {error}") from error  # fmt: skip
     if not isinstance(made, nn.Module):
         raise PruningError(f"{source} returns {type(made).__name__}, expected a torch.nn.Module")
     if shape is None:

@@ -167,7 +167,7 @@ def _fit(module: nn.Module, twin: nn.Module, mask: Tensor, parts: Sequence[Tenso
     own, target = torch.zeros(size, size).double(), torch.zeros(size, wanted.shape[1]).double()
     first = 0
     for part in parts:
-        rows = _sampled(L.rows(module, part), sample)
+        rows = L.rows(module, part, sample).flatten(0, 1)
         rows = torch.cat([rows, torch.ones(len(rows), 1)], 1)[:, :size]
         own += (rows.T @ rows).double()
         target += (rows.T @ wanted[first : first + len(rows)]).double()
@@ -192,15 +192,8 @@ def _outputs(model: nn.Module, layers: L.Layers, parts: Sequence[Tensor],
 
         def see(name: str, module: nn.Module, _: Any, output: Tensor, count: int = count) -> None:
             if len(found[name]) < count:
-                found[name].append(_sampled(L.output_rows(module, output), sample))
+                found[name].append(L.output_rows(module, output, sample).flatten(0, 1))
 
         with L.watching(layers, see):
             L.forward(model, part)
     return {name: torch.cat(pieces) for name, pieces in found.items() if pieces}
-
-
-def _sampled(rows: Tensor, sample: int) -> Tensor:
-    """(N, L, K) -> (N min(L, sample), K), positions evenly spread."""
-    if rows.shape[1] > sample:
-        rows = rows[:, torch.linspace(0, rows.shape[1] - 1, sample).long()]
-    return rows.reshape(-1, rows.shape[-1])
