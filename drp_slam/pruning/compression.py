@@ -63,9 +63,15 @@ def best(points: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def _digits(seed: int, say: digits.Say) -> list[dict[str, Any]]:
-    """750 digits to train on, 250 to choose with, 797 of other writers to judge on."""
-    x, y, judge, truth = digits.load_digits(1000, seed)
-    fit, choose = (x[:750], y[:750]), (x[750:], y[750:])
+    """750 digits to train on, 250 to choose with, 797 to judge on.
+
+    Those to choose with are a run of the file, by seed, so that their writers are others too.
+    """
+    x, y = digits.everything()
+    judge, truth = x[1000:], y[1000:]
+    held = torch.zeros(1000, dtype=torch.bool)
+    held[250 * (seed % 4) :][:250] = True
+    choose, fit = (x[:1000][held], y[:1000][held]), (x[:1000][~held], y[:1000][~held])
     dense = digits.lenet(32, seed)
     digits.train(dense, *fit, 600, seed)
     points = []
@@ -122,11 +128,12 @@ def simplified(model: nn.Module) -> nn.Module:
     with torch.no_grad():
         for m in model.modules():
             if isinstance(m, nn.BatchNorm2d):
-                scale = m.weight / (m.running_var + m.eps).sqrt()  # type: ignore[operator]
+                assert m.running_mean is not None and m.running_var is not None
+                scale = m.weight / torch.sqrt(m.running_var + m.eps)
                 m.bias.sub_(m.running_mean * scale)
                 m.weight.copy_(scale)
-                m.running_mean.zero_()  # type: ignore[union-attr]
-                m.running_var.fill_(1.0)  # type: ignore[union-attr]
+                m.running_mean.zero_()
+                m.running_var.fill_(1.0)
                 m.eps = 0.0
     return model
 

@@ -22,11 +22,10 @@ Say = Callable[[str, float], None]
 FEW, GAIN_RATES = 100, (0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 
 
-def load_digits(train: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Images (n, 1, 8, 8) in [0, 1] and labels: `train` to learn from, the last 797 to judge on.
+def everything() -> tuple[Tensor, Tensor]:
+    """Images (1797, 1, 8, 8) in [0, 1] and labels, in the file's order: writer after writer.
 
-    The judging images are of other writers than most of the others. Raises PruningError where
-    scikit-learn is not installed.
+    Raises PruningError where scikit-learn is not installed.
     """
     try:
         from sklearn import datasets
@@ -36,7 +35,15 @@ def load_digits(train: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         ) from error
     data = datasets.load_digits()
     x = torch.from_numpy((data.images / 16.0).astype(np.float32))[:, None]
-    y = torch.from_numpy(data.target.astype(np.int64))
+    return x, torch.from_numpy(data.target.astype(np.int64))
+
+
+def load_digits(train: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Images and labels: `train` of the first 1000 to learn from, the last 797 to judge on.
+
+    The judging images are of other writers than most of the others. Raises PruningError.
+    """
+    x, y = everything()
     chosen = torch.randperm(1000, generator=torch.Generator().manual_seed(seed))[:train]
     return x[chosen], y[chosen], x[1000:], y[1000:]
 
