@@ -28,6 +28,7 @@ from drp_slam.pruning.layout import DEFAULT_CELL, density, kept_rows
 
 RATES, EXACT_RATES = (0.5, 0.6, 0.7, 0.8, 0.9), (0.5, 0.75, 0.875)
 """`EXACT_RATES` are those that N of 16 meets exactly, 8, 4 and 2."""
+BOTH_RATES = tuple(sorted({*RATES, *EXACT_RATES}))
 LEAST = 0.02
 CURVATURE_IMAGES, PLACES = 64, 64
 BATCH_NORM, REFIT = "batch norm", "refit"
@@ -47,14 +48,17 @@ class Series:
 
 
 SERIES = (
-    Series("magnitude"), Series("obd"), Series("obs"),
-    Series("obs", "flexible-nm", "uniform", (*EXACT_RATES, 0.9), (REFIT,)),
-    Series("obs", "unstructured", "uniform", (*EXACT_RATES, 0.9), (REFIT,)),
-    Series("obs", "fixed-nm", "uniform", EXACT_RATES, (REFIT,)),
+    Series("magnitude", recoveries=(BATCH_NORM,)),
+    Series("obd", recoveries=(BATCH_NORM,)),
+    Series("obs", rates=BOTH_RATES),
+    Series("obs", "flexible-nm", rates=BOTH_RATES),
+    Series("obs", "fixed-nm", "uniform", EXACT_RATES),
+    Series("obs", "flexible-nm", "cycles", (*EXACT_RATES, 0.9)),
     Series("obd", layer_rates="global", recoveries=(BATCH_NORM,)),
     Series("obd-network", layer_rates="global", recoveries=(BATCH_NORM,)),
-    Series("obs", "flexible-nm", recoveries=(REFIT,)),
-)  # fmt: skip
+    Series("magnitude", rates=(0.5, 0.7, 0.9), recoveries=(REFIT,)),
+    Series("obd", rates=(0.5, 0.7, 0.9), recoveries=(REFIT,)),
+)
 
 
 def halves(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
@@ -98,23 +102,25 @@ def curvature(model: nn.Module, images: Tensor) -> dict[str, importance.Statisti
 
 
 def layer_rates(model: nn.Module, kind: str, rate: float) -> Rates:
-    """One rate for all under one budget (`global`), or by layer: `uniform`, `magnitude`."""
+    """One number under one budget (`global`, `cycles`), or by layer: `uniform`, `magnitude`."""
     weights = {n: m.weight.detach() for n, m in L.prunable(model).items()}  # type: ignore[operator, union-attr]
-    if kind == "global":
+    if kind in ("global", "cycles"):
         return rate
     if kind == "uniform":
         return schedule.uniform(weights, rate)
     return schedule.by_magnitude(weights, rate, LEAST)
 
 
-def pruned(dense: nn.Module, series: Series,
-           statistics: Mapping[str, importance.Statistics],
+def pruned(dense: nn.Module, series: Series, statistics: Mapping[str, importance.Statistics],
+           positions: Mapping[str, int],
            ) -> Iterator[tuple[nn.Module, dict[str, Tensor]]]:  # fmt: skip
     """A network and its masks for each rate in turn; OBS moves weights and starts from 30 %."""
     if series.method == "obs":
         model = copy.deepcopy(dense)
         ways = [layer_rates(dense, series.layer_rates, r) for r in (0.3, *series.rates)]
-        steps = surgery.operate(L.prunable(model), statistics, ways, series.pattern, least=LEAST)
+        steps = surgery.operate(
+            L.prunable(model), statistics, ways, series.pattern, least=LEAST,
+            positions=positions if series.layer_rates == "cycles" else None)  # fmt: skip
         next(steps)
         for masks in steps:
             yield model, masks
@@ -180,7 +186,7 @@ def resnet20_seed(data: Path, seed: int, say: Say) -> tuple[float, list[dict[str
     points = []
     for index, series in enumerate(SERIES):
         say(f"{series.method}, {series.pattern}, {series.layer_rates}", index / len(SERIES))
-        for rate, (model, masks) in zip(series.rates, pruned(dense, series, statistics)):
+        for rate, (model, masks) in zip(series.rates, pruned(dense, series, statistics, positions)):
             for recovery in series.recoveries:
                 twin = copy.deepcopy(model)
                 if recovery == REFIT:
