@@ -165,3 +165,10 @@ def test_a_budget_of_cycles_is_kept_by_the_packed_cycles():
         (0.5, 0.75), study.pruned(net, series, study.curvature(net, x), positions)
     ):
         assert study.cycles_share(masks, positions) == pytest.approx(1 - rate, abs=0.03)
+
+
+def test_spoilt_labels_are_wrong_and_as_many_as_said():
+    labels = torch.arange(200) % 10
+    spoilt = digits._spoilt(labels, 0.2, 3)
+    assert int((spoilt != labels).sum()) == 40 and spoilt.min() >= 0 and spoilt.max() < 10
+    assert torch.equal(digits._spoilt(labels, 0.0, 3), labels)
