@@ -46,7 +46,8 @@ class Table:
 
     `cycles` are MAC-array cycles at full efficiency; `weight_bytes` as streamed; `read`,
     `written` elements in and out; `held_in`, `held_out` those that must lie somewhere between two
-    layers, in the buffer or beyond it; `taps` of maximum pooling windows, `average_taps` of averages.
+    layers, in the buffer or beyond it; `taps` of maximum pooling windows,
+    `average_taps` of averages.
     """
 
     cycles: np.ndarray

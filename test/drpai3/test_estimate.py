@@ -193,7 +193,7 @@ def test_a_mean_over_the_image_is_known_in_every_spelling(tmp_path, opset, axes)
         y = b.op("ReduceMean", y, b.constant(np.array(axes)), keepdims=1)
     found = estimate(load(b.save(tmp_path / "a.onnx", b.conv(y, 16, 8, 1))), DEVICE)
     assert [row.reason for row in found.fallbacks] == [
-        "mean over the image written as ReduceMean, outside a gate"
+        "mean over the image as ReduceMean, outside a gate"
     ]
 
 
