@@ -13,8 +13,9 @@ from launch_ros.actions import Node
 
 from drp_slam import resources
 from drp_slam.config import DEFAULT_NETWORK, Config, load, override
+from drp_slam.nodes.options import rate
+from drp_slam.nodes.shared_memory import remove_orphans
 from drp_slam.nodes.table import CAMERA_TOPICS, environment, nodes
-from drp_slam.nodes.up import rate
 from launch import LaunchContext, LaunchDescription  # type: ignore[attr-defined]
 
 GRACE_S = "60"
@@ -50,6 +51,7 @@ def _actions(context: LaunchContext, player: bool, names: list[str]) -> list[Any
     given = {name: LaunchConfiguration(name).perform(context) for name in names}
     config = configuration(given, player)
     topics = {} if player else {t: given[t] for t in CAMERA_TOPICS if given[t] != t}
+    remove_orphans()
     actions: list[Any] = [SetEnvironmentVariable(n, v) for n, v in environment(player).items()]
     for spec in nodes(config, player, topics):
         actions.append(

@@ -9,8 +9,8 @@ import time
 from typing import Any
 
 from drp_slam.errors import GraphError
+from drp_slam.nodes.options import player_parameters
 from drp_slam.nodes.table import environment
-from drp_slam.nodes.up import rate
 
 
 def play(args: argparse.Namespace) -> dict[str, Any]:
@@ -21,16 +21,7 @@ def play(args: argparse.Namespace) -> dict[str, Any]:
     from drp_slam.nodes.base import run
     from drp_slam.nodes.player_node import PlayerNode
 
-    values = {
-        "sequence": args.sequence,
-        "camera": args.camera or "",
-        "start": args.start,
-        "frames": args.frames or 0,
-        "rate": rate(args.rate),
-        "in_flight": args.in_flight,
-        "loop": args.loop,
-        "wait": args.rate == "max",
-    }
+    values = {**player_parameters(args), "wait": args.rate == "max"}
     made: list[PlayerNode] = []
 
     def make() -> PlayerNode:

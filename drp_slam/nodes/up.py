@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 from drp_slam import folder as files
 from drp_slam.errors import DrpSlamError, GraphError
 from drp_slam.nodes.limits import GRAPH
+from drp_slam.nodes.options import player_parameters
 from drp_slam.nodes.processes import Processes
+from drp_slam.nodes.shared_memory import remove_orphans
 from drp_slam.nodes.table import environment, nodes
 
 if TYPE_CHECKING:
@@ -67,27 +69,8 @@ def configuration(args: argparse.Namespace) -> tuple[Config, Sequence | None]:
     config = config_of(args)
     if args.sequence is None:
         return config, None
-    values = {
-        "sequence": args.sequence,
-        "camera": args.camera or "",
-        "start": args.start,
-        "frames": args.frames or 0,
-        "rate": rate(args.rate),
-        "in_flight": args.in_flight,
-        "loop": args.loop,
-    }
-    config = override(config, {f"player.{name}": value for name, value in values.items()})
+    config = override(config, {f"player.{k}": v for k, v in player_parameters(args).items()})
     return config, open_sequence(args.sequence, args.camera, args.start, args.frames)
-
-
-def rate(text: str) -> float:
-    """`max` is 0."""
-    if text == "max":
-        return 0.0
-    try:
-        return float(text)
-    except ValueError:
-        raise GraphError(f"--rate {text!r}: expected max or a number such as 1.0") from None
 
 
 def run_graph(config: Config, sequence: Sequence | None, out: Path, about: dict[str, Any]) -> None:
@@ -102,6 +85,7 @@ def run_graph(config: Config, sequence: Sequence | None, out: Path, about: dict[
     os.environ.update(environment(sequence is not None, logs))
     processes = Processes(nodes(config, player=sequence is not None), logs, os.environ)
     failure: DrpSlamError | None = None
+    remove_orphans()
     try:
         with interrupts(), View(config, sequence) as view:
             processes.start()
@@ -116,6 +100,7 @@ def run_graph(config: Config, sequence: Sequence | None, out: Path, about: dict[
         failure = failure or error
     finally:
         processes.kill()
+        remove_orphans()
     finish(config, sequence, out, about, failure)
     if failure is not None:
         log.warning("what was tracked is in %s", out)

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fast DDS's files in shared memory: those of the dead go, those of the living stay."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from drp_slam.nodes.shared_memory import FOLDER, remove_orphans
+
+
+def made(folder: Path, *names: str) -> set[str]:
+    for name in names:
+        (folder / name).write_bytes(b"x")
+    return set(names)
+
+
+def test_only_what_nobody_holds_a_lock_on_is_removed(tmp_path: Path) -> None:
+    dead = made(tmp_path, "fastrtps_0123456789abcdef", "fastrtps_0123456789abcdef_el",
+                "fastdds_port7411", "fastdds_port7411_sl", "sem.fastdds_port7411_mutex")  # fmt: skip
+    alive = made(tmp_path, "fastrtps_fedcba9876543210", "fastrtps_fedcba9876543210_el",
+                 "fastrtps_port7413", "fastrtps_port7413_el", "sem.fastrtps_port7413_mutex")  # fmt: skip
+    others = made(tmp_path, "sem.other", "fastrtps_port7415", "fastrtps_0_el", "psm_1234_el")
+    with (
+        (tmp_path / "fastrtps_fedcba9876543210_el").open() as segment,
+        (tmp_path / "fastrtps_port7413_el").open() as port,
+    ):
+        for held in (segment, port):
+            fcntl.flock(held, fcntl.LOCK_EX)
+        assert remove_orphans(tmp_path) == ["fastdds_port7411", "fastrtps_0123456789abcdef"]
+        assert set(os.listdir(tmp_path)) == alive | others
+        assert remove_orphans(tmp_path) == []
+    assert dead.isdisjoint(os.listdir(tmp_path))
+
+
+def test_no_shared_memory_is_no_error(tmp_path: Path) -> None:
+    assert remove_orphans(tmp_path / "absent") == []
+
+
+@pytest.mark.system
+def test_a_living_participant_keeps_its_files(listen) -> None:
+    """The rule holds for the Fast DDS that is installed: this process's own segment stays."""
+    if not FOLDER.is_dir():
+        pytest.skip("no /dev/shm here")
+    maps = Path("/proc/self/maps").read_text()
+    own = {word for word in maps.split() if word.startswith(f"{FOLDER}/fastrtps_")}
+    assert own
+    remove_orphans()
+    assert all(
+        Path(path).exists() and Path(f"{path}_el").exists() for path in own if "_port" not in path
+    )
