@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drp_slam.errors import ConfigError, DrpSlamError
+from drp_slam.errors import ConfigError, DrpSlamError, ProfilerError
 
 if TYPE_CHECKING:
     from drp_slam.evaluate import Measured
@@ -30,8 +30,9 @@ POINTS, NETWORKS, SWEEP_JSON, SWEEP_HTML = "points", "networks", "sweep.json", "
 
 def sweep(args: argparse.Namespace) -> dict[str, Any]:
     """Handler of `sweep`. Raises the first point's error after all others are done."""
+    from drp_slam.atomic import write_text
     from drp_slam.cli import out_folder
-    from drp_slam.folder import read_json, write_json, write_text
+    from drp_slam.folder import read_json, write_json
     from drp_slam.run import one_thread_a_library
     from drp_slam.sweep_workers import completed
 
@@ -61,7 +62,7 @@ def sweep(args: argparse.Namespace) -> dict[str, Any]:
     write_json(out / SWEEP_JSON, result)
     from drp_slam.sweep_page import render
 
-    write_text(out / SWEEP_HTML, render(result))
+    write_text(out / SWEEP_HTML, render(result), ProfilerError)
     if failures:
         raise DrpSlamError(f"{len(failures)} of {len(keys)} points failed, first {failures[0][0]}: "
                            f"{failures[0][1]}; the others are in {out}, and starting it again "

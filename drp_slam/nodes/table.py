@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from drp_slam import resources
+from drp_slam.atomic import write_text
 from drp_slam.config import NODE_SECTIONS, Config
+from drp_slam.errors import GraphError
 from drp_slam.nodes.limits import IN_FLIGHT
 
 CAMERA_TOPICS = ("image", "depth", "camera_info")
@@ -103,10 +105,8 @@ def _overrides(name: str, renamed: Mapping[str, str], lossless: bool) -> dict[st
 
 
 def write_parameters(path: Path, specs: list[NodeSpec]) -> None:
-    """All parameters of all nodes as one ROS parameter file, through a temporary name."""
+    """All parameters of all nodes as one ROS parameter file. Raises GraphError."""
     import yaml
 
     tree = {spec.name: {"ros__parameters": dict(spec.parameters)} for spec in specs}
-    temporary = path.with_name(f"{path.name}.part")
-    temporary.write_text(yaml.safe_dump(tree, sort_keys=False))
-    temporary.replace(path)
+    write_text(path, yaml.safe_dump(tree, sort_keys=False), GraphError)

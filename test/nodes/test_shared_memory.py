@@ -19,10 +19,22 @@ def made(folder: Path, *names: str) -> set[str]:
 
 
 def test_only_what_nobody_holds_a_lock_on_is_removed(tmp_path: Path) -> None:
-    dead = made(tmp_path, "fastrtps_0123456789abcdef", "fastrtps_0123456789abcdef_el",
-                "fastdds_port7411", "fastdds_port7411_sl", "sem.fastdds_port7411_mutex")  # fmt: skip
-    alive = made(tmp_path, "fastrtps_fedcba9876543210", "fastrtps_fedcba9876543210_el",
-                 "fastrtps_port7413", "fastrtps_port7413_el", "sem.fastrtps_port7413_mutex")  # fmt: skip
+    dead = made(
+        tmp_path,
+        "fastrtps_0123456789abcdef",
+        "fastrtps_0123456789abcdef_el",
+        "fastdds_port7411",
+        "fastdds_port7411_sl",
+        "sem.fastdds_port7411_mutex",
+    )
+    alive = made(
+        tmp_path,
+        "fastrtps_fedcba9876543210",
+        "fastrtps_fedcba9876543210_el",
+        "fastrtps_port7413",
+        "fastrtps_port7413_el",
+        "sem.fastrtps_port7413_mutex",
+    )
     others = made(tmp_path, "sem.other", "fastrtps_port7415", "fastrtps_0_el", "psm_1234_el")
     with (
         (tmp_path / "fastrtps_fedcba9876543210_el").open() as segment,
