@@ -10,12 +10,12 @@ from typing import Any
 
 from drp_slam.errors import GraphError
 from drp_slam.nodes.options import player_parameters
-from drp_slam.nodes.table import environment
+from drp_slam.nodes.table import environment, transport
 
 
 def play(args: argparse.Namespace) -> dict[str, Any]:
     """Handler: plays once, or until SIGINT. Raises GraphError where the player failed."""
-    os.environ.update(environment(local=False))
+    os.environ.update(environment(local=False) | transport(sends_images=True))
     from rclpy.parameter import Parameter
 
     from drp_slam.nodes.base import run

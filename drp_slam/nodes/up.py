@@ -19,8 +19,8 @@ from drp_slam.errors import DrpSlamError, GraphError
 from drp_slam.nodes.limits import GRAPH
 from drp_slam.nodes.options import player_parameters
 from drp_slam.nodes.processes import Processes
-from drp_slam.nodes.shared_memory import remove_orphans
-from drp_slam.nodes.table import environment, nodes
+from drp_slam.nodes.shared_memory import lacking_room, remove_orphans
+from drp_slam.nodes.table import environment, nodes, transport
 
 if TYPE_CHECKING:
     from drp_slam.config import Config
@@ -82,10 +82,13 @@ def run_graph(config: Config, sequence: Sequence | None, out: Path, about: dict[
     from drp_slam.nodes.live import View
 
     logs = out / "log"
-    os.environ.update(environment(sequence is not None, logs))
-    processes = Processes(nodes(config, player=sequence is not None), logs, os.environ)
+    specs = nodes(config, player=sequence is not None)
+    os.environ.update(environment(sequence is not None, logs) | transport(sends_images=False))
+    processes = Processes(specs, logs, os.environ)
     failure: DrpSlamError | None = None
     remove_orphans()
+    if lack := lacking_room():
+        log.warning(lack)
     try:
         with interrupts(), View(config, sequence) as view:
             processes.start()

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from graphs import SEQUENCE, Command, Listener, claim_domain
@@ -20,9 +19,6 @@ def graph_env() -> Iterator[dict[str, str]]:
         "RMW_IMPLEMENTATION": "rmw_fastrtps_cpp",
         "ROS_DOMAIN_ID": str(domain),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-        "FASTRTPS_DEFAULT_PROFILES_FILE": str(
-            Path(__file__).resolve().parents[2] / "config" / "fastdds.xml"
-        ),
     }
     os.close(claim)
 
@@ -55,9 +51,13 @@ def command(graph_env) -> Iterator:
 def listen(graph_env, monkeypatch) -> Iterator:
     """A node of the test on the graph's domain: `listen(type, topic, qos) -> list of messages`."""
     pytest.importorskip("rclpy")
+    from drp_slam.nodes.table import transport
+
     for name in graph_env:
-        if name.startswith(("ROS_", "RMW_", "FASTRTPS_")):
+        if name.startswith(("ROS_", "RMW_")):
             monkeypatch.setenv(name, graph_env[name])
+    for name, value in transport(sends_images=True).items():
+        monkeypatch.setenv(name, value)
     made = Listener(int(graph_env["ROS_DOMAIN_ID"]))
     yield made
     made.close()

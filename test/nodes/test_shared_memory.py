@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+from graphs import SEQUENCE
 
-from drp_slam.nodes.shared_memory import FOLDER, remove_orphans
+from drp_slam.nodes.shared_memory import FOLDER, NEEDED_MB, lacking_room, remove_orphans
 
 
 def made(folder: Path, *names: str) -> set[str]:
@@ -64,3 +66,23 @@ def test_a_living_participant_keeps_its_files(listen) -> None:
     assert all(
         Path(path).exists() and Path(f"{path}_el").exists() for path in own if "_port" not in path
     )
+
+
+def test_too_little_room_is_said_with_a_remedy(tmp_path: Path) -> None:
+    free_mb = shutil.disk_usage(tmp_path).free / 1e6
+    assert (free_mb < NEEDED_MB) == bool(lacking_room(tmp_path))
+    assert "--shm-size" in lacking_room(tmp_path, needed_mb=2 * free_mb)
+    assert lacking_room(tmp_path / "absent") == ""
+
+
+@pytest.mark.system
+def test_a_graph_fits_into_the_shared_memory_of_a_container(
+    listen, command, small_room, tmp_path
+) -> None:
+    """64 MB, for a graph and this listener: what they hold, counted by its maps."""
+    up = command("up", "--sequence", SEQUENCE, "--rate", "1", "--loop", "--out", tmp_path)
+    pids = [*listen.ready(frames=1).values(), up.process.pid, os.getpid()]
+    files = {word for pid in pids for word in Path(f"/proc/{pid}/maps").read_text().split()
+             if word.startswith(f"{FOLDER}/fast")}  # fmt: skip
+    assert len(files) > len(pids)
+    assert sum(Path(name).stat().st_size for name in files) < 64e6

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from drp_slam import folder
 from drp_slam.data.trajectory import read_tum
 from drp_slam.nodes import qos
 from drp_slam.nodes.limits import GRAPH
+from drp_slam.nodes.shared_memory import remove_orphans
 
 pytestmark = pytest.mark.system
 
@@ -97,6 +99,8 @@ def test_interrupt_ends_with_results(command, listen, small_room, tmp_path):
 def test_killed_node_is_named_and_ends_the_graph(command, listen, small_room, tmp_path, victim):
     up = command("up", "--sequence", SEQUENCE, "--rate", "1", "--loop", "--out", tmp_path)
     found = listen.ready(frames=3)
+    maps = Path(f"/proc/{found[victim]}/maps").read_text().split()
+    mapped = {Path(word).name for word in maps if word.startswith("/dev/shm/fast")}
     os.kill(found[victim], signal.SIGKILL)
     code, _, err = up.finish(60)
     last = err.strip().splitlines()[-1]
@@ -104,6 +108,7 @@ def test_killed_node_is_named_and_ends_the_graph(command, listen, small_room, tm
     assert (tmp_path / folder.TRAJECTORY).is_file()
     for pid in found.values():
         assert not os.path.exists(f"/proc/{pid}")
+    assert mapped and not mapped & set(remove_orphans())  # `up` has removed them already
 
 
 def test_no_node_outlives_up(command, listen, small_room, tmp_path):
