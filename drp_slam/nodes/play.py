@@ -30,7 +30,7 @@ def play(args: argparse.Namespace) -> dict[str, Any]:
         return made[0]
 
     start_s = time.monotonic()
-    if run(make, []) != 0:
+    if run("player_node", make, []) != 0:
         raise GraphError(f"{args.sequence}: not played to its end")
     return {
         "sequence": args.sequence,

@@ -9,6 +9,7 @@ import dataclasses
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,11 +91,9 @@ def run_graph(config: Config, sequence: Sequence | None, out: Path, about: dict[
     if lack := lacking_room():
         log.warning(lack)
     try:
-        with interrupts(), View(config, sequence) as view:
+        with interrupts() as stop, View(config, sequence) as view:
             processes.start()
-            watch(processes, view)
-    except KeyboardInterrupt:
-        log.info("interrupted: the nodes write their results")
+            watch(processes, view, stop)
     except DrpSlamError as error:
         failure = error
     try:
@@ -110,13 +109,16 @@ def run_graph(config: Config, sequence: Sequence | None, out: Path, about: dict[
         raise failure
 
 
-def watch(processes: Processes, view: View) -> None:
-    """Until the sequence has ended. Raises GraphError for a node that died or never got ready."""
+def watch(processes: Processes, view: View, stop: threading.Event) -> None:
+    """Until the sequence has ended or the user wants to stop.
+
+    Raises GraphError for a node that died or never got ready.
+    """
     from drp_slam.nodes.monitor import Monitor
 
     monitor, start_s, ready = Monitor(), time.monotonic(), False
     try:
-        while processes.check():
+        while processes.check() and not stop.is_set():
             monitor.spin(PERIOD_S)
             view.update(monitor.health)
             if rivals := monitor.rivals():
@@ -165,15 +167,16 @@ def finish(
 
 
 @contextlib.contextmanager
-def interrupts() -> Iterator[None]:
-    """SIGTERM ends the graph as SIGINT does, even where SIGINT was ignored (a shell's `&`)."""
+def interrupts() -> Iterator[threading.Event]:
+    """Set by SIGINT and SIGTERM, even where SIGINT was ignored (a shell's `&`).
 
-    def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
+    Nothing is raised: in the middle of an import KeyboardInterrupt may be swallowed.
+    """
+    stop = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
     try:
-        yield
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -95,6 +95,17 @@ def test_interrupt_ends_with_results(command, listen, small_room, tmp_path):
     assert json.loads((tmp_path / GRAPH).read_text())["frames"] == report["frames"]
 
 
+def test_interrupt_while_the_nodes_start(command, small_room, tmp_path):
+    up = command("up", "--sequence", SEQUENCE, "--rate", "1", "--loop", "--json", "--out", tmp_path)
+    while not (tmp_path / "log" / "player_node.log").is_file():
+        assert up.process.poll() is None
+        time.sleep(0.01)
+    up.process.send_signal(signal.SIGINT)
+    code, out, err = up.finish(120)
+    assert code == 0, err
+    assert json.loads(out)["frames"] == 0
+
+
 @pytest.mark.parametrize("victim", ["perception_node", "profiler_node"])
 def test_killed_node_is_named_and_ends_the_graph(command, listen, small_room, tmp_path, victim):
     up = command("up", "--sequence", SEQUENCE, "--rate", "1", "--loop", "--out", tmp_path)
