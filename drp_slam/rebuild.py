@@ -32,20 +32,20 @@ HEADS = {"descriptors": (0, 64), "keypoints": (64, 129), "reliability": (129, 13
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a shipped network is made, and about how long it takes on one idle core."""
+    """Whether a network is INT8 (and then distilled), and about how long it takes on one idle core
+    of a 2024 server (AMD EPYC with bfloat16), all levels before it included."""
 
     int8: bool
-    distilled: bool
     expected_s: float
 
 
 RECIPES = {
-    "xfeat-fp32": Recipe(int8=False, distilled=False, expected_s=5),
-    "xfeat": Recipe(int8=True, distilled=False, expected_s=60),
-    "xfeat-p50": Recipe(int8=True, distilled=True, expected_s=400),
-    "xfeat-p70": Recipe(int8=True, distilled=True, expected_s=1200),
-    "xfeat-p80": Recipe(int8=True, distilled=True, expected_s=2000),
-    "xfeat-p90": Recipe(int8=True, distilled=True, expected_s=4000),
+    "xfeat-fp32": Recipe(int8=False, expected_s=5),
+    "xfeat": Recipe(int8=True, expected_s=300),
+    "xfeat-p50": Recipe(int8=True, expected_s=600),
+    "xfeat-p70": Recipe(int8=True, expected_s=1200),
+    "xfeat-p80": Recipe(int8=True, expected_s=1600),
+    "xfeat-p90": Recipe(int8=True, expected_s=3000),
 }
 
 
@@ -60,14 +60,13 @@ def rebuild(args: argparse.Namespace) -> dict:
     out = out_folder(args)
     log.warning("rebuilding %s: about %.0f s on one idle core", args.name, recipe.expected_s)
     if args.data is None and recipe.int8:
-        log.warning("no --data: only photographs of installed packages%s are used",
-                    " and the synthetic room" if recipe.distilled else "")  # fmt: skip
-    net = xfeat.pretrained()
-    if recipe.distilled:
+        log.warning("no --data: only photographs of installed packages and synthetic rooms are "
+                    "used")  # fmt: skip
+    net = xfeat.pretrained(mapped=recipe.int8)
+    if recipe.int8:
         model = distilled(net, args.name, args.data, out)
     else:
         model = export.to_onnx(net, args.name)
-        model = to_int8(model, args.data) if recipe.int8 else model
     return ship(args.name, out, model, net, _command(args))
 
 
@@ -86,13 +85,11 @@ def ship(
 def distilled(net: XFeatChip, name: str, data: Path | None, out: Path) -> onnx.ModelProto:
     """Trains `net` down to `name`, level by level, with a progress bar; goes on where a killed
     run left its checkpoints in `out`/training. Gives the network as INT8."""
-    import copy
-
     from rich.console import Console
     from rich.progress import Progress
 
     from drp_slam.drpai3.quantize import quantize
-    from drp_slam.pruning import export, xfeat_levels
+    from drp_slam.pruning import export, xfeat, xfeat_levels
 
     folder = out / "training"
     folder.mkdir(parents=True, exist_ok=True)
@@ -111,8 +108,8 @@ def distilled(net: XFeatChip, name: str, data: Path | None, out: Path) -> onnx.M
                 tasks[level] = bar.add_task(level, total=steps)
             bar.update(tasks[level], completed=step, description=f"{level}, loss {loss:.3f}")
 
-        images = xfeat_levels.training_images(data, renderings() if data is None else [])
-        xfeat_levels.distil(copy.deepcopy(net), net, images, name, keep, folder, progress)
+        images = xfeat_levels.training_images(data, xfeat_levels.renderings())
+        xfeat_levels.distil(xfeat.pretrained(), net, images, name, keep, folder, progress)
     return made[0]
 
 
@@ -129,37 +126,11 @@ def _command(args: argparse.Namespace) -> str:
     return f"python -m drp_slam rebuild {args.name}{data} --out models"
 
 
-def to_int8(model: onnx.ModelProto, data: Path | None) -> onnx.ModelProto:
-    """Calibrated on images of installed packages and, if given, of the folder `data`."""
-    from drp_slam.drpai3.quantize import affine, quantize
-    from drp_slam.pruning import images
-
-    found = images.calibration(images.package_images(), 20)
-    if data is None:
-        log.warning(
-            "no --data: calibrating on the %d photographs of installed packages", len(found)
-        )
-    else:
-        found += images.calibration(images.folder_images(data), 30)
-    return quantize(model, found, method="percentile", percentile=99.9,
-                    scales={"tensor": affine(*images.INPUT_RANGE)})  # fmt: skip
-
-
 def save(model: onnx.ModelProto, path: Path) -> None:
     """Writes to a temporary name, then renames."""
     part = path.with_name(path.name + ".part")
     part.write_bytes(model.SerializeToString(deterministic=True))
     part.replace(path)
-
-
-def renderings(step: int = 3) -> list[np.ndarray]:
-    """Every third frame of the synthetic room, grey."""
-    import cv2
-
-    from drp_slam.data.dataset import open_sequence
-
-    frames = (f.image for f in open_sequence("synthetic") if f.index % step == 0)
-    return [cv2.cvtColor(i, cv2.COLOR_BGR2GRAY) if i.ndim == 3 else i for i in frames]
 
 
 def sparsity(net: XFeatChip) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""XFeat down to 50, 70, 80 and 90 % flexible N:M, each level distilled on from the one before.
+"""XFeat in INT8, dense, then down to 50, 70, 80 and 90 % flexible N:M, each level distilled on
+from the one before.
 
-Every step sees the network as the chip runs it: masked and rounded to int8. The student learns the
-dense teacher's descriptors, keypoints and reliability, and that two views of one place agree.
+Every step sees the network as the chip runs it: masked, rounded to int8, upsampling in its mapped
+form. The student learns the exact dense teacher's descriptors, keypoints and reliability, and that
+two views of one place agree.
 Masks tighten along a cubic (Zhu and Gupta, 2017) in the first part of a level, by OBD's saliency
 under one budget for the whole network; weights once gone stay gone.
 """
@@ -20,6 +22,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from drp_slam.data import synthetic
 from drp_slam.pruning import views
 from drp_slam.pruning.distill import MaskedTrainer, fit
 from drp_slam.pruning.images import folder_images, package_images
@@ -41,6 +44,7 @@ class Level:
 
 
 LEVELS = (
+    Level("xfeat", 0.0, 500, 3e-4),
     Level("xfeat-p50", 0.5, 700, 6e-4),
     Level("xfeat-p70", 0.7, 2400, 8e-4),
     Level("xfeat-p80", 0.8, 1400, 1e-3),
@@ -49,6 +53,8 @@ LEVELS = (
 LONGEST_PX, SHAPE = 1000, (256, 352)
 PAIRS = 4
 """Pairs of views in a batch."""
+ROOMS = range(1, 9)
+"""Seeds of the synthetic rooms to train on."""
 TIGHTEN_EVERY, TIGHTEN_PART, LEARN_RANGES_PART = 25, 0.4, 0.7
 
 
@@ -100,7 +106,7 @@ def loss(net: XFeatChip, quantiser: FakeQuantiser, batch: Batch, bf16: bool = Tr
     d, k, r = d.float(), k.float(), r.float()
     td, tk, tr = (batch.teacher[:, a:b] for a, b in HEADS.values())
     point = 1.0 - torch.softmax(tk, 1)[:, 64]  # how likely a cell holds a keypoint
-    weight = (0.15 + point) / (0.15 + point).mean()
+    weight = (0.15 + point) / (0.15 + point).mean((1, 2), keepdim=True)  # bare walls count as much
     d, td = F.normalize(d, dim=1), F.normalize(td, dim=1)
     descriptors = (weight * (1.0 - (d * td).sum(1))).mean()
     kl = F.kl_div(F.log_softmax(k, 1), F.log_softmax(tk, 1), log_target=True, reduction="none")
@@ -151,14 +157,25 @@ def tightened(trainer: MaskedTrainer, rate: float) -> None:
     trainer.mask(masks(found, 1.0 - kept / moving, "flexible-nm", least=0.02))
 
 
+def renderings(seeds: Sequence[int] = ROOMS, step: int = 18) -> list[np.ndarray]:
+    """Every `step`-th frame of synthetic rooms as their camera sees them, grey. The default room,
+    seed 0, is not among them: it judges."""
+    found = []
+    for seed in seeds:
+        for frame in synthetic.render(synthetic.Parameters(seed)):
+            if frame.index % step == 0:
+                found.append(cv2.cvtColor(frame.image, cv2.COLOR_BGR2GRAY))
+    return found
+
+
 def training_images(data: Path | None, more: Sequence[np.ndarray] = ()) -> list[np.ndarray]:
-    """Photographs of installed packages, eight times each, those of `data` if given, and `more`."""
+    """Photographs of installed packages, ten times each, those of `data` if given, and `more`."""
     found = []
     for image in package_images():
         factor = min(1.0, LONGEST_PX / max(image.shape))
         found.append(cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
                      if factor < 1.0 else image)  # fmt: skip
-    return found * 8 + (folder_images(data) if data is not None else []) + list(more)
+    return found * 10 + (folder_images(data) if data is not None else []) + list(more)
 
 
 def distil(teacher: XFeatChip, net: XFeatChip, images: Sequence[np.ndarray], last: str,
@@ -179,7 +196,7 @@ def distil(teacher: XFeatChip, net: XFeatChip, images: Sequence[np.ndarray], las
     previous: MaskedTrainer | None = None
     rate = 0.0
     for index, level in enumerate(levels[: [lv.name for lv in levels].index(last) + 1]):
-        if index == 1:
+        if rate > 0 and stem is None:  # it has lost the little that it can spare
             stem = freeze_stem(net, quantiser)
         source = batches(images, teacher, 1 + index, stem, shape=shape)
         state = folder / f"{level.name}.pt" if folder is not None else None
@@ -202,7 +219,7 @@ def train_level(net: XFeatChip, quantiser: FakeQuantiser, source: Iterator[Batch
     ramp = max(1, int(level.steps * TIGHTEN_PART))
 
     def after(step: int, value: float) -> None:
-        if step <= ramp and (step % TIGHTEN_EVERY == 0 or step == ramp):
+        if level.rate > 0 and step <= ramp and (step % TIGHTEN_EVERY == 0 or step == ramp):
             done = min(1.0, step / ramp)
             tightened(trainer, level.rate + (start_rate - level.rate) * (1.0 - done) ** 3)
         quantiser.learning = step < level.steps * LEARN_RANGES_PART and step % 4 == 0
