@@ -50,7 +50,8 @@ RECIPES = {
 
 
 def rebuild(args: argparse.Namespace) -> dict:
-    """Handler of `rebuild`: writes NAME.onnx and NAME.yaml to `--out`."""
+    """Handler of `rebuild`: writes NAME.onnx and NAME.yaml to `--out`, and those of the levels on
+    the way to it."""
     from drp_slam.cli import out_folder
     from drp_slam.pruning import export, xfeat
 
@@ -59,15 +60,10 @@ def rebuild(args: argparse.Namespace) -> dict:
         raise PruningError(f"no recipe for {args.name!r}; known: {', '.join(RECIPES)}")
     out = out_folder(args)
     log.warning("rebuilding %s: about %.0f s on one idle core", args.name, recipe.expected_s)
-    if args.data is None and recipe.int8:
-        log.warning("no --data: only photographs of installed packages and synthetic rooms are "
-                    "used")  # fmt: skip
-    net = xfeat.pretrained(mapped=recipe.int8)
     if recipe.int8:
-        model = distilled(net, args.name, args.data, out)
-    else:
-        model = export.to_onnx(net, args.name)
-    return ship(args.name, out, model, net, _command(args))
+        return distilled(args.name, args.data, out)
+    net = xfeat.pretrained()
+    return ship(args.name, out, export.to_onnx(net, args.name), net, _command(args.name, None))
 
 
 def ship(
@@ -82,23 +78,25 @@ def ship(
             "sparsity": facts["sparsity"]["overall"], "bytes": path.stat().st_size}  # fmt: skip
 
 
-def distilled(net: XFeatChip, name: str, data: Path | None, out: Path) -> onnx.ModelProto:
-    """Trains `net` down to `name`, level by level, with a progress bar; goes on where a killed
-    run left its checkpoints in `out`/training. Gives the network as INT8."""
+def distilled(name: str, data: Path | None, out: Path) -> dict[str, Any]:
+    """Trains down to `name`, level by level, with a progress bar, and ships each; goes on where a
+    killed run left its checkpoints in `out`/training. Gives what `ship` says of the last."""
     from rich.console import Console
     from rich.progress import Progress
 
     from drp_slam.drpai3.quantize import quantize
     from drp_slam.pruning import export, xfeat, xfeat_levels
 
+    if data is None:
+        log.warning("no --data: only photographs of installed packages and synthetic rooms")
     folder = out / "training"
     folder.mkdir(parents=True, exist_ok=True)
-    made: list[onnx.ModelProto] = []
+    shipped: dict[str, Any] = {}
 
     def keep(level: xfeat_levels.Level, net: XFeatChip, quantiser: Any) -> None:
-        if level.name == name:
-            blank = [np.zeros((1, 1, 64, 64), np.float32)]  # every scale is known
-            made.append(quantize(export.to_onnx(net, name), blank, scales=quantiser.scales()))
+        blank = [np.zeros((1, 1, 64, 64), np.float32)]  # every scale is known
+        model = quantize(export.to_onnx(net, level.name), blank, scales=quantiser.scales())
+        shipped.update(ship(level.name, out, model, net, _command(level.name, data)))
 
     with Progress(console=Console(stderr=True)) as bar:
         tasks: dict[str, Any] = {}
@@ -109,8 +107,9 @@ def distilled(net: XFeatChip, name: str, data: Path | None, out: Path) -> onnx.M
             bar.update(tasks[level], completed=step, description=f"{level}, loss {loss:.3f}")
 
         images = xfeat_levels.training_images(data, xfeat_levels.renderings())
+        net = xfeat.pretrained(mapped=True)
         xfeat_levels.distil(xfeat.pretrained(), net, images, name, keep, folder, progress)
-    return made[0]
+    return shipped
 
 
 def show(result: Mapping[str, Any]) -> None:
@@ -121,9 +120,8 @@ def show(result: Mapping[str, Any]) -> None:
     print(f"sha256 {result['sha256']}")
 
 
-def _command(args: argparse.Namespace) -> str:
-    data = " --data DIR" if args.data else ""
-    return f"python -m drp_slam rebuild {args.name}{data} --out models"
+def _command(name: str, data: Path | None) -> str:
+    return f"python -m drp_slam rebuild {name}{' --data DIR' if data else ''} --out models"
 
 
 def save(model: onnx.ModelProto, path: Path) -> None:
