@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from drp_slam import resources
-from drp_slam.agreement import METRICS, estimate, write_agreement
+from drp_slam.agreement import METRICS, estimate, lost, write_agreement
 from drp_slam.errors import DataError, DrpSlamError
 
 if TYPE_CHECKING:
@@ -88,13 +88,13 @@ def compare(networks: Sequence[str], recording: Recording, config: Config, *, ga
             else None
         )
         if path is not None and path.is_file():
-            found[name] = _load(path)
+            found[name] = stored(path)
             continue
         frames = frames or [f for f in recording if f.index in wanted]
         reference = found[networks[0]].uv if found else None
         found[name] = measure(name, recording, frames, pairs, config, configurations, reference)
         if path is not None:
-            _store(found[name], path)
+            store(found[name], path)
     held = pairs[:, 0] >= round(len(recording) * (1 - KEPT_OUT_PART))
     return {
         "sequence": recording.name, "gap_s": gap_s, "pairs": len(pairs),
@@ -118,7 +118,8 @@ def _key(name: str, reference: str, recording: Recording, pairs: np.ndarray, con
     return f"{Path(name).stem}-{digest.hexdigest()[:12]}.npz"
 
 
-def _store(measured: Measured, path: Path) -> None:
+def store(measured: Measured, path: Path) -> None:
+    """Writes a measurement through a temporary name."""
     part = path.with_name(path.name + ".part.npz")
     np.savez(part, table=measured.table, paths=measured.paths, frames=np.array(list(measured.uv)),
              sizes=[len(uv) for uv in measured.uv.values()],
@@ -126,11 +127,18 @@ def _store(measured: Measured, path: Path) -> None:
     part.replace(path)
 
 
-def _load(path: Path) -> Measured:
-    with np.load(path) as stored:
-        parts = np.split(stored["uv"], np.cumsum(stored["sizes"])[:-1])
-        return Measured(stored["table"], stored["paths"],
-                        dict(zip(stored["frames"].tolist(), parts)))  # fmt: skip
+def stored(path: Path) -> Measured:
+    """Reads what `store` wrote. Raises DataError for another file."""
+    import zipfile
+
+    try:
+        with np.load(path) as found:
+            parts = np.split(found["uv"], np.cumsum(found["sizes"])[:-1])
+            uv = dict(zip(found["frames"].tolist(), parts, strict=True))
+            return Measured(found["table"], found["paths"], uv)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: not a measurement of this version ({error}); remove it, it is "
+                        "made again") from error  # fmt: skip
 
 
 def facts(name: str) -> dict[str, Any]:
@@ -225,10 +233,10 @@ def summary(measured: Measured, reference: Measured, held: np.ndarray) -> dict[s
     every = np.ones(len(held), bool)
     found: dict[str, Any] = {
         part: {m: estimate(measured.table[rows, i], reference.table[rows, i])
-               for i, m in enumerate(METRICS)} if rows.any() else None
+               for i, m in enumerate(METRICS)} | {"lost_pairs": lost(measured.table[rows])}
+              if rows.any() else None
         for part, rows in (("all", every), ("kept_out", held))
     }  # fmt: skip
-    found["failed_pairs"] = int((measured.table[:, 0] == 0).sum())
     if len(measured.paths):
         found["ate_m"] = estimate(measured.paths[:, 0], reference.paths[:, 0])
         found["tracked"] = float(measured.paths[:, 1].mean())

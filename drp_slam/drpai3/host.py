@@ -201,7 +201,7 @@ class _Conv:
             value = kernel.weight if name == self._weight.input[0] else np.tile(stored, repeat)
             self.net.constants[name].CopyFrom(numpy_helper.from_array(value, name))
         del self.node.attribute[:]
-        for name, value in (("kernel_shape", kernel.weight.shape[2:]),
-                            ("strides", [kernel.stride] * 2),
-                            ("pads", [kernel.before] * 2 + [kernel.after] * 2)):  # fmt: skip
-            self.node.attribute.append(helper.make_attribute(name, list(value)))
+        sides = list(kernel.weight.shape[2:])
+        for name, numbers in (("kernel_shape", sides), ("strides", [kernel.stride] * 2),
+                              ("pads", [kernel.before] * 2 + [kernel.after] * 2)):  # fmt: skip
+            self.node.attribute.append(helper.make_attribute(name, numbers))

@@ -24,7 +24,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from drp_slam.data import synthetic
 from drp_slam.pruning import views
 from drp_slam.pruning.distill import MaskedTrainer, fit
 from drp_slam.pruning.images import folder_images, package_images
@@ -55,8 +54,6 @@ LEVELS = (
 LONGEST_PX, SHAPE = 1000, (256, 352)
 PAIRS = 4
 """Pairs of views in a batch."""
-ROOMS = range(1, 9)
-"""Seeds of the synthetic rooms to train on."""
 TIGHTEN_EVERY, TIGHTEN_PART, LEARN_RANGES_PART = 25, 0.4, 0.7
 
 
@@ -158,17 +155,6 @@ def tightened(trainer: MaskedTrainer, rate: float) -> None:
     total = moving + sum(m.numel() for m in frozen)
     kept = (1.0 - rate) * total - sum(int(m.sum()) for m in frozen)
     trainer.mask(masks(found, 1.0 - kept / moving, "flexible-nm", least=0.02))
-
-
-def renderings(seeds: Sequence[int] = ROOMS, step: int = 18) -> list[np.ndarray]:
-    """Every `step`-th frame of synthetic rooms as their camera sees them, grey. The default room,
-    seed 0, is not among them: it judges."""
-    found = []
-    for seed in seeds:
-        for frame in synthetic.render(synthetic.Parameters(seed)):
-            if frame.index % step == 0:
-                found.append(cv2.cvtColor(frame.image, cv2.COLOR_BGR2GRAY))
-    return found
 
 
 def training_images(data: Path | None, more: Sequence[np.ndarray] = ()) -> list[np.ndarray]:
