@@ -138,7 +138,10 @@ class XFeatChip(nn.Module):
 
     def _conv(self, name: str, x: torch.Tensor, observe: Observe, weight: Observe) -> torch.Tensor:
         c, s = self.conv(name), SPECS[name]
-        y = F.conv2d(x, weight(name, c.weight), c.bias, s.stride, s.padding)
+        if weight is _identity:  # calling the layer lets those that hook into it see its inputs
+            y = c(x)
+        else:
+            y = F.conv2d(x, weight(name, c.weight), c.bias, s.stride, s.padding)
         return observe(name, F.relu(y) if s.relu else y)
 
     def _block(self, name: str, x: torch.Tensor, observe: Observe, weight: Observe) -> torch.Tensor:

@@ -77,6 +77,15 @@ def test_hooks_see_every_activation_and_weight() -> None:
     assert set(seen) == set(weights) | {"input", "add_1", "add_2", "add_3", "resize_4", "resize_5"}
 
 
+def test_layers_can_be_hooked_into() -> None:
+    """OBS finds the inputs of a layer so."""
+    net, seen = xfeat.XFeatChip(mapped=True), []
+    for name, layer in net.convs.items():
+        layer.register_forward_hook(lambda *_, name=name: seen.append(name))
+    net(torch.ones(1, 1, 32, 32))
+    assert sorted(seen) == sorted(s.name for s in xfeat.LAYERS)
+
+
 def test_refuses_another_network() -> None:
     with pytest.raises(PruningError, match=r"no skip1\.weight"):
         xfeat.from_onnx(resources.network("xfeat"))
