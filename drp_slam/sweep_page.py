@@ -8,6 +8,7 @@ from html import escape
 from pathlib import PurePath
 from typing import Any
 
+from drp_slam.agreement import LOST_DEG, LOST_M
 from drp_slam.profiler.figures import COLOURS, label, new, svg
 from drp_slam.profiler.page import MODELLED, number, page, section, table, tile, tiles
 
@@ -24,6 +25,10 @@ CURVES = (
     ("ate_m", 100.0, "ATE [% of the reference]"),
 )
 """What is drawn over the rate: key, factor, axis."""
+HUES = {"magnitude": COLOURS[1], "obd": COLOURS[2], "obs": COLOURS[3], "taylor": COLOURS[4],
+        "random": COLOURS[5]}  # fmt: skip
+"""A colour a saliency, so that a pattern can have its own line and mark."""
+FORMS = {"flexible-nm": ("-", "o"), "fixed-nm": (":", "s"), "unstructured": ("--", "D")}
 
 
 def render(result: Mapping[str, Any]) -> str:
@@ -46,7 +51,10 @@ def render(result: Mapping[str, Any]) -> str:
                 "100 % is the reference.", _curves(points)),
         section("Every point", "Means over the same frame pairs and trajectories; relative to the "
                 "reference, with the 95 % bootstrap interval below. Kept out: inliers in the last "
-                "quarter of a whole recording.", _table(points)),
+                "quarter of a whole recording. Median: of the pose errors. Lost: pairs without a "
+                f"pose or with one wrong by more than {100 * LOST_M:.0f} cm or {LOST_DEG:g} "
+                "degrees; those without count in no mean. Green: on the Pareto front.",
+                _table(points)),
     ))  # fmt: skip
     return page(f"drp_slam sweep: {name}", subtitle, body,
                 "Cycles, latency and energy are modelled for the chip from its device file. "
@@ -87,17 +95,25 @@ def _head(points: Points) -> str:
     return tiles(items)
 
 
-def _colour(points: Points) -> dict[str, str]:
-    names = sorted({series(p) for p in points}, key=lambda n: (n != SHIPPED, n))
-    return {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
+def _styles(points: Points) -> dict[str, dict[str, Any]]:
+    """How each series is drawn, the shipped networks first and strongest."""
+    found: dict[str, dict[str, Any]] = {}
+    for p in sorted(points, key=lambda p: (series(p) != SHIPPED, series(p))):
+        line, mark = FORMS.get(p["point"]["pattern"], ("-.", "^"))
+        found[series(p)] = {"color": HUES.get(p["point"]["saliency"], COLOURS[6]), "ls": line,
+                            "marker": mark, "ms": 4.5, "lw": 1.2}  # fmt: skip
+    if SHIPPED in found:
+        found[SHIPPED] |= {"color": COLOURS[0], "ls": "-", "marker": "o", "ms": 6.5, "lw": 2.2,
+                           "zorder": 4}  # fmt: skip
+    return found
 
 
 def _front(points: Points) -> str | None:
     known = [p for p in points if p["latency_ms"] is not None and ratio(p, "inliers")]
     if not known:
         return None
-    colours = _colour(points)
-    figure, axes = new(11.2, 4.6, 2)
+    styles = _styles(points)
+    figure, axes = new(11.2, 4.9, 2)
     for ax, cost, worth, title in (
         (axes[0], "latency_ms", "inliers", "modelled latency [ms]"),
         (axes[1], "energy_mj", "error_m", "modelled energy [mJ]"),
@@ -107,32 +123,41 @@ def _front(points: Points) -> str | None:
             if value is None:
                 continue
             middle, low, high = (100 * v for v in value)
-            colour = colours[series(p)]
-            ax.plot([p[cost]] * 2, [low, high], color=colour, lw=1.1, alpha=0.5)
-            ax.plot(p[cost], middle, "o", color=colour, ms=6.5)
-            if (p["point"]["network"] or p["pareto"]) and middle < CUT_PERCENT:
-                ax.annotate(_short(p), (p[cost], middle), xytext=(7, 5),
-                            textcoords="offset points", fontsize=8, color="#1c2430")  # fmt: skip
+            style = styles[series(p)]
+            ax.plot([p[cost]] * 2, [low, high], color=style["color"], lw=1.1, alpha=0.5)
+            ax.plot(p[cost], middle, **style | {"ls": ""})
             if p["pareto"] and worth == "inliers":
-                ax.plot(p[cost], middle, "o", mfc="none", mec="#1c2430", ms=11, mew=1.1)
+                ax.plot(p[cost], middle, "o", mfc="none", mec="#1c2430", ms=11, mew=1.1, zorder=5)
+        _names(ax, known, cost, worth)
         ax.axhline(100, color="#9aa4b2", lw=0.9, ls="--")
-        ax.margins(x=0.12, y=0.1)
+        ax.margins(x=0.08, y=0.1)
         _cut(ax)
         name = "PnP inliers" if worth == "inliers" else "relative pose error"
         label(ax, title, f"{name} [% of the reference]")
     front = sorted((p for p in known if p["pareto"]), key=lambda p: p["latency_ms"])
     steps = [(p["latency_ms"], 100 * p["all"]["inliers"]["ratio"]) for p in front]
     axes[0].step(*zip(*steps, strict=True), where="post", color="#1c2430", lw=0.9, alpha=0.6)
-    for name, colour in colours.items():
-        axes[0].plot([], [], "o", color=colour, label=name)
+    for name, style in styles.items():
+        axes[0].plot([], [], label=name, **style | {"ls": ""})
     _legend(figure, axes[0])
     return svg(figure, "Pareto front")
+
+
+def _names(ax: Any, points: Points, cost: str, worth: str) -> None:
+    """Names of the shipped networks, above and below in turn, so that neighbours stay apart."""
+    shown = sorted((p for p in points if p["point"]["network"]), key=lambda p: p[cost])
+    for i, p in enumerate(shown):
+        value = ratio(p, worth)
+        if value is not None and 100 * value[0] < CUT_PERCENT:
+            ax.annotate(p["name"], (p[cost], 100 * value[0]), xytext=(0, 13 if i % 2 else -20),
+                        textcoords="offset points", fontsize=8, color="#1c2430", ha="center",
+                        zorder=6)  # fmt: skip
 
 
 def _legend(figure: Any, ax: Any) -> None:
     """The series below the pictures, where they cover nothing."""
     handles, names = ax.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False, fontsize=8.5)
+    figure.legend(handles, names, loc="outside lower center", ncols=5, frameon=False, fontsize=8.5)
 
 
 def _cut(ax: Any) -> None:
@@ -144,21 +169,16 @@ def _cut(ax: Any) -> None:
                 va="top", fontsize=8, color="#5d6878")  # fmt: skip
 
 
-def _short(point: Mapping[str, Any]) -> str:
-    p = point["point"]
-    return point["name"] if p["network"] else f"{100 * p['rate']:g} %"
-
-
 def _curves(points: Points) -> str | None:
     from matplotlib.figure import Figure
 
     if not any(p["latency_ms"] is not None for p in points):
         return None
-    colours = _colour(points)
+    styles = _styles(points)
     figure: Figure
-    figure, axes = new(11.2, 6.4, 3, rows=2)
+    figure, axes = new(11.2, 6.8, 3, rows=2)
     for ax, (key, factor, title) in zip(axes.flat, CURVES, strict=True):
-        for name, colour in colours.items():
+        for name, style in styles.items():
             rows = [
                 (100 * p["sparsity"], *values)
                 for p in points
@@ -167,8 +187,8 @@ def _curves(points: Points) -> str | None:
             if not rows:
                 continue
             x, y, low, high = zip(*sorted(rows), strict=True)
-            ax.plot(x, y, "o-", color=colour, lw=1.3, ms=4, label=name)
-            ax.vlines(x, low, high, color=colour, lw=1.1, alpha=0.45)
+            ax.plot(x, y, label=name, **style | {"ms": style["ms"] - 1.5})
+            ax.vlines(x, low, high, color=style["color"], lw=1.1, alpha=0.4)
         if factor == 100.0:
             ax.axhline(100, color="#9aa4b2", lw=0.9, ls="--")
         _cut(ax)
@@ -195,21 +215,24 @@ def _table(points: Points) -> str:
             p["file_bytes"] / 1e3,
             None if p["cycles"] is None else p["cycles"] * 1e-6, p["latency_ms"], p["energy_mj"],
             _percent(ratio(p, "inliers")),
-            _percent((kept_out["inliers"]["ratio"],) if kept_out["inliers"]["ratio"] else None),
+            _percent((kept_out["inliers"]["ratio"],)),
             _percent((p["all"]["overlap"]["mean"],)), _percent(ratio(p, "error_m")),
+            _percent((p["all"]["error_m"]["median_ratio"],)), p["all"]["lost_pairs"],
             _percent(ratio(p, "ate_m")), None if "tracked" not in p else f"{p['tracked']:.0%}",
         ])  # fmt: skip
     columns = [("network", "text"), ("zero", ""), ("file [kB]", ""),
                ("packed cycles [M]", MODELLED), ("latency [ms]", MODELLED),
                ("energy [mJ]", MODELLED), ("PnP inliers", ""),
-               ("kept out", ""), ("keypoint overlap", ""), ("relative pose error", ""),
-               ("ATE", ""), ("tracked", "")]  # fmt: skip
+               ("kept out", ""), ("overlap", ""), ("pose error", ""), ("median", ""),
+               ("pairs lost", ""), ("ATE", ""), ("tracked", "")]  # fmt: skip
     return table(columns, rows, best=best)
 
 
-def _percent(value: tuple[float, ...] | None) -> str | None:
-    if value is None:
+def _percent(value: tuple[float | None, ...] | None) -> str | None:
+    if value is None or value[0] is None:
         return None
     if len(value) == 1:
         return f"{100 * value[0]:.0f} %"
-    return f"{100 * value[0]:.0f} % <br><small>{100 * value[1]:.0f} to {100 * value[2]:.0f}</small>"
+    middle, low, high = (f"{100 * v:.0f}" for v in value if v is not None)
+    around = "" if low == middle == high else f"<br><small>{low} to {high}</small>"
+    return f"{middle} %{around}"
