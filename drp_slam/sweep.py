@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from drp_slam.errors import ConfigError, DrpSlamError
 
 if TYPE_CHECKING:
-    from drp_slam.evaluate import Measured
+    from drp_slam.measured import Measured
     from drp_slam.sweep_point import Outcome, Point
 
 POINTS, NETWORKS, SWEEP_JSON, SWEEP_HTML = "points", "networks", "sweep.json", "sweep.html"
@@ -115,13 +115,13 @@ def _rate(text: str) -> float:
 
 def reference_of(point: Point, path: Path) -> Measured:
     """The reference's measurement: from an earlier start of this sweep, else made now."""
-    from drp_slam import evaluate
+    from drp_slam import measured
     from drp_slam.sweep_point import measure_reference
 
     if not path.is_file():
         print(f"reference {point.reference} ...", file=sys.stderr, flush=True)
-        evaluate.store(measure_reference(point), path)
-    return evaluate.stored(path)
+        measured.store(measure_reference(point), path)
+    return measured.stored(path)
 
 
 def keep(out: Path, key: str, outcome: Outcome) -> None:

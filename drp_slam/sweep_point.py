@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from drp_slam.config import Config
     from drp_slam.data.sequence import Sequence as Recording
     from drp_slam.datatypes import Frame
-    from drp_slam.evaluate import Measured
+    from drp_slam.measured import Measured
 
 BASE = "xfeat-fp32"
 """What fresh points are pruned from."""

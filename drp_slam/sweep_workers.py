@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from drp_slam.errors import DrpSlamError
 
 if TYPE_CHECKING:
-    from drp_slam.evaluate import Measured
+    from drp_slam.measured import Measured
     from drp_slam.sweep_point import Outcome, Point
 
 
