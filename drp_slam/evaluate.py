@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from drp_slam.agreement import METRICS, estimate, lost, write_agreement
-from drp_slam.errors import DataError, DrpSlamError
+from drp_slam.errors import ConfigError, DataError, DrpSlamError
 from drp_slam.measured import THRESHOLDS, Measured, file_name, store, stored
 
 if TYPE_CHECKING:
@@ -61,9 +61,12 @@ def compare(networks: Sequence[str], recording: Recording, config: Config, *, ga
 
     if not networks:
         raise DrpSlamError("no network to evaluate; name at least one, the reference first")
+    if configurations < 0 or (limit is not None and limit < 1):
+        raise ConfigError(f"--pairs {limit}, --configurations {configurations}: expected at least "
+                          "1 pair and 0 configurations")  # fmt: skip
     pairs = pairs_apart(recording.stamps_ns, gap_s)
     if limit is not None:
-        pairs = pairs[np.unique(np.linspace(0, len(pairs) - 1, max(1, limit)).astype(int))]
+        pairs = pairs[np.unique(np.linspace(0, len(pairs) - 1, limit).astype(int))]
     wanted = set(range(len(recording))) if configurations else {int(i) for i in pairs.ravel()}
     frames: list[Frame] = []
     found: dict[str, Measured] = {}

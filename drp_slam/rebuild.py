@@ -109,7 +109,7 @@ def distilled(name: str, data: Path | None, out: Path) -> dict[str, Any]:
                 tasks[level] = bar.add_task(level, total=steps)
             bar.update(tasks[level], completed=step, description=f"{level}, loss {loss:.3f}")
 
-        images = xfeat_levels.training_images(data, renderings())
+        images = xfeat_levels.training_images(data) + renderings()
         net = xfeat.pretrained(mapped=True)
         xfeat_levels.distil(xfeat.pretrained(), net, images, name, keep, folder, progress)
     return shipped

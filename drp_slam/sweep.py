@@ -74,6 +74,12 @@ def plan(args: argparse.Namespace) -> list[Point]:
     """
     from drp_slam.sweep_point import Point, shipped
 
+    for option, value, least in (("--pairs", args.pairs, 1), ("--jobs", args.jobs or 1, 1),
+                                 ("--configurations", args.configurations, 0)):  # fmt: skip
+        if value < least:
+            raise ConfigError(f"{option} {value}: expected at least {least}")
+    if args.calibration and not args.calibration.is_dir():
+        raise ConfigError(f"--calibration {args.calibration}: no such folder")
     rates = [_rate(text) for text in _list(args.rates)]
     networks = _list(args.networks) or ([] if rates else shipped())
     sequence = str(Path(args.sequence).resolve()) if Path(args.sequence).exists() else args.sequence

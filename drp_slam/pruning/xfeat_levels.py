@@ -157,14 +157,14 @@ def tightened(trainer: MaskedTrainer, rate: float) -> None:
     trainer.mask(masks(found, 1.0 - kept / moving, "flexible-nm", least=0.02))
 
 
-def training_images(data: Path | None, more: Sequence[np.ndarray] = ()) -> list[np.ndarray]:
-    """Photographs of installed packages, ten times each, those of `data` if given, and `more`."""
+def training_images(data: Path | None) -> list[np.ndarray]:
+    """Photographs of installed packages, ten times each, and those of `data` if given."""
     found = []
     for image in package_images():
         factor = min(1.0, LONGEST_PX / max(image.shape))
         found.append(cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
                      if factor < 1.0 else image)  # fmt: skip
-    return found * 10 + (folder_images(data) if data is not None else []) + list(more)
+    return found * 10 + (folder_images(data) if data is not None else [])
 
 
 def distil(teacher: XFeatChip, net: XFeatChip, images: Sequence[np.ndarray], last: str,
