@@ -15,7 +15,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from drp_slam.pruning.xfeat import LAYERS, SPECS, XFeatChip, smoothing
+from drp_slam.pruning.upsampling import smoothing
+from drp_slam.pruning.xfeat import LAYERS, SPECS, XFeatChip
 
 OPSET, IR_VERSION = 17, 8
 """Old enough for onnxruntime 1.14 (ROS 2 Humble's Python 3.10)."""

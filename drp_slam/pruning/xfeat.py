@@ -9,7 +9,7 @@ reliability head to postprocessing.
 
 Bilinear upsampling is not among the operators that the chip maps. Its mapped form, nearest
 upsampling and a depthwise convolution, is the same inside the image and darker at its border
-(`upsampled`): networks that are trained further take it, the exact FP32 network does not.
+(`upsampling`): networks that are trained further take it, the exact FP32 network does not.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from drp_slam.errors import PruningError
+from drp_slam.pruning.upsampling import upsampled
 
 HEADS = {"descriptors": (0, 64), "keypoints": (64, 129), "reliability": (129, 130)}
 """Channels [first, last) of the one output."""
@@ -149,25 +150,6 @@ class XFeatChip(nn.Module):
             if s.name.startswith(f"{name}_"):
                 x = self._conv(s.name, x, observe, weight)
         return x
-
-
-def upsampled(x: torch.Tensor, factor: int, zero_border: bool = False) -> torch.Tensor:
-    """(B, C, factor H, factor W) bilinear. With `zero_border` the image goes on with zeros instead
-    of its last pixels, as a padded convolution sees it: the outermost row is 3/4 of the exact one
-    for factor 2; the outermost two are 5/8 and 7/8 for factor 4."""
-    if not zero_border:
-        return F.interpolate(x, scale_factor=float(factor), mode="bilinear")
-    x = F.interpolate(F.pad(x, (1, 1, 1, 1)), scale_factor=float(factor), mode="bilinear")
-    return x[..., factor:-factor, factor:-factor]
-
-
-def smoothing(factor: int) -> np.ndarray:
-    """(k, k) float32, k = factor + 1: the filter that makes nearest upsampling bilinear.
-
-    `factor` is even. Every entry is a power of two times 1, 2 or 4, so int8 holds it exactly.
-    """
-    row = np.array([1.0] + [2.0] * (factor - 1) + [1.0])
-    return (np.outer(row, row) / (2 * factor) ** 2).astype(np.float32)
 
 
 SPECS = {s.name: s for s in LAYERS}

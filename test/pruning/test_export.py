@@ -13,7 +13,7 @@ import torch
 from onnx import numpy_helper
 
 from drp_slam.drpai3.quantize import quantize
-from drp_slam.pruning import xfeat
+from drp_slam.pruning import upsampling, xfeat
 from drp_slam.pruning.export import export, to_onnx
 
 
@@ -45,11 +45,11 @@ def test_same_numbers_as_torch(tmp_path: Path, shape: tuple[int, int], mapped: b
 def test_nearest_and_a_filter_are_bilinear_inside(factor: int) -> None:
     x = torch.rand(1, 1, 5, 7)
     nearest = torch.nn.functional.interpolate(x, scale_factor=factor, mode="nearest")
-    kernel = torch.from_numpy(xfeat.smoothing(factor))[None, None]
+    kernel = torch.from_numpy(upsampling.smoothing(factor))[None, None]
     found = torch.nn.functional.conv2d(nearest, kernel, padding=factor // 2)
     exact = torch.nn.functional.interpolate(x, scale_factor=factor, mode="bilinear")
     edge = factor // 2
-    assert torch.allclose(found, xfeat.upsampled(x, factor, zero_border=True), atol=1e-6)
+    assert torch.allclose(found, upsampling.upsampled(x, factor, zero_border=True), atol=1e-6)
     inside = (slice(None), slice(None), slice(edge, -edge), slice(edge, -edge))
     assert torch.allclose(found[inside], exact[inside], atol=1e-6)
     share = (found / exact)[0, 0, : edge + 1, edge + 1]
@@ -62,7 +62,7 @@ def test_the_filter_is_exact_in_int8() -> None:
     for name, factor in (("resize_4", 2), ("resize_5", 4)):
         weight = stored[f"{name}.weight_quantized"].astype(np.float64)
         scale = stored[f"{name}.weight_scale"].astype(np.float64)
-        exact = xfeat.smoothing(factor).astype(np.float64)
+        exact = upsampling.smoothing(factor).astype(np.float64)
         np.testing.assert_array_equal(
             weight[:, 0] * scale[:, None, None], np.tile(exact, (64, 1, 1))
         )
