@@ -75,6 +75,7 @@ class Tracker:
         self._lost = True
         self._root = 0
         self._peak, self._since = 0, 0
+        self._last: tuple[View, _Found] | None = None
         self._flops = 0.0
         self.covariance = np.full((6, 6), np.inf)
 
@@ -93,6 +94,8 @@ class Tracker:
             return self._begin(view)
         # pose against the local map, from where motion leads; else against all keyframes
         found = None if self._lost else self._follow(view, self._predict(stamp_ns), self._root)
+        if found is None and not self._lost:
+            found = self._recover(view)
         found = found or self._relocalise(view)
         self._lost = found is None
         if found is None:
@@ -111,6 +114,7 @@ class Tracker:
             self._peak, self._since = max(self._peak, found.fit.count), self._since + 1
         self._root = reference.number
         self._stops.append(_Stop(stamp_ns, reference, pose @ se3.inverse(reference.T_camera_world)))
+        self._last = None if keyframe else (view, found)
         self.covariance = found.fit.covariance
         return self._report(view, found, keyframe, correction)
 
@@ -191,23 +195,42 @@ class Tracker:
             return self._follow(view, found.fit.T_camera_world, root, 0.5) or found
         return found
 
+    def _recover(self, view: View) -> _Found | None:
+        """Pose of a frame that lost the map, from the frame before: that becomes a keyframe."""
+        if self._last is not None:
+            last, found = self._last
+            pose = self._stops[-1].T_camera_world()
+            keyframe = self._mapping.insert(
+                last, pose, found.features, found.points, self._root
+            )
+            self._stops[-1] = _Stop(last.stamp_ns, keyframe, np.eye(4))
+            self._last, self._root, self._peak, self._since = None, keyframe.number, 0, 0
+            follow = self._follow(view, self._predict(view.stamp_ns), self._root)
+            if follow is not None:
+                return follow
+        return self._recognise(view, self._root)
+
     def _relocalise(self, view: View) -> _Found | None:
-        """Pose from the keyframes that look like the view, then from the map around it."""
+        """Pose from the keyframes that look like the view."""
         candidates, flops = self._mapping.places.query(view, self._config.min_cosine, CANDIDATES)
         self._flops += flops
-        threshold = np.sqrt(CHI2_PIXEL) * 2.0 / self._noise.fx
         for candidate in candidates:
-            _, points = self.map.keyframes[candidate].observed()
-            pairs = match(view.descriptor, self.map.descriptor[points], self._config.min_cosine)
-            self._flops += pairs.flops
-            points = points[pairs.b]
-            pose = ransac_pose(self.map.xyz[points], view.xy[pairs.a], threshold)
-            if pose is None or pose[1].sum() < self._config.min_inliers // 2:
-                continue
-            found = self._follow(view, pose[0], candidate)
+            found = self._recognise(view, candidate)
             if found is not None:
                 return dataclasses.replace(found, relocalised=True)
         return None
+
+    def _recognise(self, view: View, keyframe: int) -> _Found | None:
+        """Pose from a keyframe's points, wherever the view is, then from the map around it."""
+        _, points = self.map.keyframes[keyframe].observed()
+        pairs = match(view.descriptor, self.map.descriptor[points], self._config.min_cosine)
+        self._flops += pairs.flops
+        points = points[pairs.b]
+        threshold = np.sqrt(CHI2_PIXEL) * 2.0 / self._noise.fx
+        pose = ransac_pose(self.map.xyz[points], view.xy[pairs.a], threshold)
+        if pose is None or pose[1].sum() < self._config.min_inliers // 2:
+            return None
+        return self._follow(view, pose[0], keyframe)
 
     def _solve(self, view: View, T: np.ndarray, features: np.ndarray,
                points: np.ndarray, root: int) -> _Found | None:  # fmt: skip
