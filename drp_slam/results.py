@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from drp_slam import folder as files
-from drp_slam.data.trajectory import Ate, ate, read_tum, rpe
+from drp_slam.atomic import write_text
+from drp_slam.data.accuracy import Ate, ate, rpe
+from drp_slam.data.trajectory import read_tum
 from drp_slam.datatypes import Trajectory
 from drp_slam.device import load_constants
 from drp_slam.errors import DataError, DrpSlamError, ProfilerError
@@ -82,7 +84,7 @@ def build(out: Path, baseline: Path | None = None, into: Path | None = None) -> 
     if schedules:
         write_trace(into / files.TRACE, schedules[-1], f"{result['device'] or 'device'}")
     files.write_json(into / files.REPORT_JSON, result)
-    files.write_text(into / files.REPORT_HTML, render(result, curves))
+    write_text(into / files.REPORT_HTML, render(result, curves), ProfilerError)
     return result
 
 
