@@ -289,7 +289,8 @@ def test_compare_networks_command(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "argv, says",
-    [(["--pattern", "random"], "needs --sparsity"), (["--sparsity", "1.5"], "expected 0 to below"),
+    [(["--pattern", "random"], "needs --sparsity"), (["--freq-index", "0"], "1 to 127"),
+     (["--sparsity", "1.5"], "expected 0 to below"),
      (["--device", "rzv9"], "shipped"), (["--run", "empty"], "no calibration image")],
 )  # fmt: skip
 def test_estimate_refuses_in_one_line(tmp_path, capsys, argv, says):
