@@ -148,6 +148,17 @@ def test_fallbacks_have_reasons_and_crossings(tmp_path, name, says):
     assert found.crossings >= 2 and sum(row.wait_s for row in found.fallbacks) > 0
 
 
+@pytest.mark.parametrize("swap", [False, True])
+def test_an_addition_stays_with_its_convolution_whatever_the_order(tmp_path, swap):
+    b = Builder()
+    y = b.conv("x", 16, 16)
+    other = b.op("Softmax", y, axis=1)
+    inputs = (b.conv(y, 16, 16), other)
+    total = b.op("Add", *(inputs[::-1] if swap else inputs))
+    found = estimate(load(b.save(tmp_path / "a.onnx", b.conv(total, 16, 8))), DEVICE)
+    assert [row.op for row in found.fallbacks] == ["Softmax"] and found.crossings == 3
+
+
 def test_a_newer_release_maps_asymmetric_kernels(tmp_path):
     b = Builder()
     graph = load(b.save(tmp_path / "a.onnx", b.conv("x", 16, 16, (7, 1))))
