@@ -19,9 +19,9 @@ import numpy as np
 
 from drp_slam.device import Constants
 from drp_slam.drpai3 import patterns, placement, timing
-from drp_slam.drpai3.estimate import prunable, share_of_rows
 from drp_slam.drpai3.graph import load
 from drp_slam.drpai3.layers import Layer, layers
+from drp_slam.drpai3.packs import prunable, share_of_rows
 from drp_slam.errors import DataError
 
 PAIR_PREFIX = "docs-site "

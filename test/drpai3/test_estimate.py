@@ -15,8 +15,9 @@ from onnx_networks import Builder, residual
 from drp_slam import cli
 from drp_slam.device import load_constants
 from drp_slam.drpai3 import packing, timing
-from drp_slam.drpai3.estimate import estimate, share_of_rows
+from drp_slam.drpai3.estimate import estimate
 from drp_slam.drpai3.graph import load
+from drp_slam.drpai3.packs import share_of_rows
 from drp_slam.drpai3.verify import verify
 from drp_slam.errors import DrpAi3Error
 

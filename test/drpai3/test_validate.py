@@ -13,7 +13,7 @@ from onnx_networks import Builder
 
 from drp_slam import cli
 from drp_slam.device import load_constants
-from drp_slam.drpai3 import fit, validate
+from drp_slam.drpai3 import fit, metrics
 from drp_slam.drpai3.corpus import Pair, read_corpus, read_index, read_pairs, release_of, with_pairs
 from drp_slam.drpai3.estimate import estimate
 from drp_slam.drpai3.graph import load
@@ -78,7 +78,7 @@ def test_least_squares_finds_a_minimum_inside_and_at_a_bound():
 def test_spearman_against_a_definition(values, seed):
     a = np.array(values, float)
     b = np.random.default_rng(seed).permutation(a)
-    found = validate.spearman(a, b)
+    found = metrics.spearman(a, b)
     if np.ptp(a) == 0:
         assert found is None
     else:
@@ -87,10 +87,10 @@ def test_spearman_against_a_definition(values, seed):
 
 
 def test_metrics_with_and_without_rounding():
-    found = validate.metrics(np.array([1.0, 10.0]), np.array([1.4, 12.0]), np.array([1.0, 1.0]))
+    found = metrics.metrics(np.array([1.0, 10.0]), np.array([1.4, 12.0]), np.array([1.0, 1.0]))
     assert found["median_ape_pct"] == pytest.approx(30.0) and found["n"] == 2
     assert found["median_ape_rounded_pct"] == pytest.approx((0 + 15) / 2)
-    assert validate.metrics(np.array([]), np.array([]), np.array([]))["n"] == 0
+    assert metrics.metrics(np.array([]), np.array([]), np.array([]))["n"] == 0
 
 
 def test_pairs_are_twins_with_less_to_do(tmp_path):
@@ -98,7 +98,7 @@ def test_pairs_are_twins_with_less_to_do(tmp_path):
     both = with_pairs(samples, [Pair("N1", 0.9, 2e-3, 1e-3)], DEVICE)
     assert len(both) == 7 and both[2].published.name == "n1@90%"
     assert both[2].table.cycles.sum() < both[1].table.cycles.sum()
-    result = validate.summary(both, np.full(7, 1e-3), np.ones(7, bool), [])
+    result = metrics.summary(both, np.full(7, 1e-3), np.ones(7, bool), [])
     assert result["all"]["n"] == 6 and result["pairs"][0]["predicted_speedup"] == 1.0
 
 
