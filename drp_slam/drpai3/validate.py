@@ -34,8 +34,10 @@ def likely_reason(sample: Sample, error_pct: float, mapped: bool) -> str:
             if slow
             else "fewer fallbacks than the rules say"
         )
-    if "resize-nearest" in tags or "add" in tags or "concat" in tags:
-        return "many operators of the DRP, whose cost varies with the release"
+    if slow and {"resize-nearest", "concat"} & tags:
+        return "concatenation and nearest resizing are taken as free; here they seem not to be"
+    if not slow and "add" in tags:
+        return "additions on the DRP seem to cost less here, or join another layer"
     return "slower kernels than the mean" if slow else "better kernels than the mean"
 
 
