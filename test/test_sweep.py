@@ -226,6 +226,7 @@ def test_advice_that_cannot_be_given(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_one_shot_pruning_is_repeatable_and_exact(tmp_path: Path) -> None:
     """Two processes that prune the same point must write the same file."""
+    pytest.importorskip("torch")
     images = [image[:, :, :256, :320] for image in oneshot.calibration_images(None)[:2]]
     files = []
     for name in ("a", "b"):
