@@ -90,7 +90,7 @@ class SlamConfig:
                            unit="px", low=1.0, high=2000.0)
     pixel_sigma_px: float = param(1.2, "standard deviation of a keypoint", unit="px",
                                   low=0.05, high=20.0)
-    inverse_depth_sigma: float = param(0.01, "standard deviation of a measured inverse depth",
+    inverse_depth_sigma: float = param(0.003, "standard deviation of a measured inverse depth",
                                        unit="1/m", low=1e-5, high=1.0)
     depth_min_m: float = param(0.2, "depth below this is ignored", unit="m", low=0.0, high=100.0)
     depth_max_m: float = param(6.0, "depth beyond this is ignored", unit="m", low=0.1, high=1000.0)
@@ -110,6 +110,7 @@ class SlamConfig:
                                     low=1, high=50)  # fmt: skip
     adjust_iterations: int = param(5, "iterations of local bundle adjustment; 0 for none",
                                    low=0, high=100)
+    close_loops: bool = param(True, "close loops where a keyframe sees an old part of the map")
     mask_people: bool = param(False, "leave out features in boxes of class person, where "
                                      "perception_node has a detector with names")
     # fmt: on

@@ -64,6 +64,7 @@ RULES: tuple[Rule, ...] = (
     Rule("scale-branch", DRP, "batch norm on a branch of its own", None, (DRP, CPU)),
     Rule("pool", DRP),
     Rule("global-pool", DRP),
+    Rule("mean", CPU, "mean over the image as ReduceMean, outside a gate", None, (DRP, CPU)),
     Rule("concat", FUSED, "", None, (FUSED, DRP)),
     Rule("concat-free", FUSED),
     Rule("resize-nearest", FUSED, "", None, (FUSED, DRP)),

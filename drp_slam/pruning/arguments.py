@@ -70,7 +70,7 @@ def prune(p: argparse.ArgumentParser) -> None:
     p.add_argument("--pattern", default="flexible-nm", choices=(
         "unstructured", "flexible-nm", "fixed-nm", "filter", "channel", "shape"))  # fmt: skip
     p.add_argument("--saliency", default="obs", choices=(
-        "magnitude", "taylor", "obd", "obs", "random", "weight-decay"))  # fmt: skip
+        "magnitude", "taylor", "obd", "obd-network", "obs", "random", "weight-decay"))  # fmt: skip
     p.add_argument("--calibration", type=Path, metavar="DIR", help="folder of images")
     p.add_argument("--images", type=int, default=100, metavar="N", help="calibration images used")
     p.add_argument(
@@ -80,7 +80,8 @@ def prune(p: argparse.ArgumentParser) -> None:
                    help="what the rate counts in flexible-nm")  # fmt: skip
     p.add_argument("--schedule", choices=("one-shot", "iterative", "agp"), default="one-shot")
     p.add_argument("--stages", type=int, default=4, metavar="N", help="of iterative and agp")
-    p.add_argument("--layer-rates", choices=("global", "uniform", "sensitivity"), default="global")
+    p.add_argument("--layer-rates", default="global",
+                   choices=("global", "uniform", "magnitude", "sensitivity"))  # fmt: skip
     p.add_argument("--layers", metavar="A,B", help="prune these only")
     p.add_argument("--spare", metavar="A,B", help="leave these dense")
     p.add_argument("--retrain", type=int, default=0, metavar="STEPS",

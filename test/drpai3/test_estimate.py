@@ -66,11 +66,17 @@ def test_supposed_sparsity_is_monotone(tmp_path, a, b, pattern):
     assert high.cycles <= low.cycles and high.total_s <= low.total_s
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.integers(1, 127), st.integers(1, 127))
-def test_a_lower_clock_never_saves_time(first, second):
+@QUICK
+@given(st.integers(1, 127), st.integers(1, 127), st.floats(0.05, 1), st.integers(0, 9))
+def test_a_lower_clock_never_saves_time(tmp_path, first, second, density, seed):
     low, high = sorted((first, second))
     assert timing.clock_hz(DEVICE, high) <= timing.clock_hz(DEVICE, low)
+    b = Builder((1, 32, 16, 16), seed=seed)
+    graph = load(b.save(tmp_path / "a.onnx", b.conv("x", 32, 48, density=density)))
+    fast, slow = (estimate(graph, DEVICE, index) for index in (low, high))
+    assert slow.total_s >= fast.total_s and slow.cycles == fast.cycles
+    for row, other in zip(slow.rows, fast.rows):
+        assert row.seconds >= other.seconds
 
 
 def test_clock_table(tmp_path):
@@ -159,6 +165,50 @@ def test_hard_swish_runs_on_the_drp_and_silu_behind_its_convolution(tmp_path):
         "fused",
         "fused",
     ]
+
+
+@pytest.mark.parametrize("k", [3, 5])
+def test_nearest_upsampling_smoothed_by_a_depthwise_convolution_is_mapped(tmp_path, k):
+    """A sum of branches of unequal size, as in XFeat: every addition behind a convolution."""
+    b = Builder((1, 16, 32, 32))
+    total = first = b.conv("x", 16, 16)
+    for factor in (2, 4):
+        y = b.conv(first, 16, 16, stride=factor)
+        scale = b.constant(np.array([1, 1, factor, factor], np.float32))
+        y = b.op("Resize", y, "", scale, mode="nearest")
+        total = b.op("Add", total, b.conv(y, 16, 16, k, group=16))
+    found = estimate(load(b.save(tmp_path / "a.onnx", b.conv(total, 16, 16))), DEVICE)
+    assert not found.fallbacks and found.crossings == 1
+    for row in found.rows:
+        assert row.unit == ("ai-mac" if row.op == "Conv" else "fused"), row
+
+
+@pytest.mark.parametrize("opset, axes", [(13, [2, 3]), (18, [-2, -1])])
+def test_a_mean_over_the_image_is_known_in_every_spelling(tmp_path, opset, axes):
+    b = Builder((1, 16, 32, 32), opset=opset)
+    y = b.conv("x", 16, 16)
+    if opset < 18:
+        y = b.op("ReduceMean", y, axes=axes, keepdims=1)
+    else:
+        y = b.op("ReduceMean", y, b.constant(np.array(axes)), keepdims=1)
+    found = estimate(load(b.save(tmp_path / "a.onnx", b.conv(y, 16, 8, 1))), DEVICE)
+    assert [row.reason for row in found.fallbacks] == [
+        "mean over the image as ReduceMean, outside a gate"
+    ]
+
+
+def test_average_and_maximum_pooling_differ_by_their_taps(tmp_path):
+    seconds = {}
+    for op in ("MaxPool", "AveragePool"):
+        b = Builder((1, 64, 64, 64))
+        y = b.op(op, b.conv("x", 64, 64), kernel_shape=[4, 4], strides=[4, 4])
+        found = estimate(load(b.save(tmp_path / "a.onnx", b.conv(y, 64, 8))), DEVICE)
+        seconds[op] = found.rows[1].seconds
+    rates = DEVICE["drpai3.pool_tap_rate"], DEVICE["drpai3.average_tap_rate"]
+    taps = 64 * 64 * 64
+    assert seconds["AveragePool"] - seconds["MaxPool"] == pytest.approx(
+        taps / rates[1] - taps / rates[0]
+    )
 
 
 def test_a_network_that_does_not_fit_is_refused(tmp_path):

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from drp_slam.cli import main  # noqa: E402
 from drp_slam.errors import PruningError  # noqa: E402
-from drp_slam.pruning import command, layout, onnxnet, recovery  # noqa: E402
+from drp_slam.pruning import calibration, command, layout, onnxnet, outcome, recovery  # noqa: E402
 from drp_slam.pruning import layers as L  # noqa: E402
 
 
@@ -106,7 +106,7 @@ def test_command_writes_float_and_int8_files_with_the_zeros_in_them(folder, sali
 
 
 def test_obs_keeps_the_outputs_closer_than_magnitude(folder):
-    images = command.calibration(folder / "images", (1, 3, 16, 16), 6)
+    images = calibration.calibration(folder / "images", (1, 3, 16, 16), 6)
     errors = {}
     for saliency in ("obs", "magnitude"):
         net = onnxnet.read(str(folder / "small.onnx")).eval()
@@ -123,7 +123,7 @@ def test_obs_keeps_the_outputs_closer_than_magnitude(folder):
     {"saliency": "weight-decay"}, {"budget": "cycles"}, {"pattern": "fixed-nm"},
 ])  # fmt: skip
 def test_every_way_of_pruning_holds_its_masks(folder, options):
-    images = command.calibration(folder / "images", (1, 3, 16, 16), 6)
+    images = calibration.calibration(folder / "images", (1, 3, 16, 16), 6)
     net = onnxnet.read(str(folder / "small.onnx")).eval()
     chosen = command.Options(0.5, **{"saliency": "magnitude", "stages": 2, **options})
     masks = command.prune(net, chosen, images, lambda *_: None, folder / "training.pt")
@@ -161,7 +161,7 @@ def test_what_cannot_be_traced_is_named(folder):
 def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(folder):
     import copy
 
-    images = command.calibration(folder / "images", (1, 3, 16, 16), 6)
+    images = calibration.calibration(folder / "images", (1, 3, 16, 16), 6)
     net = onnxnet.read(str(folder / "small.onnx")).eval()
     dense, layers, checkpoint = copy.deepcopy(net), L.prunable(net), folder / "training.pt"
 
@@ -179,5 +179,5 @@ def test_a_full_disk_keeps_the_file_that_was_there(folder):
     before = (folder / "small.onnx").read_bytes()
     (folder / "small.onnx.part").symlink_to("/dev/full")
     with pytest.raises(PruningError, match="what was there is kept"):
-        command.write(model(), folder / "small.onnx")
+        outcome.write(model(), folder / "small.onnx")
     assert (folder / "small.onnx").read_bytes() == before

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 from drp_slam.cli import main  # noqa: E402
 from drp_slam.errors import PruningError  # noqa: E402
 from drp_slam.pruning import deepcompression as dc  # noqa: E402
-from drp_slam.pruning import digits, reference, study  # noqa: E402
+from drp_slam.pruning import digits, reference, sharing, study  # noqa: E402
 from drp_slam.pruning import layers as L  # noqa: E402
 
 
@@ -47,8 +47,10 @@ def test_trained_centroids_keep_zeros_and_sharing_and_survive_the_file():
     net = digits.lenet(8, 0)
     masks = digits.prune_and_train(net, x, y, 0.8, 6, 0)
     start = {n: m.weight.detach().numpy() for n, m in L.prunable(net).items()}
-    untrained = {n: dc.share(w[w != 0], 3 if w.ndim == 4 else 2).codebook for n, w in start.items()}
-    state, shared = digits.share_and_train(
+    untrained = {
+        n: sharing.share(w[w != 0], 3 if w.ndim == 4 else 2).codebook for n, w in start.items()
+    }
+    state, shared = sharing.share_and_train(
         net, (3, 2), lambda tie: digits.train(net, x, y, 5, 0, 1e-3, tie))  # fmt: skip
     for name, mask in masks.items():
         weight = state[f"{name}.weight"]
