@@ -159,7 +159,8 @@ def show_estimate(result: dict[str, Any]) -> None:
         loss = result["packing_loss"]
         console.print(
             f"weight groups by N  {counts}; lost to unequal columns "
-            f"{loss['balance']:.1%}, to padding {loss['padding']:.1%} of the dense cycles"
+            f"{loss['balance']:.1%}, to padding {round(loss['padding'], 3) + 0.0:.1%} of the dense "
+            "cycles"
         )
     for key in ("verified", "executed"):
         if key in result:

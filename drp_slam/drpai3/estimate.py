@@ -118,7 +118,7 @@ def estimate(graph: Graph, constants: Constants, freq_index: int = 2, *,
     mac_hz = timing.clock_hz(constants, freq_index)
     table = timing.table(work, wires, tags, packs.cycles, packs.bytes)
     parts = timing.layer_seconds(table, units, constants, mac_hz)
-    energy = layer_joules(table, parts, constants)
+    energy = layer_joules(table, parts, 1.0 - packs.sparsity, constants)
 
     sizes = {name: math.prod(graph.shapes[name]) for name in wires.buffer.values()}
     crossed = placement.crossings(cpu, wires, sizes)

@@ -104,11 +104,11 @@ def reason(tag: str, layer: Layer) -> str:
 
 
 def on_cpu(unit: np.ndarray, layers: Sequence[Layer], wires: Wiring) -> np.ndarray:
-    """(L,) bool: runs on the Cortex-A55; fused layers follow what they are fused into."""
+    """(L,) bool: runs on the Cortex-A55; a fused layer if all that it reads is made there."""
     out = unit == CPU
     for n in np.flatnonzero(unit == FUSED).tolist():
         made = [wires.producer[s] for s in wires.source(layers[n]) if s in wires.producer]
-        out[n] = bool(made) and bool(out[made[0]])
+        out[n] = bool(made) and all(bool(out[m]) for m in made)
     return out
 
 
