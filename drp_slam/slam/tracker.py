@@ -101,6 +101,7 @@ class Tracker:
         if found is None:
             return self._report(view, None, False)
         # the map grows where it must
+        self.map.found[found.points] += 1
         pose, correction = found.fit.T_camera_world, None
         reference = self.map.keyframes[int(self._mapping.near(pose, found.root)[0])]
         keyframe = self._wants_keyframe(found, reference)
