@@ -14,6 +14,9 @@ from drp_slam.slam.features import View
 LINKED = 15
 """Keyframes that share as many points are neighbours."""
 
+GROWING = ("_xyz", "_descriptor", "_rgb", "_observations", "_alive", "_reference", "_found")
+"""Arrays of a map with a row a point."""
+
 
 @dataclass
 class Keyframe:
@@ -138,7 +141,7 @@ class Map:
         while capacity < size:
             capacity *= 2
         if capacity > len(self._xyz):
-            for name in ("_xyz", "_descriptor", "_rgb", "_observations", "_alive", "_reference", "_found"):
+            for name in GROWING:
                 old = getattr(self, name)
                 new = np.zeros((capacity,) + old.shape[1:], dtype=old.dtype)
                 new[: len(old)] = old
