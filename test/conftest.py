@@ -8,6 +8,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)  # a busy host is no failure
+settings.load_profile("untimed")
 
 # Without torch nothing of pruning imports. A skip at the top of its files is not enough: the plugin
 # of launch_testing imports every file by itself, and what that raises ends the whole run.

@@ -124,10 +124,13 @@ class Crossing:
     to_cpu: bool
 
 
-def crossings(cpu: np.ndarray, wires: Wiring, sizes: Mapping[str, int]) -> list[Crossing]:
+def crossings(
+    cpu: np.ndarray, wires: Wiring, sizes: Mapping[str, int], results_stay: bool = False
+) -> list[Crossing]:
     """Every tensor that crosses, and the network's results, which the CPU reads.
 
-    Inputs are written where their reader wants them and do not count.
+    With `results_stay` the DRP reads the results where the accelerator left them. Inputs are
+    written where their reader wants them and do not count.
     """
     found = []
     for name, readers in wires.consumers.items():
@@ -137,6 +140,6 @@ def crossings(cpu: np.ndarray, wires: Wiring, sizes: Mapping[str, int]) -> list[
         if name not in wires.results and any(bool(cpu[r]) != here for r in readers):
             found.append(Crossing(name, sizes[name], not here))
     for name in sorted(wires.results):
-        if name in wires.producer and not cpu[wires.producer[name]]:
-            found.append(Crossing(name, sizes[name], True))
+        if name in wires.producer and bool(cpu[wires.producer[name]]) == results_stay:
+            found.append(Crossing(name, sizes[name], not results_stay))
     return found

@@ -149,6 +149,22 @@ def test_fallbacks_have_reasons_and_crossings(tmp_path, name, says):
     assert found.crossings >= 2 and sum(row.wait_s for row in found.fallbacks) > 0
 
 
+def test_results_read_in_place_save_their_way_to_the_cpu(tmp_path):
+    b = Builder()
+    graph = load(b.save(tmp_path / "a.onnx", b.conv("x", 16, 16)))
+    taken, stay = (estimate(graph, DEVICE, results_stay=stays) for stays in (False, True))
+    assert (taken.crossings, stay.crossings) == (1, 0)
+    assert stay.total_s == pytest.approx(taken.total_s - taken.crossing_s)
+    assert stay.energy_j < taken.energy_j and stay.cycles == taken.cycles
+
+
+def test_a_result_made_by_the_cpu_goes_to_the_drp_that_reads_it(tmp_path):
+    b = Builder()
+    graph = load(b.save(tmp_path / "a.onnx", b.op("Softmax", b.conv("x", 16, 16), axis=1)))
+    assert estimate(graph, DEVICE, results_stay=True).crossings == 2
+    assert estimate(graph, DEVICE).crossings == 1
+
+
 @pytest.mark.parametrize("swap", [False, True])
 def test_an_addition_stays_with_its_convolution_whatever_the_order(tmp_path, swap):
     b = Builder()

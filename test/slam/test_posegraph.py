@@ -10,7 +10,9 @@ from drp_slam.slam import posegraph, se3
 from drp_slam.slam.posegraph import Graph
 
 
-def ring(seed: int, count: int = 8, noise: float = 0.0, start: float = 0.05) -> tuple[Graph, np.ndarray]:
+def ring(
+    seed: int, count: int = 8, noise: float = 0.0, start: float = 0.05
+) -> tuple[Graph, np.ndarray]:
     """Poses on a ring with edges to the next two and one loop, off the truth by `start`."""
     rng = np.random.default_rng(seed)
     truth = np.stack([np.eye(4)] * count)
