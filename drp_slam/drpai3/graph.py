@@ -17,9 +17,14 @@ import numpy as np
 
 from drp_slam.drpai3.reading import Shape, fixed_model, label, read_model
 from drp_slam.drpai3.shapes import decode, infer, shapes_of
+from drp_slam.errors import DrpAi3Error
 
 if TYPE_CHECKING:
     import onnx
+
+
+WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization"})
+"""Operators whose constants are weights; infinities elsewhere are masks and bounds."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,12 @@ class Graph:
         Raises DrpAi3Error for NaN or infinity, or data that does not fill the shape.
         """
         reader = next((n.name for n in self.nodes if name in n.inputs), "")
-        array = decode(f"{self.path}: node {reader}: weight {name!r}", self._constants[name])
+        weight = f"{self.path}: node {reader}: weight {name!r}"
+        array = decode(weight, self._constants[name])
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise DrpAi3Error(
+                f"{weight} holds NaN or infinity; repair the training checkpoint and export again"
+            )
         zero = self._zero_points.get(name)
         if zero is not None and np.any(zero):
             array = array.astype(np.int16) - zero.astype(np.int16)
@@ -96,14 +106,11 @@ def load(path: str | Path, input_shapes: Mapping[str, Sequence[int]] | None = No
 
 
 def _check_weights(graph: Graph) -> None:
-    """Reads every stored float once, whether or not the report will need its values."""
-    from onnx import TensorProto
-
-    floats = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
-    read = {name for node in graph.nodes for name in node.inputs if graph.is_constant(name)}
-    for name in sorted(read):
-        if getattr(graph._constants[name], "data_type", None) in floats:
-            graph.constant(name)
+    """Reads every weight once, whether or not the report will need its values."""
+    for node in graph.nodes:
+        for name in node.inputs if node.op in WEIGHTED else ():
+            if graph.is_constant(name):
+                graph.constant(name)
 
 
 def _fold_qdq(

@@ -31,10 +31,6 @@ def decode(weight: str, stored: Any) -> np.ndarray:
         raise DrpAi3Error(
             f"{weight} of shape {list(stored.dims)} has the wrong amount of data; export it again"
         ) from error
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise DrpAi3Error(
-            f"{weight} holds NaN or infinity; repair the training checkpoint and export again"
-        )
     return array
 
 
@@ -57,16 +53,23 @@ def infer(path: Path, light: onnx.ModelProto, constants: dict[str, Any]) -> onnx
             ) from error
         if not _fold_constants(path, light, constants):
             return light
+        # what was not known before folding is inferred anew
+        known = [v for v in light.graph.value_info if _known(_dims(v)) and v.name not in constants]
+        del light.graph.value_info[:]
+        light.graph.value_info.extend(known)
 
 
 def _fold_constants(path: Path, light: onnx.ModelProto, constants: dict[str, Any]) -> bool:
-    """Removes nodes that are constant (and Shape of known shapes); True if a shape may follow."""
+    """Removes nodes that are constant (and Shape of known shapes); True if shapes may follow."""
     from onnx import numpy_helper
     from onnx.reference import ReferenceEvaluator
 
     shapes = {v.name: _dims(v) or (-1,) for v in (*light.graph.value_info, *light.graph.input)}
     small = {t.name: decode(f"{path}: weight {t.name!r}", t) for t in light.graph.initializer}
     opsets = {o.domain: o.version for o in light.opset_import}
+    used = {i for node in light.graph.node for i in node.input} | {
+        o.name for o in light.graph.output
+    }
     kept, folded = [], False
     for node in light.graph.node:
         values: Any = None
@@ -75,12 +78,19 @@ def _fold_constants(path: Path, light: onnx.ModelProto, constants: dict[str, Any
             end = next((a.i for a in node.attribute if a.name == "end"), None)
             values = [np.array(shapes[node.input[0]][start:end], np.int64)]
         elif node.op_type in ("If", "Loop", "Scan", "DequantizeLinear", "QuantizeLinear") or (
-            node.op_type.startswith("Random") or not all(not i or i in small for i in node.input)
+            node.op_type.startswith("Random")
+            or not all(not i or i in small or i in constants for i in node.input)
         ):
             pass
         else:
             try:
-                feeds = {i: small[i] for i in node.input if i}
+                feeds = {
+                    i: small[i] if i in small else decode(f"{path}: weight {i!r}", constants[i])
+                    for i in node.input
+                    if i
+                }
+                while len(node.output) > 1 and node.output[-1] not in used:
+                    del node.output[-1]  # statistics of a batch norm, which few evaluators give
                 values = ReferenceEvaluator(node, opsets=opsets).run(None, feeds)
             except Exception as error:  # the reference raises whatever numpy does
                 raise DrpAi3Error(
@@ -93,8 +103,8 @@ def _fold_constants(path: Path, light: onnx.ModelProto, constants: dict[str, Any
         for name, value in zip(node.output, values):
             array = np.asarray(value)
             constants[name] = array
+            folded = True
             if array.size <= SMALL:
-                folded = True
                 small[name] = array
                 light.graph.initializer.append(numpy_helper.from_array(array, name))
             else:
