@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from drp_slam.drpai3 import fit, placement
 from drp_slam.drpai3.corpus import Pair, Sample, read_corpus, read_index, read_pairs, with_pairs
 from drp_slam.drpai3.metrics import summary
 
+log = logging.getLogger(__name__)
 WORST = 10
 
 
@@ -46,10 +48,12 @@ def validate(args: argparse.Namespace) -> dict[str, Any]:
     from drp_slam.cli import out_folder
 
     constants = load_constants(args.device)
-    samples, pairs = read_all(args.dir, args.pairs, constants)
+    skipped: list[str] = []
+    samples, pairs = read_all(args.dir, args.pairs, constants, skipped)
     whole = fit.batch(samples, {})
     predicted = fit.predict(whole, constants, constants["drpai3.mac_clock"])
-    result: dict[str, Any] = {"device": f"emulated:{constants.name}", "folder": str(args.dir)}
+    result: dict[str, Any] = {"device": f"emulated:{constants.name}", "folder": str(args.dir),
+                              "skipped": skipped}  # fmt: skip
     result |= summary(samples, predicted, whole.mapped, pairs)
     if args.cross_validate:
         found = run_fit(samples, constants)
@@ -75,16 +79,22 @@ def add_worst(result: dict[str, Any], samples: Sequence[Sample]) -> None:
     ]
 
 
-def read_all(folder: Path, pairs_file: Path | None,
-             c: Constants) -> tuple[list[Sample], list[Pair]]:  # fmt: skip
-    """Samples with their pruned twins, with a progress bar on standard error."""
+def read_all(folder: Path, pairs_file: Path | None, c: Constants,
+             skipped: list[str] | None = None) -> tuple[list[Sample], list[Pair]]:  # fmt: skip
+    """Samples with their pruned twins, with a progress bar on standard error.
+
+    `skipped` takes the errors of graphs that cannot be read, which are said too; without it the
+    first such graph raises.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
     pairs = read_pairs(pairs_file) if pairs_file else []
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("graphs", total=len(read_index(folder)))
-        samples = read_corpus(folder, c, lambda name: progress.update(task, advance=1))
+        samples = read_corpus(folder, c, lambda name: progress.update(task, advance=1), skipped)
+    for line in skipped or ():
+        log.warning("left out: %s", line)
     return with_pairs(samples, pairs, c), pairs
 
 

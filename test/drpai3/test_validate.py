@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx_networks import Builder
+from onnx_networks import Builder, residual
 
 from drp_slam import cli
 from drp_slam.device import load_constants
@@ -142,6 +142,22 @@ def test_missing_files_are_named(tmp_path):
     (tmp_path / "index.csv").write_text("id,published_ms\nnet,3\n")
     with pytest.raises(DataError, match=r"net.onnx.gz"):
         read_corpus(tmp_path, DEVICE)
+
+
+def test_a_graph_that_cannot_be_read_is_said_and_left_out(tmp_path, capsys):
+    (tmp_path / "graphs").mkdir()
+    residual(tmp_path / "graphs" / "good.onnx")
+    (tmp_path / "graphs" / "bad.onnx").write_text("no network")
+    index = tmp_path / "index.csv"
+    index.write_text("id,published_ms\ngood,1\nbad,2\n")
+    assert cli.main(["validate-device", str(tmp_path), "--json", "--out", str(tmp_path / "o")]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["all"]["n"] == 1 and "bad.onnx: not an ONNX" in result["skipped"][0]
+    assert cli.main(["fit-device", str(tmp_path)]) == 1
+    assert "bad.onnx: not an ONNX" in capsys.readouterr().err
+    index.write_text("id,published_ms\nbad,2\n")
+    assert cli.main(["validate-device", str(tmp_path), "--out", str(tmp_path / "o")]) == 1
+    assert "no graph can be read" in capsys.readouterr().err
 
 
 def test_written_constants_are_read_back(tmp_path):
