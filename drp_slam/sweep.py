@@ -3,7 +3,8 @@
 
 Every finished point is one JSON file under the hash of its definition and of the files it rests
 on, written at once: a sweep that was killed goes on where it stopped when it is started again
-with the same `--out`. Costs are modelled anew each time: another device file repeats no point.
+with the same `--out`, and further choices add to it. Costs are modelled anew each time: another
+device file repeats no point.
 """
 
 from __future__ import annotations
@@ -57,8 +58,7 @@ def sweep(args: argparse.Namespace) -> dict[str, Any]:
             else:
                 keep(out, names[point], outcome)
                 print(f"{point.name}: {outcome.result['wall_s']:.0f} s", file=sys.stderr)
-    known = [body for key in keys if (body := stored(out, key))]
-    result = summarise(known, out, len(todo) - len(failures))
+    result = summarise(finished(out, points[0]), out, len(todo) - len(failures))
     write_json(out / SWEEP_JSON, result)
     write_text(out / SWEEP_HTML, render(result), ProfilerError)
     if failures:
@@ -149,6 +149,33 @@ def stored(out: Path, key: str) -> dict[str, Any] | None:
     path = out / POINTS / f"{key}.json"
     body = read_json(path) if path.is_file() else {}
     return body if body.get("format") == FORMAT else None
+
+
+def finished(out: Path, like: Point) -> list[dict[str, Any]]:
+    """All points in a folder that are judged as `like` is and rest on files as they are now."""
+    import dataclasses
+
+    from drp_slam.sweep_point import Point
+
+    def judged(point: Point) -> Point:
+        return dataclasses.replace(point, network="", rate=0.0, pattern="", saliency="",
+                                   calibration="")  # fmt: skip
+
+    found = []
+    for path in sorted((out / POINTS).glob("*.json")):
+        body = stored(out, path.stem)
+        point = Point(**body["point"]) if body else None
+        if point is not None and judged(point) == judged(like) and _key(point) == path.stem:
+            found.append(body)
+    return [body for body in found if body is not None]
+
+
+def _key(point: Point) -> str | None:
+    """None where a network is no longer there."""
+    try:
+        return point.key()
+    except DrpSlamError:
+        return None
 
 
 def summarise(points: Sequence[dict[str, Any]], out: Path, measured_now: int) -> dict[str, Any]:

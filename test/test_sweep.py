@@ -79,6 +79,17 @@ def test_a_point_has_its_cost_and_its_worth(swept: Path) -> None:
     assert page.count("<svg") == 2 and "xfeat-p50" in page
 
 
+def test_further_choices_add_to_a_sweep(
+    swept: Path, wall: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*command(wall, swept, "xfeat"), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["measured_now"] == 0
+    assert [p["name"] for p in result["points"]] == ["xfeat", "xfeat-fp32", "xfeat-p50"]
+    other = sweep.finished(swept, Point(str(wall), network="xfeat", pairs=3))
+    assert other == [], "points that were judged otherwise do not mix"
+
+
 def test_workers_of_a_cluster_give_the_same_points(
     swept: Path, wall: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,6 +27,11 @@ def _network_options(p: argparse.ArgumentParser) -> None:
         metavar="N",
         help="AI-MAC clock index of the runtime, 1 to 127 (default: 2, full speed)",
     )
+    p.add_argument(
+        "--results-stay",
+        action="store_true",
+        help="the DRP reads the results in place, as in the pipeline; default: the CPU takes them",
+    )
 
 
 def estimate(p: argparse.ArgumentParser) -> None:

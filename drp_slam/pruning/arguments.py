@@ -88,7 +88,9 @@ def prune(p: argparse.ArgumentParser) -> None:
                    help="distillation from the dense network afterwards")  # fmt: skip
     p.add_argument("--no-int8", action="store_true", help="write FP32 only")
     p.add_argument("--calibrate-method", choices=("minmax", "percentile"), default="minmax")
-    p.add_argument("--compress", action="store_true", help="also a Deep Compression file")
+    p.add_argument("--compress", action="store_true",
+                   help="also a Deep Compression file; with --retrain its centroids are trained "
+                        "for a quarter as many steps")  # fmt: skip
     p.add_argument("--device", default="rzv2h", help="device file whose cells and times are used")
     p.add_argument("--seed", type=int, default=0)
 
@@ -96,5 +98,8 @@ def prune(p: argparse.ArgumentParser) -> None:
 def study(p: argparse.ArgumentParser) -> None:
     p.add_argument("name", choices=("resnet20", "compression", "regulariser"))
     p.add_argument("--data", type=Path, metavar="DIR",
-                   help="folder with networks/resnet_cifar10 and cifar10_test_1000")  # fmt: skip
-    p.add_argument("--seeds", type=int, default=3, metavar="N")
+                   help="folder with networks/resnet_cifar10 and cifar10_test_1000 (compression: "
+                        "without it only digits)")  # fmt: skip
+    p.add_argument("--seeds", type=int, default=3, metavar="N",
+                   help="splits of the images; a study that was stopped goes on with those that "
+                        "are missing in --out")  # fmt: skip

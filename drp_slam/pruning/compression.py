@@ -9,7 +9,8 @@ neither trained on nor judged on: the largest rate up to which none loses more t
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +20,35 @@ from torch import Tensor, nn
 from drp_slam.pruning import deepcompression as dc
 from drp_slam.pruning import digits, distill, reference, schedule, sharing, study, surgery
 from drp_slam.pruning import layers as L
+from drp_slam.pruning.kept import Kept
 
 PAPER = {"AlexNet": 35.0, "VGG-16": 49.0}
 LOST = 0.005
 DIGIT_RATES, RESNET_RATES = (0.8, 0.85, 0.9, 0.93, 0.95, 0.97), (0.5, 0.6, 0.7, 0.8)
 DIGIT_BITS, RESNET_BITS = (5, 4), (5, 5)
+SETTINGS = DIGIT_RATES, RESNET_RATES, DIGIT_BITS, RESNET_BITS
 Split = tuple[Tensor, Tensor]
 
 
-def compression(seeds: int, data: Path | None, say: digits.Say) -> dict[str, Any]:
+def compression(seeds: int, data: Path | None, say: digits.Say, kept: Kept) -> dict[str, Any]:
     """Digits for each seed, and ResNet-20 (one split) where `data` holds it."""
-    points: list[dict[str, Any]] = []
-    runs = seeds + (data is not None)
-    for seed in range(seeds):
-        points += _digits(seed, lambda text, part, at=seed: say(text, (at + part) / runs))  # type: ignore[misc]
+    runs: dict[str, Callable[[digits.Say], list[dict[str, Any]]]] = {
+        f"digits-seed{seed}": partial(_digits, seed) for seed in range(seeds)
+    }
     if data is not None:
-        points += _resnet20(data, 0, lambda text, part: say(text, (seeds + part) / runs))
+        runs["resnet20-seed0"] = partial(_resnet20, data, 0)
+    points, cpu_s = [], 0.0
+    for index, (name, make) in enumerate(runs.items()):
+
+        def part_of(text: str, part: float, index: int = index) -> None:
+            say(text, (index + part) / len(runs))
+
+        found, seconds = kept(name, partial(make, part_of))
+        points += found
+        cpu_s += seconds
     groups = [[p for p in points if (p["network"], p["seed"]) == key]
               for key in dict.fromkeys((p["network"], p["seed"]) for p in points)]  # fmt: skip
-    return {"study": "compression", "points": points, "paper": PAPER,
+    return {"study": "compression", "points": points, "paper": PAPER, "cpu_s": cpu_s,
             "best": [found for group in groups if (found := best(group)) is not None]}  # fmt: skip
 
 
@@ -52,9 +63,15 @@ def best(points: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def _digits(seed: int, say: digits.Say) -> list[dict[str, Any]]:
-    """750 digits to train on, 250 to choose with, 797 of other writers to judge on."""
-    x, y, judge, truth = digits.load_digits(1000, seed)
-    fit, choose = (x[:750], y[:750]), (x[750:], y[750:])
+    """750 digits to train on, 250 to choose with, 797 to judge on.
+
+    Those to choose with are a run of the file, by seed, so that their writers are others too.
+    """
+    x, y = digits.everything()
+    judge, truth = x[1000:], y[1000:]
+    held = torch.zeros(1000, dtype=torch.bool)
+    held[250 * (seed % 4) :][:250] = True
+    choose, fit = (x[:1000][held], y[:1000][held]), (x[:1000][~held], y[:1000][~held])
     dense = digits.lenet(32, seed)
     digits.train(dense, *fit, 600, seed)
     points = []
@@ -111,11 +128,12 @@ def simplified(model: nn.Module) -> nn.Module:
     with torch.no_grad():
         for m in model.modules():
             if isinstance(m, nn.BatchNorm2d):
-                scale = m.weight / (m.running_var + m.eps).sqrt()  # type: ignore[operator]
+                assert m.running_mean is not None and m.running_var is not None
+                scale = m.weight / torch.sqrt(m.running_var + m.eps)
                 m.bias.sub_(m.running_mean * scale)
                 m.weight.copy_(scale)
-                m.running_mean.zero_()  # type: ignore[union-attr]
-                m.running_var.fill_(1.0)  # type: ignore[union-attr]
+                m.running_mean.zero_()
+                m.running_var.fill_(1.0)
                 m.eps = 0.0
     return model
 

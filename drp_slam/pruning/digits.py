@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,16 @@ from torch.nn import functional as F
 from drp_slam.errors import PruningError
 from drp_slam.pruning import importance, patterns, reference, schedule
 from drp_slam.pruning import layers as L
+from drp_slam.pruning.kept import Kept
 
 Say = Callable[[str, float], None]
 FEW, GAIN_RATES = 100, (0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 
 
-def load_digits(train: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Images (n, 1, 8, 8) in [0, 1] and labels: `train` to learn from, the last 797 to judge on.
+def everything() -> tuple[Tensor, Tensor]:
+    """Images (1797, 1, 8, 8) in [0, 1] and labels, in the file's order: writer after writer.
 
-    The judging images are of other writers than most of the others. Raises PruningError where
-    scikit-learn is not installed.
+    Raises PruningError where scikit-learn is not installed.
     """
     try:
         from sklearn import datasets
@@ -34,7 +35,15 @@ def load_digits(train: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         ) from error
     data = datasets.load_digits()
     x = torch.from_numpy((data.images / 16.0).astype(np.float32))[:, None]
-    y = torch.from_numpy(data.target.astype(np.int64))
+    return x, torch.from_numpy(data.target.astype(np.int64))
+
+
+def load_digits(train: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Images and labels: `train` of the first 1000 to learn from, the last 797 to judge on.
+
+    The judging images are of other writers than most of the others. Raises PruningError.
+    """
+    x, y = everything()
     chosen = torch.randperm(1000, generator=torch.Generator().manual_seed(seed))[:train]
     return x[chosen], y[chosen], x[1000:], y[1000:]
 
@@ -84,30 +93,45 @@ def prune_and_train(net: nn.Module, x: Tensor, y: Tensor, rate: float, steps: in
     return masks
 
 
-def regulariser(seeds: int, say: Say) -> dict[str, Any]:
+def regulariser(seeds: int, say: Say, kept: Kept) -> dict[str, Any]:
     """An over-sized network on few digits: accuracy against rate, pruned while it trains.
 
     Every point trains for the same number of steps; the mean over the seeds says where pruning
     gains over dense.
     """
-    points = []
+    points, cpu_s = [], 0.0
     for seed in range(seeds):
-        x, y, judge, truth = load_digits(FEW, seed)
-        start = lenet(64, seed)
-        train(start, x, y, 200, seed)
-        for index, rate in enumerate(GAIN_RATES):
-            say(f"seed {seed}: {rate:.0%} pruned", (seed + index / len(GAIN_RATES)) / seeds)
-            net = copy.deepcopy(start)
-            prune_and_train(net, x, y, rate, 240, seed)
-            points.append({"seed": seed, "rate": rate,
-                           "accuracy": reference.accuracy(net, judge, truth),
-                           "learned": reference.accuracy(net, x, y)})  # fmt: skip
+
+        def part_of(text: str, part: float, seed: int = seed) -> None:
+            say(f"seed {seed}: {text}", (seed + part) / seeds)
+
+        found, seconds = kept(f"seed{seed}", partial(_gains, seed, part_of))
+        points += found
+        cpu_s += seconds
     means = []
     for rate in GAIN_RATES:
-        here = [p["accuracy"] for p in points if p["rate"] == rate]
-        gain = [p["accuracy"] - q["accuracy"] for p in points for q in points
-                if p["rate"] == rate and q["rate"] == 0.0 and p["seed"] == q["seed"]]  # fmt: skip
+        here = [p for p in points if p["rate"] == rate]
+        gain = [p["gain"] for p in here]
         spread = float(np.std(gain, ddof=1) / np.sqrt(len(gain))) if len(gain) > 1 else None
-        means.append({"rate": rate, "accuracy": float(np.mean(here)), "gain": float(np.mean(gain)),
-                      "gain_standard_error": spread})  # fmt: skip
-    return {"study": "regulariser", "train_images": FEW, "points": points, "means": means}
+        means.append({"rate": rate, "accuracy": float(np.mean([p["accuracy"] for p in here])),
+                      "gain": float(np.mean(gain)), "gain_standard_error": spread,
+                      "seeds_that_gain": sum(g > 0 for g in gain)})  # fmt: skip
+    return {"study": "regulariser", "train_images": FEW, "seeds": seeds, "cpu_s": cpu_s,
+            "points": points, "means": means}  # fmt: skip
+
+
+def _gains(seed: int, say: Say) -> list[dict[str, Any]]:
+    """One seed: other images to learn from, other weights to start from."""
+    x, y, judge, truth = load_digits(FEW, seed)
+    start = lenet(64, seed)
+    train(start, x, y, 200, seed)
+    points: list[dict[str, Any]] = []
+    for index, rate in enumerate(GAIN_RATES):
+        say(f"{rate:.0%} pruned", index / len(GAIN_RATES))
+        net = copy.deepcopy(start)
+        prune_and_train(net, x, y, rate, 240, seed)
+        accuracy = reference.accuracy(net, judge, truth)
+        dense = points[0]["accuracy"] if points else accuracy
+        points.append({"seed": seed, "rate": rate, "accuracy": accuracy, "gain": accuracy - dense,
+                       "learned": reference.accuracy(net, x, y)})  # fmt: skip
+    return points

@@ -207,7 +207,7 @@ def absorb(layers: L.Layers, masks: Mapping[str, Tensor],
         if bias is not None:
             gone = L.matrix(weight * ~mask).double()  # type: ignore[operator, arg-type]
             mean = statistics[name].mean_input[:-1]
-            bias += (mean @ gone).to(bias.dtype)  # type: ignore[operator, union-attr]
+            bias += (mean @ gone).float()  # type: ignore[operator]
 
 
 def damped(hessian: Tensor, damping: float) -> Tensor:

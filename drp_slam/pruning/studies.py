@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +20,7 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
     from drp_slam.cli import out_folder
     from drp_slam.pruning import compression, digits, pictures
     from drp_slam.pruning import study as cifar
+    from drp_slam.pruning.kept import Kept, write
 
     if args.seeds < 1:
         raise PruningError(f"--seeds {args.seeds}: expected at least 1")
@@ -29,7 +28,8 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
         raise PruningError("study resnet20 needs --data: a folder with networks/resnet_cifar10 and "
                            "cifar10_test_1000")  # fmt: skip
     torch.set_num_threads(1)  # the same sums in the same order, whatever the host
-    out, start = out_folder(args), (time.perf_counter(), time.process_time())
+    out, start = out_folder(args), time.perf_counter()
+    kept = Kept(out / f"{args.name}-parts", f"{cifar.SERIES} {compression.SETTINGS} {digits.FEW}")
     with Progress(*Progress.get_default_columns(), console=Console(stderr=True)) as bar:
         task = bar.add_task(args.name, total=1.0)
 
@@ -37,21 +37,18 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
             bar.update(task, description=text, completed=part)
 
         if args.name == "resnet20":
-            result = cifar.resnet20(args.data, args.seeds, say)
+            result = cifar.resnet20(args.data, args.seeds, say, kept)
         elif args.name == "compression":
-            result = compression.compression(args.seeds, args.data, say)
+            result = compression.compression(args.seeds, args.data, say, kept)
         else:
-            result = digits.regulariser(args.seeds, say)
-    result["wall_s"] = time.perf_counter() - start[0]
-    result["cpu_s"] = time.process_time() - start[1]
+            result = digits.regulariser(args.seeds, say, kept)
+    result["wall_s"] = time.perf_counter() - start
     path = out / f"{args.name}.json"
-    part = path.with_suffix(".json.part")
+    write(path, result)
     try:
-        part.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
-        os.replace(part, path)
         result["picture"] = str(pictures.draw(result, out / f"{args.name}.png"))
     except OSError as error:
-        raise PruningError(f"{out}: cannot write the results: {error.strerror}") from error
+        raise PruningError(f"{out}: cannot write the picture: {error.strerror}") from error
     return result | {"json": str(path)}
 
 
@@ -75,5 +72,5 @@ def show(result: Mapping[str, Any]) -> None:
         name = f"{found['network']}, seed {found['seed']}"
         console.print(f"{name}: {found['rate']:.0%} pruned, {ratio:.1f} times smaller, "
                       f"accuracy {at:.4f}, dense {dense:.4f}")  # fmt: skip
-    console.print(f"{result['wall_s']:.0f} s, {result['cpu_s']:.0f} s of them on the CPU")
+    console.print(f"{result['cpu_s']:.0f} s of CPU time in all, {result['wall_s']:.0f} s now")
     console.print(f"wrote {result['json']} and {result['picture']}", soft_wrap=True)

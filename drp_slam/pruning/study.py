@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from drp_slam.errors import PruningError
 from drp_slam.pruning import importance, patterns, reference, schedule, surgery
 from drp_slam.pruning import layers as L
+from drp_slam.pruning.kept import Kept
 from drp_slam.pruning.layout import DEFAULT_CELL, density, kept_rows
 
 RATES, EXACT_RATES = (0.5, 0.6, 0.7, 0.8, 0.9), (0.5, 0.75, 0.875)
@@ -135,23 +136,27 @@ def cycles_share(masks: dict[str, Tensor], positions: dict[str, int]) -> float:
     return float(packed / dense)
 
 
-def resnet20(data: Path, seeds: int, say: Say) -> dict[str, Any]:
+def resnet20(data: Path, seeds: int, say: Say, kept: Kept) -> dict[str, Any]:
     """Accuracy of ResNet-20 against rate for each of `SERIES`, on the half not calibrated on.
 
     `data` holds `networks/resnet_cifar10/resnet20*.th` and `cifar10_test_1000/<class>/*.jpg`.
     Raises PruningError where they are not there.
     """
-    points, base = [], []
+    points, base, cpu_s = [], [], 0.0
     for seed in range(seeds):
 
         def part_of(text: str, part: float, seed: int = seed) -> None:
             say(f"seed {seed}: {text}", (seed + part) / seeds)
 
-        accuracy, found = resnet20_seed(data, seed, part_of)
+        (accuracy, found), seconds = kept(
+            f"seed{seed}",
+            lambda s=seed, p=part_of: resnet20_seed(data, s, p),  # type: ignore[misc]
+        )
         base.append(accuracy)
         points += found
+        cpu_s += seconds
     return {"study": "resnet20", "dense_accuracy": sum(base) / seeds, "seeds": seeds,
-            "cell": [DEFAULT_CELL.rows, DEFAULT_CELL.columns], "points": points,
+            "cpu_s": cpu_s, "cell": [DEFAULT_CELL.rows, DEFAULT_CELL.columns], "points": points,
             "means": means(points)}  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from drp_slam.slam import se3
 from drp_slam.slam.join import join
 from drp_slam.slam.mapping import Mapping
 from drp_slam.slam.matching import Prior, match
-from drp_slam.slam.optimize import CHI2_PIXEL, Noise, PoseFit, ransac_pose, refine_pose
+from drp_slam.slam.optimize import CHI2_PIXEL, Noise, ransac_pose, refine_pose
 
 ASKED = 64
 """Descriptors of a keyframe that vote for places."""
@@ -44,9 +44,10 @@ REMEMBERED = 3
 
 @dataclass(frozen=True)
 class Loop:
-    """Keyframe `new` sees what keyframe `old` saw; `T_new_world` is its pose in the old part.
+    """Keyframe `new` sees what keyframe `old` saw.
 
-    `fit` holds the refinement that says so, `xyz` (N, 3) its inlying points.
+    `T_new_world` is its pose in the old part, `T_correction` takes poses `T_world_camera` of the
+    new part there; `xyz` (N, 3) are the points that say so.
     """
 
     old: int
@@ -142,18 +143,15 @@ class Loops:
         if found is None or found[1].sum() < config.min_inliers // 2:
             return None
         guided = self._guided(number, found[0], group)
-        if guided is None:
+        if guided is None or not self._plausible(place, number, guided[0]):
             return None
-        fit, features, points = guided
-        now = chart.keyframes[number].T_camera_world
-        correction = se3.inverse(fit.T_camera_world) @ now
-        if not self._plausible(place, number, fit.T_camera_world):
-            return None
-        return Loop(place, number, fit.T_camera_world, correction, chart.xyz[points])
+        T, inliers = guided
+        correction = se3.inverse(T) @ chart.keyframes[number].T_camera_world
+        return Loop(place, number, T, correction, chart.xyz[inliers])
 
     def _guided(self, number: int, T: np.ndarray, group: np.ndarray
-                ) -> tuple[PoseFit, np.ndarray, np.ndarray] | None:  # fmt: skip
-        """Matches around a pose, refined: the fit, inlying features and points, or None."""
+                ) -> tuple[np.ndarray, np.ndarray] | None:  # fmt: skip
+        """Matches around a pose, refined: the pose and the inlying points, or None."""
         chart, view = self._mapping.map, self._mapping.map.keyframes[number].view
         points, px = self._mapping.visible(T, group)
         pairs = match(view.descriptor, chart.descriptor[points], self._config.min_cosine,
@@ -172,7 +170,7 @@ class Loops:
         if (good.sum() < max(bar, INLIERS_SHARE * len(features))
                 or (cells >= 2).sum() < CELLS):  # fmt: skip
             return None
-        return fit, features[good], points[good]
+        return fit.T_camera_world, points[good]
 
     def _plausible(self, old: int, new: int, T_new_world: np.ndarray) -> bool:
         """Whether drift on the way between the keyframes can have led so far off."""

@@ -14,6 +14,9 @@ from drp_slam.slam.features import View
 LINKED = 15
 """Keyframes that share as many points are neighbours."""
 
+GROWING = ("_xyz", "_descriptor", "_rgb", "_observations", "_alive", "_reference", "_found")
+"""Arrays of a map with a row a point."""
+
 
 @dataclass
 class Keyframe:
@@ -36,7 +39,7 @@ class Keyframe:
 
 
 class Map:
-    """Points live in arrays that grow by doubling; a point's number never changes."""
+    """Points live in arrays that grow by doubling; the number of a dead one is given again."""
 
     def __init__(self) -> None:
         self.keyframes: list[Keyframe] = []
@@ -46,6 +49,7 @@ class Map:
         self._rgb = np.zeros((1024, 3), dtype=np.uint8)
         self._observations = np.zeros(1024, dtype=np.intp)
         self._reference = np.zeros(1024, dtype=np.intp)
+        self._found = np.zeros(1024, dtype=np.intp)
         self._alive = np.zeros(1024, dtype=bool)
         self.coloured = False
         self._links = np.zeros((16, 16), dtype=np.intp)
@@ -76,6 +80,11 @@ class Map:
         return self._reference[: self.size]
 
     @property
+    def found(self) -> np.ndarray:
+        """(M,) number of frames that were tracked by the point."""
+        return self._found[: self.size]
+
+    @property
     def links(self) -> np.ndarray:
         """(K, K) points that two keyframes shared when the later one was made; 0 on the diagonal.
 
@@ -92,13 +101,15 @@ class Map:
     def add_points(
         self, xyz: np.ndarray, descriptor: np.ndarray, rgb: np.ndarray | None, keyframe: int = 0
     ) -> np.ndarray:
-        """Appends points that a keyframe made and returns their numbers."""
-        numbers = np.arange(self.size, self.size + len(xyz))
-        self._reserve(self.size + len(xyz))
-        self.size += len(xyz)
+        """Adds points that a keyframe made and returns their numbers."""
+        free = np.flatnonzero(~self.alive)[: len(xyz)]
+        more = len(xyz) - len(free)
+        numbers = np.concatenate([free, np.arange(self.size, self.size + more)])
+        self._reserve(self.size + more)
+        self.size += more
         self.xyz[numbers], self.descriptor[numbers] = xyz, descriptor
         self.alive[numbers], self.observations[numbers] = True, 0
-        self.reference[numbers] = keyframe
+        self.reference[numbers], self.found[numbers] = keyframe, 0
         if rgb is not None:
             self.rgb[numbers], self.coloured = rgb, True
         return numbers
@@ -119,12 +130,18 @@ class Map:
         self.observations[points] -= 1
         self.alive[points[self.observations[points] <= 0]] = False
 
+    def cull(self, keyframe: Keyframe, least_found: int) -> None:
+        """Forgets points that no other keyframe and fewer than `least_found` frames have seen."""
+        features, points = keyframe.observed()
+        poor = (self.observations[points] == 1) & (self.found[points] < least_found)
+        self.forget(keyframe, features[poor])
+
     def _reserve(self, size: int) -> None:
         capacity = len(self._xyz)
         while capacity < size:
             capacity *= 2
         if capacity > len(self._xyz):
-            for name in ("_xyz", "_descriptor", "_rgb", "_observations", "_alive", "_reference"):
+            for name in GROWING:
                 old = getattr(self, name)
                 new = np.zeros((capacity,) + old.shape[1:], dtype=old.dtype)
                 new[: len(old)] = old

@@ -17,6 +17,9 @@ FUSE_PX = 4.0
 """A feature this near to the projection of a map point, and like it, is that point."""
 HOPS = 2
 """Links that lead from the keyframe last seen to those a frame is matched with."""
+YOUNG_KEYFRAMES, LEAST_FOUND = 5, 3
+"""A point that one keyframe made, and only it and fewer frames have seen when so many keyframes
+came after it, dies."""
 FIXED_KEYFRAMES = 10
 """Keyframes that hold a local adjustment in place."""
 
@@ -69,7 +72,7 @@ class Mapping:
         limit = self._config.local_points
         if len(points) > limit:
             # most seen first, of equals the newest: old points seen once were not worth it
-            rank = np.lexsort((-points, -self.map.observations[points]))
+            rank = np.lexsort((-self.map.reference[points], -self.map.observations[points]))
             best = np.sort(rank[:limit])
             points, xy = points[best], xy[best]
         return points, xy * self._focal
@@ -95,6 +98,8 @@ class Mapping:
         self.changed()
         if self._config.adjust_iterations and root >= 0:
             self._adjust(keyframe)
+        if keyframe.number >= YOUNG_KEYFRAMES:
+            self.map.cull(self.map.keyframes[keyframe.number - YOUNG_KEYFRAMES], LEAST_FOUND)
         return keyframe
 
     def changed(self) -> None:
@@ -156,6 +161,11 @@ class Mapping:
         solution = bundle.adjust(problem, self._noise, iterations)
         self.flops += solution.flops
         for k, pose in zip(window, solution.poses):
+            # points that only this keyframe has seen are not adjusted: they go with it
+            lone = keyframes[k].observed()[1]
+            lone = lone[self.map.observations[lone] == 1]
+            moved = se3.inverse(pose) @ keyframes[k].T_camera_world
+            self.map.xyz[lone] = se3.apply(moved, self.map.xyz[lone])
             keyframes[k].T_camera_world = pose
         self._gaze = None
         self.map.xyz[points] = solution.points

@@ -42,7 +42,7 @@ class Noise:
 
 @dataclass(frozen=True)
 class PoseFit:
-    """`inliers` (N,) bool by reprojection; `depth_inliers` those whose depth agrees too.
+    """`inliers` (N,) bool by reprojection; `depth_inliers` those whose depth is near too.
 
     `covariance` (6, 6) of the left perturbation (translation, rotation) of `T_camera_world`.
     """
@@ -122,7 +122,7 @@ def refine_pose(
 
 
 def classify(r: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) bool each, of (3, N) residuals and points: reprojection within 95 %; depth agrees too."""
+    """(N,) bool each, of (3, N) residuals and points: reprojection within 95 %; and depth near."""
     inliers = (r[0] ** 2 + r[1] ** 2 < CHI2_PIXEL) & (p[2] > NEAR_M)
     return inliers, inliers & (r[2] ** 2 < DEPTH_GATE2)
 

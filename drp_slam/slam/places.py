@@ -35,9 +35,7 @@ class Places:
         self._descriptors[self.count, : len(kept)] = kept
         self.count += 1
 
-    def votes(
-        self, view: View, min_cosine: float, asked: int = ASKED
-    ) -> tuple[np.ndarray, float]:
+    def votes(self, view: View, min_cosine: float, asked: int = ASKED) -> tuple[np.ndarray, float]:
         """(K,) how many of the view's `asked` best descriptors each keyframe holds; flops."""
         descriptors = view.descriptor[:asked]
         if not self.count or not len(descriptors):

@@ -91,8 +91,8 @@ def _normal_equations(
         np.add.at(g, one, (weighted @ r[:, :, None])[:, :, 0])
         for other, K in ((graph.a, Ja), (graph.b, Jb)):
             np.add.at(H, (one, other), weighted @ K)
-    H = H[1:, 1:].transpose(0, 2, 1, 3).reshape(6 * (count - 1), -1)
-    return H, g[1:].ravel()
+    square = H[1:, 1:].transpose(0, 2, 1, 3).reshape(6 * (count - 1), -1)
+    return square, g[1:].ravel()
 
 
 def adjoint(T: np.ndarray) -> np.ndarray:
@@ -111,4 +111,4 @@ def _inverse_left_jacobian(xi: np.ndarray) -> np.ndarray:
     ad[:, :3, 3:] = se3.hat(xi[:, :3])
     square = ad @ ad
     fourth = square @ square
-    return (np.eye(6) - 0.5 * ad + square / 12.0 - fourth / 720.0 + fourth @ square / 30240.0)
+    return np.eye(6) - 0.5 * ad + square / 12.0 - fourth / 720.0 + fourth @ square / 30240.0

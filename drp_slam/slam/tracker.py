@@ -23,8 +23,9 @@ from drp_slam.slam.optimize import CHI2_PIXEL, Noise, PoseFit, ransac_pose, refi
 
 MIN_FIRST_POINTS = 50
 """Features with depth that the first frame must have."""
-DOUBT = 0.72
-"""A smaller share of inliers than this among the matches asks for a RANSAC."""
+DOUBT, DROP = 0.72, 0.9
+"""A smaller share of inliers than this among the matches, that is also a drop to this part of what
+is usual of late, asks for a RANSAC."""
 CONSENSUS = 250
 """Matches that a RANSAC gets at most: the refinement after it uses all."""
 CANDIDATES = 5
@@ -72,7 +73,7 @@ class Tracker:
             self._mapping, self._config, self._noise, np.array([camera.width, camera.height])
         )
         self._stops: list[_Stop] = []
-        self._lost = True
+        self._lost, self._share = True, 1.0
         self._root = 0
         self._peak, self._since = 0, 0
         self._last: tuple[View, _Found] | None = None
@@ -101,6 +102,8 @@ class Tracker:
         if found is None:
             return self._report(view, None, False)
         # the map grows where it must
+        self.map.found[found.points] += 1
+        self._share += 0.1 * (found.fit.count / found.matches - self._share)
         pose, correction = found.fit.T_camera_world, None
         reference = self.map.keyframes[int(self._mapping.near(pose, found.root)[0])]
         keyframe = self._wants_keyframe(found, reference)
@@ -172,9 +175,7 @@ class Tracker:
         scaled[:3, 3] = rate * motion[:3, 3]
         return scaled @ T
 
-    def _follow(
-        self, view: View, T: np.ndarray, root: int, gate: float = 1.0
-    ) -> _Found | None:
+    def _follow(self, view: View, T: np.ndarray, root: int, gate: float = 1.0) -> _Found | None:
         """Pose from the local map around a predicted pose, as far as it is linked with `root`."""
         keyframes = self._mapping.near(T, root)
         points, px = self._mapping.visible(T, keyframes)
@@ -200,9 +201,7 @@ class Tracker:
         if self._last is not None:
             last, found = self._last
             pose = self._stops[-1].T_camera_world()
-            keyframe = self._mapping.insert(
-                last, pose, found.features, found.points, self._root
-            )
+            keyframe = self._mapping.insert(last, pose, found.features, found.points, self._root)
             self._stops[-1] = _Stop(last.stamp_ns, keyframe, np.eye(4))
             self._last, self._root, self._peak, self._since = None, keyframe.number, 0, 0
             follow = self._follow(view, self._predict(view.stamp_ns), self._root)
@@ -239,7 +238,7 @@ class Tracker:
         xyz, xy, depth = self.map.xyz[points], view.xy[features], view.inverse_depth[features]
         fit = refine_pose(T, xyz, xy, depth, self._noise)
         self._flops += fit.flops
-        if fit.count < DOUBT * len(features):
+        if fit.count < min(DOUBT, DROP * self._share) * len(features):
             # The prediction may have led into a local minimum: see what a consensus says.
             some = slice(None, None, -(-len(features) // CONSENSUS))
             pose = ransac_pose(xyz[some], xy[some], np.sqrt(CHI2_PIXEL) / self._noise.fx)

@@ -125,6 +125,37 @@ def test_two_places_that_look_alike_are_not_joined() -> None:
     assert not tracker.loops and error_m(poses, tracker) < 0.15
 
 
+def test_points_seen_once_stay_where_their_keyframe_sees_them(
+    closed: tuple[list[np.ndarray], Tracker, list[Track]],
+) -> None:
+    """Neither adjustments nor loops leave them behind."""
+    chart, apart = closed[1].map, []
+    for keyframe in chart.keyframes:
+        features, points = keyframe.observed()
+        lone = (chart.observations[points] == 1) & (chart.reference[points] == keyframe.number)
+        p = se3.apply(keyframe.T_camera_world, chart.xyz[points[lone]])
+        apart.append(np.linalg.norm(p - keyframe.view.xyz()[features[lone]], axis=1))
+    every = np.concatenate(apart)
+    assert len(every) > 100 and np.median(every) < 1e-9
+
+
+def test_culled_points_make_room() -> None:
+    chart = Map()
+    numbers = chart.add_points(np.zeros((4, 3)), np.eye(4, 64, dtype=np.float32), None)
+    one, two = (Keyframe(None, np.eye(4), np.full(4, -1)) for _ in range(2))  # type: ignore[arg-type]
+    for keyframe, seen in ((one, numbers), (two, numbers[:1])):
+        chart.add_keyframe(keyframe)
+        keyframe.point[: len(seen)] = seen
+        chart.observations[seen] += 1
+    chart.found[:] = 0, 2, 3, 0
+    chart.cull(one, 3)
+    assert chart.alive.tolist() == [True, False, True, False]
+    assert one.point.tolist() == [0, -1, 2, -1] and two.point[0] == 0
+    again = chart.add_points(np.ones((3, 3)), np.eye(3, 64, dtype=np.float32), None, 1)
+    assert again.tolist() == [1, 3, 4] and chart.alive.all()
+    assert chart.reference.tolist() == [0, 1, 0, 1, 1] and chart.found.tolist() == [0, 0, 3, 0, 0]
+
+
 def test_merging_points_keeps_one_feature_a_keyframe() -> None:
     chart = Map()
     numbers = chart.add_points(np.zeros((4, 3)), np.eye(4, 64, dtype=np.float32), None)
