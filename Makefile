@@ -2,7 +2,7 @@
 VENV    ?= .venv
 PYTHON  ?= python3
 PY      := $(VENV)/bin/python
-PIP     := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP     := PYTHONWARNINGS=ignore $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 OUT     ?= results/demo
 export RMW_IMPLEMENTATION ?= rmw_fastrtps_cpp
 

@@ -18,15 +18,23 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from drp_slam import __version__
 from drp_slam.commands import COMMANDS
 from drp_slam.errors import DrpSlamError
 
 
+class Parser(argparse.ArgumentParser):
+    """Wrong arguments are one line and exit code 1, as every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(1, f"{self.prog.removeprefix('python -m ')}: {message}; see {self.prog} --help\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    main = argparse.ArgumentParser(
+    main = Parser(
         prog="python -m drp_slam", description="Visual SLAM on an emulated Renesas RZ/V2H.",
         epilog="Every command: --help shows an example.")  # fmt: skip
     main.add_argument("--version", action="version", version=__version__)

@@ -57,6 +57,27 @@ def test_a_deliberate_error_is_one_line_and_exit_code_1() -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "COMMAND"),
+        (("fly",), "'fly'"),
+        (("run",), "sequence"),
+        (("run", "synthetic", "--frames", "few"), "--frames: invalid int value: 'few'"),
+        (("up", "--backend", "gpu"), "--backend: invalid choice: 'gpu'"),
+        (("run", "synthetic", "--fast"), "--fast"),
+    ],
+)
+def test_wrong_arguments_are_one_line_and_exit_code_1(
+    arguments: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    lines = capsys.readouterr().err.splitlines()
+    assert end.value.code == 1 and len(lines) == 1
+    assert words in lines[0] and lines[0].endswith("--help")
+
+
 def test_version_is_the_package_s() -> None:
     from drp_slam import __version__
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from drp_slam.data import bag_images, bag_topics
-from drp_slam.data.dataset import calibration
+from drp_slam.data.calibration import own_or_given
 from drp_slam.data.sequence import Sequence, window
 from drp_slam.data.trajectory import MAX_DIFFERENCE_S, associate
 from drp_slam.datatypes import Camera, Frame, Trajectory
@@ -51,7 +51,7 @@ def open_bag(
                         "check the stamps in the headers")  # fmt: skip
     chosen = window(i, start, frames, str(path))
     colour, depth = index.colour[:, i[chosen]], index.depth[:, j[chosen]]
-    camera = calibration(index.camera, given, str(path))
+    camera = own_or_given(index.camera, given, str(path))
     # the encoding says what a unit of depth is, whatever a calibration from elsewhere believes
     camera = dataclasses.replace(camera, depth_scale=index.depth_scale)
 

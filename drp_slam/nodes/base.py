@@ -156,7 +156,17 @@ class StageNode(Node):
 
 
 def run(name: str, make: Callable[[], StageNode], args: Sequence[str] | None = None) -> int:
-    """Runs the node `name` until SIGINT, SIGTERM or its own end; the exit code.
+    """Runs the node `name` until SIGINT, SIGTERM or its own end; the exit code."""
+    try:
+        spin(make, args)
+    except DrpSlamError as error:
+        print(f"drp_slam {name}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        return 1
+    return 0
+
+
+def spin(make: Callable[[], StageNode], args: Sequence[str] | None = None) -> None:
+    """Makes a node and spins it until SIGINT, SIGTERM or its own end. Raises what ended it early.
 
     Whoever starts nodes blocks SIGINT in them until here (`processes`). A signal lets the callback
     under way finish: raised in the middle of rclpy's conversion of a message, KeyboardInterrupt
@@ -173,7 +183,7 @@ def run(name: str, make: Callable[[], StageNode], args: Sequence[str] | None = N
     rclpy.init(
         args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO
     )
-    node, executor, code = None, None, 0
+    node = None
     try:
         node = make()
         executor = SingleThreadedExecutor()
@@ -183,24 +193,14 @@ def run(name: str, make: Callable[[], StageNode], args: Sequence[str] | None = N
             executor.spin_once()
     except (ExternalShutdownException, Finished):
         pass
-    except DrpSlamError as error:
-        code = fail(name, error)
     finally:
         try:
             if node is not None:
                 node.close()
                 node.destroy_node()
-        except DrpSlamError as error:
-            code = fail(name, error)
-        rclpy.try_shutdown()
-    return code
+        finally:
+            rclpy.try_shutdown()
 
 
 class Finished(Exception):
     """A node has done all it had to do."""
-
-
-def fail(name: str, error: DrpSlamError) -> int:
-    """One line, as the command line prints it."""
-    print(f"drp_slam {name}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-    return 1

@@ -8,17 +8,16 @@ import os
 import time
 from typing import Any
 
-from drp_slam.errors import GraphError
 from drp_slam.nodes.options import player_parameters
 from drp_slam.nodes.table import environment, transport
 
 
 def play(args: argparse.Namespace) -> dict[str, Any]:
-    """Handler: plays once, or until SIGINT. Raises GraphError where the player failed."""
+    """Handler: plays once, or until SIGINT. Raises DataError at a damaged frame."""
     os.environ.update(environment(local=False) | transport(sends_images=True))
     from rclpy.parameter import Parameter
 
-    from drp_slam.nodes.base import run
+    from drp_slam.nodes.base import spin
     from drp_slam.nodes.player_node import PlayerNode
 
     values = {**player_parameters(args), "wait": args.rate == "max"}
@@ -30,8 +29,7 @@ def play(args: argparse.Namespace) -> dict[str, Any]:
         return made[0]
 
     start_s = time.monotonic()
-    if run("player_node", make, []) != 0:
-        raise GraphError(f"{args.sequence}: not played to its end")
+    spin(make, [])
     return {
         "sequence": args.sequence,
         "frames": made[0].frames,

@@ -159,6 +159,11 @@ def test_bad_options_are_one_line(command, small_room, tmp_path, arguments, word
     assert not list(tmp_path.glob("log/*"))
 
 
+def test_play_refuses_in_one_line(command):
+    code, _, err = command("play", "no/such/folder").finish()
+    assert code == 1 and len(err.strip().splitlines()) == 1 and "no such file or folder" in err
+
+
 def test_live_the_newest_frame_wins(command, small_room, tmp_path):
     """Ten times faster than any computer tracks: frames are dropped, the graph keeps up."""
     start = time.monotonic()
