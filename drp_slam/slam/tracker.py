@@ -28,6 +28,8 @@ DOUBT, DROP = 0.72, 0.9
 is usual of late, asks for a RANSAC."""
 CONSENSUS = 250
 """Matches that a RANSAC gets at most: the refinement after it uses all."""
+SHORT_LOSS_NS = 500_000_000
+"""After a shorter loss the camera is looked for where it was lost."""
 CANDIDATES = 5
 """Keyframes that relocalisation tries."""
 
@@ -82,8 +84,9 @@ class Tracker:
         if not self._mapping.map.keyframes:
             return self._begin(view)
         # pose against the local map, from where motion leads; else against all keyframes
-        found = None if self._lost else self._follow(view, self._path.predict(stamp_ns), self._root)
-        if found is None and not self._lost:
+        goes_on = not self._lost or stamp_ns - self._path.last.stamp_ns <= SHORT_LOSS_NS
+        found = self._follow(view, self._path.predict(stamp_ns), self._root) if goes_on else None
+        if found is None and goes_on:
             found = self._recover(view)
         found = found or self._relocalise(view)
         self._lost = found is None
@@ -170,6 +173,8 @@ class Tracker:
 
     def _recover(self, view: View) -> _Found | None:
         """Pose of a frame that lost the map, from the frame before: that becomes a keyframe."""
+        if len(view) < self._config.min_inliers:
+            return None
         if self._last is not None:
             last, found = self._last
             pose = self._path.last.T_camera_world()
