@@ -222,12 +222,19 @@ def load(path: str | Path | None = None) -> Config:
         tree = yaml.safe_load(Path(path).read_text()) or {}
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot read: {str(error).splitlines()[0]}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected nodes with their ros__parameters, as in "
+                          "config/drp_slam.yaml")  # fmt: skip
     values: dict[str, Any] = {}
     for node, body in tree.items():
         section = NODE_SECTIONS.get(str(node).rsplit("/", 1)[-1])
         if section is None:
             raise ConfigError(f"{path}: unknown node {node!r}; known: {', '.join(NODE_SECTIONS)}")
-        for name, value in ((body or {}).get("ros__parameters") or {}).items():
+        given = body.get("ros__parameters") if isinstance(body, dict) else None
+        if not isinstance(given, dict):
+            raise ConfigError(f"{path}: {node} has no parameters; write them below "
+                              "'ros__parameters:', as in config/drp_slam.yaml")  # fmt: skip
+        for name, value in given.items():
             shared = name in GraphConfig.__dataclass_fields__
             values[f"{'graph' if shared else section}.{name}"] = value
     return override(Config(), values)
