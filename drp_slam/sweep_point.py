@@ -67,16 +67,15 @@ class Point:
         The device file is not among them, since `cost` is computed apart. Raises ResourceError for
         a network or device that is not there.
         """
+        from drp_slam.card import load_card
+
         resources.device_file(self.device)
-        files = []
-        for network in (self.network or BASE, self.reference):
-            onnx = resources.network(network)
-            files += [onnx, onnx.with_suffix(".yaml")]
         content = json.dumps(dataclasses.asdict(self), sort_keys=True) + __version__
         digest = hashlib.sha256(content.encode())
-        for file in files:
-            if file.is_file():
-                digest.update(hashlib.sha256(file.read_bytes()).digest())
+        for network in (self.network or BASE, self.reference):
+            card = load_card(network)
+            digest.update(hashlib.sha256(card.onnx.read_bytes()).digest())
+            digest.update(repr((card.dtype, card.input, sorted(card.heads.items()))).encode())
         for folder in (self.sequence, self.calibration):
             digest.update(_fingerprint(folder).encode())
         return digest.hexdigest()[:16]
