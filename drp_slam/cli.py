@@ -9,13 +9,14 @@ standard output. Progress and logs go to standard error.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from drp_slam import __version__
@@ -56,6 +57,20 @@ def resolve(name: str) -> Callable:
     return getattr(importlib.import_module(module), function)
 
 
+@contextlib.contextmanager
+def result_alone() -> Iterator[None]:
+    """Keeps standard output for the result: what C++ libraries print there goes where logs go."""
+    sys.stdout.flush()
+    output = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(output, 1)
+        os.close(output)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; 0, or 1 with one line on standard error."""
     args = parser().parse_args(argv)
@@ -65,7 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     command = next(c for c in COMMANDS if c.name == args.command)
     try:
-        result = resolve(command.handler)(args)
+        with result_alone():
+            result = resolve(command.handler)(args)
         if args.json:
             json.dump(result, sys.stdout)
             print()

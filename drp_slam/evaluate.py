@@ -157,8 +157,8 @@ def trajectories(recording: Recording, frames: Sequence[Frame], features: Mappin
     Configuration k starts 7 k frames later with keyframe ratio k of THRESHOLDS. A run that tracks
     fewer than 3 frames counts as 1 m.
     """
+    from drp_slam.data.accuracy import ate
     from drp_slam.data.progress import track
-    from drp_slam.data.trajectory import ate
     from drp_slam.slam.tracker import Tracker
 
     if recording.ground_truth is None:

@@ -125,3 +125,8 @@ def show(result: Mapping[str, Any]) -> None:
     for key in ("onnx", "int8"):
         if result[key]:
             console.print(f"wrote {result[key]}", soft_wrap=True)
+    if found := result.get("compressed"):
+        centroids = "trained" if found["centroids_trained"] else "of k-means; --retrain trains them"
+        console.print(f"wrote {found['file']}, {found['ratio']:.1f} times smaller than dense FP32; "
+                      f"outputs differ by {found['output_error']:.3g} of their variance "
+                      f"(centroids {centroids})", soft_wrap=True)  # fmt: skip

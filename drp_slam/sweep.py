@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drp_slam.errors import ConfigError, DrpSlamError
+from drp_slam.errors import ConfigError, DrpSlamError, ProfilerError
 
 if TYPE_CHECKING:
     from drp_slam.measured import Measured
@@ -32,9 +32,10 @@ SALIENCIES = ("magnitude", "taylor", "obd", "obs", "random")
 
 def sweep(args: argparse.Namespace) -> dict[str, Any]:
     """Handler of `sweep`. Raises the first point's error after all others are done."""
+    from drp_slam.atomic import write_text
     from drp_slam.cli import out_folder
     from drp_slam.data.progress import track
-    from drp_slam.folder import write_json, write_text
+    from drp_slam.folder import write_json
     from drp_slam.run import one_thread_a_library
     from drp_slam.sweep_page import render
     from drp_slam.sweep_workers import completed
@@ -59,7 +60,7 @@ def sweep(args: argparse.Namespace) -> dict[str, Any]:
                 print(f"{point.name}: {outcome.result['wall_s']:.0f} s", file=sys.stderr)
     result = summarise(finished(out, points[0]), out, len(todo) - len(failures))
     write_json(out / SWEEP_JSON, result)
-    write_text(out / SWEEP_HTML, render(result))
+    write_text(out / SWEEP_HTML, render(result), ProfilerError)
     if failures:
         raise DrpSlamError(f"{len(failures)} of {len(keys)} points failed, first {failures[0][0]}: "
                            f"{failures[0][1]}; the others are in {out}, and starting it again "

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -67,3 +68,13 @@ def test_json_is_one_object(tmp_path) -> None:
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["frames"] == 3
+
+
+def test_what_a_library_prints_is_no_result(capfd: pytest.CaptureFixture[str]) -> None:
+    """Fast DDS, for one, logs to standard output, from C++."""
+    with cli.result_alone():
+        os.write(1, b"from C++\n")
+    print("result")
+    out, err = capfd.readouterr()
+    assert out == "result\n"
+    assert "from C++" in err

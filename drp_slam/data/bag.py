@@ -146,10 +146,14 @@ def typestore() -> Any:
 def _damaged(path: Path, error: Exception) -> DataError:
     """What to do about a bag that cannot be read."""
     files = [path] if path.is_file() else sorted(path.iterdir())
-    if any(f.suffix == ".db3" for f in files):
-        repair = f"ros2 bag reindex -s sqlite3 {path}"
+    store = next((f for f in files if f.suffix in (".db3", ".mcap")), path)
+    if isinstance(error, FileNotFoundError):
+        kind = "sqlite3" if store.suffix == ".db3" else "mcap"
+        repair = f"ros2 bag reindex -s {kind} {path}"
+    elif store.suffix == ".db3":
+        repair = f"sqlite3 {store} .recover | sqlite3 recovered.db3"
     else:
-        repair = f"mcap recover {next((f.name for f in files if f.suffix == '.mcap'), path.name)}"
+        repair = f"mcap recover {store} -o recovered.mcap"
     return DataError(f"{path}: damaged, truncated or incomplete bag ({error}); try: {repair}")
 
 

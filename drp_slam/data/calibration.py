@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from drp_slam.data.trajectory import write_text
+from drp_slam.atomic import write_text
 from drp_slam.datatypes import Camera
 from drp_slam.errors import DataError
 
@@ -76,7 +76,7 @@ def save_camera(path: str | Path, camera: Camera) -> None:
         elif value is not None:
             note = "  # raw units per metre" if f.name == "depth_scale" else ""
             lines.append(f"{f.name}: {_number(value)}{note}\n")
-    write_text(Path(path), "".join(lines))
+    write_text(Path(path), "".join(lines), DataError)
 
 
 def _number(value: float) -> str:

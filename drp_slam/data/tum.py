@@ -16,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from drp_slam.atomic import write_text
 from drp_slam.data.calibration import load_camera, save_camera
 from drp_slam.data.dataset import calibration
 from drp_slam.data.progress import track
@@ -26,7 +27,6 @@ from drp_slam.data.trajectory import (
     format_stamp,
     parse_stamp,
     read_tum,
-    write_text,
     write_tum,
 )
 from drp_slam.datatypes import Camera, Frame
@@ -213,7 +213,7 @@ def _write_images(folder: Path, sequence: Sequence, colour: str, label: str) -> 
         lines["depth"].append(f"{depth_stamp} {depth}\n")
         lines["associations"].append(f"{stamp} {image} {depth_stamp} {depth}\n")
     for name, text in lines.items():
-        write_text(folder / f"{name}.txt", "".join(text))
+        write_text(folder / f"{name}.txt", "".join(text), DataError)
 
 
 def raw_depth(frame: Frame, camera: Camera) -> np.ndarray:

@@ -102,12 +102,15 @@ class Packs:
 
 def estimate(graph: Graph, constants: Constants, freq_index: int = 2, *,
              sparsity: float | None = None, pattern: str = "file",
-             release: float = placement.NEW_RELEASE) -> Estimate:  # fmt: skip
+             release: float = placement.NEW_RELEASE,
+             results_stay: bool = False) -> Estimate:  # fmt: skip
     """Cost of one inference of `graph`.
 
     `pattern` `file` packs the zeros that the weights hold; with `sparsity` given, `balanced`
     (every column of a group keeps the same count, as the vendor's pruner does) or `random` is
-    supposed instead. Raises DrpAi3Error if the network does not fit the DRP-AI memory area.
+    supposed instead. With `results_stay` the DRP reads the results in place, otherwise the CPU
+    takes and converts them, as published latencies have it. Raises DrpAi3Error if the network does
+    not fit the DRP-AI memory area.
     """
     work = layers(graph)
     wires = patterns.wiring(graph, work)
@@ -118,10 +121,10 @@ def estimate(graph: Graph, constants: Constants, freq_index: int = 2, *,
     mac_hz = timing.clock_hz(constants, freq_index)
     table = timing.table(work, wires, tags, packs.cycles, packs.bytes)
     parts = timing.layer_seconds(table, units, constants, mac_hz)
-    energy = layer_joules(table, parts, constants)
+    energy = layer_joules(table, parts, 1.0 - packs.sparsity, constants)
 
     sizes = {name: math.prod(graph.shapes[name]) for name in wires.buffer.values()}
-    crossed = placement.crossings(cpu, wires, sizes)
+    crossed = placement.crossings(cpu, wires, sizes, results_stay)
     waits = np.zeros(len(work))
     for crossing in crossed:
         seconds = float(timing.crossing_seconds(1, crossing.elements, constants))

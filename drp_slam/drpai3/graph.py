@@ -62,7 +62,8 @@ class Graph:
 
         Raises DrpAi3Error for NaN or infinity, or data that does not fill the shape.
         """
-        array = _decode(self.path, name, self._constants[name])
+        reader = next((n.name for n in self.nodes if name in n.inputs), "")
+        array = _decode(f"{self.path}: node {reader}: weight {name!r}", self._constants[name])
         zero = self._zero_points.get(name)
         if zero is not None and np.any(zero):
             array = array.astype(np.int16) - zero.astype(np.int16)
@@ -93,10 +94,23 @@ def load(path: str | Path, input_shapes: Mapping[str, Sequence[int]] | None = No
         constants,
         zero_points,
     )
+    _check_weights(graph)
     return graph
 
 
-def _decode(path: Path, name: str, stored: Any) -> np.ndarray:
+def _check_weights(graph: Graph) -> None:
+    """Reads every stored float once, whether or not the report will need its values."""
+    from onnx import TensorProto
+
+    floats = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
+    read = {name for node in graph.nodes for name in node.inputs if graph.is_constant(name)}
+    for name in sorted(read):
+        if getattr(graph._constants[name], "data_type", None) in floats:
+            graph.constant(name)
+
+
+def _decode(weight: str, stored: Any) -> np.ndarray:
+    """The array of a stored tensor; `weight` names it in errors."""
     from onnx import numpy_helper
 
     if isinstance(stored, np.ndarray):
@@ -105,13 +119,11 @@ def _decode(path: Path, name: str, stored: Any) -> np.ndarray:
         array = numpy_helper.to_array(stored)
     except (ValueError, TypeError, KeyError) as error:
         raise DrpAi3Error(
-            f"{path}: weight {name!r} of shape {list(stored.dims)} has the wrong amount "
-            "of data; export it again"
+            f"{weight} of shape {list(stored.dims)} has the wrong amount of data; export it again"
         ) from error
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise DrpAi3Error(
-            f"{path}: weight {name!r} holds NaN or infinity; repair the training "
-            "checkpoint and export again"
+            f"{weight} holds NaN or infinity; repair the training checkpoint and export again"
         )
     return array
 
@@ -143,7 +155,7 @@ def _fold_constants(path: Path, light: onnx.ModelProto, constants: dict[str, Any
     from onnx.reference import ReferenceEvaluator
 
     shapes = {v.name: _dims(v) or (-1,) for v in (*light.graph.value_info, *light.graph.input)}
-    small = {t.name: _decode(path, t.name, t) for t in light.graph.initializer}
+    small = {t.name: _decode(f"{path}: weight {t.name!r}", t) for t in light.graph.initializer}
     opsets = {o.domain: o.version for o in light.opset_import}
     kept, folded = [], False
     for node in light.graph.node:

@@ -155,11 +155,12 @@ class StageNode(Node):
         """Called once at the end, after the last message."""
 
 
-def run(make: Callable[[], StageNode], args: Sequence[str] | None = None) -> int:
-    """Runs a node until SIGINT, SIGTERM or its own end; the exit code.
+def run(name: str, make: Callable[[], StageNode], args: Sequence[str] | None = None) -> int:
+    """Runs the node `name` until SIGINT, SIGTERM or its own end; the exit code.
 
-    A signal lets the callback under way finish: raised in the middle of rclpy's conversion of a
-    message, KeyboardInterrupt becomes another error. The health timer wakes the executor to see it.
+    Whoever starts nodes blocks SIGINT in them until here (`processes`). A signal lets the callback
+    under way finish: raised in the middle of rclpy's conversion of a message, KeyboardInterrupt
+    becomes another error. The health timer wakes the executor to see it.
     """
     import cv2
 
@@ -168,6 +169,7 @@ def run(make: Callable[[], StageNode], args: Sequence[str] | None = None) -> int
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     rclpy.init(
         args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO
     )
@@ -182,14 +184,14 @@ def run(make: Callable[[], StageNode], args: Sequence[str] | None = None) -> int
     except (ExternalShutdownException, Finished):
         pass
     except DrpSlamError as error:
-        code = fail(node, error)
+        code = fail(name, error)
     finally:
         try:
             if node is not None:
                 node.close()
                 node.destroy_node()
         except DrpSlamError as error:
-            code = fail(node, error)
+            code = fail(name, error)
         rclpy.try_shutdown()
     return code
 
@@ -198,8 +200,7 @@ class Finished(Exception):
     """A node has done all it had to do."""
 
 
-def fail(node: Node | None, error: DrpSlamError) -> int:
+def fail(name: str, error: DrpSlamError) -> int:
     """One line, as the command line prints it."""
-    name = node.get_name() if node is not None else "node"
     print(f"drp_slam {name}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
     return 1

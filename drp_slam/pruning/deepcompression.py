@@ -2,7 +2,7 @@
 """Deep Compression as a file: pruned weights, shared values, relative indices, Huffman codes.
 
 Han, Mao, Dally, ICLR 2016 (arXiv:1510.00149). Per layer: the non-zero weights become indices
-into a codebook found by k-means with linearly spaced starts (section 3), the gaps between them
+into a codebook (section 3; `sharing`), the gaps between them
 are stored in `gap_bits` bits with filler zeros where a gap is longer (section 2, 8 bits for
 convolutions and 5 for fully connected layers), and both streams are Huffman coded (section 5).
 Biases and everything else are kept as float32.
@@ -25,48 +25,10 @@ import numpy as np
 
 from drp_slam.errors import PruningError
 from drp_slam.pruning import huffman
+from drp_slam.pruning.sharing import Shared
 
 MAGIC = b"DSDC"
-CONV_BITS, LINEAR_BITS = 8, 5
 CONV_GAP_BITS, LINEAR_GAP_BITS = 8, 5
-
-
-@dataclass(frozen=True)
-class Shared:
-    """Weight sharing of one tensor: `codebook` (k,) float32, `index` int64 of each non-zero."""
-
-    codebook: np.ndarray
-    index: np.ndarray
-
-
-def share(values: np.ndarray, bits: int, iterations: int = 50) -> Shared:
-    """k-means of (n,) float values into at most 2**bits, starting from linearly spaced ones.
-
-    Linear starts keep the few large weights well represented (section 3.2). A centroid never is
-    zero: zero means pruned.
-    """
-    values = values.astype(np.float64)
-    unique = np.unique(values)
-    if len(unique) <= 2**bits:
-        return Shared(unique.astype(np.float32), np.searchsorted(unique, values))
-    centres = np.linspace(values.min(), values.max(), 2**bits)
-    for _ in range(iterations):
-        index = _nearest(centres, values)
-        counts = np.bincount(index, minlength=len(centres))
-        sums = np.bincount(index, values, minlength=len(centres))
-        moved = np.where(counts > 0, sums / np.maximum(counts, 1), centres)
-        if np.array_equal(moved, centres):
-            break
-        centres = np.sort(moved)
-    index = _nearest(centres, values)
-    used = np.unique(index)
-    book = centres[used].astype(np.float32)
-    book[book == 0] = np.finfo(np.float32).tiny
-    return Shared(book, np.searchsorted(used, index))
-
-
-def _nearest(centres: np.ndarray, values: np.ndarray) -> np.ndarray:
-    return np.searchsorted(0.5 * (centres[1:] + centres[:-1]), values)
 
 
 def gaps(flat: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Studies on scikit-learn's digits, which train in seconds: compression ratio, and where pruning
-gains accuracy."""
+"""Scikit-learn's digits, on which a network trains in seconds, and where pruning gains accuracy."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,19 +14,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from drp_slam.errors import PruningError
-from drp_slam.pruning import deepcompression as dc
 from drp_slam.pruning import importance, patterns, reference, schedule
 from drp_slam.pruning import layers as L
+from drp_slam.pruning.kept import Kept
 
 Say = Callable[[str, float], None]
 FEW, GAIN_RATES = 100, (0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 
 
-def load_digits(train: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Images (n, 1, 8, 8) in [0, 1] and labels: `train` to learn from, the last 797 to judge on.
+def everything() -> tuple[Tensor, Tensor]:
+    """Images (1797, 1, 8, 8) in [0, 1] and labels, in the file's order: writer after writer.
 
-    The judging images are of other writers than most of the others. Raises PruningError where
-    scikit-learn is not installed.
+    Raises PruningError where scikit-learn is not installed.
     """
     try:
         from sklearn import datasets
@@ -36,7 +35,15 @@ def load_digits(train: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         ) from error
     data = datasets.load_digits()
     x = torch.from_numpy((data.images / 16.0).astype(np.float32))[:, None]
-    y = torch.from_numpy(data.target.astype(np.int64))
+    return x, torch.from_numpy(data.target.astype(np.int64))
+
+
+def load_digits(train: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Images and labels: `train` of the first 1000 to learn from, the last 797 to judge on.
+
+    The judging images are of other writers than most of the others. Raises PruningError.
+    """
+    x, y = everything()
     chosen = torch.randperm(1000, generator=torch.Generator().manual_seed(seed))[:train]
     return x[chosen], y[chosen], x[1000:], y[1000:]
 
@@ -86,112 +93,45 @@ def prune_and_train(net: nn.Module, x: Tensor, y: Tensor, rate: float, steps: in
     return masks
 
 
-def share_and_train(net: nn.Module, bits: tuple[int, int],
-                    fit: Callable[[Callable[[], None]], None],
-                    ) -> tuple[dict[str, np.ndarray], dict[str, dc.Shared]]:  # fmt: skip
-    """Ties the non-zero weights of each layer to a codebook and trains the centroids.
-
-    `bits`: of convolutions and of linear layers. `fit(after)` trains; after each step every weight
-    goes back to the mean of its cluster, whose step is that of the summed gradient (Han et al.
-    2016, section 3.3). Returns the state and the sharing, ready for `deepcompression.encode`.
-    """
-    layers = L.prunable(net)
-    shared, index = {}, {}
-    for name, module in layers.items():
-        weight: Tensor = module.weight  # type: ignore[assignment]
-        values = weight.detach().numpy()
-        shared[name] = dc.share(values[values != 0], bits[0] if weight.ndim == 4 else bits[1])
-        index[name] = weight.detach() != 0, torch.from_numpy(shared[name].index)
-
-    @torch.no_grad()
-    def tie() -> None:
-        for name, module in layers.items():
-            kept, owner = index[name]
-            weight: Tensor = module.weight  # type: ignore[assignment]
-            k = len(shared[name].codebook)
-            sums = torch.zeros(k).index_add_(0, owner, weight[kept])
-            book = sums / torch.bincount(owner, minlength=k).clamp_min(1)
-            book[book == 0] = torch.finfo(torch.float32).tiny
-            weight.zero_()
-            weight[kept] = book[owner]
-
-    tie()
-    fit(tie)
-    state = {name: value.numpy().copy() for name, value in net.state_dict().items()}
-    for name in layers:
-        kept, owner = index[name]
-        book = np.zeros(len(shared[name].codebook), np.float32)
-        book[owner.numpy()] = state[f"{name}.weight"][kept.numpy()]
-        shared[name] = dc.Shared(book, owner.numpy())
-    return state, {f"{name}.weight": s for name, s in shared.items()}
-
-
-def compression(seeds: int, say: Say) -> dict[str, Any]:
-    """Deep Compression of a LeNet-like network on digits: the smallest file within 0.5 points."""
-    points = []
-    rates = (0.8, 0.9, 0.93, 0.95, 0.97)
-    for seed in range(seeds):
-        x, y, judge, truth = load_digits(1000, seed)
-        net = lenet(32, seed)
-        train(net, x, y, 600, seed)
-        dense = reference.accuracy(net, judge, truth)
-        for index, rate in enumerate(rates):
-            say(f"seed {seed}: {rate:.0%} pruned", (seed + index / len(rates)) / seeds)
-            points.append({"seed": seed, "rate": rate, "dense_accuracy": dense}
-                          | _compressed(net, rate, x, y, judge, truth, seed))  # fmt: skip
-    return {"study": "compression", "points": points, "paper": {"AlexNet": 35.0, "VGG-16": 49.0},
-            "best": [best(points, s) for s in range(seeds)]}  # fmt: skip
-
-
-def _compressed(net: nn.Module, rate: float, x: Tensor, y: Tensor, judge: Tensor, truth: Tensor,
-                seed: int) -> dict[str, Any]:  # fmt: skip
-    small = copy.deepcopy(net)
-    prune_and_train(small, x, y, rate, 450, seed)
-    pruned = reference.accuracy(small, judge, truth)
-    state, shared = share_and_train(
-        small, (5, 4), lambda tie: train(small, x, y, 100, seed, 3e-4, tie)
-    )
-    blob, sizes = dc.encode(state, shared)
-    back = copy.deepcopy(net)
-    back.load_state_dict({k: torch.from_numpy(v) for k, v in dc.decode(blob).items()})
-    return {"pruned_accuracy": pruned, "accuracy": reference.accuracy(back, judge, truth),
-            "dense_bytes": sizes.dense_bytes, "file_bytes": sizes.file_bytes,
-            "ratio": sizes.ratio}  # fmt: skip
-
-
-def best(
-    points: list[dict[str, Any]], seed: int, points_lost: float = 0.005
-) -> dict[str, Any] | None:
-    """The highest ratio of a seed that loses at most 0.5 points."""
-    fit = [p for p in points
-           if p["seed"] == seed and p["accuracy"] >= p["dense_accuracy"] - points_lost]  # fmt: skip
-    return max(fit, key=lambda p: p["ratio"], default=None)
-
-
-def regulariser(seeds: int, say: Say) -> dict[str, Any]:
+def regulariser(seeds: int, say: Say, kept: Kept) -> dict[str, Any]:
     """An over-sized network on few digits: accuracy against rate, pruned while it trains.
 
     Every point trains for the same number of steps; the mean over the seeds says where pruning
     gains over dense.
     """
-    points = []
+    points, cpu_s = [], 0.0
     for seed in range(seeds):
-        x, y, judge, truth = load_digits(FEW, seed)
-        start = lenet(64, seed)
-        train(start, x, y, 200, seed)
-        for index, rate in enumerate(GAIN_RATES):
-            say(f"seed {seed}: {rate:.0%} pruned", (seed + index / len(GAIN_RATES)) / seeds)
-            net = copy.deepcopy(start)
-            prune_and_train(net, x, y, rate, 240, seed)
-            points.append({"seed": seed, "rate": rate,
-                           "accuracy": reference.accuracy(net, judge, truth),
-                           "learned": reference.accuracy(net, x, y)})  # fmt: skip
+
+        def part_of(text: str, part: float, seed: int = seed) -> None:
+            say(f"seed {seed}: {text}", (seed + part) / seeds)
+
+        found, seconds = kept(f"seed{seed}", partial(_gains, seed, part_of))
+        points += found
+        cpu_s += seconds
     means = []
     for rate in GAIN_RATES:
-        here = [p["accuracy"] for p in points if p["rate"] == rate]
-        gain = [p["accuracy"] - q["accuracy"] for p in points for q in points
-                if p["rate"] == rate and q["rate"] == 0.0 and p["seed"] == q["seed"]]  # fmt: skip
+        here = [p for p in points if p["rate"] == rate]
+        gain = [p["gain"] for p in here]
         spread = float(np.std(gain, ddof=1) / np.sqrt(len(gain))) if len(gain) > 1 else None
-        means.append({"rate": rate, "accuracy": float(np.mean(here)), "gain": float(np.mean(gain)),
-                      "gain_standard_error": spread})  # fmt: skip
-    return {"study": "regulariser", "train_images": FEW, "points": points, "means": means}
+        means.append({"rate": rate, "accuracy": float(np.mean([p["accuracy"] for p in here])),
+                      "gain": float(np.mean(gain)), "gain_standard_error": spread,
+                      "seeds_that_gain": sum(g > 0 for g in gain)})  # fmt: skip
+    return {"study": "regulariser", "train_images": FEW, "seeds": seeds, "cpu_s": cpu_s,
+            "points": points, "means": means}  # fmt: skip
+
+
+def _gains(seed: int, say: Say) -> list[dict[str, Any]]:
+    """One seed: other images to learn from, other weights to start from."""
+    x, y, judge, truth = load_digits(FEW, seed)
+    start = lenet(64, seed)
+    train(start, x, y, 200, seed)
+    points: list[dict[str, Any]] = []
+    for index, rate in enumerate(GAIN_RATES):
+        say(f"{rate:.0%} pruned", index / len(GAIN_RATES))
+        net = copy.deepcopy(start)
+        prune_and_train(net, x, y, rate, 240, seed)
+        accuracy = reference.accuracy(net, judge, truth)
+        dense = points[0]["accuracy"] if points else accuracy
+        points.append({"seed": seed, "rate": rate, "accuracy": accuracy, "gain": accuracy - dense,
+                       "learned": reference.accuracy(net, x, y)})  # fmt: skip
+    return points

@@ -9,6 +9,7 @@ checkpoint stays and the error names it.
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -111,12 +112,14 @@ def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:
     """Writes to a temporary name, then renames. Raises PruningError where the disk refuses."""
     part = path.with_name(path.name + ".part")
     try:
-        torch.save(dict(state), part)
+        buffer = io.BytesIO()  # torch hides a full disk behind an error of its own
+        torch.save(dict(state), buffer)
+        part.write_bytes(buffer.getbuffer())
         part.replace(path)
-    except (OSError, RuntimeError) as error:
+    except OSError as error:
         part.unlink(missing_ok=True)
-        raise PruningError(f"{path}: cannot write the checkpoint ({error}); the one before it is "
-                           "kept") from error  # fmt: skip
+        raise PruningError(f"{path}: cannot write the checkpoint: {error.strerror}; the one before "
+                           "it is kept") from error  # fmt: skip
 
 
 def fit(trainer: MaskedTrainer, batches: Iterator[Any], loss: Loss, steps: int,

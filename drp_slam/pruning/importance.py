@@ -3,22 +3,28 @@
 
 magnitude  |w|                                Han et al., NeurIPS 2015 (arXiv:1506.02626)
 taylor     |dL/dw w|, first order             Molchanov et al., CVPR 2019 (arXiv:1906.10771)
-obd        h w^2 / 2, h = d2L/dw2             LeCun, Denker, Solla: Optimal Brain Damage, NIPS 1989
+obd        h w^2 / 2, h = H_qq                LeCun, Denker, Solla: Optimal Brain Damage, NIPS 1989
+obd-network  the same, h = d2L/dw2 of the whole network's loss
 obs        w^2 / (2 [H^-1]_qq)                Hassibi, Stork: Optimal Brain Surgeon, NIPS 1992
 random     the control
 
-Curvature is Gauss-Newton's, which is never negative: h is the mean over samples of the squared
-gradient of a loss whose expectation is the Fisher information (`fisher_loss`, classifiers) or the
-squared change of the outputs (`output_loss`, any network, no labels). The Hessian of `obs` is the
-layer-wise one of Optimal Brain Compression (arXiv:2208.11580) and SparseGPT (arXiv:2301.00774),
-E[x x^T] of the layer's input rows, times the mean squared gradient of each output channel
-(arXiv:1503.05671), so that layers can be compared with each other.
+H of `obd` and `obs` is layer-wise (Optimal Brain Compression, arXiv:2208.11580; SparseGPT,
+arXiv:2301.00774): E[x x^T] of the layer's input rows, times the mean squared gradient of each
+output channel (`obs`; arXiv:1503.05671) or of the layer (`obd`), so that layers can be compared.
+The bias is part of the layer: what a removed weight adds on average goes into it (`absorb`), and h
+is the variance of the input, not its square. `Statistics.centred` says the same of a layer whose
+batch norm is estimated again.
+
+The curvature of `obd-network` and those gradients is Gauss-Newton's, which is never negative: the
+mean over samples of the squared gradient of a loss whose expectation is the Fisher information
+(`fisher_loss`, classifiers) or the squared change of the outputs (`output_loss`, any network, no
+labels).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,7 +33,9 @@ from torch import Tensor, nn
 from drp_slam.errors import PruningError
 from drp_slam.pruning import layers as L
 
-SALIENCIES = ("magnitude", "taylor", "obd", "obs", "random", "weight-decay")
+SALIENCIES = ("magnitude", "taylor", "obd", "obd-network", "obs", "random", "weight-decay")
+MEASURED = ("taylor", "obd", "obd-network", "obs")
+"""Those that need calibration images."""
 Loss = Callable[[Any, torch.Generator], Tensor]
 
 
@@ -55,10 +63,23 @@ class Statistics:
         a, b, c, d = (torch.zeros(size, dtype=torch.float64) for size in sizes)
         return Statistics(a, b, c, d)
 
-    def see(self, x: Tensor, sample: int) -> None:
-        """Adds the rows x (N, L, K) of a batch; at most `sample` positions of each image."""
-        if x.shape[1] > sample:
-            x = x[:, torch.linspace(0, x.shape[1] - 1, sample).long()]
+    @property
+    def mean_input(self) -> Tensor:
+        """(K + 1,): the mean input row, its last entry 1."""
+        return self.inputs[-1] / self.inputs[-1, -1].clamp_min(1e-30)
+
+    def centred(self) -> Statistics:
+        """With the covariance of the inputs in the place of E[x x^T]: their mean does not matter.
+
+        True of a layer without a bias whose outputs' mean a batch norm removes.
+        """
+        own, mean = self.inputs, self.mean_input
+        own = own - own[-1, -1] * torch.outer(mean, mean)
+        own[-1, -1] = self.inputs[-1, -1]
+        return replace(self, inputs=own)
+
+    def see(self, x: Tensor) -> None:
+        """Adds the rows x (N, L, K) of a batch."""
         flat = x.reshape(-1, x.shape[-1])
         flat = torch.cat([flat, torch.ones(len(flat), 1)], 1)
         self.inputs += (flat.T @ flat).double() * (x.shape[0] / len(flat))
@@ -113,8 +134,8 @@ def collect(model: nn.Module, layers: L.Layers, images: Tensor, *,
     trainable = {p: p.requires_grad for p in model.parameters()}
 
     def see(name: str, module: nn.Module, inputs: Tensor, output: Tensor) -> None:
-        x = L.rows(module, inputs.detach())
-        found[name].see(x, sample)
+        x = L.rows(module, inputs.detach(), sample if loss is None else None)
+        found[name].see(L.sampled(x, sample))
         if loss is not None:
             output.register_hook(lambda g: found[name].learn(x, L.output_rows(module, g)))
 
@@ -140,11 +161,11 @@ def saliencies(kind: str, layers: L.Layers, statistics: Mapping[str, Statistics]
                damping: float = 0.01, seed: int = 0) -> dict[str, Tensor]:  # fmt: skip
     """Layer -> saliency of the weight's shape, for the weights as they are now.
 
-    `statistics` (see `collect`) is needed by taylor, obd and obs. Raises PruningError.
+    `statistics` (see `collect`) is needed by those in `MEASURED`. Raises PruningError.
     """
     if kind not in SALIENCIES:
         raise PruningError(f"saliency {kind!r} is unknown; one of {', '.join(SALIENCIES)}")
-    if kind in ("taylor", "obd", "obs") and statistics is None:
+    if kind in MEASURED and statistics is None:
         raise PruningError(f"saliency {kind!r} needs calibration images; give --calibration DIR")
     generator = torch.Generator().manual_seed(seed)
     found = {}
@@ -156,18 +177,37 @@ def saliencies(kind: str, layers: L.Layers, statistics: Mapping[str, Statistics]
             value = w.abs()
         else:
             assert statistics is not None
-            value = _second_order(kind, w, statistics[name], damping)
+            biased = layers[name].bias is not None
+            value = _second_order(kind, w, statistics[name], damping, biased)
         found[name] = L.unmatrix(value, weight)
     return found
 
 
-def _second_order(kind: str, w: Tensor, s: Statistics, damping: float) -> Tensor:
+def _second_order(kind: str, w: Tensor, s: Statistics, damping: float, biased: bool) -> Tensor:
     if kind == "taylor":
         return (s.first * w).abs()
-    if kind == "obd":
+    if kind == "obd-network":
         return 0.5 * s.diagonal * w.square()
+    if kind == "obd":
+        h = (s.centred() if biased else s).inputs.diagonal()[:-1].clamp_min(0.0)
+        return 0.5 * s.outputs.mean() * h[:, None] * w.square()
     inverse = torch.linalg.inv(damped(s.inputs[:-1, :-1], damping))
     return 0.5 * s.outputs * w.square() / inverse.diagonal()[:, None]
+
+
+@torch.no_grad()
+def absorb(layers: L.Layers, masks: Mapping[str, Tensor],
+           statistics: Mapping[str, Statistics]) -> None:  # fmt: skip
+    """Puts what the masked weights added on average into the biases: no output's mean moves.
+
+    To be called before the weights go; a layer without a bias stays as it is.
+    """
+    for name, mask in masks.items():
+        weight, bias = layers[name].weight, layers[name].bias
+        if bias is not None:
+            gone = L.matrix(weight * ~mask).double()  # type: ignore[operator, arg-type]
+            mean = statistics[name].mean_input[:-1]
+            bias += (mean @ gone).float()  # type: ignore[operator]
 
 
 def damped(hessian: Tensor, damping: float) -> Tensor:
@@ -179,25 +219,3 @@ def damped(hessian: Tensor, damping: float) -> Tensor:
 def _weights(layers: L.Layers) -> Iterator[tuple[str, Tensor]]:
     for name, module in layers.items():
         yield name, module.weight.detach()  # type: ignore[operator, union-attr]
-
-
-class UnitDecay:
-    """Weight decay by unit magnitude while training, the oldest of all (call `step` each step).
-
-    Hanson and Pratt, "Comparing Biases for Minimal Network Construction with Back-Propagation",
-    NIPS 1988: with m = sum |w| of a unit's weights, the bias m / (1 + scale m) is added to the
-    loss, so that each weight shrinks by strength * scale * sign(w) / (1 + scale m)^2: small units
-    go to zero, large ones are hardly touched. Prune by magnitude afterwards.
-    """
-
-    def __init__(self, layers: L.Layers, strength: float = 1e-4, scale: float = 1.0) -> None:
-        self.layers, self.strength, self.scale = layers, strength, scale
-
-    @torch.no_grad()
-    def step(self) -> None:
-        """Shrinks every weight once; none passes zero."""
-        for _, weight in _weights(self.layers):
-            m = weight.abs().flatten(1).sum(1)
-            by = self.strength * self.scale / (1.0 + self.scale * m).square()
-            by = by.reshape(-1, *[1] * (weight.ndim - 1))
-            weight.copy_(weight.sign() * (weight.abs() - by).clamp_min(0.0))

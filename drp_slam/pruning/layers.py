@@ -95,23 +95,43 @@ def watching(layers: Layers, see: Callable[[str, nn.Module, Any, Tensor], None])
         yield
 
 
-def rows(module: nn.Module, inputs: Tensor) -> Tensor:
-    """What each output position of the layer sees: (N, L, K), K ordered kh, kw, cin."""
+def rows(module: nn.Module, inputs: Tensor, sample: int | None = None) -> Tensor:
+    """What each output position of the layer sees: (N, L, K), K ordered kh, kw, cin.
+
+    `sample`: at most so many positions, evenly spread; only those are copied.
+    """
     if isinstance(module, nn.Linear):
-        return inputs.reshape(inputs.shape[0], -1, inputs.shape[-1])
+        return sampled(inputs.reshape(inputs.shape[0], -1, inputs.shape[-1]), sample)
     assert isinstance(module, nn.Conv2d) and not isinstance(module.padding, str)
-    n, cin = inputs.shape[:2]
-    unfolded = nn.functional.unfold(inputs, module.kernel_size, module.dilation, module.padding,
-                                    module.stride)  # fmt: skip
-    taps = unfolded.shape[1] // cin
-    return unfolded.reshape(n, cin, taps, -1).permute(0, 3, 2, 1).reshape(n, -1, taps * cin)
+    (kh, kw), (sy, sx), (dy, dx) = module.kernel_size, module.stride, module.dilation
+    py, px = module.padding
+    x = nn.functional.pad(inputs, (px, px, py, py))
+    seen = x.unfold(2, dy * (kh - 1) + 1, sy).unfold(3, dx * (kw - 1) + 1, sx)[..., ::dy, ::dx]
+    n, cin, height, width = seen.shape[:4]
+    at = places(height * width, sample)
+    picked = seen[:, :, at // width, at % width]  # (N, cin, L, kh, kw)
+    return picked.permute(0, 2, 3, 4, 1).reshape(n, len(at), kh * kw * cin)
 
 
-def output_rows(module: nn.Module, output: Tensor) -> Tensor:
-    """An output (or its gradient) as (N, L, Cout)."""
+def places(count: int, sample: int | None) -> Tensor:
+    """Positions, evenly spread, at most `sample` of `count`."""
+    if sample is None or count <= sample:
+        return torch.arange(count)
+    return torch.linspace(0, count - 1, sample).long()
+
+
+def sampled(found: Tensor, sample: int | None) -> Tensor:
+    """(N, L, K) at the places of `rows`."""
+    if sample is None or found.shape[1] <= sample:
+        return found
+    return found[:, places(found.shape[1], sample)]
+
+
+def output_rows(module: nn.Module, output: Tensor, sample: int | None = None) -> Tensor:
+    """An output (or its gradient) as (N, L, Cout), at the places of `rows`."""
     if isinstance(module, nn.Linear):
-        return output.reshape(output.shape[0], -1, output.shape[-1])
-    return output.flatten(2).transpose(1, 2)
+        return sampled(output.reshape(output.shape[0], -1, output.shape[-1]), sample)
+    return sampled(output.flatten(2).transpose(1, 2), sample)
 
 
 def matrix(weight: Tensor) -> Tensor:

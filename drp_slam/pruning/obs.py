@@ -9,26 +9,20 @@ A layer that maps rows x to x W has, for the squared error of its output, the sa
 for every output column (Optimal Brain Compression, arXiv:2208.11580). After any sequence of
 surgeries the remaining weights are the minimum of the quadratic on what remains, so a layer can
 be pruned in a few rounds (saliency on what remains, mask by any pattern, solve) and the solve of
-each round equals the single steps it stands for. `rounds` = number of weights would be `exact`.
+each round equals the single steps it stands for. `surgery` does that to the layers of a network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from drp_slam.errors import PruningError
-from drp_slam.pruning import layers as L
-from drp_slam.pruning import patterns
-from drp_slam.pruning.importance import Statistics, damped
-from drp_slam.pruning.layout import DEFAULT_CELL, Cell
 
 CHUNK_BYTES = 2**27
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -144,159 +138,3 @@ def _picked(hessian: Tensor, index: Tensor, real: Tensor) -> Tensor:
     both = real[:, :, None] & real[:, None, :]
     picked = hessian[index[:, :, None], index[:, None, :]]
     return torch.where(both, picked, torch.eye(index.shape[1], dtype=hessian.dtype))
-
-
-@dataclass
-class Layer:
-    """One layer under surgery: dense (K, C) weights, damped H, what it matters, what is kept.
-
-    With a bias, K counts it as a last row that is never removed.
-    """
-
-    module: nn.Module
-    dense: Tensor
-    hessian: Tensor
-    outputs: Tensor
-    support: Tensor
-    weights: Tensor
-    diagonal: Tensor | None = None
-
-    @staticmethod
-    def of(module: nn.Module, s: Statistics, damping: float, block: int | None) -> Layer:
-        """From the module and its statistics."""
-        dense = L.matrix(module.weight.detach()).double()  # type: ignore[arg-type, operator, union-attr]
-        bias = module.bias
-        size = dense.shape[0] + (bias is not None)
-        if bias is not None:
-            dense = torch.cat([dense, bias.detach().double()[None]])  # type: ignore[operator, union-attr]
-        hessian = blocked(damped(s.inputs[:size, :size], damping), block)
-        return Layer(module, dense, hessian, s.outputs, torch.ones_like(dense, dtype=torch.bool),
-                     dense.clone())  # fmt: skip
-
-    @property
-    def rows(self) -> int:
-        """Rows that are weights."""
-        return len(self.dense) - (self.module.bias is not None)
-
-    def saliency(self) -> Tensor:
-        """Of the weight's shape, comparable between layers."""
-        if self.diagonal is None:
-            _, self.diagonal = solve(self.hessian @ self.dense, self.hessian, self.support)
-        value = 0.5 * self.weights.square() / self.diagonal * self.support * self.outputs
-        return L.unmatrix(value[: self.rows], self.module.weight)  # type: ignore[arg-type]
-
-    def cut(self, mask: Tensor, last: bool) -> None:
-        """Keeps the mask (of the weight's shape) and moves the rest to make up for what goes."""
-        self.support[: self.rows] &= L.matrix(mask)
-        target = self.hessian @ self.dense
-        self.weights, self.diagonal = solve(target, self.hessian, self.support, not last)
-
-    def mask(self) -> Tensor:
-        """What is kept, of the weight's shape."""
-        return L.unmatrix(self.support[: self.rows], self.module.weight)  # type: ignore[arg-type]
-
-    @torch.no_grad()
-    def write(self) -> None:
-        """Puts the weights (and the bias) into the module."""
-        weight: Tensor = self.module.weight  # type: ignore[assignment]
-        weight.copy_(L.unmatrix(self.weights[: self.rows], weight))
-        if self.module.bias is not None:
-            self.module.bias.copy_(self.weights[-1])  # type: ignore[operator, union-attr]
-
-
-def surgery(layers: L.Layers, statistics: Mapping[str, Statistics],
-            rate: float | Mapping[str, float], pattern: str = "flexible-nm", *, rounds: int = 3,
-            progress: Progress | None = None, **options: Any) -> dict[str, Tensor]:  # fmt: skip
-    """Prunes the layers in place by layer-wise OBS, one shot, no retraining; returns the masks.
-
-    The rate rises over `rounds`, large steps first; a weight once removed stays removed.
-    `options` are those of `operate`. Raises PruningError.
-    """
-    parts = [1.0 - (1.0 - step / rounds) ** 2 for step in range(1, rounds + 1)]
-    if isinstance(rate, Mapping):
-        rates: Sequence[Any] = [{n: r * part for n, r in rate.items()} for part in parts]
-    else:
-        rates = [rate * part for part in parts]
-    *_, masks = operate(layers, statistics, rates, pattern, progress=progress, **options)
-    return masks
-
-
-def operate(layers: L.Layers, statistics: Mapping[str, Statistics],
-            rates: Sequence[float | Mapping[str, float]], pattern: str, *, damping: float = 0.01,
-            block: int | None = None, cell: Cell = DEFAULT_CELL,
-            positions: Mapping[str, int] | None = None, least: float = 0.0,
-            progress: Progress | None = None) -> Iterator[dict[str, Tensor]]:  # fmt: skip
-    """Yields the masks after each rate, with the layers' weights pruned and made up for.
-
-    Each step starts from the dense weights and keeps a part of what the step before kept.
-    Raises PruningError.
-    """
-    work = {n: Layer.of(m, statistics[n], damping, block) for n, m in layers.items()}
-    for step, rate in enumerate(rates):
-        values = {}
-        for index, (name, layer) in enumerate(work.items()):
-            values[name] = layer.saliency()
-            if progress:
-                progress(name, (step + index / len(work)) / len(rates))
-        found = patterns.masks(values, rate, pattern, cell=cell, positions=positions, least=least)
-        for name, layer in work.items():
-            layer.cut(found[name], step + 1 == len(rates))
-            layer.write()
-        yield {n: layer.mask() for n, layer in work.items()}
-
-
-class _Reached(Exception):
-    """Ends a forward pass at the layer of interest."""
-
-
-def refit(model: nn.Module, dense: nn.Module, layers: L.Layers, masks: Mapping[str, Tensor],
-          images: Tensor, *, damping: float = 0.01, batch: int = 32, sample: int = 512,
-          progress: Progress | None = None) -> None:  # fmt: skip
-    """Solves each layer again, first to last, for the inputs that the pruned network gives it.
-
-    So later layers make up for what earlier ones lost; the target is the dense network's output of
-    the same layer. Masks hold. Raises PruningError.
-    """
-    twins = dict(dense.named_modules())
-    for index, (name, module) in enumerate(layers.items()):
-        if progress:
-            progress(name, index / len(layers))
-        size = L.matrix(module.weight).shape[0] + (module.bias is not None)  # type: ignore[arg-type]
-        own, cross = torch.zeros(size, size).double(), torch.zeros(size, size).double()
-        for x in L.chunks(images, batch):
-            a = _rows_at(model, name, module, x, sample)[:, :size]
-            b = _rows_at(dense, name, twins[name], x, sample)[:, :size]
-            own += (a.T @ a).double()
-            cross += (a.T @ b).double()
-        layer = Layer.of(module, _only(own), damping, None)
-        start = Layer.of(twins[name], _only(own), damping, None).dense
-        layer.support[: layer.rows] = L.matrix(masks[name].bool())
-        target = cross @ start + (layer.hessian - own) @ start
-        layer.weights = reconstruct(target, layer.hessian, layer.support)
-        layer.write()
-
-
-def _only(inputs: Tensor) -> Statistics:
-    return Statistics(inputs, torch.empty(0), torch.empty(0), torch.empty(0))
-
-
-@torch.no_grad()
-def _rows_at(model: nn.Module, name: str, module: nn.Module, x: Tensor, sample: int) -> Tensor:
-    """Input rows of one layer with a 1 appended, (positions, K + 1)."""
-    found: list[Tensor] = []
-
-    def stop(_: nn.Module, inputs: tuple[Tensor]) -> None:
-        rows = L.rows(module, inputs[0])
-        if rows.shape[1] > sample:
-            rows = rows[:, torch.linspace(0, rows.shape[1] - 1, sample).long()]
-        found.append(rows.reshape(-1, rows.shape[-1]))
-        raise _Reached
-
-    handle = module.register_forward_pre_hook(stop)
-    try:
-        L.forward(model, x)
-    except _Reached:
-        return torch.cat([found[0], torch.ones(len(found[0]), 1)], 1)
-    finally:
-        handle.remove()
-    raise PruningError(f"layer {name!r} is not reached by the calibration images; spare it")

@@ -46,6 +46,7 @@ class OnnxNet(nn.Module):
             self._values[name] = torch.from_numpy(np.array(value))
         self.inputs = [i.name for i in model.graph.input if i.name not in constants]
         self.outputs = [o.name for o in model.graph.output]
+        self._spent = _last_uses(self._nodes, {*self.outputs, *self._values})
         if len(self.inputs) != 1:
             raise PruningError(f"the network has {len(self.inputs)} inputs; pruning takes one")
 
@@ -73,6 +74,8 @@ class OnnxNet(nn.Module):
             found = self._run(index, node, given)
             for name, value in zip(node.output, found if isinstance(found, tuple) else (found,)):
                 values[name] = value
+            for name in self._spent[index]:
+                values.pop(name, None)
         found = tuple(values[name] for name in self.outputs)
         return found[0] if len(found) == 1 else found
 
@@ -104,6 +107,16 @@ class OnnxNet(nn.Module):
             if len(node.input) > 2 and node.input[2] in stored:
                 _store(stored[node.input[2]], module.bias.detach())  # type: ignore[union-attr, operator]
         return model
+
+
+def _last_uses(nodes: Sequence[onnx.NodeProto], kept: set[str]) -> list[list[str]]:
+    """Values that no node after this one reads, by node: memory for many images at once."""
+    seen, found = set(kept), []
+    for node in reversed(nodes):
+        last = [name for name in node.input if name and name not in seen]
+        seen.update(last)
+        found.append(last)
+    return found[::-1]
 
 
 def _store(target: onnx.TensorProto, value: Tensor) -> None:
@@ -179,9 +192,14 @@ def _traced(source: str, shape: Sequence[int] | None) -> onnx.ModelProto:
 
     module_name, _, name = source.partition(":")
     try:
-        made = getattr(importlib.import_module(module_name), name)()
-    except (ImportError, AttributeError) as error:
+        factory = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError, ValueError) as error:
         raise PruningError(f"{source}: {error}; expected package.module:factory") from error
+    try:
+        made = factory()
+    except Exception as error:  # anything can happen inside foreign code
+        raise PruningError(f"{source} cannot be called without arguments: "
+                           f"{type(error).__name__}: {error}") from error  # fmt: skip
     if not isinstance(made, nn.Module):
         raise PruningError(f"{source} returns {type(made).__name__}, expected a torch.nn.Module")
     if shape is None:

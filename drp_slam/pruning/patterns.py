@@ -13,7 +13,7 @@ filter         whole outputs          (Li et al., ICLR 2017)
 channel        whole inputs           (He et al., ICCV 2017)
 shape          one (kh, kw, cin) place of all outputs (Wen et al., NeurIPS 2016)
 
-Each pattern is a list of units with a gain (the saliency it keeps) and a cost; one greedy choice
+Each pattern is a list of `units` with a gain (the saliency it keeps) and a cost; one greedy choice
 by gain per cost serves all. In flexible N:M the unit is "one more row in this cell": its gain
 falls with N, so the greedy choice is the best one but for the last unit that still fits.
 """
@@ -21,45 +21,15 @@ falls with N, so the greedy choice is the best one but for the last unit that st
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from drp_slam.errors import PruningError
-from drp_slam.pruning.layout import DEFAULT_CELL, Cell, from_matrix, tile, to_matrix
+from drp_slam.pruning.layout import DEFAULT_CELL, Cell, from_matrix, to_matrix
+from drp_slam.pruning.units import Units, fixed_mask, in_cycles, of_matrix
 
 PATTERNS = ("unstructured", "flexible-nm", "fixed-nm", "filter", "channel", "shape")
-
-
-@dataclass(frozen=True)
-class Units:
-    """What can be kept: `gain` and `cost` of each unit, both (cells, steps); -1 gain = absent.
-
-    A cell's steps are taken from the left. `mask(counts)` turns steps taken per cell into the
-    boolean (K, Cout) matrix.
-    """
-
-    gain: np.ndarray
-    cost: np.ndarray
-    ranks: np.ndarray
-    shape: tuple[int, int]
-    kind: str
-
-    def mask(self, counts: np.ndarray) -> np.ndarray:
-        """(K, Cout) bool."""
-        rows, outputs = self.shape
-        if self.kind == "weight":
-            return counts.reshape(rows, outputs) > 0
-        if self.kind == "row":
-            return np.repeat((counts > 0)[:, None], outputs, 1)
-        if self.kind == "column":
-            return np.repeat((counts > 0)[None], rows, 0)
-        if self.kind == "input":
-            return np.repeat(np.tile(counts > 0, rows // len(counts))[:, None], outputs, 1)
-        groups, blocks, height, width = self.ranks.shape
-        kept = self.ranks < counts.reshape(groups, blocks, 1, 1)
-        return kept.transpose(0, 2, 1, 3).reshape(groups * height, blocks * width)[:rows, :outputs]
 
 
 def check_rate(rate: float, what: str = "rate") -> float:
@@ -111,67 +81,12 @@ def _select(matrices: Mapping[str, np.ndarray], inputs: Mapping[str, int], rate:
             pattern: str, cell: Cell, positions: Mapping[str, int] | None,
             least: float) -> dict[str, np.ndarray]:  # fmt: skip
     if pattern == "fixed-nm":
-        return {name: _fixed(matrix, rate, cell) for name, matrix in matrices.items()}
-    units = {n: _units(matrix, pattern, cell, inputs[n]) for n, matrix in matrices.items()}
+        return {name: fixed_mask(matrix, rate, cell) for name, matrix in matrices.items()}
+    units = {n: of_matrix(matrix, pattern, cell, inputs[n]) for n, matrix in matrices.items()}
     if pattern == "flexible-nm" and positions is not None:
-        units = {name: _in_cycles(u, positions[name]) for name, u in units.items()}
+        units = {name: in_cycles(u, positions[name]) for name, u in units.items()}
     chosen = _choose(list(units.values()), rate, least)
     return {name: u.mask(counts) for (name, u), counts in zip(units.items(), chosen)}
-
-
-def _units(matrix: np.ndarray, pattern: str, cell: Cell, inputs: int) -> Units:
-    rows, outputs = matrix.shape
-    none = np.empty(0)
-    if pattern == "unstructured":
-        gain = matrix.reshape(-1, 1)
-        return Units(gain, np.ones_like(gain), none, matrix.shape, "weight")
-    if pattern == "filter":
-        return Units(
-            matrix.sum(0)[:, None], np.full((outputs, 1), rows), none, matrix.shape, "column"
-        )
-    if pattern == "shape":
-        return Units(matrix.sum(1)[:, None], np.full((rows, 1), outputs), none, matrix.shape, "row")
-    if pattern == "channel":
-        gain = matrix.sum(1).reshape(-1, inputs).sum(0)[:, None]
-        return Units(
-            gain, np.full((inputs, 1), rows // inputs * outputs), none, matrix.shape, "input"
-        )
-    return _cells(matrix, cell)
-
-
-def _ranks(tiles: np.ndarray) -> np.ndarray:
-    """Rank of each weight in its column of its cell, 0 = most salient; ties to the upper row."""
-    order = np.argsort(-tiles, axis=2, kind="stable")
-    return np.argsort(order, axis=2, kind="stable")
-
-
-def _cells(matrix: np.ndarray, cell: Cell) -> Units:
-    rows, outputs = matrix.shape
-    tiles = tile(matrix, cell, -1.0)
-    groups, blocks = tiles.shape[:2]
-    ordered = -np.sort(-tiles, axis=2)
-    height = np.minimum(cell.rows, rows - np.arange(groups) * cell.rows)
-    width = np.minimum(cell.columns, outputs - np.arange(blocks) * cell.columns)
-    gain = np.where(ordered < 0, 0.0, ordered).sum(3)  # (groups, blocks, rows)
-    real = np.arange(cell.rows)[None, None] < height[:, None, None]
-    gain = np.where(real, gain, -1.0).reshape(-1, cell.rows)
-    cost = np.broadcast_to(width[None, :, None], (groups, blocks, cell.rows)).reshape(gain.shape)
-    return Units(gain, cost.astype(np.float64), _ranks(tiles), matrix.shape, "cell")
-
-
-def _in_cycles(units: Units, positions: int) -> Units:
-    """One more row of a cell costs one cycle at each output position, however wide the cell."""
-    return Units(units.gain, np.full_like(units.cost, positions), units.ranks, units.shape, "cell")
-
-
-def _fixed(matrix: np.ndarray, rate: float, cell: Cell) -> np.ndarray:
-    """Every column of every group keeps floor((1 - rate) M), at least 1."""
-    keep = max(1, int(np.floor((1.0 - rate) * cell.rows + 1e-9)))
-    one = Cell(cell.rows, 1)
-    tiles = tile(matrix, one, -1.0)
-    groups, blocks = tiles.shape[:2]
-    kept = (_ranks(tiles) < keep).transpose(0, 2, 1, 3).reshape(groups * one.rows, blocks)
-    return kept[: matrix.shape[0]]
 
 
 def _choose(units: list[Units], rate: float, least: float) -> list[np.ndarray]:

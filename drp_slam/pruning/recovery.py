@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from drp_slam.pruning import distill, importance
+from drp_slam.pruning import decay, distill
 from drp_slam.pruning import layers as L
 
 
@@ -54,8 +54,8 @@ def retrain(net: nn.Module, dense: nn.Module, layers: L.Layers, masks: Mapping[s
     """
     trainer = distill.MaskedTrainer(net, rate=5e-4)
     trainer.mask({f"{name}.weight": mask for name, mask in masks.items()})
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)  # of an earlier stage or run
+    if checkpoint is not None:  # takes the place of an earlier stage's or run's
+        distill.save_checkpoint(trainer.state(), checkpoint)
     distill.fit(
         trainer, _batches(images, seed), _imitation(net, dense), steps, checkpoint, 50, after
     )
@@ -64,10 +64,10 @@ def retrain(net: nn.Module, dense: nn.Module, layers: L.Layers, masks: Mapping[s
 def unit_decay(net: nn.Module, dense: nn.Module, layers: L.Layers, images: Tensor, seed: int,
                say: Callable[[str, float], None], steps: int = 100) -> None:  # fmt: skip
     """Trains on the dense network's own outputs while units decay by their magnitude."""
-    decay = importance.UnitDecay(layers)
+    shrinking = decay.UnitDecay(layers)
 
     def after(step: int, loss: float) -> None:
-        decay.step()
+        shrinking.step()
         say(f"weight decay, loss {loss:.4g}", step / steps)
 
     trainer = distill.MaskedTrainer(net, rate=1e-4)

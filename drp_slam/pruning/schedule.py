@@ -15,11 +15,11 @@ import numpy as np
 
 from drp_slam.errors import PruningError
 from drp_slam.pruning import patterns
-from drp_slam.pruning.layout import DEFAULT_CELL, Cell
+from drp_slam.pruning.layout import DEFAULT_CELL, Cell, to_matrix
 from drp_slam.pruning.patterns import check_rate
 
 SCHEDULES = ("one-shot", "iterative", "agp")
-LAYER_RATES = ("global", "uniform", "sensitivity")
+LAYER_RATES = ("global", "uniform", "magnitude", "sensitivity")
 PROBES = (0.3, 0.5, 0.7, 0.8, 0.9)
 
 
@@ -49,6 +49,18 @@ def rates(schedule: str, final: float, steps: int) -> list[float]:
 def uniform(saliency: Mapping[str, Any], rate: float) -> dict[str, float]:
     """The same rate for every layer."""
     return dict.fromkeys(saliency, check_rate(rate))
+
+
+def by_magnitude(weights: Mapping[str, Any], rate: float, least: float = 1e-9) -> dict[str, float]:
+    """Layer rates that one threshold on |w| over all the layers gives, whatever chooses in them.
+
+    No saliency can be compared between layers as safely: a diagonal sends the budget to wide
+    layers, since it does not see that the errors of many weights add up. `least` is the part that
+    every layer keeps, one weight in any case.
+    """
+    found = patterns.masks({n: abs(w) for n, w in weights.items()}, rate, "unstructured",
+                           least=least)  # fmt: skip
+    return {name: 1.0 - float(to_matrix(mask).mean()) for name, mask in found.items()}
 
 
 def sensitivity(saliency: Mapping[str, Any], harm: Callable[[Mapping[str, Any]], float],

@@ -4,15 +4,11 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
+import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from drp_slam.errors import PruningError
-
-NAMES = ("resnet20", "compression", "regulariser")
 
 
 def study(args: argparse.Namespace) -> dict[str, Any]:
@@ -22,8 +18,9 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
     from rich.progress import Progress
 
     from drp_slam.cli import out_folder
-    from drp_slam.pruning import digits
+    from drp_slam.pruning import compression, digits, pictures
     from drp_slam.pruning import study as cifar
+    from drp_slam.pruning.kept import Kept, write
 
     if args.seeds < 1:
         raise PruningError(f"--seeds {args.seeds}: expected at least 1")
@@ -31,7 +28,8 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
         raise PruningError("study resnet20 needs --data: a folder with networks/resnet_cifar10 and "
                            "cifar10_test_1000")  # fmt: skip
     torch.set_num_threads(1)  # the same sums in the same order, whatever the host
-    out = out_folder(args)
+    out, start = out_folder(args), time.perf_counter()
+    kept = Kept(out / f"{args.name}-parts", f"{cifar.SERIES} {compression.SETTINGS} {digits.FEW}")
     with Progress(*Progress.get_default_columns(), console=Console(stderr=True)) as bar:
         task = bar.add_task(args.name, total=1.0)
 
@@ -39,49 +37,19 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
             bar.update(task, description=text, completed=part)
 
         if args.name == "resnet20":
-            result = cifar.resnet20(args.data, args.seeds, say)
+            result = cifar.resnet20(args.data, args.seeds, say, kept)
         elif args.name == "compression":
-            result = digits.compression(args.seeds, say)
+            result = compression.compression(args.seeds, args.data, say, kept)
         else:
-            result = digits.regulariser(args.seeds, say)
+            result = digits.regulariser(args.seeds, say, kept)
+    result["wall_s"] = time.perf_counter() - start
     path = out / f"{args.name}.json"
-    part = path.with_suffix(".json.part")
+    write(path, result)
     try:
-        part.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
-        os.replace(part, path)
-        result["picture"] = str(draw(result, out / f"{args.name}.png"))
+        result["picture"] = str(pictures.draw(result, out / f"{args.name}.png"))
     except OSError as error:
-        raise PruningError(f"{out}: cannot write the results: {error.strerror}") from error
+        raise PruningError(f"{out}: cannot write the picture: {error.strerror}") from error
     return result | {"json": str(path)}
-
-
-def curves(result: Mapping[str, Any]) -> dict[str, list[tuple[float, float]]]:
-    """Label -> (rate or size ratio, accuracy), sorted."""
-    found: dict[str, list[tuple[float, float]]] = {}
-    for point in result.get("means") or result["points"]:
-        if "method" in point:
-            label = f"{point['method']}, {point['pattern']}"
-        else:
-            label = f"seed {point['seed']}" if "seed" in point else "mean"
-        x = point["ratio"] if result["study"] == "compression" else point["rate"]
-        found.setdefault(label, []).append((x, point["accuracy"]))
-    return {label: sorted(points) for label, points in found.items()}
-
-
-def draw(result: Mapping[str, Any], path: Path) -> Path:
-    """Accuracy against rate (or size ratio) as a picture."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.add_subplot()
-    for label, points in curves(result).items():
-        axes.plot(*zip(*points), marker="o", label=label)
-    axes.set_xlabel("times smaller" if result["study"] == "compression" else "part pruned")
-    axes.set_ylabel("accuracy")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=110)
-    return path
 
 
 def show(result: Mapping[str, Any]) -> None:
@@ -92,7 +60,7 @@ def show(result: Mapping[str, Any]) -> None:
     rows = result.get("means") or result["points"]
     table = Table(title=result["study"])
     for key in rows[0]:
-        table.add_column(key, justify="right")
+        table.add_column(key.replace("_", " "), justify="right")
     for row in rows:
         table.add_row(*[f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()])
     console = Console()
@@ -100,8 +68,9 @@ def show(result: Mapping[str, Any]) -> None:
     if "dense_accuracy" in result:
         console.print(f"dense accuracy {result['dense_accuracy']:.4f}")
     for found in result.get("best", []):
-        if found is not None:
-            ratio, at, dense = (found[k] for k in ("ratio", "accuracy", "dense_accuracy"))
-            console.print(f"seed {found['seed']}: {ratio:.1f} times smaller, accuracy {at:.4f}, "
-                          f"dense {dense:.4f}")  # fmt: skip
+        ratio, at, dense = (found[k] for k in ("ratio", "accuracy", "dense_accuracy"))
+        name = f"{found['network']}, seed {found['seed']}"
+        console.print(f"{name}: {found['rate']:.0%} pruned, {ratio:.1f} times smaller, "
+                      f"accuracy {at:.4f}, dense {dense:.4f}")  # fmt: skip
+    console.print(f"{result['cpu_s']:.0f} s of CPU time in all, {result['wall_s']:.0f} s now")
     console.print(f"wrote {result['json']} and {result['picture']}", soft_wrap=True)

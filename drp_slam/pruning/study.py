@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measurements that anyone can repeat: accuracy against rate for every method, on small networks.
+"""ResNet-20 on CIFAR-10 images, pruned without a gradient step: methods and patterns side by side.
 
-`resnet20`: pruning without retraining on CIFAR-10 images, methods and patterns side by side.
-"Without retraining" means no gradient step; every method may re-estimate the batch-norm means and
-variances on the calibration half. The images are split in halves of each class, by seed.
+The images are split in halves of each class by seed: one to calibrate and recover on, the other to
+judge. Two recoveries in closed form, both open to every method: batch-norm means and variances of
+the calibration half, or each layer solved again for the dense outputs under the mask
+(`surgery.refit`). In a comparison of methods the layer rates are the same for all (those of one
+threshold on magnitude, which favour magnitude), so that a saliency decides inside a layer; beside
+it, what happens where a saliency spends one budget over all layers.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +21,40 @@ import torch
 from torch import Tensor, nn
 
 from drp_slam.errors import PruningError
-from drp_slam.pruning import importance, obs, patterns, reference
+from drp_slam.pruning import importance, patterns, reference, schedule, surgery
 from drp_slam.pruning import layers as L
+from drp_slam.pruning.kept import Kept
 from drp_slam.pruning.layout import DEFAULT_CELL, density, kept_rows
 
-RATES = (0.3, 0.5, 0.7, 0.8, 0.9)
-JUDGED = (0.5, 0.7, 0.8, 0.9)
-METHODS = (("magnitude", "unstructured"), ("obd", "unstructured"), ("obs", "unstructured"),
-           ("obs", "flexible-nm"), ("obs", "fixed-nm"),
-           ("obs", "flexible-nm by cycles"))  # fmt: skip
-CURVATURE_IMAGES, REFIT_IMAGES = 64, 250
+RATES, EXACT_RATES = (0.5, 0.6, 0.7, 0.8, 0.9), (0.5, 0.75, 0.875)
+"""`EXACT_RATES` are those that N of 16 meets exactly, 8, 4 and 2."""
+LEAST = 0.02
+CURVATURE_IMAGES, PLACES = 64, 64
+BATCH_NORM, REFIT = "batch norm", "refit"
 Say = Callable[[str, float], None]
+Rates = float | dict[str, float]
+
+
+@dataclass(frozen=True)
+class Series:
+    """One curve: what chooses, under which pattern, with which rates of layers, and recoveries."""
+
+    method: str
+    pattern: str = "unstructured"
+    layer_rates: str = "magnitude"
+    rates: tuple[float, ...] = RATES
+    recoveries: tuple[str, ...] = (BATCH_NORM, REFIT)
+
+
+SERIES = (
+    Series("magnitude"), Series("obd"), Series("obs"),
+    Series("obs", "flexible-nm", "uniform", (*EXACT_RATES, 0.9), (REFIT,)),
+    Series("obs", "unstructured", "uniform", (*EXACT_RATES, 0.9), (REFIT,)),
+    Series("obs", "fixed-nm", "uniform", EXACT_RATES, (REFIT,)),
+    Series("obd", layer_rates="global", recoveries=(BATCH_NORM,)),
+    Series("obd-network", layer_rates="global", recoveries=(BATCH_NORM,)),
+    Series("obs", "flexible-nm", recoveries=(REFIT,)),
+)  # fmt: skip
 
 
 def halves(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
@@ -51,46 +78,55 @@ def recalibrate(model: nn.Module, images: Tensor) -> None:
             module.reset_running_stats()
             module.momentum = 1.0
     model.train()
-    model(images[:250])
+    model(images)
     model.eval()
 
 
 def curvature(model: nn.Module, images: Tensor) -> dict[str, importance.Statistics]:
-    """Of all layers: gradients from a few images, inputs from all."""
+    """Of all layers: gradients from a few images, inputs from all.
+
+    A layer without a bias has a batch norm after it, so that the mean of its inputs is left out.
+    """
     layers = L.prunable(model)
-    found = importance.collect(model, layers, images[:CURVATURE_IMAGES], sample=64)
-    wide = importance.collect(model, layers, images, loss=None, sample=64, batch=64)
+    found = importance.collect(model, layers, images[:CURVATURE_IMAGES], sample=1)
+    wide = importance.collect(model, layers, images, loss=None, sample=PLACES, batch=100)
     for name, statistics in found.items():
         statistics.inputs = wide[name].inputs
+        if layers[name].bias is None:
+            found[name] = statistics.centred()
     return found
 
 
-def pruned(model: nn.Module, images: Tensor, method: str, pattern: str, rates: tuple[float, ...],
-           dense: dict[str, importance.Statistics],
-           positions: dict[str, int]) -> Iterator[dict[str, Tensor]]:  # fmt: skip
-    """Prunes the model in place to each rate in turn, yielding the masks.
+def layer_rates(model: nn.Module, kind: str, rate: float) -> Rates:
+    """One rate for all under one budget (`global`), or by layer: `uniform`, `magnitude`."""
+    weights = {n: m.weight.detach() for n, m in L.prunable(model).items()}  # type: ignore[operator, union-attr]
+    if kind == "global":
+        return rate
+    if kind == "uniform":
+        return schedule.uniform(weights, rate)
+    return schedule.by_magnitude(weights, rate, LEAST)
 
-    OBD takes its curvature again at every rate, as the weights removed change it; OBS works on
-    that of the dense network and moves the weights.
-    """
-    layers = L.prunable(model)
-    if method == "obs":
-        name, _, by_cycles = pattern.partition(" by ")
-        yield from obs.operate(
-            layers, dense, rates, name, positions=positions if by_cycles else None
-        )
+
+def pruned(dense: nn.Module, series: Series,
+           statistics: Mapping[str, importance.Statistics],
+           ) -> Iterator[tuple[nn.Module, dict[str, Tensor]]]:  # fmt: skip
+    """A network and its masks for each rate in turn; OBS moves weights and starts from 30 %."""
+    if series.method == "obs":
+        model = copy.deepcopy(dense)
+        ways = [layer_rates(dense, series.layer_rates, r) for r in (0.3, *series.rates)]
+        steps = surgery.operate(L.prunable(model), statistics, ways, series.pattern, least=LEAST)
+        next(steps)
+        for masks in steps:
+            yield model, masks
         return
-    masks = {n: torch.ones_like(m.weight, dtype=torch.bool) for n, m in layers.items()}  # type: ignore[arg-type]
-    for rate in rates:
-        found = {}
-        if method != "magnitude":
-            found = importance.collect(model, layers, images[:CURVATURE_IMAGES], sample=1)
-        values = importance.saliencies(method, layers, found)
-        cut = patterns.masks({n: v * masks[n] for n, v in values.items()}, rate, pattern)
-        masks = {n: masks[n] & cut[n] for n in masks}
+    for rate in series.rates:
+        model = copy.deepcopy(dense)
+        layers = L.prunable(model)
+        values = importance.saliencies(series.method, layers, statistics)
+        way = layer_rates(dense, series.layer_rates, rate)
+        masks = patterns.masks(values, way, series.pattern, least=LEAST)
         L.apply(layers, masks)
-        recalibrate(model, images)
-        yield masks
+        yield model, masks
 
 
 def cycles_share(masks: dict[str, Tensor], positions: dict[str, int]) -> float:
@@ -100,66 +136,81 @@ def cycles_share(masks: dict[str, Tensor], positions: dict[str, int]) -> float:
     return float(packed / dense)
 
 
-def resnet20(data: Path, seeds: int, say: Say) -> dict[str, Any]:
-    """Accuracy of ResNet-20 against rate for each of `METHODS`, on the half not calibrated on.
+def resnet20(data: Path, seeds: int, say: Say, kept: Kept) -> dict[str, Any]:
+    """Accuracy of ResNet-20 against rate for each of `SERIES`, on the half not calibrated on.
 
     `data` holds `networks/resnet_cifar10/resnet20*.th` and `cifar10_test_1000/<class>/*.jpg`.
     Raises PruningError where they are not there.
     """
-    points, base = [], []
+    points, base, cpu_s = [], [], 0.0
     for seed in range(seeds):
 
         def part_of(text: str, part: float, seed: int = seed) -> None:
-            say(text, (seed + part) / seeds)
+            say(f"seed {seed}: {text}", (seed + part) / seeds)
 
-        accuracy, found = resnet20_seed(data, seed, METHODS, part_of)
+        (accuracy, found), seconds = kept(
+            f"seed{seed}",
+            lambda s=seed, p=part_of: resnet20_seed(data, s, p),  # type: ignore[misc]
+        )
         base.append(accuracy)
         points += found
+        cpu_s += seconds
     return {"study": "resnet20", "dense_accuracy": sum(base) / seeds, "seeds": seeds,
-            "cell": [DEFAULT_CELL.rows, DEFAULT_CELL.columns], "points": points,
+            "cpu_s": cpu_s, "cell": [DEFAULT_CELL.rows, DEFAULT_CELL.columns], "points": points,
             "means": means(points)}  # fmt: skip
 
 
-def resnet20_seed(data: Path, seed: int, methods: Sequence[tuple[str, str]],
-                  say: Say) -> tuple[float, list[dict[str, Any]]]:  # fmt: skip
-    """One split of the images: the dense accuracy, and a point for each method and judged rate."""
+def load(data: Path) -> tuple[nn.Module, Tensor, Tensor]:
+    """The given network, images and labels. Raises PruningError where they are not there."""
     weights = sorted((data / "networks" / "resnet_cifar10").glob("resnet20*.th"))
     if not weights:
         raise PruningError(f"{data}: no networks/resnet_cifar10/resnet20*.th; give --data the "
                            "folder that holds it and cifar10_test_1000")  # fmt: skip
-    dense = reference.resnet20(weights[0])
     images, labels, _ = reference.cifar_folder(data / "cifar10_test_1000")
+    return reference.resnet20(weights[0]), images, labels
+
+
+def resnet20_seed(data: Path, seed: int, say: Say) -> tuple[float, list[dict[str, Any]]]:
+    """One split of the images: the dense accuracy, and a point for each series, rate, recovery."""
+    dense, images, labels = load(data)
     positions = L.positions(dense, L.prunable(dense), images[:1])
     use, judge = halves(labels, seed)
-    statistics = curvature(dense, images[use]) if any(m == "obs" for m, _ in methods) else {}
+    say("calibrating", 0.0)
+    statistics = curvature(dense, images[use])
     points = []
-    for index, (method, pattern) in enumerate(methods):
-        say(f"seed {seed}: {method}, {pattern}", index / len(methods))
-        model = copy.deepcopy(dense)
-        steps = pruned(model, images[use], method, pattern, RATES, statistics, positions)
-        for rate, masks in zip(RATES, steps):
-            if rate in JUDGED:
+    for index, series in enumerate(SERIES):
+        say(f"{series.method}, {series.pattern}, {series.layer_rates}", index / len(SERIES))
+        for rate, (model, masks) in zip(series.rates, pruned(dense, series, statistics)):
+            for recovery in series.recoveries:
                 twin = copy.deepcopy(model)
-                if method == "obs":
-                    obs.refit(twin, dense, L.prunable(twin), masks, images[use][:REFIT_IMAGES],
-                              sample=64, batch=128)  # fmt: skip
-                recalibrate(twin, images[use])
+                if recovery == REFIT:
+                    surgery.refit(twin, dense, L.prunable(twin), masks, images[use],
+                                  sample=PLACES, batch=100, damping=0.1)  # fmt: skip
+                else:
+                    recalibrate(twin, images[use])
                 points.append({
-                    "seed": seed, "method": method, "pattern": pattern, "rate": rate,
+                    "seed": seed, "method": series.method, "pattern": series.pattern,
+                    "layer_rates": series.layer_rates, "recovery": recovery, "rate": rate,
                     "density": density(masks), "cycles_share": cycles_share(masks, positions),
                     "accuracy": reference.accuracy(twin, images[judge], labels[judge]),
                 })  # fmt: skip
     return reference.accuracy(dense, images[judge], labels[judge]), points
 
 
+NAMED = ("method", "pattern", "layer_rates", "recovery", "rate")
+
+
 def means(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Points of the same method, pattern and rate averaged over the seeds."""
+    """Points that differ in their seed only, averaged; `spread` is the deviation of accuracy."""
     groups: dict[tuple, list[dict[str, Any]]] = {}
     for point in points:
-        groups.setdefault((point["method"], point["pattern"], point["rate"]), []).append(point)
-    keys = ("density", "cycles_share", "accuracy")
-    return [
-        {"method": m, "pattern": p, "rate": r}
-        | {k: sum(x[k] for x in group) / len(group) for k in keys}
-        for (m, p, r), group in groups.items()
-    ]
+        groups.setdefault(tuple(point[k] for k in NAMED), []).append(point)
+    found = []
+    for names, group in groups.items():
+        row: dict[str, Any] = dict(zip(NAMED, names))
+        for key in ("density", "cycles_share", "accuracy"):
+            row[key] = sum(p[key] for p in group) / len(group)
+        accuracy = torch.tensor([p["accuracy"] for p in group])
+        row["spread"] = float(accuracy.std()) if len(group) > 1 else None
+        found.append(row)
+    return found

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from drp_slam.errors import PruningError
 from drp_slam.pruning import deepcompression as dc
-from drp_slam.pruning import huffman
+from drp_slam.pruning import huffman, sharing
 
 symbols = st.lists(st.integers(0, 40), min_size=1, max_size=300).map(np.array)
 
@@ -44,7 +44,7 @@ def test_cut_off_payload_and_bad_table_are_named():
 def test_container_gives_the_shared_weights_back_bit_for_bit(seed, density, shape):
     rng = np.random.default_rng(seed)
     dense = rng.standard_normal(shape).astype(np.float32) * (rng.random(shape) < density)
-    shared = dc.share(dense[dense != 0], 4) if dense.any() else dc.Shared(
+    shared = sharing.share(dense[dense != 0], 4) if dense.any() else sharing.Shared(
         np.empty(0, np.float32), np.empty(0, np.int64))  # fmt: skip
     tensors = {"w": dense, "b": rng.standard_normal(3).astype(np.float32), "n": np.array(7)}
     found = dc.decode(dc.encode(tensors, {"w": shared})[0])
@@ -65,7 +65,7 @@ def test_gaps_fit_their_bits_and_rebuild_the_places(seed, bits):
 
 def test_sharing_uses_at_most_the_codes_and_is_a_local_optimum():
     values = np.random.default_rng(0).standard_normal(5000)
-    shared = dc.share(values, 4)
+    shared = sharing.share(values, 4)
     assert len(shared.codebook) <= 16 and np.count_nonzero(shared.codebook) == len(shared.codebook)
     nearest = np.abs(values[:, None] - shared.codebook).argmin(1)
     assert (nearest == shared.index).mean() > 0.999
@@ -74,7 +74,7 @@ def test_sharing_uses_at_most_the_codes_and_is_a_local_optimum():
 
 
 def test_damage_is_found_and_a_failed_write_keeps_the_old_file(tmp_path):
-    blob, sizes = dc.encode({"w": np.eye(40)}, {"w": dc.share(np.ones(40), 2)})
+    blob, sizes = dc.encode({"w": np.eye(40)}, {"w": sharing.share(np.ones(40), 2)})
     assert sizes.file_bytes == len(blob) and sizes.dense_bytes == 6400 and sizes.ratio > 5
     with pytest.raises(PruningError, match="checksum"):
         dc.decode(blob[:50] + b"x" + blob[51:])

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from drp_slam.errors import PruningError  # noqa: E402
-from drp_slam.pruning import importance, schedule  # noqa: E402
+from drp_slam.pruning import decay, importance, schedule  # noqa: E402
 from drp_slam.pruning import layers as L  # noqa: E402
 
 
@@ -17,16 +17,47 @@ def linear() -> tuple[nn.Sequential, torch.Tensor]:
     return nn.Sequential(nn.Linear(6, 4)), torch.randn(200, 6)
 
 
-def test_obd_is_the_rise_of_the_squared_output_change_of_a_linear_layer():
+def test_obd_of_the_network_is_the_rise_of_the_squared_output_change_of_a_linear_layer():
     net, x = linear()
     layers = L.prunable(net)
     few = x[:50].repeat(80, 1)  # the same images many times: the random signs average out
     statistics = importance.collect(net, layers, few, batch=50)
-    found = importance.saliencies("obd", layers, statistics)["0"]
+    found = importance.saliencies("obd-network", layers, statistics)["0"]
     weight = net[0].weight.detach()
     # |change of the outputs|^2 / 2 / outputs when one weight goes, averaged over the images
     exact = 0.5 * weight.square() * x[:50].square().mean(0) / 4
     assert torch.allclose(found.float(), exact, rtol=1e-4)
+
+
+@pytest.mark.parametrize("output,given", [(0, 0), (1, 3), (3, 5)])
+def test_obd_is_what_one_weight_costs_once_the_bias_has_made_up_for_its_mean(output, given):
+    net, x = linear()
+    x = x + torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
+    layers = L.prunable(net)
+    statistics = importance.collect(net, layers, x, loss=None)
+    found = importance.saliencies("obd", layers, statistics)["0"][output, given]
+    mask = torch.ones(4, 6, dtype=torch.bool)
+    mask[output, given] = False
+    with torch.no_grad():
+        before = net(x)
+        importance.absorb(layers, {"0": mask}, statistics)
+        L.apply(layers, {"0": mask})
+        change = (net(x) - before)[:, output]
+    assert float(change.mean()) == pytest.approx(0.0, abs=1e-4)
+    assert float(0.5 * change.square().mean()) == pytest.approx(float(found), rel=1e-3)
+
+
+def test_without_a_bias_obd_counts_the_mean_unless_the_statistics_are_centred():
+    net, x = linear()
+    net[0].bias, x = None, x + 2.0
+    layers = L.prunable(net)
+    plain = importance.collect(net, layers, x, loss=None)
+    squares = 0.5 * net[0].weight.detach().double().square()
+    found = importance.saliencies("obd", layers, plain)["0"]
+    assert torch.allclose(found, squares * x.double().square().mean(0), rtol=1e-4)
+    centred = {"0": plain["0"].centred()}
+    found = importance.saliencies("obd", layers, centred)["0"]
+    assert torch.allclose(found, squares * x.double().var(0, unbiased=False), rtol=1e-3)
 
 
 def test_obs_saliency_is_the_closed_form():
@@ -81,7 +112,7 @@ def test_unit_decay_shrinks_small_units_most_and_never_past_zero():
         net[0].weight[0] = torch.tensor([1e-5, -1e-5, 0, 0, 0, 0])
         net[0].weight[1] = 5.0
     before = net[0].weight.detach().clone()
-    importance.UnitDecay(L.prunable(net), strength=0.01, scale=2.0).step()
+    decay.UnitDecay(L.prunable(net), strength=0.01, scale=2.0).step()
     after = net[0].weight.detach()
     assert not after[0].any()
     assert torch.allclose(before[1] - after[1], torch.tensor(0.02 / 61.0**2).expand(6), atol=1e-6)
@@ -102,6 +133,13 @@ def test_schedules_end_at_the_rate_and_never_fall():
         schedule.rate_at("weekly", 0.5, 1, 1)
     with pytest.raises(PruningError, match="step 5 of 4"):
         schedule.rate_at("agp", 0.5, 5, 4)
+
+
+def test_rates_by_magnitude_are_those_of_one_threshold_over_all_layers():
+    weights = {"a": torch.arange(1.0, 101).reshape(10, 10), "b": torch.arange(51.0, 151)[None]}
+    found = schedule.by_magnitude(weights, 0.5)
+    assert found == pytest.approx({"a": 0.75, "b": 0.25})  # the threshold is 75.5
+    assert schedule.by_magnitude({"a": weights["a"], "b": 1e6 * weights["b"]}, 0.5)["a"] == 0.99
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.8, 0.95])

@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from drp_slam.errors import PruningError  # noqa: E402
-from drp_slam.pruning import importance, layout, obs  # noqa: E402
+from drp_slam.pruning import importance, layout, obs, surgery  # noqa: E402
 from drp_slam.pruning import layers as L  # noqa: E402
 
 
@@ -100,7 +100,7 @@ def test_surgery_holds_the_pattern_and_beats_plain_masking(pattern):
     layers = L.prunable(net)
     statistics = importance.collect(net, layers, images)
     before = {n: m.weight.detach().clone() for n, m in layers.items()}
-    masks = obs.surgery(layers, statistics, 0.5, pattern)
+    masks = surgery.surgery(layers, statistics, 0.5, pattern)
     with torch.no_grad():
         moved = (net(images) - wanted).square().sum()
         for name, module in layers.items():
@@ -119,10 +119,10 @@ def test_refit_lowers_the_error_of_the_outputs_and_holds_the_masks():
     net, images = network()
     dense = copy.deepcopy(net)
     layers = L.prunable(net)
-    masks = obs.surgery(layers, importance.collect(net, layers, images), 0.6)
+    masks = surgery.surgery(layers, importance.collect(net, layers, images), 0.6)
     with torch.no_grad():
         before = (net(images) - dense(images)).square().sum()
-        obs.refit(net, dense, layers, masks, images)
+        surgery.refit(net, dense, layers, masks, images)
         after = (net(images) - dense(images)).square().sum()
     assert after < before
     assert all(not m.weight[~masks[n]].any() for n, m in layers.items())
@@ -135,3 +135,14 @@ def test_input_rows_are_what_the_weights_multiply():
     found = rows @ L.matrix(conv.weight) + conv.bias
     assert torch.allclose(found, L.output_rows(conv, conv(images)), atol=1e-5)
     assert torch.equal(L.unmatrix(L.matrix(conv.weight), conv.weight), conv.weight)
+
+
+@pytest.mark.parametrize("options", [{"stride": 2}, {"dilation": 2, "padding": 1}, {"padding": 2}])
+def test_rows_of_other_convolutions_and_at_some_places_only(options):
+    conv = torch.nn.Conv2d(3, 4, (3, 2), bias=False, **options)
+    x = torch.rand(2, 3, 9, 8)
+    every = L.output_rows(conv, conv(x))
+    assert torch.allclose(L.rows(conv, x) @ L.matrix(conv.weight), every, atol=1e-5)
+    some = L.rows(conv, x, 5) @ L.matrix(conv.weight)
+    assert some.shape[1] == 5
+    assert torch.allclose(some, L.output_rows(conv, conv(x), 5), atol=1e-5)

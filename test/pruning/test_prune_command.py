@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import copy
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +17,17 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from drp_slam.cli import main  # noqa: E402
 from drp_slam.errors import PruningError  # noqa: E402
-from drp_slam.pruning import command, layout, onnxnet, recovery  # noqa: E402
+from drp_slam.pruning import (  # noqa: E402
+    calibration,
+    command,
+    deepcompression,
+    distill,
+    layout,
+    onnxnet,
+    outcome,
+    recovery,
+    sharing,
+)
 from drp_slam.pruning import layers as L  # noqa: E402
 
 
@@ -106,7 +118,7 @@ def test_command_writes_float_and_int8_files_with_the_zeros_in_them(folder, sali
 
 
 def test_obs_keeps_the_outputs_closer_than_magnitude(folder):
-    images = command.calibration(folder / "images", (1, 3, 16, 16), 6)
+    images = calibration.calibration(folder / "images", (1, 3, 16, 16), 6)
     errors = {}
     for saliency in ("obs", "magnitude"):
         net = onnxnet.read(str(folder / "small.onnx")).eval()
@@ -123,7 +135,7 @@ def test_obs_keeps_the_outputs_closer_than_magnitude(folder):
     {"saliency": "weight-decay"}, {"budget": "cycles"}, {"pattern": "fixed-nm"},
 ])  # fmt: skip
 def test_every_way_of_pruning_holds_its_masks(folder, options):
-    images = command.calibration(folder / "images", (1, 3, 16, 16), 6)
+    images = calibration.calibration(folder / "images", (1, 3, 16, 16), 6)
     net = onnxnet.read(str(folder / "small.onnx")).eval()
     chosen = command.Options(0.5, **{"saliency": "magnitude", "stages": 2, **options})
     masks = command.prune(net, chosen, images, lambda *_: None, folder / "training.pt")
@@ -138,6 +150,9 @@ def test_every_way_of_pruning_holds_its_masks(folder, options):
     (["--rate", "0.5", "--shape", "3,16"], "expected four positive numbers"),
     (["--rate", "0.5", "--calibration", "nowhere"], "no image below it"),
     (["--rate", "0.5"], "no calibration image"),
+    (["--rate", "0.5", "--stages", "0"], "--stages 0"),
+    (["--rate", "0.5", "--images", "0"], "--images 0"),
+    (["--rate", "0.5", "--retrain", "-1"], "--retrain -1"),
 ])  # fmt: skip
 def test_bad_input_is_one_line(folder, arguments, message, capsys):
     code = main(["prune", str(folder / "small.onnx"), *arguments, "--out", str(folder / "o")])
@@ -152,6 +167,8 @@ def test_what_cannot_be_traced_is_named(folder):
         onnxnet.OnnxNet(strange)
     with pytest.raises(PruningError, match="expected package.module:factory"):
         onnxnet.read("drp_slam.pruning.reference:nothing", (1, 3, 8, 8))
+    with pytest.raises(PruningError, match="cannot be called without arguments: TypeError"):
+        onnxnet.read("drp_slam.pruning.reference:cifar_folder", (1, 3, 8, 8))
     with pytest.raises(PruningError, match="give --shape"):
         onnxnet.read("drp_slam.pruning.reference:resnet20")
     with pytest.raises(PruningError, match="cannot be traced on"):
@@ -159,9 +176,7 @@ def test_what_cannot_be_traced_is_named(folder):
 
 
 def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(folder):
-    import copy
-
-    images = command.calibration(folder / "images", (1, 3, 16, 16), 6)
+    images = calibration.calibration(folder / "images", (1, 3, 16, 16), 6)
     net = onnxnet.read(str(folder / "small.onnx")).eval()
     dense, layers, checkpoint = copy.deepcopy(net), L.prunable(net), folder / "training.pt"
 
@@ -175,9 +190,52 @@ def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(folder):
     assert torch.load(checkpoint, weights_only=True)["step"] == 50
 
 
+def test_a_later_stage_that_fails_at_once_still_has_a_checkpoint(folder):
+    images = calibration.calibration(folder / "images", (1, 3, 16, 16), 6)
+    net = onnxnet.read(str(folder / "small.onnx")).eval()
+    dense, layers, checkpoint = copy.deepcopy(net), L.prunable(net), folder / "training.pt"
+    recovery.retrain(net, dense, layers, {}, images, 5, 0, checkpoint, lambda *_: None)
+    good = {name: value.clone() for name, value in net.state_dict().items()}
+
+    def spoil(step: int, loss: float) -> None:
+        with torch.no_grad():
+            net.b.weight.fill_(float("nan"))
+
+    with pytest.raises(PruningError, match=r"loss is nan at step 1.*training\.pt"):
+        recovery.retrain(net, dense, layers, {}, images, 5, 0, checkpoint, spoil)
+    kept = torch.load(checkpoint, weights_only=True)["net"]
+    assert all(torch.equal(kept[name], value) for name, value in good.items())
+
+
+def test_a_full_disk_is_named_where_a_checkpoint_is_written(folder):
+    (folder / "training.pt.part").symlink_to("/dev/full")
+    with pytest.raises(PruningError, match=r"training\.pt: cannot write.*No space left"):
+        distill.save_checkpoint({"a": torch.zeros(3)}, folder / "training.pt")
+
+
+def test_compression_trains_the_centroids_where_there_is_retraining(folder, capsys):
+    def prune(*more: str) -> dict:
+        out = folder / "-".join(("o", *more)).replace("--", "")
+        code = main(["prune", str(folder / "small.onnx"), "--rate", "0.6", "--saliency", "obd",
+                     "--calibration", str(folder / "images"), "--out", str(out), "--no-int8",
+                     "--compress", "--json", *more])  # fmt: skip
+        assert code == 0
+        return json.loads(capsys.readouterr().out)["compressed"]
+
+    plain, trained = prune(), prune("--retrain", "80")
+    assert not plain["centroids_trained"] and trained["centroids_trained"]
+    tensors = deepcompression.decode(Path(trained["file"]).read_bytes())
+    net = onnxnet.read(str(folder / "o-retrain-80" / "small-p60.onnx"))
+    for name, module in L.prunable(net).items():
+        weight = tensors[f"{name}.weight"]
+        assert ((weight != 0) == (module.weight.detach().numpy() != 0)).all()
+        bits = sharing.CONV_BITS if weight.ndim == 4 else sharing.LINEAR_BITS
+        assert len(np.unique(weight[weight != 0])) <= 2**bits
+
+
 def test_a_full_disk_keeps_the_file_that_was_there(folder):
     before = (folder / "small.onnx").read_bytes()
     (folder / "small.onnx.part").symlink_to("/dev/full")
     with pytest.raises(PruningError, match="what was there is kept"):
-        command.write(model(), folder / "small.onnx")
+        outcome.write(model(), folder / "small.onnx")
     assert (folder / "small.onnx").read_bytes() == before

@@ -11,9 +11,10 @@ torch = pytest.importorskip("torch")
 
 from drp_slam.cli import main  # noqa: E402
 from drp_slam.errors import PruningError  # noqa: E402
+from drp_slam.pruning import compression, digits, pictures, reference, sharing, study  # noqa: E402
 from drp_slam.pruning import deepcompression as dc  # noqa: E402
-from drp_slam.pruning import digits, reference, study  # noqa: E402
 from drp_slam.pruning import layers as L  # noqa: E402
+from drp_slam.pruning.kept import Kept  # noqa: E402
 
 
 def test_halves_have_every_class_once_and_are_mixed():
@@ -47,8 +48,10 @@ def test_trained_centroids_keep_zeros_and_sharing_and_survive_the_file():
     net = digits.lenet(8, 0)
     masks = digits.prune_and_train(net, x, y, 0.8, 6, 0)
     start = {n: m.weight.detach().numpy() for n, m in L.prunable(net).items()}
-    untrained = {n: dc.share(w[w != 0], 3 if w.ndim == 4 else 2).codebook for n, w in start.items()}
-    state, shared = digits.share_and_train(
+    untrained = {
+        n: sharing.share(w[w != 0], 3 if w.ndim == 4 else 2).codebook for n, w in start.items()
+    }
+    state, shared = sharing.share_and_train(
         net, (3, 2), lambda tie: digits.train(net, x, y, 5, 0, 1e-3, tie))  # fmt: skip
     for name, mask in masks.items():
         weight = state[f"{name}.weight"]
@@ -72,3 +75,76 @@ def test_a_loss_that_is_not_finite_and_missing_data_are_named(tmp_path, capsys):
     (tmp_path / "bad.th").write_bytes(b"nothing")
     with pytest.raises(PruningError, match=r"bad\.th: cannot load"):
         reference.resnet20(tmp_path / "bad.th")
+
+
+def test_a_study_goes_on_with_what_is_missing_unless_its_settings_changed(tmp_path):
+    made = []
+
+    def make(value: int) -> list[int]:
+        made.append(value)
+        return [value]
+
+    kept = Kept(tmp_path / "parts", "a")
+    assert kept("one", lambda: make(1))[0] == [1]
+    assert kept("one", lambda: make(2))[0] == [1] and made == [1]
+    (tmp_path / "parts" / "one.json").write_text('{"settings": "a", "resu')  # cut off
+    assert kept("one", lambda: make(3))[0] == [3]
+    assert Kept(tmp_path / "parts", "b")("one", lambda: make(4))[0] == [4]
+    (tmp_path / "parts" / "two.json.part").symlink_to("/dev/full")
+    with pytest.raises(PruningError, match=r"two\.json: cannot write: No space left"):
+        kept("two", lambda: make(5))
+
+
+def test_the_file_that_counts_is_chosen_before_the_first_loss_and_not_on_what_is_judged():
+    def point(rate: float, choosing: float, judged: float) -> dict:
+        return {"network": "n", "seed": 0, "rate": rate, "ratio": 10 * rate, "accuracy": judged,
+                "dense_accuracy": 0.9, "choosing_accuracy": choosing,
+                "dense_choosing_accuracy": 0.9}  # fmt: skip
+
+    points = [point(0.9, 0.95, 0.9), point(0.5, 0.9, 0.1), point(0.7, 0.896, 0.2),
+              point(0.8, 0.89, 0.9)]  # fmt: skip
+    assert compression.best(points)["rate"] == 0.7
+    assert compression.best(points[3:]) is None
+
+
+def test_simplified_norms_give_the_same_outputs_with_half_the_numbers():
+    torch.manual_seed(0)
+    net = reference.resnet20()
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
+            torch.nn.init.uniform_(module.weight)
+    x = torch.rand(4, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.allclose(compression.simplified(net)(x), net(x), atol=1e-4)
+
+
+def test_closed_form_recovery_moves_no_masked_weight_and_every_method_gives_the_rate():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3, bias=False), torch.nn.BatchNorm2d(16),
+                              torch.nn.ReLU(), torch.nn.Conv2d(16, 8, 3, bias=False),
+                              torch.nn.BatchNorm2d(8), torch.nn.Flatten(),
+                              torch.nn.Linear(128, 4)).eval()  # fmt: skip
+    x = torch.rand(30, 3, 8, 8)
+    statistics = study.curvature(net, x)
+    for method in ("magnitude", "obd", "obd-network", "obs"):
+        for rates in ("magnitude", "uniform", "global"):
+            series = study.Series(method, layer_rates=rates, rates=(0.5, 0.75))
+            for rate, (model, masks) in zip((0.5, 0.75), study.pruned(net, series, statistics)):
+                assert study.density(masks) == pytest.approx(1 - rate, abs=0.01)
+                study.recalibrate(model, x)
+                for name, module in L.prunable(model).items():
+                    assert not module.weight[~masks[name]].any()
+
+
+def test_pictures_are_drawn(tmp_path):
+    points = [{"seed": seed, "method": s.method, "pattern": s.pattern, "rate": rate,
+               "layer_rates": s.layer_rates, "recovery": r, "density": 1 - rate,
+               "cycles_share": 0.5, "accuracy": 0.8 - 0.1 * rate + 0.01 * seed}
+              for seed in range(2) for s in study.SERIES for rate in s.rates
+              for r in s.recoveries]  # fmt: skip
+    result = {"study": "resnet20", "dense_accuracy": 0.8, "means": study.means(points)}
+    assert pictures.draw(result, tmp_path / "a.png").stat().st_size > 10_000
+    row = result["means"][0]
+    assert row["accuracy"] == pytest.approx(0.755) and row["spread"] == pytest.approx(0.00707, 1e-2)

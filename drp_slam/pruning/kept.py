@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parts of a long study, kept as files: after a kill the study goes on with what is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from drp_slam.errors import PruningError
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Parts below `folder`; another `settings` text makes a part that is there worthless."""
+
+    folder: Path
+    settings: str
+
+    def __call__(self, part: str, make: Callable[[], Any]) -> tuple[Any, float]:
+        """What `make()` gave, now or before, and its CPU time in seconds.
+
+        Raises PruningError where it cannot be written.
+        """
+        path = self.folder / f"{part}.json"
+        try:
+            found = json.loads(path.read_text())
+            if found["settings"] == self.settings:
+                return found["result"], found["cpu_s"]
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # not there yet, or cut off: it is made (again)
+        start = time.process_time()
+        result = make()
+        content = {"settings": self.settings, "cpu_s": time.process_time() - start,
+                   "result": result}  # fmt: skip
+        write(path, content)
+        return result, content["cpu_s"]
+
+
+def write(path: Path, content: Any) -> None:
+    """JSON under a temporary name, then renamed. Raises PruningError."""
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise PruningError(f"{path}: cannot write: {error.strerror}; what was there is kept"
+                           ) from error  # fmt: skip

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The studies as pictures: accuracy against what was removed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+
+def draw(result: Mapping[str, Any], path: Path) -> Path:
+    """One picture of a study's result; returns `path`."""
+    wide = result["study"] == "resnet20"
+    figure = Figure(figsize=(12, 5) if wide else (7.5, 5), layout="constrained")
+    if wide:
+        _resnet20(result, figure)
+    elif result["study"] == "compression":
+        _compression(result, figure.add_subplot())
+    else:
+        _regulariser(result, figure.add_subplot())
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def _resnet20(result: Mapping[str, Any], figure: Figure) -> None:
+    """Left the methods under the same layer rates, right the patterns of OBS."""
+    lines: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in result["means"]:
+        key = row["method"], row["pattern"], row["layer_rates"], row["recovery"]
+        lines.setdefault(key, []).append(row)
+    left, right = figure.subplots(1, 2, sharey=True)
+    colours = {"magnitude": "C0", "obd": "C1", "obs": "C2", "obd-network": "C3"}
+    for (method, pattern, rates, recovery), rows in lines.items():
+        if pattern == "unstructured" and rates != "uniform":
+            style = ":" if rates == "global" else "--" if recovery == "batch norm" else "-"
+            note = f"{recovery}, one global budget" if rates == "global" else recovery
+            _line(left, rows, "rate", f"{method} ({note})", colours[method], style)
+        if method == "obs" and rates == "uniform":
+            rows = [{**row, "removed": 1 - row["density"]} for row in rows]
+            _line(right, rows, "removed", pattern, None, "-")
+    left.set_title("methods, unstructured; layer rates by magnitude unless noted")
+    right.set_title("patterns: OBS, each layer fitted again, uniform rates")
+    for axes in (left, right):
+        axes.axhline(result["dense_accuracy"], color="grey", lw=0.8, label="dense")
+        _finish(axes, "part of the weights removed")
+
+
+def _line(axes: Axes, rows: list[Mapping[str, Any]], x: str, label: str, colour: str | None,
+          style: str) -> None:  # fmt: skip
+    rows = sorted(rows, key=lambda row: row[x])
+    spread = [row["spread"] or 0.0 for row in rows]
+    axes.errorbar([row[x] for row in rows], [row["accuracy"] for row in rows], spread, marker="o",
+                  ms=4, capsize=2, lw=1.3, color=colour, ls=style, label=label)  # fmt: skip
+
+
+def _compression(result: Mapping[str, Any], axes: Axes) -> None:
+    """Accuracy on the judging images minus dense, against how many times smaller the file is."""
+    names = dict.fromkeys((p["network"], p["seed"]) for p in result["points"])
+    for index, (network, seed) in enumerate(names):
+        mine = [p for p in result["points"] if (p["network"], p["seed"]) == (network, seed)]
+        lost = [100 * (p["accuracy"] - p["dense_accuracy"]) for p in mine]
+        axes.plot([p["ratio"] for p in mine], lost, marker="o", ms=4, color=f"C{index}",
+                  label=f"{network}, seed {seed}")  # fmt: skip
+        for p in result["best"]:
+            if (p["network"], p["seed"]) == (network, seed):
+                axes.plot(p["ratio"], 100 * (p["accuracy"] - p["dense_accuracy"]), "*", ms=15,
+                          color=f"C{index}")  # fmt: skip
+    axes.axhline(-0.5, color="grey", lw=0.8, label="0.5 points lost")
+    _finish(axes, "times smaller than dense FP32 (star: chosen on images not judged on)")
+    axes.set_ylabel("accuracy minus dense, points")
+
+
+def _regulariser(result: Mapping[str, Any], axes: Axes) -> None:
+    rows = result["means"]
+    axes.errorbar([r["rate"] for r in rows], [100 * r["gain"] for r in rows],
+                  [100 * (r["gain_standard_error"] or 0.0) for r in rows], marker="o", capsize=3,
+                  label="mean and standard error over the seeds")  # fmt: skip
+    axes.axhline(0.0, color="grey", lw=0.8, label="dense, trained as long")
+    _finish(axes, "part of the weights removed")
+    axes.set_ylabel("accuracy gained, points")
+    axes.set_title(f"over-sized network on {result['train_images']} digits")
+
+
+def _finish(axes: Axes, label: str) -> None:
+    axes.set_xlabel(label)
+    axes.set_ylabel("accuracy")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)

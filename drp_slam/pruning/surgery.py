@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Layer-wise Optimal Brain Surgeon on the layers of a network, and the fit of each afterwards.
+
+The Hessian of a layer is that of its inputs, E[x x^T] (`obs`); the rate rises in a few rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from drp_slam.errors import PruningError
+from drp_slam.pruning import layers as L
+from drp_slam.pruning import patterns
+from drp_slam.pruning.importance import Statistics, damped
+from drp_slam.pruning.layout import DEFAULT_CELL, Cell
+from drp_slam.pruning.obs import blocked, reconstruct, solve
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass
+class Layer:
+    """One layer under surgery: dense (K, C) weights, damped H, what it matters, what is kept.
+
+    With a bias, K counts it as a last row that is never removed.
+    """
+
+    module: nn.Module
+    dense: Tensor
+    hessian: Tensor
+    outputs: Tensor
+    support: Tensor
+    weights: Tensor
+    diagonal: Tensor | None = None
+
+    @staticmethod
+    def of(module: nn.Module, s: Statistics, damping: float, block: int | None) -> Layer:
+        """From the module and its statistics."""
+        dense = L.matrix(module.weight.detach()).double()  # type: ignore[arg-type, operator, union-attr]
+        bias = module.bias
+        size = dense.shape[0] + (bias is not None)
+        if bias is not None:
+            dense = torch.cat([dense, bias.detach().double()[None]])  # type: ignore[operator, union-attr]
+        hessian = blocked(damped(s.inputs[:size, :size], damping), block)
+        return Layer(module, dense, hessian, s.outputs, torch.ones_like(dense, dtype=torch.bool),
+                     dense.clone())  # fmt: skip
+
+    @property
+    def rows(self) -> int:
+        """Rows that are weights."""
+        return len(self.dense) - (self.module.bias is not None)
+
+    def saliency(self) -> Tensor:
+        """Of the weight's shape, comparable between layers."""
+        if self.diagonal is None:
+            _, self.diagonal = solve(self.hessian @ self.dense, self.hessian, self.support)
+        value = 0.5 * self.weights.square() / self.diagonal * self.support * self.outputs
+        return L.unmatrix(value[: self.rows], self.module.weight)  # type: ignore[arg-type]
+
+    def cut(self, mask: Tensor, last: bool) -> None:
+        """Keeps the mask (of the weight's shape) and moves the rest to make up for what goes."""
+        self.support[: self.rows] &= L.matrix(mask)
+        target = self.hessian @ self.dense
+        self.weights, self.diagonal = solve(target, self.hessian, self.support, not last)
+
+    def mask(self) -> Tensor:
+        """What is kept, of the weight's shape."""
+        return L.unmatrix(self.support[: self.rows], self.module.weight)  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def write(self) -> None:
+        """Puts the weights (and the bias) into the module."""
+        weight: Tensor = self.module.weight  # type: ignore[assignment]
+        weight.copy_(L.unmatrix(self.weights[: self.rows], weight))
+        if self.module.bias is not None:
+            self.module.bias.copy_(self.weights[-1])  # type: ignore[operator, union-attr]
+
+
+def surgery(layers: L.Layers, statistics: Mapping[str, Statistics],
+            rate: float | Mapping[str, float], pattern: str = "flexible-nm", *, rounds: int = 3,
+            progress: Progress | None = None, **options: Any) -> dict[str, Tensor]:  # fmt: skip
+    """Prunes the layers in place by layer-wise OBS, one shot, no retraining; returns the masks.
+
+    The rate rises over `rounds`, large steps first; a weight once removed stays removed.
+    `options` are those of `operate`. Raises PruningError.
+    """
+    parts = [1.0 - (1.0 - step / rounds) ** 2 for step in range(1, rounds + 1)]
+    if isinstance(rate, Mapping):
+        rates: Sequence[Any] = [{n: r * part for n, r in rate.items()} for part in parts]
+    else:
+        rates = [rate * part for part in parts]
+    *_, masks = operate(layers, statistics, rates, pattern, progress=progress, **options)
+    return masks
+
+
+def operate(layers: L.Layers, statistics: Mapping[str, Statistics],
+            rates: Sequence[float | Mapping[str, float]], pattern: str, *, damping: float = 0.01,
+            block: int | None = None, cell: Cell = DEFAULT_CELL,
+            positions: Mapping[str, int] | None = None, least: float = 0.0,
+            progress: Progress | None = None) -> Iterator[dict[str, Tensor]]:  # fmt: skip
+    """Yields the masks after each rate, with the layers' weights pruned and made up for.
+
+    Each step starts from the dense weights and keeps a part of what the step before kept.
+    Raises PruningError.
+    """
+    work = {n: Layer.of(m, statistics[n], damping, block) for n, m in layers.items()}
+    for step, rate in enumerate(rates):
+        values = {}
+        for index, (name, layer) in enumerate(work.items()):
+            values[name] = layer.saliency()
+            if progress:
+                progress(name, (step + index / len(work)) / len(rates))
+        found = patterns.masks(values, rate, pattern, cell=cell, positions=positions, least=least)
+        for name, layer in work.items():
+            layer.cut(found[name], step + 1 == len(rates))
+            layer.write()
+        yield {n: layer.mask() for n, layer in work.items()}
+
+
+@torch.no_grad()
+def refit(model: nn.Module, dense: nn.Module, layers: L.Layers, masks: Mapping[str, Tensor],
+          images: Tensor, *, damping: float = 0.01, batch: int = 32, sample: int = 512,
+          progress: Progress | None = None) -> None:  # fmt: skip
+    """Solves each layer again, first to last, for the inputs that the pruned network gives it.
+
+    So later layers make up for what earlier ones lost; the target is the dense network's output of
+    the same layer. Masks hold. All images go through the network at once, each layer is solved as
+    they come to it; `batch` and `sample` (positions of an image) bound what is unfolded.
+    Raises PruningError.
+    """
+    twins = {name: dict(dense.named_modules())[name] for name in layers}
+    wanted = _outputs(dense, twins, L.chunks(images, batch), sample)
+    done: list[str] = []
+
+    def solve_at(name: str, inputs: Tensor) -> None:
+        if name in done:  # a layer that is used twice is fitted where it comes first
+            return
+        done.append(name)
+        if progress:
+            progress(name, len(done) / len(layers))
+        _fit(layers[name], twins[name], masks[name], inputs.split(batch), wanted.pop(name), sample,
+             damping)  # fmt: skip
+
+    with ExitStack() as stack:
+        for name, module in layers.items():
+            handle = module.register_forward_pre_hook(
+                lambda _, i, name=name: solve_at(name, i[0])  # type: ignore[misc]
+            )
+            stack.callback(handle.remove)
+        L.forward(model, images)
+    if missing := [name for name in layers if name not in done]:
+        raise PruningError(
+            f"layer {missing[0]!r} is not reached by the calibration images; spare it"
+        )
+
+
+def _fit(module: nn.Module, twin: nn.Module, mask: Tensor, parts: Sequence[Tensor],
+         wanted: Tensor, sample: int, damping: float) -> None:  # fmt: skip
+    """Solves one layer for input parts (n, ...) and the outputs (rows, Cout) they should give."""
+    size = L.matrix(module.weight).shape[0] + (module.bias is not None)  # type: ignore[arg-type]
+    own, target = torch.zeros(size, size).double(), torch.zeros(size, wanted.shape[1]).double()
+    first = 0
+    for part in parts:
+        rows = L.rows(module, part, sample).flatten(0, 1)
+        rows = torch.cat([rows, torch.ones(len(rows), 1)], 1)[:, :size]
+        own += (rows.T @ rows).double()
+        target += (rows.T @ wanted[first : first + len(rows)]).double()
+        first += len(rows)
+    layer = Layer.of(module, _only(own), damping, None)
+    start = Layer.of(twin, _only(own), damping, None).dense
+    layer.support[: layer.rows] = L.matrix(mask.bool())
+    target += (layer.hessian - own) @ start
+    layer.weights = reconstruct(target, layer.hessian, layer.support)
+    layer.write()
+
+
+def _only(inputs: Tensor) -> Statistics:
+    return Statistics(inputs, torch.empty(0), torch.empty(0), torch.empty(0))
+
+
+def _outputs(model: nn.Module, layers: L.Layers, parts: Sequence[Tensor],
+             sample: int) -> dict[str, Tensor]:  # fmt: skip
+    """What each layer gives where it comes first, (rows, Cout), at the sampled positions."""
+    found: dict[str, list[Tensor]] = {name: [] for name in layers}
+    for count, part in enumerate(parts, 1):
+
+        def see(name: str, module: nn.Module, _: Any, output: Tensor, count: int = count) -> None:
+            if len(found[name]) < count:
+                found[name].append(L.output_rows(module, output, sample).flatten(0, 1))
+
+        with L.watching(layers, see):
+            L.forward(model, part)
+    return {name: torch.cat(pieces) for name, pieces in found.items() if pieces}
