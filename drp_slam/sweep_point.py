@@ -62,15 +62,18 @@ class Point:
         return f"oneshot-{self.pattern}-{self.saliency}-p{100 * self.rate:g}"
 
     def key(self) -> str:
-        """Hash of the definition and of the files that it rests on: same key, same result.
+        """Hash of the definition, the tracker's settings, networks, scales and recording: same key,
+        same result.
 
         The device file is not among them, since `cost` is computed apart. Raises ResourceError for
         a network or device that is not there.
         """
         from drp_slam.card import load_card
+        from drp_slam.config import Config
 
         resources.device_file(self.device)
-        content = json.dumps(dataclasses.asdict(self), sort_keys=True) + __version__
+        about = (dataclasses.asdict(self), dataclasses.asdict(Config().slam), __version__)
+        content = json.dumps(about, sort_keys=True, default=str)
         digest = hashlib.sha256(content.encode())
         for network in (self.network or BASE, self.reference):
             card = load_card(network)
