@@ -2,7 +2,7 @@
 VENV    ?= .venv
 PYTHON  ?= python3
 PY      := $(VENV)/bin/python
-PIP     := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP     := PYTHONWARNINGS=ignore $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 OUT     ?= results/demo
 export RMW_IMPLEMENTATION ?= rmw_fastrtps_cpp
 
@@ -28,7 +28,7 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What the demo needs: system libraries, the package with ROS 2, and the TF message.
-$(VENV)/.ros: setup.py constraints.txt .ci/system-packages $(wildcard .ci/tf2_msgs/*)
+$(VENV)/.ros: setup.py constraints.txt .ci/system-packages $(wildcard .ci/*.cmake .ci/tf2_msgs/*)
 	.ci/system-packages
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --upgrade pip setuptools wheel

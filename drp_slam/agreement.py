@@ -12,23 +12,38 @@ import numpy as np
 METRICS = ("inliers", "matches", "overlap", "error_m", "error_deg")
 """Columns of `evaluate.Measured.table`."""
 RESAMPLES = 2000
+LOST_M, LOST_DEG = 0.1, 5.0
+"""A pair is lost where no pose is found, or one that is further off than this."""
+
+
+def lost(table: np.ndarray) -> int:
+    """Pairs of an (N, len(METRICS)) table that are lost. Without ground truth: without a pose."""
+    wrong = (table[:, METRICS.index("error_m")] > LOST_M) | (
+        table[:, METRICS.index("error_deg")] > LOST_DEG
+    )
+    return int((wrong | (table[:, METRICS.index("inliers")] == 0)).sum())
 
 
 def estimate(values: np.ndarray, reference: np.ndarray, seed: int = 0) -> dict[str, Any]:
-    """Mean with its 95 % bootstrap interval; ratio of means to `reference`, item by item, with its.
+    """Mean with its 95 % bootstrap interval; ratio of means to `reference`, item by item, with its;
+    median and ratio of medians.
 
-    Items that are NaN in either (no pose found) are left out of both. None where nothing is left.
+    Items that are NaN in either (no pose found) are left out of both, so a mean of errors must be
+    read beside `lost`: one pair with a wrong pose decides the mean, not the median. None where
+    nothing is left.
     """
     good = np.isfinite(values) & np.isfinite(reference)
     values, reference = values[good], reference[good]
     if not len(values):
-        return {"mean": None, "low": None, "high": None, "ratio": None, "ratio_low": None,
-                "ratio_high": None, "count": 0}  # fmt: skip
+        return dict.fromkeys(("mean", "low", "high", "ratio", "ratio_low", "ratio_high", "median",
+                              "median_ratio")) | {"count": 0}  # fmt: skip
     picks = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
     means, base = values[picks].mean(1), reference[picks].mean(1)
     low, high = np.percentile(means, (2.5, 97.5))
+    middle, base_middle = float(np.median(values)), float(np.median(reference))
     found = {"mean": float(values.mean()), "low": float(low), "high": float(high), "ratio": None,
-             "ratio_low": None, "ratio_high": None, "count": len(values)}  # fmt: skip
+             "ratio_low": None, "ratio_high": None, "count": len(values), "median": middle,
+             "median_ratio": middle / base_middle if base_middle else None}  # fmt: skip
     if (base > 0).all():
         ratio_low, ratio_high = np.percentile(means / base, (2.5, 97.5))
         found |= {"ratio": float(values.mean() / reference.mean()), "ratio_low": float(ratio_low),
@@ -53,8 +68,10 @@ def write_agreement(name: str, result: Mapping[str, Any]) -> Path:
         "reference": Path(result["reference"]).stem,
         "pairs": result["pairs"], "gap_s": result["gap_s"], **means,
     }  # fmt: skip
+    agreement["lost_pairs"] = body["all"]["lost_pairs"]
     if body["kept_out"] is not None:
         agreement["kept_out"] = {m: _short(body["kept_out"][m]) for m in METRICS}
+        agreement["kept_out"]["lost_pairs"] = body["kept_out"]["lost_pairs"]
     if "ate_m" in body:
         agreement["ate_m"] = _short(body["ate_m"])
     path = card.onnx.with_suffix(".yaml")
@@ -67,7 +84,8 @@ def write_agreement(name: str, result: Mapping[str, Any]) -> Path:
 
 def _short(body: Mapping[str, Any]) -> dict[str, Any]:
     return {k: None if body[k] is None else float(f"{body[k]:.4g}")
-            for k in ("mean", "low", "high", "ratio", "ratio_low", "ratio_high")}  # fmt: skip
+            for k in ("mean", "low", "high", "ratio", "ratio_low", "ratio_high", "median_ratio")
+            }  # fmt: skip
 
 
 def show(result: Mapping[str, Any]) -> None:
@@ -78,8 +96,8 @@ def show(result: Mapping[str, Any]) -> None:
     title = (f"{result['sequence']}: {result['pairs']} pairs {result['gap_s']:g} s apart, "
              f"{result['pairs_kept_out']} kept out; ratios to {result['reference']}")  # fmt: skip
     table = Table(title=title)
-    columns = ("network", "zero", "kB", "part", "PnP inliers", "ratio", "overlap", "error cm",
-               "ratio", "error deg", "ratio")  # fmt: skip
+    columns = ("network", "zero", "kB", "part", "inliers", "ratio", "overlap", "lost", "error cm",
+               "ratio", "of medians", "error deg", "ratio", "of medians")  # fmt: skip
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i in (0, 3) else "right")
     for name, body in result["networks"].items():
@@ -88,7 +106,7 @@ def show(result: Mapping[str, Any]) -> None:
                 head = ((name, f"{body['sparsity']:.0%}", f"{body['bytes'] / 1000:.0f}")
                         if part == "all" else ("", "", ""))  # fmt: skip
                 table.add_row(*head, part.replace("_", " "), *_cells(body[part]))
-    console = Console(width=None if Console().is_terminal else 150)
+    console = Console(width=None if Console().is_terminal else 170)
     console.print(table)
     for name, body in result["networks"].items():
         if "ate_m" in body:
@@ -100,10 +118,12 @@ def show(result: Mapping[str, Any]) -> None:
 
 def _cells(part: Mapping[str, Any]) -> list[str]:
     inliers, shared = part["inliers"], part["overlap"]
-    cells = [f"{inliers['mean']:.0f}", _ratio(inliers), f"{shared['mean']:.0%}"]
+    cells = [f"{inliers['mean']:.0f}", _ratio(inliers), f"{shared['mean']:.0%}",
+             str(part["lost_pairs"])]  # fmt: skip
     for metric, scale in (("error_m", 100), ("error_deg", 1)):
-        mean = part[metric]["mean"]
-        cells += ["-" if mean is None else f"{mean * scale:.2f}", _ratio(part[metric])]
+        mean, middle = part[metric]["mean"], part[metric]["median_ratio"]
+        cells += ["-" if mean is None else f"{mean * scale:.2f}", _ratio(part[metric]),
+                  "-" if middle is None else f"{middle:.0%}"]  # fmt: skip
     return cells
 
 

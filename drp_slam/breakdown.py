@@ -134,8 +134,10 @@ def rests_on(
               for stage, group in by_stage(spans).items()}  # fmt: skip
     tensor = next(c for c in calls["preprocess"][::-1]).outputs[0]
     card = load_card(config.drpai3.network)
-    graph = Network(card.onnx, card.dtype, card.channels).graph(tensor.shape)
-    program = SimpleNamespace(path=card.onnx, graph=lambda shape: graph)  # read once
+    network = Network(card.onnx, card.dtype, card.channels)
+    graph = network.graph(tensor.shape)  # read once
+    program = SimpleNamespace(path=card.onnx, graph=lambda shape: graph,
+                              results_stay=network.results_stay)  # fmt: skip
 
     def network_s(c: Constants) -> float:
         emulated = EmulatedDrpAi3(c, config.drpai3.freq_index)

@@ -9,23 +9,32 @@ standard output. Progress and logs go to standard error.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from drp_slam import __version__
 from drp_slam.commands import COMMANDS
 from drp_slam.errors import DrpSlamError
 
 
+class Parser(argparse.ArgumentParser):
+    """Wrong arguments are one line and exit code 1, as every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(1, f"{self.prog.removeprefix('python -m ')}: {message}; see {self.prog} --help\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    main = argparse.ArgumentParser(
+    main = Parser(
         prog="python -m drp_slam", description="Visual SLAM on an emulated Renesas RZ/V2H.",
         epilog="Every command: --help shows an example.")  # fmt: skip
     main.add_argument("--version", action="version", version=__version__)
@@ -56,6 +65,20 @@ def resolve(name: str) -> Callable:
     return getattr(importlib.import_module(module), function)
 
 
+@contextlib.contextmanager
+def result_alone() -> Iterator[None]:
+    """Keeps standard output for the result: what C++ libraries print there goes where logs go."""
+    sys.stdout.flush()
+    output = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(output, 1)
+        os.close(output)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; 0, or 1 with one line on standard error."""
     args = parser().parse_args(argv)
@@ -65,7 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     command = next(c for c in COMMANDS if c.name == args.command)
     try:
-        result = resolve(command.handler)(args)
+        with result_alone():
+            result = resolve(command.handler)(args)
         if args.json:
             json.dump(result, sys.stdout)
             print()

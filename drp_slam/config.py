@@ -16,7 +16,7 @@ from typing import Any
 from drp_slam.device import BACKENDS
 from drp_slam.errors import ConfigError
 
-DEFAULT_NETWORK = "xfeat-p50"
+DEFAULT_NETWORK = "xfeat-p70"
 
 
 def param(default: Any, help: str, *, unit: str = "", low: float | None = None,
@@ -90,7 +90,7 @@ class SlamConfig:
                            unit="px", low=1.0, high=2000.0)
     pixel_sigma_px: float = param(1.2, "standard deviation of a keypoint", unit="px",
                                   low=0.05, high=20.0)
-    inverse_depth_sigma: float = param(0.01, "standard deviation of a measured inverse depth",
+    inverse_depth_sigma: float = param(0.003, "standard deviation of a measured inverse depth",
                                        unit="1/m", low=1e-5, high=1.0)
     depth_min_m: float = param(0.2, "depth below this is ignored", unit="m", low=0.0, high=100.0)
     depth_max_m: float = param(6.0, "depth beyond this is ignored", unit="m", low=0.1, high=1000.0)
@@ -110,6 +110,7 @@ class SlamConfig:
                                     low=1, high=50)  # fmt: skip
     adjust_iterations: int = param(5, "iterations of local bundle adjustment; 0 for none",
                                    low=0, high=100)
+    close_loops: bool = param(True, "close loops where a keyframe sees an old part of the map")
     mask_people: bool = param(False, "leave out features in boxes of class person, where "
                                      "perception_node has a detector with names")
     # fmt: on
@@ -221,12 +222,19 @@ def load(path: str | Path | None = None) -> Config:
         tree = yaml.safe_load(Path(path).read_text()) or {}
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot read: {str(error).splitlines()[0]}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected nodes with their ros__parameters, as in "
+                          "config/drp_slam.yaml")  # fmt: skip
     values: dict[str, Any] = {}
     for node, body in tree.items():
         section = NODE_SECTIONS.get(str(node).rsplit("/", 1)[-1])
         if section is None:
             raise ConfigError(f"{path}: unknown node {node!r}; known: {', '.join(NODE_SECTIONS)}")
-        for name, value in ((body or {}).get("ros__parameters") or {}).items():
+        given = body.get("ros__parameters") if isinstance(body, dict) else None
+        if not isinstance(given, dict):
+            raise ConfigError(f"{path}: {node} has no parameters; write them below "
+                              "'ros__parameters:', as in config/drp_slam.yaml")  # fmt: skip
+        for name, value in given.items():
             shared = name in GraphConfig.__dataclass_fields__
             values[f"{'graph' if shared else section}.{name}"] = value
     return override(Config(), values)

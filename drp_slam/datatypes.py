@@ -98,7 +98,8 @@ class Track:
 
     `state` is `tracked` or `lost`; `T_world_camera` is None when lost. `keyframe` is True when
     this frame became one. `counters` is the work done, for the CPU's model: `macs`, `flops`,
-    `bytes`.
+    `bytes`. `T_correction` (4, 4) is set where this frame closed a loop: it takes poses of the
+    frames just before (`T_world_camera`) to where they are now.
     """
 
     index: int
@@ -110,6 +111,7 @@ class Track:
     keyframe: bool = False
     relocalised: bool = False
     counters: Mapping[str, float] = field(default_factory=dict)
+    T_correction: np.ndarray | None = None
 
     @property
     def tracked(self) -> bool:

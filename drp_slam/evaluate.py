@@ -12,17 +12,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from drp_slam import resources
-from drp_slam.agreement import METRICS, estimate, write_agreement
-from drp_slam.errors import DataError, DrpSlamError
+from drp_slam.agreement import METRICS, estimate, lost, write_agreement
+from drp_slam.errors import ConfigError, DataError, DrpSlamError
+from drp_slam.measured import THRESHOLDS, Measured, file_name, store, stored
 
 if TYPE_CHECKING:
     from drp_slam.config import Config
@@ -30,18 +28,6 @@ if TYPE_CHECKING:
     from drp_slam.datatypes import Features, Frame
 
 KEPT_OUT_PART, LOST_ATE_M = 0.25, 1.0
-THRESHOLDS = (0.55, 0.6, 0.65, 0.7, 0.75)
-"""Keyframe ratios of the perturbed configurations."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One network on one sequence. `table` (N, len(METRICS)), a row a pair; `paths` (C, 2) ATE in
-    metres and part of the frames tracked, a row a configuration; `uv` keypoints by frame."""
-
-    table: np.ndarray
-    paths: np.ndarray
-    uv: dict[int, np.ndarray]
 
 
 def evaluate(args: argparse.Namespace) -> dict[str, Any]:
@@ -75,26 +61,29 @@ def compare(networks: Sequence[str], recording: Recording, config: Config, *, ga
 
     if not networks:
         raise DrpSlamError("no network to evaluate; name at least one, the reference first")
+    if configurations < 0 or (limit is not None and limit < 1):
+        raise ConfigError(f"--pairs {limit}, --configurations {configurations}: expected at least "
+                          "1 pair and 0 configurations")  # fmt: skip
     pairs = pairs_apart(recording.stamps_ns, gap_s)
     if limit is not None:
-        pairs = pairs[np.unique(np.linspace(0, len(pairs) - 1, max(1, limit)).astype(int))]
+        pairs = pairs[np.unique(np.linspace(0, len(pairs) - 1, limit).astype(int))]
     wanted = set(range(len(recording))) if configurations else {int(i) for i in pairs.ravel()}
     frames: list[Frame] = []
     found: dict[str, Measured] = {}
     for name in networks:
         path = (
-            keep / _key(name, networks[0], recording, pairs, configurations, config)
+            keep / file_name(name, networks[0], recording, pairs, configurations, config)
             if keep
             else None
         )
         if path is not None and path.is_file():
-            found[name] = _load(path)
+            found[name] = stored(path)
             continue
         frames = frames or [f for f in recording if f.index in wanted]
         reference = found[networks[0]].uv if found else None
         found[name] = measure(name, recording, frames, pairs, config, configurations, reference)
         if path is not None:
-            _store(found[name], path)
+            store(found[name], path)
     held = pairs[:, 0] >= round(len(recording) * (1 - KEPT_OUT_PART))
     return {
         "sequence": recording.name, "gap_s": gap_s, "pairs": len(pairs),
@@ -102,35 +91,6 @@ def compare(networks: Sequence[str], recording: Recording, config: Config, *, ga
         "reference": networks[0],
         "networks": {n: summary(found[n], found[networks[0]], held) | facts(n) for n in networks},
     }  # fmt: skip
-
-
-def _key(name: str, reference: str, recording: Recording, pairs: np.ndarray, configurations: int,
-         config: Config) -> str:  # fmt: skip
-    """A file name that changes with anything that decides the measurement."""
-    digest = hashlib.sha256()
-    for part in (name, reference):
-        digest.update(resources.network(part).read_bytes())
-    slam = {k: v for k, v in dataclasses.asdict(config.slam).items()
-            if configurations or k.startswith("depth_")}  # fmt: skip
-    drp = (config.drp.top_k, config.drp.threshold, config.drp.nms_px)
-    about = (recording.name, configurations, drp, slam, THRESHOLDS)
-    digest.update(repr(about).encode() + recording.stamps_ns.tobytes() + pairs.tobytes())
-    return f"{Path(name).stem}-{digest.hexdigest()[:12]}.npz"
-
-
-def _store(measured: Measured, path: Path) -> None:
-    part = path.with_name(path.name + ".part.npz")
-    np.savez(part, table=measured.table, paths=measured.paths, frames=np.array(list(measured.uv)),
-             sizes=[len(uv) for uv in measured.uv.values()],
-             uv=np.concatenate(list(measured.uv.values())))  # fmt: skip
-    part.replace(path)
-
-
-def _load(path: Path) -> Measured:
-    with np.load(path) as stored:
-        parts = np.split(stored["uv"], np.cumsum(stored["sizes"])[:-1])
-        return Measured(stored["table"], stored["paths"],
-                        dict(zip(stored["frames"].tolist(), parts)))  # fmt: skip
 
 
 def facts(name: str) -> dict[str, Any]:
@@ -197,8 +157,8 @@ def trajectories(recording: Recording, frames: Sequence[Frame], features: Mappin
     Configuration k starts 7 k frames later with keyframe ratio k of THRESHOLDS. A run that tracks
     fewer than 3 frames counts as 1 m.
     """
+    from drp_slam.data.accuracy import ate
     from drp_slam.data.progress import track
-    from drp_slam.data.trajectory import ate
     from drp_slam.slam.tracker import Tracker
 
     if recording.ground_truth is None:
@@ -225,10 +185,10 @@ def summary(measured: Measured, reference: Measured, held: np.ndarray) -> dict[s
     every = np.ones(len(held), bool)
     found: dict[str, Any] = {
         part: {m: estimate(measured.table[rows, i], reference.table[rows, i])
-               for i, m in enumerate(METRICS)} if rows.any() else None
+               for i, m in enumerate(METRICS)} | {"lost_pairs": lost(measured.table[rows])}
+              if rows.any() else None
         for part, rows in (("all", every), ("kept_out", held))
     }  # fmt: skip
-    found["failed_pairs"] = int((measured.table[:, 0] == 0).sum())
     if len(measured.paths):
         found["ate_m"] = estimate(measured.paths[:, 0], reference.paths[:, 0])
         found["tracked"] = float(measured.paths[:, 1].mean())

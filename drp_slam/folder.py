@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from drp_slam.atomic import write_text
 from drp_slam.datatypes import Track, Trajectory
 from drp_slam.errors import ProfilerError
 
@@ -54,10 +55,10 @@ def frame_row(track: Track, latency_s: float) -> FrameRow:
 
 
 def write_frames(path: Path, rows: Iterable[FrameRow]) -> None:
-    """Writes the table of frames as CSV, through a temporary name."""
+    """Writes the table of frames as CSV. Raises ProfilerError."""
     lines = [",".join(f.name for f in dataclasses.fields(FrameRow))]
     lines += [",".join(map(str, dataclasses.astuple(row))) for row in rows]
-    write_text(path, "\n".join(lines) + "\n")
+    write_text(path, "\n".join(lines) + "\n", ProfilerError)
 
 
 def read_frames(path: Path) -> list[FrameRow]:
@@ -78,21 +79,9 @@ def read_frames(path: Path) -> list[FrameRow]:
             raise ProfilerError(f"{path}: line {rows.line_num}: {error}") from error
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes text to a temporary name, then renames it. Raises ProfilerError."""
-    temporary = path.with_name(f"{path.name}.part{os.getpid()}")
-    try:
-        temporary.write_text(text)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise ProfilerError(f"{path}: cannot write: {error.strerror}; free the disk or name "
-                            "another folder with --out") from error  # fmt: skip
-
-
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes JSON without NaN, through a temporary name."""
-    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    """Writes JSON without NaN, through a temporary name. Raises ProfilerError."""
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n", ProfilerError)
 
 
 def read_json(path: Path) -> dict[str, Any]:

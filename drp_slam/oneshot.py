@@ -48,7 +48,7 @@ def prune(name: str, rate: float, pattern: str, saliency: str, calibration: Sequ
     from drp_slam.drpai3.quantize import quantize
     from drp_slam.pruning import command, export, xfeat
 
-    net = xfeat.xfeat()
+    net = xfeat.xfeat(mapped=True)
     if rate > 0:
         options = command.Options(rate, pattern, saliency)
         command.prune_arrays(net, options, _batch(calibration),

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 
+from drp_slam.atomic import replacing
 from drp_slam.datatypes import MapCloud
 from drp_slam.errors import DataError
 
@@ -33,13 +33,8 @@ def write_ply(path: Path, cloud: MapCloud) -> None:
     )
     header = (f"ply\nformat binary_little_endian 1.0\ncomment drp_slam, metres\n"
               f"element vertex {len(rows)}\n{properties}end_header\n")  # fmt: skip
-    temporary = path.with_name(f"{path.name}.part{os.getpid()}")
-    try:
+    with replacing(path, DataError) as temporary:
         temporary.write_bytes(header.encode("ascii") + rows.tobytes())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise DataError(f"{path}: cannot write: {error.strerror}") from error
 
 
 def read_ply(path: Path) -> MapCloud:

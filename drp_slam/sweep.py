@@ -3,7 +3,8 @@
 
 Every finished point is one JSON file under the hash of its definition and of the files it rests
 on, written at once: a sweep that was killed goes on where it stopped when it is started again
-with the same `--out`.
+with the same `--out`, and further choices add to it. Costs are modelled anew each time: another
+device file repeats no point.
 """
 
 from __future__ import annotations
@@ -11,57 +12,55 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drp_slam.errors import ConfigError, DrpSlamError
+from drp_slam.errors import ConfigError, DrpSlamError, ProfilerError
 
 if TYPE_CHECKING:
-    from drp_slam.evaluate import Measured
+    from drp_slam.measured import Measured
     from drp_slam.sweep_point import Outcome, Point
 
-log = logging.getLogger(__name__)
-
 POINTS, NETWORKS, SWEEP_JSON, SWEEP_HTML = "points", "networks", "sweep.json", "sweep.html"
+FORMAT = 2
+"""Of `sweep.json` and of a point's file; goes up when a key changes its meaning."""
+PATTERNS = ("flexible-nm", "unstructured", "fixed-nm", "filter", "channel", "shape")
+SALIENCIES = ("magnitude", "taylor", "obd", "obs", "random")
 
 
 def sweep(args: argparse.Namespace) -> dict[str, Any]:
     """Handler of `sweep`. Raises the first point's error after all others are done."""
+    from drp_slam.atomic import write_text
     from drp_slam.cli import out_folder
-    from drp_slam.folder import read_json, write_json, write_text
+    from drp_slam.data.progress import track
+    from drp_slam.folder import write_json
     from drp_slam.run import one_thread_a_library
+    from drp_slam.sweep_page import render
     from drp_slam.sweep_workers import completed
 
     one_thread_a_library()
     points = plan(args)
+    keys = {point.key(): point for point in points}  # once: a file may change meanwhile
+    names = {point: key for key, point in keys.items()}
     out = out_folder(args)
     (out / POINTS).mkdir(exist_ok=True)
     (out / NETWORKS).mkdir(exist_ok=True)
-    names = {point: point.key() for point in points}  # once: a file may change meanwhile
-    keys = {key: point for point, key in names.items()}
-    todo = {k: p for k, p in keys.items() if not (out / POINTS / f"{k}.json").is_file()}
+    todo = [point for key, point in keys.items() if not stored(out, key)]
     failures: list[tuple[str, Exception]] = []
     if todo:
         reference = reference_of(points[0], out / f"reference-{names[points[0]]}.npz")
-        with progress(len(keys), len(keys) - len(todo)) as done:
-            for point, outcome in completed(
-                list(todo.values()), reference, args.scheduler, args.jobs
-            ):
-                if isinstance(outcome, Exception):
-                    failures.append((point.name, outcome))
-                else:
-                    keep(out, names[point], outcome)
-                done(point.name)
-    known = [read_json(out / POINTS / f"{k}.json") for k in keys
-             if (out / POINTS / f"{k}.json").is_file()]  # fmt: skip
-    result = summarise(known, out, len(todo) - len(failures))
+        found = completed(todo, reference, args.scheduler, args.jobs)
+        for point, outcome in track(found, len(todo), f"{len(todo)} of {len(keys)} points to do"):
+            if isinstance(outcome, Exception):
+                failures.append((point.name, outcome))
+            else:
+                keep(out, names[point], outcome)
+                print(f"{point.name}: {outcome.result['wall_s']:.0f} s", file=sys.stderr)
+    result = summarise(finished(out, points[0]), out, len(todo) - len(failures))
     write_json(out / SWEEP_JSON, result)
-    from drp_slam.sweep_page import render
-
-    write_text(out / SWEEP_HTML, render(result))
+    write_text(out / SWEEP_HTML, render(result), ProfilerError)
     if failures:
         raise DrpSlamError(f"{len(failures)} of {len(keys)} points failed, first {failures[0][0]}: "
                            f"{failures[0][1]}; the others are in {out}, and starting it again "
@@ -76,6 +75,12 @@ def plan(args: argparse.Namespace) -> list[Point]:
     """
     from drp_slam.sweep_point import Point, shipped
 
+    for option, value, least in (("--pairs", args.pairs, 1), ("--jobs", args.jobs or 1, 1),
+                                 ("--configurations", args.configurations, 0)):  # fmt: skip
+        if value < least:
+            raise ConfigError(f"{option} {value}: expected at least {least}")
+    if args.calibration and not args.calibration.is_dir():
+        raise ConfigError(f"--calibration {args.calibration}: no such folder")
     rates = [_rate(text) for text in _list(args.rates)]
     networks = _list(args.networks) or ([] if rates else shipped())
     sequence = str(Path(args.sequence).resolve()) if Path(args.sequence).exists() else args.sequence
@@ -89,8 +94,7 @@ def plan(args: argparse.Namespace) -> list[Point]:
         "gap_s": args.gap,
     }  # fmt: skip
     points = [Point(network=name, **common) for name in dict.fromkeys([args.reference, *networks])]
-    known = {"pattern": ("flexible-nm", "unstructured", "fixed-nm", "filter", "channel", "shape"),
-             "saliency": ("magnitude", "taylor", "obd", "obs", "random")}  # fmt: skip
+    known = {"pattern": PATTERNS, "saliency": SALIENCIES}
     chosen = {"pattern": _list(args.patterns), "saliency": _list(args.saliencies)}
     for kind, names in chosen.items():
         for name in names:
@@ -118,24 +122,13 @@ def _rate(text: str) -> float:
 
 def reference_of(point: Point, path: Path) -> Measured:
     """The reference's measurement: from an earlier start of this sweep, else made now."""
-    import numpy as np
-
-    from drp_slam.evaluate import Measured
+    from drp_slam import measured
     from drp_slam.sweep_point import measure_reference
 
-    if path.is_file():
-        with np.load(path) as stored:
-            parts = np.split(stored["uv"], np.cumsum(stored["counts"])[:-1])
-            uv = dict(zip(stored["frames"].tolist(), parts, strict=True))
-            return Measured(stored["table"], stored["paths"], uv)
-    print(f"reference {point.reference} ...", file=sys.stderr, flush=True)
-    made = measure_reference(point)
-    temporary = path.with_name(f"{path.name}.part.npz")
-    np.savez_compressed(temporary, table=made.table, paths=made.paths, frames=np.array([*made.uv]),
-                        counts=np.array([len(uv) for uv in made.uv.values()]),
-                        uv=np.concatenate([*made.uv.values()]))  # fmt: skip
-    temporary.replace(path)
-    return made
+    if not path.is_file():
+        print(f"reference {point.reference} ...", file=sys.stderr, flush=True)
+        measured.store(measure_reference(point), path)
+    return measured.stored(path)
 
 
 def keep(out: Path, key: str, outcome: Outcome) -> None:
@@ -146,25 +139,62 @@ def keep(out: Path, key: str, outcome: Outcome) -> None:
         temporary = out / NETWORKS / f"{name}.part"
         temporary.write_bytes(content)
         temporary.replace(out / NETWORKS / name)
-    write_json(out / POINTS / f"{key}.json", {"key": key} | outcome.result)
+    write_json(out / POINTS / f"{key}.json", {"format": FORMAT, "key": key} | outcome.result)
+
+
+def stored(out: Path, key: str) -> dict[str, Any] | None:
+    """A finished point of this version; None where it has to be measured."""
+    from drp_slam.folder import read_json
+
+    path = out / POINTS / f"{key}.json"
+    body = read_json(path) if path.is_file() else {}
+    return body if body.get("format") == FORMAT else None
+
+
+def finished(out: Path, like: Point) -> list[dict[str, Any]]:
+    """All points in a folder that are judged as `like` is and rest on files as they are now."""
+    import dataclasses
+
+    from drp_slam.sweep_point import Point
+
+    def judged(point: Point) -> Point:
+        return dataclasses.replace(point, network="", rate=0.0, pattern="", saliency="",
+                                   calibration="")  # fmt: skip
+
+    found = []
+    for path in sorted((out / POINTS).glob("*.json")):
+        body = stored(out, path.stem)
+        point = Point(**body["point"]) if body else None
+        if point is not None and judged(point) == judged(like) and _key(point) == path.stem:
+            found.append(body)
+    return [body for body in found if body is not None]
+
+
+def _key(point: Point) -> str | None:
+    """None where a network is no longer there."""
+    try:
+        return point.key()
+    except DrpSlamError:
+        return None
 
 
 def summarise(points: Sequence[dict[str, Any]], out: Path, measured_now: int) -> dict[str, Any]:
-    """`sweep.json`: the points by rate, which of them are on the Pareto front, where they are."""
-    ordered = sorted(points, key=lambda p: (p["point"]["network"] == "", p["sparsity"], p["name"]))
-    front = pareto([(p["latency_ms"], -p["inliers_ratio"]) for p in map(_flat, ordered)])
+    """`sweep.json`: the points by rate with their cost, which are on the Pareto front, where."""
+    from drp_slam.sweep_point import cost
+
+    costed = [p | cost(p["point"]["network"] or str(out / NETWORKS / f"{p['name']}.onnx"),
+                       tuple(p["shape"]), p["point"]["device"]) for p in points]  # fmt: skip
+    ordered = sorted(costed, key=lambda p: (p["point"]["network"] == "", p["sparsity"], p["name"]))
+    front = pareto([(p["latency_ms"], -(p["all"]["inliers"]["ratio"] or 0.0)) for p in ordered])
     body = [p | {"pareto": i in front} for i, p in enumerate(ordered)]
     return {
+        "format": FORMAT,
         "sequence": points[0]["point"]["sequence"] if points else None,
         "reference": points[0]["point"]["reference"] if points else None,
         "points": body,
         "measured_now": measured_now,
         "report": str(out / SWEEP_HTML),
     }
-
-
-def _flat(point: dict[str, Any]) -> dict[str, Any]:
-    return point | {"inliers_ratio": point["all"]["inliers"]["ratio"] or 0.0}
 
 
 def pareto(costs: Sequence[tuple[float | None, ...]]) -> set[int]:
@@ -178,33 +208,6 @@ def pareto(costs: Sequence[tuple[float | None, ...]]) -> set[int]:
         return a != b and all(x <= y for x, y in zip(a, b, strict=True))
 
     return {i for i, c in known.items() if not any(beats(other, c) for other in known.values())}
-
-
-class progress:
-    """A bar on standard error: points done of all, and the last one's name."""
-
-    def __init__(self, total: int, before: int) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        self._bar = Progress(TextColumn("points"), BarColumn(), MofNCompleteColumn(),
-                             TextColumn("{task.description}"), TimeElapsedColumn(),
-                             TimeRemainingColumn(), console=Console(stderr=True))  # fmt: skip
-        self._task = self._bar.add_task("", total=total, completed=before)
-
-    def __enter__(self) -> Any:
-        self._bar.start()
-        return lambda name: self._bar.update(self._task, advance=1, description=name)
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
 
 
 def show(result: dict[str, Any]) -> None:
@@ -240,9 +243,12 @@ def _of(value: float | None, scale: float, digits: int) -> str:
 def load(folder: Path) -> dict[str, Any]:
     """`sweep.json` of a finished sweep. Raises DrpSlamError."""
     path = folder / SWEEP_JSON
+    again = f"make it with python -m drp_slam sweep --out {folder}"
     try:
         result = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise DrpSlamError(f"{path}: cannot read: {error}; make it with python -m drp_slam sweep "
-                           f"--out {folder}") from error  # fmt: skip
+        raise DrpSlamError(f"{path}: cannot read: {error}; {again}") from error
+    if not isinstance(result, dict) or result.get("format") != FORMAT:
+        raise DrpSlamError(f"{path}: made by another version of drp_slam; {again}, finished points "
+                           "of this version are kept")  # fmt: skip
     return result

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One point of a sweep, measured: what it costs on the chip and what it is worth to SLAM.
+"""One point of a sweep: what it is worth to SLAM, measured, and what it costs on the chip.
 
-Everything here runs in a worker, on this machine or on another: a definition and the reference's
+Everything but `cost` runs in a worker, on this machine or another: a definition and the reference's
 tables go in, a JSON-able result and the files of the network come out.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from drp_slam.config import Config
     from drp_slam.data.sequence import Sequence as Recording
     from drp_slam.datatypes import Frame
-    from drp_slam.evaluate import Measured
+    from drp_slam.measured import Measured
 
 BASE = "xfeat-fp32"
 """What fresh points are pruned from."""
@@ -62,16 +62,23 @@ class Point:
         return f"oneshot-{self.pattern}-{self.saliency}-p{100 * self.rate:g}"
 
     def key(self) -> str:
-        """Hash of the definition and of the files that it rests on: same key, same result."""
-        files = [resources.device_file(self.device)]
-        for network in (self.network or BASE, self.reference):
-            onnx = resources.network(network)
-            files += [onnx, onnx.with_suffix(".yaml")]
-        content = json.dumps(dataclasses.asdict(self), sort_keys=True) + __version__
+        """Hash of the definition, the tracker's settings, networks, scales and recording: same key,
+        same result.
+
+        The device file is not among them, since `cost` is computed apart. Raises ResourceError for
+        a network or device that is not there.
+        """
+        from drp_slam.card import load_card
+        from drp_slam.config import Config
+
+        resources.device_file(self.device)
+        about = (dataclasses.asdict(self), dataclasses.asdict(Config().slam), __version__)
+        content = json.dumps(about, sort_keys=True, default=str)
         digest = hashlib.sha256(content.encode())
-        for file in files:
-            if file.is_file():
-                digest.update(hashlib.sha256(file.read_bytes()).digest())
+        for network in (self.network or BASE, self.reference):
+            card = load_card(network)
+            digest.update(hashlib.sha256(card.onnx.read_bytes()).digest())
+            digest.update(repr((card.dtype, card.input, sorted(card.heads.items()))).encode())
         for folder in (self.sequence, self.calibration):
             digest.update(_fingerprint(folder).encode())
         return digest.hexdigest()[:16]
@@ -144,7 +151,8 @@ def measure_reference(point: Point) -> Measured:
 
 
 def measure(point: Point, reference: Measured) -> Outcome:
-    """Makes the point's network if it has to be made, costs it, and judges it."""
+    """Makes the point's network if it has to be made, and judges it."""
+    from drp_slam.drp.preprocess import network_shape
     from drp_slam.run import one_thread_a_library
 
     one_thread_a_library()
@@ -162,10 +170,10 @@ def measure(point: Point, reference: Measured) -> Outcome:
             network = str(made)
             files = {f.name: f.read_bytes() for f in (made, made.with_suffix(".yaml"))}
         judge = Judge.of(point)
-        result = _judged(point, network, judge, reference) | cost(
-            network, judge.recording, point.device
-        )
-    head = {"name": point.name, "point": dataclasses.asdict(point)}
+        result = _judged(point, network, judge, reference)
+    camera = judge.recording.camera
+    head = {"name": point.name, "point": dataclasses.asdict(point),
+            "shape": network_shape(camera.height, camera.width)}  # fmt: skip
     return Outcome(head | result | {"wall_s": time.perf_counter() - start}, files)
 
 
@@ -182,14 +190,13 @@ def _judged(point: Point, network: str, judge: Judge, reference: Measured) -> di
     return found
 
 
-def cost(network: str, recording: Recording, device: str) -> dict[str, Any]:
-    """Size and sparsity of a network, and its modelled cost on images of the recording.
+def cost(network: str, shape: tuple[int, ...], device: str) -> dict[str, Any]:
+    """Size and sparsity of a network, and its modelled cost for tensors of `shape` (H, W).
 
     `cycles`, `latency_ms` and `energy_mj` are None for a float network: DRP-AI3 computes INT8.
     """
     from drp_slam.card import load_card
     from drp_slam.device import load_constants
-    from drp_slam.drp.preprocess import network_shape
     from drp_slam.drpai3.emulator import EmulatedDrpAi3, Network
 
     card = load_card(network)
@@ -199,7 +206,6 @@ def cost(network: str, recording: Recording, device: str) -> dict[str, Any]:
         "dtype": card.dtype, "cycles": None, "latency_ms": None, "energy_mj": None,
     }  # fmt: skip
     if card.dtype == "int8":
-        shape = network_shape(recording.camera.height, recording.camera.width)
         network_program = Network(card.onnx, card.dtype, card.channels)
         modelled = EmulatedDrpAi3(load_constants(device)).estimate(network_program, shape)
         found |= {"cycles": float(modelled.cycles), "latency_ms": modelled.total_s * 1e3,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from drp_slam.errors import DrpSlamError
 
 if TYPE_CHECKING:
-    from drp_slam.evaluate import Measured
+    from drp_slam.measured import Measured
     from drp_slam.sweep_point import Outcome, Point
 
 
@@ -55,7 +55,7 @@ def _on_cluster(points: Sequence[Point], reference: Measured,
     see the recording under the same path; results and networks come back over the wire.
     """
     try:
-        from distributed import Client, as_completed
+        from distributed import Client, KilledWorker, as_completed
     except ImportError as error:
         raise DrpSlamError("--scheduler needs dask.distributed: pip install distributed") from error
     from drp_slam.sweep_point import measure
@@ -73,6 +73,8 @@ def _on_cluster(points: Sequence[Point], reference: Measured,
         running = {client.submit(measure, point, tables, pure=False): point for point in points}
         for future in as_completed(running):
             failure = future.exception()
+            if isinstance(failure, KilledWorker):
+                failure = DrpSlamError("its workers were killed, perhaps for memory")
             if failure is not None and not isinstance(failure, DrpSlamError):
                 raise failure
             yield running[future], failure if failure is not None else future.result()

@@ -4,9 +4,23 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)  # a busy host is no failure
+settings.load_profile("untimed")
+
+# Without torch nothing of pruning imports. A skip at the top of its files is not enough: the plugin
+# of launch_testing imports every file by itself, and what that raises ends the whole run.
+collect_ignore = [] if find_spec("torch") else ["pruning"]
+
+
+def pytest_report_header() -> str:
+    """What is left out."""
+    return "" if find_spec("torch") else "torch is not installed: test/pruning is left out"
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "drp_slam"
 FILES = sorted(PACKAGE.rglob("*.py"))
-BASE = {"errors", "datatypes", "resources", "device", "config", "card"}
+BASE = {"errors", "datatypes", "resources", "device", "config", "card", "atomic"}
 BLOCKS = {"drp", "drpai3", "slam", "profiler", "pruning", "data"}
 MAY_ALSO = {"pruning": {"drp_slam.drpai3.packing", "drp_slam.drpai3.quantize"}}
 ROS = re.compile(

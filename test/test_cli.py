@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -56,6 +57,27 @@ def test_a_deliberate_error_is_one_line_and_exit_code_1() -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "COMMAND"),
+        (("fly",), "'fly'"),
+        (("run",), "sequence"),
+        (("run", "synthetic", "--frames", "few"), "--frames: invalid int value: 'few'"),
+        (("up", "--backend", "gpu"), "--backend: invalid choice: 'gpu'"),
+        (("run", "synthetic", "--fast"), "--fast"),
+    ],
+)
+def test_wrong_arguments_are_one_line_and_exit_code_1(
+    arguments: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    lines = capsys.readouterr().err.splitlines()
+    assert end.value.code == 1 and len(lines) == 1
+    assert words in lines[0] and lines[0].endswith("--help")
+
+
 def test_version_is_the_package_s() -> None:
     from drp_slam import __version__
 
@@ -67,3 +89,13 @@ def test_json_is_one_object(tmp_path) -> None:
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["frames"] == 3
+
+
+def test_what_a_library_prints_is_no_result(capfd: pytest.CaptureFixture[str]) -> None:
+    """Fast DDS, for one, logs to standard output, from C++."""
+    with cli.result_alone():
+        os.write(1, b"from C++\n")
+    print("result")
+    out, err = capfd.readouterr()
+    assert out == "result\n"
+    assert "from C++" in err

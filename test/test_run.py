@@ -16,6 +16,7 @@ from drp_slam import cli, folder, results
 from drp_slam.data.trajectory import read_tum
 from drp_slam.errors import ConfigError, DataError, ProfilerError
 from drp_slam.ply import read_ply
+from drp_slam.profiler import terminal
 from drp_slam.profiler.span import read_spans, write_spans
 from drp_slam.run import config_of, decoded_ahead
 
@@ -133,13 +134,13 @@ def test_a_missing_file_makes_its_part_null(done: Path, tmp_path: Path, missing:
     }
     assert all(report[key] is None for key in null.get(missing, ()))
     assert (tmp_path / folder.REPORT_HTML).stat().st_size > 5000
-    results.show(report)
+    terminal.show(report)
 
 
 @pytest.mark.parametrize("only", (folder.TRAJECTORY, folder.MAP, folder.SPANS))
 def test_one_file_alone_is_enough_for_a_report(done: Path, tmp_path: Path, only: str) -> None:
     shutil.copy(done / only, tmp_path)
-    results.show(results.build(tmp_path))
+    terminal.show(results.build(tmp_path))
     assert (tmp_path / folder.REPORT_JSON).is_file()
 
 
@@ -159,7 +160,7 @@ def test_a_board_that_models_nothing_gets_a_report_too(done: Path, tmp_path: Pat
     assert report["stages"]["network"]["wall_ms"]["p50"] > 0
     assert "NaN" not in (into / folder.REPORT_JSON).read_text()
     assert not (tmp_path / folder.REPORT_JSON).exists()
-    results.show(report)
+    terminal.show(report)
 
 
 def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drp_slam import advise, cli, oneshot, sweep
+from drp_slam import advise, cli, measured, oneshot, sweep
 from drp_slam.card import load_card
 from drp_slam.errors import ConfigError, DrpSlamError
 from drp_slam.sweep_point import Point
@@ -79,6 +79,17 @@ def test_a_point_has_its_cost_and_its_worth(swept: Path) -> None:
     assert page.count("<svg") == 2 and "xfeat-p50" in page
 
 
+def test_further_choices_add_to_a_sweep(
+    swept: Path, wall: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*command(wall, swept, "xfeat"), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["measured_now"] == 0
+    assert [p["name"] for p in result["points"]] == ["xfeat", "xfeat-fp32", "xfeat-p50"]
+    other = sweep.finished(swept, Point(str(wall), network="xfeat", pairs=3))
+    assert other == [], "points that were judged otherwise do not mix"
+
+
 def test_workers_of_a_cluster_give_the_same_points(
     swept: Path, wall: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -109,10 +120,12 @@ def test_a_scheduler_that_is_not_there_is_an_error(
     pytest.importorskip("distributed")
     assert cli.main(command(wall, tmp_path, "xfeat", "--scheduler", "nonsense://x")) == 1
     assert "--scheduler nonsense://x" in capsys.readouterr().err.splitlines()[-1]
+    assert cli.main(command(wall, tmp_path, "nothing")) == 1
+    assert "'nothing' is neither a file nor shipped" in capsys.readouterr().err.splitlines()[-1]
 
 
 def arguments(**values: Any) -> argparse.Namespace:
-    defaults = dict.fromkeys(("networks", "rates", "calibration", "camera", "frames")) | {
+    defaults = dict.fromkeys(("networks", "rates", "calibration", "camera", "frames", "jobs")) | {
         "sequence": "synthetic", "patterns": "flexible-nm", "saliencies": "magnitude",
         "reference": "xfeat-fp32", "start": 0, "pairs": 9, "configurations": 1, "gap": 0.4,
     }  # fmt: skip
@@ -127,7 +140,8 @@ def test_plan_is_the_product_of_the_choices_behind_the_reference() -> None:
     assert len({p.key() for p in points}) == len(points)
     assert "xfeat-p50" in [p.network for p in sweep.plan(arguments())]
     for wrong in ({"rates": "1.0"}, {"rates": "half"}, {"rates": "0.5", "patterns": "checkers"},
-                  {"rates": "0.5", "saliencies": "luck"}):  # fmt: skip
+                  {"rates": "0.5", "saliencies": "luck"}, {"pairs": 0}, {"configurations": -1},
+                  {"jobs": -2}, {"calibration": Path("nowhere")}):  # fmt: skip
         with pytest.raises(ConfigError):
             sweep.plan(arguments(**wrong))
 
@@ -224,8 +238,24 @@ def test_advice_that_cannot_be_given(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "drp_slam sweep" in capsys.readouterr().err
 
 
+def test_results_of_another_version_are_refused(swept: Path, tmp_path: Path) -> None:
+    point = next((swept / "points").glob("*.json"))
+    old = json.loads(point.read_text()) | {"format": 1}
+    (tmp_path / "points").mkdir()
+    (tmp_path / "points" / point.name).write_text(json.dumps(old))
+    assert sweep.stored(swept, point.stem) is not None
+    assert sweep.stored(tmp_path, point.stem) is None, "it is measured again"
+    (tmp_path / "sweep.json").write_text(json.dumps({"points": [old]}))
+    with pytest.raises(DrpSlamError, match="another version"):
+        sweep.load(tmp_path)
+    (tmp_path / "reference.npz").write_bytes(b"PK\3\4 cut short")
+    with pytest.raises(DrpSlamError, match="not a measurement"):
+        measured.stored(tmp_path / "reference.npz")
+
+
 def test_one_shot_pruning_is_repeatable_and_exact(tmp_path: Path) -> None:
     """Two processes that prune the same point must write the same file."""
+    pytest.importorskip("torch")
     images = [image[:, :, :256, :320] for image in oneshot.calibration_images(None)[:2]]
     files = []
     for name in ("a", "b"):

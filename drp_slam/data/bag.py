@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from drp_slam.data import bag_images, bag_topics
-from drp_slam.data.dataset import calibration
+from drp_slam.data.calibration import own_or_given
 from drp_slam.data.sequence import Sequence, window
 from drp_slam.data.trajectory import MAX_DIFFERENCE_S, associate
 from drp_slam.datatypes import Camera, Frame, Trajectory
@@ -51,7 +51,7 @@ def open_bag(
                         "check the stamps in the headers")  # fmt: skip
     chosen = window(i, start, frames, str(path))
     colour, depth = index.colour[:, i[chosen]], index.depth[:, j[chosen]]
-    camera = calibration(index.camera, given, str(path))
+    camera = own_or_given(index.camera, given, str(path))
     # the encoding says what a unit of depth is, whatever a calibration from elsewhere believes
     camera = dataclasses.replace(camera, depth_scale=index.depth_scale)
 
@@ -146,10 +146,14 @@ def typestore() -> Any:
 def _damaged(path: Path, error: Exception) -> DataError:
     """What to do about a bag that cannot be read."""
     files = [path] if path.is_file() else sorted(path.iterdir())
-    if any(f.suffix == ".db3" for f in files):
-        repair = f"ros2 bag reindex -s sqlite3 {path}"
+    store = next((f for f in files if f.suffix in (".db3", ".mcap")), path)
+    if isinstance(error, FileNotFoundError):
+        kind = "sqlite3" if store.suffix == ".db3" else "mcap"
+        repair = f"ros2 bag reindex -s {kind} {path}"
+    elif store.suffix == ".db3":
+        repair = f"sqlite3 {store} .recover | sqlite3 recovered.db3"
     else:
-        repair = f"mcap recover {next((f.name for f in files if f.suffix == '.mcap'), path.name)}"
+        repair = f"mcap recover {store} -o recovered.mcap"
     return DataError(f"{path}: damaged, truncated or incomplete bag ({error}); try: {repair}")
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads and writes `camera.yaml`, the calibration of a sequence."""
+"""The calibration of a sequence: `camera.yaml` read and written, and which one holds."""
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import fields
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from drp_slam.data.trajectory import write_text
+from drp_slam import resources
+from drp_slam.atomic import write_text
 from drp_slam.datatypes import Camera
 from drp_slam.errors import DataError
+
+log = logging.getLogger(__name__)
 
 REQUIRED = ("width", "height", "fx", "fy", "cx", "cy", "distortion", "depth_scale", "fps")
 OPTIONAL = ("baseline_m",)
@@ -76,7 +80,7 @@ def save_camera(path: str | Path, camera: Camera) -> None:
         elif value is not None:
             note = "  # raw units per metre" if f.name == "depth_scale" else ""
             lines.append(f"{f.name}: {_number(value)}{note}\n")
-    write_text(Path(path), "".join(lines))
+    write_text(Path(path), "".join(lines), DataError)
 
 
 def _number(value: float) -> str:
@@ -86,3 +90,18 @@ def _number(value: float) -> str:
     mantissa, exponent, power = repr(float(value)).partition("e")
     point = "" if not exponent or "." in mantissa else ".0"
     return f"{mantissa}{point}{exponent}{power}"
+
+
+def own_or_given(own: Camera | None, given: Camera | None, name: str) -> Camera:
+    """The sequence's own calibration, else the one named on the command line, else DataError."""
+    if own is not None and given is not None:
+        log.warning("%s has its own calibration; --camera is not used", name)
+    if own is not None:
+        return own
+    if given is not None:
+        return given
+    shipped = sorted(p.stem for p in (resources.share() / "config" / "cameras").glob("*.yaml"))
+    raise DataError(
+        f"{name}: no calibration; put a camera.yaml into the folder or name a camera with --camera "
+        f"NAME|FILE (shipped: {', '.join(shipped) or 'none'})"
+    )

@@ -3,18 +3,14 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from drp_slam import resources
 from drp_slam.data.calibration import load_camera, save_camera
 from drp_slam.data.sequence import Sequence
-from drp_slam.datatypes import Camera
 from drp_slam.errors import DataError
 
 __all__ = ["Sequence", "load_camera", "open_sequence", "save_camera"]
-
-log = logging.getLogger(__name__)
 
 REMEDY = "expected a TUM RGB-D folder, a rosbag2 (folder, .mcap, .db3) or the word synthetic"
 
@@ -68,19 +64,4 @@ def is_bag(path: Path) -> bool:
         return path.suffix in (".mcap", ".db3")
     return (path / "metadata.yaml").is_file() or any(
         entry.suffix in (".mcap", ".db3") for entry in path.iterdir()
-    )
-
-
-def calibration(own: Camera | None, given: Camera | None, name: str) -> Camera:
-    """The sequence's own calibration, else the one named on the command line, else DataError."""
-    if own is not None and given is not None:
-        log.warning("%s has its own calibration; --camera is not used", name)
-    if own is not None:
-        return own
-    if given is not None:
-        return given
-    shipped = sorted(p.stem for p in (resources.share() / "config" / "cameras").glob("*.yaml"))
-    raise DataError(
-        f"{name}: no calibration; put a camera.yaml into the folder or name a camera with --camera "
-        f"NAME|FILE (shipped: {', '.join(shipped) or 'none'})"
     )

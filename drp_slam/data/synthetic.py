@@ -9,9 +9,11 @@ length (a longer one goes round again) and the size.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -27,6 +29,8 @@ from drp_slam.errors import DataError
 LOOP_S = 12.0
 FPS = 30.0
 FIRST_STAMP_NS = 1_000_000_000
+KEPT = 8
+"""Sequences in the cache; one of 360 frames is 71 MB, and each change of the drawing makes anew."""
 LIMITS = {"seed": (0, 2**31 - 1), "frames": (1, 3600), "width": (64, 1280)}
 
 WAYPOINTS = np.array([
@@ -83,14 +87,27 @@ def open_synthetic(
     parameters = parse(name)
     folder = cache_folder(parameters, cache)
     if not folder.is_dir():
+        forget(folder.parent, KEPT - 1)
         try:
             write_folder(folder, render(parameters), colour=".jpg", label="rendering the room")
         except DataError:
             # another process may have been faster, and wrote the same bits
             if not folder.is_dir():
                 raise
+    with contextlib.suppress(OSError):  # a cache that is shared and read-only serves as well
+        os.utime(folder)
     opened = open_tum(folder, None, start, frames)
     return dataclasses.replace(opened, name="synthetic")
+
+
+def forget(cache: Path, kept: int) -> None:
+    """Removes sequences from the cache, but the `kept` that were opened last."""
+    aged: list[tuple[float, Path]] = []
+    for folder in cache.glob("synthetic-*"):
+        with contextlib.suppress(OSError):  # another process may have been faster
+            aged.append((folder.stat().st_mtime, folder))
+    for _, folder in sorted(aged, reverse=True)[kept:]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def cache_folder(parameters: Parameters, cache: Path | None = None) -> Path:

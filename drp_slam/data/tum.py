@@ -16,8 +16,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from drp_slam.data.calibration import load_camera, save_camera
-from drp_slam.data.dataset import calibration
+from drp_slam.atomic import write_text
+from drp_slam.data.calibration import load_camera, own_or_given, save_camera
 from drp_slam.data.progress import track
 from drp_slam.data.sequence import Sequence, window
 from drp_slam.data.trajectory import (
@@ -26,7 +26,6 @@ from drp_slam.data.trajectory import (
     format_stamp,
     parse_stamp,
     read_tum,
-    write_text,
     write_tum,
 )
 from drp_slam.datatypes import Camera, Frame
@@ -42,7 +41,7 @@ def open_tum(
     """Opens a folder. Raises DataError for lists, stamps or calibration that do not hold."""
     colour, depth = _pairs(folder)
     own = folder / "camera.yaml"
-    camera = calibration(load_camera(own) if own.is_file() else None, given, str(folder))
+    camera = own_or_given(load_camera(own) if own.is_file() else None, given, str(folder))
     truth = folder / "groundtruth.txt"
     stamps_ns = np.array([stamp for stamp, _ in colour], np.int64)
     chosen = window(stamps_ns, start, frames, str(folder))
@@ -213,7 +212,7 @@ def _write_images(folder: Path, sequence: Sequence, colour: str, label: str) -> 
         lines["depth"].append(f"{depth_stamp} {depth}\n")
         lines["associations"].append(f"{stamp} {image} {depth_stamp} {depth}\n")
     for name, text in lines.items():
-        write_text(folder / f"{name}.txt", "".join(text))
+        write_text(folder / f"{name}.txt", "".join(text), DataError)
 
 
 def raw_depth(frame: Frame, camera: Camera) -> np.ndarray:

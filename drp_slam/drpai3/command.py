@@ -50,7 +50,7 @@ def run_estimate(args: argparse.Namespace) -> dict[str, Any]:
             f"--pattern {pattern} needs --sparsity; without it the file's own zeros count"
         )
     found = estimate(graph, constants, args.freq_index, sparsity=sparsity, pattern=pattern,
-                     release=args.release)  # fmt: skip
+                     release=args.release, results_stay=args.results_stay)  # fmt: skip
     result = as_dict(found, constants, pattern)
     if args.verify:
         from drp_slam.drpai3.verify import verify
@@ -159,7 +159,8 @@ def show_estimate(result: dict[str, Any]) -> None:
         loss = result["packing_loss"]
         console.print(
             f"weight groups by N  {counts}; lost to unequal columns "
-            f"{loss['balance']:.1%}, to padding {loss['padding']:.1%} of the dense cycles"
+            f"{loss['balance']:.1%}, to padding {round(loss['padding'], 3) + 0.0:.1%} of the dense "
+            "cycles"
         )
     for key in ("verified", "executed"):
         if key in result:
@@ -185,7 +186,8 @@ def compare_networks(args: argparse.Namespace) -> dict[str, Any]:
     constants = load_constants(args.device)
     rows = []
     for name in args.models:
-        found = estimate(read(name, args.input_shape), constants, args.freq_index)
+        found = estimate(read(name, args.input_shape), constants, args.freq_index,
+                         results_stay=args.results_stay)  # fmt: skip
         whole = as_dict(found, constants, "file")
         keys = ("name", "total_ms", "energy_mj", "gmacs", "cycles", "dense_cycles", "memory_mib",
                 "tops_per_w", "crossings", "crossing_ms")  # fmt: skip

@@ -23,6 +23,9 @@ class DetectorNetwork:
     both change nothing. Raises DrpAi3Error for a file that is no ONNX network or has another form.
     """
 
+    results_stay = False
+    """The CPU decodes the boxes."""
+
     def __init__(self, path: Path, threads: int = 1) -> None:
         if not path.is_file():
             raise DrpAi3Error(f"{path}: no such file; give a detector's .onnx file")

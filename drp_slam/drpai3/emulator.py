@@ -78,6 +78,9 @@ class Network:
     DrpAi3Error for a tensor of another dtype or with sides that are no multiple of 32.
     """
 
+    results_stay = True
+    """The DRP reads the heads where the accelerator left them; the CPU never does."""
+
     def __init__(self, path: Path, dtype: str, channels: int, threads: int = 1) -> None:
         self.name, self.path = path.stem, path
         self._dtype, self._channels, self._threads = np.dtype(dtype), channels, threads
@@ -182,7 +185,9 @@ class EmulatedDrpAi3:
         if key not in self._estimates:
             from drp_slam.drpai3.estimate import estimate
 
-            self._estimates[key] = estimate(program.graph(shape), self._constants, self._freq_index)
+            self._estimates[key] = estimate(program.graph(shape), self._constants,
+                                            self._freq_index,
+                                            results_stay=program.results_stay)  # fmt: skip
         return self._estimates[key]
 
 

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Energy of a network on DRP-AI3, to first order: busy power times busy time, plus DDR traffic.
+"""Energy of a network on DRP-AI3, to first order: products made, busy time, and DDR traffic.
 
 No power of the board is published. The array's power follows from ISSCC 2024 20.3 (130 TOPS at
-23.9 TOPS/W: about 5.4 W at the sparse peak); what the DRP, the idle accelerator and DDR take is
-assumed, see the device file. Energy per cycle does not change with the clock (one voltage).
+23.9 TOPS/W: about 5.4 W at the sparse peak, where every multiplier works), which is an energy for
+each product. Multipliers without work - tiles partly filled, padded slots, stalls - take none:
+"switches to avoid zero data processing" are published (RDK docs, rdk_overview.rst), that they stop
+all of it is assumed. Zeros among the activations are not counted: how many the published figure
+had is not known. What the DRP, the waiting accelerator and DDR take is assumed, see the device
+file. Energy of a product does not change with the clock (one voltage).
 """
 
 from __future__ import annotations
@@ -36,14 +40,14 @@ class Energy:
         return self.array + self.drp + self.idle
 
 
-def layer_joules(t: Table, parts: Parts, c: Mapping[str, float]) -> Energy:
-    """Energy of each layer. Array cycles are counted at full efficiency: stalls burn idle power."""
+def layer_joules(t: Table, parts: Parts, kept: np.ndarray, c: Mapping[str, float]) -> Energy:
+    """Energy of each layer; `kept` (L,) is the share of its weights that are not zero."""
     matrix = parts.compute > 0
-    per_cycle = c["drpai3.array_power"] / c["drpai3.mac_clock"]
+    per_mac = c["drpai3.array_power"] / (c["drpai3.dense_peak"] / 2)
     bandwidth_bytes = (parts.weights * c["drpai3.weight_bandwidth"]
                        + parts.spill * c["drpai3.spill_bandwidth"])  # fmt: skip
     return Energy(
-        array=matrix * t.cycles * per_cycle,
+        array=matrix * t.macs * kept * per_mac,
         drp=parts.drp * c["drpai3.drp_power"],
         cpu=parts.cpu * c["cpu.power_busy"],
         idle=parts.total * c["drpai3.idle_power"],

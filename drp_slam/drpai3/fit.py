@@ -28,6 +28,7 @@ START: Mapping[str, tuple[float, float, float]] = {
     "drpai3.drp_op_overhead": (9e-5, 1e-6, 5e-4),
     "drpai3.drp_element_rate": (2e9, 2e8, 1e11),
     "drpai3.pool_tap_rate": (1e10, 5e8, 1e11),
+    "drpai3.average_tap_rate": (1e10, 5e8, 1e11),
     "fallback.crossing_overhead": (2e-4, 1e-6, 3e-3),
     "fallback.crossing_rate": (2.5e8, 2e7, 5e9),
     "fallback.op_overhead": (1e-4, 1e-6, 3e-3),
@@ -37,7 +38,7 @@ START: Mapping[str, tuple[float, float, float]] = {
 """Constant -> (start and prior, least, most)."""
 PRIOR = 1.0
 """Standard deviation of the prior, in natural logarithms."""
-MODEL_ERROR = 0.08
+MODEL_ERROR = 0.06
 """Error of the model that the weights suppose, relative."""
 ROUNDING = 0.29
 """Standard deviation of a uniform rounding error, in units of the last digit."""

@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same integers, sooner on this host: full-resolution layers moved to half resolution.
+"""The same integers, sooner on this host: XFeat's first layers on 2x2 blocks of pixels.
 
-onnxruntime's INT8 convolution is made for many channels; on the one channel of a grey image it
-takes almost half the time of XFeat. A 2x2 block of pixels taken as four channels ("space to
-depth") turns a convolution of stride 1 on one channel into one of four channels on a quarter of
-the positions, with the same products and sums: outputs are equal bit for bit. Only how this host
-computes changes; what the chip is modelled to do is read from the network as it is.
+onnxruntime's INT8 convolution is made for many channels; on the one channel of a grey image and
+the eight behind it it takes most of the time of XFeat. A 2x2 block of pixels taken as four times
+the channels ("space to depth") turns a convolution into one of more channels on a quarter of the
+positions, with the same products and sums (and some with zero): outputs are equal bit for bit.
+Only how this host computes changes; what the chip is modelled to do is read from the network as
+it is.
 """
 
 from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,7 +36,8 @@ def rewritten(path: Path) -> bytes | None:
     """The INT8 network at `path` taking `space_to_depth(tensor)`; None where it does not apply.
 
     It applies where one int8 channel feeds convolutions of even stride without padding, and one
-    of 3x3, stride 1, whose output feeds one of 3x3, stride 2: XFeat's first layers.
+    of 3x3, stride 1, whose output feeds one of 3x3, stride 2: XFeat's first layers. Where two more
+    of this kind follow, they work on blocks too.
     """
     import onnx
 
@@ -51,42 +53,58 @@ def rewritten(path: Path) -> bytes | None:
               and c.form() == (c.form()[0], c.form()[0], 0)]  # fmt: skip
     if len(first) != 1 or len(folded) + 1 != len(readers) or any(c.cin != 1 for c in first):
         return None
-    second = net.after(first[0])
-    if second is None or second.form() != (3, 2, 1):
+    second = net.after(first[0], (3, 2, 1))
+    if second is None:
         return None
+    third = net.after(second, (3, 1, 1))
+    fourth = None if third is None else net.after(third, (3, 2, 1))
 
-    first[0].set(_stride_one(first[0].weight), 1, (1, 1, 1, 1), repeat=4)
-    second.set(_stride_two(second.weight), 1, (1, 1, 0, 0))
+    first[0].set(_blocks_in(_blocks_out(first[0].kernel())), repeat=4)
+    kernel = _blocks_in(second.kernel())
+    if third is None or fourth is None:
+        second.set(kernel)
+    else:
+        second.set(_blocks_out(kernel), repeat=4)
+        third.set(_blocks_in(_blocks_out(third.kernel())), repeat=4)
+        fourth.set(_blocks_in(fourth.kernel()))
     for conv in folded:
-        half = conv.form()[0] // 2
-        conv.set(_folded(conv.weight), half, (0, 0, 0, 0))
+        conv.set(_blocks_in(conv.kernel()))
     net.feed(entry, 4)
     return model.SerializeToString()
 
 
-def _stride_one(weight: np.ndarray) -> np.ndarray:
-    """(O, I, 3, 3) of stride 1 -> (4 O, 4 I, 3, 3) between blocks; channels are (tap, channel)."""
-    outputs, inputs = weight.shape[:2]
-    new = np.zeros((4, outputs, 4, inputs, 3, 3), weight.dtype)
-    for (o, (dy, dx)), ky, kx in product(enumerate(TAPS), range(3), range(3)):
-        y, x = dy + ky - 1, dx + kx - 1
-        new[o, :, TAPS.index((y % 2, x % 2)), :, y // 2 + 1, x // 2 + 1] = weight[:, :, ky, kx]
-    return new.reshape(4 * outputs, 4 * inputs, 3, 3)
+class _Kernel(NamedTuple):
+    """`weight` (O, I, k, k) at `stride`; `before` and `after` pixels of padding on either axis."""
+
+    weight: np.ndarray
+    stride: int
+    before: int
+    after: int
 
 
-def _stride_two(weight: np.ndarray) -> np.ndarray:
-    """(O, I, 3, 3) of stride 2, padding 1 -> (O, 4 I, 2, 2) on blocks, padding 1 before."""
-    outputs, inputs = weight.shape[:2]
-    new = np.zeros((outputs, 4, inputs, 2, 2), weight.dtype)
-    for ky, kx in product(range(3), range(3)):
-        y, x = ky - 1, kx - 1
-        new[:, TAPS.index((y % 2, x % 2)), :, y // 2 + 1, x // 2 + 1] = weight[:, :, ky, kx]
-    return new.reshape(outputs, 4 * inputs, 2, 2)
+def _blocks_out(old: _Kernel) -> _Kernel:
+    """The same outputs in 2x2 blocks: channels become (tap, channel), the stride doubles."""
+    outputs, inputs, side = old.weight.shape[:3]
+    new = np.zeros((4, outputs, inputs, side + old.stride, side + old.stride), old.weight.dtype)
+    for tap, (dy, dx) in enumerate(TAPS):
+        y, x = dy * old.stride, dx * old.stride
+        new[tap, :, :, y : y + side, x : x + side] = old.weight
+    after = max(0, side - old.stride - old.before)
+    return _Kernel(new.reshape(4 * outputs, *new.shape[2:]), 2 * old.stride, old.before, after)
 
 
-def _folded(weight: np.ndarray) -> np.ndarray:
-    """(O, 1, 2k, 2k) of stride 2k -> (O, 4, k, k) of stride k on blocks."""
-    return np.concatenate([weight[:, :, row::2, column::2] for row, column in TAPS], axis=1)
+def _blocks_in(old: _Kernel) -> _Kernel:
+    """The same convolution of inputs in 2x2 blocks; the stride, which is even, is halved."""
+    outputs, inputs, side = old.weight.shape[:3]
+    first, last = -old.before // 2, (side - 1 - old.before) // 2
+    blocks, stride = last - first + 1, old.stride // 2
+    new = np.zeros((outputs, 4, inputs, blocks, blocks), old.weight.dtype)
+    for ky, kx in product(range(side), repeat=2):
+        y, x = ky - old.before, kx - old.before
+        tap = TAPS.index((y % 2, x % 2))
+        new[:, tap, :, y // 2 - first, x // 2 - first] = old.weight[:, :, ky, kx]
+    weight = new.reshape(outputs, 4 * inputs, blocks, blocks)
+    return _Kernel(weight, stride, -first, max(0, last + 1 - stride))
 
 
 class _Net:
@@ -125,12 +143,13 @@ class _Net:
         weight = self.maker.get(node.input[1]) if node.op_type == "Conv" else None
         return None if weight is None or len(node.input) != 3 else _Conv(self, node)
 
-    def after(self, conv: _Conv) -> _Conv | None:
-        """The one convolution that reads `conv` through one quantisation."""
+    def after(self, conv: _Conv, form: tuple[int, int, int]) -> _Conv | None:
+        """The one convolution that reads `conv` through one quantisation, if it has that form."""
         stored = self.only(conv.node.output[0], "QuantizeLinear")
         read = self.only(stored.output[0], "DequantizeLinear") if stored is not None else None
         node = self.only(read.output[0], "Conv") if read is not None else None
-        return None if node is None else self.conv(node)
+        found = None if node is None else self.conv(node)
+        return found if found is not None and found.form() == form else None
 
     def feed(self, entry: str, channels: int) -> None:
         """Makes the stored tensor before `entry` the graph's input."""
@@ -168,21 +187,21 @@ class _Conv:
             return 0, 0, 0
         return side[0], strides[0], pads[0]
 
-    def set(self, weight: np.ndarray, stride: int, pads: tuple[int, ...], repeat: int = 1) -> None:
-        """Takes another weight; its channels' scales and biases are repeated `repeat` times."""
+    def kernel(self) -> _Kernel:
+        _, stride, padding = self.form()
+        return _Kernel(self.weight, stride, padding, padding)
+
+    def set(self, kernel: _Kernel, repeat: int = 1) -> None:
+        """Takes another kernel; its channels' scales and biases are repeated `repeat` times."""
         from onnx import helper, numpy_helper
 
         names = [*self._weight.input, *self._bias.input]
         for name in names:
-            value = (
-                weight if name == self._weight.input[0] else np.tile(self.net.value(name), repeat)
-            )
+            stored = self.net.value(name)
+            value = kernel.weight if name == self._weight.input[0] else np.tile(stored, repeat)
             self.net.constants[name].CopyFrom(numpy_helper.from_array(value, name))
         del self.node.attribute[:]
-        self.node.attribute.extend(
-            [
-                helper.make_attribute("kernel_shape", list(weight.shape[2:])),
-                helper.make_attribute("strides", [stride, stride]),
-                helper.make_attribute("pads", list(pads)),
-            ]
-        )
+        sides = list(kernel.weight.shape[2:])
+        for name, numbers in (("kernel_shape", sides), ("strides", [kernel.stride] * 2),
+                              ("pads", [kernel.before] * 2 + [kernel.after] * 2)):  # fmt: skip
+            self.node.attribute.append(helper.make_attribute(name, numbers))

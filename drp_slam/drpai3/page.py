@@ -14,11 +14,15 @@ from typing import Any
 UNIT_COLOURS = {"ai-mac": "#2b6cb0", "drp": "#2f855a", "cpu": "#c53030"}
 COLUMNS = ("name", "op", "unit", "shape", "macs", "sparsity", "mean_n", "cycles", "us",
            "crossing_us", "bytes", "bound_by", "utilisation", "uj", "reason")  # fmt: skip
-STYLE = """body{font:14px system-ui,sans-serif;margin:2em auto;max-width:80em;color:#1a202c}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-td,th{padding:.15em .6em;border-bottom:1px solid #e2e8f0;text-align:right;white-space:nowrap}
+STYLE = """body{font:14px system-ui,sans-serif;margin:2em auto;max-width:84em;padding:0 1em;
+color:#1a202c}table{border-collapse:collapse;font-size:12.5px;font-variant-numeric:tabular-nums}
+td,th{padding:.15em .5em;border-bottom:1px solid #e2e8f0;text-align:right;white-space:nowrap}
 td:nth-child(-n+4),th:nth-child(-n+4){text-align:left}th{position:sticky;top:0;background:#fff}
-tr.cpu{background:#fff5f5}img{max-width:100%}.big{font-size:1.3em}details{margin:1em 0}"""
+tr.cpu{background:#fff5f5}img{max-width:100%}.big{font-size:1.3em}
+td.name{max-width:20em;overflow:hidden;text-overflow:ellipsis;direction:rtl}
+.bar{display:flex;height:1.6em;max-width:60em}.bar div{min-width:1px}
+.key span{display:inline-block;width:.8em;height:.8em;margin:0 .3em 0 1em}"""
+PARTS = {**UNIT_COLOURS, "crossing": "#d69e2e", "fixed start": "#a0aec0"}
 
 
 def write(folder: Path, result: dict[str, Any], constants: Mapping[str, float], page: bool,
@@ -150,6 +154,9 @@ def _page(result: dict[str, Any], image: bytes) -> str:
         f"ResNet-50 class networks, 23.9 for the ideal layer). Memory "
         f"{result['memory_mib']:.1f} MiB. Rests on {kinds['cited']} cited, "
         f"{kinds['fitted']} fitted and {kinds['assumed']} assumed constants.</p>"
+        + _shares(result)
+        + "<p>Beside this page: <a href=timeline.json>timeline.json</a>, a Chrome trace for "
+        "chrome://tracing or ui.perfetto.dev.</p>"
         f"<img alt=roofline src='data:image/png;base64,"
         f"{base64.b64encode(image).decode()}'>"
         + (f"<h2>On the Cortex-A55</h2><table><tr><th>reason<th>layers<th>ms<th>crossing ms</tr>"
@@ -160,12 +167,37 @@ def _page(result: dict[str, Any], image: bytes) -> str:
     )  # fmt: skip
 
 
+def _shares(result: dict[str, Any]) -> str:
+    """Where the time goes, as one bar, and what packing found."""
+    ms = dict.fromkeys(PARTS, 0.0)
+    for row in result["layers"]:
+        if row["unit"] in ms:
+            ms[row["unit"]] += row["us"] * 1e-3
+    ms["crossing"], ms["fixed start"] = result["crossing_ms"], result["overhead_ms"]
+    whole = sum(ms.values()) or 1.0
+    bar = "".join(f"<div style='width:{value / whole:.2%};background:{PARTS[name]}'></div>"
+                  for name, value in ms.items() if value)  # fmt: skip
+    key = "".join(f"<span style='background:{PARTS[name]}'></span>{name} {value:.2f} ms"
+                  for name, value in ms.items() if value)  # fmt: skip
+    groups = ", ".join(f"{n}: {count}" for n, count in enumerate(result["groups_by_n"]) if count)
+    loss = result["packing_loss"]
+    return f"<div class=bar>{bar}</div><p class=key>{key}</p>" + (
+        f"<p>Weight groups rebuilt as N rows: {groups}. Lost against 1 - sparsity: unequal columns "
+        f"{loss['balance']:.1%}, padding {round(loss['padding'], 3) + 0.0:.1%} of the dense cycles."
+        "</p>" if groups else "")  # fmt: skip
+
+
 def _row(row: dict[str, Any]) -> str:
     text = html.escape
     mean = "" if row["mean_n"] is None else f"{row['mean_n']:.1f}/{row['group_rows']}"
     shape = "&times;".join(map(str, row["shape"]))
-    cells = (text(row["name"]), text(row["op"]), row["unit"], shape, f"{row['macs'] * 1e-6:.2f}",
+    cells = (text(row["op"]), row["unit"], shape, f"{row['macs'] * 1e-6:.2f}",
              f"{row['sparsity']:.0%}", mean, f"{row['cycles'] * 1e-3:.1f}",
              f"{row['us']:.1f}", f"{row['crossing_us']:.0f}", f"{row['bytes'] * 1e-3:.0f}",
              row["bound_by"], f"{row['utilisation']:.0%}", f"{row['uj']:.1f}")  # fmt: skip
-    return f"<tr class={row['unit']}>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+    name = text(row["name"])
+    return (
+        f"<tr class={row['unit']}><td class=name title='{name}'>&lrm;{name}</td>"
+        + "".join(f"<td>{cell}</td>" for cell in cells)
+        + "</tr>"
+    )

@@ -11,6 +11,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from drp_slam.drpai3.graph import Graph
 from drp_slam.drpai3.layers import FREE, Layer
 
@@ -77,6 +79,8 @@ def find(graph: Graph, layers: tuple[Layer, ...], wires: Wiring) -> list[str]:
         elif tags[n] == "fc" and layer.positions > 1:
             tags[n] = "fc-tokens"
     for n, layer in enumerate(layers):
+        if tags[n] == "global-pool" and layer.op == "ReduceMean":
+            tags[n] = "mean"
         if tags[n] == "scale" and not _activated(wires, layer.node.outputs[0], tags):
             tags[n] = "scale-branch"
     return tags
@@ -109,7 +113,7 @@ def _alone(graph: Graph, layer: Layer) -> str:
             return "conv-1d-3d"
         return "asymmetric" if layer.kind == "conv" and kernel[0] != kernel[1] else layer.kind
     if layer.op in ("ReduceMean", "GlobalAveragePool", "GlobalMaxPool"):
-        spatial = len(layer.in_shape) == 4 and layer.out_elements == math.prod(layer.in_shape[:2])
+        spatial = len(layer.in_shape) == 4 and _axes(graph, layer) == {2, 3}
         return "global-pool" if spatial else "normalisation"
     if layer.op == "Resize":
         mode = node.attributes.get("mode", b"nearest")
@@ -127,11 +131,36 @@ def _alone(graph: Graph, layer: Layer) -> str:
         plain = node.attributes.get("mode", b"constant") in (b"constant", "constant")
         return "pad" if plain else "pad-mirror"
     if layer.op in MOVES:
-        return "move"
+        if layer.op == "Slice" and layer.out_shape == layer.in_shape:
+            return "view"
+        return "slice" if _cuts(graph, layer) else "move"
     simple = {"BatchNormalization": "scale", "MatMul": "attention", "Gemm": "attention",
               "Softmax": "softmax", "Erf": "gelu", "Gelu": "gelu", "Pow": "normalisation",
               "Sqrt": "normalisation", "LayerNormalization": "normalisation"}  # fmt: skip
     return simple.get(layer.op, "curve" if layer.op in CURVES else "other")
+
+
+def _cuts(graph: Graph, layer: Layer) -> bool:
+    """Whether a layer cuts a tensor apart: a slice without stride, or a split in unequal parts.
+
+    Strided slices, as in the first layer of YOLOX, take every other element and are none.
+    """
+    node = layer.node
+    if layer.op == "Slice":
+        known = len(node.inputs) > 4 and graph.is_constant(node.inputs[4])
+        return not known or bool((np.abs(graph.constant(node.inputs[4])) == 1).all())
+    return layer.op == "Split" and len({graph.shapes[o] for o in node.outputs if o}) > 1
+
+
+def _axes(graph: Graph, layer: Layer) -> set[int]:
+    """Axes that a reduction or a global pooling runs over."""
+    node, rank = layer.node, len(layer.in_shape)
+    if layer.op != "ReduceMean":
+        return set(range(2, rank))
+    axes = node.attributes.get("axes", range(rank))
+    if len(node.inputs) > 1 and graph.is_constant(node.inputs[1]):  # opset 18 and later
+        axes = graph.constant(node.inputs[1]).ravel()
+    return {int(axis) % rank for axis in axes}
 
 
 HOSTS = frozenset({"conv", "asymmetric", "depthwise", "grouped", "deconv", "fc", "add", "add-fused",

@@ -3,7 +3,8 @@
 
 The compiler's own list of operators is not public. These rules were chosen among the alternatives
 in `choices` by what explains published board latencies (`fit.py` repeats the choice inside every
-training fold); a rule without choices states what the published material says or what is plain.
+training fold); a rule without choices states what the published material says (slices: the notes
+of the calibration folder) or what is plain.
 """
 
 from __future__ import annotations
@@ -64,13 +65,16 @@ RULES: tuple[Rule, ...] = (
     Rule("scale-branch", DRP, "batch norm on a branch of its own", None, (DRP, CPU)),
     Rule("pool", DRP),
     Rule("global-pool", DRP),
+    Rule("mean", CPU, "mean over the image as ReduceMean, outside a gate", None, (DRP, CPU)),
     Rule("concat", FUSED, "", None, (FUSED, DRP)),
     Rule("concat-free", FUSED),
     Rule("resize-nearest", FUSED, "", None, (FUSED, DRP)),
     Rule("resize-smooth", CPU, "bilinear or bicubic resize", None, (DRP, CPU)),
     Rule("pad", FUSED),
     Rule("pad-mirror", CPU, "padding by reflection or by the edge"),
-    Rule("move", DRP, "slice, split, gather or transpose", None, (DRP, CPU)),
+    Rule("view", FUSED),
+    Rule("slice", CPU, "slice, or split in unequal parts"),
+    Rule("move", DRP, "strided slice, equal split, gather or transpose", None, (DRP, CPU)),
     Rule("arithmetic", CPU, "arithmetic with a constant or with broadcasting"),
     Rule("normalisation", CPU, "layer normalisation"),
     Rule("softmax", CPU, "softmax inside the network"),
@@ -103,11 +107,11 @@ def reason(tag: str, layer: Layer) -> str:
 
 
 def on_cpu(unit: np.ndarray, layers: Sequence[Layer], wires: Wiring) -> np.ndarray:
-    """(L,) bool: runs on the Cortex-A55; fused layers follow what they are fused into."""
+    """(L,) bool: runs on the Cortex-A55; a fused layer if all that it reads is made there."""
     out = unit == CPU
     for n in np.flatnonzero(unit == FUSED).tolist():
         made = [wires.producer[s] for s in wires.source(layers[n]) if s in wires.producer]
-        out[n] = bool(made) and bool(out[made[0]])
+        out[n] = bool(made) and all(bool(out[m]) for m in made)
     return out
 
 
@@ -120,10 +124,13 @@ class Crossing:
     to_cpu: bool
 
 
-def crossings(cpu: np.ndarray, wires: Wiring, sizes: Mapping[str, int]) -> list[Crossing]:
+def crossings(
+    cpu: np.ndarray, wires: Wiring, sizes: Mapping[str, int], results_stay: bool = False
+) -> list[Crossing]:
     """Every tensor that crosses, and the network's results, which the CPU reads.
 
-    Inputs are written where their reader wants them and do not count.
+    With `results_stay` the DRP reads the results where the accelerator left them. Inputs are
+    written where their reader wants them and do not count.
     """
     found = []
     for name, readers in wires.consumers.items():
@@ -133,6 +140,6 @@ def crossings(cpu: np.ndarray, wires: Wiring, sizes: Mapping[str, int]) -> list[
         if name not in wires.results and any(bool(cpu[r]) != here for r in readers):
             found.append(Crossing(name, sizes[name], not here))
     for name in sorted(wires.results):
-        if name in wires.producer and not cpu[wires.producer[name]]:
-            found.append(Crossing(name, sizes[name], True))
+        if name in wires.producer and bool(cpu[wires.producer[name]]) == results_stay:
+            found.append(Crossing(name, sizes[name], not results_stay))
     return found

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 METHODS = ("minmax", "percentile")
 BINS = 4096
 """Bins of the histogram from which percentiles are read."""
+EXACT_BITS = 12
+"""Fixed filters whose weights are multiples of 2^-12 keep them exactly."""
 
 Scales = Mapping[str, tuple[float, int]]
 
@@ -180,6 +182,7 @@ def _rewrite(model: onnx.ModelProto, image: np.ndarray, scales: Scales) -> onnx.
                 "quant_type": QuantType.QUInt8}]
         for name, (scale, zero) in scales.items()
     }  # fmt: skip
+    overrides |= _exact_weights(model, QuantType.QInt8)
     log = logging.getLogger()
     before = log.level
     log.setLevel(logging.ERROR)  # it advises pre-processing, which would rename the layers
@@ -192,6 +195,27 @@ def _rewrite(model: onnx.ModelProto, image: np.ndarray, scales: Scales) -> onnx.
             return onnx.load(path)
     finally:
         log.setLevel(before)
+
+
+def _exact_weights(model: onnx.ModelProto, kind: Any) -> dict[str, list[dict[str, Any]]]:
+    """Scales that are powers of two for depthwise filters of small integers times one, such as
+    interpolation: they stay exact, which the largest weight over 127 would not keep."""
+    import onnx
+
+    found = {}
+    stored = {t.name: t for t in model.graph.initializer}
+    for node in model.graph.node:
+        weight = stored.get(node.input[1]) if node.op_type == "Conv" else None
+        if weight is None or weight.dims[1] != 1 or weight.dims[0] == 1:
+            continue
+        steps = onnx.numpy_helper.to_array(weight).astype(np.float64) * 2**EXACT_BITS
+        common = np.gcd.reduce(steps.astype(np.int64).ravel())
+        common &= -common  # its power of two
+        if common and (steps % 1 == 0).all() and np.abs(steps).max() <= 127 * common:
+            scale = {"scale": np.array(common / 2**EXACT_BITS, np.float32), "quant_type": kind,
+                     "zero_point": np.array(0, np.int8), "axis": 0}  # fmt: skip
+            found[node.input[1]] = [scale] * weight.dims[0]
+    return found
 
 
 def _int8_borders(model: onnx.ModelProto, concat: onnx.NodeProto | None,

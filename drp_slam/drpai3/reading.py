@@ -107,8 +107,10 @@ def _load_external(path: Path, model: onnx.ModelProto) -> None:
             try:
                 external.load_external_data_for_tensor(tensor, str(path.parent))
             except Exception as error:  # onnx raises several kinds, none documented
+                readers = [label(n) for n in model.graph.node if tensor.name in n.input]
                 raise DrpAi3Error(
-                    f"{path}: weight {tensor.name!r}: external data {info.location!r} "
+                    f"{path}: node {', '.join(readers[:1]) or '-'}: weight {tensor.name!r}: "
+                    f"external data {info.location!r} "
                     "is missing or too short; put it beside the model"
                 ) from error
     if model.graph.sparse_initializer:

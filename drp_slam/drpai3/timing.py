@@ -3,7 +3,8 @@
 
 A matrix layer takes the longer of its MAC cycles (packed weights, array efficiency) and its traffic
 (weights stream from DDR; tensors beyond the on-chip buffer spill). Other mapped operators take a
-fixed time on the DRP and one per element. Fallbacks take the A55's time, and every tensor that
+fixed time on the DRP and one per element, pooling also one per tap (maximum and average at
+different rates). Fallbacks take the A55's time, and every tensor that
 changes sides a fixed time and one per element. Layers run one after the other.
 """
 
@@ -17,23 +18,30 @@ import numpy as np
 from drp_slam.drpai3.layers import MATRIX_KINDS, Layer
 from drp_slam.drpai3.patterns import Wiring
 from drp_slam.drpai3.placement import CPU, DRP, MAC
+from drp_slam.errors import DrpAi3Error
 
 FITTED = {
     "drpai3.inference_overhead": "s", "drpai3.array_efficiency": "1",
     "drpai3.weight_bandwidth": "B/s", "drpai3.buffer": "B", "drpai3.layer_overhead": "s",
     "drpai3.spill_bandwidth": "B/s", "drpai3.drp_op_overhead": "s",
     "drpai3.drp_element_rate": "element/s", "drpai3.pool_tap_rate": "tap/s",
+    "drpai3.average_tap_rate": "tap/s",
     "fallback.crossing_overhead": "s", "fallback.crossing_rate": "element/s",
     "fallback.op_overhead": "s", "fallback.element_rate": "element/s",
     "fallback.mac_rate": "MAC/s",
 }  # fmt: skip
 """The parameters that `fit.py` finds, with units; everything else is cited, derived or assumed."""
 FASTEST_DIVISOR_HZ = 1.26e9
+SLOWEST_INDEX = 127
 
 
 def clock_hz(constants: Mapping[str, float], freq_index: int) -> float:
     """AI-MAC clock of the runtime's frequency index: 1, 2 -> the default, n -> 1260/(n-1) MHz
-    (rzv2h_drp-ai_driver README 4.2.16). Never above the device's own clock."""
+    (rzv2h_drp-ai_driver README 4.2.16). Never above the device's own clock. Raises DrpAi3Error for
+    an index that the driver does not know."""
+    if not 1 <= freq_index <= SLOWEST_INDEX:
+        raise DrpAi3Error(f"--freq-index {freq_index}, expected 1 to {SLOWEST_INDEX} (1, 2: the "
+                          "default clock, n: 1260/(n-1) MHz)")  # fmt: skip
     default = constants["drpai3.mac_clock"]
     return default if freq_index <= 2 else min(default, FASTEST_DIVISOR_HZ / (freq_index - 1))
 
@@ -44,7 +52,8 @@ class Table:
 
     `cycles` are MAC-array cycles at full efficiency; `weight_bytes` as streamed; `read`,
     `written` elements in and out; `held_in`, `held_out` those that must lie somewhere between two
-    layers, in the buffer or beyond it; `taps` of pooling windows.
+    layers, in the buffer or beyond it; `taps` of maximum pooling windows,
+    `average_taps` of averages.
     """
 
     cycles: np.ndarray
@@ -54,6 +63,7 @@ class Table:
     held_in: np.ndarray
     held_out: np.ndarray
     taps: np.ndarray
+    average_taps: np.ndarray
     macs: np.ndarray
 
 
@@ -69,14 +79,9 @@ def table(
     Pooling and depthwise layers run in the stream of the layer before: neither they nor a
     convolution that only feeds them holds a whole tensor.
     """
-    pools = [layer.op in ("MaxPool", "AveragePool") for layer in layers]
     stream = [tag in ("pool", "depthwise") for tag in tags]
-    taps = [
-        layer.out_elements * int(np.prod(layer.node.attributes.get("kernel_shape", [1])))
-        if pool
-        else 0
-        for layer, pool in zip(layers, pools)
-    ]
+    taps, average_taps = ([_taps(x) if x.op == op else 0 for x in layers]
+                          for op in ("MaxPool", "AveragePool"))  # fmt: skip
     held_in = [0 if s else int(np.prod(x.in_shape)) for x, s in zip(layers, stream)]
     held_out = [
         0 if tags[n] == "depthwise" or (tags[n] == "conv" and _feeds(n, layers, wires, tags))
@@ -85,9 +90,14 @@ def table(
     ]  # fmt: skip
     columns = (
         cycles, weight_bytes, [x.in_elements for x in layers], [x.out_elements for x in layers],
-        held_in, held_out, taps, [x.macs for x in layers],
+        held_in, held_out, taps, average_taps, [x.macs for x in layers],
     )  # fmt: skip
     return Table(*(np.asarray(column, np.float64) for column in columns))
+
+
+def _taps(layer: Layer) -> int:
+    """Elements that the windows of a pooling layer read, in all."""
+    return layer.out_elements * int(np.prod(layer.node.attributes.get("kernel_shape", [1])))
 
 
 def _feeds(n: int, layers: Sequence[Layer], wires: Wiring, tags: Sequence[str]) -> bool:
@@ -132,7 +142,8 @@ def layer_seconds(t: Table, units: np.ndarray, c: Mapping[str, float], mac_hz: f
     over = np.maximum(t.held_in - c["drpai3.buffer"], 0) + np.maximum(
         t.held_out - c["drpai3.buffer"], 0
     )
-    elements = t.written / c["drpai3.drp_element_rate"] + t.taps / c["drpai3.pool_tap_rate"]
+    elements = (t.written / c["drpai3.drp_element_rate"] + t.taps / c["drpai3.pool_tap_rate"]
+                + t.average_taps / c["drpai3.average_tap_rate"])  # fmt: skip
     on_cpu = (t.read + t.written) / c["fallback.element_rate"] + t.macs / c["fallback.mac_rate"]
     fixed = (matrix * c["drpai3.layer_overhead"] + drp * c["drpai3.drp_op_overhead"]
              + cpu * c["fallback.op_overhead"])  # fmt: skip

@@ -155,11 +155,22 @@ class StageNode(Node):
         """Called once at the end, after the last message."""
 
 
-def run(make: Callable[[], StageNode], args: Sequence[str] | None = None) -> int:
-    """Runs a node until SIGINT, SIGTERM or its own end; the exit code.
+def run(name: str, make: Callable[[], StageNode], args: Sequence[str] | None = None) -> int:
+    """Runs the node `name` until SIGINT, SIGTERM or its own end; the exit code."""
+    try:
+        spin(make, args)
+    except DrpSlamError as error:
+        print(f"drp_slam {name}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        return 1
+    return 0
 
-    A signal lets the callback under way finish: raised in the middle of rclpy's conversion of a
-    message, KeyboardInterrupt becomes another error. The health timer wakes the executor to see it.
+
+def spin(make: Callable[[], StageNode], args: Sequence[str] | None = None) -> None:
+    """Makes a node and spins it until SIGINT, SIGTERM or its own end. Raises what ended it early.
+
+    Whoever starts nodes blocks SIGINT in them until here (`processes`). A signal lets the callback
+    under way finish: raised in the middle of rclpy's conversion of a message, KeyboardInterrupt
+    becomes another error. The health timer wakes the executor to see it.
     """
     import cv2
 
@@ -168,10 +179,11 @@ def run(make: Callable[[], StageNode], args: Sequence[str] | None = None) -> int
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     rclpy.init(
         args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO
     )
-    node, executor, code = None, None, 0
+    node = None
     try:
         node = make()
         executor = SingleThreadedExecutor()
@@ -181,25 +193,14 @@ def run(make: Callable[[], StageNode], args: Sequence[str] | None = None) -> int
             executor.spin_once()
     except (ExternalShutdownException, Finished):
         pass
-    except DrpSlamError as error:
-        code = fail(node, error)
     finally:
         try:
             if node is not None:
                 node.close()
                 node.destroy_node()
-        except DrpSlamError as error:
-            code = fail(node, error)
-        rclpy.try_shutdown()
-    return code
+        finally:
+            rclpy.try_shutdown()
 
 
 class Finished(Exception):
     """A node has done all it had to do."""
-
-
-def fail(node: Node | None, error: DrpSlamError) -> int:
-    """One line, as the command line prints it."""
-    name = node.get_name() if node is not None else "node"
-    print(f"drp_slam {name}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-    return 1

@@ -112,7 +112,7 @@ def drawn(image: np.ndarray, features: Features) -> np.ndarray:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the node."""
-    return run(DrpNode, args)
+    return run("drp_node", DrpNode, args)
 
 
 if __name__ == "__main__":

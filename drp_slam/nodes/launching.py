@@ -13,8 +13,10 @@ from launch_ros.actions import Node
 
 from drp_slam import resources
 from drp_slam.config import DEFAULT_NETWORK, Config, load, override
+from drp_slam.errors import ConfigError
+from drp_slam.nodes.options import rate
+from drp_slam.nodes.shared_memory import remove_orphans
 from drp_slam.nodes.table import CAMERA_TOPICS, environment, nodes
-from drp_slam.nodes.up import rate
 from launch import LaunchContext, LaunchDescription  # type: ignore[attr-defined]
 
 GRACE_S = "60"
@@ -50,6 +52,7 @@ def _actions(context: LaunchContext, player: bool, names: list[str]) -> list[Any
     given = {name: LaunchConfiguration(name).perform(context) for name in names}
     config = configuration(given, player)
     topics = {} if player else {t: given[t] for t in CAMERA_TOPICS if given[t] != t}
+    remove_orphans()
     actions: list[Any] = [SetEnvironmentVariable(n, v) for n, v in environment(player).items()]
     for spec in nodes(config, player, topics):
         actions.append(
@@ -66,7 +69,7 @@ def _actions(context: LaunchContext, player: bool, names: list[str]) -> list[Any
                 on_exit=Shutdown(reason=f"{spec.name} has ended"),
             )
         )
-    if given["rviz"].lower() in ("true", "1", "yes"):
+    if truth(given["rviz"], "rviz"):
         shown = str(resources.share() / "config" / "rviz" / "slam.rviz")
         actions.append(
             Node(
@@ -93,9 +96,24 @@ def configuration(given: dict[str, str], player: bool) -> Config:
             "player.sequence": given["bag"],
             "player.camera": given["camera"],
             "player.rate": rate(given["rate"]),
-            "player.frames": int(given["frames"]),
-            "player.loop": given["loop"].lower() in ("true", "1", "yes"),
+            "player.frames": whole(given["frames"], "frames"),
+            "player.loop": truth(given["loop"], "loop"),
         }
     out = str(Path(given["out"]).resolve()) if given["out"] else ""
     config = override(config, values)
     return dataclasses.replace(config, graph=dataclasses.replace(config.graph, out=out))
+
+
+def whole(text: str, name: str) -> int:
+    """A whole number. Raises ConfigError that names the argument."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"{name}:={text}: expected a whole number; 0 is all") from None
+
+
+def truth(text: str, name: str) -> bool:
+    """`true` or `false`. Raises ConfigError that names the argument."""
+    if text.lower() not in ("true", "false"):
+        raise ConfigError(f"{name}:={text}: expected true or false")
+    return text.lower() == "true"

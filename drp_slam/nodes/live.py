@@ -50,6 +50,8 @@ class View:
 
     def __exit__(self, *error: Any) -> None:
         self._live.__exit__(*error)
+        if not self._live.console.is_terminal:
+            self._live.console.line()
 
     def update(self, health: Mapping[str, Mapping[str, str]]) -> None:
         """Takes the last health of each node; draws it at most twice a second."""

@@ -53,7 +53,7 @@ class PerceptionNode(StageNode):
 
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the node."""
-    return run(PerceptionNode, args)
+    return run("perception_node", PerceptionNode, args)
 
 
 if __name__ == "__main__":

@@ -8,29 +8,19 @@ import os
 import time
 from typing import Any
 
-from drp_slam.errors import GraphError
-from drp_slam.nodes.table import environment
-from drp_slam.nodes.up import rate
+from drp_slam.nodes.options import player_parameters
+from drp_slam.nodes.table import environment, transport
 
 
 def play(args: argparse.Namespace) -> dict[str, Any]:
-    """Handler: plays once, or until SIGINT. Raises GraphError where the player failed."""
-    os.environ.update(environment(local=False))
+    """Handler: plays once, or until SIGINT. Raises DataError at a damaged frame."""
+    os.environ.update(environment(local=False) | transport(sends_images=True))
     from rclpy.parameter import Parameter
 
-    from drp_slam.nodes.base import run
+    from drp_slam.nodes.base import spin
     from drp_slam.nodes.player_node import PlayerNode
 
-    values = {
-        "sequence": args.sequence,
-        "camera": args.camera or "",
-        "start": args.start,
-        "frames": args.frames or 0,
-        "rate": rate(args.rate),
-        "in_flight": args.in_flight,
-        "loop": args.loop,
-        "wait": args.rate == "max",
-    }
+    values = {**player_parameters(args), "wait": args.rate == "max"}
     made: list[PlayerNode] = []
 
     def make() -> PlayerNode:
@@ -39,8 +29,7 @@ def play(args: argparse.Namespace) -> dict[str, Any]:
         return made[0]
 
     start_s = time.monotonic()
-    if run(make, []) != 0:
-        raise GraphError(f"{args.sequence}: not played to its end")
+    spin(make, [])
     return {
         "sequence": args.sequence,
         "frames": made[0].frames,

@@ -189,7 +189,7 @@ def rep118(depth: np.ndarray, unit_m: float) -> tuple[np.ndarray, str]:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the node."""
-    return run(PlayerNode, args)
+    return run("player_node", PlayerNode, args)
 
 
 if __name__ == "__main__":

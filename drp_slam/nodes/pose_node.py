@@ -190,7 +190,7 @@ class PoseNode(StageNode):
 
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the node."""
-    return run(PoseNode, args)
+    return run("pose_node", PoseNode, args)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ class Processes:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
-                    preexec_fn=_end_with_parent,
+                    preexec_fn=_before_exec,
                     env={**self._environment, **spec.environment},
                 )
 
@@ -125,7 +125,11 @@ class Processes:
         return f"{name} {how}: {words}"
 
 
-def _end_with_parent() -> None:
-    """In the child: SIGINT when the parent is gone, however it went (Linux)."""
+def _before_exec() -> None:
+    """In the child: SIGINT when the parent is gone, however it went (Linux).
+
+    SIGINT waits until the node handles it (`base.run`): in the middle of its imports it would die.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)

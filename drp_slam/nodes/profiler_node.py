@@ -191,7 +191,7 @@ class ProfilerNode(StageNode):
 
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the node."""
-    return run(ProfilerNode, args)
+    return run("profiler_node", ProfilerNode, args)
 
 
 if __name__ == "__main__":

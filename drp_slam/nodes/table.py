@@ -15,13 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from drp_slam import resources
+from drp_slam.atomic import write_text
 from drp_slam.config import NODE_SECTIONS, Config
+from drp_slam.errors import GraphError
 from drp_slam.nodes.limits import IN_FLIGHT
 
 CAMERA_TOPICS = ("image", "depth", "camera_info")
 CAMERA_IN = {"drp_node": ("image",), "perception_node": ("image",), "pose_node": CAMERA_TOPICS}
 STAGE_IN = {"drp_node": ("heads",), "perception_node": ("tensor",), "pose_node": ("features",)}
 """Node -> what it takes from the camera or player, and from the stage before it."""
+PROFILE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,10 @@ def nodes(
             },
             renamed,
             ends=name == "player_node",
-            environment=threads(config.drpai3.threads if name == "perception_node" else 1),
+            environment={
+                **threads(config.drpai3.threads if name == "perception_node" else 1),
+                **transport(sends_images=name == "player_node"),
+            },
         )
         for name in names
     ]
@@ -72,15 +78,18 @@ def threads(count: int) -> dict[str, str]:
     return {name: str(count) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 
 
+def transport(sends_images: bool) -> dict[str, str]:
+    """Fast DDS's profile, unless the user has chosen one: how much shared memory a process has."""
+    name = "fastdds.xml" if sends_images else "fastdds_small.xml"
+    return {PROFILE: os.environ.get(PROFILE, str(resources.share() / "config" / name))}
+
+
 def environment(local: bool, logs: Path | None = None) -> dict[str, str]:
     """What all nodes inherit, beside the caller's own environment; what the user has set stays.
 
     `local`: a recording concerns no other machine, so discovery stays on this one.
     """
-    wanted = {
-        "RMW_IMPLEMENTATION": "rmw_fastrtps_cpp",
-        "FASTRTPS_DEFAULT_PROFILES_FILE": str(resources.share() / "config" / "fastdds.xml"),
-    }
+    wanted = {"RMW_IMPLEMENTATION": "rmw_fastrtps_cpp"}
     if logs is not None:
         wanted["ROS_LOG_DIR"] = str(logs)
     if local and "ROS_LOCALHOST_ONLY" not in os.environ:
@@ -103,10 +112,8 @@ def _overrides(name: str, renamed: Mapping[str, str], lossless: bool) -> dict[st
 
 
 def write_parameters(path: Path, specs: list[NodeSpec]) -> None:
-    """All parameters of all nodes as one ROS parameter file, through a temporary name."""
+    """All parameters of all nodes as one ROS parameter file. Raises GraphError."""
     import yaml
 
     tree = {spec.name: {"ros__parameters": dict(spec.parameters)} for spec in specs}
-    temporary = path.with_name(f"{path.name}.part")
-    temporary.write_text(yaml.safe_dump(tree, sort_keys=False))
-    temporary.replace(path)
+    write_text(path, yaml.safe_dump(tree, sort_keys=False), GraphError)

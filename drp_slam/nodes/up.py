@@ -9,6 +9,7 @@ import dataclasses
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 from drp_slam import folder as files
 from drp_slam.errors import DrpSlamError, GraphError
 from drp_slam.nodes.limits import GRAPH
+from drp_slam.nodes.options import player_parameters
 from drp_slam.nodes.processes import Processes
-from drp_slam.nodes.table import environment, nodes
+from drp_slam.nodes.shared_memory import lacking_room, remove_orphans
+from drp_slam.nodes.table import environment, nodes, transport
 
 if TYPE_CHECKING:
     from drp_slam.config import Config
@@ -67,27 +70,8 @@ def configuration(args: argparse.Namespace) -> tuple[Config, Sequence | None]:
     config = config_of(args)
     if args.sequence is None:
         return config, None
-    values = {
-        "sequence": args.sequence,
-        "camera": args.camera or "",
-        "start": args.start,
-        "frames": args.frames or 0,
-        "rate": rate(args.rate),
-        "in_flight": args.in_flight,
-        "loop": args.loop,
-    }
-    config = override(config, {f"player.{name}": value for name, value in values.items()})
+    config = override(config, {f"player.{k}": v for k, v in player_parameters(args).items()})
     return config, open_sequence(args.sequence, args.camera, args.start, args.frames)
-
-
-def rate(text: str) -> float:
-    """`max` is 0."""
-    if text == "max":
-        return 0.0
-    try:
-        return float(text)
-    except ValueError:
-        raise GraphError(f"--rate {text!r}: expected max or a number such as 1.0") from None
 
 
 def run_graph(config: Config, sequence: Sequence | None, out: Path, about: dict[str, Any]) -> None:
@@ -99,15 +83,17 @@ def run_graph(config: Config, sequence: Sequence | None, out: Path, about: dict[
     from drp_slam.nodes.live import View
 
     logs = out / "log"
-    os.environ.update(environment(sequence is not None, logs))
-    processes = Processes(nodes(config, player=sequence is not None), logs, os.environ)
+    specs = nodes(config, player=sequence is not None)
+    os.environ.update(environment(sequence is not None, logs) | transport(sends_images=False))
+    processes = Processes(specs, logs, os.environ)
     failure: DrpSlamError | None = None
+    remove_orphans()
+    if lack := lacking_room():
+        log.warning(lack)
     try:
-        with interrupts(), View(config, sequence) as view:
+        with interrupts() as stop, View(config, sequence) as view:
             processes.start()
-            watch(processes, view)
-    except KeyboardInterrupt:
-        log.info("interrupted: the nodes write their results")
+            watch(processes, view, stop)
     except DrpSlamError as error:
         failure = error
     try:
@@ -116,19 +102,23 @@ def run_graph(config: Config, sequence: Sequence | None, out: Path, about: dict[
         failure = failure or error
     finally:
         processes.kill()
+        remove_orphans()
     finish(config, sequence, out, about, failure)
     if failure is not None:
         log.warning("what was tracked is in %s", out)
         raise failure
 
 
-def watch(processes: Processes, view: View) -> None:
-    """Until the sequence has ended. Raises GraphError for a node that died or never got ready."""
+def watch(processes: Processes, view: View, stop: threading.Event) -> None:
+    """Until the sequence has ended or the user wants to stop.
+
+    Raises GraphError for a node that died or never got ready.
+    """
     from drp_slam.nodes.monitor import Monitor
 
     monitor, start_s, ready = Monitor(), time.monotonic(), False
     try:
-        while processes.check():
+        while processes.check() and not stop.is_set():
             monitor.spin(PERIOD_S)
             view.update(monitor.health)
             if rivals := monitor.rivals():
@@ -177,15 +167,16 @@ def finish(
 
 
 @contextlib.contextmanager
-def interrupts() -> Iterator[None]:
-    """SIGTERM ends the graph as SIGINT does, even where SIGINT was ignored (a shell's `&`)."""
+def interrupts() -> Iterator[threading.Event]:
+    """Set by SIGINT and SIGTERM, even where SIGINT was ignored (a shell's `&`).
 
-    def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
+    Nothing is raised: in the middle of an import KeyboardInterrupt may be swallowed.
+    """
+    stop = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
     try:
-        yield
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -51,7 +51,8 @@ def mount(text: str) -> np.ndarray:
 
 
 class Frames:
-    """`map -> odom -> base_link`: odometry never jumps, relocalisation moves `odom` in `map`."""
+    """`map -> odom -> base_link`: odometry never jumps; relocalisation and closed loops move `odom`
+    in `map`."""
 
     def __init__(self, T_base_link: np.ndarray) -> None:
         self.T_base_link = T_base_link
@@ -59,8 +60,15 @@ class Frames:
         self.T_map_odom = np.eye(4)
         self.T_odom_base = np.eye(4)
 
-    def update(self, T_world_camera: np.ndarray, jumped: bool) -> np.ndarray:
-        """A new pose of the camera; returns `T_map_base`. `jumped`: not a motion, a correction."""
+    def update(self, T_world_camera: np.ndarray, jumped: bool,
+               T_correction: np.ndarray | None = None) -> np.ndarray:  # fmt: skip
+        """A new pose of the camera; returns `T_map_base`. `jumped`: not a motion, a correction.
+
+        `T_correction` is that of `Track`: the map has moved by it under the camera.
+        """
+        if T_correction is not None:
+            moved = self.T_base_camera @ T_correction @ se3.inverse(self.T_base_camera)
+            self.T_map_odom = moved @ self.T_map_odom
         T_map_base = self.T_base_camera @ T_world_camera @ se3.inverse(self.T_base_camera)
         if jumped:
             self.T_map_odom = T_map_base @ se3.inverse(self.T_odom_base)

@@ -42,7 +42,7 @@ class WorldPublisher:
         """A tracked frame, under the colour image's stamp."""
         graph, frames = self._graph, self._frames
         assert track.T_world_camera is not None
-        T_map_base = frames.update(track.T_world_camera, track.relocalised)
+        T_map_base = frames.update(track.T_world_camera, track.relocalised, track.T_correction)
         in_map = Header(stamp=header.stamp, frame_id=graph.map_frame)
         in_odom = Header(stamp=header.stamp, frame_id=graph.odom_frame)
         self._odom.publish(world.odometry(in_odom, graph.base_frame, frames.T_odom_base))

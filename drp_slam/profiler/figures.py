@@ -121,7 +121,7 @@ def tracking(times_s: np.ndarray, matches: np.ndarray, inliers: np.ndarray, keyf
     ax.margins(x=0.01)
     ax.plot(keyframes_s, np.full(len(keyframes_s), 0.02), "|", ms=9, color="#1c2430",
             transform=ax.get_xaxis_transform(), label="keyframe", clip_on=False)  # fmt: skip
-    ax.legend(frameon=False, fontsize=8.5, ncols=4)
+    ax.legend(frameon=False, fontsize=8.5, ncol=4)
     label(ax, "time [s]", "points")
     return svg(figure, "matches and inliers over time")
 
@@ -197,7 +197,7 @@ def gantt(schedule: Schedule, frames: range, title: str = "") -> str:
     ax.grid(visible=False, axis="y")
     ax.margins(x=0.01)
     ax.legend(
-        frameon=False, fontsize=8.5, ncols=len(names), loc="lower right", bbox_to_anchor=(1, 1)
+        frameon=False, fontsize=8.5, ncol=len(names), loc="lower right", bbox_to_anchor=(1, 1)
     )
     label(ax, "modelled time [ms]; the number is the frame", "", title)
     return svg(figure, f"schedule of the chip {title}")

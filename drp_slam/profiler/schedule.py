@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from drp_slam.atomic import write_text
+from drp_slam.errors import ProfilerError
 from drp_slam.profiler.span import Span
 
 UNITS = ("DRP1", "DRP0", "DRP-AI3", "CPU")
@@ -189,7 +191,5 @@ def chrome_trace(schedule: Schedule, process: str) -> dict[str, Any]:
 
 
 def write_trace(path: Path, schedule: Schedule, process: str) -> None:
-    """Writes `chrome_trace` as JSON, through a temporary name."""
-    temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(chrome_trace(schedule, process)))
-    temporary.replace(path)
+    """Writes `chrome_trace` as JSON, through a temporary name. Raises ProfilerError."""
+    write_text(path, json.dumps(chrome_trace(schedule, process)), ProfilerError)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from drp_slam.atomic import replacing
 from drp_slam.errors import ProfilerError
 
 
@@ -37,13 +38,11 @@ _TYPES = {"int": int, "str": str, "float": float}
 
 
 def write_spans(path: Path, spans: Iterable[Span]) -> None:
-    """Writes spans as CSV, through a temporary name."""
-    temporary = path.with_suffix(".part")
-    with temporary.open("w", newline="") as file:
+    """Writes spans as CSV, through a temporary name. Raises ProfilerError."""
+    with replacing(path, ProfilerError) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(f.name for f in dataclasses.fields(Span))
         writer.writerows(dataclasses.astuple(span) for span in spans)
-    temporary.replace(path)
 
 
 def read_spans(path: Path) -> list[Span]:

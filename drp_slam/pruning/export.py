@@ -15,10 +15,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from drp_slam.pruning.upsampling import smoothing
 from drp_slam.pruning.xfeat import LAYERS, SPECS, XFeatChip
 
 OPSET, IR_VERSION = 17, 8
 """Old enough for onnxruntime 1.14 (ROS 2 Humble's Python 3.10)."""
+WIDTH = 64
+"""Channels of the tensors that are upsampled."""
 
 
 class _Graph:
@@ -55,8 +58,16 @@ class _Graph:
 
     def resize(self, x: str, factor: int, name: str) -> str:
         scales = self.constant(f"{name}.scales", np.array([1, 1, factor, factor], np.float32))
-        return self.add("Resize", [x, "", scales], name, mode="linear",
-                        coordinate_transformation_mode="half_pixel")  # fmt: skip
+        if not self._net.mapped:
+            return self.add("Resize", [x, "", scales], name, mode="linear",
+                            coordinate_transformation_mode="half_pixel")  # fmt: skip
+        x = self.add("Resize", [x, "", scales], f"{name}_nearest", mode="nearest",
+                     coordinate_transformation_mode="asymmetric", nearest_mode="floor")  # fmt: skip
+        kernel, side = smoothing(factor), factor + 1
+        weight = self.constant(f"{name}.weight", np.tile(kernel, (WIDTH, 1, 1, 1)))
+        bias = self.constant(f"{name}.bias", np.zeros(WIDTH, np.float32))
+        return self.add("Conv", [x, weight, bias], name, group=WIDTH, kernel_shape=[side] * 2,
+                        strides=[1, 1], pads=[factor // 2] * 4)  # fmt: skip
 
 
 def to_onnx(net: XFeatChip, name: str) -> onnx.ModelProto:

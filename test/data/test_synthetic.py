@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -162,6 +163,28 @@ def test_the_cache_is_written_once_and_read_afterwards(tmp_path: Path) -> None:
     assert np.array_equal(first.ground_truth.positions_m, exact.positions_m)
     sy.open_synthetic("synthetic:seed=4,frames=3,width=64", cache=tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_cache_keeps_what_was_opened_last(tmp_path: Path) -> None:
+    names = [tmp_path / f"synthetic-{i}" for i in range(6)]
+    for i, folder in enumerate(names):
+        folder.mkdir()
+        (folder / "rgb.txt").write_text("")
+        os.utime(folder, (i, i))
+    (tmp_path / "other").mkdir()
+    opened = "synthetic:frames=1,width=64"
+    mine = sy.cache_folder(sy.parse(opened), tmp_path)
+    sy.open_synthetic(opened, cache=tmp_path)
+    assert all(folder.is_dir() for folder in [*names, mine])  # there is room
+    os.utime(mine, (0, 0))
+    sy.open_synthetic(opened, cache=tmp_path)  # opened again: the newest now
+    sy.forget(tmp_path, 3)
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "synthetic-4",
+        "synthetic-5",
+        mine.name,
+        "other",
+    }
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drp_slam.data import accuracy
 from drp_slam.data import trajectory as tr
 from drp_slam.datatypes import Trajectory
 from drp_slam.errors import DataError
@@ -132,7 +133,7 @@ def test_alignment_recovers_the_transform(seed: int, scale: float, with_scale: b
     scale = scale if with_scale else 1.0
     world = random_walk(seed + 1, 2).T_world_camera[1]
     moved = scale * walk.positions_m @ world[:3, :3].T + world[:3, 3]
-    found = tr.align(walk.positions_m, moved, with_scale)
+    found = accuracy.align(walk.positions_m, moved, with_scale)
     assert abs(found.scale - scale) < 1e-9
     assert np.abs(found.R - world[:3, :3]).max() < 1e-8
     assert np.abs(found.apply(walk).positions_m - moved).max() < 1e-8
@@ -154,7 +155,7 @@ def test_ate_equals_evo(seed: int, with_scale: bool) -> None:
     )
     reference = random_walk(seed, 200)
     estimate = disturbed(reference, seed)
-    ours = tr.ate(estimate, reference, with_scale)
+    ours = accuracy.ate(estimate, reference, with_scale)
     ref, est = evo_sync.associate_trajectories(as_evo(reference), as_evo(estimate), max_diff=0.02)
     est.align(ref, correct_scale=with_scale)
     metric = evo_metrics.APE(evo_metrics.PoseRelation.translation_part)
@@ -174,7 +175,7 @@ def test_rpe_equals_evo(frames: int) -> None:
     reference = random_walk(3, 120)
     drift = random_walk(4, 120, noise=0.2).T_world_camera
     estimate = Trajectory(reference.stamps_ns, reference.T_world_camera @ drift)
-    ours = tr.rpe(estimate, reference, frames / 15)
+    ours = accuracy.rpe(estimate, reference, frames / 15)
     for relation, errors in (
         ("translation_part", ours.errors_m),
         ("rotation_angle_deg", ours.errors_deg),
@@ -195,7 +196,7 @@ def test_ate_of_the_real_ground_truth_equals_evo(tum_fr1_xyz: Path) -> None:
     reference = tr.read_tum(tum_fr1_xyz / "groundtruth.txt")
     sparse = Trajectory(reference.stamps_ns[::7] + 3_000_000, reference.T_world_camera[::7])
     estimate = disturbed(sparse, 5)
-    ours = tr.ate(estimate, reference)
+    ours = accuracy.ate(estimate, reference)
     ref, est = evo_sync.associate_trajectories(as_evo(reference), as_evo(estimate), max_diff=0.02)
     est.align(ref)
     metric = evo_metrics.APE(evo_metrics.PoseRelation.translation_part)
@@ -207,16 +208,16 @@ def test_ate_of_the_real_ground_truth_equals_evo(tum_fr1_xyz: Path) -> None:
 def test_other_clocks_are_refused() -> None:
     walk = random_walk(0, 20)
     other = Trajectory(walk.stamps_ns + 10**15, walk.T_world_camera)
-    for measure in (tr.ate, tr.rpe):
+    for measure in (accuracy.ate, accuracy.rpe):
         with pytest.raises(DataError, match="same clock"):
             measure(walk, other)
     with pytest.raises(DataError, match="spans"):
-        tr.rpe(walk, walk, 100.0)
+        accuracy.rpe(walk, walk, 100.0)
 
 
 def test_a_camera_that_stands_still_has_an_error() -> None:
     walk = random_walk(0, 20)
     still = Trajectory(walk.stamps_ns, np.tile(np.eye(4), (20, 1, 1)))
     centred = walk.positions_m - walk.positions_m.mean(0)
-    assert abs(tr.ate(still, walk).rmse_m - np.sqrt((centred**2).sum(1).mean())) < 1e-12
-    assert tr.ate(still, walk, with_scale=True).alignment.scale == 1.0
+    assert abs(accuracy.ate(still, walk).rmse_m - np.sqrt((centred**2).sum(1).mean())) < 1e-12
+    assert accuracy.ate(still, walk, with_scale=True).alignment.scale == 1.0

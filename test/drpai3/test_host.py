@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from drp_slam import resources
 from drp_slam.drpai3.emulator import Network, session
-from drp_slam.drpai3.host import rewritten, space_to_depth
+from drp_slam.drpai3.host import TAPS, _blocks_in, _blocks_out, _Kernel, rewritten, space_to_depth
 
 
 @pytest.mark.parametrize("name", ["xfeat", "xfeat-p50"])
@@ -31,6 +31,40 @@ def test_it_really_is_another_network() -> None:
     model = rewritten(resources.network("xfeat"))
     assert model is not None
     assert session(model).get_inputs()[0].shape[1] == 4
+
+
+def blocks(x: np.ndarray) -> np.ndarray:
+    """(C, H, W) -> (4 C, H/2, W/2), channels (tap, channel)."""
+    return np.concatenate([x[:, row::2, column::2] for row, column in TAPS])
+
+
+def convolved(x: np.ndarray, kernel: _Kernel) -> np.ndarray:
+    import torch
+    import torch.nn.functional as F
+
+    pads = (kernel.before, kernel.after) * 2
+    padded = F.pad(torch.from_numpy(x[None].astype(np.float64)), pads)
+    weight = torch.from_numpy(kernel.weight.astype(np.float64))
+    return F.conv2d(padded, weight, stride=kernel.stride)[0].numpy()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from([(3, 1, 1), (3, 2, 1), (1, 1, 0), (5, 1, 2), (4, 4, 0), (8, 8, 0)]),
+       st.integers(1, 3), st.integers(1, 3), st.integers(0, 99))  # fmt: skip
+def test_kernels_on_blocks_by_convolution(
+    form: tuple[int, int, int], inputs: int, outputs: int, seed: int
+) -> None:
+    side, stride, padding = form
+    rng = np.random.default_rng(seed)
+    x = rng.integers(-9, 9, (inputs, 16, 32))
+    weight = rng.integers(-9, 9, (outputs, inputs, side, side))
+    kernel = _Kernel(weight, stride, padding, padding)
+    expected = convolved(x, kernel)
+    np.testing.assert_array_equal(convolved(x, _blocks_out(kernel)), blocks(expected))
+    both = convolved(blocks(x), _blocks_in(_blocks_out(kernel)))
+    np.testing.assert_array_equal(both, blocks(expected))
+    if stride % 2 == 0:
+        np.testing.assert_array_equal(convolved(blocks(x), _blocks_in(kernel)), expected)
 
 
 def test_a_float_network_stays_as_it_is() -> None:

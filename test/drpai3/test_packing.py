@@ -78,6 +78,19 @@ def test_a_wider_group_never_packs_worse_than_its_parts(shape, density, rows, co
     assert (whole <= parts[0::2] + parts[1::2]).all()
 
 
+@settings(max_examples=40, deadline=None)
+@given(SHAPES, st.floats(0, 1), st.integers(1, 16), st.integers(1, 32), st.integers(0, 2**31))
+def test_a_wider_block_costs_no_more_than_its_halves_and_no_less_than_either(
+    shape, density, rows, columns, seed
+):
+    w = sparse(shape, density, seed)
+    halves, whole = (packing.group_counts(w, rows, c) for c in (columns, 2 * columns))
+    if halves.shape[1] % 2:
+        halves = np.pad(halves, ((0, 0), (0, 1)))
+    left, right = halves[:, 0::2], halves[:, 1::2]
+    assert (whole == np.maximum(left, right)).all() and (whole <= left + right).all()
+
+
 @settings(max_examples=30, deadline=None)
 @given(SHAPES, st.floats(0, 1), st.integers(0, 2**31))
 def test_report_adds_up(shape, density, seed):

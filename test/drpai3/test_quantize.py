@@ -137,7 +137,7 @@ def test_shipped_int8_networks_run_in_integer_kernels(name: str, tmp_path: Path)
     options.log_severity_level = 3
     ort.InferenceSession(resources.network(name), options)
     counts = Counter(n.op_type for n in onnx.load(options.optimized_model_filepath).graph.node)
-    assert counts["QLinearConv"] == 27
+    assert counts["QLinearConv"] == 29
     assert counts["Conv"] == 0
 
 

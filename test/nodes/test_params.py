@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 
@@ -128,3 +129,14 @@ def test_table_renames_camera_topics():
     )
     assert spec.remappings == (("image", "/cam/color"),)
     assert spec.parameters["qos_overrides./cam/color.subscription.depth"] == 16
+
+
+@pytest.mark.parametrize(
+    "text", ["- a", "word", "drp_node: 5", "drp_node: {top_k: 5}", "a: [", "n: {}"]
+)
+def test_a_file_that_holds_no_parameters_is_named(tmp_path, text):
+    file = tmp_path / "wrong.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(str(file))) as refused:
+        load(file)
+    assert len(str(refused.value).splitlines()) == 1

@@ -8,24 +8,23 @@ import os
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
 
+from graphs import SEQUENCE
 from nav_msgs.msg import Odometry
-from std_srvs.srv import SetBool
 
 from drp_slam import folder
 from drp_slam.data.trajectory import read_tum
-from drp_slam.nodes import ledger, qos
+from drp_slam.nodes import qos
 from drp_slam.nodes.limits import GRAPH
+from drp_slam.nodes.shared_memory import remove_orphans
 
 pytestmark = pytest.mark.system
-
-SEQUENCE = "synthetic:frames=40,width=320"
-"""What the fixture `small_room` is."""
 
 RESULTS = [
     folder.TRAJECTORY,
@@ -38,35 +37,8 @@ RESULTS = [
 ]
 
 
-ALL = {"drp_node", "perception_node", "pose_node", "profiler_node", "player_node"}
-
-
-def pids(listener, nodes: set[str], frames: int = 3) -> dict[str, int]:
-    """Process numbers of the nodes, once all of them are ready and frames flow."""
-    from diagnostic_msgs.msg import DiagnosticArray
-
-    found: dict[str, int] = {}
-    tracked = [0]
-    heard = listener(DiagnosticArray, "/diagnostics", qos.health())
-
-    def ready() -> bool:
-        for status in (s for message in heard for s in message.status):
-            name, _, part = status.name.partition(": ")
-            values = ledger.values_of(status)
-            if part == "health" and values["ready"] == "1":
-                found[name] = int(values["pid"])
-                if name == "pose_node":
-                    tracked[0] = int(values["frames"])
-        heard.clear()
-        return nodes <= set(found) and tracked[0] >= frames
-
-    listener.until(ready)
-    return found
-
-
 def test_graph_gives_what_the_offline_run_gives(command, listen, small_room, tmp_path):
     odometry = listen(Odometry, "odom", qos.world())
-    client = listen.node.create_client(SetBool, "play")
     up = command(
         "up",
         "--sequence",
@@ -79,10 +51,7 @@ def test_graph_gives_what_the_offline_run_gives(command, listen, small_room, tmp
         "--out",
         tmp_path / "up",
     )
-    listen.until(lambda: client.service_is_ready() and listen.node.count_publishers("odom") == 1)
-    pids(listen, ALL, frames=0)
-    listen.spin(1.0)  # the other side finds this listener as well
-    client.call_async(SetBool.Request(data=True))
+    listen.play()
     listen.until(lambda: up.process.poll() is not None)
     code, out, err = up.finish()
     assert code == 0, err
@@ -117,7 +86,7 @@ def test_interrupt_ends_with_results(command, listen, small_room, tmp_path):
     up = command(
         "up", "--sequence", SEQUENCE, "--rate", "0.5", "--loop", "--json", "--out", tmp_path
     )
-    pids(listen, ALL)
+    listen.ready(frames=3)
     up.process.send_signal(signal.SIGINT)
     code, out, err = up.finish()
     assert code == 0, err
@@ -126,10 +95,23 @@ def test_interrupt_ends_with_results(command, listen, small_room, tmp_path):
     assert json.loads((tmp_path / GRAPH).read_text())["frames"] == report["frames"]
 
 
+def test_interrupt_while_the_nodes_start(command, small_room, tmp_path):
+    up = command("up", "--sequence", SEQUENCE, "--rate", "1", "--loop", "--json", "--out", tmp_path)
+    while not (tmp_path / "log" / "player_node.log").is_file():
+        assert up.process.poll() is None
+        time.sleep(0.01)
+    up.process.send_signal(signal.SIGINT)
+    code, out, err = up.finish(120)
+    assert code == 0, err
+    assert json.loads(out)["frames"] == 0
+
+
 @pytest.mark.parametrize("victim", ["perception_node", "profiler_node"])
 def test_killed_node_is_named_and_ends_the_graph(command, listen, small_room, tmp_path, victim):
     up = command("up", "--sequence", SEQUENCE, "--rate", "1", "--loop", "--out", tmp_path)
-    found = pids(listen, ALL)
+    found = listen.ready(frames=3)
+    maps = Path(f"/proc/{found[victim]}/maps").read_text().split()
+    mapped = {Path(word).name for word in maps if word.startswith("/dev/shm/fast")}
     os.kill(found[victim], signal.SIGKILL)
     code, _, err = up.finish(60)
     last = err.strip().splitlines()[-1]
@@ -137,11 +119,12 @@ def test_killed_node_is_named_and_ends_the_graph(command, listen, small_room, tm
     assert (tmp_path / folder.TRAJECTORY).is_file()
     for pid in found.values():
         assert not os.path.exists(f"/proc/{pid}")
+    assert mapped and not mapped & set(remove_orphans())  # `up` has removed them already
 
 
 def test_no_node_outlives_up(command, listen, small_room, tmp_path):
     up = command("up", "--sequence", SEQUENCE, "--rate", "1", "--loop", "--out", tmp_path)
-    found = pids(listen, ALL)
+    found = listen.ready(frames=3)
     up.process.kill()
     listen.until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in found.values()))
     assert (tmp_path / folder.TRAJECTORY).is_file()
@@ -174,6 +157,11 @@ def test_bad_options_are_one_line(command, small_room, tmp_path, arguments, word
     code, _, err = command("up", *arguments, "--out", tmp_path).finish()
     assert code == 1 and len(err.strip().splitlines()) == 1 and words in err
     assert not list(tmp_path.glob("log/*"))
+
+
+def test_play_refuses_in_one_line(command):
+    code, _, err = command("play", "no/such/folder").finish()
+    assert code == 1 and len(err.strip().splitlines()) == 1 and "no such file or folder" in err
 
 
 def test_live_the_newest_frame_wins(command, small_room, tmp_path):

@@ -55,6 +55,21 @@ def test_relocalisation_moves_odom_in_map_and_odometry_never_jumps():
     assert not np.allclose(frames.T_map_odom, np.eye(4))
 
 
+def test_a_closed_loop_moves_odom_in_map_and_odometry_goes_on():
+    frames = world.Frames(world.mount("0.1 0 0.2 3 4 5"))
+    step, T = se3.exp(np.array([0.01, 0.0, 0.05, 0.0, 0.02, 0.0])), np.eye(4)
+    correction = se3.exp(np.array([0.3, -0.2, 0.1, 0.05, 0.1, -0.02]))
+    motions = []
+    for i in range(6):
+        T = (correction if i == 3 else np.eye(4)) @ T @ step
+        before = frames.T_odom_base
+        T_map_base = frames.update(T, False, correction if i == 3 else None)
+        assert np.allclose(frames.T_map_odom @ frames.T_odom_base, T_map_base)
+        motions.append(se3.inverse(before) @ frames.T_odom_base)
+    assert np.allclose(motions, motions[0], atol=1e-12)
+    assert np.linalg.norm(frames.T_map_odom[:3, 3]) > 0.2
+
+
 def test_pose_message_is_the_matrix():
     T = se3.exp(np.array([0.1, 0.2, 0.3, 0.4, -0.5, 0.6]))
     p = world.pose(T)

@@ -137,12 +137,31 @@ def test_agreement_prefers_the_true_place() -> None:
     assert right < 0.1 < wrong
 
 
+def test_batches_begin_anywhere() -> None:
+    """Training that goes on from a checkpoint sees what it would have seen."""
+    image = np.random.default_rng(0).integers(0, 256, (96, 128)).astype(np.uint8)
+    teacher = xfeat.xfeat()
+    whole, late = (
+        xfeat_levels.batches([image], teacher, 3, pool=9, shape=(32, 32), first=first)
+        for first in (0, 4)
+    )
+    for _ in range(4):
+        before = next(whole)
+    for batch in (next(late), next(late)):
+        same = next(whole)
+        assert all(torch.equal(a, b) for a, b in zip(batch, same))
+        assert not torch.equal(before.images, same.images)
+
+
 def test_a_level_is_flexible_nm_and_the_file_is_what_was_trained() -> None:
     torch.manual_seed(0)
-    net, teacher = xfeat.xfeat(), xfeat.xfeat()
+    net, teacher = xfeat.xfeat(mapped=True), xfeat.xfeat()
     image = np.random.default_rng(0).integers(0, 256, (256, 320)).astype(np.uint8)
     quantiser = FakeQuantiser()
-    source = xfeat_levels.batches([image], teacher, 0, shape=(64, 96))
+
+    def source(first: int) -> Iterator[xfeat_levels.Batch]:
+        return xfeat_levels.batches([image], teacher, 0, shape=(64, 96), first=first)
+
     level = xfeat_levels.Level("test", 0.6, 5, 1e-4)
     trainer = xfeat_levels.train_level(net, quantiser, source, level, 0.0)
     kept = sum(int(m.sum()) for m in trainer.masks.values())
@@ -154,7 +173,7 @@ def test_a_level_is_flexible_nm_and_the_file_is_what_was_trained() -> None:
     model = quantize(to_onnx(net, "t"), [np.zeros((1, 1, 32, 32), np.float32)],
                      scales=quantiser.scales())  # fmt: skip
     quantiser.learning = False
-    x = next(source).images[:1]
+    x = next(source(5)).images[:1]
     scale, zero = quantiser.scales()["tensor"]
     stored = np.clip(np.round(x.numpy() / scale) + zero, -128, 127).astype(np.int8)
     (heads,) = ort.InferenceSession(model.SerializeToString()).run(None, {"tensor": stored})

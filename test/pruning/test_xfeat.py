@@ -11,6 +11,9 @@ import pytest
 import torch
 
 from drp_slam import resources
+from drp_slam.device import load_constants
+from drp_slam.drpai3.estimate import estimate
+from drp_slam.drpai3.graph import load
 from drp_slam.errors import PruningError
 from drp_slam.pruning import xfeat
 from drp_slam.pruning.images import normalised
@@ -75,6 +78,21 @@ def test_hooks_see_every_activation_and_weight() -> None:
         assert torch.equal(hooked, net(torch.ones(1, 1, 32, 32)))
     assert set(weights) == {s.name for s in xfeat.LAYERS}
     assert set(seen) == set(weights) | {"input", "add_1", "add_2", "add_3", "resize_4", "resize_5"}
+
+
+def test_layers_can_be_hooked_into() -> None:
+    """OBS finds the inputs of a layer so."""
+    net, seen = xfeat.XFeatChip(mapped=True), []
+    for name, layer in net.convs.items():
+        layer.register_forward_hook(lambda *_, name=name: seen.append(name))
+    net(torch.ones(1, 1, 32, 32))
+    assert sorted(seen) == sorted(s.name for s in xfeat.LAYERS)
+
+
+@pytest.mark.parametrize("name", ["xfeat", "xfeat-p50", "xfeat-p70", "xfeat-p80", "xfeat-p90"])
+def test_all_of_a_shipped_network_is_mapped(name: str) -> None:
+    graph = load(resources.network(name), {"tensor": (1, 1, 480, 640)})
+    assert not estimate(graph, load_constants("rzv2h")).fallbacks
 
 
 def test_refuses_another_network() -> None:

@@ -70,3 +70,53 @@ def walk(count: int, turn_deg: float = 2.0) -> list[np.ndarray]:
         T[:3, 3] = 0.5 * np.sin(angle), 0.05 * np.sin(3 * angle), 0.5 * np.cos(angle)
         poses.append(T)
     return poses
+
+
+def ring(seed: int = 0, count: int = 9000, radius_m: float = 5.0) -> World:
+    """Points on a round wall of 2.4 m height with relief."""
+    rng = np.random.default_rng(seed)
+    angle, r = rng.uniform(0, 2 * np.pi, count), radius_m + rng.uniform(-0.5, 0.5, count)
+    xyz = np.stack([r * np.sin(angle), rng.uniform(-1.4, 1.4, count), r * np.cos(angle)], axis=1)
+    d = rng.normal(size=(count, 64))
+    return World(xyz, d / np.linalg.norm(d, axis=1, keepdims=True), rng)
+
+
+def round_trip(count: int = 135, turn_deg: float = 3.0, radius_m: float = 2.5) -> list[np.ndarray]:
+    """`T_world_camera` along a circle, looking outwards: more than once around by default."""
+    poses = []
+    for k in range(count):
+        angle = np.radians(turn_deg * k)
+        T = se3.exp(np.array([0.0, 0.0, 0.0, 0.0, angle, 0.0]))
+        T[:3, 3] = radius_m * np.sin(angle), 0.0, radius_m * np.cos(angle)
+        poses.append(T)
+    return poses
+
+
+def corridor(period_m: float, seed: int = 0, length_m: float = 16.0) -> World:
+    """Walls, floor and ceiling of a straight corridor along z that repeat after `period_m`."""
+    rng = np.random.default_rng(seed)
+    count = int(600 * period_m)
+    xyz = rng.uniform((-1.5, -1.2, 0.0), (1.5, 1.2, period_m), (count, 3))
+    side, sign = rng.integers(0, 2, count), rng.choice([-1.0, 1.0], count)
+    xyz[np.arange(count), side] = sign * np.array([1.5, 1.2])[side]
+    d = rng.normal(size=(count, 64))
+    d /= np.linalg.norm(d, axis=1, keepdims=True)
+    shifts = np.arange(0.0, length_m, period_m)
+    every = np.concatenate([xyz + (0.0, 0.0, z) for z in shifts])
+    return World(every, np.tile(d, (len(shifts), 1)), rng)
+
+
+def sideways(count: int, step_m: float = 0.12) -> list[np.ndarray]:
+    """`T_world_camera` straight along z, looking at the wall to the right."""
+    poses = []
+    for k in range(count):
+        T = se3.exp(np.array([0.0, 0.0, 0.0, 0.0, 0.5 * np.pi, 0.0]))
+        T[:3, 3] = 0.0, 0.0, step_m * k
+        poses.append(T)
+    return poses
+
+
+def errors_m(poses: list[np.ndarray], index: np.ndarray, T_world_camera: np.ndarray) -> np.ndarray:
+    """Distances to the truth, in the frame of the first camera: no alignment."""
+    truth = se3.inverse(poses[0]) @ np.stack(poses)[index]
+    return np.linalg.norm(truth[:, :3, 3] - T_world_camera[:, :3, 3], axis=1)

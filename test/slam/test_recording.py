@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from drp_slam.config import Config
+from drp_slam.data.accuracy import ate
 from drp_slam.data.dataset import open_sequence
-from drp_slam.data.trajectory import ate
 from drp_slam.datatypes import Trajectory
 from drp_slam.pipeline import Pipeline
 

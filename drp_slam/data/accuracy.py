@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far a trajectory is from the true one: alignment, ATE and RPE."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from drp_slam.data.trajectory import MAX_DIFFERENCE_S, associate, quaternions
+from drp_slam.datatypes import Trajectory
+from drp_slam.errors import DataError
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """`p_reference = scale * R @ p_estimate + t`; R (3, 3), t (3,) float64."""
+
+    R: np.ndarray
+    t: np.ndarray
+    scale: float
+
+    def apply(self, trajectory: Trajectory) -> Trajectory:
+        """The trajectory in the reference's frame; rotations turn, positions turn and scale."""
+        poses = trajectory.T_world_camera.copy()
+        poses[:, :3, :3] = self.R @ poses[:, :3, :3]
+        poses[:, :3, 3] = self.scale * poses[:, :3, 3] @ self.R.T + self.t
+        return Trajectory(trajectory.stamps_ns, poses)
+
+
+def align(estimate: np.ndarray, reference: np.ndarray, with_scale: bool = False) -> Alignment:
+    """Least-squares alignment of (N, 3) positions in metres, index by index (Umeyama 1991).
+
+    Estimates all at one point, or on one line, leave the rotation partly free; one is chosen.
+    """
+    mean_e, mean_r = estimate.mean(0), reference.mean(0)
+    centred = estimate - mean_e
+    U, singular, Vt = np.linalg.svd((reference - mean_r).T @ centred / len(estimate))
+    sign = np.ones(3)
+    if np.linalg.det(U) * np.linalg.det(Vt) < 0:
+        sign[2] = -1.0
+    R = U @ np.diag(sign) @ Vt
+    variance = (centred**2).sum(1).mean()
+    scale = float(singular @ sign / variance) if with_scale and variance > 0 else 1.0
+    return Alignment(R, mean_r - scale * R @ mean_e, scale)
+
+
+@dataclass(frozen=True)
+class Ate:
+    """Absolute trajectory error over the N stamps that have a ground truth.
+
+    `errors_m` (N,), `stamps_ns` (N,) and `aligned` (N poses) are the estimate's; `reference_m`
+    is (N, 3). `alignment` maps the estimate's world to the reference's.
+    """
+
+    rmse_m: float
+    mean_m: float
+    median_m: float
+    max_m: float
+    errors_m: np.ndarray
+    stamps_ns: np.ndarray
+    aligned: Trajectory
+    reference_m: np.ndarray
+    alignment: Alignment
+
+
+def ate(
+    estimate: Trajectory,
+    reference: Trajectory,
+    with_scale: bool = False,
+    max_difference_s: float = MAX_DIFFERENCE_S,
+) -> Ate:
+    """Absolute trajectory error (Sturm et al., IROS 2012) after SE(3) or Sim(3) alignment.
+
+    Raises DataError where fewer than 3 stamps agree.
+    """
+    est, ref = _matched(estimate, reference, max_difference_s)
+    alignment = align(est.positions_m, ref.positions_m, with_scale)
+    aligned = alignment.apply(est)
+    errors_m = np.linalg.norm(aligned.positions_m - ref.positions_m, axis=1)
+    return Ate(
+        float(np.sqrt(np.mean(errors_m**2))), float(errors_m.mean()), float(np.median(errors_m)),
+        float(errors_m.max()), errors_m, est.stamps_ns, aligned, ref.positions_m, alignment,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Rpe:
+    """Relative pose error over `delta_s`; `errors_m`, `errors_deg` and `stamps_ns` are (N,)."""
+
+    translation_rmse_m: float
+    rotation_rmse_deg: float
+    errors_m: np.ndarray
+    errors_deg: np.ndarray
+    stamps_ns: np.ndarray
+
+
+def rpe(
+    estimate: Trajectory,
+    reference: Trajectory,
+    delta_s: float = 1.0,
+    max_difference_s: float = MAX_DIFFERENCE_S,
+) -> Rpe:
+    """Drift of each pose against the one `delta_s` later (Sturm et al., IROS 2012).
+
+    All pairs whose distance in time is `delta_s` within `max_difference_s` count, the nearest
+    stamp being taken. Raises DataError where there is none.
+    """
+    est, ref = _matched(estimate, reference, max_difference_s)
+    stamps = est.stamps_ns
+    target = stamps + round(delta_s * 1e9)
+    later = np.clip(np.searchsorted(stamps, target), 1, len(stamps) - 1)
+    later -= target - stamps[later - 1] <= np.abs(stamps[later] - target)
+    tolerance_ns = round(max_difference_s * 1e9)
+    first = np.flatnonzero((np.abs(stamps[later] - target) <= tolerance_ns)
+                           & (later > np.arange(len(stamps))))  # fmt: skip
+    if not len(first):
+        raise DataError(f"no two poses lie {delta_s:g} s apart within {max_difference_s:g} s; the "
+                        f"trajectory spans {(stamps[-1] - stamps[0]) / 1e9:g} s")  # fmt: skip
+    second = later[first]
+    E, P = est.T_world_camera, ref.T_world_camera
+    error = np.linalg.inv(np.linalg.inv(P[first]) @ P[second]) @ np.linalg.inv(E[first]) @ E[second]
+    errors_m = np.linalg.norm(error[:, :3, 3], axis=1)
+    # 2 atan2(|xyz|, w) keeps its digits at small angles, where arccos of the trace has none
+    q = quaternions(error[:, :3, :3])
+    errors_deg = np.degrees(2 * np.arctan2(np.linalg.norm(q[:, :3], axis=1), q[:, 3]))
+    return Rpe(float(np.sqrt(np.mean(errors_m**2))), float(np.sqrt(np.mean(errors_deg**2))),
+               errors_m, errors_deg, stamps[first])  # fmt: skip
+
+
+def _matched(
+    estimate: Trajectory, reference: Trajectory, max_difference_s: float
+) -> tuple[Trajectory, Trajectory]:
+    """Both trajectories at the stamps they share."""
+    i, j = associate(estimate.stamps_ns, reference.stamps_ns, max_difference_s)
+    if len(i) < 3:
+        raise DataError(
+            f"only {len(i)} of {len(estimate)} poses have a ground truth within "
+            f"{max_difference_s:g} s, at least 3 are needed; do both files use the same clock?"
+        )
+    return (Trajectory(estimate.stamps_ns[i], estimate.T_world_camera[i]),
+            Trajectory(reference.stamps_ns[j], reference.T_world_camera[j]))  # fmt: skip

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One network measured on one sequence: the tables of `evaluate` and `sweep`, kept in a file."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from drp_slam import resources
+from drp_slam.errors import DataError
+
+if TYPE_CHECKING:
+    from drp_slam.config import Config
+    from drp_slam.data.sequence import Sequence as Recording
+
+THRESHOLDS = (0.55, 0.6, 0.65, 0.7, 0.75)
+"""Keyframe ratios of the perturbed configurations."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One network on one sequence. `table` (N, len(METRICS)), a row a pair; `paths` (C, 2) ATE in
+    metres and part of the frames tracked, a row a configuration; `uv` keypoints by frame."""
+
+    table: np.ndarray
+    paths: np.ndarray
+    uv: dict[int, np.ndarray]
+
+
+def file_name(name: str, reference: str, recording: Recording, pairs: np.ndarray,
+              configurations: int, config: Config) -> str:  # fmt: skip
+    """Changes with anything that decides the measurement."""
+    digest = hashlib.sha256()
+    for part in (name, reference):
+        digest.update(resources.network(part).read_bytes())
+    slam = {k: v for k, v in dataclasses.asdict(config.slam).items()
+            if configurations or k.startswith("depth_")}  # fmt: skip
+    drp = (config.drp.top_k, config.drp.threshold, config.drp.nms_px)
+    about = (recording.name, configurations, drp, slam, THRESHOLDS)
+    digest.update(repr(about).encode() + recording.stamps_ns.tobytes() + pairs.tobytes())
+    return f"{Path(name).stem}-{digest.hexdigest()[:12]}.npz"
+
+
+def store(measured: Measured, path: Path) -> None:
+    """Writes a measurement through a temporary name."""
+    part = path.with_name(path.name + ".part.npz")
+    np.savez(part, table=measured.table, paths=measured.paths, frames=np.array(list(measured.uv)),
+             sizes=[len(uv) for uv in measured.uv.values()],
+             uv=np.concatenate(list(measured.uv.values())))  # fmt: skip
+    part.replace(path)
+
+
+def stored(path: Path) -> Measured:
+    """Reads what `store` wrote. Raises DataError for another file."""
+    try:
+        with np.load(path) as found:
+            parts = np.split(found["uv"], np.cumsum(found["sizes"])[:-1])
+            uv = dict(zip(found["frames"].tolist(), parts, strict=True))
+            return Measured(found["table"], found["paths"], uv)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: not a measurement of this version ({error}); remove it, it is "
+                        "made again") from error  # fmt: skip

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The player's options on the command line, as its parameters. No ROS is imported."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from drp_slam.errors import GraphError
+
+
+def player_parameters(args: argparse.Namespace) -> dict[str, Any]:
+    """Values of `PlayerConfig` that `up` and `play` have options for. Raises GraphError."""
+    return {
+        "sequence": args.sequence,
+        "camera": args.camera or "",
+        "start": args.start,
+        "frames": args.frames or 0,
+        "rate": rate(args.rate),
+        "in_flight": args.in_flight,
+        "loop": args.loop,
+    }
+
+
+def rate(text: str) -> float:
+    """`max` is 0. Raises GraphError for what is no number."""
+    if text == "max":
+        return 0.0
+    try:
+        return float(text)
+    except ValueError:
+        raise GraphError(f"--rate {text!r}: expected max or a number such as 1.0") from None

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A report on the terminal: what `run`, `up`, `demo` and `report` print for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def show(result: dict[str, Any]) -> None:
+    """Prints a report for people."""
+    from rich.console import Console
+
+    console = Console()
+
+    def line(name: str, text: str) -> None:
+        console.print(f"{name:11} {text}", soft_wrap=True, highlight=False)
+
+    if result["stages"]:
+        console.print(_stage_table(result))
+    line("frames", f"{result['frames']}, tracked {result['tracked']}, "
+                   f"keyframes {result['keyframes']}")  # fmt: skip
+    ate, live = result["ate_rmse_m"], result["ate_live_rmse_m"]
+    published = "" if live is None else f" (as published live {live:.4f} m)"
+    line("ATE RMSE", "no ground truth" if ate is None else f"{ate:.4f} m{published}")
+    line("frame rate", f"{_text(result['fps'], 1)} Hz, measured on this host")
+    host, a55 = result["comparison"]["host_cpu"], result["comparison"]["modelled_a55"]
+    if host:
+        ours, theirs = _text(_p50(host["wall_ms"])), _text(_p50(host["cpu_wall_ms"]))
+        line("CPU only", f"measured here, the same {host['frames']} frames: {theirs} ms a frame "
+                         f"with backend cpu, {ours} ms with this one")  # fmt: skip
+    if a55:
+        line("CPU only", f"modelled, first order: {_text(a55['cpu_ms'])} ms a frame on four A55, "
+                         f"{_text(a55['chip_ms'])} ms on the chip: {_text(a55['latency_speedup'])} "
+                         f"times faster at {_text(a55['energy_ratio'])} of the energy")  # fmt: skip
+    line("report", result["report"])
+
+
+def _text(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _p50(spread: dict[str, float] | None) -> float | None:
+    return None if spread is None else spread["p50"]
+
+
+def _stage_table(result: dict[str, Any]) -> Any:
+    """Measured and modelled in separate columns of separate colours."""
+    from rich.table import Table
+
+    def pair(spread: dict[str, float] | None) -> str:
+        return "–" if spread is None else f"{spread['p50']:.2f} / {spread['p95']:.2f}"
+
+    about = (result["sequence"], result["network"], result["backend"], result["device"])
+    table = Table(title=" · ".join(str(a) for a in about if a), title_justify="left")
+    table.add_column("stage", no_wrap=True)
+    table.add_column("unit", no_wrap=True)
+    table.add_column("measured ms\np50 / p95", justify="right", style="blue", no_wrap=True)
+    for name in ("modelled ms\np50 / p95", "model\nmJ", "model ms\nA55 alone"):
+        table.add_column(name, justify="right", style="dark_orange3", no_wrap=True)
+    for name, s in result["stages"].items():
+        table.add_row(name, s["unit"], pair(s["wall_ms"]), pair(s["modelled_ms"]),
+                      _text(s["energy_mj"]), _text(_p50(s["cpu_modelled_ms"])))  # fmt: skip
+    latency = result["latency"]
+    table.add_section()
+    table.add_row("frame", "", pair(latency["wall_ms"]), pair(latency["modelled_ms"]), "",
+                  _text(_p50(latency["cpu_modelled_ms"])))  # fmt: skip
+    return table

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pictures of a sweep: Pareto front, and curves over the rate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from drp_slam.profiler.figures import COLOURS, label, new, svg
+
+Points = Sequence[Mapping[str, Any]]
+SHIPPED = "shipped"
+CUT_PERCENT = 300
+"""Errors beyond this, relative to the reference, leave the picture (not the table)."""
+CURVES = (
+    ("cycles", 1e-6, "packed cycles [M]"),
+    ("latency_ms", 1.0, "modelled latency [ms]"),
+    ("energy_mj", 1.0, "modelled energy [mJ]"),
+    ("inliers", 100.0, "PnP inliers [% of the reference]"),
+    ("error_m", 100.0, "relative pose error [% of the reference]"),
+    ("ate_m", 100.0, "ATE [% of the reference]"),
+)
+"""What is drawn over the rate: key, factor, axis."""
+HUES = {"magnitude": COLOURS[1], "obd": COLOURS[2], "obs": COLOURS[3], "taylor": COLOURS[4],
+        "random": COLOURS[5]}  # fmt: skip
+"""A colour a saliency, so that a pattern can have its own line and mark."""
+FORMS = {"flexible-nm": ("-", "o"), "fixed-nm": (":", "s"), "unstructured": ("--", "D")}
+
+
+def series(point: Mapping[str, Any]) -> str:
+    """The line a point belongs to."""
+    p = point["point"]
+    return SHIPPED if p["network"] else f"{p['pattern']}, {p['saliency']}"
+
+
+def ratio(point: Mapping[str, Any], key: str) -> tuple[float, float, float] | None:
+    """Ratio to the reference with its interval: of the pairs, or `ate_m` of the trajectories."""
+    body = point.get("ate_m") if key == "ate_m" else point["all"].get(key)
+    if not body or body["ratio"] is None:
+        return None
+    return body["ratio"], body["ratio_low"], body["ratio_high"]
+
+
+def _styles(points: Points) -> dict[str, dict[str, Any]]:
+    """How each series is drawn, the shipped networks first and strongest."""
+    found: dict[str, dict[str, Any]] = {}
+    for p in sorted(points, key=lambda p: (series(p) != SHIPPED, series(p))):
+        line, mark = FORMS.get(p["point"]["pattern"], ("-.", "^"))
+        found[series(p)] = {"color": HUES.get(p["point"]["saliency"], COLOURS[6]), "ls": line,
+                            "marker": mark, "ms": 4.5, "lw": 1.2}  # fmt: skip
+    if SHIPPED in found:
+        found[SHIPPED] |= {"color": COLOURS[0], "ls": "-", "marker": "o", "ms": 6.5, "lw": 2.2,
+                           "zorder": 4}  # fmt: skip
+    return found
+
+
+def front(points: Points) -> str | None:
+    known = [p for p in points if p["latency_ms"] is not None and ratio(p, "inliers")]
+    if not known:
+        return None
+    styles = _styles(points)
+    figure, axes = new(11.2, 4.9, 2)
+    for ax, cost, worth, title in (
+        (axes[0], "latency_ms", "inliers", "modelled latency [ms]"),
+        (axes[1], "energy_mj", "error_m", "modelled energy [mJ]"),
+    ):
+        for p in known:
+            value = ratio(p, worth)
+            if value is None:
+                continue
+            middle, low, high = (100 * v for v in value)
+            style = styles[series(p)]
+            ax.plot([p[cost]] * 2, [low, high], color=style["color"], lw=1.1, alpha=0.5)
+            ax.plot(p[cost], middle, **style | {"ls": ""})
+            if p["pareto"] and worth == "inliers":
+                ax.plot(p[cost], middle, "o", mfc="none", mec="#1c2430", ms=11, mew=1.1, zorder=5)
+        _names(ax, known, cost, worth)
+        ax.axhline(100, color="#9aa4b2", lw=0.9, ls="--")
+        ax.margins(x=0.08, y=0.1)
+        _cut(ax)
+        name = "PnP inliers" if worth == "inliers" else "relative pose error"
+        label(ax, title, f"{name} [% of the reference]")
+    front = sorted((p for p in known if p["pareto"]), key=lambda p: p["latency_ms"])
+    steps = [(p["latency_ms"], 100 * p["all"]["inliers"]["ratio"]) for p in front]
+    axes[0].step(*zip(*steps, strict=True), where="post", color="#1c2430", lw=0.9, alpha=0.6)
+    for name, style in styles.items():
+        axes[0].plot([], [], label=name, **style | {"ls": ""})
+    _legend(figure, axes[0])
+    return svg(figure, "Pareto front")
+
+
+def _names(ax: Any, points: Points, cost: str, worth: str) -> None:
+    """Names of the shipped networks, above and below in turn, so that neighbours stay apart."""
+    shown = sorted((p for p in points if p["point"]["network"]), key=lambda p: p[cost])
+    for i, p in enumerate(shown):
+        value = ratio(p, worth)
+        if value is not None and 100 * value[0] < CUT_PERCENT:
+            ax.annotate(p["name"], (p[cost], 100 * value[0]), xytext=(0, 13 if i % 2 else -20),
+                        textcoords="offset points", fontsize=8, color="#1c2430", ha="center",
+                        zorder=6)  # fmt: skip
+
+
+def _legend(figure: Any, ax: Any) -> None:
+    """The series below the pictures, where they cover nothing."""
+    handles, names = ax.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=5, frameon=False, fontsize=8.5)
+
+
+def _cut(ax: Any) -> None:
+    """Keeps a network that is broken from making all others look alike."""
+    ax.set_ylim(bottom=0)
+    if ax.get_ylim()[1] > CUT_PERCENT:
+        ax.set_ylim(0, CUT_PERCENT)
+        ax.text(0.99, 0.97, f"cut at {CUT_PERCENT} %", transform=ax.transAxes, ha="right",
+                va="top", fontsize=8, color="#5d6878")  # fmt: skip
+
+
+def curves(points: Points) -> str | None:
+    from matplotlib.figure import Figure
+
+    if not any(p["latency_ms"] is not None for p in points):
+        return None
+    styles = _styles(points)
+    figure: Figure
+    figure, axes = new(11.2, 6.8, 3, rows=2)
+    for ax, (key, factor, title) in zip(axes.flat, CURVES, strict=True):
+        for name, style in styles.items():
+            rows = [
+                (100 * p["sparsity"], *values)
+                for p in points
+                if series(p) == name and p["dtype"] == "int8" and (values := _value(p, key, factor))
+            ]
+            if not rows:
+                continue
+            x, y, low, high = zip(*sorted(rows), strict=True)
+            ax.plot(x, y, label=name, **style | {"ms": style["ms"] - 1.5})
+            ax.vlines(x, low, high, color=style["color"], lw=1.1, alpha=0.4)
+        if factor == 100.0:
+            ax.axhline(100, color="#9aa4b2", lw=0.9, ls="--")
+        _cut(ax)
+        label(ax, "weights removed [%]", "", title)
+    _legend(figure, axes.flat[3])  # the accuracy has every series
+    return svg(figure, "curves over the rate")
+
+
+def _value(point: Mapping[str, Any], key: str, factor: float) -> tuple[float, ...] | None:
+    if key in ("cycles", "latency_ms", "energy_mj"):
+        return None if point[key] is None else (point[key] * factor,) * 3
+    found = ratio(point, key)
+    return None if found is None else tuple(v * factor for v in found)

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fast DDS's files in shared memory: those of the dead go, those of the living stay."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from graphs import SEQUENCE
+
+from drp_slam.nodes.shared_memory import FOLDER, NEEDED_MB, lacking_room, remove_orphans
+
+
+def made(folder: Path, *names: str) -> set[str]:
+    for name in names:
+        (folder / name).write_bytes(b"x")
+    return set(names)
+
+
+def test_only_what_nobody_holds_a_lock_on_is_removed(tmp_path: Path) -> None:
+    dead = made(
+        tmp_path,
+        "fastrtps_0123456789abcdef",
+        "fastrtps_0123456789abcdef_el",
+        "fastdds_port7411",
+        "fastdds_port7411_sl",
+        "sem.fastdds_port7411_mutex",
+    )
+    alive = made(
+        tmp_path,
+        "fastrtps_fedcba9876543210",
+        "fastrtps_fedcba9876543210_el",
+        "fastrtps_port7413",
+        "fastrtps_port7413_el",
+        "sem.fastrtps_port7413_mutex",
+    )
+    others = made(tmp_path, "sem.other", "fastrtps_port7415", "fastrtps_0_el", "psm_1234_el")
+    with (
+        (tmp_path / "fastrtps_fedcba9876543210_el").open() as segment,
+        (tmp_path / "fastrtps_port7413_el").open() as port,
+    ):
+        for held in (segment, port):
+            fcntl.flock(held, fcntl.LOCK_EX)
+        assert remove_orphans(tmp_path) == ["fastdds_port7411", "fastrtps_0123456789abcdef"]
+        assert set(os.listdir(tmp_path)) == alive | others
+        assert remove_orphans(tmp_path) == []
+    assert dead.isdisjoint(os.listdir(tmp_path))
+
+
+def test_no_shared_memory_is_no_error(tmp_path: Path) -> None:
+    assert remove_orphans(tmp_path / "absent") == []
+
+
+@pytest.mark.system
+def test_a_living_participant_keeps_its_files(listen) -> None:
+    """The rule holds for the Fast DDS that is installed: this process's own segment stays."""
+    if not FOLDER.is_dir():
+        pytest.skip("no /dev/shm here")
+    maps = Path("/proc/self/maps").read_text()
+    own = {word for word in maps.split() if word.startswith(f"{FOLDER}/fastrtps_")}
+    assert own
+    remove_orphans()
+    assert all(
+        Path(path).exists() and Path(f"{path}_el").exists() for path in own if "_port" not in path
+    )
+
+
+def test_too_little_room_is_said_with_a_remedy(tmp_path: Path) -> None:
+    free_mb = shutil.disk_usage(tmp_path).free / 1e6
+    assert (free_mb < NEEDED_MB) == bool(lacking_room(tmp_path))
+    assert "--shm-size" in lacking_room(tmp_path, needed_mb=2 * free_mb)
+    assert lacking_room(tmp_path / "absent") == ""
+
+
+@pytest.mark.system
+def test_a_graph_fits_into_the_shared_memory_of_a_container(
+    listen, command, small_room, tmp_path
+) -> None:
+    """64 MB, for a graph and this listener: what they hold, counted by its maps."""
+    up = command("up", "--sequence", SEQUENCE, "--rate", "1", "--loop", "--out", tmp_path)
+    pids = [*listen.ready(frames=1).values(), up.process.pid, os.getpid()]
+    files = {word for pid in pids for word in Path(f"/proc/{pid}/maps").read_text().split()
+             if word.startswith(f"{FOLDER}/fast")}  # fmt: skip
+    assert len(files) > len(pids)
+    assert sum(Path(name).stat().st_size for name in files) < 64e6

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loops in worlds of points: closed where drift is injected, never where texture repeats."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from point_world import CAMERA, UNIT_M, World, corridor, errors_m, ring, round_trip, sideways
+
+from drp_slam.config import SlamConfig
+from drp_slam.datatypes import Track
+from drp_slam.slam import se3
+from drp_slam.slam.map import Keyframe, Map
+from drp_slam.slam.tracker import Tracker
+
+STEP_NS = 66_666_667
+DRIFTING = slice(30, 90)
+"""Frames whose depth is 4 % too large."""
+
+
+def play(world: World, poses: list[np.ndarray], config: SlamConfig | None = None,
+         drifting: slice = slice(0, 0)) -> tuple[Tracker, list[Track]]:  # fmt: skip
+    tracker, tracks = Tracker(CAMERA, config), []
+    off = range(len(poses))[drifting]
+    for k, pose in enumerate(poses):
+        features, depth = world.see(pose, 300)
+        if k in off:
+            depth = (depth * 1.04).astype(np.uint16)
+        tracks.append(tracker.track(k, k * STEP_NS, features, depth, UNIT_M))
+    return tracker, tracks
+
+
+def error_m(poses: list[np.ndarray], tracker: Tracker) -> float:
+    """Largest distance to the truth, in the frame of the first camera."""
+    path = tracker.trajectory()
+    return float(errors_m(poses, path.stamps_ns // STEP_NS, path.T_world_camera).max())
+
+
+@pytest.fixture(scope="module")
+def closed() -> tuple[list[np.ndarray], Tracker, list[Track]]:
+    poses = round_trip()
+    return poses, *play(ring(), poses, drifting=DRIFTING)
+
+
+def test_a_loop_takes_the_drift_back(
+    closed: tuple[list[np.ndarray], Tracker, list[Track]],
+) -> None:
+    poses, tracker, tracks = closed
+    assert all(t.tracked for t in tracks) and len(tracker.loops) >= 1
+    assert not any(t.relocalised for t in tracks)
+    open_, _ = play(ring(), poses, SlamConfig(close_loops=False), DRIFTING)
+    assert not open_.loops
+    last = slice(len(poses) - 8, None)
+    drift, left = (
+        errors_m(poses, np.arange(len(poses)), t.trajectory().T_world_camera)[last].mean()
+        for t in (open_, tracker)
+    )
+    assert drift > 0.1 and left < 0.25 * drift
+
+
+def test_the_two_sides_share_their_points(
+    closed: tuple[list[np.ndarray], Tracker, list[Track]],
+) -> None:
+    chart = closed[1].map
+    (old, new), *_ = closed[1].loops
+    assert chart.reach(new, 2)[old]
+    count = np.zeros(chart.size, dtype=np.intp)
+    for keyframe in chart.keyframes:
+        seen = keyframe.observed()[1]
+        assert len(np.unique(seen)) == len(seen)
+        count[seen] += 1
+    np.testing.assert_array_equal(count, chart.observations)
+    np.testing.assert_array_equal(count > 0, chart.alive)
+
+
+def test_odometry_does_not_jump(closed: tuple[list[np.ndarray], Tracker, list[Track]]) -> None:
+    """What the correction leaves between two frames is the motion of the camera."""
+    poses, _, tracks = closed
+    corrections = [k for k, t in enumerate(tracks) if t.T_correction is not None]
+    assert len(corrections) == len(closed[1].loops)
+    k = corrections[0]
+    correction, before, after = tracks[k].T_correction, tracks[k - 1], tracks[k]
+    assert before.T_world_camera is not None and after.T_world_camera is not None
+    true = np.linalg.norm((se3.inverse(poses[k - 1]) @ poses[k])[:3, 3])
+    jump = np.linalg.norm((after.T_world_camera - before.T_world_camera)[:3, 3])
+    step = np.linalg.norm((after.T_world_camera - correction @ before.T_world_camera)[:3, 3])
+    assert jump > 0.1 and abs(step - true) < 0.03
+
+
+def test_same_input_same_bits_with_a_loop(
+    closed: tuple[list[np.ndarray], Tracker, list[Track]],
+) -> None:
+    again, _ = play(ring(), closed[0], drifting=DRIFTING)
+    assert again.loops == closed[1].loops
+    assert (
+        again.trajectory().T_world_camera.tobytes()
+        == closed[1].trajectory().T_world_camera.tobytes()
+    )
+
+
+@pytest.mark.parametrize("period_m", [1.0, 2.0, 3.0])
+def test_a_corridor_of_repeated_texture_is_no_loop(period_m: float) -> None:
+    poses = sideways(90)
+    tracker, tracks = play(corridor(period_m), poses)
+    assert all(t.tracked for t in tracks) and not tracker.loops
+    assert error_m(poses, tracker) < 0.1
+
+
+def test_two_places_that_look_alike_are_not_joined() -> None:
+    """A ring of which every quarter looks like the others, seen once and a little more."""
+    poses = round_trip(100)
+    world = ring()
+    angle = np.arctan2(world.xyz[:, 0], world.xyz[:, 2])
+    quarter = np.floor(angle / (np.pi / 2)).astype(int)
+    first = np.flatnonzero(quarter == 0)
+    turns = [se3.exp(np.array([0, 0, 0, 0, k * np.pi / 2, 0.0])) for k in range(4)]
+    same = dataclasses.replace(
+        world,
+        xyz=np.concatenate([se3.apply(T, world.xyz[first]) for T in turns]),
+        descriptor=np.concatenate([world.descriptor[first]] * 4),
+    )
+    tracker, _ = play(same, poses)
+    assert not tracker.loops and error_m(poses, tracker) < 0.15
+
+
+def test_points_seen_once_stay_where_their_keyframe_sees_them(
+    closed: tuple[list[np.ndarray], Tracker, list[Track]],
+) -> None:
+    """Neither adjustments nor loops leave them behind."""
+    chart, apart = closed[1].map, []
+    for keyframe in chart.keyframes:
+        features, points = keyframe.observed()
+        lone = (chart.observations[points] == 1) & (chart.reference[points] == keyframe.number)
+        p = se3.apply(keyframe.T_camera_world, chart.xyz[points[lone]])
+        apart.append(np.linalg.norm(p - keyframe.view.xyz()[features[lone]], axis=1))
+    every = np.concatenate(apart)
+    assert len(every) > 100 and np.median(every) < 1e-9
+
+
+def test_culled_points_make_room() -> None:
+    chart = Map()
+    numbers = chart.add_points(np.zeros((4, 3)), np.eye(4, 64, dtype=np.float32), None)
+    one, two = (Keyframe(None, np.eye(4), np.full(4, -1)) for _ in range(2))  # type: ignore[arg-type]
+    for keyframe, seen in ((one, numbers), (two, numbers[:1])):
+        chart.add_keyframe(keyframe)
+        keyframe.point[: len(seen)] = seen
+        chart.observations[seen] += 1
+    chart.found[:] = 0, 2, 3, 0
+    chart.cull(one, 3)
+    assert chart.alive.tolist() == [True, False, True, False]
+    assert one.point.tolist() == [0, -1, 2, -1] and two.point[0] == 0
+    again = chart.add_points(np.ones((3, 3)), np.eye(3, 64, dtype=np.float32), None, 1)
+    assert again.tolist() == [1, 3, 4] and chart.alive.all()
+    assert chart.reference.tolist() == [0, 1, 0, 1, 1] and chart.found.tolist() == [0, 0, 3, 0, 0]
+
+
+def test_merging_points_keeps_one_feature_a_keyframe() -> None:
+    chart = Map()
+    numbers = chart.add_points(np.zeros((4, 3)), np.eye(4, 64, dtype=np.float32), None)
+    for seen in ([0, 1, -1], [1, 2, 3], [2, -1, 0]):
+        keyframe = Keyframe(None, np.eye(4), np.array(seen))  # type: ignore[arg-type]
+        chart.add_keyframe(keyframe)
+        chart.observations[np.array(seen)[np.array(seen) >= 0]] += 1
+    chart.merge(numbers[[1, 2]], numbers[[0, 3]])
+    assert [k.point.tolist() for k in chart.keyframes] == [[0, -1, -1], [0, -1, 3], [3, -1, 0]]
+    assert chart.observations.tolist() == [3, 0, 0, 2]
+    assert chart.alive.tolist() == [True, False, False, True]
