@@ -25,7 +25,7 @@ from drp_slam.pruning.kept import Kept
 
 PAPER = {"AlexNet": 35.0, "VGG-16": 49.0}
 LOST = 0.005
-DIGIT_RATES, RESNET_RATES = (0.8, 0.85, 0.9, 0.93, 0.95, 0.97), (0.5, 0.6, 0.7, 0.8)
+DIGIT_RATES, RESNET_RATES = (0.8, 0.85, 0.9, 0.93, 0.95, 0.97), (0.5, 0.6, 0.7)
 DIGIT_BITS, RESNET_BITS = (5, 4), (5, 5)
 SETTINGS = DIGIT_RATES, RESNET_RATES, DIGIT_BITS, RESNET_BITS
 Split = tuple[Tensor, Tensor]
@@ -96,7 +96,7 @@ def _digits(seed: int, say: digits.Say) -> list[dict[str, Any]]:
     return points
 
 
-def _resnet20(data: Path, seed: int, say: digits.Say, steps: int = 80) -> list[dict[str, Any]]:
+def _resnet20(data: Path, seed: int, say: digits.Say, steps: int = 60) -> list[dict[str, Any]]:
     """OBS, then distillation from the dense network: 350 images to fit on, 150 to choose with."""
     given, images, labels = study.load(data)
     use, judge = study.halves(labels, seed)
