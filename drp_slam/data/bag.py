@@ -181,7 +181,7 @@ def _reader(path: Path) -> Iterator[Any]:
         target = files[0]
     if target.is_file() and reads_folders_only():
         raise DataError(
-            f"{path}: rosbags {version('rosbags')} reads a bag by its folder only; name the folder, "
+            f"{path}: rosbags {version('rosbags')} reads a bag by its folder only; name that, "
             "after `ros2 bag reindex` where it has no metadata.yaml"
         )
     try:
