@@ -16,7 +16,7 @@ from typing import Any
 from drp_slam.device import BACKENDS
 from drp_slam.errors import ConfigError
 
-DEFAULT_NETWORK = "xfeat-p50"
+DEFAULT_NETWORK = "xfeat-p70"
 
 
 def param(default: Any, help: str, *, unit: str = "", low: float | None = None,

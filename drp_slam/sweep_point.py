@@ -62,21 +62,23 @@ class Point:
         return f"oneshot-{self.pattern}-{self.saliency}-p{100 * self.rate:g}"
 
     def key(self) -> str:
-        """Hash of the definition and of the files that it rests on: same key, same result.
+        """Hash of the definition, the tracker's settings, networks, scales and recording: same key,
+        same result.
 
         The device file is not among them, since `cost` is computed apart. Raises ResourceError for
         a network or device that is not there.
         """
+        from drp_slam.card import load_card
+        from drp_slam.config import Config
+
         resources.device_file(self.device)
-        files = []
-        for network in (self.network or BASE, self.reference):
-            onnx = resources.network(network)
-            files += [onnx, onnx.with_suffix(".yaml")]
-        content = json.dumps(dataclasses.asdict(self), sort_keys=True) + __version__
+        about = (dataclasses.asdict(self), dataclasses.asdict(Config().slam), __version__)
+        content = json.dumps(about, sort_keys=True, default=str)
         digest = hashlib.sha256(content.encode())
-        for file in files:
-            if file.is_file():
-                digest.update(hashlib.sha256(file.read_bytes()).digest())
+        for network in (self.network or BASE, self.reference):
+            card = load_card(network)
+            digest.update(hashlib.sha256(card.onnx.read_bytes()).digest())
+            digest.update(repr((card.dtype, card.input, sorted(card.heads.items()))).encode())
         for folder in (self.sequence, self.calibration):
             digest.update(_fingerprint(folder).encode())
         return digest.hexdigest()[:16]

@@ -19,10 +19,10 @@ import numpy as np
 
 from drp_slam.device import Constants
 from drp_slam.drpai3 import patterns, placement, timing
-from drp_slam.drpai3.estimate import prunable, share_of_rows
 from drp_slam.drpai3.graph import load
 from drp_slam.drpai3.layers import Layer, layers
-from drp_slam.errors import DataError
+from drp_slam.drpai3.packs import prunable, share_of_rows
+from drp_slam.errors import DataError, DrpAi3Error
 
 PAIR_PREFIX = "docs-site "
 """How the index names the dense members of the dense and pruned pairs."""
@@ -110,12 +110,21 @@ def read_sample(folder: Path, row: Published, c: Constants) -> Sample:
 
 
 def read_corpus(folder: Path, c: Constants,
-                progress: Callable[[str], None] = lambda name: None) -> list[Sample]:  # fmt: skip
-    """All samples of a folder."""
+                progress: Callable[[str], None] = lambda name: None,
+                skipped: list[str] | None = None) -> list[Sample]:  # fmt: skip
+    """All samples of a folder. A graph that cannot be read ends it, or with `skipped` given adds
+    its error to that list; DataError if none is left."""
     samples = []
     for row in read_index(folder):
         progress(row.name)
-        samples.append(read_sample(folder, row, c))
+        try:
+            samples.append(read_sample(folder, row, c))
+        except DrpAi3Error as error:
+            if skipped is None:
+                raise
+            skipped.append(str(error))
+    if not samples:
+        raise DataError(f"{folder}: no graph can be read; the first: {(skipped or ['none'])[0]}")
     return samples
 
 

@@ -11,6 +11,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from drp_slam.drpai3.graph import Graph
 from drp_slam.drpai3.layers import FREE, Layer
 
@@ -129,11 +131,25 @@ def _alone(graph: Graph, layer: Layer) -> str:
         plain = node.attributes.get("mode", b"constant") in (b"constant", "constant")
         return "pad" if plain else "pad-mirror"
     if layer.op in MOVES:
-        return "move"
+        if layer.op == "Slice" and layer.out_shape == layer.in_shape:
+            return "view"
+        return "slice" if _cuts(graph, layer) else "move"
     simple = {"BatchNormalization": "scale", "MatMul": "attention", "Gemm": "attention",
               "Softmax": "softmax", "Erf": "gelu", "Gelu": "gelu", "Pow": "normalisation",
               "Sqrt": "normalisation", "LayerNormalization": "normalisation"}  # fmt: skip
     return simple.get(layer.op, "curve" if layer.op in CURVES else "other")
+
+
+def _cuts(graph: Graph, layer: Layer) -> bool:
+    """Whether a layer cuts a tensor apart: a slice without stride, or a split in unequal parts.
+
+    Strided slices, as in the first layer of YOLOX, take every other element and are none.
+    """
+    node = layer.node
+    if layer.op == "Slice":
+        known = len(node.inputs) > 4 and graph.is_constant(node.inputs[4])
+        return not known or bool((np.abs(graph.constant(node.inputs[4])) == 1).all())
+    return layer.op == "Split" and len({graph.shapes[o] for o in node.outputs if o}) > 1
 
 
 def _axes(graph: Graph, layer: Layer) -> set[int]:

@@ -3,7 +3,8 @@
 
 The compiler's own list of operators is not public. These rules were chosen among the alternatives
 in `choices` by what explains published board latencies (`fit.py` repeats the choice inside every
-training fold); a rule without choices states what the published material says or what is plain.
+training fold); a rule without choices states what the published material says (slices: the notes
+of the calibration folder) or what is plain.
 """
 
 from __future__ import annotations
@@ -71,7 +72,9 @@ RULES: tuple[Rule, ...] = (
     Rule("resize-smooth", CPU, "bilinear or bicubic resize", None, (DRP, CPU)),
     Rule("pad", FUSED),
     Rule("pad-mirror", CPU, "padding by reflection or by the edge"),
-    Rule("move", DRP, "slice, split, gather or transpose", None, (DRP, CPU)),
+    Rule("view", FUSED),
+    Rule("slice", CPU, "slice, or split in unequal parts"),
+    Rule("move", DRP, "strided slice, equal split, gather or transpose", None, (DRP, CPU)),
     Rule("arithmetic", CPU, "arithmetic with a constant or with broadcasting"),
     Rule("normalisation", CPU, "layer normalisation"),
     Rule("softmax", CPU, "softmax inside the network"),

@@ -6,6 +6,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+NAME_HEIGHT = 1.13
+"""Least ratio of two predictions whose names may stand near each other."""
+
+
+def _apart(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows, the worst first, without those whose names would lie on another's."""
+    kept: list[dict[str, Any]] = []
+    for row in rows:
+        ratios = [row["predicted_ms"] / other["predicted_ms"] for other in kept]
+        if all(max(ratio, 1 / ratio) > NAME_HEIGHT for ratio in ratios):
+            kept.append(row)
+    return kept
+
 
 def scatter(path: Path, result: dict[str, Any]) -> Path:
     """Writes a PNG: one point a network, held-out predictions beside it where there are any."""
@@ -34,8 +47,7 @@ def scatter(path: Path, result: dict[str, Any]) -> Path:
                 axes.scatter([m["published_ms"] for m in rows], [m["predicted_ms"] for m in rows],
                              s=22, alpha=0.7, color=colour, edgecolors="none",
                              label=f"{name} ({len(rows)})")  # fmt: skip
-        worst = sorted(part["models"], key=lambda m: -abs(m["error_pct"]))[:6]
-        for row in worst:
+        for row in _apart(sorted(part["models"], key=lambda m: -abs(m["error_pct"]))[:8]):
             left = row["published_ms"] ** 2 > low * high  # keeps the name inside the picture
             axes.annotate(row["id"], (row["published_ms"], row["predicted_ms"]), fontsize=6.5,
                           xytext=(-4 if left else 4, -3), textcoords="offset points",

@@ -19,7 +19,8 @@ from drp_slam.pruning import layers as L
 from drp_slam.pruning.kept import Kept
 
 Say = Callable[[str, float], None]
-FEW, GAIN_RATES = 100, (0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
+FEW, GAIN_RATES, WRONG = 200, (0.0, 0.5, 0.7, 0.8, 0.9, 0.95), (0.0, 0.2)
+"""Digits to learn from, rates, and parts of their labels that are wrong."""
 
 
 def everything() -> tuple[Tensor, Tensor]:
@@ -96,42 +97,59 @@ def prune_and_train(net: nn.Module, x: Tensor, y: Tensor, rate: float, steps: in
 def regulariser(seeds: int, say: Say, kept: Kept) -> dict[str, Any]:
     """An over-sized network on few digits: accuracy against rate, pruned while it trains.
 
-    Every point trains for the same number of steps; the mean over the seeds says where pruning
-    gains over dense.
+    Once with the labels as they are and once with some of them wrong, which a dense network learns
+    by heart. Every point trains for the same number of steps; the mean over the seeds says where
+    pruning gains over dense.
     """
     points, cpu_s = [], 0.0
     for seed in range(seeds):
+        for index, wrong in enumerate(WRONG):
 
-        def part_of(text: str, part: float, seed: int = seed) -> None:
-            say(f"seed {seed}: {text}", (seed + part) / seeds)
+            def part_of(text: str, part: float, done: int = len(WRONG) * seed + index) -> None:
+                say(text, (done + part) / (seeds * len(WRONG)))
 
-        found, seconds = kept(f"seed{seed}", partial(_gains, seed, part_of))
-        points += found
-        cpu_s += seconds
-    means = []
-    for rate in GAIN_RATES:
-        here = [p for p in points if p["rate"] == rate]
-        gain = [p["gain"] for p in here]
-        spread = float(np.std(gain, ddof=1) / np.sqrt(len(gain))) if len(gain) > 1 else None
-        means.append({"rate": rate, "accuracy": float(np.mean([p["accuracy"] for p in here])),
-                      "gain": float(np.mean(gain)), "gain_standard_error": spread,
-                      "seeds_that_gain": sum(g > 0 for g in gain)})  # fmt: skip
+            found, seconds = kept(f"seed{seed}-wrong{wrong:.0%}",
+                                  partial(_gains, seed, wrong, part_of))  # fmt: skip
+            points += found
+            cpu_s += seconds
+    means = [_mean(points, wrong, rate) for wrong in WRONG for rate in GAIN_RATES]
     return {"study": "regulariser", "train_images": FEW, "seeds": seeds, "cpu_s": cpu_s,
             "points": points, "means": means}  # fmt: skip
 
 
-def _gains(seed: int, say: Say) -> list[dict[str, Any]]:
-    """One seed: other images to learn from, other weights to start from."""
+def _mean(points: list[dict[str, Any]], wrong: float, rate: float) -> dict[str, Any]:
+    here = [p for p in points if (p["wrong_labels"], p["rate"]) == (wrong, rate)]
+    gain = [p["gain"] for p in here]
+    spread = float(np.std(gain, ddof=1) / np.sqrt(len(gain))) if len(gain) > 1 else None
+    accuracy, learned = (float(np.mean([p[k] for p in here])) for k in ("accuracy", "learned"))
+    return {"wrong_labels": wrong, "rate": rate, "accuracy": accuracy,
+            "gain": float(np.mean(gain)), "gain_standard_error": spread,
+            "seeds_that_gain": sum(g > 0 for g in gain), "learned": learned}  # fmt: skip
+
+
+def _gains(seed: int, wrong: float, say: Say) -> list[dict[str, Any]]:
+    """One seed: other images to learn from, other weights to start from, other wrong labels."""
     x, y, judge, truth = load_digits(FEW, seed)
-    start = lenet(64, seed)
+    y = _spoilt(y, wrong, seed)
+    start = lenet(32, seed)
     train(start, x, y, 200, seed)
     points: list[dict[str, Any]] = []
     for index, rate in enumerate(GAIN_RATES):
-        say(f"{rate:.0%} pruned", index / len(GAIN_RATES))
+        say(f"seed {seed}, {wrong:.0%} wrong: {rate:.0%} pruned", index / len(GAIN_RATES))
         net = copy.deepcopy(start)
         prune_and_train(net, x, y, rate, 240, seed)
         accuracy = reference.accuracy(net, judge, truth)
         dense = points[0]["accuracy"] if points else accuracy
-        points.append({"seed": seed, "rate": rate, "accuracy": accuracy, "gain": accuracy - dense,
+        points.append({"wrong_labels": wrong, "seed": seed, "rate": rate, "accuracy": accuracy,
+                       "gain": accuracy - dense,
                        "learned": reference.accuracy(net, x, y)})  # fmt: skip
     return points
+
+
+def _spoilt(labels: Tensor, part: float, seed: int) -> Tensor:
+    """`part` of the labels moved to another class, drawn by seed."""
+    generator, count = torch.Generator().manual_seed(seed), int(part * len(labels))
+    which = torch.randperm(len(labels), generator=generator)[:count]
+    spoilt = labels.clone()
+    spoilt[which] = (spoilt[which] + torch.randint(1, 10, (count,), generator=generator)) % 10
+    return spoilt

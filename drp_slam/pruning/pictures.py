@@ -33,19 +33,23 @@ def _resnet20(result: Mapping[str, Any], figure: Figure) -> None:
         lines.setdefault(key, []).append(row)
     left, right = figure.subplots(1, 2, sharey=True)
     colours = {"magnitude": "C0", "obd": "C1", "obs": "C2", "obd-network": "C3"}
+    shades = {"unstructured": "C2", "flexible-nm": "C4", "fixed-nm": "C5"}
     for (method, pattern, rates, recovery), rows in lines.items():
-        if pattern == "unstructured" and rates != "uniform":
-            style = ":" if rates == "global" else "--" if recovery == "batch norm" else "-"
+        if pattern == "unstructured":
+            style = ":" if rates == "global" else "-" if recovery == "batch norm" else "--"
             note = f"{recovery}, one global budget" if rates == "global" else recovery
             _line(left, rows, "rate", f"{method} ({note})", colours[method], style)
-        if method == "obs" and rates == "uniform":
-            rows = [{**row, "removed": 1 - row["density"]} for row in rows]
-            _line(right, rows, "removed", pattern, None, "-")
+        if method == "obs":
+            rows = [{**row, "left": row["cycles_share"]} for row in rows]
+            style = "-" if recovery == "batch norm" else "--"
+            colour = "C6" if rates == "cycles" else shades[pattern]
+            name = f"{pattern} by cycles" if rates == "cycles" else pattern
+            _line(right, rows, "left", f"{name} ({recovery})", colour, style)
     left.set_title("methods, unstructured; layer rates by magnitude unless noted")
-    right.set_title("patterns: OBS, each layer fitted again, uniform rates")
-    for axes in (left, right):
+    right.set_title("patterns of OBS: what the chip saves")
+    for axes, label in ((left, "part of the weights removed"), (right, "packed cycles of dense")):
         axes.axhline(result["dense_accuracy"], color="grey", lw=0.8, label="dense")
-        _finish(axes, "part of the weights removed")
+        _finish(axes, label)
 
 
 def _line(axes: Axes, rows: list[Mapping[str, Any]], x: str, label: str, colour: str | None,
@@ -74,12 +78,13 @@ def _compression(result: Mapping[str, Any], axes: Axes) -> None:
 
 
 def _regulariser(result: Mapping[str, Any], axes: Axes) -> None:
-    rows = result["means"]
-    axes.errorbar([r["rate"] for r in rows], [100 * r["gain"] for r in rows],
-                  [100 * (r["gain_standard_error"] or 0.0) for r in rows], marker="o", capsize=3,
-                  label="mean and standard error over the seeds")  # fmt: skip
+    for wrong in dict.fromkeys(row["wrong_labels"] for row in result["means"]):
+        rows = [row for row in result["means"] if row["wrong_labels"] == wrong]
+        axes.errorbar([r["rate"] for r in rows], [100 * r["gain"] for r in rows],
+                      [100 * (r["gain_standard_error"] or 0.0) for r in rows], marker="o",
+                      capsize=3, label=f"{wrong:.0%} of the labels wrong")  # fmt: skip
     axes.axhline(0.0, color="grey", lw=0.8, label="dense, trained as long")
-    _finish(axes, "part of the weights removed")
+    _finish(axes, "part of the weights removed (bars: standard error over the seeds)")
     axes.set_ylabel("accuracy gained, points")
     axes.set_title(f"over-sized network on {result['train_images']} digits")
 

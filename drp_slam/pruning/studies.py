@@ -29,7 +29,12 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
                            "cifar10_test_1000")  # fmt: skip
     torch.set_num_threads(1)  # the same sums in the same order, whatever the host
     out, start = out_folder(args), time.perf_counter()
-    kept = Kept(out / f"{args.name}-parts", f"{cifar.SERIES} {compression.SETTINGS} {digits.FEW}")
+    settings = {
+        "resnet20": f"{cifar.SERIES}",
+        "compression": f"{compression.SETTINGS}",
+        "regulariser": f"{digits.FEW} {digits.GAIN_RATES}",
+    }
+    kept = Kept(out / f"{args.name}-parts", settings[args.name])
     with Progress(*Progress.get_default_columns(), console=Console(stderr=True)) as bar:
         task = bar.add_task(args.name, total=1.0)
 

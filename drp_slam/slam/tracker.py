@@ -6,7 +6,6 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from drp_slam.config import SlamConfig
@@ -20,6 +19,7 @@ from drp_slam.slam.map import Keyframe, Map
 from drp_slam.slam.mapping import Mapping
 from drp_slam.slam.matching import Prior, match
 from drp_slam.slam.optimize import CHI2_PIXEL, Noise, PoseFit, ransac_pose, refine_pose
+from drp_slam.slam.path import Path, trajectory
 
 MIN_FIRST_POINTS = 50
 """Features with depth that the first frame must have."""
@@ -28,6 +28,8 @@ DOUBT, DROP = 0.72, 0.9
 is usual of late, asks for a RANSAC."""
 CONSENSUS = 250
 """Matches that a RANSAC gets at most: the refinement after it uses all."""
+SHORT_LOSS_NS = 500_000_000
+"""After a shorter loss the camera is looked for where it was lost."""
 CANDIDATES = 5
 """Keyframes that relocalisation tries."""
 
@@ -42,18 +44,6 @@ class _Found:
     matches: int
     root: int
     relocalised: bool = False
-
-
-@dataclass(frozen=True)
-class _Stop:
-    """One tracked frame of the trajectory, relative to its reference keyframe."""
-
-    stamp_ns: int
-    reference: Keyframe
-    T_camera_reference: np.ndarray
-
-    def T_camera_world(self) -> np.ndarray:
-        return self.T_camera_reference @ self.reference.T_camera_world
 
 
 class Tracker:
@@ -72,7 +62,7 @@ class Tracker:
         self._loops = Loops(
             self._mapping, self._config, self._noise, np.array([camera.width, camera.height])
         )
-        self._stops: list[_Stop] = []
+        self._path = Path()
         self._lost, self._share = True, 1.0
         self._root = 0
         self._peak, self._since = 0, 0
@@ -83,8 +73,8 @@ class Tracker:
     def track(self, index: int, stamp_ns: int, features: Features, depth: np.ndarray | None,
               depth_unit_m: float, image: np.ndarray | None = None) -> Track:  # fmt: skip
         """Pose of the next frame. Raises SlamError for arrays that do not fit each other."""
-        if self._stops and stamp_ns <= self._stops[-1].stamp_ns:
-            last = self._stops[-1].stamp_ns
+        if len(self._path) and stamp_ns <= self._path.last.stamp_ns:
+            last = self._path.last.stamp_ns
             raise SlamError(f"frame {index} has stamp {stamp_ns} ns, but {last} ns came before "
                             "it; sort the frames")  # fmt: skip
         self._flops = self._mapping.flops = self._loops.flops = 0.0
@@ -94,8 +84,9 @@ class Tracker:
         if not self._mapping.map.keyframes:
             return self._begin(view)
         # pose against the local map, from where motion leads; else against all keyframes
-        found = None if self._lost else self._follow(view, self._predict(stamp_ns), self._root)
-        if found is None and not self._lost:
+        goes_on = not self._lost or stamp_ns - self._path.last.stamp_ns <= SHORT_LOSS_NS
+        found = self._follow(view, self._path.predict(stamp_ns), self._root) if goes_on else None
+        if found is None and goes_on:
             found = self._recover(view)
         found = found or self._relocalise(view)
         self._lost = found is None
@@ -116,7 +107,7 @@ class Tracker:
         else:
             self._peak, self._since = max(self._peak, found.fit.count), self._since + 1
         self._root = reference.number
-        self._stops.append(_Stop(stamp_ns, reference, pose @ se3.inverse(reference.T_camera_world)))
+        self._path.add(stamp_ns, reference, pose)
         self._last = None if keyframe else (view, found)
         self.covariance = found.fit.covariance
         return self._report(view, found, keyframe, correction)
@@ -135,11 +126,11 @@ class Tracker:
 
     def trajectory(self) -> Trajectory:
         """All tracked frames, each relative to its reference keyframe as it stands now."""
-        return _trajectory([(s.stamp_ns, s.T_camera_world()) for s in self._stops])
+        return self._path.trajectory()
 
     def keyframe_poses(self) -> Trajectory:
         """The keyframes as they stand now."""
-        return _trajectory([(k.view.stamp_ns, k.T_camera_world) for k in self.map.keyframes])
+        return trajectory([(k.view.stamp_ns, k.T_camera_world) for k in self.map.keyframes])
 
     def cloud(self) -> MapCloud:
         """The map's points, coloured where images were given."""
@@ -151,29 +142,13 @@ class Tracker:
             return self._report(view, None, False)
         none = np.zeros(0, dtype=np.intp)
         keyframe = self._mapping.insert(view, np.eye(4), none, none)
-        self._stops.append(_Stop(view.stamp_ns, keyframe, np.eye(4)))
+        self._path.add(view.stamp_ns, keyframe, np.eye(4))
         self._lost = False
         self.covariance = np.zeros((6, 6))
         points = keyframe.observed()[1]
         fit = PoseFit(np.eye(4), np.ones(len(points), bool), np.ones(len(points), bool),
                       self.covariance, 0.0)  # fmt: skip
         return self._report(view, _Found(fit, points, points, 0, 0), True)
-
-    def _predict(self, stamp_ns: int) -> np.ndarray:
-        """`T_camera_world` if the last motion goes on."""
-        last = self._stops[-1]
-        T = last.T_camera_world()
-        if len(self._stops) < 2:
-            return T
-        before = self._stops[-2]
-        rate = (stamp_ns - last.stamp_ns) / max(last.stamp_ns - before.stamp_ns, 1)
-        if not 0.0 < rate <= 3.0:
-            return T
-        motion = T @ se3.inverse(before.T_camera_world())
-        scaled = np.eye(4)
-        scaled[:3, :3] = cv2.Rodrigues(rate * cv2.Rodrigues(motion[:3, :3])[0])[0]
-        scaled[:3, 3] = rate * motion[:3, 3]
-        return scaled @ T
 
     def _follow(self, view: View, T: np.ndarray, root: int, gate: float = 1.0) -> _Found | None:
         """Pose from the local map around a predicted pose, as far as it is linked with `root`."""
@@ -198,13 +173,15 @@ class Tracker:
 
     def _recover(self, view: View) -> _Found | None:
         """Pose of a frame that lost the map, from the frame before: that becomes a keyframe."""
+        if len(view) < self._config.min_inliers:
+            return None
         if self._last is not None:
             last, found = self._last
-            pose = self._stops[-1].T_camera_world()
+            pose = self._path.last.T_camera_world()
             keyframe = self._mapping.insert(last, pose, found.features, found.points, self._root)
-            self._stops[-1] = _Stop(last.stamp_ns, keyframe, np.eye(4))
+            self._path.last_is(keyframe)
             self._last, self._root, self._peak, self._since = None, keyframe.number, 0, 0
-            follow = self._follow(view, self._predict(view.stamp_ns), self._root)
+            follow = self._follow(view, self._path.predict(view.stamp_ns), self._root)
             if follow is not None:
                 return follow
         return self._recognise(view, self._root)
@@ -268,13 +245,6 @@ class Tracker:
         counters = {"flops": self._flops + self._mapping.flops + self._loops.flops}
         if found is None:
             return Track(view.index, view.stamp_ns, "lost", None, counters=counters)
-        pose = se3.inverse(self._stops[-1].T_camera_world())
+        pose = se3.inverse(self._path.last.T_camera_world())
         return Track(view.index, view.stamp_ns, "tracked", pose, found.matches, found.fit.count,
                      keyframe, found.relocalised, counters, correction)  # fmt: skip
-
-
-def _trajectory(poses: list[tuple[int, np.ndarray]]) -> Trajectory:
-    if not poses:
-        return Trajectory(np.zeros(0, dtype=np.int64), np.zeros((0, 4, 4)))
-    stamps = np.array([stamp for stamp, _ in poses], dtype=np.int64)
-    return Trajectory(stamps, se3.inverse(np.stack([T for _, T in poses])))

@@ -15,8 +15,9 @@ from onnx_networks import Builder, residual
 from drp_slam import cli
 from drp_slam.device import load_constants
 from drp_slam.drpai3 import packing, timing
-from drp_slam.drpai3.estimate import estimate, share_of_rows
+from drp_slam.drpai3.estimate import estimate
 from drp_slam.drpai3.graph import load
+from drp_slam.drpai3.packs import share_of_rows
 from drp_slam.drpai3.verify import verify
 from drp_slam.errors import DrpAi3Error
 
@@ -173,6 +174,28 @@ def test_an_addition_stays_with_its_convolution_whatever_the_order(tmp_path, swa
     total = b.op("Add", *(inputs[::-1] if swap else inputs))
     found = estimate(load(b.save(tmp_path / "a.onnx", b.conv(total, 16, 8))), DEVICE)
     assert [row.op for row in found.fallbacks] == ["Softmax"] and found.crossings == 3
+
+
+@pytest.mark.parametrize(
+    "name, unit",
+    [("channels", "cpu"), ("strided", "drp"), ("whole", "fused"), ("equal", "drp"),
+     ("unequal", "cpu")],
+)  # fmt: skip
+def test_slices_and_splits(tmp_path, name, unit):
+    b = Builder()
+    y = b.conv("x", 16, 16)
+    if name in ("equal", "unequal"):
+        parts = [8, 8] if name == "equal" else [4, 12]
+        y = b.op("Split", y, b.constant(np.array(parts)), outputs=2, axis=1)
+        y = b.conv(y, parts[0], 8)
+    else:
+        first, last, axis, step = {
+            "channels": (0, 8, 1, 1), "strided": (0, 99, 2, 2), "whole": (0, 99, 2, 1)
+        }[name]  # fmt: skip
+        y = b.op("Slice", y, *(b.constant(np.array([v])) for v in (first, last, axis, step)))
+        y = b.conv(y, 8 if name == "channels" else 16, 8)
+    found = estimate(load(b.save(tmp_path / "a.onnx", y)), DEVICE)
+    assert [row.unit for row in found.rows] == ["ai-mac", unit, "ai-mac"]
 
 
 def test_a_newer_release_maps_asymmetric_kernels(tmp_path):

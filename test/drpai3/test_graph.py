@@ -224,6 +224,33 @@ def test_input_shape_text_that_is_none():
         input_shapes(["x=1,a"])
 
 
+@pytest.mark.parametrize("form", ["shared", "reshaped", "standardised"])
+def test_weights_computed_from_constants_are_constants(tmp_path, form):
+    """Exporters share equal weights through Identity, and leave weight standardisation in."""
+    b = Builder((1, 64, 8, 8))
+    w = b.random.normal(size=(128, 64, 3, 3)).astype(np.float32)
+    if form == "shared":
+        weight = b.op("Identity", b.constant(w))
+    else:
+        weight = b.op("Reshape", b.constant(w), b.constant(np.array([1, 128, 576])))
+        if form == "standardised":
+            sums = [b.constant(f(w.reshape(128, 576), axis=1)) for f in (np.mean, np.var)]
+            one, zero = (b.constant(np.full(128, v, np.float32)) for v in (1, 0))
+            weight = b.op("BatchNormalization", weight, one, zero, *sums, outputs=5)
+        weight = b.op("Reshape", weight, b.op("Identity", b.constant(np.array(w.shape))))
+    graph = load(b.save(tmp_path / "a.onnx", b.op("Conv", "x", weight, pads=[1] * 4)))
+    (layer,) = layers(graph)
+    assert layer.kind == "conv" and layer.macs == w.size * 64
+    stored = graph.constant(layer.weight)
+    assert stored.std() == pytest.approx(1.0 if form == "standardised" else w.std(), rel=1e-3)
+
+
+def test_infinite_bounds_and_masks_are_no_bad_weights(tmp_path):
+    b = Builder()
+    mask = b.constant(np.full((1, 1, 32, 32), -np.inf, np.float32))
+    load(b.save(tmp_path / "a.onnx", b.op("Add", b.conv("x", 16, 8), mask)))
+
+
 def test_functions_are_inlined(tmp_path):
     b = Builder()
     model = b.model(b.op("Twice", "x", domain="local"))

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx_networks import Builder
+from onnx_networks import Builder, residual
 
 from drp_slam import cli
 from drp_slam.device import load_constants
-from drp_slam.drpai3 import fit, validate
+from drp_slam.drpai3 import fit, metrics
 from drp_slam.drpai3.corpus import Pair, read_corpus, read_index, read_pairs, release_of, with_pairs
 from drp_slam.drpai3.estimate import estimate
 from drp_slam.drpai3.graph import load
@@ -78,7 +78,7 @@ def test_least_squares_finds_a_minimum_inside_and_at_a_bound():
 def test_spearman_against_a_definition(values, seed):
     a = np.array(values, float)
     b = np.random.default_rng(seed).permutation(a)
-    found = validate.spearman(a, b)
+    found = metrics.spearman(a, b)
     if np.ptp(a) == 0:
         assert found is None
     else:
@@ -87,10 +87,10 @@ def test_spearman_against_a_definition(values, seed):
 
 
 def test_metrics_with_and_without_rounding():
-    found = validate.metrics(np.array([1.0, 10.0]), np.array([1.4, 12.0]), np.array([1.0, 1.0]))
+    found = metrics.metrics(np.array([1.0, 10.0]), np.array([1.4, 12.0]), np.array([1.0, 1.0]))
     assert found["median_ape_pct"] == pytest.approx(30.0) and found["n"] == 2
     assert found["median_ape_rounded_pct"] == pytest.approx((0 + 15) / 2)
-    assert validate.metrics(np.array([]), np.array([]), np.array([]))["n"] == 0
+    assert metrics.metrics(np.array([]), np.array([]), np.array([]))["n"] == 0
 
 
 def test_pairs_are_twins_with_less_to_do(tmp_path):
@@ -98,7 +98,7 @@ def test_pairs_are_twins_with_less_to_do(tmp_path):
     both = with_pairs(samples, [Pair("N1", 0.9, 2e-3, 1e-3)], DEVICE)
     assert len(both) == 7 and both[2].published.name == "n1@90%"
     assert both[2].table.cycles.sum() < both[1].table.cycles.sum()
-    result = validate.summary(both, np.full(7, 1e-3), np.ones(7, bool), [])
+    result = metrics.summary(both, np.full(7, 1e-3), np.ones(7, bool), [])
     assert result["all"]["n"] == 6 and result["pairs"][0]["predicted_speedup"] == 1.0
 
 
@@ -142,6 +142,22 @@ def test_missing_files_are_named(tmp_path):
     (tmp_path / "index.csv").write_text("id,published_ms\nnet,3\n")
     with pytest.raises(DataError, match=r"net.onnx.gz"):
         read_corpus(tmp_path, DEVICE)
+
+
+def test_a_graph_that_cannot_be_read_is_said_and_left_out(tmp_path, capsys):
+    (tmp_path / "graphs").mkdir()
+    residual(tmp_path / "graphs" / "good.onnx")
+    (tmp_path / "graphs" / "bad.onnx").write_text("no network")
+    index = tmp_path / "index.csv"
+    index.write_text("id,published_ms\ngood,1\nbad,2\n")
+    assert cli.main(["validate-device", str(tmp_path), "--json", "--out", str(tmp_path / "o")]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["all"]["n"] == 1 and "bad.onnx: not an ONNX" in result["skipped"][0]
+    assert cli.main(["fit-device", str(tmp_path)]) == 1
+    assert "bad.onnx: not an ONNX" in capsys.readouterr().err
+    index.write_text("id,published_ms\nbad,2\n")
+    assert cli.main(["validate-device", str(tmp_path), "--out", str(tmp_path / "o")]) == 1
+    assert "no graph can be read" in capsys.readouterr().err
 
 
 def test_written_constants_are_read_back(tmp_path):

@@ -128,10 +128,13 @@ def test_closed_form_recovery_moves_no_masked_weight_and_every_method_gives_the_
                               torch.nn.Linear(128, 4)).eval()  # fmt: skip
     x = torch.rand(30, 3, 8, 8)
     statistics = study.curvature(net, x)
+    positions = L.positions(net, L.prunable(net), x[:1])
     for method in ("magnitude", "obd", "obd-network", "obs"):
         for rates in ("magnitude", "uniform", "global"):
             series = study.Series(method, layer_rates=rates, rates=(0.5, 0.75))
-            for rate, (model, masks) in zip((0.5, 0.75), study.pruned(net, series, statistics)):
+            for rate, (model, masks) in zip(
+                (0.5, 0.75), study.pruned(net, series, statistics, positions)
+            ):
                 assert study.density(masks) == pytest.approx(1 - rate, abs=0.01)
                 study.recalibrate(model, x)
                 for name, module in L.prunable(model).items():
@@ -148,3 +151,24 @@ def test_pictures_are_drawn(tmp_path):
     assert pictures.draw(result, tmp_path / "a.png").stat().st_size > 10_000
     row = result["means"][0]
     assert row["accuracy"] == pytest.approx(0.755) and row["spread"] == pytest.approx(0.00707, 1e-2)
+
+
+def test_a_budget_of_cycles_is_kept_by_the_packed_cycles():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 32, 3, bias=False), torch.nn.BatchNorm2d(32),
+                              torch.nn.ReLU(),
+                              torch.nn.Conv2d(32, 32, 3, 2, bias=False)).eval()  # fmt: skip
+    x = torch.rand(30, 3, 8, 8)
+    positions = L.positions(net, L.prunable(net), x[:1])
+    series = study.Series("obs", "flexible-nm", "cycles", (0.5, 0.75))
+    for rate, (_, masks) in zip(
+        (0.5, 0.75), study.pruned(net, series, study.curvature(net, x), positions)
+    ):
+        assert study.cycles_share(masks, positions) == pytest.approx(1 - rate, abs=0.03)
+
+
+def test_spoilt_labels_are_wrong_and_as_many_as_said():
+    labels = torch.arange(200) % 10
+    spoilt = digits._spoilt(labels, 0.2, 3)
+    assert int((spoilt != labels).sum()) == 40 and spoilt.min() >= 0 and spoilt.max() < 10
+    assert torch.equal(digits._spoilt(labels, 0.0, 3), labels)

@@ -103,6 +103,15 @@ def test_loss_is_told_and_relocalisation_finds_back() -> None:
     assert errors_m(back, stamps, live).max() < 0.03
 
 
+def test_a_few_frames_that_show_nothing_end_no_odometry() -> None:
+    poses = walk(40)
+    tracker, tracks = play(poses, blank=range(20, 23))
+    assert [k for k, t in enumerate(tracks) if not t.tracked] == [20, 21, 22]
+    assert not any(t.relocalised for t in tracks)
+    whole, _ = play(poses)
+    assert len(tracker.map.keyframes) <= len(whole.map.keyframes) + 1
+
+
 def test_a_sudden_turn_is_followed_from_the_frame_before() -> None:
     """25 degrees between two frames: half of the view is new, and the gate misses all of it."""
     poses = walk(50)
