@@ -105,7 +105,7 @@ def _cut(net: nn.Module, dense: nn.Module, layers: L.Layers, before: Mapping[str
     values: dict[str, Tensor] = {}
     if o.saliency != "obs" or o.layer_rates == "sensitivity":  # surgery finds its own otherwise
         values = importance.saliencies(o.saliency, layers, statistics, seed=o.seed)
-        values = {name: value * before[name] for name, value in values.items()}
+        values = {name: importance.standing(v, before[name]) for name, v in values.items()}
     rates: float | dict[str, float] = rate
     if o.layer_rates == "uniform":
         rates = schedule.uniform(before, rate)
@@ -124,8 +124,8 @@ def _cut(net: nn.Module, dense: nn.Module, layers: L.Layers, before: Mapping[str
         return masks
     assert statistics is not None
     masks = surgery.surgery(
-        layers, statistics, rates, o.pattern, cell=o.cell, positions=positions, least=LEAST,
-        progress=lambda n, part: say(f"surgery on {n}", 0.1 + 0.5 * part))  # fmt: skip
+        layers, statistics, rates, o.pattern, before=before, cell=o.cell, positions=positions,
+        least=LEAST, progress=lambda n, part: say(f"surgery on {n}", 0.1 + 0.5 * part))  # fmt: skip
     masks = {name: mask & before[name] for name, mask in masks.items()}
     surgery.refit(net, dense, layers, masks, images[:STATISTICS_IMAGES], sample=256,
               progress=lambda n, part: say(f"refitting {n}", 0.6 + 0.4 * part))  # fmt: skip

@@ -195,6 +195,14 @@ def _second_order(kind: str, w: Tensor, s: Statistics, damping: float, biased: b
     return 0.5 * s.outputs * w.square() / inverse.diagonal()[:, None]
 
 
+def standing(value: Tensor, mask: Tensor) -> Tensor:
+    """Saliency of what is kept above that of what is gone, also where both are zero.
+
+    So that a tie brings no removed weight back, and a column of a cell keeps its N.
+    """
+    return torch.where(mask, value.clamp_min(torch.finfo(torch.float32).tiny), 0.0)
+
+
 @torch.no_grad()
 def absorb(layers: L.Layers, masks: Mapping[str, Tensor],
            statistics: Mapping[str, Statistics]) -> None:  # fmt: skip

@@ -97,7 +97,7 @@ class Pruner:
         else:
             values = {n: (w.detach() if w.grad is None else w.detach() * w.grad).abs()
                       for n, w in self._weights()}  # fmt: skip
-        return {n: value * self.masks[n] for n, value in values.items()}
+        return {n: importance.standing(value, self.masks[n]) for n, value in values.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Masks and count, for a checkpoint."""

@@ -12,7 +12,7 @@ it, what happens where a saliency spends one budget over all layers.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,8 @@ SERIES = (
     Series("obd-network", layer_rates="global", rates=FEW_RATES, recoveries=(BATCH_NORM,)),
     Series("magnitude", rates=FEW_RATES, recoveries=(REFIT,)),
     Series("obd", rates=FEW_RATES, recoveries=(REFIT,)),
+    Series("obs", layer_rates="global", rates=PACKED_RATES),
+    Series("obs", "flexible-nm", "global", PACKED_RATES),
 )
 
 
@@ -179,7 +181,9 @@ def load(data: Path) -> tuple[nn.Module, Tensor, Tensor]:
             images.contiguous(memory_format=last), labels)  # fmt: skip
 
 
-def resnet20_seed(data: Path, seed: int, say: Say) -> tuple[float, list[dict[str, Any]]]:
+def resnet20_seed(data: Path, seed: int, say: Say,
+                  chosen: Sequence[Series] = SERIES,
+                  ) -> tuple[float, list[dict[str, Any]]]:  # fmt: skip
     """One split of the images: the dense accuracy, and a point for each series, rate, recovery."""
     dense, images, labels = load(data)
     positions = L.positions(dense, L.prunable(dense), images[:1])
@@ -187,23 +191,31 @@ def resnet20_seed(data: Path, seed: int, say: Say) -> tuple[float, list[dict[str
     say("calibrating", 0.0)
     statistics = curvature(dense, images[use])
     points = []
-    for index, series in enumerate(SERIES):
-        say(f"{series.method}, {series.pattern}, {series.layer_rates}", index / len(SERIES))
-        for rate, (model, masks) in zip(series.rates, pruned(dense, series, statistics, positions)):
+    for index, series in enumerate(chosen):
+        say(f"{series.method}, {series.pattern}, {series.layer_rates}", index / len(chosen))
+        steps = pruned(dense, series, statistics, positions)
+        for rate, (model, masks) in zip(series.rates, steps):
             for recovery in series.recoveries:
-                twin = copy.deepcopy(model)
-                if recovery == REFIT:
-                    surgery.refit(twin, dense, L.prunable(twin), masks, images[use],
-                                  sample=REFIT_PLACES, batch=50, damping=0.1)  # fmt: skip
-                else:
-                    recalibrate(twin, images[use])
+                twin = recovered(model, dense, masks, images[use], recovery)
                 points.append({
                     "seed": seed, "method": series.method, "pattern": series.pattern,
                     "layer_rates": series.layer_rates, "recovery": recovery, "rate": rate,
                     "density": density(masks), "cycles_share": cycles_share(masks, positions),
                     "accuracy": reference.accuracy(twin, images[judge], labels[judge], 50),
                 })  # fmt: skip
-    return reference.accuracy(dense, images[judge], labels[judge]), points
+    return reference.accuracy(dense, images[judge], labels[judge], 50), points
+
+
+def recovered(model: nn.Module, dense: nn.Module, masks: Mapping[str, Tensor], images: Tensor,
+              recovery: str) -> nn.Module:  # fmt: skip
+    """A copy, its batch norms estimated again or its layers solved again under the masks."""
+    twin = copy.deepcopy(model)
+    if recovery == REFIT:
+        surgery.refit(twin, dense, L.prunable(twin), masks, images, sample=REFIT_PLACES, batch=50,
+                      damping=0.1)  # fmt: skip
+    else:
+        recalibrate(twin, images)
+    return twin
 
 
 NAMED = ("method", "pattern", "layer_rates", "recovery", "rate")

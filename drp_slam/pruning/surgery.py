@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from drp_slam.errors import PruningError
 from drp_slam.pruning import layers as L
 from drp_slam.pruning import patterns
-from drp_slam.pruning.importance import Statistics, damped
+from drp_slam.pruning.importance import Statistics, damped, standing
 from drp_slam.pruning.layout import DEFAULT_CELL, Cell
 from drp_slam.pruning.obs import blocked, reconstruct, solve
 
@@ -60,7 +60,7 @@ class Layer:
         """Of the weight's shape, comparable between layers."""
         if self.diagonal is None:
             _, self.diagonal = solve(self.hessian @ self.dense, self.hessian, self.support)
-        value = 0.5 * self.weights.square() / self.diagonal * self.support * self.outputs
+        value = standing(0.5 * self.weights.square() / self.diagonal * self.outputs, self.support)
         return L.unmatrix(value[: self.rows], self.module.weight)  # type: ignore[arg-type]
 
     def cut(self, mask: Tensor, last: bool) -> None:
@@ -103,13 +103,16 @@ def operate(layers: L.Layers, statistics: Mapping[str, Statistics],
             rates: Sequence[float | Mapping[str, float]], pattern: str, *, damping: float = 0.01,
             block: int | None = None, cell: Cell = DEFAULT_CELL,
             positions: Mapping[str, int] | None = None, least: float = 0.0,
+            before: Mapping[str, Tensor] | None = None,
             progress: Progress | None = None) -> Iterator[dict[str, Tensor]]:  # fmt: skip
     """Yields the masks after each rate, with the layers' weights pruned and made up for.
 
-    Each step starts from the dense weights and keeps a part of what the step before kept.
-    Raises PruningError.
+    Each step starts from the weights as they are and keeps a part of what the step before kept, the
+    first of what is in `before`. Raises PruningError.
     """
     work = {n: Layer.of(m, statistics[n], damping, block) for n, m in layers.items()}
+    for name, mask in (before or {}).items():
+        work[name].support[: work[name].rows] &= L.matrix(mask)
     for step, rate in enumerate(rates):
         values = {}
         for index, (name, layer) in enumerate(work.items()):

@@ -239,3 +239,15 @@ def test_a_full_disk_keeps_the_file_that_was_there(folder):
     with pytest.raises(PruningError, match="what was there is kept"):
         outcome.write(model(), folder / "small.onnx")
     assert (folder / "small.onnx").read_bytes() == before
+
+
+@pytest.mark.parametrize("saliency", ["obs", "obd-network", "taylor", "magnitude"])
+def test_stages_keep_the_pattern_where_a_layer_has_a_dead_output(folder, saliency):
+    images = calibration.calibration(folder / "images", (1, 3, 16, 16), 6)
+    net = onnxnet.read(str(folder / "small.onnx")).eval()
+    with torch.no_grad():
+        net.a.bias[:4] = -1e3  # four outputs never leave zero: all their saliencies are zero
+    chosen = command.Options(0.8, saliency=saliency, schedule="agp", stages=4)
+    masks = command.prune(net, chosen, images, lambda *_: None)
+    assert all(layout.exact_rows(mask) for mask in masks.values())
+    assert layout.density(masks) == pytest.approx(0.2, abs=0.02)

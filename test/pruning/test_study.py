@@ -96,15 +96,16 @@ def test_a_study_goes_on_with_what_is_missing_unless_its_settings_changed(tmp_pa
 
 
 def test_the_file_that_counts_is_chosen_before_the_first_loss_and_not_on_what_is_judged():
-    def point(rate: float, choosing: float, judged: float) -> dict:
-        return {"network": "n", "seed": 0, "rate": rate, "ratio": 10 * rate, "accuracy": judged,
-                "dense_accuracy": 0.9, "choosing_accuracy": choosing,
-                "dense_choosing_accuracy": 0.9}  # fmt: skip
+    def point(seed: int, rate: float, choosing: float, judged: float) -> dict:
+        return {"seed": seed, "rate": rate, "accuracy": judged, "dense_accuracy": 0.9,
+                "choosing_accuracy": choosing, "dense_choosing_accuracy": 0.9}  # fmt: skip
 
-    points = [point(0.9, 0.95, 0.9), point(0.5, 0.9, 0.1), point(0.7, 0.896, 0.2),
-              point(0.8, 0.89, 0.9)]  # fmt: skip
-    assert compression.best(points)["rate"] == 0.7
-    assert compression.best(points[3:]) is None
+    points = [point(0, 0.9, 0.95, 0.9), point(0, 0.5, 0.9, 0.1), point(0, 0.7, 0.896, 0.2),
+              point(0, 0.8, 0.894, 0.9)]  # fmt: skip
+    assert [p["rate"] for p in compression.best(points)] == [0.7]
+    assert compression.best(points[3:]) == []
+    both = [*points, *(point(1, p["rate"], 0.9, 0.0) for p in points)]
+    assert [p["rate"] for p in compression.best(both)] == [0.9, 0.9]  # 0.3 points in the mean
 
 
 def test_simplified_norms_give_the_same_outputs_with_half_the_numbers():
