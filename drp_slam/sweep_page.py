@@ -70,9 +70,9 @@ def _table(points: Points) -> str:
         if p["pareto"]:
             best.append(i)
         kept_out = p["kept_out"] or {"inliers": {"ratio": None}}
+        name = p["name"] if p["point"]["network"] else series(p)
         rows.append([
-            escape(p["name"].removeprefix("oneshot-")), f"{100 * p['sparsity']:.0f} %",
-            p["file_bytes"] / 1e3,
+            escape(name), f"{100 * p['sparsity']:.0f} %", p["file_bytes"] / 1e3,
             None if p["cycles"] is None else p["cycles"] * 1e-6, p["latency_ms"], p["energy_mj"],
             _percent(ratio(p, "inliers")),
             _percent((kept_out["inliers"]["ratio"],)),

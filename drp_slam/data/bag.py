@@ -8,6 +8,7 @@ import dataclasses
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from drp_slam.data.sequence import Sequence, window
 from drp_slam.data.trajectory import MAX_DIFFERENCE_S, associate
 from drp_slam.datatypes import Camera, Frame, Trajectory
 from drp_slam.errors import DataError
+
+OLD_READER = "0.11"
+"""rosbags before this, the last for Python 3.10, opens a bag by its folder only."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,12 @@ def _damaged(path: Path, error: Exception) -> DataError:
     return DataError(f"{path}: damaged, truncated or incomplete bag ({error}); try: {repair}")
 
 
+def reads_folders_only() -> bool:
+    """Whether the installed rosbags is an old one."""
+    major_minor = [int(part) for part in version("rosbags").split(".")[:2]]
+    return major_minor < [int(part) for part in OLD_READER.split(".")]
+
+
 @contextlib.contextmanager
 def _reader(path: Path) -> Iterator[Any]:
     """An open reader."""
@@ -169,6 +179,11 @@ def _reader(path: Path) -> Iterator[Any]:
         if len(files) != 1:
             raise _damaged(path, FileNotFoundError("metadata.yaml is missing"))
         target = files[0]
+    if target.is_file() and reads_folders_only():
+        raise DataError(
+            f"{path}: rosbags {version('rosbags')} reads a bag by its folder only; name that, "
+            "after `ros2 bag reindex` where it has no metadata.yaml"
+        )
     try:
         reader = Reader(target)
         reader.open()

@@ -113,6 +113,9 @@ def _load_external(path: Path, model: onnx.ModelProto) -> None:
                     f"external data {info.location!r} "
                     "is missing or too short; put it beside the model"
                 ) from error
+            # as onnx does for a whole model: its checker refuses what is both here and elsewhere
+            tensor.data_location = tensor.DEFAULT
+            del tensor.external_data[:]
     if model.graph.sparse_initializer:
         name = model.graph.sparse_initializer[0].values.name
         raise DrpAi3Error(f"{path}: weight {name!r} is a sparse_initializer; store zeros densely")

@@ -8,6 +8,7 @@ camera (pixels through CameraInfo's K, without distortion), with its class as na
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,7 @@ class DetectionPublisher:
         self._images: Stamped[Image | CompressedImage] = Stamped(IN_FLIGHT)
         self._camera: Camera | None = None
         self._frames = 0
-        self._due: Header | None = None
+        self._due: deque[Header] = deque(maxlen=IN_FLIGHT)
         self._kind = message_type()
         self._out = node.create_publisher(self._kind, TOPIC, qos.world())
         topics: list[tuple[type[Any], str, Any]] = [
@@ -82,7 +83,7 @@ class DetectionPublisher:
         """A frame's features are on their way; every n-th one is now searched for objects."""
         due, self._frames = self._frames % self._every == 0, self._frames + 1
         if due:
-            self._due = head
+            self._due.append(head)
             self._detect()
 
     def _on_camera_info(self, message: CameraInfo) -> None:
@@ -93,15 +94,19 @@ class DetectionPublisher:
         self._detect()
 
     def _detect(self) -> None:
-        """The frame that is due, once its image is there."""
-        head = self._due
-        if head is None or (self._kind is MarkerArray and self._camera is None):
+        """The frames that are due and whose images are there; these come in order or never."""
+        if self._kind is MarkerArray and self._camera is None:
             return
+        for head in list(self._due):
+            message = self._images.exact(convert.stamp_ns(head))
+            if message is not None:
+                while self._due.popleft() is not head:
+                    pass
+                self._search(head, message)
+
+    def _search(self, head: Header, message: Image | CompressedImage) -> None:
+        """Finds and publishes."""
         stamp_ns = convert.stamp_ns(head)
-        message = self._images.exact(stamp_ns)
-        if message is None:
-            return
-        self._due = None
         found, run = self._detector(_pixels(message))
         self._out.publish(to_message(self._kind, found, head, self._camera))
         span = make_span(-1, stamp_ns, "detect", "drpai3", run, self._constants)

@@ -39,9 +39,8 @@ def blocks(x: np.ndarray) -> np.ndarray:
 
 
 def convolved(x: np.ndarray, kernel: _Kernel) -> np.ndarray:
-    import torch
-    import torch.nn.functional as F
-
+    torch = pytest.importorskip("torch")
+    F = torch.nn.functional
     pads = (kernel.before, kernel.after) * 2
     padded = F.pad(torch.from_numpy(x[None].astype(np.float64)), pads)
     weight = torch.from_numpy(kernel.weight.astype(np.float64))

@@ -128,21 +128,25 @@ def test_every_nth_frame_is_searched_once_its_image_is_there():
     publisher = detections.DetectionPublisher(node, detector, PerceptionConfig(detector_every=3))
     if (detections.message_type()) is MarkerArray:
         node.hear("camera_info", convert.camera_info(CAMERA, HEAD))
-    for i in range(8):
+    images = []
+    for i in range(14):
         head = convert.header(1_000 + i, "optical")
-        image = convert.image_message(head, np.full((4, 6, 3), i, np.uint8), "bgr8")
-        if i != 3:
-            node.hear("image", image)
+        images.append(convert.image_message(head, np.full((4, 6, 3), i, np.uint8), "bgr8"))
+        if i < 3:
+            node.hear("image", images[i])
         publisher.frame(head)
-        if i == 3:  # its image comes after its tensor
+        if i == 7:  # the images come after their tensors, so late that two frames are due
             assert seen == [0]
-            node.hear("image", image)
-    assert seen == [0, 3, 6]
-    assert [stamp for stamp, _ in node.spans] == [1_000, 1_003, 1_006]
+            for late in images[3:]:
+                node.hear("image", late)
+            assert seen == [0, 3, 6]
+    node.hear("image", images[12])  # that of frame 9 was lost
+    assert seen == [0, 3, 6, 12]
+    assert [stamp for stamp, _ in node.spans] == [1_000, 1_003, 1_006, 1_012]
     assert {(s.stage, s.unit, s.device) for _, s in node.spans} == {
         ("detect", "drpai3", "emulated:rzv2h")
     }
-    assert len(node.published) == 3
+    assert len(node.published) == 4
 
 
 def test_people_are_hidden_until_their_boxes_are_old(kind):
@@ -204,7 +208,8 @@ def test_the_graph_publishes_what_the_detector_finds(command, listen, finder, sm
     report = json.loads(out)
     assert report["frames"] == len(small_room)
     detect = report["stages"]["detect"]
-    assert detect["unit"] == "drpai3" and detect["frames"] == -(-len(small_room) // 4)
+    # on a host so busy that images come seconds late, frames may stay unsearched
+    assert detect["unit"] == "drpai3" and 1 <= detect["frames"] <= -(-len(small_room) // 4)
     assert len(heard) == detect["frames"]
     assert detect["modelled_ms"]["p50"] > 0
     camera = Camera(320, 240, 1.0, 1.0, 0.0, 0.0)
