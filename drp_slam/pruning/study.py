@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ResNet-20 on CIFAR-10 images, pruned without a gradient step: methods and patterns side by side.
+"""ResNet-20 on CIFAR-10 images, pruned: methods and patterns, with and without training.
 
 The images are split in halves of each class by seed: one to calibrate and recover on, the other to
 judge. Two recoveries in closed form, both open to every method: batch-norm means and variances of
 the calibration half, or each layer solved again for the dense outputs under the mask
-(`surgery.refit`). In a comparison of methods the layer rates are the same for all (those of one
-threshold on magnitude, which favour magnitude), so that a saliency decides inside a layer; beside
-it, what happens where a saliency spends one budget over all layers.
+(`surgery.refit`). A third goes on from the second: distillation from the dense network, without
+labels. In a comparison of methods the layer rates are the same for all (those of one threshold on
+magnitude, which favour magnitude), so that a saliency decides inside a layer; beside it, what
+happens where a saliency spends one budget over all layers.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,47 +21,23 @@ import torch
 from torch import Tensor, nn
 
 from drp_slam.errors import PruningError
-from drp_slam.pruning import importance, patterns, reference, schedule, surgery
+from drp_slam.pruning import imitation, importance, reference, surgery
 from drp_slam.pruning import layers as L
 from drp_slam.pruning.kept import Kept
-from drp_slam.pruning.layout import DEFAULT_CELL, density, kept_rows
-
-RATES, EXACT_RATES = (0.5, 0.6, 0.7, 0.8, 0.9), (0.5, 0.75, 0.875)
-"""`EXACT_RATES` are those that N of 16 meets exactly, 8, 4 and 2."""
-BOTH_RATES = tuple(sorted({*RATES, *EXACT_RATES}))
-FEW_RATES, PACKED_RATES = (0.5, 0.7, 0.9), (*EXACT_RATES, 0.9)
-LEAST = 0.02
-CURVATURE_IMAGES, PLACES, REFIT_PLACES = 64, 64, 32
-BATCH_NORM, REFIT = "batch norm", "refit"
-Say = Callable[[str, float], None]
-Rates = float | dict[str, float]
-
-
-@dataclass(frozen=True)
-class Series:
-    """One curve: what chooses, under which pattern, with which rates of layers, and recoveries."""
-
-    method: str
-    pattern: str = "unstructured"
-    layer_rates: str = "magnitude"
-    rates: tuple[float, ...] = RATES
-    recoveries: tuple[str, ...] = (BATCH_NORM, REFIT)
-
-
-SERIES = (
-    Series("magnitude", recoveries=(BATCH_NORM,)),
-    Series("obd", recoveries=(BATCH_NORM,)),
-    Series("obs", rates=BOTH_RATES),
-    Series("obs", "flexible-nm", rates=PACKED_RATES),
-    Series("obs", "fixed-nm", "uniform", EXACT_RATES),
-    Series("obs", "flexible-nm", "cycles", (0.5, 0.75, 0.9)),
-    Series("obd", layer_rates="global", rates=FEW_RATES, recoveries=(BATCH_NORM,)),
-    Series("obd-network", layer_rates="global", rates=FEW_RATES, recoveries=(BATCH_NORM,)),
-    Series("magnitude", rates=FEW_RATES, recoveries=(REFIT,)),
-    Series("obd", rates=FEW_RATES, recoveries=(REFIT,)),
-    Series("obs", layer_rates="global", rates=PACKED_RATES),
-    Series("obs", "flexible-nm", "global", PACKED_RATES),
+from drp_slam.pruning.layout import DEFAULT_CELL, density
+from drp_slam.pruning.series import (
+    BATCH_NORM,
+    DISTILLED,
+    REFIT,
+    SERIES,
+    Series,
+    cycles_share,
+    pruned,
 )
+
+CURVATURE_IMAGES, PLACES, REFIT_PLACES = 64, 64, 32
+STEPS, LEARNING_RATE = 150, 2e-3
+Say = Callable[[str, float], None]
 
 
 def halves(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
@@ -102,47 +78,6 @@ def curvature(model: nn.Module, images: Tensor) -> dict[str, importance.Statisti
         if layers[name].bias is None:
             found[name] = statistics.centred()
     return found
-
-
-def layer_rates(model: nn.Module, kind: str, rate: float) -> Rates:
-    """One number under one budget (`global`, `cycles`), or by layer: `uniform`, `magnitude`."""
-    weights = {n: m.weight.detach() for n, m in L.prunable(model).items()}  # type: ignore[operator, union-attr]
-    if kind in ("global", "cycles"):
-        return rate
-    if kind == "uniform":
-        return schedule.uniform(weights, rate)
-    return schedule.by_magnitude(weights, rate, LEAST)
-
-
-def pruned(dense: nn.Module, series: Series, statistics: Mapping[str, importance.Statistics],
-           positions: Mapping[str, int],
-           ) -> Iterator[tuple[nn.Module, dict[str, Tensor]]]:  # fmt: skip
-    """A network and its masks for each rate in turn; OBS moves weights and starts from 30 %."""
-    if series.method == "obs":
-        model = copy.deepcopy(dense)
-        ways = [layer_rates(dense, series.layer_rates, r) for r in (0.3, *series.rates)]
-        steps = surgery.operate(
-            L.prunable(model), statistics, ways, series.pattern, least=LEAST,
-            positions=positions if series.layer_rates == "cycles" else None)  # fmt: skip
-        next(steps)
-        for masks in steps:
-            yield model, masks
-        return
-    for rate in series.rates:
-        model = copy.deepcopy(dense)
-        layers = L.prunable(model)
-        values = importance.saliencies(series.method, layers, statistics)
-        way = layer_rates(dense, series.layer_rates, rate)
-        masks = patterns.masks(values, way, series.pattern, least=LEAST)
-        L.apply(layers, masks)
-        yield model, masks
-
-
-def cycles_share(masks: dict[str, Tensor], positions: dict[str, int]) -> float:
-    """Packed cycles of the masks over those of the dense layers."""
-    packed = sum(kept_rows(m).sum() * positions[n] for n, m in masks.items())
-    dense = sum(kept_rows(torch.ones_like(m)).sum() * positions[n] for n, m in masks.items())
-    return float(packed / dense)
 
 
 def resnet20(data: Path, seeds: int, say: Say, kept: Kept) -> dict[str, Any]:
@@ -195,8 +130,9 @@ def resnet20_seed(data: Path, seed: int, say: Say,
         say(f"{series.method}, {series.pattern}, {series.layer_rates}", index / len(chosen))
         steps = pruned(dense, series, statistics, positions)
         for rate, (model, masks) in zip(series.rates, steps):
-            for recovery in series.recoveries:
-                twin = recovered(model, dense, masks, images[use], recovery)
+            for recovery, twin in recovered(
+                model, dense, masks, images[use], series.wanted(rate), seed
+            ):
                 points.append({
                     "seed": seed, "method": series.method, "pattern": series.pattern,
                     "layer_rates": series.layer_rates, "recovery": recovery, "rate": rate,
@@ -207,15 +143,27 @@ def resnet20_seed(data: Path, seed: int, say: Say,
 
 
 def recovered(model: nn.Module, dense: nn.Module, masks: Mapping[str, Tensor], images: Tensor,
-              recovery: str) -> nn.Module:  # fmt: skip
-    """A copy, its batch norms estimated again or its layers solved again under the masks."""
-    twin = copy.deepcopy(model)
-    if recovery == REFIT:
-        surgery.refit(twin, dense, L.prunable(twin), masks, images, sample=REFIT_PLACES, batch=50,
-                      damping=0.1)  # fmt: skip
-    else:
+              wanted: Sequence[str], seed: int) -> Iterator[tuple[str, nn.Module]]:  # fmt: skip
+    """A recovered copy for each of the recoveries wanted, with its name; the masks hold.
+
+    `distilled` goes on from the refit: the same steps, images and learning rate for every pattern.
+    """
+    if BATCH_NORM in wanted:
+        twin = copy.deepcopy(model)
         recalibrate(twin, images)
-    return twin
+        yield BATCH_NORM, twin
+    if not {REFIT, DISTILLED} & set(wanted):
+        return
+    twin = copy.deepcopy(model)
+    surgery.refit(twin, dense, L.prunable(twin), masks, images, sample=REFIT_PLACES, batch=50,
+                  damping=0.1)  # fmt: skip
+    if REFIT in wanted:
+        yield REFIT, twin
+    if DISTILLED in wanted:
+        twin = copy.deepcopy(twin)
+        imitation.distilled(twin, dense, masks, images, seed=seed, steps=STEPS,
+                            rate=LEARNING_RATE)  # fmt: skip
+        yield DISTILLED, twin
 
 
 NAMED = ("method", "pattern", "layer_rates", "recovery", "rate")

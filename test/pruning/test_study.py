@@ -11,7 +11,17 @@ torch = pytest.importorskip("torch")
 
 from drp_slam.cli import main  # noqa: E402
 from drp_slam.errors import PruningError  # noqa: E402
-from drp_slam.pruning import compression, digits, pictures, reference, sharing, study  # noqa: E402
+from drp_slam.pruning import (  # noqa: E402
+    compression,
+    digits,
+    imitation,
+    pictures,
+    reference,
+    series,
+    sharing,
+    studies,
+    study,
+)
 from drp_slam.pruning import deepcompression as dc  # noqa: E402
 from drp_slam.pruning import layers as L  # noqa: E402
 from drp_slam.pruning.kept import Kept  # noqa: E402
@@ -132,9 +142,9 @@ def test_closed_form_recovery_moves_no_masked_weight_and_every_method_gives_the_
     positions = L.positions(net, L.prunable(net), x[:1])
     for method in ("magnitude", "obd", "obd-network", "obs"):
         for rates in ("magnitude", "uniform", "global"):
-            series = study.Series(method, layer_rates=rates, rates=(0.5, 0.75))
+            curve = series.Series(method, layer_rates=rates, rates=(0.5, 0.75))
             for rate, (model, masks) in zip(
-                (0.5, 0.75), study.pruned(net, series, statistics, positions)
+                (0.5, 0.75), series.pruned(net, curve, statistics, positions)
             ):
                 assert study.density(masks) == pytest.approx(1 - rate, abs=0.01)
                 study.recalibrate(model, x)
@@ -142,12 +152,62 @@ def test_closed_form_recovery_moves_no_masked_weight_and_every_method_gives_the_
                     assert not module.weight[~masks[name]].any()
 
 
+def test_distillation_goes_on_from_the_refit_and_comes_nearer_under_the_same_masks():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3, bias=False), torch.nn.BatchNorm2d(16),
+                              torch.nn.ReLU(), torch.nn.Conv2d(16, 8, 3, bias=False),
+                              torch.nn.BatchNorm2d(8), torch.nn.Flatten(),
+                              torch.nn.Linear(128, 4)).eval()  # fmt: skip
+    x = torch.randn(60, 3, 8, 8)
+    curve = series.Series("obs", "flexible-nm", "uniform", (0.75,), ("refit",), (0.75,))
+    pairs = series.pruned(net, curve, study.curvature(net, x), {})
+    model, masks = next(iter(pairs))
+    before = {n: p.clone() for n, p in net.state_dict().items()}
+    found = dict(study.recovered(model, net, masks, x, curve.wanted(0.75), 0))
+    assert list(found) == ["refit", "distilled"]
+    new = torch.randn(200, 3, 8, 8)
+    with torch.no_grad():
+        wanted = net(new)
+        off = {name: float((twin(new) - wanted).square().mean()) for name, twin in found.items()}
+    assert off["distilled"] < 0.9 * off["refit"]
+    for twin in found.values():
+        for name, module in L.prunable(twin).items():
+            assert torch.equal(module.weight != 0, masks[name])
+    assert all(torch.equal(p, before[n]) for n, p in net.state_dict().items())
+    assert curve.wanted(0.5) == ("refit",)
+
+
+def test_shifted_images_are_windows_of_the_padded_ones():
+    x = torch.arange(1.0, 1 + 50 * 12).reshape(50, 1, 4, 3)
+    moved = imitation.shifted(x, 2, torch.Generator().manual_seed(0))
+    seen = set()
+    for before, after in zip(x, moved):
+        padded = torch.nn.functional.pad(before, (2, 2, 2, 2))
+        places = [(i, j) for i in range(5) for j in range(5)
+                  if torch.equal(padded[:, i : i + 4, j : j + 3], after)]  # fmt: skip
+        assert len(places) == 1
+        seen |= set(places)
+    assert len(seen) > 15
+    assert imitation.shifted(x, 0, torch.Generator()) is x
+
+
+def test_the_table_puts_recoveries_of_the_same_masks_side_by_side():
+    means = [{"method": "obs", "pattern": "flexible-nm", "layer_rates": way, "recovery": r,
+              "rate": 0.9, "density": 0.1, "cycles_share": share, "accuracy": a, "spread": None}
+             for way, share, r, a in (("magnitude", 0.17, "refit", 0.5), ("cycles", 0.1, "refit",
+             0.4), ("magnitude", 0.17, "distilled", 0.6))]  # fmt: skip
+    rows = studies.side_by_side(means)
+    assert [(r["layer_rates"], r["packed_cycles"], r["refit"], r["distilled"]) for r in rows] == [
+        ("magnitude", 0.17, 0.5, 0.6), ("cycles", 0.1, 0.4, None)]  # fmt: skip
+    assert rows[0]["weights_kept"] == 0.1
+
+
 def test_pictures_are_drawn(tmp_path):
     points = [{"seed": seed, "method": s.method, "pattern": s.pattern, "rate": rate,
                "layer_rates": s.layer_rates, "recovery": r, "density": 1 - rate,
                "cycles_share": 0.5, "accuracy": 0.8 - 0.1 * rate + 0.01 * seed}
-              for seed in range(2) for s in study.SERIES for rate in s.rates
-              for r in s.recoveries]  # fmt: skip
+              for seed in range(2) for s in series.SERIES for rate in s.rates
+              for r in s.wanted(rate)]  # fmt: skip
     result = {"study": "resnet20", "dense_accuracy": 0.8, "means": study.means(points)}
     assert pictures.draw(result, tmp_path / "a.png").stat().st_size > 10_000
     row = result["means"][0]
@@ -161,11 +221,11 @@ def test_a_budget_of_cycles_is_kept_by_the_packed_cycles():
                               torch.nn.Conv2d(32, 32, 3, 2, bias=False)).eval()  # fmt: skip
     x = torch.rand(30, 3, 8, 8)
     positions = L.positions(net, L.prunable(net), x[:1])
-    series = study.Series("obs", "flexible-nm", "cycles", (0.5, 0.75))
+    curve = series.Series("obs", "flexible-nm", "cycles", (0.5, 0.75))
     for rate, (_, masks) in zip(
-        (0.5, 0.75), study.pruned(net, series, study.curvature(net, x), positions)
+        (0.5, 0.75), series.pruned(net, curve, study.curvature(net, x), positions)
     ):
-        assert study.cycles_share(masks, positions) == pytest.approx(1 - rate, abs=0.03)
+        assert series.cycles_share(masks, positions) == pytest.approx(1 - rate, abs=0.03)
 
 
 def test_spoilt_labels_are_wrong_and_as_many_as_said():
