@@ -26,7 +26,7 @@ from drp_slam.pruning import (
     reference,
     schedule,
     sharing,
-    study,
+    splits,
     surgery,
 )
 from drp_slam.pruning import layers as L
@@ -108,11 +108,11 @@ def _digits(seed: int, say: digits.Say) -> list[dict[str, Any]]:
 
 def _resnet20(data: Path, seed: int, say: digits.Say, steps: int = 60) -> list[dict[str, Any]]:
     """OBS, then distillation from the dense network: 350 images to fit on, 150 to choose with."""
-    given, images, labels = study.load(data)
-    use, judge = study.halves(labels, seed)
+    given, images, labels = splits.load(data)
+    use, judge = splits.halves(labels, seed)
     fit, choose = images[use[:350]], (images[use[350:]], labels[use[350:]])
     dense = simplified(given)
-    statistics = study.curvature(dense, fit)
+    statistics = splits.curvature(dense, fit)
     work = copy.deepcopy(dense)
     weights = {n: m.weight.detach() for n, m in L.prunable(dense).items()}  # type: ignore[operator, union-attr]
     ways = [schedule.by_magnitude(weights, rate, LEAST) for rate in RESNET_RATES]
@@ -121,7 +121,7 @@ def _resnet20(data: Path, seed: int, say: digits.Say, steps: int = 60) -> list[d
     for index, (rate, masks) in enumerate(zip(RESNET_RATES, operations)):
         say(f"ResNet-20: {rate:.0%} pruned", index / len(RESNET_RATES))
         small = copy.deepcopy(work)
-        surgery.refit(small, dense, L.prunable(small), masks, fit, sample=study.PLACES, batch=100,
+        surgery.refit(small, dense, L.prunable(small), masks, fit, sample=splits.PLACES, batch=100,
                       damping=0.1)  # fmt: skip
         trainer = distill.MaskedTrainer(small, rate=5e-4)
         trainer.mask({f"{name}.weight": mask for name, mask in masks.items()})

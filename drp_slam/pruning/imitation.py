@@ -62,7 +62,6 @@ def distilled(net: nn.Module, dense: nn.Module, masks: Mapping[str, Tensor], ima
     """Trains `net` in place under masks (layer -> tensor of the weight's shape, True = kept).
 
     The loss is the squared difference of the logits over their variance, as in `prune --retrain`.
-
     Flips and shifts are those that CIFAR networks are trained with (He et al. 2015, section 4.2).
     Raises PruningError on a loss that is not finite.
     """

@@ -37,6 +37,12 @@ class Series:
     recoveries: tuple[str, ...] = (BATCH_NORM, REFIT)
     distilled: tuple[float, ...] = ()
 
+    @property
+    def name(self) -> str:
+        """Of its part of the study, on the disk."""
+        names = self.method, self.pattern, self.layer_rates, *self.recoveries
+        return "-".join(names).replace(" ", "-")
+
     def wanted(self, rate: float) -> tuple[str, ...]:
         """The recoveries at this rate."""
         return (*self.recoveries, *([DISTILLED] if rate in self.distilled else []))
@@ -49,7 +55,7 @@ SERIES = (
     Series("obs", "flexible-nm", rates=PACKED_RATES, distilled=PACKED_RATES),
     Series("obs", "fixed-nm", "uniform", EXACT_RATES, distilled=EXACT_RATES),
     Series("obs", "flexible-nm", "cycles", (0.5, 0.75, 0.9), distilled=(0.9,)),
-    Series("obs", "flexible-nm", "uniform", (0.9,), distilled=(0.9,)),
+    Series("obs", "flexible-nm", "uniform", (0.5, 0.75, 0.9), distilled=(0.9,)),
     Series("obd", layer_rates="global", rates=FEW_RATES, recoveries=(BATCH_NORM,)),
     Series("obd-network", layer_rates="global", rates=FEW_RATES, recoveries=(BATCH_NORM,)),
     Series("magnitude", rates=FEW_RATES, recoveries=(REFIT,)),

@@ -36,7 +36,7 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(1)  # the same sums in the same order, whatever the host
     out, start = out_folder(args), time.perf_counter()
     settings = {
-        "resnet20": f"{cifar.SERIES} {cifar.STEPS} {cifar.LEARNING_RATE}",
+        "resnet20": f"{cifar.STEPS} {cifar.LEARNING_RATE}",
         "compression": f"{compression.SETTINGS}",
         "regulariser": f"{digits.FEW} {digits.GAIN_RATES}",
     }

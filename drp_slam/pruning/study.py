@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from drp_slam.errors import PruningError
-from drp_slam.pruning import imitation, importance, reference, surgery
+from drp_slam.pruning import imitation, surgery
 from drp_slam.pruning import layers as L
 from drp_slam.pruning.kept import Kept
 from drp_slam.pruning.layout import DEFAULT_CELL, density
@@ -34,23 +35,10 @@ from drp_slam.pruning.series import (
     cycles_share,
     pruned,
 )
+from drp_slam.pruning.splits import Split
 
-CURVATURE_IMAGES, PLACES, REFIT_PLACES = 64, 64, 32
-STEPS, LEARNING_RATE = 150, 2e-3
+REFIT_PLACES, STEPS, LEARNING_RATE = 32, 150, 2e-3
 Say = Callable[[str, float], None]
-
-
-def halves(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices of two halves with the same number of each class."""
-    generator = torch.Generator().manual_seed(seed)
-    first, second = [], []
-    for label in labels.unique():
-        members = (labels == label).nonzero()[:, 0]
-        members = members[torch.randperm(len(members), generator=generator)]
-        first.append(members[: len(members) // 2])
-        second.append(members[len(members) // 2 :])
-    return tuple(part[torch.randperm(len(part), generator=generator)]
-                 for part in (torch.cat(first), torch.cat(second)))  # type: ignore[return-value]  # fmt: skip
 
 
 @torch.no_grad()
@@ -65,81 +53,48 @@ def recalibrate(model: nn.Module, images: Tensor) -> None:
     model.eval()
 
 
-def curvature(model: nn.Module, images: Tensor) -> dict[str, importance.Statistics]:
-    """Of all layers: gradients from a few images, inputs from all.
-
-    A layer without a bias has a batch norm after it, so that the mean of its inputs is left out.
-    """
-    layers = L.prunable(model)
-    found = importance.collect(model, layers, images[:CURVATURE_IMAGES], sample=1)
-    wide = importance.collect(model, layers, images, loss=None, sample=PLACES, batch=50)
-    for name, statistics in found.items():
-        statistics.inputs = wide[name].inputs
-        if layers[name].bias is None:
-            found[name] = statistics.centred()
-    return found
-
-
 def resnet20(data: Path, seeds: int, say: Say, kept: Kept) -> dict[str, Any]:
     """Accuracy of ResNet-20 against rate for each of `SERIES`, on the half not calibrated on.
 
     `data` holds `networks/resnet_cifar10/resnet20*.th` and `cifar10_test_1000/<class>/*.jpg`.
     Raises PruningError where they are not there.
     """
+    split = lru_cache(1)(partial(Split.of, data))
     points, base, cpu_s = [], [], 0.0
     for seed in range(seeds):
-
-        def part_of(text: str, part: float, seed: int = seed) -> None:
-            say(f"seed {seed}: {text}", (seed + part) / seeds)
-
-        (accuracy, found), seconds = kept(
-            f"seed{seed}",
-            lambda s=seed, p=part_of: resnet20_seed(data, s, p),  # type: ignore[misc]
-        )
+        accuracy, seconds = kept(f"seed{seed}-dense", lambda s=seed: split(s).judge(split(s).dense))  # type: ignore[misc]
         base.append(accuracy)
-        points += found
         cpu_s += seconds
+        for index, series in enumerate(SERIES):
+
+            def part_of(text: str, part: float, done: int = seed * len(SERIES) + index) -> None:
+                say(text, (done + part) / (seeds * len(SERIES)))
+
+            mine = replace(kept, settings=f"{series} {kept.settings}")
+            found, seconds = mine(f"seed{seed}-{series.name}",
+                                  lambda s=seed, c=series, p=part_of: curve(split(s), c, p))  # type: ignore[misc]  # fmt: skip
+            points += found
+            cpu_s += seconds
     return {"study": "resnet20", "dense_accuracy": sum(base) / seeds, "seeds": seeds,
             "cpu_s": cpu_s, "cell": [DEFAULT_CELL.rows, DEFAULT_CELL.columns], "points": points,
             "means": means(points)}  # fmt: skip
 
 
-def load(data: Path) -> tuple[nn.Module, Tensor, Tensor]:
-    """The given network, images and labels. Raises PruningError where they are not there."""
-    weights = sorted((data / "networks" / "resnet_cifar10").glob("resnet20*.th"))
-    if not weights:
-        raise PruningError(f"{data}: no networks/resnet_cifar10/resnet20*.th; give --data the "
-                           "folder that holds it and cifar10_test_1000")  # fmt: skip
-    images, labels, _ = reference.cifar_folder(data / "cifar10_test_1000")
-    last = torch.channels_last  # twice as fast here
-    return (reference.resnet20(weights[0]).to(memory_format=last),  # type: ignore[call-overload]
-            images.contiguous(memory_format=last), labels)  # fmt: skip
-
-
-def resnet20_seed(data: Path, seed: int, say: Say,
-                  chosen: Sequence[Series] = SERIES,
-                  ) -> tuple[float, list[dict[str, Any]]]:  # fmt: skip
-    """One split of the images: the dense accuracy, and a point for each series, rate, recovery."""
-    dense, images, labels = load(data)
-    positions = L.positions(dense, L.prunable(dense), images[:1])
-    use, judge = halves(labels, seed)
-    say("calibrating", 0.0)
-    statistics = curvature(dense, images[use])
+def curve(split: Split, series: Series, say: Say) -> list[dict[str, Any]]:
+    """A point for each rate and recovery of one series on one split."""
     points = []
-    for index, series in enumerate(chosen):
-        say(f"{series.method}, {series.pattern}, {series.layer_rates}", index / len(chosen))
-        steps = pruned(dense, series, statistics, positions)
-        for rate, (model, masks) in zip(series.rates, steps):
-            for recovery, twin in recovered(
-                model, dense, masks, images[use], series.wanted(rate), seed
-            ):
-                points.append({
-                    "seed": seed, "method": series.method, "pattern": series.pattern,
-                    "layer_rates": series.layer_rates, "recovery": recovery, "rate": rate,
-                    "density": density(masks), "cycles_share": cycles_share(masks, positions),
-                    "accuracy": reference.accuracy(twin, images[judge], labels[judge], 50),
-                })  # fmt: skip
-    return reference.accuracy(dense, images[judge], labels[judge], 50), points
+    steps = pruned(split.dense, series, split.statistics, split.positions)
+    for done, (rate, (model, masks)) in enumerate(zip(series.rates, steps)):
+        say(f"seed {split.seed}: {series.name}, {rate:.1%}", done / len(series.rates))
+        ways = recovered(model, split.dense, masks, split.use, series.wanted(rate), split.seed)
+        for recovery, twin in ways:
+            points.append({
+                "seed": split.seed, "method": series.method, "pattern": series.pattern,
+                "layer_rates": series.layer_rates, "recovery": recovery, "rate": rate,
+                "density": density(masks), "cycles_share": cycles_share(masks, split.positions),
+                "accuracy": split.judge(twin),
+            })  # fmt: skip
+    return points
 
 
 def recovered(model: nn.Module, dense: nn.Module, masks: Mapping[str, Tensor], images: Tensor,

@@ -15,10 +15,12 @@ from drp_slam.pruning import (  # noqa: E402
     compression,
     digits,
     imitation,
+    layout,
     pictures,
     reference,
     series,
     sharing,
+    splits,
     studies,
     study,
 )
@@ -29,11 +31,11 @@ from drp_slam.pruning.kept import Kept  # noqa: E402
 
 def test_halves_have_every_class_once_and_are_mixed():
     labels = torch.arange(10).repeat_interleave(20)
-    use, judge = study.halves(labels, 1)
+    use, judge = splits.halves(labels, 1)
     assert sorted([*use.tolist(), *judge.tolist()]) == list(range(200))
     assert (labels[use].bincount() == 10).all() and (labels[judge].bincount() == 10).all()
     assert len(labels[use][:30].unique()) > 5
-    assert not torch.equal(use, study.halves(labels, 2)[0])
+    assert not torch.equal(use, splits.halves(labels, 2)[0])
 
 
 def test_the_cifar_network_is_resnet20():
@@ -138,7 +140,7 @@ def test_closed_form_recovery_moves_no_masked_weight_and_every_method_gives_the_
                               torch.nn.BatchNorm2d(8), torch.nn.Flatten(),
                               torch.nn.Linear(128, 4)).eval()  # fmt: skip
     x = torch.rand(30, 3, 8, 8)
-    statistics = study.curvature(net, x)
+    statistics = splits.curvature(net, x)
     positions = L.positions(net, L.prunable(net), x[:1])
     for method in ("magnitude", "obd", "obd-network", "obs"):
         for rates in ("magnitude", "uniform", "global"):
@@ -146,7 +148,7 @@ def test_closed_form_recovery_moves_no_masked_weight_and_every_method_gives_the_
             for rate, (model, masks) in zip(
                 (0.5, 0.75), series.pruned(net, curve, statistics, positions)
             ):
-                assert study.density(masks) == pytest.approx(1 - rate, abs=0.01)
+                assert layout.density(masks) == pytest.approx(1 - rate, abs=0.01)
                 study.recalibrate(model, x)
                 for name, module in L.prunable(model).items():
                     assert not module.weight[~masks[name]].any()
@@ -160,7 +162,7 @@ def test_distillation_goes_on_from_the_refit_and_comes_nearer_under_the_same_mas
                               torch.nn.Linear(128, 4)).eval()  # fmt: skip
     x = torch.randn(60, 3, 8, 8)
     curve = series.Series("obs", "flexible-nm", "uniform", (0.75,), ("refit",), (0.75,))
-    pairs = series.pruned(net, curve, study.curvature(net, x), {})
+    pairs = series.pruned(net, curve, splits.curvature(net, x), {})
     model, masks = next(iter(pairs))
     before = {n: p.clone() for n, p in net.state_dict().items()}
     found = dict(study.recovered(model, net, masks, x, curve.wanted(0.75), 0))
@@ -175,6 +177,27 @@ def test_distillation_goes_on_from_the_refit_and_comes_nearer_under_the_same_mas
             assert torch.equal(module.weight != 0, masks[name])
     assert all(torch.equal(p, before[n]) for n, p in net.state_dict().items())
     assert curve.wanted(0.5) == ("refit",)
+
+
+def test_a_curve_has_every_recovery_wanted_and_judges_on_the_other_half():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3, bias=False), torch.nn.BatchNorm2d(16),
+                              torch.nn.Flatten(), torch.nn.Linear(576, 4)).eval()  # fmt: skip
+    x, new = torch.randn(2, 40, 3, 8, 8)
+    with torch.no_grad():
+        truth = net(new).argmax(1)
+    positions = L.positions(net, L.prunable(net), x[:1])
+    split = splits.Split(0, net, x, new, truth, positions, splits.curvature(net, x))
+    assert split.judge(net) == 1.0
+    wanted = series.Series("obs", "flexible-nm", "uniform", (0.5, 0.75), distilled=(0.75,))
+    said: list[str] = []
+    points = study.curve(split, wanted, lambda text, part: said.append(text))
+    assert [(p["rate"], p["recovery"]) for p in points] == [
+        (0.5, "batch norm"), (0.5, "refit"), (0.75, "batch norm"), (0.75, "refit"),
+        (0.75, "distilled")]  # fmt: skip
+    assert points[1]["accuracy"] > 0.5 and points[1]["density"] == pytest.approx(0.5, abs=0.02)
+    assert len(said) == 2 and "75.0%" in said[1]
+    assert len({s.name for s in series.SERIES}) == len(series.SERIES)  # one part each
 
 
 def test_shifted_images_are_windows_of_the_padded_ones():
@@ -223,7 +246,7 @@ def test_a_budget_of_cycles_is_kept_by_the_packed_cycles():
     positions = L.positions(net, L.prunable(net), x[:1])
     curve = series.Series("obs", "flexible-nm", "cycles", (0.5, 0.75))
     for rate, (_, masks) in zip(
-        (0.5, 0.75), series.pruned(net, curve, study.curvature(net, x), positions)
+        (0.5, 0.75), series.pruned(net, curve, splits.curvature(net, x), positions)
     ):
         assert series.cycles_share(masks, positions) == pytest.approx(1 - rate, abs=0.03)
 
