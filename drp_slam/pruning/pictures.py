@@ -99,4 +99,4 @@ def _finish(axes: Axes, label: str) -> None:
     axes.set_xlabel(label)
     axes.set_ylabel("accuracy")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, handlelength=3.5)
