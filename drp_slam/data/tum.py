@@ -154,7 +154,10 @@ def decode(data: bytes | memoryview, flags: int, where: str) -> np.ndarray:
         sound = b"\xff\xd9" in bytes(data[-64:])
     else:
         sound = len(data) > 0
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if sound else None
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if sound else None
+    except cv2.error:  # a header with more pixels than OpenCV takes
+        image = None
     if image is None:
         raise DataError(f"{where}: damaged or truncated image; copy it again from its source, or "
                         "remove it from the list")  # fmt: skip

@@ -75,12 +75,14 @@ def summary(samples: Sequence[Sample], predicted_s: np.ndarray, mapped: np.ndarr
 
 def _pairs(samples: Sequence[Sample], predicted_s: np.ndarray,
            pairs: Sequence[Pair]) -> list[dict[str, Any]]:  # fmt: skip
-    rows = []
+    """Each pruned twin beside the dense network before it."""
+    rows, first = [], 0
     for n, sample in enumerate(samples):
         if sample.share == 1.0:
+            first = n
             continue
-        dense, pruned = float(predicted_s[n - 1]), float(predicted_s[n])
-        published = samples[n - 1].published.latency_s / sample.published.latency_s
+        dense, pruned = float(predicted_s[first]), float(predicted_s[n])
+        published = samples[first].published.latency_s / sample.published.latency_s
         rows.append({"id": sample.published.name, "published_speedup": published,
                      "predicted_speedup": dense / pruned, "published_pruned_ms":
                      sample.published.latency_s * 1e3, "predicted_dense_ms": dense * 1e3,

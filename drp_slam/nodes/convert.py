@@ -120,7 +120,10 @@ def decompress(message: CompressedImage, topic: str) -> np.ndarray:
 
     data = np.frombuffer(message.data, np.uint8)
     flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(data, flags) if len(data) else None
+    try:
+        image = cv2.imdecode(data, flags) if len(data) else None
+    except cv2.error:  # a header with more pixels than OpenCV takes
+        image = None
     if image is None:
         raise GraphError(
             f"{topic}: cannot decode {len(data)} bytes of {message.format!r}; publish JPEG or PNG"

@@ -25,7 +25,7 @@ from drp_slam.nodes.table import environment, nodes, transport
 
 if TYPE_CHECKING:
     from drp_slam.config import Config
-    from drp_slam.data.dataset import Sequence
+    from drp_slam.data.sequence import Sequence
     from drp_slam.nodes.live import View
 
 log = logging.getLogger(__name__)

@@ -181,3 +181,8 @@ def test_damaged_jpeg_names_the_topic():
         convert.decompress(CompressedImage(format="jpeg", data=b"\xff\xd8\xff"), "image/compressed")
     with pytest.raises(GraphError, match="cannot decode 0 bytes"):
         convert.decompress(CompressedImage(format="png"), "depth/compressed")
+
+
+def test_a_picture_too_large_to_decode_is_refused(huge_png):
+    with pytest.raises(GraphError, match="depth/compressed: cannot decode"):
+        convert.decompress(CompressedImage(format="png", data=huge_png), "depth/compressed")
