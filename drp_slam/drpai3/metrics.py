@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from drp_slam.drpai3.corpus import Pair, Sample
+from drp_slam.drpai3.corpus import Sample
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
@@ -48,8 +48,9 @@ def metrics(published_s: np.ndarray, predicted_s: np.ndarray,
     }  # fmt: skip
 
 
-def summary(samples: Sequence[Sample], predicted_s: np.ndarray, mapped: np.ndarray,
-            pairs: Sequence[Pair]) -> dict[str, Any]:  # fmt: skip
+def summary(
+    samples: Sequence[Sample], predicted_s: np.ndarray, mapped: np.ndarray
+) -> dict[str, Any]:
     """What `validate-device --json` prints. Pruned twins count for the pairs only."""
     dense = np.array([s.share == 1.0 for s in samples])
     published = np.array([s.published.latency_s for s in samples])
@@ -69,12 +70,11 @@ def summary(samples: Sequence[Sample], predicted_s: np.ndarray, mapped: np.ndarr
     return {
         "all": of(np.ones(len(samples), bool)), "mapped": of(mapped), "fallback": of(~mapped),
         "families": {str(name): of(family == name) for name in np.unique(family)},
-        "models": models, "pairs": _pairs(samples, predicted_s, pairs),
+        "models": models, "pairs": _pairs(samples, predicted_s),
     }  # fmt: skip
 
 
-def _pairs(samples: Sequence[Sample], predicted_s: np.ndarray,
-           pairs: Sequence[Pair]) -> list[dict[str, Any]]:  # fmt: skip
+def _pairs(samples: Sequence[Sample], predicted_s: np.ndarray) -> list[dict[str, Any]]:
     """Each pruned twin beside the dense network before it."""
     rows, first = [], 0
     for n, sample in enumerate(samples):

@@ -29,8 +29,9 @@ FIXED_KEYFRAMES = 16
 """Keyframes that hold the adjustment of the joined ones."""
 
 
-def join(mapping: Mapping, noise: Noise, config: SlamConfig, loop: Loop) -> float | None:
-    """Moves the map so that the loop fits; work in flops, or None where it does not fit."""
+def join(mapping: Mapping, noise: Noise, config: SlamConfig, loop: Loop
+         ) -> tuple[bool, float]:  # fmt: skip
+    """Moves the map so that the loop fits, if it can: whether it did, and the work in flops."""
     chart = mapping.map
     # the two sides, while they are not linked yet
     new = [loop.new, *chart.covisible(loop.new, JOINED - 1)]
@@ -39,7 +40,7 @@ def join(mapping: Mapping, noise: Noise, config: SlamConfig, loop: Loop) -> floa
     graph = _graph(mapping, noise, loop)
     solution = optimise(graph)
     if _strained(graph, solution):
-        return None
+        return False, solution.flops
     _move(mapping, solution.poses)
     # what both sides saw becomes one, and the measurements have the last word
     flops = solution.flops + _fuse(mapping, noise, config, new, old)
@@ -50,7 +51,7 @@ def join(mapping: Mapping, noise: Noise, config: SlamConfig, loop: Loop) -> floa
     window = [k for k in dict.fromkeys(new + old) if k > 0]
     mapping.adjust(window, FIXED_KEYFRAMES, 2 * config.adjust_iterations)
     mapping.flops, flops = before, flops + mapping.flops - before
-    return flops
+    return True, flops
 
 
 def _graph(mapping: Mapping, noise: Noise, loop: Loop) -> Graph:

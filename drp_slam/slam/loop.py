@@ -65,7 +65,6 @@ class Loops:
         self._mapping, self._config, self._noise, self._size_px = mapping, config, noise, size_px
         self._focal = np.array([noise.fx, noise.fy]) * config.pixel_sigma_px
         self._pending: list[Loop] = []
-        self._quiet = 0
         self.closed: list[tuple[int, int]] = []
         self.flops = 0.0
 
@@ -86,10 +85,10 @@ class Loops:
         if not known:
             return None
         before = self._mapping.map.keyframes[number].T_camera_world
-        flops = join(self._mapping, self._noise, self._config, loop)
-        if flops is None:
-            return None
+        joined, flops = join(self._mapping, self._noise, self._config, loop)
         self.flops += flops
+        if not joined:
+            return None
         self.closed.append((loop.old, number))
         self._pending = []
         return se3.inverse(self._mapping.map.keyframes[number].T_camera_world) @ before

@@ -68,7 +68,6 @@ class Tracker:
         self._peak, self._since = 0, 0
         self._last: tuple[View, _Found] | None = None
         self._flops = 0.0
-        self.covariance = np.full((6, 6), np.inf)
 
     def track(self, index: int, stamp_ns: int, features: Features, depth: np.ndarray | None,
               depth_unit_m: float, image: np.ndarray | None = None) -> Track:  # fmt: skip
@@ -109,7 +108,6 @@ class Tracker:
         self._root = reference.number
         self._path.add(stamp_ns, reference, pose)
         self._last = None if keyframe else (view, found)
-        self.covariance = found.fit.covariance
         return self._report(view, found, keyframe, correction)
 
     def finish(self) -> None:
@@ -144,10 +142,9 @@ class Tracker:
         keyframe = self._mapping.insert(view, np.eye(4), none, none)
         self._path.add(view.stamp_ns, keyframe, np.eye(4))
         self._lost = False
-        self.covariance = np.zeros((6, 6))
         points = keyframe.observed()[1]
         fit = PoseFit(np.eye(4), np.ones(len(points), bool), np.ones(len(points), bool),
-                      self.covariance, 0.0)  # fmt: skip
+                      np.zeros((6, 6)), 0.0)  # fmt: skip
         return self._report(view, _Found(fit, points, points, 0, 0), True)
 
     def _follow(self, view: View, T: np.ndarray, root: int, gate: float = 1.0) -> _Found | None:

@@ -347,8 +347,8 @@ def test_poses_that_motion_capture_lost_are_left_out(room: Sequence, tmp_path: P
             TYPES["geometry_msgs/msg/Point"](math.inf if k == 1 else 1.0, 0.0, 0.0),
             TYPES["geometry_msgs/msg/Quaternion"](*q),
         )
-        recorded.append((bag_writer.TRUTH, stamp_ns,
-                         TYPES["geometry_msgs/msg/PoseStamped"](header(stamp_ns), pose)))  # fmt: skip
+        message = TYPES["geometry_msgs/msg/PoseStamped"](header(stamp_ns), pose)
+        recorded.append((bag_writer.TRUTH, stamp_ns, message))
     truth = open_sequence(str(write(tmp_path / "bag", recorded))).ground_truth
     assert truth is not None
     np.testing.assert_array_equal(truth.stamps_ns, room.stamps_ns[2:])
