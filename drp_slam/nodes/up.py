@@ -81,6 +81,7 @@ def run_graph(config: Config, sequence: Sequence | None, out: Path, about: dict[
     was tracked until then is kept in `out`.
     """
     from drp_slam.nodes.live import View
+    from drp_slam.nodes.odometry import recover
 
     logs = out / "log"
     specs = nodes(config, player=sequence is not None)
@@ -103,6 +104,8 @@ def run_graph(config: Config, sequence: Sequence | None, out: Path, about: dict[
     finally:
         processes.kill()
         remove_orphans()
+    if recover(out):
+        log.warning("pose_node was killed: the trajectory is the odometry that it published")
     finish(config, sequence, out, about, failure)
     if failure is not None:
         log.warning("what was tracked is in %s", out)

@@ -39,7 +39,7 @@ def _resnet20(result: Mapping[str, Any], figure: Figure) -> None:
             style = ":" if rates == "global" else "-" if recovery == "batch norm" else "--"
             note = f"{recovery}, one global budget" if rates == "global" else recovery
             _line(left, rows, "rate", f"{method} ({note})", colours[method], style)
-        if method == "obs":
+        if method == "obs" and rates != "global":
             rows = [{**row, "left": row["cycles_share"]} for row in rows]
             style = "-" if recovery == "batch norm" else "--"
             colour = "C6" if rates == "cycles" else shades[pattern]

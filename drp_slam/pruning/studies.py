@@ -10,6 +10,10 @@ from typing import Any
 
 from drp_slam.errors import PruningError
 
+COLUMNS = ("network", "seed", "rate", "ratio", "file_bytes", "accuracy", "dense_accuracy",
+           "choosing_accuracy", "dense_choosing_accuracy")  # fmt: skip
+"""Of a point of `compression`, what the table shows."""
+
 
 def study(args: argparse.Namespace) -> dict[str, Any]:
     """Handler: runs one study, writes `<name>.json` and `<name>.png`. Raises PruningError."""
@@ -62,7 +66,7 @@ def show(result: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    rows = result.get("means") or result["points"]
+    rows = result.get("means") or [{k: p[k] for k in COLUMNS} for p in result["points"]]
     table = Table(title=result["study"])
     for key in rows[0]:
         table.add_column(key.replace("_", " "), justify="right")
