@@ -23,7 +23,8 @@ import numpy as np
 
 from drp_slam.data import renderer, room, sensor, textures
 from drp_slam.data.sequence import Sequence
-from drp_slam.data.tum import open_tum, write_folder
+from drp_slam.data.tum import open_tum
+from drp_slam.data.tum_writer import write_folder
 from drp_slam.datatypes import Camera, Frame, Trajectory
 from drp_slam.errors import DataError
 
