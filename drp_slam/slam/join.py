@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,9 +13,6 @@ from drp_slam.slam.mapping import Mapping
 from drp_slam.slam.matching import Prior, match
 from drp_slam.slam.optimize import DEPTH_GATE2, Noise, pose_jacobian
 from drp_slam.slam.posegraph import Graph, Optimised, optimise
-
-if TYPE_CHECKING:
-    from drp_slam.slam.loop import Loop
 
 EDGE_POINTS = 30
 """Keyframes that share as many points are an edge of the pose graph."""
@@ -27,6 +24,21 @@ FUSE_PX = 6.0
 """Points this near to each other in a keyframe, and alike, are one."""
 FIXED_KEYFRAMES = 16
 """Keyframes that hold the adjustment of the joined ones."""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Keyframe `new` sees what keyframe `old` saw.
+
+    `T_new_world` is its pose in the old part, `T_correction` takes poses `T_world_camera` of the
+    new part there; `xyz` (N, 3) are the points that say so.
+    """
+
+    old: int
+    new: int
+    T_new_world: np.ndarray
+    T_correction: np.ndarray
+    xyz: np.ndarray
 
 
 def join(mapping: Mapping, noise: Noise, config: SlamConfig, loop: Loop

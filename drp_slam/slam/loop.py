@@ -7,13 +7,11 @@ alike, fit in geometry, lie where drift can have led, have no rival, and be foun
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from drp_slam.config import SlamConfig
 from drp_slam.slam import se3
-from drp_slam.slam.join import join
+from drp_slam.slam.join import Loop, join
 from drp_slam.slam.mapping import Mapping
 from drp_slam.slam.matching import Prior, match
 from drp_slam.slam.optimize import CHI2_PIXEL, Noise, ransac_pose, refine_pose
@@ -40,21 +38,6 @@ AGREE_M, AGREE_RAD = 0.1, 0.05
 """Corrections that differ by less are the same."""
 REMEMBERED = 3
 """A loop found at one keyframe must be found again within so many."""
-
-
-@dataclass(frozen=True)
-class Loop:
-    """Keyframe `new` sees what keyframe `old` saw.
-
-    `T_new_world` is its pose in the old part, `T_correction` takes poses `T_world_camera` of the
-    new part there; `xyz` (N, 3) are the points that say so.
-    """
-
-    old: int
-    new: int
-    T_new_world: np.ndarray
-    T_correction: np.ndarray
-    xyz: np.ndarray
 
 
 class Loops:

@@ -13,8 +13,7 @@ from point_world import CAMERA, UNIT_M, World, corridor, errors_m, ring, round_t
 from drp_slam.config import SlamConfig
 from drp_slam.datatypes import Track
 from drp_slam.slam import se3
-from drp_slam.slam.join import join
-from drp_slam.slam.loop import Loop
+from drp_slam.slam.join import Loop, join
 from drp_slam.slam.map import Keyframe, Map
 from drp_slam.slam.tracker import Tracker
 
