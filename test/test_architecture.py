@@ -66,7 +66,7 @@ def test_no_modules_import_each_other() -> None:
     """At any depth: an import inside a function, or for types only, is an arrow as well."""
     names = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in FILES}
     arrows = {
-        name: {known for i in imports(path) for known in (i, i.rpartition(".")[0]) if known in names}
+        name: {m for i in imports(path) for m in (i, i.rpartition(".")[0]) if m in names}
         for name, path in names.items()
     }
     graphlib.TopologicalSorter(arrows).prepare()  # raises CycleError, which names the cycle
