@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TextIO
 
 import numpy as np
 
 from drp_slam import folder as files
+from drp_slam.atomic import write_text
 from drp_slam.data.trajectory import lines, read_tum, write_tum
 from drp_slam.datatypes import Trajectory
+from drp_slam.errors import DataError
 
 
 class Odometry:
@@ -23,6 +26,9 @@ class Odometry:
         self._journal_path = Path(out) / files.JOURNAL if out else None
         self._journal: TextIO | None = None
         self._poses: list[tuple[int, np.ndarray]] = []
+        if self._journal_path is not None:  # of an earlier graph that was killed as a whole
+            with contextlib.suppress(OSError):
+                self._journal_path.unlink()
 
     def __len__(self) -> int:
         return len(self._poses)
@@ -51,10 +57,15 @@ class Odometry:
 
 
 def recover(out: Path) -> bool:
-    """Makes `odometry.txt` and `trajectory.txt` of the journal that a killed node left, if any."""
+    """Makes `odometry.txt` and `trajectory.txt` of the journal that a killed node left, if any.
+
+    Raises DataError for a journal that cannot be read.
+    """
     journal = out / files.JOURNAL
     if not journal.is_file():
         return False
+    text = journal.read_text()
+    write_text(journal, text[: text.rfind("\n") + 1], DataError)  # a line may have been cut off
     published = read_tum(journal)
     for name in (files.ODOMETRY, files.TRAJECTORY):
         write_tum(out / name, published)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from drp_slam import folder
 from drp_slam.data.trajectory import read_tum
@@ -45,3 +46,21 @@ def test_a_refusing_disk_is_reported_once_and_poses_go_on(tmp_path):
 
 def test_without_a_folder_nothing_is_written(tmp_path):
     assert Odometry("").add(1, pose(1)) is None
+
+
+@pytest.mark.parametrize("torn", ["2.00", "2.000000000 1.0 0.1 -1.0 0.0 0.0 0.0 1.", ""])
+def test_a_line_that_was_cut_off_is_left_out(tmp_path, torn):
+    """A full disk takes a part of a line."""
+    odometry = Odometry(str(tmp_path))
+    odometry.add(10**9, pose(1))
+    with (tmp_path / folder.JOURNAL).open("a") as file:
+        file.write(torn)
+    assert recover(tmp_path) and read_tum(tmp_path / folder.TRAJECTORY).stamps_ns.tolist() == [
+        10**9
+    ]
+
+
+def test_a_journal_of_an_earlier_graph_is_no_result_of_this_one(tmp_path):
+    Odometry(str(tmp_path)).add(1, pose(1))  # that graph was killed as a whole
+    Odometry(str(tmp_path))  # this one tracks nothing
+    assert not recover(tmp_path)
