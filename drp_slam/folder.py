@@ -32,6 +32,8 @@ from drp_slam.datatypes import Track, Trajectory
 from drp_slam.errors import ProfilerError
 
 TRAJECTORY, ODOMETRY, GROUND_TRUTH = "trajectory.txt", "odometry.txt", "groundtruth.txt"
+JOURNAL = "odometry.journal"
+"""Odometry of a graph as it is published; gone once `odometry.txt` is written."""
 MAP, SPANS, FRAMES, RUN = "map.ply", "spans.csv", "frames.csv", "run.json"
 REPORT_JSON, REPORT_HTML, TRACE = "report.json", "report.html", "trace.json"
 

@@ -44,11 +44,11 @@ class Recipe:
 
 RECIPES = {
     "xfeat-fp32": Recipe(int8=False, expected_s=5),
-    "xfeat": Recipe(int8=True, expected_s=300),
-    "xfeat-p50": Recipe(int8=True, expected_s=600),
-    "xfeat-p70": Recipe(int8=True, expected_s=1200),
-    "xfeat-p80": Recipe(int8=True, expected_s=1600),
-    "xfeat-p90": Recipe(int8=True, expected_s=3000),
+    "xfeat": Recipe(int8=True, expected_s=150),
+    "xfeat-p50": Recipe(int8=True, expected_s=270),
+    "xfeat-p70": Recipe(int8=True, expected_s=500),
+    "xfeat-p80": Recipe(int8=True, expected_s=650),
+    "xfeat-p90": Recipe(int8=True, expected_s=1100),
 }
 
 

@@ -19,7 +19,7 @@ from drp_slam.errors import ConfigError, DrpSlamError
 
 if TYPE_CHECKING:
     from drp_slam.config import Config
-    from drp_slam.data.dataset import Sequence
+    from drp_slam.data.sequence import Sequence
     from drp_slam.pipeline import Step
 
 log = logging.getLogger(__name__)

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import os
+import struct
 from importlib.util import find_spec
 from pathlib import Path
+from zlib import compress, crc32
 
 import pytest
 from hypothesis import settings
@@ -70,3 +72,15 @@ def wall(tmp_path_factory: pytest.TempPathFactory) -> Path:
         " distortion: [0, 0, 0, 0, 0], depth_scale: 1000.0, fps: 10.0}\n"
     )
     return root
+
+
+@pytest.fixture
+def huge_png() -> bytes:
+    """A sound PNG of a few bytes that says it has 100000 x 100000 pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 0, 0, 0, 0)
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", compress(bytes(99)))
+            + chunk(b"IEND", b""))  # fmt: skip

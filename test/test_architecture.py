@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 from functools import cache
 from pathlib import Path
@@ -59,6 +60,16 @@ def test_imports_flow_one_way(path: Path) -> None:
         }  # fmt: skip
         allowed_cli = {"drp_slam.cli.out_folder"}
         assert foreign <= allowed_cli, f"{here} imports {sorted(foreign)}"
+
+
+def test_no_modules_import_each_other() -> None:
+    """At any depth: an import inside a function, or for types only, is an arrow as well."""
+    names = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in FILES}
+    arrows = {
+        name: {m for i in imports(path) for m in (i, i.rpartition(".")[0]) if m in names}
+        for name, path in names.items()
+    }
+    graphlib.TopologicalSorter(arrows).prepare()  # raises CycleError, which names the cycle
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))

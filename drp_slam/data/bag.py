@@ -76,11 +76,11 @@ def _index(path: Path, chosen: Mapping[str, str]) -> _Index:
         wanted = [c for c in (topics.image, topics.depth, topics.info) if c is not None]
         for connection, log_ns, data in _messages(reader, [*wanted, *topics.truth], path):
             if connection.topic in rows:
-                rows[connection.topic].append((_stamp(data), log_ns))
+                rows[connection.topic].append((_stamp(data, path), log_ns))
             if connection.topic not in first and connection.msgtype != bag_topics.TF:
-                first[connection.topic] = store.deserialize_cdr(data, connection.msgtype)
+                first[connection.topic] = _message(store, data, connection.msgtype, path)
             if connection in topics.truth:
-                message = store.deserialize_cdr(data, connection.msgtype)
+                message = _message(store, data, connection.msgtype, path)
                 poses += bag_topics.samples(message, connection.msgtype)
     colour, depth = (np.array(rows[c.topic], np.int64).reshape(-1, 2).T for c in wanted[:2])
     for connection, stamps in zip(wanted, (colour[0], depth[0])):
@@ -117,14 +117,14 @@ def _frames(
         pair = (topics.image, topics.depth)
         for connection, _, data in _messages(reader, list(pair), path, begin, end):
             side = pair.index(connection)
-            k = place[side].get(_stamp(data))
+            k = place[side].get(_stamp(data, path))
             if k is None:
                 continue
             waiting.setdefault(k, {})[side] = data
             while len(waiting.get(upcoming, ())) == 2:
                 both = waiting.pop(upcoming)
                 image, range_image = (
-                    store.deserialize_cdr(both[s], pair[s].msgtype) for s in (0, 1)
+                    _message(store, both[s], pair[s].msgtype, path) for s in (0, 1)
                 )
                 stamp_ns = int(colour[0, upcoming])
                 where = f"{path}: frame {upcoming}"
@@ -134,10 +134,21 @@ def _frames(
                 upcoming += 1
 
 
-def _stamp(data: bytes) -> int:
+def _stamp(data: bytes, path: Path) -> int:
     """The header's stamp in ns, straight from the CDR bytes (byte 1 tells the endianness)."""
-    seconds, nanoseconds = struct.unpack_from("<iI" if data[1] else ">iI", data, 4)
+    try:
+        seconds, nanoseconds = struct.unpack_from("<iI" if data[1] else ">iI", data, 4)
+    except (IndexError, struct.error) as error:
+        raise _damaged(path, error) from error
     return int(seconds) * 10**9 + int(nanoseconds)
+
+
+def _message(store: Any, data: bytes, kind: str, path: Path) -> Any:
+    """The message of that type. Raises DataError where the bytes are no such message."""
+    try:
+        return store.deserialize_cdr(data, kind)
+    except Exception as error:  # damaged bytes surface as whatever numpy or struct raise
+        raise _damaged(path, error) from error
 
 
 def typestore() -> Any:

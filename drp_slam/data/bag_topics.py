@@ -101,7 +101,7 @@ Sample = tuple[int, str, str, np.ndarray]
 
 
 def samples(message: Any, msgtype: str) -> list[Sample]:
-    """The poses in one message."""
+    """The poses in one message; not such as a motion capture gives for what it has lost."""
     if msgtype == TF:
         return [sample for part in message.transforms for sample in samples(part, POSES[3])]
     stamp_ns = stamp_of(message.header.stamp)
@@ -113,10 +113,10 @@ def samples(message: Any, msgtype: str) -> list[Sample]:
         place, turn = pose.position, pose.orientation
     T = np.eye(4)
     q = np.array([[turn.x, turn.y, turn.z, turn.w]])
-    if not q.any():
+    T[:3, 3] = place.x, place.y, place.z
+    if not (q.any() and np.isfinite(q).all() and np.isfinite(T).all()):
         return []
     T[:3, :3] = rotations(q)[0]
-    T[:3, 3] = place.x, place.y, place.z
     return [(stamp_ns, parent.lstrip("/"), child.lstrip("/"), T)]
 
 

@@ -55,7 +55,7 @@ def _by_name(source: str, destination: Path) -> str:
 
 def _to_tum(folder: Path, sequence: Sequence, compressed: bool) -> dict[str, Any]:
     """Writes the folder; depth in metres is rounded to 5000 units a metre, and that is measured."""
-    from drp_slam.data.tum import raw_depth, write_folder
+    from drp_slam.data.tum_writer import raw_depth, write_folder
 
     worst_m = 0.0
     camera = sequence.camera

@@ -6,11 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from drp_slam import resources
-from drp_slam.data.calibration import load_camera, save_camera
+from drp_slam.data.calibration import load_camera
 from drp_slam.data.sequence import Sequence
 from drp_slam.errors import DataError
-
-__all__ = ["Sequence", "load_camera", "open_sequence", "save_camera"]
 
 REMEDY = "expected a TUM RGB-D folder, a rosbag2 (folder, .mcap, .db3) or the word synthetic"
 

@@ -14,6 +14,7 @@ import dataclasses
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -22,7 +23,8 @@ import numpy as np
 
 from drp_slam.data import renderer, room, sensor, textures
 from drp_slam.data.sequence import Sequence
-from drp_slam.data.tum import open_tum, write_folder
+from drp_slam.data.tum import open_tum
+from drp_slam.data.tum_writer import write_folder
 from drp_slam.datatypes import Camera, Frame, Trajectory
 from drp_slam.errors import DataError
 
@@ -31,6 +33,8 @@ FPS = 30.0
 FIRST_STAMP_NS = 1_000_000_000
 KEPT = 8
 """Sequences in the cache; one of 360 frames is 71 MB, and each change of the drawing makes anew."""
+WRITTEN_WITHIN_S = 6 * 3600.0
+"""What is still half written after this time belongs to a process that was killed."""
 LIMITS = {"seed": (0, 2**31 - 1), "frames": (1, 3600), "width": (64, 1280)}
 
 WAYPOINTS = np.array([
@@ -101,11 +105,16 @@ def open_synthetic(
 
 
 def forget(cache: Path, kept: int) -> None:
-    """Removes sequences from the cache, but the `kept` that were opened last."""
+    """Removes sequences from the cache, but the `kept` that were opened last.
+
+    One that is being written (`.part`) does not count, unless it has been left lying.
+    """
     aged: list[tuple[float, Path]] = []
     for folder in cache.glob("synthetic-*"):
         with contextlib.suppress(OSError):  # another process may have been faster
-            aged.append((folder.stat().st_mtime, folder))
+            begun = folder.stat().st_mtime
+            if ".part" not in folder.suffix or begun < time.time() - WRITTEN_WITHIN_S:
+                aged.append((begun, folder))
     for _, folder in sorted(aged, reverse=True)[kept:]:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -56,12 +56,16 @@ def read_tum(path: str | Path) -> Trajectory:
 
 def write_tum(path: str | Path, trajectory: Trajectory) -> None:
     """Writes a trajectory with full precision, through a temporary name."""
-    path = Path(path)
+    write_text(Path(path), f"# timestamp tx ty tz qx qy qz qw\n{lines(trajectory)}", DataError)
+
+
+def lines(trajectory: Trajectory) -> str:
+    """The poses as lines of TUM's format, with full precision."""
     values = np.hstack([trajectory.positions_m, quaternions(trajectory.T_world_camera[:, :3, :3])])
-    lines = ["# timestamp tx ty tz qx qy qz qw\n"]
-    for stamp_ns, row in zip(trajectory.stamps_ns.tolist(), values.tolist(), strict=True):
-        lines.append(f"{format_stamp(stamp_ns)} {' '.join(map(repr, row))}\n")
-    write_text(path, "".join(lines), DataError)
+    return "".join(
+        f"{format_stamp(stamp_ns)} {' '.join(map(repr, row))}\n"
+        for stamp_ns, row in zip(trajectory.stamps_ns.tolist(), values.tolist(), strict=True)
+    )
 
 
 def parse_stamp(text: str, where: str) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 
 from drp_slam.device import Constants, Run
 from drp_slam.drpai3.host import rewritten, space_to_depth
-from drp_slam.errors import DeviceError, DrpAi3Error
+from drp_slam.errors import DrpAi3Error
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -214,11 +214,3 @@ def saturates() -> bool:
     run = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run
     (product,) = run(None, {"x": np.full((1, k), 255, np.uint8)})
     return bool((product != math.prod((255, 127, k))).any())
-
-
-def require_int8(dtype: str, name: str) -> None:
-    """Raises DeviceError for a network whose arithmetic is not the chip's."""
-    if dtype != "int8":
-        raise DeviceError(
-            f"network {name} is {dtype}; DRP-AI3 computes INT8: quantise it, or use backend cpu"
-        )

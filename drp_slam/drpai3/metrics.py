@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from drp_slam.drpai3.corpus import Pair, Sample
+from drp_slam.drpai3.corpus import Sample
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
@@ -48,8 +48,9 @@ def metrics(published_s: np.ndarray, predicted_s: np.ndarray,
     }  # fmt: skip
 
 
-def summary(samples: Sequence[Sample], predicted_s: np.ndarray, mapped: np.ndarray,
-            pairs: Sequence[Pair]) -> dict[str, Any]:  # fmt: skip
+def summary(
+    samples: Sequence[Sample], predicted_s: np.ndarray, mapped: np.ndarray
+) -> dict[str, Any]:
     """What `validate-device --json` prints. Pruned twins count for the pairs only."""
     dense = np.array([s.share == 1.0 for s in samples])
     published = np.array([s.published.latency_s for s in samples])
@@ -69,18 +70,19 @@ def summary(samples: Sequence[Sample], predicted_s: np.ndarray, mapped: np.ndarr
     return {
         "all": of(np.ones(len(samples), bool)), "mapped": of(mapped), "fallback": of(~mapped),
         "families": {str(name): of(family == name) for name in np.unique(family)},
-        "models": models, "pairs": _pairs(samples, predicted_s, pairs),
+        "models": models, "pairs": _pairs(samples, predicted_s),
     }  # fmt: skip
 
 
-def _pairs(samples: Sequence[Sample], predicted_s: np.ndarray,
-           pairs: Sequence[Pair]) -> list[dict[str, Any]]:  # fmt: skip
-    rows = []
+def _pairs(samples: Sequence[Sample], predicted_s: np.ndarray) -> list[dict[str, Any]]:
+    """Each pruned twin beside the dense network before it."""
+    rows, first = [], 0
     for n, sample in enumerate(samples):
         if sample.share == 1.0:
+            first = n
             continue
-        dense, pruned = float(predicted_s[n - 1]), float(predicted_s[n])
-        published = samples[n - 1].published.latency_s / sample.published.latency_s
+        dense, pruned = float(predicted_s[first]), float(predicted_s[n])
+        published = samples[first].published.latency_s / sample.published.latency_s
         rows.append({"id": sample.published.name, "published_speedup": published,
                      "predicted_speedup": dense / pruned, "published_pruned_ms":
                      sample.published.latency_s * 1e3, "predicted_dense_ms": dense * 1e3,

@@ -98,11 +98,6 @@ class Packed:
         return len(self.values)
 
     @property
-    def value_bytes(self) -> int:
-        """Bytes of the packed INT8 weights."""
-        return self.values.size
-
-    @property
     def index_bytes(self) -> int:
         """Bytes of the selection indices, ceil(log2 M) bits each, and one N for each group."""
         bits = max(1, (self.rows - 1).bit_length())

@@ -45,6 +45,12 @@ class Perceive:
         self.device = device
         self.network = Network(card.onnx, card.dtype, card.channels, config.threads)
         log.info("network %s on %s", card.name, device.name)
+        if device.name.startswith("emulated") and card.dtype != "int8":
+            log.warning(
+                "%s: network %s computes %s on this host, but the accelerator INT8: modelled time "
+                "and energy suppose it quantised",
+                device.name, card.name, card.dtype,
+            )  # fmt: skip
 
     def __call__(self, tensor: np.ndarray) -> tuple[np.ndarray, Run]:
         run = self.device.run(self.network, tensor)

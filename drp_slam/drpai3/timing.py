@@ -20,17 +20,6 @@ from drp_slam.drpai3.patterns import Wiring
 from drp_slam.drpai3.placement import CPU, DRP, MAC
 from drp_slam.errors import DrpAi3Error
 
-FITTED = {
-    "drpai3.inference_overhead": "s", "drpai3.array_efficiency": "1",
-    "drpai3.weight_bandwidth": "B/s", "drpai3.buffer": "B", "drpai3.layer_overhead": "s",
-    "drpai3.spill_bandwidth": "B/s", "drpai3.drp_op_overhead": "s",
-    "drpai3.drp_element_rate": "element/s", "drpai3.pool_tap_rate": "tap/s",
-    "drpai3.average_tap_rate": "tap/s",
-    "fallback.crossing_overhead": "s", "fallback.crossing_rate": "element/s",
-    "fallback.op_overhead": "s", "fallback.element_rate": "element/s",
-    "fallback.mac_rate": "MAC/s",
-}  # fmt: skip
-"""The parameters that `fit.py` finds, with units; everything else is cited, derived or assumed."""
 FASTEST_DIVISOR_HZ = 1.26e9
 SLOWEST_INDEX = 127
 

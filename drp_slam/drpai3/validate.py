@@ -13,7 +13,7 @@ import numpy as np
 
 from drp_slam.device import Constants, load_constants
 from drp_slam.drpai3 import fit, placement
-from drp_slam.drpai3.corpus import Pair, Sample, read_corpus, read_index, read_pairs, with_pairs
+from drp_slam.drpai3.corpus import Sample, read_corpus, read_index, read_pairs, with_pairs
 from drp_slam.drpai3.metrics import summary
 
 log = logging.getLogger(__name__)
@@ -49,15 +49,15 @@ def validate(args: argparse.Namespace) -> dict[str, Any]:
 
     constants = load_constants(args.device)
     skipped: list[str] = []
-    samples, pairs = read_all(args.dir, args.pairs, constants, skipped)
+    samples = read_all(args.dir, args.pairs, constants, skipped)
     whole = fit.batch(samples, {})
     predicted = fit.predict(whole, constants, constants["drpai3.mac_clock"])
     result: dict[str, Any] = {"device": f"emulated:{constants.name}", "folder": str(args.dir),
                               "skipped": skipped}  # fmt: skip
-    result |= summary(samples, predicted, whole.mapped, pairs)
+    result |= summary(samples, predicted, whole.mapped)
     if args.cross_validate:
         found = run_fit(samples, constants)
-        result["cross_validated"] = summary(samples, found.held_out_s, found.mapped, pairs)
+        result["cross_validated"] = summary(samples, found.held_out_s, found.mapped)
         result["cross_validated"]["folds"] = _folds(samples, found)
     add_worst(result, samples)
     folder = out_folder(args)
@@ -80,7 +80,7 @@ def add_worst(result: dict[str, Any], samples: Sequence[Sample]) -> None:
 
 
 def read_all(folder: Path, pairs_file: Path | None, c: Constants,
-             skipped: list[str] | None = None) -> tuple[list[Sample], list[Pair]]:  # fmt: skip
+             skipped: list[str] | None = None) -> list[Sample]:  # fmt: skip
     """Samples with their pruned twins, with a progress bar on standard error.
 
     `skipped` takes the errors of graphs that cannot be read, which are said too; without it the
@@ -95,7 +95,7 @@ def read_all(folder: Path, pairs_file: Path | None, c: Constants,
         samples = read_corpus(folder, c, lambda name: progress.update(task, advance=1), skipped)
     for line in skipped or ():
         log.warning("left out: %s", line)
-    return with_pairs(samples, pairs, c), pairs
+    return with_pairs(samples, pairs, c)
 
 
 def run_fit(samples: Sequence[Sample], c: Constants) -> fit.Fit:
@@ -118,13 +118,13 @@ def _folds(samples: Sequence[Sample], found: fit.Fit) -> list[dict[str, Any]]:
 def fit_device(args: argparse.Namespace) -> dict[str, Any]:
     """`fit-device DIR`: fits the constants, cross-validates, and with `--write` keeps them."""
     constants = load_constants(args.device)
-    samples, pairs = read_all(args.dir, args.pairs, constants)
+    samples = read_all(args.dir, args.pairs, constants)
     found = run_fit(samples, constants)
     result: dict[str, Any] = {
         "device": constants.name, "constants": dict(found.constants),
         "rules": {tag: placement.UNIT_NAMES[u] for tag, u in found.chosen.items()},
-        "fitted": summary(samples, found.predicted_s, found.mapped, pairs),
-        "cross_validated": summary(samples, found.held_out_s, found.mapped, pairs),
+        "fitted": summary(samples, found.predicted_s, found.mapped),
+        "cross_validated": summary(samples, found.held_out_s, found.mapped),
         "folds": _folds(samples, found),
     }  # fmt: skip
     if args.write:

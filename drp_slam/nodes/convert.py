@@ -21,6 +21,8 @@ from drp_slam.errors import GraphError
 DTYPES = {"8U": np.uint8, "8S": np.int8, "16U": np.uint16, "32F": np.float32}
 COLOUR = {"bgr8": 3, "rgb8": 3, "mono8": 1, "bgra8": 4, "rgba8": 4, "8UC1": 1, "8UC3": 3}
 DEPTH_UNIT_M = {"16UC1": 0.001, "mono16": 0.001, "32FC1": 1.0}
+MODELS = ("plumb_bob", "rational_polynomial", "")
+"""The rational model is plumb_bob where its last three numbers are 0, as drivers often have it."""
 FEATURE_FLOATS = 3 + FEATURE_DIM
 
 
@@ -120,7 +122,10 @@ def decompress(message: CompressedImage, topic: str) -> np.ndarray:
 
     data = np.frombuffer(message.data, np.uint8)
     flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(data, flags) if len(data) else None
+    try:
+        image = cv2.imdecode(data, flags) if len(data) else None
+    except cv2.error:  # a header with more pixels than OpenCV takes
+        image = None
     if image is None:
         raise GraphError(
             f"{topic}: cannot decode {len(data)} bytes of {message.format!r}; publish JPEG or PNG"
@@ -161,7 +166,7 @@ def camera_info(camera: Camera, head: Header) -> CameraInfo:
 def camera(message: CameraInfo, topic: str = "camera_info") -> Camera:
     """The calibration. Raises GraphError for a model this package does not have."""
     d = np.array(message.d, np.float64)
-    if message.distortion_model not in ("plumb_bob", "") or len(d) not in (0, 4, 5):
+    if message.distortion_model not in MODELS or len(d) not in (0, 4, 5, 8) or d[5:].any():
         raise GraphError(
             f"{topic}: distortion model {message.distortion_model!r} with {len(d)} "
             "numbers; expected plumb_bob with 5: rectify the images"
@@ -171,7 +176,7 @@ def camera(message: CameraInfo, topic: str = "camera_info") -> Camera:
         raise GraphError(
             f"{topic}: focal lengths {K[0, 0]}, {K[1, 1]}: not calibrated; run a camera calibration"
         )
-    distortion = np.concatenate([d, np.zeros(5 - len(d))])
+    distortion = np.concatenate([d, np.zeros(5)])[:5]
     fx, fy, cx, cy = (float(K[i]) for i in ((0, 0), (1, 1), (0, 2), (1, 2)))
     return Camera(message.width, message.height, fx, fy, cx, cy, distortion)
 

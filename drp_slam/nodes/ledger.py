@@ -8,6 +8,7 @@ difference of two of them.
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Iterable, Mapping
 
@@ -22,6 +23,7 @@ SENT = "sent"
 """Stage name of the player's entry: when the frame left, no work of the chip."""
 
 _FIGURES = ("wall_s", "modelled_s", "energy_j", "cpu_modelled_s", "cpu_energy_j")
+_COUNTS = ("matches", "inliers", "keyframe", "at_ns")
 
 
 def array_of(stamp_ns: int, status: Iterable[DiagnosticStatus]) -> DiagnosticArray:
@@ -78,7 +80,7 @@ def entries(message: DiagnosticArray, topic: str = "spans") -> list[Entry]:
         node, _, stage = status.name.partition(": ")
         values = values_of(status)
         try:
-            at_ns = int(values["at_ns"])
+            at_ns = _count(values["at_ns"])
             span = (
                 None
                 if stage == SENT
@@ -91,6 +93,8 @@ def entries(message: DiagnosticArray, topic: str = "spans") -> list[Entry]:
                     *(float(values[name]) for name in _FIGURES),
                 )
             )
+            if span is not None and not math.isfinite(span.wall_s):
+                raise ValueError(f"wall_s is {span.wall_s}")
         except (KeyError, ValueError) as error:
             raise GraphError(f"{topic}: {status.name!r} is no span: {error!r}") from error
         out.append(Entry(node, stage, stamp_ns, at_ns, span))
@@ -108,3 +112,22 @@ def track_status(node: str, track: Track) -> DiagnosticStatus:
         "at_ns": time.monotonic_ns(),
     }
     return entry(f"{node}: track", level, track.state, values)
+
+
+def track_values(status: DiagnosticStatus, topic: str = "status") -> dict[str, str]:
+    """The values of a frame's status. Raises GraphError for another status."""
+    values = values_of(status)
+    try:
+        for key in _COUNTS:
+            _count(values[key])
+    except (KeyError, ValueError) as error:
+        raise GraphError(f"{topic}: {status.name!r} is no frame: {error!r}") from error
+    return values
+
+
+def _count(text: str) -> int:
+    """A whole number that a message's own integers hold. Raises ValueError."""
+    number = int(text)
+    if not 0 <= number < 2**63:
+        raise ValueError(f"{text[:20]} is no count")
+    return number

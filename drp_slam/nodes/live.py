@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from drp_slam.config import Config
-    from drp_slam.data.dataset import Sequence
+    from drp_slam.data.sequence import Sequence
 
 STAGES = (
     ("preprocess", "drp_node", "DRP"),

@@ -9,9 +9,8 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from drp_slam.data.dataset import Sequence
+from drp_slam.data.sequence import Sequence
 from drp_slam.datatypes import Frame
-from drp_slam.errors import DrpSlamError
 
 AHEAD = 4
 """Frames decoded before they are asked for."""
@@ -37,7 +36,7 @@ class Playback:
         self._queue: queue.Queue[object] = queue.Queue(AHEAD)
         self._playing, self._stopping = threading.Event(), threading.Event()
         self.ended = False
-        self.error: DrpSlamError | None = None
+        self.error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="playback", daemon=True)
 
     def start(self) -> None:
@@ -95,7 +94,7 @@ class Playback:
                 if not self._loop:
                     return
                 offset_ns += last_ns - first_ns + int(1e9 / self._sequence.fps)
-        except DrpSlamError as error:
+        except Exception as error:  # not only DrpSlamError: an end by chance is no end in order
             self.error = error
         finally:
             self.ended = True

@@ -19,12 +19,13 @@ from std_msgs.msg import Header
 from drp_slam import folder as files
 from drp_slam.config import SlamConfig
 from drp_slam.data.trajectory import write_tum
-from drp_slam.datatypes import Camera, Features, Track, Trajectory
+from drp_slam.datatypes import Camera, Features, Track
 from drp_slam.device import load_constants
 from drp_slam.errors import DrpSlamError, GraphError
 from drp_slam.nodes import convert, ledger, qos
 from drp_slam.nodes.base import StageNode, run
 from drp_slam.nodes.limits import IN_FLIGHT, NEWEST
+from drp_slam.nodes.odometry import Odometry
 from drp_slam.nodes.pairing import Stamped, Verdict
 from drp_slam.nodes.world_publisher import WorldPublisher
 from drp_slam.pipeline import cpu_run, make_span
@@ -46,7 +47,7 @@ class PoseNode(StageNode):
         self._constants = load_constants(self._config.device)
         self._tracker: Tracker | None = None
         self._camera: Camera | None = None
-        self._odometry: list[tuple[int, np.ndarray]] = []
+        self._odometry = Odometry(self.graph.out)
         self._depths: Stamped[tuple[np.ndarray, float]] = Stamped(2 * IN_FLIGHT)
         self._images: Stamped[np.ndarray] = Stamped(2 * IN_FLIGHT)
         self._waiting: deque[tuple[float, Header, Features]] = deque()
@@ -155,8 +156,9 @@ class PoseNode(StageNode):
         )
         tracked = cpu_run(self._constants, time.perf_counter() - start, track)
         if track.T_world_camera is not None:
-            self._odometry.append((stamp_ns, track.T_world_camera))
             self._world.publish(header, track, self._tracker)
+            if refused := self._odometry.add(stamp_ns, track.T_world_camera):
+                self.problem(refused)
         self.publish_spans(
             stamp_ns, make_span(-1, stamp_ns, "track", "cpu", tracked, self._constants)
         )
@@ -181,9 +183,7 @@ class PoseNode(StageNode):
         out = Path(self.graph.out)
         out.mkdir(parents=True, exist_ok=True)
         self._tracker.finish()
-        poses = np.array([T for _, T in self._odometry]).reshape(-1, 4, 4)
-        stamps_ns = np.array([stamp for stamp, _ in self._odometry], np.int64)
-        write_tum(out / files.ODOMETRY, Trajectory(stamps_ns, poses))
+        self._odometry.write(out)
         write_tum(out / files.TRAJECTORY, self._tracker.trajectory())
         write_ply(out / files.MAP, self._tracker.cloud())
 

@@ -25,33 +25,53 @@ RECENT = 100
 
 
 class Ledger:
-    """All spans and frames. Without a player, a frame starts with its first span."""
+    """All spans and frames. Without a player, a frame starts with its first span.
 
-    def __init__(self) -> None:
+    `keep` False: nobody will ask for them, only for the figures; the last frames are held then.
+    """
+
+    def __init__(self, keep: bool = True) -> None:
+        self._keep = keep
+        self.frames = self.lost = 0
         self.spans: list[Span] = []
         self.rows: dict[int, tuple[dict[str, str], str]] = {}
         self.recent: dict[str, deque[float]] = {}
         self.latencies_s: deque[float] = deque(maxlen=RECENT)
         self._begin_ns: dict[int, int] = {}
         self._end_ns: dict[int, int] = {}
+        self._first_ns: int | None = None
+        self._last_ns: int | None = None
 
     def add(self, entry: ledger.Entry) -> None:
         """A span, or the player's note that a frame left."""
         begin_ns = entry.at_ns
         if entry.span is not None:
-            self.spans.append(entry.span)
+            if self._keep:
+                self.spans.append(entry.span)
             begin_ns -= int(entry.span.wall_s * 1e9)
             recent = self.recent.setdefault(entry.stage, deque(maxlen=RECENT))
             recent.append(entry.span.wall_s)
         known = self._begin_ns.setdefault(entry.stamp_ns, begin_ns)
-        self._begin_ns[entry.stamp_ns] = min(known, begin_ns)
+        self._begin_ns[entry.stamp_ns] = begin_ns = min(known, begin_ns)
+        self._first_ns = begin_ns if self._first_ns is None else min(self._first_ns, begin_ns)
+        self._forget(self._begin_ns)
 
     def close_frame(self, stamp_ns: int, state: str, values: dict[str, str]) -> None:
         """The frame's `status`."""
-        self.rows[stamp_ns] = (values, state)
-        self._end_ns[stamp_ns] = int(values["at_ns"])
+        self.frames += 1
+        self.lost += state != "tracked"
+        end_ns = int(values["at_ns"])
+        self.rows[stamp_ns], self._end_ns[stamp_ns] = (values, state), end_ns
+        self._last_ns = end_ns if self._last_ns is None else max(self._last_ns, end_ns)
         if stamp_ns in self._begin_ns:
             self.latencies_s.append(self.latency_s(stamp_ns))
+        self._forget(self.rows)
+        self._forget(self._end_ns)
+
+    def _forget(self, frames: dict[int, Any]) -> None:
+        """Drops the oldest where they are not kept."""
+        while not self._keep and len(frames) > RECENT:
+            del frames[next(iter(frames))]
 
     def latency_s(self, stamp_ns: int) -> float:
         """From the player's hand (or the first stage's start) to the pose, on this host."""
@@ -61,9 +81,9 @@ class Ledger:
     @property
     def wall_total_s(self) -> float:
         """From the first frame's start to the last frame's end."""
-        if not self._begin_ns or not self._end_ns:
+        if self._first_ns is None or self._last_ns is None:
             return 0.0
-        return (max(self._end_ns.values()) - min(self._begin_ns.values())) * 1e-9
+        return (self._last_ns - self._first_ns) * 1e-9
 
     def write(self, out: Path) -> None:
         """`spans.csv` and `frames.csv`, frames numbered by stamp."""
@@ -111,7 +131,7 @@ class ProfilerNode(StageNode):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("profiler_node", ProfilerConfig, **kwargs)
         (self._config,) = self.configs
-        self._ledger = Ledger()
+        self._ledger = Ledger(keep=bool(self.graph.out))
         self._heard_s: dict[str, float] = {}
         self._problems_of: dict[str, str] = {}
         for topic, handle, profile in (
@@ -129,7 +149,7 @@ class ProfilerNode(StageNode):
         self.frames += 1
         for status in message.status:
             self._ledger.close_frame(
-                convert.stamp_ns(message.header), status.message, ledger.values_of(status)
+                convert.stamp_ns(message.header), status.message, ledger.track_values(status)
             )
 
     def _on_health(self, message: DiagnosticArray) -> None:
@@ -139,7 +159,7 @@ class ProfilerNode(StageNode):
                 self._heard_s[node] = time.monotonic()
                 values = ledger.values_of(status)
                 if values.get("problems", "0") != "0":
-                    self._problems_of[node] = f"{values['problems']}: {values['last_problem']}"
+                    self._problems_of[node] = f"{values['problems']}: {values.get('last_problem')}"
 
     def report_health(self) -> None:
         super().report_health()
@@ -168,9 +188,8 @@ class ProfilerNode(StageNode):
         if book.latencies_s:
             figures["latency.wall_ms"] = f"{1e3 * float(np.median(book.latencies_s)):.2f}"
         if book.wall_total_s > 0:
-            figures["fps"] = f"{len(book.rows) / book.wall_total_s:.1f}"
-        lost = sum(state != "tracked" for _, state in book.rows.values())
-        return {**figures, "lost": lost}
+            figures["fps"] = f"{book.frames / book.wall_total_s:.1f}"
+        return {**figures, "lost": book.lost}
 
     def close(self) -> None:
         """Writes the ledger."""

@@ -25,7 +25,7 @@ from drp_slam.nodes.table import environment, nodes, transport
 
 if TYPE_CHECKING:
     from drp_slam.config import Config
-    from drp_slam.data.dataset import Sequence
+    from drp_slam.data.sequence import Sequence
     from drp_slam.nodes.live import View
 
 log = logging.getLogger(__name__)
@@ -81,6 +81,7 @@ def run_graph(config: Config, sequence: Sequence | None, out: Path, about: dict[
     was tracked until then is kept in `out`.
     """
     from drp_slam.nodes.live import View
+    from drp_slam.nodes.odometry import recover
 
     logs = out / "log"
     specs = nodes(config, player=sequence is not None)
@@ -103,6 +104,11 @@ def run_graph(config: Config, sequence: Sequence | None, out: Path, about: dict[
     finally:
         processes.kill()
         remove_orphans()
+    try:
+        if recover(out):
+            log.warning("pose_node was killed: the trajectory is the odometry that it published")
+    except DrpSlamError as error:
+        failure = failure or error
     finish(config, sequence, out, about, failure)
     if failure is not None:
         log.warning("what was tracked is in %s", out)

@@ -12,6 +12,10 @@ from drp_slam.datatypes import FEATURE_DIM, Camera, Features
 from drp_slam.errors import SlamError
 from drp_slam.slam.camera import undistort
 
+BORDER_PX = 1.0
+"""Features lie at most this far outside the middles of the image's outer pixels. One that does not
+belong to the image would spoil the matching of all others (`matching.Prior` centres them)."""
+
 
 @dataclass(frozen=True)
 class View:
@@ -93,6 +97,11 @@ def _check(camera: Camera, features: Features, depth: np.ndarray | None, unit_m:
         raise SlamError(f"features have {got}; expected (N, 2) and (N, {FEATURE_DIM})")
     if not (np.isfinite(features.uv).all() and np.isfinite(features.descriptor).all()):
         raise SlamError("features hold a number that is not finite; check the network's output")
+    low, high = features.uv.min(initial=0.0), features.uv.max(axis=0, initial=0.0)
+    if low < -BORDER_PX or (high > np.array([camera.width, camera.height]) - 1 + BORDER_PX).any():
+        raise SlamError(f"features lie at {low:g} to {high[0]:g}, {high[1]:g} px, outside the "
+                        f"{camera.width}x{camera.height} image; give this camera's "
+                        "calibration")  # fmt: skip
     for name, array in (("depth", depth), ("image", image)):
         if array is not None and array.shape[:2] != (camera.height, camera.width):
             raise SlamError(f"{name} is {array.shape[1]}x{array.shape[0]}, the camera "

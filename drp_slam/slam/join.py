@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,9 +13,6 @@ from drp_slam.slam.mapping import Mapping
 from drp_slam.slam.matching import Prior, match
 from drp_slam.slam.optimize import DEPTH_GATE2, Noise, pose_jacobian
 from drp_slam.slam.posegraph import Graph, Optimised, optimise
-
-if TYPE_CHECKING:
-    from drp_slam.slam.loop import Loop
 
 EDGE_POINTS = 30
 """Keyframes that share as many points are an edge of the pose graph."""
@@ -29,8 +26,24 @@ FIXED_KEYFRAMES = 16
 """Keyframes that hold the adjustment of the joined ones."""
 
 
-def join(mapping: Mapping, noise: Noise, config: SlamConfig, loop: Loop) -> float | None:
-    """Moves the map so that the loop fits; work in flops, or None where it does not fit."""
+@dataclass(frozen=True)
+class Loop:
+    """Keyframe `new` sees what keyframe `old` saw.
+
+    `T_new_world` is its pose in the old part, `T_correction` takes poses `T_world_camera` of the
+    new part there; `xyz` (N, 3) are the points that say so.
+    """
+
+    old: int
+    new: int
+    T_new_world: np.ndarray
+    T_correction: np.ndarray
+    xyz: np.ndarray
+
+
+def join(mapping: Mapping, noise: Noise, config: SlamConfig, loop: Loop
+         ) -> tuple[bool, float]:  # fmt: skip
+    """Moves the map so that the loop fits, if it can: whether it did, and the work in flops."""
     chart = mapping.map
     # the two sides, while they are not linked yet
     new = [loop.new, *chart.covisible(loop.new, JOINED - 1)]
@@ -39,7 +52,7 @@ def join(mapping: Mapping, noise: Noise, config: SlamConfig, loop: Loop) -> floa
     graph = _graph(mapping, noise, loop)
     solution = optimise(graph)
     if _strained(graph, solution):
-        return None
+        return False, solution.flops
     _move(mapping, solution.poses)
     # what both sides saw becomes one, and the measurements have the last word
     flops = solution.flops + _fuse(mapping, noise, config, new, old)
@@ -50,7 +63,7 @@ def join(mapping: Mapping, noise: Noise, config: SlamConfig, loop: Loop) -> floa
     window = [k for k in dict.fromkeys(new + old) if k > 0]
     mapping.adjust(window, FIXED_KEYFRAMES, 2 * config.adjust_iterations)
     mapping.flops, flops = before, flops + mapping.flops - before
-    return flops
+    return True, flops
 
 
 def _graph(mapping: Mapping, noise: Noise, loop: Loop) -> Graph:

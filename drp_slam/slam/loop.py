@@ -7,13 +7,11 @@ alike, fit in geometry, lie where drift can have led, have no rival, and be foun
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from drp_slam.config import SlamConfig
 from drp_slam.slam import se3
-from drp_slam.slam.join import join
+from drp_slam.slam.join import Loop, join
 from drp_slam.slam.mapping import Mapping
 from drp_slam.slam.matching import Prior, match
 from drp_slam.slam.optimize import CHI2_PIXEL, Noise, ransac_pose, refine_pose
@@ -42,21 +40,6 @@ REMEMBERED = 3
 """A loop found at one keyframe must be found again within so many."""
 
 
-@dataclass(frozen=True)
-class Loop:
-    """Keyframe `new` sees what keyframe `old` saw.
-
-    `T_new_world` is its pose in the old part, `T_correction` takes poses `T_world_camera` of the
-    new part there; `xyz` (N, 3) are the points that say so.
-    """
-
-    old: int
-    new: int
-    T_new_world: np.ndarray
-    T_correction: np.ndarray
-    xyz: np.ndarray
-
-
 class Loops:
     """Finds and closes loops in the map of `mapping`."""
 
@@ -65,7 +48,6 @@ class Loops:
         self._mapping, self._config, self._noise, self._size_px = mapping, config, noise, size_px
         self._focal = np.array([noise.fx, noise.fy]) * config.pixel_sigma_px
         self._pending: list[Loop] = []
-        self._quiet = 0
         self.closed: list[tuple[int, int]] = []
         self.flops = 0.0
 
@@ -86,10 +68,10 @@ class Loops:
         if not known:
             return None
         before = self._mapping.map.keyframes[number].T_camera_world
-        flops = join(self._mapping, self._noise, self._config, loop)
-        if flops is None:
-            return None
+        joined, flops = join(self._mapping, self._noise, self._config, loop)
         self.flops += flops
+        if not joined:
+            return None
         self.closed.append((loop.old, number))
         self._pending = []
         return se3.inverse(self._mapping.map.keyframes[number].T_camera_world) @ before

@@ -180,11 +180,10 @@ class Map:
     def reach(self, number: int, hops: int) -> np.ndarray:
         """(K,) bool: keyframes that a chain of at most `hops` links leads to, each of at least
         `LINKED` shared points; the keyframe itself belongs to them."""
-        strong = self.links >= LINKED
         inside = np.zeros(len(self.keyframes), dtype=bool)
         inside[number] = True
-        for _ in range(hops):
-            inside |= strong[inside].any(axis=0)
+        for _ in range(hops):  # only rows that are needed: this is asked for in every frame
+            inside |= (self.links[inside] >= LINKED).any(axis=0)
         return inside
 
     def merge(self, duplicates: np.ndarray, points: np.ndarray) -> None:

@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
-
 import numpy as np
 
 from drp_slam.config import SlamConfig
@@ -14,36 +11,17 @@ from drp_slam.errors import SlamError
 from drp_slam.slam import se3
 from drp_slam.slam.camera import check_camera, plane_bounds
 from drp_slam.slam.features import View, observe
+from drp_slam.slam.localise import Found, Localiser
 from drp_slam.slam.loop import Loops
 from drp_slam.slam.map import Keyframe, Map
 from drp_slam.slam.mapping import Mapping
-from drp_slam.slam.matching import Prior, match
-from drp_slam.slam.optimize import CHI2_PIXEL, Noise, PoseFit, ransac_pose, refine_pose
+from drp_slam.slam.optimize import Noise, PoseFit
 from drp_slam.slam.path import Path, trajectory
 
 MIN_FIRST_POINTS = 50
 """Features with depth that the first frame must have."""
-DOUBT, DROP = 0.72, 0.9
-"""A smaller share of inliers than this among the matches, that is also a drop to this part of what
-is usual of late, asks for a RANSAC."""
-CONSENSUS = 250
-"""Matches that a RANSAC gets at most: the refinement after it uses all."""
 SHORT_LOSS_NS = 500_000_000
 """After a shorter loss the camera is looked for where it was lost."""
-CANDIDATES = 5
-"""Keyframes that relocalisation tries."""
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A pose with the inlying pairs of features and map points."""
-
-    fit: PoseFit
-    features: np.ndarray
-    points: np.ndarray
-    matches: int
-    root: int
-    relocalised: bool = False
 
 
 class Tracker:
@@ -57,18 +35,16 @@ class Tracker:
         self._noise = Noise(
             camera.fx / sigma, camera.fy / sigma, 1.0 / self._config.inverse_depth_sigma
         )
-        self._focal = focal
         self._mapping = Mapping(self._config, self._noise, plane_bounds(camera), focal)
+        self._localiser = Localiser(self._mapping, self._config, self._noise, focal)
         self._loops = Loops(
             self._mapping, self._config, self._noise, np.array([camera.width, camera.height])
         )
         self._path = Path()
-        self._lost, self._share = True, 1.0
+        self._lost = True
         self._root = 0
         self._peak, self._since = 0, 0
-        self._last: tuple[View, _Found] | None = None
-        self._flops = 0.0
-        self.covariance = np.full((6, 6), np.inf)
+        self._last: tuple[View, Found] | None = None
 
     def track(self, index: int, stamp_ns: int, features: Features, depth: np.ndarray | None,
               depth_unit_m: float, image: np.ndarray | None = None) -> Track:  # fmt: skip
@@ -77,24 +53,24 @@ class Tracker:
             last = self._path.last.stamp_ns
             raise SlamError(f"frame {index} has stamp {stamp_ns} ns, but {last} ns came before "
                             "it; sort the frames")  # fmt: skip
-        self._flops = self._mapping.flops = self._loops.flops = 0.0
+        self._localiser.flops = self._mapping.flops = self._loops.flops = 0.0
         view = observe(
             self._camera, self._config, index, stamp_ns, features, depth, depth_unit_m, image
         )
         if not self._mapping.map.keyframes:
             return self._begin(view)
         # pose against the local map, from where motion leads; else against all keyframes
-        goes_on = not self._lost or stamp_ns - self._path.last.stamp_ns <= SHORT_LOSS_NS
-        found = self._follow(view, self._path.predict(stamp_ns), self._root) if goes_on else None
-        if found is None and goes_on:
-            found = self._recover(view)
-        found = found or self._relocalise(view)
+        found = None
+        if not self._lost or stamp_ns - self._path.last.stamp_ns <= SHORT_LOSS_NS:
+            found = self._localiser.follow(view, self._path.predict(stamp_ns), self._root)
+            found = found or self._recover(view)
+        found = found or self._localiser.relocalise(view)
         self._lost = found is None
         if found is None:
             return self._report(view, None, False)
         # the map grows where it must
         self.map.found[found.points] += 1
-        self._share += 0.1 * (found.fit.count / found.matches - self._share)
+        self._localiser.accept(found)
         pose, correction = found.fit.T_camera_world, None
         reference = self.map.keyframes[int(self._mapping.near(pose, found.root)[0])]
         keyframe = self._wants_keyframe(found, reference)
@@ -109,7 +85,6 @@ class Tracker:
         self._root = reference.number
         self._path.add(stamp_ns, reference, pose)
         self._last = None if keyframe else (view, found)
-        self.covariance = found.fit.covariance
         return self._report(view, found, keyframe, correction)
 
     def finish(self) -> None:
@@ -144,34 +119,12 @@ class Tracker:
         keyframe = self._mapping.insert(view, np.eye(4), none, none)
         self._path.add(view.stamp_ns, keyframe, np.eye(4))
         self._lost = False
-        self.covariance = np.zeros((6, 6))
         points = keyframe.observed()[1]
         fit = PoseFit(np.eye(4), np.ones(len(points), bool), np.ones(len(points), bool),
-                      self.covariance, 0.0)  # fmt: skip
-        return self._report(view, _Found(fit, points, points, 0, 0), True)
+                      np.zeros((6, 6)), 0.0)  # fmt: skip
+        return self._report(view, Found(fit, points, points, 0, 0), True)
 
-    def _follow(self, view: View, T: np.ndarray, root: int, gate: float = 1.0) -> _Found | None:
-        """Pose from the local map around a predicted pose, as far as it is linked with `root`."""
-        keyframes = self._mapping.near(T, root)
-        points, px = self._mapping.visible(T, keyframes)
-        seen_px, gate_px = view.xy * self._focal, gate * self._config.gate_px
-        pairs = match(
-            view.descriptor,
-            self.map.descriptor[points],
-            self._config.min_cosine,
-            Prior(seen_px, px, gate_px),
-        )
-        self._flops += pairs.flops
-        found = self._solve(view, T, pairs.a, points[pairs.b], root)
-        if found is None or gate < 1.0:
-            return found
-        # Where the prediction was far off, its prior misled the matching: once more, from here.
-        offset = np.linalg.norm(seen_px[pairs.a] - px[pairs.b], axis=1)[found.fit.inliers]
-        if np.median(offset) > 0.2 * gate_px:
-            return self._follow(view, found.fit.T_camera_world, root, 0.5) or found
-        return found
-
-    def _recover(self, view: View) -> _Found | None:
+    def _recover(self, view: View) -> Found | None:
         """Pose of a frame that lost the map, from the frame before: that becomes a keyframe."""
         if len(view) < self._config.min_inliers:
             return None
@@ -181,54 +134,12 @@ class Tracker:
             keyframe = self._mapping.insert(last, pose, found.features, found.points, self._root)
             self._path.last_is(keyframe)
             self._last, self._root, self._peak, self._since = None, keyframe.number, 0, 0
-            follow = self._follow(view, self._path.predict(view.stamp_ns), self._root)
+            follow = self._localiser.follow(view, self._path.predict(view.stamp_ns), self._root)
             if follow is not None:
                 return follow
-        return self._recognise(view, self._root)
+        return self._localiser.recognise(view, self._root)
 
-    def _relocalise(self, view: View) -> _Found | None:
-        """Pose from the keyframes that look like the view."""
-        candidates, flops = self._mapping.places.query(view, self._config.min_cosine, CANDIDATES)
-        self._flops += flops
-        for candidate in candidates:
-            found = self._recognise(view, candidate)
-            if found is not None:
-                return dataclasses.replace(found, relocalised=True)
-        return None
-
-    def _recognise(self, view: View, keyframe: int) -> _Found | None:
-        """Pose from a keyframe's points, wherever the view is, then from the map around it."""
-        _, points = self.map.keyframes[keyframe].observed()
-        pairs = match(view.descriptor, self.map.descriptor[points], self._config.min_cosine)
-        self._flops += pairs.flops
-        points = points[pairs.b]
-        threshold = np.sqrt(CHI2_PIXEL) * 2.0 / self._noise.fx
-        pose = ransac_pose(self.map.xyz[points], view.xy[pairs.a], threshold)
-        if pose is None or pose[1].sum() < self._config.min_inliers // 2:
-            return None
-        return self._follow(view, pose[0], keyframe)
-
-    def _solve(self, view: View, T: np.ndarray, features: np.ndarray,
-               points: np.ndarray, root: int) -> _Found | None:  # fmt: skip
-        if len(features) < self._config.min_inliers:
-            return None
-        xyz, xy, depth = self.map.xyz[points], view.xy[features], view.inverse_depth[features]
-        fit = refine_pose(T, xyz, xy, depth, self._noise)
-        self._flops += fit.flops
-        if fit.count < min(DOUBT, DROP * self._share) * len(features):
-            # The prediction may have led into a local minimum: see what a consensus says.
-            some = slice(None, None, -(-len(features) // CONSENSUS))
-            pose = ransac_pose(xyz[some], xy[some], np.sqrt(CHI2_PIXEL) / self._noise.fx)
-            other = None if pose is None else refine_pose(pose[0], xyz, xy, depth, self._noise)
-            if other is not None:
-                self._flops += other.flops
-                fit = max(fit, other, key=lambda f: f.count)
-        if fit.count < self._config.min_inliers:
-            return None
-        good = fit.inliers & (fit.depth_inliers | (depth <= 0))
-        return _Found(fit, features[good], points[good], len(features), root)
-
-    def _wants_keyframe(self, found: _Found, nearest: Keyframe) -> bool:
+    def _wants_keyframe(self, found: Found, nearest: Keyframe) -> bool:
         config, pose = self._config, found.fit.T_camera_world
         if self._since < 1:
             return False
@@ -240,9 +151,9 @@ class Tracker:
             or turn > config.keyframe_rotation_deg
         )
 
-    def _report(self, view: View, found: _Found | None, keyframe: bool,
+    def _report(self, view: View, found: Found | None, keyframe: bool,
                 correction: np.ndarray | None = None) -> Track:  # fmt: skip
-        counters = {"flops": self._flops + self._mapping.flops + self._loops.flops}
+        counters = {"flops": self._localiser.flops + self._mapping.flops + self._loops.flops}
         if found is None:
             return Track(view.index, view.stamp_ns, "lost", None, counters=counters)
         pose = se3.inverse(self._path.last.T_camera_world())

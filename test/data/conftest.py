@@ -10,7 +10,8 @@ import pytest
 
 from drp_slam.data.sequence import Sequence
 from drp_slam.data.synthetic import Parameters, render
-from drp_slam.data.tum import open_tum, write_folder
+from drp_slam.data.tum import open_tum
+from drp_slam.data.tum_writer import write_folder
 
 
 @pytest.fixture(scope="session")

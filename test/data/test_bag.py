@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import math
 import os
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -319,3 +322,34 @@ def test_nothing_is_overwritten_and_nothing_half_written(room: Sequence, tmp_pat
     with pytest.raises(DataError, match="frame 1"):
         bag_writer.write_bag(tmp_path / "other", dataclasses.replace(room, source=breaks_off))
     assert [p.name for p in tmp_path.iterdir()] == ["bag"]
+
+
+@pytest.mark.parametrize("topic", ["/camera/color/image_raw", "/camera/color/camera_info"])
+@pytest.mark.parametrize("kept", [0, 3, 11, 25])
+def test_a_message_cut_short_names_the_repair(
+    room: Sequence, tmp_path: Path, topic: str, kept: int
+) -> None:
+    path = write(tmp_path / "bag", messages(room), "SQLITE3")
+    with contextlib.closing(sqlite3.connect(path / "bag.db3")) as database, database:
+        database.execute(
+            "UPDATE messages SET data = substr(data, 1, ?) WHERE topic_id = "
+            "(SELECT id FROM topics WHERE name = ?)",
+            (kept, topic),
+        )
+    refused(path, str(path), "damaged", "sqlite3")
+
+
+def test_poses_that_motion_capture_lost_are_left_out(room: Sequence, tmp_path: Path) -> None:
+    recorded = messages(room)
+    for k, stamp_ns in enumerate(room.stamps_ns.tolist()):
+        q = [math.nan] * 4 if k == 0 else [0.0, 0.0, 0.0, 1.0]
+        pose = TYPES["geometry_msgs/msg/Pose"](
+            TYPES["geometry_msgs/msg/Point"](math.inf if k == 1 else 1.0, 0.0, 0.0),
+            TYPES["geometry_msgs/msg/Quaternion"](*q),
+        )
+        message = TYPES["geometry_msgs/msg/PoseStamped"](header(stamp_ns), pose)
+        recorded.append((bag_writer.TRUTH, stamp_ns, message))
+    truth = open_sequence(str(write(tmp_path / "bag", recorded))).ground_truth
+    assert truth is not None
+    np.testing.assert_array_equal(truth.stamps_ns, room.stamps_ns[2:])
+    assert np.isfinite(truth.T_world_camera).all()

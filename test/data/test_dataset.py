@@ -189,3 +189,9 @@ def test_stamps_out_of_order(folder: Path, name: str) -> None:
 def test_lines_that_are_no_association(folder: Path, line: str) -> None:
     (folder / "associations.txt").write_text(line)
     refused(folder, "associations.txt", "line 1")
+
+
+def test_a_picture_too_large_to_decode(folder: Path, huge_png: bytes) -> None:
+    file = images(folder, "depth")[0]
+    file.write_bytes(huge_png)
+    refused(folder, str(file), "damaged")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import cv2
@@ -207,3 +208,13 @@ def test_bad_parameters_are_named(name: str, words: tuple[str, ...]) -> None:
     with pytest.raises(DataError) as error:
         sy.parse(name)
     assert all(word in str(error.value) for word in words)
+
+
+def test_the_cache_leaves_alone_what_another_process_is_writing(tmp_path: Path) -> None:
+    now = time.time()
+    for name, age_s in (("synthetic-a", 10), ("synthetic-b", 20), ("synthetic-c.part7", 600),
+                        ("synthetic-d.part8", 7 * 3600)):  # fmt: skip
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (now - age_s, now - age_s))
+    sy.forget(tmp_path, 1)
+    assert {p.name for p in tmp_path.iterdir()} == {"synthetic-a", "synthetic-c.part7"}

@@ -98,7 +98,7 @@ def test_pairs_are_twins_with_less_to_do(tmp_path):
     both = with_pairs(samples, [Pair("N1", 0.9, 2e-3, 1e-3)], DEVICE)
     assert len(both) == 7 and both[2].published.name == "n1@90%"
     assert both[2].table.cycles.sum() < both[1].table.cycles.sum()
-    result = metrics.summary(both, np.full(7, 1e-3), np.ones(7, bool), [])
+    result = metrics.summary(both, np.full(7, 1e-3), np.ones(7, bool))
     assert result["all"]["n"] == 6 and result["pairs"][0]["predicted_speedup"] == 1.0
 
 
@@ -169,3 +169,17 @@ def test_written_constants_are_read_back(tmp_path):
     assert path.read_text().startswith("# kept")
     with pytest.raises(DeviceError, match="no line for drpai3.clock"):
         write_constants(str(path), {"drpai3.clock": 1.0}, "fitted: here")
+
+
+def test_two_rates_of_one_network_are_compared_with_the_dense_one(tmp_path):
+    samples = read_corpus(corpus(tmp_path / "c"), DEVICE)
+    rates = [Pair("N1", 0.7, 2e-3, 1.6e-3), Pair("N1", 0.9, 2e-3, 1e-3)]
+    both = with_pairs(samples, rates, DEVICE)
+    predicted = np.array([s.share for s in both])
+    rows = metrics.summary(both, predicted, np.ones(len(both), bool))["pairs"]
+    dense_s = next(s for s in samples if "N1" in s.published.model).published.latency_s
+    assert [r["published_speedup"] for r in rows] == pytest.approx(
+        [dense_s / 1.6e-3, dense_s / 1e-3]
+    )
+    shares = [s.share for s in both if s.share < 1]
+    assert [r["predicted_speedup"] for r in rows] == pytest.approx([1 / s for s in shares])

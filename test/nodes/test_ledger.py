@@ -15,7 +15,7 @@ from drp_slam import folder
 from drp_slam.datatypes import Track
 from drp_slam.errors import GraphError
 from drp_slam.nodes import ledger
-from drp_slam.nodes.profiler_node import Ledger
+from drp_slam.nodes.profiler_node import RECENT, Ledger
 from drp_slam.profiler.span import Span, read_spans
 
 
@@ -66,3 +66,47 @@ def test_without_a_player_a_frame_begins_with_its_first_stage():
     book.add(ledger.Entry("drp_node", "preprocess", 1, 2_000_000_000, span(1, "preprocess", 0.5)))
     book.close_frame(1, "tracked", {"at_ns": "3000000000"})
     assert book.latency_s(1) == pytest.approx(1.5) and math.isnan(book.latency_s(2))
+
+
+def bad_spans() -> list[dict[str, object]]:
+    good = ledger.values_of(ledger.span_status("drp_node", span(5, "preprocess")))
+    return [good | {"wall_s": "inf"}, good | {"wall_s": "nan"}, good | {"at_ns": "-1"},
+            good | {"at_ns": "9" * 400}, good | {"unit": "", "energy_j": "much"}]  # fmt: skip
+
+
+@pytest.mark.parametrize("values", bad_spans())
+def test_figures_that_nobody_can_add_are_refused(values):
+    status = ledger.entry("drp_node: preprocess", DiagnosticStatus.OK, "", values)
+    with pytest.raises(GraphError, match="'drp_node: preprocess' is no span"):
+        ledger.entries(ledger.array_of(5, [status]))
+
+
+@pytest.mark.parametrize("key", ["matches", "inliers", "keyframe", "at_ns"])
+@pytest.mark.parametrize("value", [None, "", "many", "-3"])
+def test_what_is_no_status_of_a_frame_is_refused(key, value):
+    status = ledger.track_status("pose_node", Track(0, 5, "lost", None))
+    assert ledger.track_values(status)["inliers"] == "0"
+    values = {k: v for k, v in ledger.values_of(status).items() if k != key}
+    if value is not None:
+        values[key] = value
+    status = ledger.entry("pose_node: track", DiagnosticStatus.OK, "tracked", values)
+    with pytest.raises(GraphError, match="status: 'pose_node: track' is no frame"):
+        ledger.track_values(status)
+
+
+def test_a_ledger_that_nobody_will_read_does_not_grow():
+    books = Ledger(), Ledger(keep=False)
+    for book in books:
+        for k in range(1000):
+            for stage in ("preprocess", "network"):
+                at_ns = 1_000_000_000 + k * 1_000_000
+                book.add(ledger.Entry("drp_node", stage, k, at_ns, span(k, stage)))
+            if k % 10:  # some frames never end
+                state = "lost" if k % 7 == 0 else "tracked"
+                book.close_frame(k, state, {"at_ns": str(at_ns + 5_000_000)})
+    whole, short = books
+    assert len(whole.spans) == 2000 and len(whole.rows) == whole.frames == 900
+    assert short.spans == [] and len(short.rows) == RECENT
+    for name in ("frames", "lost", "wall_total_s", "recent", "latencies_s"):
+        assert getattr(short, name) == getattr(whole, name)
+    assert sum(len(v) for v in vars(short).values() if isinstance(v, dict)) < 10 * RECENT

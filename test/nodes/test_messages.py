@@ -181,3 +181,21 @@ def test_damaged_jpeg_names_the_topic():
         convert.decompress(CompressedImage(format="jpeg", data=b"\xff\xd8\xff"), "image/compressed")
     with pytest.raises(GraphError, match="cannot decode 0 bytes"):
         convert.decompress(CompressedImage(format="png"), "depth/compressed")
+
+
+def test_a_picture_too_large_to_decode_is_refused(huge_png):
+    with pytest.raises(GraphError, match="depth/compressed: cannot decode"):
+        convert.decompress(CompressedImage(format="png", data=huge_png), "depth/compressed")
+
+
+@pytest.mark.parametrize("length", [0, 4, 5, 8])
+def test_a_rational_model_without_its_denominator_is_plumb_bob(length):
+    """As drivers publish it, and as `data.bag_images` reads it from a bag."""
+    d = [0.1, -0.2, 0.01, 0.02, 0.3, 0.0, 0.0, 0.0][:length]
+    info = convert.camera_info(Camera(640, 480, 500.0, 500.0, 320.0, 240.0), HEAD)
+    info.distortion_model, info.d = "rational_polynomial", d
+    assert convert.camera(info).distortion.tolist() == (d + [0.0] * 5)[:5]
+    if length == 8:
+        info.d = d[:7] + [0.4]
+        with pytest.raises(GraphError, match="rational_polynomial"):
+            convert.camera(info)

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from drp_slam import folder
@@ -35,12 +35,13 @@ def four_nodes(graph_env, listen, tmp_path):
     processes.kill()
 
 
-def test_no_node_dies_of_a_bad_message(four_nodes, listen, small_room, tmp_path):
+def test_no_node_dies_of_a_bad_message(four_nodes, listen, small_room, huge_png, tmp_path):
     make = listen.node.create_publisher
     image, depth = make(Image, "image", 10), make(Image, "depth", 10)
     info, small = make(CameraInfo, "camera_info", 10), make(CompressedImage, "image/compressed", 10)
     tensor, heads = make(Image, "tensor", 10), make(Image, "heads", 10)
     features = make(PointCloud2, "features", 10)
+    status = make(DiagnosticArray, "status", qos.ledger())
     problems: dict[str, str] = {}
     ready: set[str] = set()
     tracked = [0]
@@ -65,7 +66,7 @@ def test_no_node_dies_of_a_bad_message(four_nodes, listen, small_room, tmp_path)
         look()
         return tracked[0]
 
-    publishers = (image, depth, info, small, tensor, heads, features)
+    publishers = (image, depth, info, small, tensor, heads, features, status)
     listen.until(lambda: all(p.get_subscription_count() for p in publishers))
     listen.until(lambda: (look(), len(ready) == 4)[1])
     frames = iter(small_room)
@@ -102,7 +103,9 @@ def test_no_node_dies_of_a_bad_message(four_nodes, listen, small_room, tmp_path)
          (info, other, "camera_info: 640x240, but tracking began with 320x240")],
         [(small, CompressedImage(header=head, format="jpeg"), "image/compressed: cannot decode"),
          (features, PointCloud2(header=head), "features: fields []")],
-        [(heads, convert.image_message(head, no_heads, "8SC1"), "heads: stamp")],
+        [(heads, convert.image_message(head, no_heads, "8SC1"), "heads: stamp"),
+         (status, DiagnosticArray(status=[DiagnosticStatus(name="x")]), "'x' is no frame")],
+        [(small, CompressedImage(header=head, format="png", data=huge_png), "bytes of 'png'")],
     ]  # fmt: skip
     for bad in rounds:
         for _ in range(20):  # camera topics are best effort: a message may be lost

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -12,6 +13,7 @@ from point_world import CAMERA, UNIT_M, World, corridor, errors_m, ring, round_t
 from drp_slam.config import SlamConfig
 from drp_slam.datatypes import Track
 from drp_slam.slam import se3
+from drp_slam.slam.join import Loop, join
 from drp_slam.slam.map import Keyframe, Map
 from drp_slam.slam.tracker import Tracker
 
@@ -167,3 +169,20 @@ def test_merging_points_keeps_one_feature_a_keyframe() -> None:
     assert [k.point.tolist() for k in chart.keyframes] == [[0, -1, -1], [0, -1, 3], [3, -1, 0]]
     assert chart.observations.tolist() == [3, 0, 0, 2]
     assert chart.alive.tolist() == [True, False, False, True]
+
+
+def test_a_loop_that_tears_the_map_is_refused_and_its_work_is_counted(
+    closed: tuple[list[np.ndarray], Tracker, list[Track]],
+) -> None:
+    tracker = copy.deepcopy(closed[1])
+    mapping, chart = tracker._mapping, tracker.map
+    old, new = 0, len(chart.keyframes) - 1
+    T = chart.keyframes[new].T_camera_world
+    torn = se3.exp(np.array([3.0, 0.0, 0.0, 0.0, 0.0, 0.0])) @ T
+    xyz = chart.xyz[chart.keyframes[new].observed()[1]]
+    before = chart.xyz.copy(), [k.T_camera_world.copy() for k in chart.keyframes]
+    loop = Loop(old, new, torn, se3.inverse(torn) @ T, xyz)
+    joined, flops = join(mapping, tracker._noise, SlamConfig(), loop)
+    assert not joined and flops > 0
+    np.testing.assert_array_equal(chart.xyz, before[0])
+    np.testing.assert_array_equal([k.T_camera_world for k in chart.keyframes], before[1])

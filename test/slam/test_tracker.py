@@ -170,6 +170,8 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
             None,
         ),
         (dataclasses.replace(features, uv=features.uv * np.float32(np.nan)), depth, UNIT_M, None),
+        (dataclasses.replace(features, uv=features.uv + np.float32(1e30)), depth, UNIT_M, None),
+        (dataclasses.replace(features, uv=features.uv * np.float32(1.2)), depth, UNIT_M, None),
         (features, depth[:-1], UNIT_M, None),
         (features, depth.astype(np.int32), UNIT_M, None),
         (features, depth, 0.0, None),

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The network stage by name of its backend."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+
+from drp_slam.card import load_card
+from drp_slam.config import PerceptionConfig
+from drp_slam.drpai3.perceive import Perceive, open_device
+
+
+@pytest.mark.parametrize("network, warned", [("xfeat-fp32", True), ("xfeat", False)])
+def test_a_float_network_on_the_emulated_accelerator_says_so(caplog, network, warned):
+    config = PerceptionConfig(network=network)
+    card = load_card(network)
+    with caplog.at_level(logging.WARNING):
+        perceive = Perceive(open_device(config), card, config)
+    assert any("suppose it quantised" in r.getMessage() for r in caplog.records) == warned
+    heads, run = perceive(np.zeros((64, 96), card.dtype))
+    assert heads.shape == (8, 12, card.channels) and heads.dtype == card.dtype
+    assert run.modelled_s and run.wall_s > 0 and run.device == "emulated:rzv2h"
