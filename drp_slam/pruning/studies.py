@@ -65,6 +65,7 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
 
 def show(result: Mapping[str, Any]) -> None:
     """The table of means (or of points) and where the files are."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
@@ -72,9 +73,11 @@ def show(result: Mapping[str, Any]) -> None:
         rows = side_by_side(result["means"])
     else:
         rows = result.get("means") or [{k: p[k] for k in COLUMNS} for p in result["points"]]
-    table = Table(title=result["study"])
+    table = Table(title=result["study"], box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     for key in rows[0]:
-        table.add_column(key.replace("_", " "), justify="right")
+        table.add_column(
+            key.replace("_", " "), justify="right", no_wrap=isinstance(rows[0][key], str)
+        )
     for row in rows:
         table.add_row(*[_cell(v) for v in row.values()])
     console = Console()
@@ -102,7 +105,7 @@ def side_by_side(means: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         key = tuple(row[k] for k in SAME)
         if key not in found:
             found[key] = {k: row[k] for k in SAME} | {
-                "weights_kept": row["density"], "packed_cycles": row["cycles_share"],
+                "kept": row["density"], "packed_cycles": row["cycles_share"],
             } | dict.fromkeys(recoveries)  # fmt: skip
         found[key][row["recovery"]] = row["accuracy"]
     return list(found.values())

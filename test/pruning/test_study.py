@@ -222,7 +222,7 @@ def test_the_table_puts_recoveries_of_the_same_masks_side_by_side():
     rows = studies.side_by_side(means)
     assert [(r["layer_rates"], r["packed_cycles"], r["refit"], r["distilled"]) for r in rows] == [
         ("magnitude", 0.17, 0.5, 0.6), ("cycles", 0.1, 0.4, None)]  # fmt: skip
-    assert rows[0]["weights_kept"] == 0.1
+    assert rows[0]["kept"] == 0.1
 
 
 def test_pictures_are_drawn(tmp_path):
