@@ -10,7 +10,7 @@ than 0.5 points.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,19 @@ import torch
 from torch import Tensor, nn
 
 from drp_slam.pruning import deepcompression as dc
-from drp_slam.pruning import digits, distill, reference, schedule, sharing, study, surgery
+from drp_slam.pruning import (
+    digits,
+    distill,
+    imitation,
+    reference,
+    schedule,
+    sharing,
+    splits,
+    surgery,
+)
 from drp_slam.pruning import layers as L
 from drp_slam.pruning.kept import Kept
+from drp_slam.pruning.series import LEAST
 
 PAPER = {"AlexNet": 35.0, "VGG-16": 49.0}
 LOST = 0.005
@@ -98,28 +108,29 @@ def _digits(seed: int, say: digits.Say) -> list[dict[str, Any]]:
 
 def _resnet20(data: Path, seed: int, say: digits.Say, steps: int = 60) -> list[dict[str, Any]]:
     """OBS, then distillation from the dense network: 350 images to fit on, 150 to choose with."""
-    given, images, labels = study.load(data)
-    use, judge = study.halves(labels, seed)
+    given, images, labels = splits.load(data)
+    use, judge = splits.halves(labels, seed)
     fit, choose = images[use[:350]], (images[use[350:]], labels[use[350:]])
     dense = simplified(given)
-    statistics = study.curvature(dense, fit)
+    statistics = splits.curvature(dense, fit)
     work = copy.deepcopy(dense)
     weights = {n: m.weight.detach() for n, m in L.prunable(dense).items()}  # type: ignore[operator, union-attr]
-    ways = [schedule.by_magnitude(weights, rate, study.LEAST) for rate in RESNET_RATES]
+    ways = [schedule.by_magnitude(weights, rate, LEAST) for rate in RESNET_RATES]
     points = []
     operations = surgery.operate(L.prunable(work), statistics, ways, "unstructured")
     for index, (rate, masks) in enumerate(zip(RESNET_RATES, operations)):
         say(f"ResNet-20: {rate:.0%} pruned", index / len(RESNET_RATES))
         small = copy.deepcopy(work)
-        surgery.refit(small, dense, L.prunable(small), masks, fit, sample=study.PLACES, batch=100,
+        surgery.refit(small, dense, L.prunable(small), masks, fit, sample=splits.PLACES, batch=100,
                       damping=0.1)  # fmt: skip
         trainer = distill.MaskedTrainer(small, rate=5e-4)
         trainer.mask({f"{name}.weight": mask for name, mask in masks.items()})
-        imitate(trainer, dense, fit, seed, steps)
+        imitation.imitate(trainer, dense, fit, seed, steps)
         pruned = reference.accuracy(small, images[judge], labels[judge])
 
         def train(tie: Any, small: nn.Module = small) -> None:
-            imitate(distill.MaskedTrainer(small, rate=2e-4), dense, fit, seed, steps // 2, tie)
+            trainer = distill.MaskedTrainer(small, rate=2e-4)
+            imitation.imitate(trainer, dense, fit, seed, steps // 2, tie)
 
         state, shared = sharing.share_and_train(small, RESNET_BITS, train)
         found = _file(dense, state, shared, choose, (images[judge], labels[judge]))
@@ -142,28 +153,6 @@ def simplified(model: nn.Module) -> nn.Module:
                 m.running_var.fill_(1.0)
                 m.eps = 0.0
     return model
-
-
-def imitate(trainer: distill.MaskedTrainer, dense: nn.Module, images: Tensor, seed: int, steps: int,
-            tie: Any = None) -> None:  # fmt: skip
-    """Distillation on the dense network's logits, images flipped at random; norms stay as they are.
-
-    The network is in evaluation mode. Raises PruningError on a loss that is not finite.
-    """
-    generator = torch.Generator().manual_seed(seed)
-
-    def batches() -> Iterator[Tensor]:
-        while True:
-            batch = images[torch.randint(len(images), (32,), generator=generator)]
-            flip = torch.rand(len(batch), 1, 1, 1, generator=generator) < 0.5
-            yield torch.where(flip, batch.flip(3), batch)
-
-    def loss(batch: Tensor) -> Tensor:
-        with torch.no_grad():
-            wanted = dense(batch).softmax(1)
-        return nn.functional.cross_entropy(trainer.net(batch), wanted)
-
-    distill.fit(trainer, batches(), loss, steps, after=lambda *_: tie() if tie else None)
 
 
 def _file(dense: nn.Module, state: dict[str, Any], shared: dict[str, sharing.Shared], choose: Split,

@@ -10,11 +10,17 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+STYLES = {"batch norm": "-", "refit": "--", "distilled": "-."}
+FLEXIBLE = "flexible-nm"
+BY_CYCLES, UNIFORM = (FLEXIBLE, "cycles"), (FLEXIBLE, "uniform")
+NAMES = {BY_CYCLES: f"{FLEXIBLE} by cycles", UNIFORM: f"{FLEXIBLE}, uniform"}
+COLOURS = {BY_CYCLES: "C6", UNIFORM: "C7"}
+
 
 def draw(result: Mapping[str, Any], path: Path) -> Path:
     """One picture of a study's result; returns `path`."""
     wide = result["study"] == "resnet20"
-    figure = Figure(figsize=(12, 5) if wide else (7.5, 5), layout="constrained")
+    figure = Figure(figsize=(13, 6.5) if wide else (7.5, 5), layout="constrained")
     if wide:
         _resnet20(result, figure)
     elif result["study"] == "compression":
@@ -35,15 +41,15 @@ def _resnet20(result: Mapping[str, Any], figure: Figure) -> None:
     colours = {"magnitude": "C0", "obd": "C1", "obs": "C2", "obd-network": "C3"}
     shades = {"unstructured": "C2", "flexible-nm": "C4", "fixed-nm": "C5"}
     for (method, pattern, rates, recovery), rows in lines.items():
+        style = STYLES[recovery]
         if pattern == "unstructured":
-            style = ":" if rates == "global" else "-" if recovery == "batch norm" else "--"
             note = f"{recovery}, one global budget" if rates == "global" else recovery
-            _line(left, rows, "rate", f"{method} ({note})", colours[method], style)
+            _line(left, rows, "rate", f"{method} ({note})", colours[method],
+                  ":" if rates == "global" else style)  # fmt: skip
         if method == "obs" and rates != "global":
             rows = [{**row, "left": row["cycles_share"]} for row in rows]
-            style = "-" if recovery == "batch norm" else "--"
-            colour = "C6" if rates == "cycles" else shades[pattern]
-            name = f"{pattern} by cycles" if rates == "cycles" else pattern
+            way = (pattern, rates)
+            name, colour = NAMES.get(way, pattern), COLOURS.get(way, shades[pattern])
             _line(right, rows, "left", f"{name} ({recovery})", colour, style)
     left.set_title("methods, unstructured; layer rates by magnitude unless noted")
     right.set_title("patterns of OBS: what the chip saves")
@@ -93,4 +99,4 @@ def _finish(axes: Axes, label: str) -> None:
     axes.set_xlabel(label)
     axes.set_ylabel("accuracy")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, handlelength=3.5)

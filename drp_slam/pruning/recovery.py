@@ -32,7 +32,7 @@ def _batches(images: Tensor, seed: int, size: int = 8) -> Iterator[Tensor]:
         yield images[torch.randint(len(images), (min(size, len(images)),), generator=generator)]
 
 
-def _imitation(net: nn.Module, dense: nn.Module) -> Callable[[Tensor], Tensor]:
+def imitation(net: nn.Module, dense: nn.Module) -> Callable[[Tensor], Tensor]:
     """The loss of a batch: how far the outputs are from the dense network's, relative."""
 
     def loss(batch: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ def retrain(net: nn.Module, dense: nn.Module, layers: L.Layers, masks: Mapping[s
     if checkpoint is not None:  # takes the place of an earlier stage's or run's
         distill.save_checkpoint(trainer.state(), checkpoint)
     distill.fit(
-        trainer, _batches(images, seed), _imitation(net, dense), steps, checkpoint, 50, after
+        trainer, _batches(images, seed), imitation(net, dense), steps, checkpoint, 50, after
     )
 
 
@@ -71,4 +71,4 @@ def unit_decay(net: nn.Module, dense: nn.Module, layers: L.Layers, images: Tenso
         say(f"weight decay, loss {loss:.4g}", step / steps)
 
     trainer = distill.MaskedTrainer(net, rate=1e-4)
-    distill.fit(trainer, _batches(images, seed), _imitation(net, dense), steps, None, 50, after)
+    distill.fit(trainer, _batches(images, seed), imitation(net, dense), steps, None, 50, after)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from drp_slam.errors import PruningError
@@ -13,6 +13,8 @@ from drp_slam.errors import PruningError
 COLUMNS = ("network", "seed", "rate", "ratio", "file_bytes", "accuracy", "dense_accuracy",
            "choosing_accuracy", "dense_choosing_accuracy")  # fmt: skip
 """Of a point of `compression`, what the table shows."""
+SAME = ("method", "pattern", "layer_rates", "rate")
+"""Of a point of `resnet20`, what chose its masks."""
 
 
 def study(args: argparse.Namespace) -> dict[str, Any]:
@@ -34,7 +36,7 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(1)  # the same sums in the same order, whatever the host
     out, start = out_folder(args), time.perf_counter()
     settings = {
-        "resnet20": f"{cifar.SERIES}",
+        "resnet20": f"{cifar.STEPS} {cifar.LEARNING_RATE}",
         "compression": f"{compression.SETTINGS}",
         "regulariser": f"{digits.FEW} {digits.GAIN_RATES}",
     }
@@ -66,12 +68,15 @@ def show(result: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    rows = result.get("means") or [{k: p[k] for k in COLUMNS} for p in result["points"]]
+    if result["study"] == "resnet20":
+        rows = side_by_side(result["means"])
+    else:
+        rows = result.get("means") or [{k: p[k] for k in COLUMNS} for p in result["points"]]
     table = Table(title=result["study"])
     for key in rows[0]:
         table.add_column(key.replace("_", " "), justify="right")
     for row in rows:
-        table.add_row(*[f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()])
+        table.add_row(*[_cell(v) for v in row.values()])
     console = Console()
     console.print(table)
     if "dense_accuracy" in result:
@@ -83,3 +88,21 @@ def show(result: Mapping[str, Any]) -> None:
                       f"accuracy {at:.4f}, dense {dense:.4f}")  # fmt: skip
     console.print(f"{result['cpu_s']:.0f} s of CPU time in all, {result['wall_s']:.0f} s now")
     console.print(f"wrote {result['json']} and {result['picture']}", soft_wrap=True)
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def side_by_side(means: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row for the same masks: weights kept, packed cycles, and each recovery's accuracy."""
+    recoveries = dict.fromkeys(row["recovery"] for row in means)
+    found: dict[tuple, dict[str, Any]] = {}
+    for row in means:
+        key = tuple(row[k] for k in SAME)
+        if key not in found:
+            found[key] = {k: row[k] for k in SAME} | {
+                "weights_kept": row["density"], "packed_cycles": row["cycles_share"],
+            } | dict.fromkeys(recoveries)  # fmt: skip
+        found[key][row["recovery"]] = row["accuracy"]
+    return list(found.values())

@@ -11,7 +11,19 @@ torch = pytest.importorskip("torch")
 
 from drp_slam.cli import main  # noqa: E402
 from drp_slam.errors import PruningError  # noqa: E402
-from drp_slam.pruning import compression, digits, pictures, reference, sharing, study  # noqa: E402
+from drp_slam.pruning import (  # noqa: E402
+    compression,
+    digits,
+    imitation,
+    layout,
+    pictures,
+    reference,
+    series,
+    sharing,
+    splits,
+    studies,
+    study,
+)
 from drp_slam.pruning import deepcompression as dc  # noqa: E402
 from drp_slam.pruning import layers as L  # noqa: E402
 from drp_slam.pruning.kept import Kept  # noqa: E402
@@ -19,11 +31,11 @@ from drp_slam.pruning.kept import Kept  # noqa: E402
 
 def test_halves_have_every_class_once_and_are_mixed():
     labels = torch.arange(10).repeat_interleave(20)
-    use, judge = study.halves(labels, 1)
+    use, judge = splits.halves(labels, 1)
     assert sorted([*use.tolist(), *judge.tolist()]) == list(range(200))
     assert (labels[use].bincount() == 10).all() and (labels[judge].bincount() == 10).all()
     assert len(labels[use][:30].unique()) > 5
-    assert not torch.equal(use, study.halves(labels, 2)[0])
+    assert not torch.equal(use, splits.halves(labels, 2)[0])
 
 
 def test_the_cifar_network_is_resnet20():
@@ -128,26 +140,97 @@ def test_closed_form_recovery_moves_no_masked_weight_and_every_method_gives_the_
                               torch.nn.BatchNorm2d(8), torch.nn.Flatten(),
                               torch.nn.Linear(128, 4)).eval()  # fmt: skip
     x = torch.rand(30, 3, 8, 8)
-    statistics = study.curvature(net, x)
+    statistics = splits.curvature(net, x)
     positions = L.positions(net, L.prunable(net), x[:1])
     for method in ("magnitude", "obd", "obd-network", "obs"):
         for rates in ("magnitude", "uniform", "global"):
-            series = study.Series(method, layer_rates=rates, rates=(0.5, 0.75))
+            curve = series.Series(method, layer_rates=rates, rates=(0.5, 0.75))
             for rate, (model, masks) in zip(
-                (0.5, 0.75), study.pruned(net, series, statistics, positions)
+                (0.5, 0.75), series.pruned(net, curve, statistics, positions)
             ):
-                assert study.density(masks) == pytest.approx(1 - rate, abs=0.01)
+                assert layout.density(masks) == pytest.approx(1 - rate, abs=0.01)
                 study.recalibrate(model, x)
                 for name, module in L.prunable(model).items():
                     assert not module.weight[~masks[name]].any()
+
+
+def test_distillation_goes_on_from_the_refit_and_comes_nearer_under_the_same_masks():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3, bias=False), torch.nn.BatchNorm2d(16),
+                              torch.nn.ReLU(), torch.nn.Conv2d(16, 8, 3, bias=False),
+                              torch.nn.BatchNorm2d(8), torch.nn.Flatten(),
+                              torch.nn.Linear(128, 4)).eval()  # fmt: skip
+    x = torch.randn(60, 3, 8, 8)
+    curve = series.Series("obs", "flexible-nm", "uniform", (0.75,), ("refit",), (0.75,))
+    pairs = series.pruned(net, curve, splits.curvature(net, x), {})
+    model, masks = next(iter(pairs))
+    before = {n: p.clone() for n, p in net.state_dict().items()}
+    found = dict(study.recovered(model, net, masks, x, curve.wanted(0.75), 0))
+    assert list(found) == ["refit", "distilled"]
+    new = torch.randn(200, 3, 8, 8)
+    with torch.no_grad():
+        wanted = net(new)
+        off = {name: float((twin(new) - wanted).square().mean()) for name, twin in found.items()}
+    assert off["distilled"] < 0.9 * off["refit"]
+    for twin in found.values():
+        for name, module in L.prunable(twin).items():
+            assert torch.equal(module.weight != 0, masks[name])
+    assert all(torch.equal(p, before[n]) for n, p in net.state_dict().items())
+    assert curve.wanted(0.5) == ("refit",)
+
+
+def test_a_curve_has_every_recovery_wanted_and_judges_on_the_other_half():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3, bias=False), torch.nn.BatchNorm2d(16),
+                              torch.nn.Flatten(), torch.nn.Linear(576, 4)).eval()  # fmt: skip
+    x, new = torch.randn(2, 40, 3, 8, 8)
+    with torch.no_grad():
+        truth = net(new).argmax(1)
+    positions = L.positions(net, L.prunable(net), x[:1])
+    split = splits.Split(0, net, x, new, truth, positions, splits.curvature(net, x))
+    assert split.judge(net) == 1.0
+    wanted = series.Series("obs", "flexible-nm", "uniform", (0.5, 0.75), distilled=(0.75,))
+    said: list[str] = []
+    points = study.curve(split, wanted, lambda text, part: said.append(text))
+    assert [(p["rate"], p["recovery"]) for p in points] == [
+        (0.5, "batch norm"), (0.5, "refit"), (0.75, "batch norm"), (0.75, "refit"),
+        (0.75, "distilled")]  # fmt: skip
+    assert points[1]["accuracy"] > 0.5 and points[1]["density"] == pytest.approx(0.5, abs=0.02)
+    assert len(said) == 2 and "75.0%" in said[1]
+    assert len({s.name for s in series.SERIES}) == len(series.SERIES)  # one part each
+
+
+def test_shifted_images_are_windows_of_the_padded_ones():
+    x = torch.arange(1.0, 1 + 50 * 12).reshape(50, 1, 4, 3)
+    moved = imitation.shifted(x, 2, torch.Generator().manual_seed(0))
+    seen = set()
+    for before, after in zip(x, moved):
+        padded = torch.nn.functional.pad(before, (2, 2, 2, 2))
+        places = [(i, j) for i in range(5) for j in range(5)
+                  if torch.equal(padded[:, i : i + 4, j : j + 3], after)]  # fmt: skip
+        assert len(places) == 1
+        seen |= set(places)
+    assert len(seen) > 15
+    assert imitation.shifted(x, 0, torch.Generator()) is x
+
+
+def test_the_table_puts_recoveries_of_the_same_masks_side_by_side():
+    means = [{"method": "obs", "pattern": "flexible-nm", "layer_rates": way, "recovery": r,
+              "rate": 0.9, "density": 0.1, "cycles_share": share, "accuracy": a, "spread": None}
+             for way, share, r, a in (("magnitude", 0.17, "refit", 0.5), ("cycles", 0.1, "refit",
+             0.4), ("magnitude", 0.17, "distilled", 0.6))]  # fmt: skip
+    rows = studies.side_by_side(means)
+    assert [(r["layer_rates"], r["packed_cycles"], r["refit"], r["distilled"]) for r in rows] == [
+        ("magnitude", 0.17, 0.5, 0.6), ("cycles", 0.1, 0.4, None)]  # fmt: skip
+    assert rows[0]["weights_kept"] == 0.1
 
 
 def test_pictures_are_drawn(tmp_path):
     points = [{"seed": seed, "method": s.method, "pattern": s.pattern, "rate": rate,
                "layer_rates": s.layer_rates, "recovery": r, "density": 1 - rate,
                "cycles_share": 0.5, "accuracy": 0.8 - 0.1 * rate + 0.01 * seed}
-              for seed in range(2) for s in study.SERIES for rate in s.rates
-              for r in s.recoveries]  # fmt: skip
+              for seed in range(2) for s in series.SERIES for rate in s.rates
+              for r in s.wanted(rate)]  # fmt: skip
     result = {"study": "resnet20", "dense_accuracy": 0.8, "means": study.means(points)}
     assert pictures.draw(result, tmp_path / "a.png").stat().st_size > 10_000
     row = result["means"][0]
@@ -161,11 +244,11 @@ def test_a_budget_of_cycles_is_kept_by_the_packed_cycles():
                               torch.nn.Conv2d(32, 32, 3, 2, bias=False)).eval()  # fmt: skip
     x = torch.rand(30, 3, 8, 8)
     positions = L.positions(net, L.prunable(net), x[:1])
-    series = study.Series("obs", "flexible-nm", "cycles", (0.5, 0.75))
+    curve = series.Series("obs", "flexible-nm", "cycles", (0.5, 0.75))
     for rate, (_, masks) in zip(
-        (0.5, 0.75), study.pruned(net, series, study.curvature(net, x), positions)
+        (0.5, 0.75), series.pruned(net, curve, splits.curvature(net, x), positions)
     ):
-        assert study.cycles_share(masks, positions) == pytest.approx(1 - rate, abs=0.03)
+        assert series.cycles_share(masks, positions) == pytest.approx(1 - rate, abs=0.03)
 
 
 def test_spoilt_labels_are_wrong_and_as_many_as_said():

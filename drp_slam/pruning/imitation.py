@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A pruned classifier learns from its dense self on a few images, without labels.
+
+Hinton et al., "Distilling the Knowledge in a Neural Network", 2015: cross-entropy between the two
+predictions, or the squared difference of the logits, their limit of a high temperature. Batch norms
+keep their means and variances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from drp_slam.pruning import distill, recovery
+
+
+def imitate(trainer: distill.MaskedTrainer, dense: nn.Module, images: Tensor, seed: int, steps: int,
+            tie: Callable[[], None] | None = None) -> None:  # fmt: skip
+    """Cross-entropy with the dense network's predictions; `tie` runs after each step.
+
+    The network is in evaluation mode. Raises PruningError on a loss that is not finite.
+    """
+
+    def loss(batch: Tensor) -> Tensor:
+        with torch.no_grad():
+            wanted = dense(batch).softmax(1)
+        return nn.functional.cross_entropy(trainer.net(batch), wanted)
+
+    batches = augmented(images, seed)
+    distill.fit(trainer, batches, loss, steps, after=lambda *_: tie() if tie else None)
+
+
+def augmented(images: Tensor, seed: int, shift: int = 0, size: int = 32) -> Iterator[Tensor]:
+    """Batches without end of the images (N, C, H, W), flipped at random and shifted."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        batch = images[torch.randint(len(images), (size,), generator=generator)]
+        flip = torch.rand(len(batch), 1, 1, 1, generator=generator) < 0.5
+        yield shifted(torch.where(flip, batch.flip(3), batch), shift, generator)
+
+
+def shifted(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """Each image (N, C, H, W) moved by up to `most` pixels down or up and right or left.
+
+    What comes in is 0, the mean of normalised images; the memory format stays.
+    """
+    if most == 0:
+        return images
+    padded = nn.functional.pad(images, (most,) * 4)
+    corners = torch.randint(0, 2 * most + 1, (len(images), 2), generator=generator).tolist()
+    found = torch.empty_like(images)
+    height, width = images.shape[2:]
+    for index, (top, left) in enumerate(corners):
+        found[index] = padded[index, :, top : top + height, left : left + width]
+    return found
+
+
+def distilled(net: nn.Module, dense: nn.Module, masks: Mapping[str, Tensor], images: Tensor, *,
+              seed: int, steps: int, rate: float, shift: int = 4) -> None:  # fmt: skip
+    """Trains `net` in place under masks (layer -> tensor of the weight's shape, True = kept).
+
+    The loss is the squared difference of the logits over their variance, as in `prune --retrain`.
+    Flips and shifts are those that CIFAR networks are trained with (He et al. 2015, section 4.2).
+    Raises PruningError on a loss that is not finite.
+    """
+    trainer = distill.MaskedTrainer(net.eval(), rate=rate)
+    trainer.mask({f"{name}.weight": mask for name, mask in masks.items()})
+    loss = recovery.imitation(net, dense)
+    distill.fit(trainer, augmented(images, seed, shift), loss, steps)
