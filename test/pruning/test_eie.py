@@ -29,7 +29,10 @@ def test_factors_are_the_published_ones_at_the_published_densities():
 
 
 def test_a_layer_of_alexnet_takes_the_published_time():
-    """Alex-7, 4096 x 4096 at 9 % of weights and 35.3 % of inputs: 12.2 us (EIE, tables 3 and 4)."""
+    """Alex-7, 4096 x 4096 at 9 % of weights and 35.3 % of inputs: 12.2 us.
+
+    EIE, tables 3 and 4, recalled; the sum of its three layers agrees with 18 800 frames/s.
+    """
     rng = np.random.default_rng(0)
     active = int(0.353 * 4096)  # columns of zero inputs are never read
     weights = rng.random((4096, active)) < 0.09
