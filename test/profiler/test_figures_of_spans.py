@@ -104,13 +104,13 @@ def test_the_limit_is_passed_when_it_says() -> None:
 @given(st.floats(0.1, 3.0), st.floats(0.1, 3.0))
 def test_influence_of_a_product_is_its_exponents(a: float, b: float) -> None:
     constants = load_constants()
-    keys = ["drp.clock", "cpu.float_rate", "cpu.cores", "thermal.limit"]
+    keys = ["drp.clock", "cpu.pixel_op_rate", "cpu.cores", "thermal.limit"]
 
     def model(c: Constants) -> float:
-        return c["drp.clock"] ** a / c["cpu.float_rate"] ** b * c["cpu.cores"] ** 2
+        return c["drp.clock"] ** a / c["cpu.pixel_op_rate"] ** b * c["cpu.cores"] ** 2
 
     found = assumptions.elasticities(model, constants, keys)
-    assert found == pytest.approx({"drp.clock": a, "cpu.float_rate": b, "cpu.cores": 2.0})
+    assert found == pytest.approx({"drp.clock": a, "cpu.pixel_op_rate": b, "cpu.cores": 2.0})
     shares = assumptions.shares(found, constants)
     assert shares["assumed"] == pytest.approx(b / (a + b + 2))
     assert math.fsum(shares.values()) == pytest.approx(1.0)
