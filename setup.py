@@ -8,28 +8,21 @@ from setuptools import find_packages, setup
 
 NAME = "drp_slam"
 NODES = ("drp_node", "perception_node", "pose_node", "profiler_node", "player_node")
-MESSAGES = ("std", "sensor", "nav", "geometry", "diagnostic", "visualization", "rosgraph",
-            "lifecycle")  # fmt: skip
+MESSAGES = ("std", "sensor", "nav", "geometry", "diagnostic", "visualization", "rosgraph", "lifecycle")
 VERSION = next(
-    line.split('"')[1]
-    for line in Path(NAME, "__init__.py").read_text().splitlines()
-    if line.startswith("__version__")
+    line.split('"')[1] for line in Path(NAME, "__init__.py").read_text().splitlines() if line.startswith("__version__")
 )
 
 
 def shared(*folders):
     """Files of each folder, to lie below share/drp_slam under the same names."""
-    return [
-        (f"share/{NAME}/{folder}", [f for f in glob(f"{folder}/*") if Path(f).is_file()])
-        for folder in folders
-    ]
+    return [(f"share/{NAME}/{folder}", [f for f in glob(f"{folder}/*") if Path(f).is_file()]) for folder in folders]
 
 
 setup(
     name=NAME,
     version=VERSION,
-    description="Visual SLAM split as Renesas' RZ/V2H splits it: DRP, DRP-AI3 and CPU, "
-    "emulated and profiled",
+    description="Visual SLAM split as Renesas' RZ/V2H splits it: DRP, DRP-AI3 and CPU, emulated and profiled",
     license="Apache-2.0",
     author="The drp_slam authors",
     maintainer="The drp_slam authors",
@@ -67,9 +60,6 @@ setup(
         "lint": ["ruff", "mypy", "types-PyYAML"],
     },
     entry_points={
-        "console_scripts": [
-            f"drp_slam = {NAME}.cli:main",
-            *(f"{node} = {NAME}.nodes.{node}:main" for node in NODES),
-        ]
+        "console_scripts": [f"drp_slam = {NAME}.cli:main", *(f"{node} = {NAME}.nodes.{node}:main" for node in NODES)]
     },
 )

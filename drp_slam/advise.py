@@ -58,16 +58,19 @@ def latest(root: Path = Path("results")) -> Path:
     """The newest sweep below `results/`. Raises DrpSlamError where there is none."""
     found = sorted(root.glob("*/sweep.json"), key=lambda p: p.stat().st_mtime)
     if not found:
-        raise DrpSlamError("no sweep below results/; make one with python -m drp_slam sweep, or "
-                           "name its folder with --sweep")  # fmt: skip
+        raise DrpSlamError(
+            "no sweep below results/; make one with python -m drp_slam sweep, or name its folder with --sweep"
+        )
     return found[-1].parent
 
 
 def limits(args: argparse.Namespace) -> list[Limit]:
     """The limits that were given. Raises ConfigError for a value without a known unit."""
     found = []
-    for name, option, text in (("latency", "--max-latency", args.max_latency),
-                               ("energy", "--max-energy", args.max_energy)):  # fmt: skip
+    for name, option, text in (
+        ("latency", "--max-latency", args.max_latency),
+        ("energy", "--max-energy", args.max_energy),
+    ):
         if text is not None:
             unit = "ms" if name == "latency" else "mJ"
             found.append(Limit(name, option, quantity(text, UNITS[name], option), unit))
@@ -94,36 +97,32 @@ def quantity(text: str, units: Mapping[str, float], option: str) -> float:
     return value
 
 
-def choose(
-    points: Sequence[Mapping[str, Any]], wanted: Sequence[Limit], folder: Path
-) -> dict[str, Any]:
+def choose(points: Sequence[Mapping[str, Any]], wanted: Sequence[Limit], folder: Path) -> dict[str, Any]:
     """Of the points that meet all limits and take the least energy (within 2 %), the one with most
 
     inliers.
     """
     fitting = [p for p in points if all(limit.holds(p) for limit in wanted)]
     if not fitting:
-        raise DrpSlamError(
-            f"{folder}: none of {len(points)} points fits; {_remedy(points, wanted)}"
-        )
+        raise DrpSlamError(f"{folder}: none of {len(points)} points fits; {_remedy(points, wanted)}")
     least = min(_energy(p) for p in fitting)
     best = min((p for p in fitting if _energy(p) <= least * SAME_ENERGY), key=_rank)
     ate = best.get("ate_m") or {}
-    others = [
-        {"name": p["name"], "because": _against(p, best, wanted)} for p in points if p is not best
-    ]
+    others = [{"name": p["name"], "because": _against(p, best, wanted)} for p in points if p is not best]
     return {
-        "network": _network(best, folder), "name": best["name"],
-        "why": [f"{limit.text(limit.value(best))}, at most {limit.most:.3g} {limit.unit} asked"
-                for limit in wanted]
-        + [f"least energy (within 2 %), then most inliers, of the {len(fitting)} that fit, of "
-           f"{len(points)} measured"],
-        "latency_ms": best["latency_ms"], "energy_mj": best["energy_mj"],
-        "sparsity": best["sparsity"], "ate_ratio": ate.get("ratio"),
+        "network": _network(best, folder),
+        "name": best["name"],
+        "why": [f"{limit.text(limit.value(best))}, at most {limit.most:.3g} {limit.unit} asked" for limit in wanted]
+        + [f"least energy (within 2 %), then most inliers, of the {len(fitting)} that fit, of {len(points)} measured"],
+        "latency_ms": best["latency_ms"],
+        "energy_mj": best["energy_mj"],
+        "sparsity": best["sparsity"],
+        "ate_ratio": ate.get("ratio"),
         "ate_ratio_interval": [ate.get("ratio_low"), ate.get("ratio_high")],
-        "inliers_ratio": best["all"]["inliers"]["ratio"], "fitting": [p["name"] for p in fitting],
+        "inliers_ratio": best["all"]["inliers"]["ratio"],
+        "fitting": [p["name"] for p in fitting],
         "others": others,
-    }  # fmt: skip
+    }
 
 
 def _energy(point: Mapping[str, Any]) -> float:
@@ -148,8 +147,10 @@ def _against(point: Mapping[str, Any], best: Mapping[str, Any], wanted: Sequence
     if point["energy_mj"] is None or best["energy_mj"] is None:
         return "fits, but has no modelled energy"
     inliers = 100.0 * (point["all"]["inliers"]["ratio"] or 0.0)
-    return (f"fits, with {point['energy_mj']:.4g} mJ beside {best['energy_mj']:.4g} mJ and "
-            f"{inliers:.0f} % of the reference's inliers")  # fmt: skip
+    return (
+        f"fits, with {point['energy_mj']:.4g} mJ beside {best['energy_mj']:.4g} mJ and "
+        f"{inliers:.0f} % of the reference's inliers"
+    )
 
 
 def _remedy(points: Sequence[Mapping[str, Any]], wanted: Sequence[Limit]) -> str:
@@ -157,14 +158,14 @@ def _remedy(points: Sequence[Mapping[str, Any]], wanted: Sequence[Limit]) -> str
     eased = []
     for limit in wanted:
         rest = [x for x in wanted if x is not limit]
-        values = [v for p in points if all(x.holds(p) for x in rest)
-                  and (v := limit.value(p)) is not None]  # fmt: skip
+        values = [v for p in points if all(x.holds(p) for x in rest) and (v := limit.value(p)) is not None]
         if values:
             eased.append(f"{limit.option} {min(values):.3g}{limit.unit}")
     if eased:
         return f"one would with {' or '.join(eased)}; or sweep more rates and patterns"
-    least = [limit.text(min((v for p in points if (v := limit.value(p)) is not None), default=None))
-             for limit in wanted]  # fmt: skip
+    least = [
+        limit.text(min((v for p in points if (v := limit.value(p)) is not None), default=None)) for limit in wanted
+    ]
     return f"the least found: {', '.join(least)}; ease the limits or sweep more rates and patterns"
 
 
@@ -178,7 +179,8 @@ def show(result: Mapping[str, Any]) -> None:
         console.print(f"  because  {reason}")
     low, high = result["ate_ratio_interval"]
     if low is not None:
-        console.print(f"  note     ATE is {result['ate_ratio']:.3f} of the reference's, 95 % "
-                      f"interval {low:.3f} to {high:.3f}")  # fmt: skip
+        console.print(
+            f"  note     ATE is {result['ate_ratio']:.3f} of the reference's, 95 % interval {low:.3f} to {high:.3f}"
+        )
     for other in result["others"]:
         console.print(f"  not      {other['name']}: {other['because']}")

@@ -18,9 +18,7 @@ LOST_M, LOST_DEG = 0.1, 5.0
 
 def lost(table: np.ndarray) -> int:
     """Pairs of an (N, len(METRICS)) table that are lost. Without ground truth: without a pose."""
-    wrong = (table[:, METRICS.index("error_m")] > LOST_M) | (
-        table[:, METRICS.index("error_deg")] > LOST_DEG
-    )
+    wrong = (table[:, METRICS.index("error_m")] > LOST_M) | (table[:, METRICS.index("error_deg")] > LOST_DEG)
     return int((wrong | (table[:, METRICS.index("inliers")] == 0)).sum())
 
 
@@ -35,19 +33,31 @@ def estimate(values: np.ndarray, reference: np.ndarray, seed: int = 0) -> dict[s
     good = np.isfinite(values) & np.isfinite(reference)
     values, reference = values[good], reference[good]
     if not len(values):
-        return dict.fromkeys(("mean", "low", "high", "ratio", "ratio_low", "ratio_high", "median",
-                              "median_ratio")) | {"count": 0}  # fmt: skip
+        return dict.fromkeys(("mean", "low", "high", "ratio", "ratio_low", "ratio_high", "median", "median_ratio")) | {
+            "count": 0
+        }
     picks = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
     means, base = values[picks].mean(1), reference[picks].mean(1)
     low, high = np.percentile(means, (2.5, 97.5))
     middle, base_middle = float(np.median(values)), float(np.median(reference))
-    found = {"mean": float(values.mean()), "low": float(low), "high": float(high), "ratio": None,
-             "ratio_low": None, "ratio_high": None, "count": len(values), "median": middle,
-             "median_ratio": middle / base_middle if base_middle else None}  # fmt: skip
+    found = {
+        "mean": float(values.mean()),
+        "low": float(low),
+        "high": float(high),
+        "ratio": None,
+        "ratio_low": None,
+        "ratio_high": None,
+        "count": len(values),
+        "median": middle,
+        "median_ratio": middle / base_middle if base_middle else None,
+    }
     if (base > 0).all():
         ratio_low, ratio_high = np.percentile(means / base, (2.5, 97.5))
-        found |= {"ratio": float(values.mean() / reference.mean()), "ratio_low": float(ratio_low),
-                  "ratio_high": float(ratio_high)}  # fmt: skip
+        found |= {
+            "ratio": float(values.mean() / reference.mean()),
+            "ratio_low": float(ratio_low),
+            "ratio_high": float(ratio_high),
+        }
     return found
 
 
@@ -59,15 +69,15 @@ def write_agreement(name: str, result: Mapping[str, Any]) -> Path:
 
     card, body = load_card(name), result["networks"][name]
     means = {m: _short(body["all"][m]) for m in METRICS}
-    options = (
-        f" --ate --configurations {result['configurations']}" if result["configurations"] else ""
-    )
+    options = f" --ate --configurations {result['configurations']}" if result["configurations"] else ""
     agreement: dict[str, Any] = {
         "command": f"python -m drp_slam evaluate {Path(result['reference']).stem} {card.name} "
-                   f"--sequence {result['sequence']}{options}",
+        f"--sequence {result['sequence']}{options}",
         "reference": Path(result["reference"]).stem,
-        "pairs": result["pairs"], "gap_s": result["gap_s"], **means,
-    }  # fmt: skip
+        "pairs": result["pairs"],
+        "gap_s": result["gap_s"],
+        **means,
+    }
     agreement["lost_pairs"] = body["all"]["lost_pairs"]
     if body["kept_out"] is not None:
         agreement["kept_out"] = {m: _short(body["kept_out"][m]) for m in METRICS}
@@ -83,9 +93,10 @@ def write_agreement(name: str, result: Mapping[str, Any]) -> Path:
 
 
 def _short(body: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: None if body[k] is None else float(f"{body[k]:.4g}")
-            for k in ("mean", "low", "high", "ratio", "ratio_low", "ratio_high", "median_ratio")
-            }  # fmt: skip
+    return {
+        k: None if body[k] is None else float(f"{body[k]:.4g}")
+        for k in ("mean", "low", "high", "ratio", "ratio_low", "ratio_high", "median_ratio")
+    }
 
 
 def show(result: Mapping[str, Any]) -> None:
@@ -93,37 +104,58 @@ def show(result: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    title = (f"{result['sequence']}: {result['pairs']} pairs {result['gap_s']:g} s apart, "
-             f"{result['pairs_kept_out']} kept out; ratios to {result['reference']}")  # fmt: skip
+    title = (
+        f"{result['sequence']}: {result['pairs']} pairs {result['gap_s']:g} s apart, "
+        f"{result['pairs_kept_out']} kept out; ratios to {result['reference']}"
+    )
     table = Table(title=title)
-    columns = ("network", "zero", "kB", "part", "inliers", "ratio", "overlap", "lost", "error cm",
-               "ratio", "of medians", "error deg", "ratio", "of medians")  # fmt: skip
+    columns = (
+        "network",
+        "zero",
+        "kB",
+        "part",
+        "inliers",
+        "ratio",
+        "overlap",
+        "lost",
+        "error cm",
+        "ratio",
+        "of medians",
+        "error deg",
+        "ratio",
+        "of medians",
+    )
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i in (0, 3) else "right")
     for name, body in result["networks"].items():
         for part in ("all", "kept_out"):
             if body[part] is not None:
-                head = ((name, f"{body['sparsity']:.0%}", f"{body['bytes'] / 1000:.0f}")
-                        if part == "all" else ("", "", ""))  # fmt: skip
+                head = (
+                    (name, f"{body['sparsity']:.0%}", f"{body['bytes'] / 1000:.0f}") if part == "all" else ("", "", "")
+                )
                 table.add_row(*head, part.replace("_", " "), *_cells(body[part]))
     console = Console(width=None if Console().is_terminal else 170)
     console.print(table)
     for name, body in result["networks"].items():
         if "ate_m" in body:
             ate = body["ate_m"]
-            console.print(f"{name}: ATE {ate['mean'] * 100:.2f} cm [{ate['low'] * 100:.2f}, "
-                          f"{ate['high'] * 100:.2f}] over {ate['count']} configurations, ratio "
-                          f"{_ratio(ate)}, {body['tracked']:.1%} tracked")  # fmt: skip
+            console.print(
+                f"{name}: ATE {ate['mean'] * 100:.2f} cm [{ate['low'] * 100:.2f}, "
+                f"{ate['high'] * 100:.2f}] over {ate['count']} configurations, ratio "
+                f"{_ratio(ate)}, {body['tracked']:.1%} tracked"
+            )
 
 
 def _cells(part: Mapping[str, Any]) -> list[str]:
     inliers, shared = part["inliers"], part["overlap"]
-    cells = [f"{inliers['mean']:.0f}", _ratio(inliers), f"{shared['mean']:.0%}",
-             str(part["lost_pairs"])]  # fmt: skip
+    cells = [f"{inliers['mean']:.0f}", _ratio(inliers), f"{shared['mean']:.0%}", str(part["lost_pairs"])]
     for metric, scale in (("error_m", 100), ("error_deg", 1)):
         mean, middle = part[metric]["mean"], part[metric]["median_ratio"]
-        cells += ["-" if mean is None else f"{mean * scale:.2f}", _ratio(part[metric]),
-                  "-" if middle is None else f"{middle:.0%}"]  # fmt: skip
+        cells += [
+            "-" if mean is None else f"{mean * scale:.2f}",
+            _ratio(part[metric]),
+            "-" if middle is None else f"{middle:.0%}",
+        ]
     return cells
 
 

@@ -23,8 +23,7 @@ def replacing(path: Path, error: type[DrpSlamError]) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as refused:
         raise error(
-            f"{path}: cannot write: {refused.strerror or refused}; free the disk or name another "
-            "folder with --out"
+            f"{path}: cannot write: {refused.strerror or refused}; free the disk or name another folder with --out"
         ) from refused
     finally:
         temporary.unlink(missing_ok=True)

@@ -10,11 +10,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-CASES = (
-    ("graph, 3 in flight", "up", 3),
-    ("graph, 1 in flight", "up", 1),
-    ("one process", "run", 0),
-)
+CASES = (("graph, 3 in flight", "up", 3), ("graph, 1 in flight", "up", 1), ("one process", "run", 0))
 
 
 def bench(args: argparse.Namespace) -> dict[str, Any]:
@@ -26,14 +22,12 @@ def bench(args: argparse.Namespace) -> dict[str, Any]:
     return {"sequence": args.sequence, "cases": rows, "out": str(out)}
 
 
-def case(args: argparse.Namespace, name: str, command: str, in_flight: int,
-         out: Path) -> dict[str, Any]:  # fmt: skip
+def case(args: argparse.Namespace, name: str, command: str, in_flight: int, out: Path) -> dict[str, Any]:
     """One run through the command line's own handlers."""
     from drp_slam import cli
 
     folder = out / name.replace(", ", "-").replace(" ", "-")
-    argv = [command, *(("--sequence",) if command == "up" else ()), args.sequence,
-            "--out", str(folder)]  # fmt: skip
+    argv = [command, *(("--sequence",) if command == "up" else ()), args.sequence, "--out", str(folder)]
     if command == "up":
         argv += ["--rate", "max", "--in-flight", str(in_flight)]
     if args.frames:
@@ -42,11 +36,14 @@ def case(args: argparse.Namespace, name: str, command: str, in_flight: int,
     handler = next(c.handler for c in cli.COMMANDS if c.name == command)
     report = cli.resolve(handler)(parsed)
     return {
-        "case": name, "frames": report["frames"], "tracked": report["tracked"],
-        "fps": report["fps"], "ate_rmse_m": report["ate_rmse_m"],
+        "case": name,
+        "frames": report["frames"],
+        "tracked": report["tracked"],
+        "fps": report["fps"],
+        "ate_rmse_m": report["ate_rmse_m"],
         "latency_ms": report["latency"]["wall_ms"],
         "stages_wall_ms": {k: v["wall_ms"] for k, v in report["stages"].items()},
-    }  # fmt: skip
+    }
 
 
 def show(result: dict[str, Any]) -> None:

@@ -64,8 +64,9 @@ class Recorder:
     def run(self, program: Kernel, *inputs: np.ndarray) -> Run:
         run = self._device.run(program, *inputs)
         reasons = tuple(program.reasons(*inputs))
-        self.calls.append(Call(program.name, program.place, program.kind, program.configuration,
-                               run.outputs, run.counters, reasons))  # fmt: skip
+        self.calls.append(
+            Call(program.name, program.place, program.kind, program.configuration, run.outputs, run.counters, reasons)
+        )
         return run
 
 
@@ -97,11 +98,18 @@ def kernels(calls: Mapping[str, Sequence[Call]], constants: Constants) -> list[d
     rows = []
     for stage, call, run in timed(calls, constants):
         cpu_s = a55_seconds(constants, call.counters)
-        rows.append({
-            "stage": stage, "kernel": call.name, "place": "cpu" if call.why else call.place,
-            "reasons": list(call.why), "modelled_s": run.modelled_s, "energy_j": run.energy_j,
-            "cpu_modelled_s": cpu_s, "cpu_energy_j": cpu_s * power_w,
-        })  # fmt: skip
+        rows.append(
+            {
+                "stage": stage,
+                "kernel": call.name,
+                "place": "cpu" if call.why else call.place,
+                "reasons": list(call.why),
+                "modelled_s": run.modelled_s,
+                "energy_j": run.energy_j,
+                "cpu_modelled_s": cpu_s,
+                "cpu_energy_j": cpu_s * power_w,
+            }
+        )
     return rows
 
 
@@ -116,8 +124,9 @@ def of_run(run: Mapping[str, Any], spans: Sequence[Span]) -> dict[str, Any]:
     Raises DrpSlamError where the sequence or the network is not there any more.
     """
     sections = dict(run.get("config") or {})
-    config = override(Config(), {f"{section}.{key}": value for section, body in sections.items()
-                                 for key, value in body.items()})  # fmt: skip
+    config = override(
+        Config(), {f"{section}.{key}": value for section, body in sections.items() for key, value in body.items()}
+    )
     name = str(run.get("source") or run["sequence"])
     sequence = open_sequence(name, run.get("camera"), int(run.get("start") or 0), 1)
     calls = record(next(iter(sequence)).image, config)
@@ -125,19 +134,15 @@ def of_run(run: Mapping[str, Any], spans: Sequence[Span]) -> dict[str, Any]:
     return {"kernels": kernels(calls, constants), "assumptions": rests_on(calls, config, spans)}
 
 
-def rests_on(
-    calls: Mapping[str, Sequence[Call]], config: Config, spans: Sequence[Span]
-) -> dict[str, Any]:
+def rests_on(calls: Mapping[str, Sequence[Call]], config: Config, spans: Sequence[Span]) -> dict[str, Any]:
     """How much of the modelled time of each stage rests on which constants (`assumptions`)."""
     constants = load_constants(config.drp.device)
-    mean_s = {stage: sum(s.modelled_s for s in group) / len(group)
-              for stage, group in by_stage(spans).items()}  # fmt: skip
+    mean_s = {stage: sum(s.modelled_s for s in group) / len(group) for stage, group in by_stage(spans).items()}
     tensor = next(c for c in calls["preprocess"][::-1]).outputs[0]
     card = load_card(config.drpai3.network)
     network = Network(card.onnx, card.dtype, card.channels)
     graph = network.graph(tensor.shape)  # read once
-    program = SimpleNamespace(path=card.onnx, graph=lambda shape: graph,
-                              results_stay=network.results_stay)  # fmt: skip
+    program = SimpleNamespace(path=card.onnx, graph=lambda shape: graph, results_stay=network.results_stay)
 
     def network_s(c: Constants) -> float:
         emulated = EmulatedDrpAi3(c, config.drpai3.freq_index)

@@ -60,8 +60,9 @@ def load_card(name: str) -> Card:
     onnx = resources.network(name)
     path = onnx.with_suffix(".yaml")
     if not path.is_file():
-        raise ResourceError(f"{onnx} has no card {path.name} beside it; a network used for SLAM "
-                            "needs one: see models/xfeat.yaml")  # fmt: skip
+        raise ResourceError(
+            f"{onnx} has no card {path.name} beside it; a network used for SLAM needs one: see models/xfeat.yaml"
+        )
     try:
         facts = yaml.safe_load(path.read_text())
         heads = {
@@ -71,9 +72,7 @@ def load_card(name: str) -> Card:
         stored = facts["input"]
         return Card(facts["name"], onnx, stored["dtype"], _quantisation(stored), heads, facts)
     except (yaml.YAMLError, LookupError, TypeError, ValueError) as error:
-        raise ResourceError(
-            f"{path}: incomplete card ({error!r}); see models/xfeat.yaml"
-        ) from error
+        raise ResourceError(f"{path}: incomplete card ({error!r}); see models/xfeat.yaml") from error
 
 
 def _quantisation(stored: Mapping[str, Any]) -> Quantisation:

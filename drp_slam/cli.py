@@ -35,13 +35,16 @@ class Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     main = Parser(
-        prog="python -m drp_slam", description="Visual SLAM on an emulated Renesas RZ/V2H.",
-        epilog="Every command: --help shows an example.")  # fmt: skip
+        prog="python -m drp_slam",
+        description="Visual SLAM on an emulated Renesas RZ/V2H.",
+        epilog="Every command: --help shows an example.",
+    )
     main.add_argument("--version", action="version", version=__version__)
     commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
-        p = commands.add_parser(command.name, help=command.help, description=command.help,
-                                epilog=f"example: {command.example}")  # fmt: skip
+        p = commands.add_parser(
+            command.name, help=command.help, description=command.help, epilog=f"example: {command.example}"
+        )
         command.arguments(p)
         p.add_argument("--out", type=Path, metavar="DIR", help="default: results/NAME-TIME")
         p.add_argument("--json", action="store_true", help="one JSON object on standard output")
@@ -83,9 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; 0, or 1 with one line on standard error."""
     args = parser().parse_args(argv)
     level = logging.INFO if args.verbose else logging.WARNING
-    logging.basicConfig(
-        level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     command = next(c for c in COMMANDS if c.name == args.command)
     try:
         with result_alone():

@@ -19,8 +19,15 @@ from drp_slam.errors import ConfigError
 DEFAULT_NETWORK = "xfeat-p70"
 
 
-def param(default: Any, help: str, *, unit: str = "", low: float | None = None,
-          high: float | None = None, choices: tuple[str, ...] = ()) -> Any:  # fmt: skip
+def param(
+    default: Any,
+    help: str,
+    *,
+    unit: str = "",
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
     """A dataclass field with description, unit and range."""
     meta = {"help": help, "unit": unit, "low": low, "high": high, "choices": choices}
     return field(default=default, metadata=meta)
@@ -39,8 +46,7 @@ def check(section: str, config: Any) -> None:
             raise ConfigError(f"{name} is {value!r}, expected one of {', '.join(meta['choices'])}")
         low, high = meta["low"], meta["high"]
         if (low is not None and not value >= low) or (high is not None and not value <= high):
-            raise ConfigError(f"{name} is {value!r} {meta['unit']}".rstrip()
-                              + f", expected {low} to {high}")  # fmt: skip
+            raise ConfigError(f"{name} is {value!r} {meta['unit']}".rstrip() + f", expected {low} to {high}")
 
 
 @dataclass(frozen=True)
@@ -84,36 +90,29 @@ class SlamConfig:
     """Tracking and mapping on the CPU (`pose_node`)."""
 
     device: str = param("rzv2h", "device file of config/devices that is modelled")
-    # fmt: off
     min_cosine: float = param(0.8, "least cosine of two matched descriptors", low=-1.0, high=1.0)
-    gate_px: float = param(60.0, "farthest that a feature may lie from where motion predicts it",
-                           unit="px", low=1.0, high=2000.0)
-    pixel_sigma_px: float = param(1.2, "standard deviation of a keypoint", unit="px",
-                                  low=0.05, high=20.0)
-    inverse_depth_sigma: float = param(0.003, "standard deviation of a measured inverse depth",
-                                       unit="1/m", low=1e-5, high=1.0)
+    gate_px: float = param(
+        60.0, "farthest that a feature may lie from where motion predicts it", unit="px", low=1.0, high=2000.0
+    )
+    pixel_sigma_px: float = param(1.2, "standard deviation of a keypoint", unit="px", low=0.05, high=20.0)
+    inverse_depth_sigma: float = param(
+        0.003, "standard deviation of a measured inverse depth", unit="1/m", low=1e-5, high=1.0
+    )
     depth_min_m: float = param(0.2, "depth below this is ignored", unit="m", low=0.0, high=100.0)
     depth_max_m: float = param(6.0, "depth beyond this is ignored", unit="m", low=0.1, high=1000.0)
-    depth_edge: float = param(0.04, "share of the depth that a 3x3 neighbourhood may span",
-                              low=0.0, high=1.0)
+    depth_edge: float = param(0.04, "share of the depth that a 3x3 neighbourhood may span", low=0.0, high=1.0)
     min_inliers: int = param(25, "fewer inliers than this: lost", low=6, high=1000)
-    keyframe_ratio: float = param(0.65, "new keyframe when fewer of the last one's points are seen",
-                                  low=0.0, high=1.0)
-    keyframe_translation_m: float = param(0.15, "new keyframe after this way", unit="m",
-                                          low=0.001, high=100.0)
-    keyframe_rotation_deg: float = param(12.0, "new keyframe after this turn", unit="deg",
-                                         low=0.1, high=180.0)
-    local_keyframes: int = param(12, "keyframes whose points a frame is matched with",
-                                 low=1, high=100)  # fmt: skip
+    keyframe_ratio: float = param(0.65, "new keyframe when fewer of the last one's points are seen", low=0.0, high=1.0)
+    keyframe_translation_m: float = param(0.15, "new keyframe after this way", unit="m", low=0.001, high=100.0)
+    keyframe_rotation_deg: float = param(12.0, "new keyframe after this turn", unit="deg", low=0.1, high=180.0)
+    local_keyframes: int = param(12, "keyframes whose points a frame is matched with", low=1, high=100)
     local_points: int = param(2000, "map points a frame is matched with", low=100, high=20000)
-    adjusted_keyframes: int = param(8, "keyframes that local bundle adjustment moves",
-                                    low=1, high=50)  # fmt: skip
-    adjust_iterations: int = param(5, "iterations of local bundle adjustment; 0 for none",
-                                   low=0, high=100)
+    adjusted_keyframes: int = param(8, "keyframes that local bundle adjustment moves", low=1, high=50)
+    adjust_iterations: int = param(5, "iterations of local bundle adjustment; 0 for none", low=0, high=100)
     close_loops: bool = param(True, "close loops where a keyframe sees an old part of the map")
-    mask_people: bool = param(False, "leave out features in boxes of class person, where "
-                                     "perception_node has a detector with names")
-    # fmt: on
+    mask_people: bool = param(
+        False, "leave out features in boxes of class person, where perception_node has a detector with names"
+    )
 
     def __post_init__(self) -> None:
         check("slam", self)
@@ -124,8 +123,9 @@ class ProfilerConfig:
     """The ledger of time and energy (`profiler_node`)."""
 
     device: str = param("rzv2h", "device file of config/devices that is modelled")
-    silence_s: float = param(2.0, "a node that was heard and is silent this long is reported dead",
-                             unit="s", low=0.1, high=60.0)  # fmt: skip
+    silence_s: float = param(
+        2.0, "a node that was heard and is silent this long is reported dead", unit="s", low=0.1, high=60.0
+    )
 
     def __post_init__(self) -> None:
         check("profiler", self)
@@ -135,20 +135,18 @@ class ProfilerConfig:
 class PlayerConfig:
     """Playback of a sequence (`player_node`)."""
 
-    # fmt: off
     sequence: str = param("synthetic", "TUM RGB-D folder, rosbag2, or synthetic")
     camera: str = param("", "calibration, where the sequence has none: name or file")
     start: int = param(0, "first frame", low=0, high=10_000_000)
     frames: int = param(0, "at most so many frames; 0: all", low=0, high=10_000_000)
-    rate: float = param(1.0, "speed of playback; 0 is `max`: as fast as the graph gives credit",
-                        low=0.0, high=100.0)
+    rate: float = param(1.0, "speed of playback; 0 is `max`: as fast as the graph gives credit", low=0.0, high=100.0)
     in_flight: int = param(3, "frames under way at rate max", low=1, high=16)
     loop: bool = param(False, "start again at the end, with later stamps")
     paused: bool = param(False, "wait for the service `play` (std_srvs/SetBool) to start")
     wait: bool = param(True, "start only when the nodes of the graph report ready")
-    patience_s: float = param(20.0, "at rate max, a frame without status so long counts as lost",
-                              unit="s", low=0.1, high=600.0)
-    # fmt: on
+    patience_s: float = param(
+        20.0, "at rate max, a frame without status so long counts as lost", unit="s", low=0.1, high=600.0
+    )
 
     def __post_init__(self) -> None:
         check("player", self)
@@ -158,15 +156,12 @@ class PlayerConfig:
 class GraphConfig:
     """What every node takes beside its own section; without ROS nothing reads it."""
 
-    # fmt: off
     out: str = param("", "folder of results, written when the node ends; empty: none")
     map_frame: str = param("map", "REP-105 frame of the map")
     odom_frame: str = param("odom", "REP-105 frame of the odometry")
     base_frame: str = param("base_link", "REP-105 frame of the robot")
     camera_frame: str = param("camera_link", "frame of the camera's body, x forward")
-    mount: str = param("0 0 0 0 0 0",
-                       "camera_frame in base_frame: x y z in m, roll pitch yaw in deg")  # fmt: skip
-    # fmt: on
+    mount: str = param("0 0 0 0 0 0", "camera_frame in base_frame: x y z in m, roll pitch yaw in deg")
 
     def __post_init__(self) -> None:
         check("graph", self)
@@ -184,8 +179,13 @@ class Config:
     graph: GraphConfig = GraphConfig()
 
 
-NODE_SECTIONS = {"drp_node": "drp", "perception_node": "drpai3", "pose_node": "slam",
-                 "profiler_node": "profiler", "player_node": "player"}  # fmt: skip
+NODE_SECTIONS = {
+    "drp_node": "drp",
+    "perception_node": "drpai3",
+    "pose_node": "slam",
+    "profiler_node": "profiler",
+    "player_node": "player",
+}
 """Node name -> section; the YAML file is keyed by node, as ROS wants it."""
 
 
@@ -199,13 +199,10 @@ def override(config: Config, values: Mapping[str, Any]) -> Config:
             raise ConfigError(f"unknown section {section!r} in {key!r}; known: {sorted(known)}")
         names = {f.name for f in dataclasses.fields(getattr(config, section))}
         if name not in names:
-            raise ConfigError(
-                f"unknown parameter {key!r}; {section} has: {', '.join(sorted(names))}"
-            )
+            raise ConfigError(f"unknown parameter {key!r}; {section} has: {', '.join(sorted(names))}")
         by_section.setdefault(section, {})[name] = value
     return dataclasses.replace(
-        config,
-        **{s: dataclasses.replace(getattr(config, s), **v) for s, v in by_section.items()},
+        config, **{s: dataclasses.replace(getattr(config, s), **v) for s, v in by_section.items()}
     )
 
 
@@ -223,8 +220,7 @@ def load(path: str | Path | None = None) -> Config:
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot read: {str(error).splitlines()[0]}") from error
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: expected nodes with their ros__parameters, as in "
-                          "config/drp_slam.yaml")  # fmt: skip
+        raise ConfigError(f"{path}: expected nodes with their ros__parameters, as in config/drp_slam.yaml")
     values: dict[str, Any] = {}
     for node, body in tree.items():
         section = NODE_SECTIONS.get(str(node).rsplit("/", 1)[-1])
@@ -232,8 +228,9 @@ def load(path: str | Path | None = None) -> Config:
             raise ConfigError(f"{path}: unknown node {node!r}; known: {', '.join(NODE_SECTIONS)}")
         given = body.get("ros__parameters") if isinstance(body, dict) else None
         if not isinstance(given, dict):
-            raise ConfigError(f"{path}: {node} has no parameters; write them below "
-                              "'ros__parameters:', as in config/drp_slam.yaml")  # fmt: skip
+            raise ConfigError(
+                f"{path}: {node} has no parameters; write them below 'ros__parameters:', as in config/drp_slam.yaml"
+            )
         for name, value in given.items():
             shared = name in GraphConfig.__dataclass_fields__
             values[f"{'graph' if shared else section}.{name}"] = value

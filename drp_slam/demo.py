@@ -29,8 +29,7 @@ def graph(args: argparse.Namespace, backend: str, out: Path) -> Path:
     from drp_slam.nodes.up import up
 
     print(f"the graph with backend {backend}:", file=sys.stderr)
-    command = ["up", "--sequence", args.sequence, "--rate", "max", "--backend", backend,
-               "--out", str(out)]  # fmt: skip
+    command = ["up", "--sequence", args.sequence, "--rate", "max", "--backend", backend, "--out", str(out)]
     if args.frames:
         command += ["--frames", str(args.frames)]
     up(parser().parse_args(command))

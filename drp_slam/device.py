@@ -139,8 +139,9 @@ class Constants(Mapping[str, float]):
         try:
             return self._entries[key].value
         except KeyError:
-            raise DeviceError(f"device {self.name!r} has no constant {key!r}; add it to its file "
-                              "with value, unit and source") from None  # fmt: skip
+            raise DeviceError(
+                f"device {self.name!r} has no constant {key!r}; add it to its file with value, unit and source"
+            ) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -184,8 +185,9 @@ def load_constants(name: str = "rzv2h") -> Constants:
         if isinstance(node, dict) and "value" in node:
             missing = {"value", "unit", "source"} - set(node)
             if missing or not str(node["source"]).strip():
-                raise DeviceError(f"{path}: {key} lacks {sorted(missing) or ['source']}; every "
-                                  "constant has value, unit and source")  # fmt: skip
+                raise DeviceError(
+                    f"{path}: {key} lacks {sorted(missing) or ['source']}; every constant has value, unit and source"
+                )
             unit, source = str(node["unit"]), str(node["source"])
             entries[key] = Constant(key, float(node["value"]), unit, source)
         elif isinstance(node, dict):

@@ -41,9 +41,14 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     recording = open_sequence(args.sequence, args.camera)
     out = out_folder(args) if args.out else None
     result = compare(
-        list(dict.fromkeys(args.networks)), recording, load(args.config), gap_s=args.gap,
-        limit=args.pairs, configurations=args.configurations if args.ate else 0, keep=out,
-    )  # fmt: skip
+        list(dict.fromkeys(args.networks)),
+        recording,
+        load(args.config),
+        gap_s=args.gap,
+        limit=args.pairs,
+        configurations=args.configurations if args.ate else 0,
+        keep=out,
+    )
     if out is not None:
         part = out / "evaluate.json.part"
         part.write_text(json.dumps(result, indent=1))
@@ -53,17 +58,25 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def compare(networks: Sequence[str], recording: Recording, config: Config, *, gap_s: float = 0.4,
-            limit: int | None = None, configurations: int = 0,
-            keep: Path | None = None) -> dict[str, Any]:  # fmt: skip
+def compare(
+    networks: Sequence[str],
+    recording: Recording,
+    config: Config,
+    *,
+    gap_s: float = 0.4,
+    limit: int | None = None,
+    configurations: int = 0,
+    keep: Path | None = None,
+) -> dict[str, Any]:
     """All networks on all pairs; JSON-able. `limit` takes that many pairs, evenly."""
     from drp_slam.pairs import pairs_apart
 
     if not networks:
         raise DrpSlamError("no network to evaluate; name at least one, the reference first")
     if configurations < 0 or (limit is not None and limit < 1):
-        raise ConfigError(f"--pairs {limit}, --configurations {configurations}: expected at least "
-                          "1 pair and 0 configurations")  # fmt: skip
+        raise ConfigError(
+            f"--pairs {limit}, --configurations {configurations}: expected at least 1 pair and 0 configurations"
+        )
     pairs = pairs_apart(recording.stamps_ns, gap_s)
     if limit is not None:
         pairs = pairs[np.unique(np.linspace(0, len(pairs) - 1, limit).astype(int))]
@@ -71,11 +84,7 @@ def compare(networks: Sequence[str], recording: Recording, config: Config, *, ga
     frames: list[Frame] = []
     found: dict[str, Measured] = {}
     for name in networks:
-        path = (
-            keep / file_name(name, networks[0], recording, pairs, configurations, config)
-            if keep
-            else None
-        )
+        path = keep / file_name(name, networks[0], recording, pairs, configurations, config) if keep else None
         if path is not None and path.is_file():
             found[name] = stored(path)
             continue
@@ -86,11 +95,14 @@ def compare(networks: Sequence[str], recording: Recording, config: Config, *, ga
             store(found[name], path)
     held = pairs[:, 0] >= round(len(recording) * (1 - KEPT_OUT_PART))
     return {
-        "sequence": recording.name, "gap_s": gap_s, "pairs": len(pairs),
-        "pairs_kept_out": int(held.sum()), "configurations": configurations,
+        "sequence": recording.name,
+        "gap_s": gap_s,
+        "pairs": len(pairs),
+        "pairs_kept_out": int(held.sum()),
+        "configurations": configurations,
         "reference": networks[0],
         "networks": {n: summary(found[n], found[networks[0]], held) | facts(n) for n in networks},
-    }  # fmt: skip
+    }
 
 
 def facts(name: str) -> dict[str, Any]:
@@ -98,8 +110,7 @@ def facts(name: str) -> dict[str, Any]:
     from drp_slam.card import load_card
 
     card = load_card(name)
-    return {"sparsity": float(card.facts.get("sparsity", {}).get("overall", 0.0)),
-            "bytes": card.onnx.stat().st_size}  # fmt: skip
+    return {"sparsity": float(card.facts.get("sparsity", {}).get("overall", 0.0)), "bytes": card.onnx.stat().st_size}
 
 
 def extract(name: str, frames: Iterable[Frame], config: Config) -> dict[int, Features]:
@@ -123,9 +134,15 @@ def extract(name: str, frames: Iterable[Frame], config: Config) -> dict[int, Fea
     return found
 
 
-def measure(name: str, recording: Recording, frames: Sequence[Frame], pairs: np.ndarray,
-            config: Config, configurations: int, reference: Mapping[int, np.ndarray] | None
-            ) -> Measured:  # fmt: skip
+def measure(
+    name: str,
+    recording: Recording,
+    frames: Sequence[Frame],
+    pairs: np.ndarray,
+    config: Config,
+    configurations: int,
+    reference: Mapping[int, np.ndarray] | None,
+) -> Measured:
     """One network: pairs, then trajectories. `reference` is the first network's keypoints."""
     from drp_slam.data.progress import track
     from drp_slam.pairs import interpolated, judge, overlap, view_of
@@ -150,8 +167,14 @@ def measure(name: str, recording: Recording, frames: Sequence[Frame], pairs: np.
     return Measured(np.array(rows, np.float64), paths, uv)
 
 
-def trajectories(recording: Recording, frames: Sequence[Frame], features: Mapping[int, Features],
-                 config: Config, count: int, name: str) -> np.ndarray:  # fmt: skip
+def trajectories(
+    recording: Recording,
+    frames: Sequence[Frame],
+    features: Mapping[int, Features],
+    config: Config,
+    count: int,
+    name: str,
+) -> np.ndarray:
     """(count, 2): ATE in metres and frames tracked (part) of perturbed configurations.
 
     Configuration k starts 7 k frames later with keyframe ratio k of THRESHOLDS. A run that tracks
@@ -171,8 +194,9 @@ def trajectories(recording: Recording, frames: Sequence[Frame], features: Mappin
         tracked = 0
         for frame in frames[start:]:
             seen = features[frame.index]
-            tracked += tracker.track(frame.index, frame.stamp_ns, seen, frame.depth,
-                                     frame.depth_unit_m, frame.image).tracked  # fmt: skip
+            tracked += tracker.track(
+                frame.index, frame.stamp_ns, seen, frame.depth, frame.depth_unit_m, frame.image
+            ).tracked
         tracker.finish()
         path = tracker.trajectory()
         error = ate(path, recording.ground_truth).rmse_m if len(path) >= 3 else LOST_ATE_M
@@ -184,11 +208,12 @@ def summary(measured: Measured, reference: Measured, held: np.ndarray) -> dict[s
     """Means, intervals and ratios: all pairs, the kept-out quarter, trajectories."""
     every = np.ones(len(held), bool)
     found: dict[str, Any] = {
-        part: {m: estimate(measured.table[rows, i], reference.table[rows, i])
-               for i, m in enumerate(METRICS)} | {"lost_pairs": lost(measured.table[rows])}
-              if rows.any() else None
+        part: {m: estimate(measured.table[rows, i], reference.table[rows, i]) for i, m in enumerate(METRICS)}
+        | {"lost_pairs": lost(measured.table[rows])}
+        if rows.any()
+        else None
         for part, rows in (("all", every), ("kept_out", held))
-    }  # fmt: skip
+    }
     if len(measured.paths):
         found["ate_m"] = estimate(measured.paths[:, 0], reference.paths[:, 0])
         found["tracked"] = float(measured.paths[:, 1].mean())

@@ -52,8 +52,9 @@ class FrameRow:
 
 
 def frame_row(track: Track, latency_s: float) -> FrameRow:
-    return FrameRow(track.index, track.stamp_ns, track.state, track.matches, track.inliers,
-                    int(track.keyframe), latency_s)  # fmt: skip
+    return FrameRow(
+        track.index, track.stamp_ns, track.state, track.matches, track.inliers, int(track.keyframe), latency_s
+    )
 
 
 def write_frames(path: Path, rows: Iterable[FrameRow]) -> None:
@@ -65,18 +66,16 @@ def write_frames(path: Path, rows: Iterable[FrameRow]) -> None:
 
 def read_frames(path: Path) -> list[FrameRow]:
     """Reads what `write_frames` wrote, by the names of the columns. Raises ProfilerError."""
-    kinds = {f.name: {"int": int, "str": str, "float": float}[str(f.type)]
-             for f in dataclasses.fields(FrameRow)}  # fmt: skip
+    kinds = {f.name: {"int": int, "str": str, "float": float}[str(f.type)] for f in dataclasses.fields(FrameRow)}
     with path.open(newline="") as file:
         rows = csv.DictReader(file)
         missing = set(kinds) - set(rows.fieldnames or ())
         if missing:
-            raise ProfilerError(f"{path}: no column {', '.join(sorted(missing))}; its first line "
-                                f"must be {','.join(kinds)}")  # fmt: skip
+            raise ProfilerError(
+                f"{path}: no column {', '.join(sorted(missing))}; its first line must be {','.join(kinds)}"
+            )
         try:
-            return [
-                FrameRow(**{name: kind(row[name]) for name, kind in kinds.items()}) for row in rows
-            ]
+            return [FrameRow(**{name: kind(row[name]) for name, kind in kinds.items()}) for row in rows]
         except (TypeError, ValueError) as error:
             raise ProfilerError(f"{path}: line {rows.line_num}: {error}") from error
 

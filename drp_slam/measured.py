@@ -33,14 +33,14 @@ class Measured:
     uv: dict[int, np.ndarray]
 
 
-def file_name(name: str, reference: str, recording: Recording, pairs: np.ndarray,
-              configurations: int, config: Config) -> str:  # fmt: skip
+def file_name(
+    name: str, reference: str, recording: Recording, pairs: np.ndarray, configurations: int, config: Config
+) -> str:
     """Changes with anything that decides the measurement."""
     digest = hashlib.sha256()
     for part in (name, reference):
         digest.update(resources.network(part).read_bytes())
-    slam = {k: v for k, v in dataclasses.asdict(config.slam).items()
-            if configurations or k.startswith("depth_")}  # fmt: skip
+    slam = {k: v for k, v in dataclasses.asdict(config.slam).items() if configurations or k.startswith("depth_")}
     drp = (config.drp.top_k, config.drp.threshold, config.drp.nms_px)
     about = (recording.name, configurations, drp, slam, THRESHOLDS)
     digest.update(repr(about).encode() + recording.stamps_ns.tobytes() + pairs.tobytes())
@@ -50,9 +50,14 @@ def file_name(name: str, reference: str, recording: Recording, pairs: np.ndarray
 def store(measured: Measured, path: Path) -> None:
     """Writes a measurement through a temporary name."""
     part = path.with_name(path.name + ".part.npz")
-    np.savez(part, table=measured.table, paths=measured.paths, frames=np.array(list(measured.uv)),
-             sizes=[len(uv) for uv in measured.uv.values()],
-             uv=np.concatenate(list(measured.uv.values())))  # fmt: skip
+    np.savez(
+        part,
+        table=measured.table,
+        paths=measured.paths,
+        frames=np.array(list(measured.uv)),
+        sizes=[len(uv) for uv in measured.uv.values()],
+        uv=np.concatenate(list(measured.uv.values())),
+    )
     part.replace(path)
 
 
@@ -64,5 +69,4 @@ def stored(path: Path) -> Measured:
             uv = dict(zip(found["frames"].tolist(), parts, strict=True))
             return Measured(found["table"], found["paths"], uv)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a measurement of this version ({error}); remove it, it is "
-                        "made again") from error  # fmt: skip
+        raise DataError(f"{path}: not a measurement of this version ({error}); remove it, it is made again") from error

@@ -32,13 +32,11 @@ def calibration_images(folder: Path | None) -> list[np.ndarray]:
     if folder is not None:
         found += taken(images.folder_images(folder), IMAGES // 2)
     if not found:
-        raise PruningError("no calibration image: no installed package carries photographs; give "
-                           "--calibration DIR")  # fmt: skip
+        raise PruningError("no calibration image: no installed package carries photographs; give --calibration DIR")
     return found
 
 
-def prune(name: str, rate: float, pattern: str, saliency: str, calibration: Sequence[np.ndarray],
-          out: Path) -> Path:  # fmt: skip
+def prune(name: str, rate: float, pattern: str, saliency: str, calibration: Sequence[np.ndarray], out: Path) -> Path:
     """Writes `<name>.onnx` (INT8) and its card into `out`; returns the ONNX's path.
 
     The dense `xfeat-fp32` with `rate` of its weights removed under one budget for the network.
@@ -51,8 +49,7 @@ def prune(name: str, rate: float, pattern: str, saliency: str, calibration: Sequ
     net = xfeat.xfeat(mapped=True)
     if rate > 0:
         options = command.Options(rate, pattern, saliency)
-        command.prune_arrays(net, options, _batch(calibration),
-                             lambda text, part: log.info("%s: %s", name, text))  # fmt: skip
+        command.prune_arrays(net, options, _batch(calibration), lambda text, part: log.info("%s: %s", name, text))
     model = quantize(export.to_onnx(net, name), calibration, method="percentile")
     path = out / f"{name}.onnx"
     rebuild.save(model, path)
@@ -69,7 +66,8 @@ def _batch(calibration: Sequence[np.ndarray], side: tuple[int, int] = (256, 320)
         if top >= 0 and left >= 0:
             crops.append(image[0, :, top : top + side[0], left : left + side[1]])
     if not crops:
-        raise PruningError(f"no calibration image of at least {side[1]} x {side[0]} pixels; give "
-                           "larger ones with --calibration DIR")  # fmt: skip
+        raise PruningError(
+            f"no calibration image of at least {side[1]} x {side[0]} pixels; give larger ones with --calibration DIR"
+        )
     step = max(1, len(crops) // PRUNING_IMAGES)
     return np.stack(crops[::step][:PRUNING_IMAGES]).astype(np.float32)

@@ -46,21 +46,16 @@ def pairs_apart(stamps_ns: np.ndarray, gap_s: float) -> np.ndarray:
     first = np.arange(len(stamps_ns))
     good = (np.abs(stamps_ns[later] - target) <= tolerance) & (later > first)
     if not good.any():
-        raise DataError(
-            f"no two frames lie {gap_s:g} s apart; give a longer sequence or a smaller gap"
-        )
+        raise DataError(f"no two frames lie {gap_s:g} s apart; give a longer sequence or a smaller gap")
     return np.stack([first[good], later[good]], 1)
 
 
 def view_of(camera: Camera, config: SlamConfig, frame: Frame, features: Features) -> View:
     """Features with rays and depths."""
-    return observe(camera, config, frame.index, frame.stamp_ns, features, frame.depth,
-                   frame.depth_unit_m)  # fmt: skip
+    return observe(camera, config, frame.index, frame.stamp_ns, features, frame.depth, frame.depth_unit_m)
 
 
-def judge(
-    first: View, second: View, focal_px: float, T_second_first: np.ndarray | None
-) -> PairResult:
+def judge(first: View, second: View, focal_px: float, T_second_first: np.ndarray | None) -> PairResult:
     """PnP of `second` against the points of `first` (RANSAC of OpenCV, fixed seed, 3 px)."""
     found = match(first.descriptor, second.descriptor, -1.0)
     with_depth = first.inverse_depth[found.a] > 0
@@ -70,22 +65,28 @@ def judge(
         return nothing
     cv2.setRNGSeed(0)
     ok, rotation, shift, inliers = cv2.solvePnPRansac(
-        first.xyz()[a], second.xy[b], np.eye(3), None, iterationsCount=ITERATIONS,
-        reprojectionError=REPROJECTION_PX / focal_px, confidence=CONFIDENCE,
-        flags=cv2.SOLVEPNP_EPNP)  # fmt: skip
+        first.xyz()[a],
+        second.xy[b],
+        np.eye(3),
+        None,
+        iterationsCount=ITERATIONS,
+        reprojectionError=REPROJECTION_PX / focal_px,
+        confidence=CONFIDENCE,
+        flags=cv2.SOLVEPNP_EPNP,
+    )
     if not ok or inliers is None or len(inliers) < MIN_POINTS:
         return nothing
     inliers = inliers.ravel()
-    rotation, shift = cv2.solvePnPRefineLM(first.xyz()[a[inliers]], second.xy[b[inliers]],
-                                           np.eye(3), None, rotation, shift)  # fmt: skip
+    rotation, shift = cv2.solvePnPRefineLM(
+        first.xyz()[a[inliers]], second.xy[b[inliers]], np.eye(3), None, rotation, shift
+    )
     if T_second_first is None:
         return PairResult(len(found), len(inliers), float("nan"), float("nan"))
     T = np.eye(4)
     T[:3, :3], T[:3, 3] = cv2.Rodrigues(rotation)[0], shift.ravel()
     error = T @ np.linalg.inv(T_second_first)
     angle = np.linalg.norm(cv2.Rodrigues(error[:3, :3])[0])
-    return PairResult(len(found), len(inliers), float(np.linalg.norm(error[:3, 3])),
-                      float(np.degrees(angle)))  # fmt: skip
+    return PairResult(len(found), len(inliers), float(np.linalg.norm(error[:3, 3])), float(np.degrees(angle)))
 
 
 def overlap(uv: np.ndarray, reference: np.ndarray) -> float:

@@ -9,15 +9,7 @@ from dataclasses import dataclass
 from drp_slam.card import load_card
 from drp_slam.config import Config
 from drp_slam.datatypes import Camera, Features, Frame, Track
-from drp_slam.device import (
-    Constants,
-    CpuDevice,
-    Device,
-    NullDevice,
-    Run,
-    a55_seconds,
-    load_constants,
-)
+from drp_slam.device import Constants, CpuDevice, Device, NullDevice, Run, a55_seconds, load_constants
 from drp_slam.drp.emulator import EmulatedDrp
 from drp_slam.drp.postprocess import Postprocess
 from drp_slam.drp.preprocess import Preprocess
@@ -58,17 +50,22 @@ class Pipeline:
         features, postprocessed = self._postprocess(heads, frame.image.shape[:2])
         # CPU: pose against the keyframes, map
         start = time.perf_counter()
-        track = self.tracker.track(frame.index, frame.stamp_ns, features, frame.depth,
-                                   frame.depth_unit_m, frame.image)  # fmt: skip
+        track = self.tracker.track(frame.index, frame.stamp_ns, features, frame.depth, frame.depth_unit_m, frame.image)
         wall_s = time.perf_counter() - start
 
-        runs = (("preprocess", "drp", preprocessed), ("network", "drpai3", perceived),
-                ("postprocess", "drp", postprocessed),
-                ("track", "cpu", cpu_run(self._constants, wall_s, track)))  # fmt: skip
-        return Step(features, track, tuple(
-            make_span(frame.index, frame.stamp_ns, stage, unit, run, self._constants)
-            for stage, unit, run in runs
-        ))  # fmt: skip
+        runs = (
+            ("preprocess", "drp", preprocessed),
+            ("network", "drpai3", perceived),
+            ("postprocess", "drp", postprocessed),
+            ("track", "cpu", cpu_run(self._constants, wall_s, track)),
+        )
+        return Step(
+            features,
+            track,
+            tuple(
+                make_span(frame.index, frame.stamp_ns, stage, unit, run, self._constants) for stage, unit, run in runs
+            ),
+        )
 
 
 def drp_device(backend: str, device: str, mindiv: int = 2) -> Device:
@@ -86,14 +83,19 @@ def cpu_run(constants: Constants, wall_s: float, track: Track) -> Run:
     return Run((), wall_s, modelled_s, energy_j, "cpu", track.counters)
 
 
-def make_span(index: int, stamp_ns: int, stage: str, unit: str, run: Run,
-              constants: Constants) -> Span:  # fmt: skip
+def make_span(index: int, stamp_ns: int, stage: str, unit: str, run: Run, constants: Constants) -> Span:
     """The ledger's line for one run, with the CPU-only model of the same work beside it."""
     nan = float("nan")
     cpu_s = a55_seconds(constants, run.counters)
     return Span(
-        stamp_ns, index, stage, unit, run.device, run.wall_s,
+        stamp_ns,
+        index,
+        stage,
+        unit,
+        run.device,
+        run.wall_s,
         nan if run.modelled_s is None else run.modelled_s,
         nan if run.energy_j is None else run.energy_j,
-        cpu_s, cpu_s * constants["cpu.power_busy"],
-    )  # fmt: skip
+        cpu_s,
+        cpu_s * constants["cpu.power_busy"],
+    )

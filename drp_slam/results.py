@@ -55,13 +55,13 @@ def build(out: Path, baseline: Path | None = None, into: Path | None = None) -> 
     """
     for folder in (out, *([baseline] if baseline else [])):
         if not folder.is_dir() or not any(folder.iterdir()):
-            raise ProfilerError(f"{folder}: no results in it; make some with "
-                                f"python -m drp_slam run SEQUENCE --out {folder}")  # fmt: skip
+            raise ProfilerError(
+                f"{folder}: no results in it; make some with python -m drp_slam run SEQUENCE --out {folder}"
+            )
     run = files.read_json(out / files.RUN) if (out / files.RUN).is_file() else {}
     spans = read_spans(out / files.SPANS) if (out / files.SPANS).is_file() else []
     rows = files.read_frames(out / files.FRAMES) if (out / files.FRAMES).is_file() else None
-    estimate, live, truth = (_trajectory(out / name) for name in (
-        files.TRAJECTORY, files.ODOMETRY, files.GROUND_TRUTH))  # fmt: skip
+    estimate, live, truth = (_trajectory(out / name) for name in (files.TRAJECTORY, files.ODOMETRY, files.GROUND_TRUTH))
     error, live_error = _ate(estimate, truth), _ate(live, truth)
 
     result: dict[str, Any] = {name: run.get(name) for name in COPIED}
@@ -111,16 +111,21 @@ def _rpe(estimate: Trajectory | None, truth: Trajectory | None) -> dict[str, flo
     except DataError as error:
         log.warning("no RPE: %s", error)
         return None
-    return {"delta_s": RPE_DELTA_S, "translation_rmse_m": drift.translation_rmse_m,
-            "rotation_rmse_deg": drift.rotation_rmse_deg, "pairs": len(drift.errors_m)}  # fmt: skip
+    return {
+        "delta_s": RPE_DELTA_S,
+        "translation_rmse_m": drift.translation_rmse_m,
+        "rotation_rmse_deg": drift.rotation_rmse_deg,
+        "pairs": len(drift.errors_m),
+    }
 
 
 def _sha256(path: Path) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
-def _counts(run: dict[str, Any], rows: list[files.FrameRow] | None, spans: Sequence[Span],
-            estimate: Trajectory | None) -> dict[str, Any]:  # fmt: skip
+def _counts(
+    run: dict[str, Any], rows: list[files.FrameRow] | None, spans: Sequence[Span], estimate: Trajectory | None
+) -> dict[str, Any]:
     """Frames, how many of them were tracked, frames a second on this host, length in seconds."""
     stamps = [r.stamp_ns for r in rows] if rows else sorted({s.stamp_ns for s in spans})
     frames = run.get("frames", len(stamps) if stamps else None)
@@ -147,10 +152,7 @@ def _anatomy(run: dict[str, Any], spans: Sequence[Span]) -> dict[str, Any]:
     except DrpSlamError as error:
         log.warning("no breakdown by kernel: %s", error)
         constants = listing(load_constants(_device(spans)))
-        return {
-            "kernels": None,
-            "assumptions": {"share": None, "stages": None, "constants": constants},
-        }
+        return {"kernels": None, "assumptions": {"share": None, "stages": None, "constants": constants}}
 
 
 def _schedules(spans: Sequence[Span], kernels: list[dict[str, Any]] | None) -> list[Schedule]:
@@ -161,8 +163,9 @@ def _schedules(spans: Sequence[Span], kernels: list[dict[str, Any]] | None) -> l
     return [simulate(frames, in_flight) for in_flight in IN_FLIGHT]
 
 
-def _chip(kernels: list[dict[str, Any]] | None, spans: Sequence[Span], other: Sequence[Span],
-          schedules: Sequence[Schedule]) -> dict[str, Any]:  # fmt: skip
+def _chip(
+    kernels: list[dict[str, Any]] | None, spans: Sequence[Span], other: Sequence[Span], schedules: Sequence[Schedule]
+) -> dict[str, Any]:
     """`schedule`, `comparison` and `thermal`; what is modelled only where the chip is emulated."""
     emulated = any(s.device.startswith("emulated") for s in spans)
     modelled = None
@@ -181,10 +184,13 @@ def _chip(kernels: list[dict[str, Any]] | None, spans: Sequence[Span], other: Se
             )
         }
     plan = {
-        str(count): {"throughput_hz": s.throughput_hz, "utilisation": s.utilisation(),
-                     "latency_ms": summary.spread_ms(s.latency_s)}
+        str(count): {
+            "throughput_hz": s.throughput_hz,
+            "utilisation": s.utilisation(),
+            "latency_ms": summary.spread_ms(s.latency_s),
+        }
         for count, s in zip(IN_FLIGHT, schedules, strict=False)
-    }  # fmt: skip
+    }
     return {
         "schedule": {"in_flight": plan} if plan else None,
         "comparison": {
@@ -203,9 +209,14 @@ def _device(spans: Sequence[Span]) -> str:
     return names[0] if names else "rzv2h"
 
 
-def _curves(out: Path, rows: list[files.FrameRow] | None, estimate: Trajectory | None,
-            truth: Trajectory | None, error: Ate | None,
-            schedules: Sequence[Schedule]) -> Curves:  # fmt: skip
+def _curves(
+    out: Path,
+    rows: list[files.FrameRow] | None,
+    estimate: Trajectory | None,
+    truth: Trajectory | None,
+    error: Ate | None,
+    schedules: Sequence[Schedule],
+) -> Curves:
     """Everything in one frame with z up: the ground truth's, else the first camera's, turned."""
     first_ns = rows[0].stamp_ns if rows else int(estimate.stamps_ns[0]) if estimate else 0
     R, t = (error.alignment.R, error.alignment.t) if error else (Z_UP, np.zeros(3))
@@ -215,21 +226,25 @@ def _curves(out: Path, rows: list[files.FrameRow] | None, estimate: Trajectory |
         return (np.asarray(stamps_ns, np.int64) - first_ns) * 1e-9
 
     if estimate is not None and len(estimate):
-        parts |= {
-            "times_s": seconds(estimate.stamps_ns),
-            "estimate_m": estimate.positions_m @ R.T + t,
-        }
+        parts |= {"times_s": seconds(estimate.stamps_ns), "estimate_m": estimate.positions_m @ R.T + t}
     if error is not None and truth is not None and estimate is not None:
-        inside = ((truth.stamps_ns >= estimate.stamps_ns[0] - 10**9)
-                  & (truth.stamps_ns <= estimate.stamps_ns[-1] + 10**9))  # fmt: skip
-        parts |= {"truth_s": seconds(truth.stamps_ns[inside]), "truth_m": truth.positions_m[inside],
-                  "error_s": seconds(error.stamps_ns), "error_m": error.errors_m}  # fmt: skip
+        inside = (truth.stamps_ns >= estimate.stamps_ns[0] - 10**9) & (
+            truth.stamps_ns <= estimate.stamps_ns[-1] + 10**9
+        )
+        parts |= {
+            "truth_s": seconds(truth.stamps_ns[inside]),
+            "truth_m": truth.positions_m[inside],
+            "error_s": seconds(error.stamps_ns),
+            "error_m": error.errors_m,
+        }
     if rows:
-        parts |= {"frame_s": seconds([r.stamp_ns for r in rows]),
-                  "matches": np.array([r.matches for r in rows]),
-                  "inliers": np.array([r.inliers for r in rows]),
-                  "lost_s": seconds([r.stamp_ns for r in rows if r.state != "tracked"]),
-                  "keyframe_s": seconds([r.stamp_ns for r in rows if r.keyframe])}  # fmt: skip
+        parts |= {
+            "frame_s": seconds([r.stamp_ns for r in rows]),
+            "matches": np.array([r.matches for r in rows]),
+            "inliers": np.array([r.inliers for r in rows]),
+            "lost_s": seconds([r.stamp_ns for r in rows if r.state != "tracked"]),
+            "keyframe_s": seconds([r.stamp_ns for r in rows if r.keyframe]),
+        }
     if (out / files.MAP).is_file():
         from drp_slam.ply import read_ply
 

@@ -42,11 +42,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     sequence = open_sequence(args.sequence, args.camera, args.start, args.frames)
     out = out_folder(args)
     path = Path(args.sequence).expanduser()
-    about = {"sequence": args.sequence, "source": str(path.resolve()) if path.exists() else None,
-             "camera": args.camera, "start": args.start, "features": args.features}  # fmt: skip
-    with progress_bar(
-        len(sequence), f"{config.drpai3.network}, {config.drpai3.backend}"
-    ) as progress:
+    about = {
+        "sequence": args.sequence,
+        "source": str(path.resolve()) if path.exists() else None,
+        "camera": args.camera,
+        "start": args.start,
+        "features": args.features,
+    }
+    with progress_bar(len(sequence), f"{config.drpai3.network}, {config.drpai3.backend}") as progress:
         run_sequence(sequence, config, out, progress, about)
     return build(out)
 
@@ -68,14 +71,14 @@ def config_of(args: argparse.Namespace) -> Config:
     for item in args.set:
         key, equals, text = item.partition("=")
         if not equals:
-            raise ConfigError(f"--set {item!r} has no '='; write SECTION.KEY=VALUE, such as "
-                              "slam.min_inliers=20")  # fmt: skip
+            raise ConfigError(f"--set {item!r} has no '='; write SECTION.KEY=VALUE, such as slam.min_inliers=20")
         values[key] = yaml.safe_load(text) if text else ""
     return override(config, values)
 
 
-def run_sequence(sequence: Sequence, config: Config, out: Path, progress: Progress | None = None,
-                 about: dict[str, Any] | None = None) -> dict[str, Any]:  # fmt: skip
+def run_sequence(
+    sequence: Sequence, config: Config, out: Path, progress: Progress | None = None, about: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Every frame through the pipeline; writes the results into `out`, returns `run.json`.
 
     Same sequence and configuration, same `trajectory.txt`, byte for byte. `about` is added to
@@ -104,12 +107,19 @@ def run_sequence(sequence: Sequence, config: Config, out: Path, progress: Progre
     wall_total_s = time.perf_counter() - start
 
     content = {
-        "sequence": sequence.name, "backend": config.drpai3.backend,
-        "network": config.drpai3.network, "device": config.drpai3.device, "features": "xfeat",
-        "frames": len(steps), "frames_expected": len(sequence), "wall_total_s": wall_total_s,
-        "config": dataclasses.asdict(config), "host": files.host(),
-        "error": None if failure is None else str(failure) or "interrupted", **(about or {}),
-    }  # fmt: skip
+        "sequence": sequence.name,
+        "backend": config.drpai3.backend,
+        "network": config.drpai3.network,
+        "device": config.drpai3.device,
+        "features": "xfeat",
+        "frames": len(steps),
+        "frames_expected": len(sequence),
+        "wall_total_s": wall_total_s,
+        "config": dataclasses.asdict(config),
+        "host": files.host(),
+        "error": None if failure is None else str(failure) or "interrupted",
+        **(about or {}),
+    }
     write_results(out, pipeline, sequence, steps, rows, content)
     if failure is not None:
         log.warning("stopped after %d frames; what was tracked is in %s", len(steps), out)
@@ -117,8 +127,9 @@ def run_sequence(sequence: Sequence, config: Config, out: Path, progress: Progre
     return content
 
 
-def write_results(out: Path, pipeline: Any, sequence: Sequence, steps: list[Step], rows: list[Any],
-                  content: dict[str, Any]) -> None:  # fmt: skip
+def write_results(
+    out: Path, pipeline: Any, sequence: Sequence, steps: list[Step], rows: list[Any], content: dict[str, Any]
+) -> None:
     """The files of `drp_slam.folder` but for the report; `run.json` comes last."""
     from drp_slam import folder as files
     from drp_slam.data.trajectory import write_tum
@@ -181,17 +192,17 @@ def decoded_ahead(items: Iterable[Item], ahead: int = AHEAD) -> Iterator[Item]:
 def progress_bar(frames: int, title: str) -> Iterator[Progress]:
     """A bar on standard error with the frame rate and the state of tracking."""
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                   TextColumn("{task.fields[fps]:.1f} Hz"), TextColumn("{task.fields[state]}"),
-                   TimeRemainingColumn(), console=Console(stderr=True))  # fmt: skip
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[fps]:.1f} Hz"),
+        TextColumn("{task.fields[state]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
     with bar:
         task = bar.add_task(title, total=frames, fps=0.0, state="")
 

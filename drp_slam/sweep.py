@@ -62,9 +62,11 @@ def sweep(args: argparse.Namespace) -> dict[str, Any]:
     write_json(out / SWEEP_JSON, result)
     write_text(out / SWEEP_HTML, render(result), ProfilerError)
     if failures:
-        raise DrpSlamError(f"{len(failures)} of {len(keys)} points failed, first {failures[0][0]}: "
-                           f"{failures[0][1]}; the others are in {out}, and starting it again "
-                           "tries only the failed ones")  # fmt: skip
+        raise DrpSlamError(
+            f"{len(failures)} of {len(keys)} points failed, first {failures[0][0]}: "
+            f"{failures[0][1]}; the others are in {out}, and starting it again "
+            "tries only the failed ones"
+        )
     return result
 
 
@@ -75,8 +77,11 @@ def plan(args: argparse.Namespace) -> list[Point]:
     """
     from drp_slam.sweep_point import Point, shipped
 
-    for option, value, least in (("--pairs", args.pairs, 1), ("--jobs", args.jobs or 1, 1),
-                                 ("--configurations", args.configurations, 0)):  # fmt: skip
+    for option, value, least in (
+        ("--pairs", args.pairs, 1),
+        ("--jobs", args.jobs or 1, 1),
+        ("--configurations", args.configurations, 0),
+    ):
         if value < least:
             raise ConfigError(f"{option} {value}: expected at least {least}")
     if args.calibration and not args.calibration.is_dir():
@@ -89,10 +94,15 @@ def plan(args: argparse.Namespace) -> list[Point]:
     if camera and Path(camera).is_file():
         camera = str(Path(camera).resolve())
     common: dict[str, Any] = {
-        "sequence": sequence, "reference": args.reference, "camera": camera, "start": args.start,
-        "frames": args.frames or 0, "pairs": args.pairs, "configurations": args.configurations,
+        "sequence": sequence,
+        "reference": args.reference,
+        "camera": camera,
+        "start": args.start,
+        "frames": args.frames or 0,
+        "pairs": args.pairs,
+        "configurations": args.configurations,
         "gap_s": args.gap,
-    }  # fmt: skip
+    }
     points = [Point(network=name, **common) for name in dict.fromkeys([args.reference, *networks])]
     known = {"pattern": PATTERNS, "saliency": SALIENCIES}
     chosen = {"pattern": _list(args.patterns), "saliency": _list(args.saliencies)}
@@ -101,8 +111,7 @@ def plan(args: argparse.Namespace) -> list[Point]:
             if name not in known[kind]:
                 raise ConfigError(f"{kind} {name!r} is unknown; one of {', '.join(known[kind])}")
     for rate, pattern, saliency in itertools.product(rates, chosen["pattern"], chosen["saliency"]):
-        points.append(Point(rate=rate, pattern=pattern, saliency=saliency, calibration=calibration,
-                            **common))  # fmt: skip
+        points.append(Point(rate=rate, pattern=pattern, saliency=saliency, calibration=calibration, **common))
     return points
 
 
@@ -158,8 +167,7 @@ def finished(out: Path, like: Point) -> list[dict[str, Any]]:
     from drp_slam.sweep_point import Point
 
     def judged(point: Point) -> Point:
-        return dataclasses.replace(point, network="", rate=0.0, pattern="", saliency="",
-                                   calibration="")  # fmt: skip
+        return dataclasses.replace(point, network="", rate=0.0, pattern="", saliency="", calibration="")
 
     found = []
     for path in sorted((out / POINTS).glob("*.json")):
@@ -182,8 +190,13 @@ def summarise(points: Sequence[dict[str, Any]], out: Path, measured_now: int) ->
     """`sweep.json`: the points by rate with their cost, which are on the Pareto front, where."""
     from drp_slam.sweep_point import cost
 
-    costed = [p | cost(p["point"]["network"] or str(out / NETWORKS / f"{p['name']}.onnx"),
-                       tuple(p["shape"]), p["point"]["device"]) for p in points]  # fmt: skip
+    costed = [
+        p
+        | cost(
+            p["point"]["network"] or str(out / NETWORKS / f"{p['name']}.onnx"), tuple(p["shape"]), p["point"]["device"]
+        )
+        for p in points
+    ]
     ordered = sorted(costed, key=lambda p: (p["point"]["network"] == "", p["sparsity"], p["name"]))
     front = pareto([(p["latency_ms"], -(p["all"]["inliers"]["ratio"] or 0.0)) for p in ordered])
     body = [p | {"pareto": i in front} for i, p in enumerate(ordered)]
@@ -223,14 +236,22 @@ def show(result: dict[str, Any]) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     for p in result["points"]:
         part, ate = p["all"], p.get("ate_m") or {}
-        row = (_of(p["cycles"], 1e-6, 2), _of(p["latency_ms"], 1, 2), _of(p["energy_mj"], 1, 3),
-               _of(part["inliers"]["ratio"], 100, 0), _of(part["overlap"]["mean"], 100, 0),
-               _of(part["error_m"]["ratio"], 100, 0), _of(ate.get("ratio"), 100, 0))  # fmt: skip
+        row = (
+            _of(p["cycles"], 1e-6, 2),
+            _of(p["latency_ms"], 1, 2),
+            _of(p["energy_mj"], 1, 3),
+            _of(part["inliers"]["ratio"], 100, 0),
+            _of(part["overlap"]["mean"], 100, 0),
+            _of(part["error_m"]["ratio"], 100, 0),
+            _of(ate.get("ratio"), 100, 0),
+        )
         mark = "* " if p["pareto"] else "  "
         name = mark + p["name"].removeprefix("oneshot-")
         table.add_row(name, f"{p['sparsity']:.0%}", *row)
-    console.print(f"{Path(result['sequence'] or '').name}: Mcyc, ms and mJ are modelled; inliers, "
-                  f"overlap, errors in % of {result['reference']}")  # fmt: skip
+    console.print(
+        f"{Path(result['sequence'] or '').name}: Mcyc, ms and mJ are modelled; inliers, "
+        f"overlap, errors in % of {result['reference']}"
+    )
     console.print(table)
     console.print("* on the Pareto front of modelled latency and inliers")
     console.print(f"report  {result['report']}", soft_wrap=True)
@@ -249,6 +270,7 @@ def load(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise DrpSlamError(f"{path}: cannot read: {error}; {again}") from error
     if not isinstance(result, dict) or result.get("format") != FORMAT:
-        raise DrpSlamError(f"{path}: made by another version of drp_slam; {again}, finished points "
-                           "of this version are kept")  # fmt: skip
+        raise DrpSlamError(
+            f"{path}: made by another version of drp_slam; {again}, finished points of this version are kept"
+        )
     return result

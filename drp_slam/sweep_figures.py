@@ -21,8 +21,7 @@ CURVES = (
     ("ate_m", 100.0, "ATE [% of the reference]"),
 )
 """What is drawn over the rate: key, factor, axis."""
-HUES = {"magnitude": COLOURS[1], "obd": COLOURS[2], "obs": COLOURS[3], "taylor": COLOURS[4],
-        "random": COLOURS[5]}  # fmt: skip
+HUES = {"magnitude": COLOURS[1], "obd": COLOURS[2], "obs": COLOURS[3], "taylor": COLOURS[4], "random": COLOURS[5]}
 """A colour a saliency, so that a pattern can have its own line and mark."""
 FORMS = {"flexible-nm": ("-", "o"), "fixed-nm": (":", "s"), "unstructured": ("--", "D")}
 
@@ -46,11 +45,15 @@ def _styles(points: Points) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for p in sorted(points, key=lambda p: (series(p) != SHIPPED, series(p))):
         line, mark = FORMS.get(p["point"]["pattern"], ("-.", "^"))
-        found[series(p)] = {"color": HUES.get(p["point"]["saliency"], COLOURS[6]), "ls": line,
-                            "marker": mark, "ms": 4.5, "lw": 1.2}  # fmt: skip
+        found[series(p)] = {
+            "color": HUES.get(p["point"]["saliency"], COLOURS[6]),
+            "ls": line,
+            "marker": mark,
+            "ms": 4.5,
+            "lw": 1.2,
+        }
     if SHIPPED in found:
-        found[SHIPPED] |= {"color": COLOURS[0], "ls": "-", "marker": "o", "ms": 6.5, "lw": 2.2,
-                           "zorder": 4}  # fmt: skip
+        found[SHIPPED] |= {"color": COLOURS[0], "ls": "-", "marker": "o", "ms": 6.5, "lw": 2.2, "zorder": 4}
     return found
 
 
@@ -95,9 +98,16 @@ def _names(ax: Any, points: Points, cost: str, worth: str) -> None:
     for i, p in enumerate(shown):
         value = ratio(p, worth)
         if value is not None and 100 * value[0] < CUT_PERCENT:
-            ax.annotate(p["name"], (p[cost], 100 * value[0]), xytext=(0, 13 if i % 2 else -20),
-                        textcoords="offset points", fontsize=8, color="#1c2430", ha="center",
-                        zorder=6)  # fmt: skip
+            ax.annotate(
+                p["name"],
+                (p[cost], 100 * value[0]),
+                xytext=(0, 13 if i % 2 else -20),
+                textcoords="offset points",
+                fontsize=8,
+                color="#1c2430",
+                ha="center",
+                zorder=6,
+            )
 
 
 def _legend(figure: Any, ax: Any) -> None:
@@ -111,8 +121,16 @@ def _cut(ax: Any) -> None:
     ax.set_ylim(bottom=0)
     if ax.get_ylim()[1] > CUT_PERCENT:
         ax.set_ylim(0, CUT_PERCENT)
-        ax.text(0.99, 0.97, f"cut at {CUT_PERCENT} %", transform=ax.transAxes, ha="right",
-                va="top", fontsize=8, color="#5d6878")  # fmt: skip
+        ax.text(
+            0.99,
+            0.97,
+            f"cut at {CUT_PERCENT} %",
+            transform=ax.transAxes,
+            ha="right",
+            va="top",
+            fontsize=8,
+            color="#5d6878",
+        )
 
 
 def curves(points: Points) -> str | None:

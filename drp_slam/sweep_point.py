@@ -123,8 +123,7 @@ class Judge:
 
         # the devices agree bit for bit; the chip's cost is taken from its model below
         config = override(Config(), {"drp.backend": "cpu", "drpai3.backend": "cpu"})
-        recording = open_sequence(point.sequence, point.camera or None, point.start,
-                                  point.frames or None)  # fmt: skip
+        recording = open_sequence(point.sequence, point.camera or None, point.start, point.frames or None)
         pairs = pairs_apart(recording.stamps_ns, point.gap_s)
         chosen = np.linspace(0, len(pairs) - 1, min(point.pairs, len(pairs))).astype(int)
         pairs = pairs[np.unique(chosen)]
@@ -138,8 +137,15 @@ class Judge:
         from drp_slam import evaluate
 
         count = point.configurations if self.recording.ground_truth is not None else 0
-        return evaluate.measure(network, self.recording, self.frames, self.pairs, self.config,
-                                count, None if reference is None else reference.uv)  # fmt: skip
+        return evaluate.measure(
+            network,
+            self.recording,
+            self.frames,
+            self.pairs,
+            self.config,
+            count,
+            None if reference is None else reference.uv,
+        )
 
 
 def measure_reference(point: Point) -> Measured:
@@ -162,18 +168,14 @@ def measure(point: Point, reference: Measured) -> Outcome:
         if not network:
             from drp_slam import oneshot
 
-            images = oneshot.calibration_images(
-                Path(point.calibration) if point.calibration else None
-            )
-            made = oneshot.prune(point.name, point.rate, point.pattern, point.saliency, images,
-                                 Path(folder))  # fmt: skip
+            images = oneshot.calibration_images(Path(point.calibration) if point.calibration else None)
+            made = oneshot.prune(point.name, point.rate, point.pattern, point.saliency, images, Path(folder))
             network = str(made)
             files = {f.name: f.read_bytes() for f in (made, made.with_suffix(".yaml"))}
         judge = Judge.of(point)
         result = _judged(point, network, judge, reference)
     camera = judge.recording.camera
-    head = {"name": point.name, "point": dataclasses.asdict(point),
-            "shape": network_shape(camera.height, camera.width)}  # fmt: skip
+    head = {"name": point.name, "point": dataclasses.asdict(point), "shape": network_shape(camera.height, camera.width)}
     return Outcome(head | result | {"wall_s": time.perf_counter() - start}, files)
 
 
@@ -203,13 +205,19 @@ def cost(network: str, shape: tuple[int, ...], device: str) -> dict[str, Any]:
     found: dict[str, Any] = {
         "sparsity": float(card.facts.get("sparsity", {}).get("overall", 0.0)),
         "file_bytes": card.onnx.stat().st_size,
-        "dtype": card.dtype, "cycles": None, "latency_ms": None, "energy_mj": None,
-    }  # fmt: skip
+        "dtype": card.dtype,
+        "cycles": None,
+        "latency_ms": None,
+        "energy_mj": None,
+    }
     if card.dtype == "int8":
         network_program = Network(card.onnx, card.dtype, card.channels)
         modelled = EmulatedDrpAi3(load_constants(device)).estimate(network_program, shape)
-        found |= {"cycles": float(modelled.cycles), "latency_ms": modelled.total_s * 1e3,
-                  "energy_mj": modelled.energy_j * 1e3}  # fmt: skip
+        found |= {
+            "cycles": float(modelled.cycles),
+            "latency_ms": modelled.total_s * 1e3,
+            "energy_mj": modelled.energy_j * 1e3,
+        }
     return found
 
 

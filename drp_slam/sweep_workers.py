@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from drp_slam.sweep_point import Outcome, Point
 
 
-def completed(points: Sequence[Point], reference: Measured, scheduler: str | None,
-              jobs: int | None) -> Iterator[tuple[Point, Outcome | Exception]]:  # fmt: skip
+def completed(
+    points: Sequence[Point], reference: Measured, scheduler: str | None, jobs: int | None
+) -> Iterator[tuple[Point, Outcome | Exception]]:
     """Measures the points in parallel, here or on a cluster; yields each when it is done."""
     if scheduler:
         yield from _on_cluster(points, reference, scheduler)
@@ -23,8 +24,7 @@ def completed(points: Sequence[Point], reference: Measured, scheduler: str | Non
         yield from _here(points, reference, jobs or os.cpu_count() or 1)
 
 
-def _here(points: Sequence[Point], reference: Measured,
-          jobs: int) -> Iterator[tuple[Point, Outcome | Exception]]:  # fmt: skip
+def _here(points: Sequence[Point], reference: Measured, jobs: int) -> Iterator[tuple[Point, Outcome | Exception]]:
     from concurrent.futures import ProcessPoolExecutor, as_completed
     from concurrent.futures.process import BrokenProcessPool
     from multiprocessing import get_context
@@ -48,8 +48,9 @@ def _here(points: Sequence[Point], reference: Measured,
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _on_cluster(points: Sequence[Point], reference: Measured,
-                address: str) -> Iterator[tuple[Point, Outcome | Exception]]:  # fmt: skip
+def _on_cluster(
+    points: Sequence[Point], reference: Measured, address: str
+) -> Iterator[tuple[Point, Outcome | Exception]]:
     """On the workers of a running dask.distributed scheduler, which have drp_slam installed and
 
     see the recording under the same path; results and networks come back over the wire.
@@ -63,12 +64,13 @@ def _on_cluster(points: Sequence[Point], reference: Measured,
     try:
         client = Client(address, timeout="10s")
     except (OSError, ValueError) as error:
-        raise DrpSlamError(f"--scheduler {address}: cannot connect: {error}; start one with dask "
-                           "scheduler, and workers with dask worker") from error  # fmt: skip
+        raise DrpSlamError(
+            f"--scheduler {address}: cannot connect: {error}; start one with dask "
+            "scheduler, and workers with dask worker"
+        ) from error
     with client:
         if not client.scheduler_info()["workers"]:
-            raise DrpSlamError(f"--scheduler {address}: no worker; start some with dask worker "
-                               f"{address}")  # fmt: skip
+            raise DrpSlamError(f"--scheduler {address}: no worker; start some with dask worker {address}")
         tables = client.scatter(reference, broadcast=True)
         running = {client.submit(measure, point, tables, pure=False): point for point in points}
         for future in as_completed(running):

@@ -53,11 +53,12 @@ def test_imports_flow_one_way(path: Path) -> None:
         assert own <= BASE, f"{path.name} may import only {sorted(BASE)}"
     elif here in BLOCKS:
         foreign = {
-            name for name in imports(path)
+            name
+            for name in imports(path)
             if name.startswith("drp_slam.")
             and name.split(".")[1] not in BASE | {here, "__version__"}
             and not any(name.startswith(allowed) for allowed in MAY_ALSO.get(here, set()))
-        }  # fmt: skip
+        }
         allowed_cli = {"drp_slam.cli.out_folder"}
         assert foreign <= allowed_cli, f"{here} imports {sorted(foreign)}"
 

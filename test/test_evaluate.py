@@ -29,8 +29,7 @@ def world(seed: int, T_second_first: np.ndarray, outliers: int = 0) -> tuple[Vie
     seen = moved[:, :2] / moved[:, 2:]
     seen[:outliers] = rng.uniform(-0.5, 0.5, (outliers, 2))
     uv = np.zeros((200, 2), np.float32)
-    return (View(0, 0, uv, xy, 1.0 / z, descriptor),
-            View(1, 1, uv, seen, np.zeros(200), descriptor))  # fmt: skip
+    return (View(0, 0, uv, xy, 1.0 / z, descriptor), View(1, 1, uv, seen, np.zeros(200), descriptor))
 
 
 def test_pnp_finds_the_pose_and_the_inliers() -> None:
@@ -98,8 +97,18 @@ def test_intervals_hold_the_mean_and_pairing_narrows_the_ratio() -> None:
 
 
 def test_command_on_the_synthetic_room(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    command = ["evaluate", "xfeat-fp32", "xfeat-p50", "--sequence", "synthetic", "--pairs", "3",
-               "--out", str(tmp_path), "--json"]  # fmt: skip
+    command = [
+        "evaluate",
+        "xfeat-fp32",
+        "xfeat-p50",
+        "--sequence",
+        "synthetic",
+        "--pairs",
+        "3",
+        "--out",
+        str(tmp_path),
+        "--json",
+    ]
     assert cli.main(command) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["pairs"] == 3

@@ -20,9 +20,11 @@ FINITE = st.floats(-1e3, 1e3, width=32)
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 30).flatmap(lambda n: st.tuples(
-    hnp.arrays(np.float32, (n, 3), elements=FINITE),
-    st.none() | hnp.arrays(np.uint8, (n, 3)))))  # fmt: skip
+@given(
+    st.integers(0, 30).flatmap(
+        lambda n: st.tuples(hnp.arrays(np.float32, (n, 3), elements=FINITE), st.none() | hnp.arrays(np.uint8, (n, 3)))
+    )
+)
 def test_reads_back_what_was_written(points: tuple[np.ndarray, np.ndarray | None]) -> None:
     xyz, rgb = points
     with tempfile.TemporaryDirectory() as folder:

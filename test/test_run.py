@@ -39,17 +39,15 @@ def test_run_writes_every_part_of_the_results(done: Path) -> None:
     for stage in report["stages"].values():
         assert set(stage["wall_ms"]) == set(stage["modelled_ms"]) == {"p50", "p95", "mean"}
         assert stage["energy_mj"] > 0 and stage["unit"] in ("drp", "drpai3", "cpu")
-    assert (
-        len(read_tum(done / folder.TRAJECTORY)) == len(read_tum(done / folder.ODOMETRY)) == FRAMES
-    )
+    assert len(read_tum(done / folder.TRAJECTORY)) == len(read_tum(done / folder.ODOMETRY)) == FRAMES
     assert len(read_ply(done / folder.MAP).xyz_m) > 50
     assert len(read_spans(done / folder.SPANS)) == 4 * FRAMES
     assert len(folder.read_frames(done / folder.FRAMES)) == FRAMES
     assert not list(done.glob("*.part*"))
     page = (done / folder.REPORT_HTML).read_text()
-    assert page.startswith("<!doctype html>") and "http://" not in page.replace(
-        "http://www.w3.org", "").replace("http://purl.org", "").replace(
-        "http://creativecommons.org", "")  # fmt: skip
+    assert page.startswith("<!doctype html>") and "http://" not in page.replace("http://www.w3.org", "").replace(
+        "http://purl.org", ""
+    ).replace("http://creativecommons.org", "")
     assert json.loads((done / folder.TRACE).read_text())["traceEvents"]
 
 
@@ -110,8 +108,7 @@ def test_an_interrupt_keeps_what_was_tracked(wall: Path, tmp_path: Path) -> None
     assert folder.read_json(tmp_path / folder.RUN)["error"] == "interrupted"
 
 
-PARTS = (folder.TRAJECTORY, folder.ODOMETRY, folder.GROUND_TRUTH, folder.MAP, folder.SPANS,
-         folder.FRAMES, folder.RUN)  # fmt: skip
+PARTS = (folder.TRAJECTORY, folder.ODOMETRY, folder.GROUND_TRUTH, folder.MAP, folder.SPANS, folder.FRAMES, folder.RUN)
 
 
 @pytest.mark.parametrize("missing", PARTS)
@@ -149,9 +146,7 @@ def test_a_board_that_models_nothing_gets_a_report_too(done: Path, tmp_path: Pat
     nan, into = float("nan"), tmp_path / "into"
     into.mkdir()
     spans = [
-        dataclasses.replace(
-            s, device="mera", modelled_s=nan, energy_j=nan, cpu_modelled_s=nan, cpu_energy_j=nan
-        )
+        dataclasses.replace(s, device="mera", modelled_s=nan, energy_j=nan, cpu_modelled_s=nan, cpu_energy_j=nan)
         for s in read_spans(done / folder.SPANS)
     ]
     write_spans(tmp_path / folder.SPANS, spans)
@@ -171,8 +166,7 @@ def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_damaged_table_names_itself(done: Path, tmp_path: Path) -> None:
-    for name, text in ((folder.FRAMES, "index,stamp_ns\n1,2\n"), (folder.RUN, "{"),
-                       (folder.SPANS, "a,b\n")):  # fmt: skip
+    for name, text in ((folder.FRAMES, "index,stamp_ns\n1,2\n"), (folder.RUN, "{"), (folder.SPANS, "a,b\n")):
         (tmp_path / name).write_text(text)
         with pytest.raises(ProfilerError, match=name):
             results.build(tmp_path)
@@ -187,9 +181,7 @@ def arguments(**values: object) -> argparse.Namespace:
 def test_configuration_of_the_command_line(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("drp_node: {ros__parameters: {top_k: 500, threshold: 0.1}}\n")
-    config = config_of(
-        arguments(config=file, backend="cpu", network="xfeat", set=["drp.top_k=300"])
-    )
+    config = config_of(arguments(config=file, backend="cpu", network="xfeat", set=["drp.top_k=300"]))
     assert (config.drp.top_k, config.drp.threshold) == (300, 0.1)
     assert config.drp.backend == config.drpai3.backend == "cpu"
     assert config.drp.network == config.drpai3.network == "xfeat"

@@ -27,17 +27,7 @@ SMALL = ["--pairs", "4", "--configurations", "1"]
 
 
 def command(wall: Path, out: Path, networks: str, *more: str) -> list[str]:
-    return [
-        "sweep",
-        "--sequence",
-        str(wall),
-        "--out",
-        str(out),
-        "--networks",
-        networks,
-        *SMALL,
-        *more,
-    ]
+    return ["sweep", "--sequence", str(wall), "--out", str(out), "--networks", networks, *SMALL, *more]
 
 
 @pytest.fixture(scope="session")
@@ -45,8 +35,9 @@ def swept(wall: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep that was killed after its first point, then started again."""
     out = tmp_path_factory.mktemp("sweep")
     line = [sys.executable, "-m", "drp_slam", *command(wall, out, "xfeat,xfeat-p50", "--jobs", "1")]
-    killed = subprocess.Popen(line, cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL,
-                              stdout=subprocess.DEVNULL)  # fmt: skip
+    killed = subprocess.Popen(
+        line, cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
     while killed.poll() is None and not list((out / "points").glob("*.json")):
         time.sleep(0.02)
     if killed.poll() is None:
@@ -79,9 +70,7 @@ def test_a_point_has_its_cost_and_its_worth(swept: Path) -> None:
     assert page.count("<svg") == 2 and "xfeat-p50" in page
 
 
-def test_further_choices_add_to_a_sweep(
-    swept: Path, wall: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_further_choices_add_to_a_sweep(swept: Path, wall: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*command(wall, swept, "xfeat"), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["measured_now"] == 0
@@ -95,8 +84,7 @@ def test_workers_of_a_cluster_give_the_same_points(
 ) -> None:
     distributed = pytest.importorskip("distributed")
     pruned = ["--rates", "0.5", "--patterns", "unstructured"]
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True,
-                                  dashboard_address=None) as cluster:  # fmt: skip
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
         address = cluster.scheduler_address
         line = command(wall, tmp_path, "xfeat-p50", "--scheduler", address, *pruned)
         assert cli.main([*line, "--json"]) == 0
@@ -110,8 +98,12 @@ def test_workers_of_a_cluster_give_the_same_points(
     made = next(p for p in result["points"] if p["name"] == "oneshot-unstructured-magnitude-p50")
     card = load_card(str(tmp_path / "networks" / "oneshot-unstructured-magnitude-p50.onnx"))
     assert card.facts["sparsity"]["overall"] == pytest.approx(made["sparsity"]) == 0.5
-    assert cli.main(["run", str(wall), "--network", str(card.onnx), "--json", "--frames", "2",
-                     "--out", str(tmp_path / "run")]) == 0  # fmt: skip
+    assert (
+        cli.main(
+            ["run", str(wall), "--network", str(card.onnx), "--json", "--frames", "2", "--out", str(tmp_path / "run")]
+        )
+        == 0
+    )
 
 
 def test_a_scheduler_that_is_not_there_is_an_error(
@@ -126,22 +118,36 @@ def test_a_scheduler_that_is_not_there_is_an_error(
 
 def arguments(**values: Any) -> argparse.Namespace:
     defaults = dict.fromkeys(("networks", "rates", "calibration", "camera", "frames", "jobs")) | {
-        "sequence": "synthetic", "patterns": "flexible-nm", "saliencies": "magnitude",
-        "reference": "xfeat-fp32", "start": 0, "pairs": 9, "configurations": 1, "gap": 0.4,
-    }  # fmt: skip
+        "sequence": "synthetic",
+        "patterns": "flexible-nm",
+        "saliencies": "magnitude",
+        "reference": "xfeat-fp32",
+        "start": 0,
+        "pairs": 9,
+        "configurations": 1,
+        "gap": 0.4,
+    }
     return argparse.Namespace(**(defaults | values))
 
 
 def test_plan_is_the_product_of_the_choices_behind_the_reference() -> None:
-    points = sweep.plan(arguments(rates="0,0.5, 0.9", patterns="flexible-nm,fixed-nm",
-                                  saliencies="magnitude,obs", networks="xfeat"))  # fmt: skip
+    points = sweep.plan(
+        arguments(rates="0,0.5, 0.9", patterns="flexible-nm,fixed-nm", saliencies="magnitude,obs", networks="xfeat")
+    )
     assert [p.network for p in points[:2]] == ["xfeat-fp32", "xfeat"]
     assert len(points) == 2 + 3 * 2 * 2
     assert len({p.key() for p in points}) == len(points)
     assert "xfeat-p50" in [p.network for p in sweep.plan(arguments())]
-    for wrong in ({"rates": "1.0"}, {"rates": "half"}, {"rates": "0.5", "patterns": "checkers"},
-                  {"rates": "0.5", "saliencies": "luck"}, {"pairs": 0}, {"configurations": -1},
-                  {"jobs": -2}, {"calibration": Path("nowhere")}):  # fmt: skip
+    for wrong in (
+        {"rates": "1.0"},
+        {"rates": "half"},
+        {"rates": "0.5", "patterns": "checkers"},
+        {"rates": "0.5", "saliencies": "luck"},
+        {"pairs": 0},
+        {"configurations": -1},
+        {"jobs": -2},
+        {"calibration": Path("nowhere")},
+    ):
         with pytest.raises(ConfigError):
             sweep.plan(arguments(**wrong))
 
@@ -172,15 +178,26 @@ def test_pareto_front_by_its_definition(costs: list[tuple[int | None, int]]) -> 
         assert (i in front) == (not beaten)
 
 
-def point(name: str, latency: float | None, energy: float | None, ate: float | None,
-          inliers: float = 1.0, network: str = "") -> dict[str, Any]:  # fmt: skip
-    return {"name": name, "latency_ms": latency, "energy_mj": energy, "sparsity": 0.5,
-            "point": {"network": network}, "all": {"inliers": {"ratio": inliers}},
-            "ate_m": {"ratio": ate, "ratio_low": ate, "ratio_high": ate}}  # fmt: skip
+def point(
+    name: str, latency: float | None, energy: float | None, ate: float | None, inliers: float = 1.0, network: str = ""
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "latency_ms": latency,
+        "energy_mj": energy,
+        "sparsity": 0.5,
+        "point": {"network": network},
+        "all": {"inliers": {"ratio": inliers}},
+        "ate_m": {"ratio": ate, "ratio_low": ate, "ratio_high": ate},
+    }
 
 
-POINTS = [point("dense", 4.0, 3.0, 1.01, network="xfeat"), point("half", 2.0, 1.5, 1.03),
-          point("most", 1.0, 0.5, 1.30), point("float", None, None, 1.0)]  # fmt: skip
+POINTS = [
+    point("dense", 4.0, 3.0, 1.01, network="xfeat"),
+    point("half", 2.0, 1.5, 1.03),
+    point("most", 1.0, 0.5, 1.30),
+    point("float", None, None, 1.0),
+]
 
 
 def options(**values: str) -> argparse.Namespace:
@@ -196,10 +213,7 @@ def test_advice_takes_the_least_energy_of_what_fits(tmp_path: Path) -> None:
     advise.show(found | {"sweep": str(tmp_path)})
     loose = advise.limits(options(max_latency="0.005 s", max_ate_increase="0.05"))
     assert advise.choose(POINTS, loose, tmp_path)["fitting"] == ["dense", "half"]
-    assert (
-        advise.choose(POINTS, advise.limits(options(max_energy="9000uJ")), tmp_path)["name"]
-        == "most"
-    )
+    assert advise.choose(POINTS, advise.limits(options(max_energy="9000uJ")), tmp_path)["name"] == "most"
 
 
 LIMIT = st.floats(0.1, 5.0)
@@ -207,15 +221,12 @@ LIMIT = st.floats(0.1, 5.0)
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(LIMIT, LIMIT, LIMIT), min_size=1, max_size=6), LIMIT, LIMIT)
-def test_advice_fits_or_says_what_would(rows: list[tuple[float, float, float]], latency: float,
-                                        increase: float) -> None:  # fmt: skip
+def test_advice_fits_or_says_what_would(
+    rows: list[tuple[float, float, float]], latency: float, increase: float
+) -> None:
     points = [point(str(i), a, b, 1 + c / 100) for i, (a, b, c) in enumerate(rows)]
     wanted = advise.limits(options(max_latency=f"{latency}ms", max_ate_increase=f"{increase}%"))
-    fits = [
-        i
-        for i, (a, _, c) in enumerate(rows)
-        if a <= latency and 100 * (1 + c / 100 - 1) <= increase
-    ]
+    fits = [i for i, (a, _, c) in enumerate(rows) if a <= latency and 100 * (1 + c / 100 - 1) <= increase]
     if fits:
         best = min(fits, key=lambda i: rows[i][1])
         assert int(advise.choose(points, wanted, ROOT)["name"]) == best
@@ -226,9 +237,7 @@ def test_advice_fits_or_says_what_would(rows: list[tuple[float, float, float]], 
 
 def test_advice_that_cannot_be_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(DrpSlamError, match=r"--max-latency 2ms"):
-        advise.choose(
-            POINTS, advise.limits(options(max_latency="1.5ms", max_ate_increase="5%")), ROOT
-        )
+        advise.choose(POINTS, advise.limits(options(max_latency="1.5ms", max_ate_increase="5%")), ROOT)
     for wrong in ("2", "2 kg", "ms", ""):
         with pytest.raises(ConfigError, match="max-latency"):
             advise.limits(options(max_latency=wrong))
@@ -263,5 +272,4 @@ def test_one_shot_pruning_is_repeatable_and_exact(tmp_path: Path) -> None:
         made = oneshot.prune("n", 0.75, "flexible-nm", "magnitude", images, tmp_path / name)
         files.append((made.read_bytes(), made.with_suffix(".yaml").read_bytes()))
     assert files[0] == files[1]
-    assert load_card(str(tmp_path / "a/n.onnx")).facts["sparsity"]["overall"] == pytest.approx(
-        0.75, abs=0.01)  # fmt: skip
+    assert load_card(str(tmp_path / "a/n.onnx")).facts["sparsity"]["overall"] == pytest.approx(0.75, abs=0.01)

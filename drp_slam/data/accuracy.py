@@ -65,10 +65,7 @@ class Ate:
 
 
 def ate(
-    estimate: Trajectory,
-    reference: Trajectory,
-    with_scale: bool = False,
-    max_difference_s: float = MAX_DIFFERENCE_S,
+    estimate: Trajectory, reference: Trajectory, with_scale: bool = False, max_difference_s: float = MAX_DIFFERENCE_S
 ) -> Ate:
     """Absolute trajectory error (Sturm et al., IROS 2012) after SE(3) or Sim(3) alignment.
 
@@ -79,9 +76,16 @@ def ate(
     aligned = alignment.apply(est)
     errors_m = np.linalg.norm(aligned.positions_m - ref.positions_m, axis=1)
     return Ate(
-        float(np.sqrt(np.mean(errors_m**2))), float(errors_m.mean()), float(np.median(errors_m)),
-        float(errors_m.max()), errors_m, est.stamps_ns, aligned, ref.positions_m, alignment,
-    )  # fmt: skip
+        float(np.sqrt(np.mean(errors_m**2))),
+        float(errors_m.mean()),
+        float(np.median(errors_m)),
+        float(errors_m.max()),
+        errors_m,
+        est.stamps_ns,
+        aligned,
+        ref.positions_m,
+        alignment,
+    )
 
 
 @dataclass(frozen=True)
@@ -96,10 +100,7 @@ class Rpe:
 
 
 def rpe(
-    estimate: Trajectory,
-    reference: Trajectory,
-    delta_s: float = 1.0,
-    max_difference_s: float = MAX_DIFFERENCE_S,
+    estimate: Trajectory, reference: Trajectory, delta_s: float = 1.0, max_difference_s: float = MAX_DIFFERENCE_S
 ) -> Rpe:
     """Drift of each pose against the one `delta_s` later (Sturm et al., IROS 2012).
 
@@ -112,11 +113,12 @@ def rpe(
     later = np.clip(np.searchsorted(stamps, target), 1, len(stamps) - 1)
     later -= target - stamps[later - 1] <= np.abs(stamps[later] - target)
     tolerance_ns = round(max_difference_s * 1e9)
-    first = np.flatnonzero((np.abs(stamps[later] - target) <= tolerance_ns)
-                           & (later > np.arange(len(stamps))))  # fmt: skip
+    first = np.flatnonzero((np.abs(stamps[later] - target) <= tolerance_ns) & (later > np.arange(len(stamps))))
     if not len(first):
-        raise DataError(f"no two poses lie {delta_s:g} s apart within {max_difference_s:g} s; the "
-                        f"trajectory spans {(stamps[-1] - stamps[0]) / 1e9:g} s")  # fmt: skip
+        raise DataError(
+            f"no two poses lie {delta_s:g} s apart within {max_difference_s:g} s; the "
+            f"trajectory spans {(stamps[-1] - stamps[0]) / 1e9:g} s"
+        )
     second = later[first]
     E, P = est.T_world_camera, ref.T_world_camera
     error = np.linalg.inv(np.linalg.inv(P[first]) @ P[second]) @ np.linalg.inv(E[first]) @ E[second]
@@ -124,13 +126,16 @@ def rpe(
     # 2 atan2(|xyz|, w) keeps its digits at small angles, where arccos of the trace has none
     q = quaternions(error[:, :3, :3])
     errors_deg = np.degrees(2 * np.arctan2(np.linalg.norm(q[:, :3], axis=1), q[:, 3]))
-    return Rpe(float(np.sqrt(np.mean(errors_m**2))), float(np.sqrt(np.mean(errors_deg**2))),
-               errors_m, errors_deg, stamps[first])  # fmt: skip
+    return Rpe(
+        float(np.sqrt(np.mean(errors_m**2))),
+        float(np.sqrt(np.mean(errors_deg**2))),
+        errors_m,
+        errors_deg,
+        stamps[first],
+    )
 
 
-def _matched(
-    estimate: Trajectory, reference: Trajectory, max_difference_s: float
-) -> tuple[Trajectory, Trajectory]:
+def _matched(estimate: Trajectory, reference: Trajectory, max_difference_s: float) -> tuple[Trajectory, Trajectory]:
     """Both trajectories at the stamps they share."""
     i, j = associate(estimate.stamps_ns, reference.stamps_ns, max_difference_s)
     if len(i) < 3:
@@ -138,5 +143,7 @@ def _matched(
             f"only {len(i)} of {len(estimate)} poses have a ground truth within "
             f"{max_difference_s:g} s, at least 3 are needed; do both files use the same clock?"
         )
-    return (Trajectory(estimate.stamps_ns[i], estimate.T_world_camera[i]),
-            Trajectory(reference.stamps_ns[j], reference.T_world_camera[j]))  # fmt: skip
+    return (
+        Trajectory(estimate.stamps_ns[i], estimate.T_world_camera[i]),
+        Trajectory(reference.stamps_ns[j], reference.T_world_camera[j]),
+    )

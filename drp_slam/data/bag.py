@@ -51,8 +51,9 @@ def open_bag(
     index = _index(path, topics or {})
     i, j = associate(index.colour[0], index.depth[0])
     if not len(i):
-        raise DataError(f"{path}: no colour image has a depth image within {MAX_DIFFERENCE_S:g} s; "
-                        "check the stamps in the headers")  # fmt: skip
+        raise DataError(
+            f"{path}: no colour image has a depth image within {MAX_DIFFERENCE_S:g} s; check the stamps in the headers"
+        )
     chosen = window(i, start, frames, str(path))
     colour, depth = index.colour[:, i[chosen]], index.depth[:, j[chosen]]
     camera = own_or_given(index.camera, given, str(path))
@@ -86,15 +87,16 @@ def _index(path: Path, chosen: Mapping[str, str]) -> _Index:
     for connection, stamps in zip(wanted, (colour[0], depth[0])):
         steps = np.flatnonzero(np.diff(stamps) <= 0)
         if len(steps):
-            raise DataError(f"{path}: {connection.topic}: header stamps out of order at message "
-                            f"{steps[0] + 2}; does the driver set them?")  # fmt: skip
+            raise DataError(
+                f"{path}: {connection.topic}: header stamps out of order at message "
+                f"{steps[0] + 2}; does the driver set them?"
+            )
     _, unit_m = bag_images.depth_of(first[topics.depth.topic], f"{path}: {topics.depth.topic}")
     depth_scale = float(round(1 / unit_m))
     fps = 1e9 / float(np.median(np.diff(colour[0]))) if colour.shape[1] > 1 else 30.0
     camera = None
     if topics.info is not None and topics.info.topic in first:
-        camera = bag_images.camera_of(first[topics.info.topic], depth_scale, fps,
-                                      f"{path}: {topics.info.topic}")  # fmt: skip
+        camera = bag_images.camera_of(first[topics.info.topic], depth_scale, fps, f"{path}: {topics.info.topic}")
     frame_id = first[topics.image.topic].header.frame_id
     truth = None
     if poses:
@@ -102,9 +104,7 @@ def _index(path: Path, chosen: Mapping[str, str]) -> _Index:
     return _Index(colour, depth, camera, depth_scale, truth)
 
 
-def _frames(
-    path: Path, chosen: Mapping[str, str], colour: np.ndarray, depth: np.ndarray
-) -> Iterator[Frame]:
+def _frames(path: Path, chosen: Mapping[str, str], colour: np.ndarray, depth: np.ndarray) -> Iterator[Frame]:
     """Frames in the order of their colour stamps; each is decoded once both images are read."""
     store = typestore()
     place = [{stamp: k for k, stamp in enumerate(rows[0].tolist())} for rows in (colour, depth)]
@@ -123,9 +123,7 @@ def _frames(
             waiting.setdefault(k, {})[side] = data
             while len(waiting.get(upcoming, ())) == 2:
                 both = waiting.pop(upcoming)
-                image, range_image = (
-                    _message(store, both[s], pair[s].msgtype, path) for s in (0, 1)
-                )
+                image, range_image = (_message(store, both[s], pair[s].msgtype, path) for s in (0, 1))
                 stamp_ns = int(colour[0, upcoming])
                 where = f"{path}: frame {upcoming}"
                 pixels = bag_images.colour_of(image, f"{where} of {pair[0].topic}")
@@ -207,11 +205,7 @@ def _reader(path: Path) -> Iterator[Any]:
 
 
 def _messages(
-    reader: Any,
-    connections: list[Any],
-    path: Path,
-    begin: int | None = None,
-    end: int | None = None,
+    reader: Any, connections: list[Any], path: Path, begin: int | None = None, end: int | None = None
 ) -> Iterator[tuple[Any, int, bytes]]:
     """Messages in order of time. Raises DataError where the bag breaks off."""
     messages = reader.messages(connections, begin, end)

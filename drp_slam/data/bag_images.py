@@ -16,9 +16,15 @@ from drp_slam.data.tum import decode
 from drp_slam.datatypes import Camera
 from drp_slam.errors import DataError
 
-COLOURS = {"bgr8": (3, None), "rgb8": (3, cv2.COLOR_RGB2BGR), "mono8": (1, None),
-           "bgra8": (4, cv2.COLOR_BGRA2BGR), "rgba8": (4, cv2.COLOR_RGBA2BGR),
-           "8UC3": (3, None), "8UC1": (1, None)}  # fmt: skip
+COLOURS = {
+    "bgr8": (3, None),
+    "rgb8": (3, cv2.COLOR_RGB2BGR),
+    "mono8": (1, None),
+    "bgra8": (4, cv2.COLOR_BGRA2BGR),
+    "rgba8": (4, cv2.COLOR_RGBA2BGR),
+    "8UC3": (3, None),
+    "8UC1": (1, None),
+}
 DEPTHS = {"16UC1": ("u2", 0.001), "mono16": ("u2", 0.001), "32FC1": ("f4", 1.0)}
 """Encoding -> dtype and unit in metres (REP-118)."""
 
@@ -29,8 +35,7 @@ def colour_of(message: Any, where: str) -> np.ndarray:
         flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
         return decode(memoryview(message.data), flags, where)
     if message.encoding not in COLOURS:
-        raise DataError(f"{where}: colour encoding is {message.encoding!r}, supported: "
-                        f"{', '.join(COLOURS)}")  # fmt: skip
+        raise DataError(f"{where}: colour encoding is {message.encoding!r}, supported: {', '.join(COLOURS)}")
     channels, conversion = COLOURS[message.encoding]
     pixels = _pixels(message, np.dtype("u1"), channels, where)
     return pixels if conversion is None else cv2.cvtColor(pixels, conversion)
@@ -41,8 +46,7 @@ def depth_of(message: Any, where: str) -> tuple[np.ndarray, float]:
     if hasattr(message, "format"):
         return _compressed_depth(message, where)
     if message.encoding not in DEPTHS:
-        raise DataError(f"{where}: depth encoding is {message.encoding!r}, supported: "
-                        f"{', '.join(DEPTHS)} (REP-118)")  # fmt: skip
+        raise DataError(f"{where}: depth encoding is {message.encoding!r}, supported: {', '.join(DEPTHS)} (REP-118)")
     code, unit_m = DEPTHS[message.encoding]
     dtype = np.dtype(code).newbyteorder(">" if message.is_bigendian else "<")
     depth = _pixels(message, dtype, 1, where)
@@ -82,16 +86,16 @@ def camera_of(info: Any, depth_scale: float, fps: float, where: str) -> Camera |
         return None
     coefficients = np.zeros(8)
     coefficients[: min(len(info.d), 8)] = info.d[:8]
-    if (
-        info.distortion_model not in ("", "plumb_bob", "rational_polynomial")
-        or coefficients[5:].any()
-    ):
-        raise DataError(f"{where}: distortion model {info.distortion_model!r} is not supported, "
-                        "only plumb_bob (k1 k2 p1 p2 k3); rectify the images first")  # fmt: skip
+    if info.distortion_model not in ("", "plumb_bob", "rational_polynomial") or coefficients[5:].any():
+        raise DataError(
+            f"{where}: distortion model {info.distortion_model!r} is not supported, "
+            "only plumb_bob (k1 k2 p1 p2 k3); rectify the images first"
+        )
     k = [float(value) for value in info.k]
     baseline_m = -float(info.p[3]) / float(info.p[0]) if info.p[0] and info.p[3] else None
-    return Camera(int(info.width), int(info.height), k[0], k[4], k[2], k[5], coefficients[:5],
-                  depth_scale, fps, baseline_m)  # fmt: skip
+    return Camera(
+        int(info.width), int(info.height), k[0], k[4], k[2], k[5], coefficients[:5], depth_scale, fps, baseline_m
+    )
 
 
 def camera_info(types: Any, header: Any, camera: Camera) -> Any:
@@ -101,19 +105,33 @@ def camera_info(types: Any, header: Any, camera: Camera) -> Any:
     P[0, 3] = -camera.fx * (camera.baseline_m or 0.0)
     roi = types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
     return types["sensor_msgs/msg/CameraInfo"](
-        header=header, height=camera.height, width=camera.width, distortion_model="plumb_bob",
-        d=np.asarray(camera.distortion, np.float64), k=K.ravel(), r=np.eye(3).ravel(), p=P.ravel(),
-        binning_x=0, binning_y=0, roi=roi,
-    )  # fmt: skip
+        header=header,
+        height=camera.height,
+        width=camera.width,
+        distortion_model="plumb_bob",
+        d=np.asarray(camera.distortion, np.float64),
+        k=K.ravel(),
+        r=np.eye(3).ravel(),
+        p=P.ravel(),
+        binning_x=0,
+        binning_y=0,
+        roi=roi,
+    )
 
 
 def image(types: Any, header: Any, pixels: np.ndarray, encoding: str) -> Any:
     """Image of contiguous pixels."""
     height, width = pixels.shape[:2]
     data = np.ascontiguousarray(pixels).reshape(-1).view(np.uint8)
-    return types["sensor_msgs/msg/Image"](header=header, height=height, width=width,
-                                          encoding=encoding, is_bigendian=0,
-                                          step=len(data) // height, data=data)  # fmt: skip
+    return types["sensor_msgs/msg/Image"](
+        header=header,
+        height=height,
+        width=width,
+        encoding=encoding,
+        is_bigendian=0,
+        step=len(data) // height,
+        data=data,
+    )
 
 
 def compressed(types: Any, header: Any, pixels: np.ndarray, depth: bool) -> Any:

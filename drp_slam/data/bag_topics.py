@@ -15,13 +15,26 @@ from drp_slam.errors import DataError
 
 RAW, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 INFO, TF = "sensor_msgs/msg/CameraInfo", "tf2_msgs/msg/TFMessage"
-POSES = ("nav_msgs/msg/Odometry", "geometry_msgs/msg/PoseStamped",
-         "geometry_msgs/msg/PoseWithCovarianceStamped",
-         "geometry_msgs/msg/TransformStamped")  # fmt: skip
-IMAGE_TOPICS = ("/camera/color/image_raw", "/camera/rgb/image_color", "/camera/rgb/image_raw",
-                "/camera/image_raw", "/image")  # fmt: skip
-DEPTH_TOPICS = ("/camera/aligned_depth_to_color/image_raw", "/camera/depth_registered/image_raw",
-                "/camera/depth/image", "/camera/depth/image_raw", "/depth")  # fmt: skip
+POSES = (
+    "nav_msgs/msg/Odometry",
+    "geometry_msgs/msg/PoseStamped",
+    "geometry_msgs/msg/PoseWithCovarianceStamped",
+    "geometry_msgs/msg/TransformStamped",
+)
+IMAGE_TOPICS = (
+    "/camera/color/image_raw",
+    "/camera/rgb/image_color",
+    "/camera/rgb/image_raw",
+    "/camera/image_raw",
+    "/image",
+)
+DEPTH_TOPICS = (
+    "/camera/aligned_depth_to_color/image_raw",
+    "/camera/depth_registered/image_raw",
+    "/camera/depth/image",
+    "/camera/depth/image_raw",
+    "/depth",
+)
 TRUTH_WORDS = ("ground_truth", "groundtruth", "mocap", "vicon", "optitrack")
 TRUTH_ROOTS = ("world", "mocap", "vicon", "ground_truth")
 
@@ -49,15 +62,15 @@ def choose(connections: Iterable[Any], chosen: Mapping[str, str], name: str) -> 
 
     pictures = [c for c in known if c.msgtype in (RAW, COMPRESSED)]
     deep = [c for c in pictures if "depth" in c.topic.lower()]
-    flat = [
-        c for c in pictures if c not in deep and "infra" not in c.topic and "/ir/" not in c.topic
-    ]
+    flat = [c for c in pictures if c not in deep and "infra" not in c.topic and "/ir/" not in c.topic]
     image = topic("image", (RAW, COMPRESSED)) if "image" in chosen else _usual(flat, IMAGE_TOPICS)
     depth = topic("depth", (RAW, COMPRESSED)) if "depth" in chosen else _usual(deep, DEPTH_TOPICS)
     for key, found in (("image", image), ("depth", depth)):
         if found is None:
-            raise DataError(f"{name}: no {'colour ' * (key == 'image')}{key} topic; the bag has: "
-                            f"{listing}; choose with {name}:{key}=/TOPIC")  # fmt: skip
+            raise DataError(
+                f"{name}: no {'colour ' * (key == 'image')}{key} topic; the bag has: "
+                f"{listing}; choose with {name}:{key}=/TOPIC"
+            )
     if "camera_info" in chosen:
         info = topic("camera_info", (INFO,))
     else:
@@ -148,11 +161,7 @@ def _through_tf(found: list[Sample], frame_id: str) -> list[tuple[int, np.ndarra
     while child in links and len(chain) < 32:
         chain.append(links[child])
         child = links[child][0][1]
-    moving = [
-        i
-        for i, link in enumerate(chain)
-        if any(s[3].tobytes() != link[0][3].tobytes() for s in link)
-    ]
+    moving = [i for i, link in enumerate(chain) if any(s[3].tobytes() != link[0][3].tobytes() for s in link)]
     if child not in TRUTH_ROOTS or len(moving) != 1:
         return []
     above, below = np.eye(4), np.eye(4)

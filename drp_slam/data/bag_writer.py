@@ -26,11 +26,7 @@ OPTICAL_FRAME = "camera_color_optical_frame"
 
 
 def write_bag(
-    folder: Path,
-    sequence: Sequence,
-    storage: str = "mcap",
-    compressed: bool = False,
-    depth_encoding: str | None = None,
+    folder: Path, sequence: Sequence, storage: str = "mcap", compressed: bool = False, depth_encoding: str | None = None
 ) -> dict[str, Any]:
     """Writes a sequence as a rosbag2 folder, under a temporary name until it is complete.
 
@@ -56,9 +52,7 @@ def write_bag(
     return result
 
 
-def _write(
-    writer: Any, sequence: Sequence, compressed: bool, depth_encoding: str | None
-) -> dict[str, Any]:
+def _write(writer: Any, sequence: Sequence, compressed: bool, depth_encoding: str | None) -> dict[str, Any]:
     """All messages: ground truth first, then per frame camera_info, colour, depth."""
     store = typestore()
     types = store.types
@@ -76,23 +70,17 @@ def _write(
 
     if sequence.ground_truth is not None:
         for stamp_ns, pose in _poses(types, sequence.ground_truth):
-            put(
-                TRUTH,
-                types["geometry_msgs/msg/PoseStamped"](header(stamp_ns, "world"), pose),
-                stamp_ns,
-            )
+            put(TRUTH, types["geometry_msgs/msg/PoseStamped"](header(stamp_ns, "world"), pose), stamp_ns)
     worst_m, encoding = 0.0, depth_encoding or ""
     for frame in track(sequence, len(sequence), "writing the bag"):
         depth_ns = sequence.depth_stamp_ns(frame)
-        put(CAMERA_INFO, bag_images.camera_info(types, header(frame.stamp_ns), sequence.camera),
-            frame.stamp_ns)  # fmt: skip
+        put(CAMERA_INFO, bag_images.camera_info(types, header(frame.stamp_ns), sequence.camera), frame.stamp_ns)
         if compressed:
             picture = bag_images.compressed(types, header(frame.stamp_ns), frame.image, depth=False)
             put(f"{IMAGE}/compressed", picture, frame.stamp_ns)
         else:
             name = "bgr8" if frame.image.ndim == 3 else "mono8"
-            put(IMAGE, bag_images.image(types, header(frame.stamp_ns), frame.image, name),
-                frame.stamp_ns)  # fmt: skip
+            put(IMAGE, bag_images.image(types, header(frame.stamp_ns), frame.image, name), frame.stamp_ns)
         encoding = encoding or ("16UC1" if abs(frame.depth_unit_m - 0.001) < 1e-9 else "32FC1")
         depth, rounding_m = encode_depth(frame, encoding)
         worst_m = max(worst_m, rounding_m)

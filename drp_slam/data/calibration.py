@@ -33,17 +33,14 @@ def load_camera(path: str | Path) -> Camera:
     try:
         tree = yaml.safe_load(Path(path).read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(
-            f"{path}: cannot read the calibration: {str(error).splitlines()[0]}"
-        ) from error
+        raise DataError(f"{path}: cannot read the calibration: {str(error).splitlines()[0]}") from error
     if not isinstance(tree, dict):
         raise DataError(f"{path}: expected the keys {', '.join(REQUIRED)}")
     missing = [key for key in REQUIRED if key not in tree]
     unknown = sorted(str(key) for key in tree if key not in REQUIRED + OPTIONAL)
     if missing or unknown:
         wrong = f"lacks {', '.join(missing)}" if missing else f"has unknown {', '.join(unknown)}"
-        raise DataError(f"{path}: {wrong}; a calibration has {', '.join(REQUIRED)} and for stereo "
-                        "baseline_m")  # fmt: skip
+        raise DataError(f"{path}: {wrong}; a calibration has {', '.join(REQUIRED)} and for stereo baseline_m")
     values = {key: _value(path, key, tree[key]) for key in tree}
     return Camera(**values)
 

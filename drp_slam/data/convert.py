@@ -38,11 +38,16 @@ def convert(args: argparse.Namespace) -> dict[str, Any]:
         details = write_bag(destination, sequence, form, args.compressed, args.depth)
     size = sum(f.stat().st_size for f in destination.rglob("*") if f.is_file())
     return {
-        "source": args.source, "destination": str(destination), "format": form,
-        "frames": len(sequence), "ground_truth": len(sequence.ground_truth or ()),
-        "colour": "jpeg, quality 95" if args.compressed else "exact", **details,
-        "megabytes": size / 1e6, "wall_s": time.perf_counter() - began,
-    }  # fmt: skip
+        "source": args.source,
+        "destination": str(destination),
+        "format": form,
+        "frames": len(sequence),
+        "ground_truth": len(sequence.ground_truth or ()),
+        "colour": "jpeg, quality 95" if args.compressed else "exact",
+        **details,
+        "megabytes": size / 1e6,
+        "wall_s": time.perf_counter() - began,
+    }
 
 
 def _by_name(source: str, destination: Path) -> str:
@@ -74,8 +79,7 @@ def _to_tum(folder: Path, sequence: Sequence, compressed: bool) -> dict[str, Any
 
     converted = dataclasses.replace(sequence, camera=camera, source=source)
     write_folder(folder, converted, ".jpg" if compressed else ".png", "writing the folder")
-    return {"depth_encoding": f"uint16, {camera.depth_scale:g} per metre",
-            "depth_rounding_m": worst_m}  # fmt: skip
+    return {"depth_encoding": f"uint16, {camera.depth_scale:g} per metre", "depth_rounding_m": worst_m}
 
 
 def show(result: dict[str, Any]) -> None:
@@ -84,9 +88,16 @@ def show(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     table = Table(title=f"{result['source']} → {result['destination']}", show_header=False)
-    for key, unit in (("format", ""), ("frames", ""), ("ground_truth", " poses"), ("colour", ""),
-                      ("depth_encoding", ""), ("depth_rounding_m", " m at most"),
-                      ("megabytes", " MB"), ("wall_s", " s")):  # fmt: skip
+    for key, unit in (
+        ("format", ""),
+        ("frames", ""),
+        ("ground_truth", " poses"),
+        ("colour", ""),
+        ("depth_encoding", ""),
+        ("depth_rounding_m", " m at most"),
+        ("megabytes", " MB"),
+        ("wall_s", " s"),
+    ):
         value = result[key]
         text = f"{value:.4g}" if isinstance(value, float) else str(value)
         table.add_row(key.replace("_", " ").removesuffix(" m").removesuffix(" s"), text + unit)

@@ -13,9 +13,7 @@ from drp_slam.errors import DataError
 REMEDY = "expected a TUM RGB-D folder, a rosbag2 (folder, .mcap, .db3) or the word synthetic"
 
 
-def open_sequence(
-    name: str, camera: str | None = None, start: int = 0, frames: int | None = None
-) -> Sequence:
+def open_sequence(name: str, camera: str | None = None, start: int = 0, frames: int | None = None) -> Sequence:
     """Opens a sequence; nothing is decoded yet.
 
     `name` may choose the topics of a bag: `BAG:image=/topic,depth=/topic,truth=/topic`.
@@ -60,6 +58,4 @@ def is_bag(path: Path) -> bool:
     """Whether the path is a rosbag2: its folder, or one of its files."""
     if path.is_file():
         return path.suffix in (".mcap", ".db3")
-    return (path / "metadata.yaml").is_file() or any(
-        entry.suffix in (".mcap", ".db3") for entry in path.iterdir()
-    )
+    return (path / "metadata.yaml").is_file() or any(entry.suffix in (".mcap", ".db3") for entry in path.iterdir())

@@ -25,8 +25,7 @@ LAMPS_M = np.array([[1.2, 0.6, 2.6], [-1.4, -0.8, 2.6]])
 class Renderer:
     """Renders the room for a pinhole camera without distortion."""
 
-    def __init__(self, room: list[Rectangle], rng: np.random.Generator, size: tuple[int, int],
-                 K: np.ndarray) -> None:  # fmt: skip
+    def __init__(self, room: list[Rectangle], rng: np.random.Generator, size: tuple[int, int], K: np.ndarray) -> None:
         # a small image needs no finer textures, and they take a second to draw
         detail = min(max(size[0] / 640, 0.25), 1.0)
         room = [dataclasses.replace(r, texels_per_m=r.texels_per_m * detail) for r in room]
@@ -41,9 +40,7 @@ class Renderer:
         self.ppm = np.array([r.texels_per_m for r in room])
         self.solid = np.array([r.solid for r in room])
 
-    def render(
-        self, T_world_camera: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def render(self, T_world_camera: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """(H, W, 3) uint8 BGR, depth (H, W) float32 m, cosine of incidence, solid (H, W) bool."""
         R, c = T_world_camera[:3, :3], T_world_camera[:3, 3]
         inverse = np.zeros((self.height, self.width), np.float32)
@@ -68,9 +65,12 @@ class Renderer:
         """(M, 2) convex outline in pixels, cut to the view; None where nothing is seen."""
         fx, fy, cx, cy = self.K[0, 0], self.K[1, 1], self.K[0, 2], self.K[1, 2]
         for normal, limit in (
-            ((0, 0, 1), NEAR_M), ((fx, 0, cx + 1), 0.0), ((-fx, 0, self.width - cx), 0.0),
-            ((0, fy, cy + 1), 0.0), ((0, -fy, self.height - cy), 0.0),
-        ):  # fmt: skip
+            ((0, 0, 1), NEAR_M),
+            ((fx, 0, cx + 1), 0.0),
+            ((-fx, 0, self.width - cx), 0.0),
+            ((0, fy, cy + 1), 0.0),
+            ((0, -fy, self.height - cy), 0.0),
+        ):
             side = corners @ np.array(normal) - limit
             if side.max() <= 0:
                 return None
@@ -78,8 +78,7 @@ class Renderer:
                 corners = _cut(corners, side)
         return corners[:, :2] / corners[:, 2:] * (fx, fy) + (cx, cy)
 
-    def _nearest(self, k: int, outline: np.ndarray, slope: np.ndarray, inverse: np.ndarray,
-                 face: np.ndarray) -> None:  # fmt: skip
+    def _nearest(self, k: int, outline: np.ndarray, slope: np.ndarray, inverse: np.ndarray, face: np.ndarray) -> None:
         """Writes rectangle k where it is nearer than what is there."""
         left, top = np.maximum(np.floor(outline.min(0)).astype(int), 0)
         right, low = np.ceil(outline.max(0)).astype(int) + 1
@@ -117,8 +116,7 @@ class Renderer:
                 part = slice(rows[0], rows[-1] + 1)
                 # centres of texels: x of level 0 is (x + 0.5) / 2**i - 0.5 of level i
                 scale, shift = np.float32(0.5**i), np.float32(0.5 ** (i + 1) - 0.5)
-                found = cv2.remap(atlas, x[part] * scale + shift, y[part] * scale + shift,
-                                  cv2.INTER_LINEAR)  # fmt: skip
+                found = cv2.remap(atlas, x[part] * scale + shift, y[part] * scale + shift, cv2.INTER_LINEAR)
                 cv2.copyTo(found, chosen[part].view(np.uint8), image[part])
         return image, z, of(8) * inverse / self.ray, np.take(self.solid, face, mode="clip")
 
@@ -164,14 +162,15 @@ def _atlas(room: list[Rectangle], rng: np.random.Generator) -> tuple[list[np.nda
 def _light(rectangle: Rectangle, height: int, width: int) -> np.ndarray:
     """(H, W) float32: two ceiling lamps and what the room scatters; dark towards the floor."""
     rows, columns = np.linspace(0, 1, 24), np.linspace(0, 1, 24)
-    point = (rectangle.origin + rectangle.down * (rectangle.height_m * rows)[:, None, None]
-             + rectangle.right * (rectangle.width_m * columns)[None, :, None])  # fmt: skip
+    point = (
+        rectangle.origin
+        + rectangle.down * (rectangle.height_m * rows)[:, None, None]
+        + rectangle.right * (rectangle.width_m * columns)[None, :, None]
+    )
     level = 0.42 + 0.12 * np.clip(point[..., 2] / 1.2, 0, 1)
     for lamp in LAMPS_M:
         to = lamp - point
         square = (to**2).sum(-1)
-        level += (
-            0.9 * np.clip(to @ rectangle.normal, 0, None) / np.sqrt(square) / (1 + 0.45 * square)
-        )
+        level += 0.9 * np.clip(to @ rectangle.normal, 0, None) / np.sqrt(square) / (1 + 0.45 * square)
         level += 0.12 / (1 + square)
     return cv2.resize(level.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)

@@ -70,8 +70,9 @@ class RgbdSensor:
         measured = np.float32(8 * BASELINE_FOCAL_M_PX) / disparity
         window = np.ones((3, 5), np.uint8)
         edge = cv2.dilate(z, window) - cv2.erode(z, window) > 0.04 * z + 0.03
-        speckle = cv2.resize(rng.random(grid.shape, np.float32), (width, height),
-                             interpolation=cv2.INTER_NEAREST) < 0.004  # fmt: skip
+        speckle = (
+            cv2.resize(rng.random(grid.shape, np.float32), (width, height), interpolation=cv2.INTER_NEAREST) < 0.004
+        )
         gone = edge | speckle | ~solid | (cosine < 0.17) | (z < NEAR_M) | (z > FAR_M)
         measured[gone] = 0
         return measured

@@ -37,22 +37,24 @@ WRITTEN_WITHIN_S = 6 * 3600.0
 """What is still half written after this time belongs to a process that was killed."""
 LIMITS = {"seed": (0, 2**31 - 1), "frames": (1, 3600), "width": (64, 1280)}
 
-WAYPOINTS = np.array([
-    # t_s    x_m    y_m   z_m  yaw_deg pitch_deg (down)
-    [0.0, -0.60, -0.30, 1.35, 5.0, 12.0],
-    [1.4, 0.20, -0.50, 1.30, -6.0, 15.0],
-    [2.5, 0.85, -0.05, 1.22, 14.0, 17.0],
-    [3.5, 0.60, 0.60, 1.35, 68.0, 12.0],
-    [4.5, -0.10, 0.85, 1.42, 102.0, 8.0],
-    [5.2, -0.60, 0.75, 1.36, 132.0, 12.0],
-    [5.8, -0.80, 0.55, 1.32, 182.0, 4.0],
-    [6.5, -0.95, 0.35, 1.30, 184.0, 2.0],
-    [7.2, -0.85, -0.25, 1.36, 222.0, 14.0],
-    [8.2, -0.40, -0.50, 1.42, 266.0, 10.0],
-    [9.2, 0.40, -0.20, 1.46, 288.0, 12.0],
-    [9.9, 0.75, 0.25, 1.45, 252.0, 9.0],
-    [11.0, 0.10, 0.20, 1.40, 318.0, 16.0],
-])  # fmt: skip
+WAYPOINTS = np.array(
+    [
+        # t_s    x_m    y_m   z_m  yaw_deg pitch_deg (down)
+        [0.0, -0.60, -0.30, 1.35, 5.0, 12.0],
+        [1.4, 0.20, -0.50, 1.30, -6.0, 15.0],
+        [2.5, 0.85, -0.05, 1.22, 14.0, 17.0],
+        [3.5, 0.60, 0.60, 1.35, 68.0, 12.0],
+        [4.5, -0.10, 0.85, 1.42, 102.0, 8.0],
+        [5.2, -0.60, 0.75, 1.36, 132.0, 12.0],
+        [5.8, -0.80, 0.55, 1.32, 182.0, 4.0],
+        [6.5, -0.95, 0.35, 1.30, 184.0, 2.0],
+        [7.2, -0.85, -0.25, 1.36, 222.0, 14.0],
+        [8.2, -0.40, -0.50, 1.42, 266.0, 10.0],
+        [9.2, 0.40, -0.20, 1.46, 288.0, 12.0],
+        [9.9, 0.75, 0.25, 1.45, 252.0, 9.0],
+        [11.0, 0.10, 0.20, 1.40, 318.0, 16.0],
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -70,23 +72,18 @@ def parse(name: str) -> Parameters:
     for item in filter(None, name.partition(":")[2].split(",")):
         key, _, text = item.partition("=")
         if key not in LIMITS:
-            raise DataError(f"{name}: unknown {key!r}; a synthetic sequence has "
-                            f"{', '.join(f.name for f in fields(Parameters))}")  # fmt: skip
+            raise DataError(
+                f"{name}: unknown {key!r}; a synthetic sequence has {', '.join(f.name for f in fields(Parameters))}"
+            )
         low, high = LIMITS[key]
-        if (
-            not text.isdecimal()
-            or not low <= int(text) <= high
-            or (key == "width" and int(text) % 4)
-        ):
+        if not text.isdecimal() or not low <= int(text) <= high or (key == "width" and int(text) % 4):
             step = " in steps of 4" if key == "width" else ""
             raise DataError(f"{name}: {key} is {text!r}, expected {low} to {high}{step}")
         values[key] = int(text)
     return Parameters(**values)
 
 
-def open_synthetic(
-    name: str, start: int = 0, frames: int | None = None, cache: Path | None = None
-) -> Sequence:
+def open_synthetic(name: str, start: int = 0, frames: int | None = None, cache: Path | None = None) -> Sequence:
     """Opens the embedded sequence; renders it into the cache where it is not yet there."""
     parameters = parse(name)
     folder = cache_folder(parameters, cache)
@@ -137,8 +134,7 @@ def camera(parameters: Parameters) -> Camera:
     """The pinhole camera; 62.7 degrees wide, as the Kinect's."""
     width, height = parameters.width, parameters.width * 3 // 4
     focal_px = 525.0 * width / 640
-    return Camera(width, height, focal_px, focal_px, (width - 1) / 2, (height - 1) / 2,
-                  depth_scale=5000.0, fps=FPS)  # fmt: skip
+    return Camera(width, height, focal_px, focal_px, (width - 1) / 2, (height - 1) / 2, depth_scale=5000.0, fps=FPS)
 
 
 def trajectory(parameters: Parameters) -> Trajectory:
@@ -158,11 +154,8 @@ def poses(time_s: np.ndarray, seed: int) -> np.ndarray:
     waves = np.sin(2 * np.pi * cycles * time_s[:, None, None] / LOOP_S + phase)
     tremor = (waves * (7.0 / cycles)).sum(-1)
     x, y, z = (axis + 0.004 * tremor[:, i] for i, axis in enumerate((x, y, z)))
-    yaw, pitch, roll = np.radians([yaw + 0.4 * tremor[:, 3], pitch + 0.4 * tremor[:, 4],
-                                   0.9 * tremor[:, 5]])  # fmt: skip
-    forward = np.stack(
-        [np.cos(yaw) * np.cos(pitch), np.sin(yaw) * np.cos(pitch), -np.sin(pitch)], 1
-    )
+    yaw, pitch, roll = np.radians([yaw + 0.4 * tremor[:, 3], pitch + 0.4 * tremor[:, 4], 0.9 * tremor[:, 5]])
+    forward = np.stack([np.cos(yaw) * np.cos(pitch), np.sin(yaw) * np.cos(pitch), -np.sin(pitch)], 1)
     level = np.stack([np.sin(yaw), -np.cos(yaw), np.zeros_like(yaw)], 1)
     down = np.cross(forward, level)
     c, s = np.cos(roll)[:, None], np.sin(roll)[:, None]
@@ -184,9 +177,11 @@ def _loop(time_s: np.ndarray, points: np.ndarray, closing: tuple[float, ...]) ->
     here, there = value[i + 1], value[i + 2]
     leaving, arriving = span * slope[i], span * slope[i + 1]
     return (
-        (2 * s**3 - 3 * s**2 + 1) * here + (s**3 - 2 * s**2 + s) * leaving
-        + (3 * s**2 - 2 * s**3) * there + (s**3 - s**2) * arriving
-    )  # fmt: skip
+        (2 * s**3 - 3 * s**2 + 1) * here
+        + (s**3 - 2 * s**2 + s) * leaving
+        + (3 * s**2 - 2 * s**3) * there
+        + (s**3 - s**2) * arriving
+    )
 
 
 def render(parameters: Parameters) -> Sequence:
@@ -198,9 +193,7 @@ def render(parameters: Parameters) -> Sequence:
         size = (pinhole.width, pinhole.height)
         view = renderer.Renderer(room.furnish(rng), rng, size, pinhole.K)
         eye = sensor.RgbdSensor(parameters.seed, size, pinhole.fx)
-        for index, (stamp_ns, pose) in enumerate(
-            zip(truth.stamps_ns.tolist(), truth.T_world_camera)
-        ):
+        for index, (stamp_ns, pose) in enumerate(zip(truth.stamps_ns.tolist(), truth.T_world_camera)):
             scene, z, cosine, solid = view.render(pose)
             now = np.array([index / FPS - 1e-3, index / FPS + 1e-3])
             a, b = poses(now % LOOP_S, parameters.seed)[:, :3, :3]
@@ -208,7 +201,6 @@ def render(parameters: Parameters) -> Sequence:
             turn_rad_s = np.array([turn[2, 1], turn[0, 2], turn[1, 0]]) / 2e-3
             metres = eye.depth(index, z, cosine, solid)
             raw = np.round(metres * pinhole.depth_scale).astype(np.uint16)
-            yield Frame(index, stamp_ns, eye.colour(index, scene, turn_rad_s), raw,
-                        1 / pinhole.depth_scale)  # fmt: skip
+            yield Frame(index, stamp_ns, eye.colour(index, scene, turn_rad_s), raw, 1 / pinhole.depth_scale)
 
     return Sequence("synthetic", pinhole, truth.stamps_ns, truth, source)

@@ -19,8 +19,7 @@ Colour = tuple[float, float, float]
 WORDS = ("RZ/V2H", "SLAM", "PNP", "INT8", "MAP", "POSE", "LOOP", "DEPTH", "ORB", "KEY", "B/W", "42")
 
 
-def fractal(rng: np.random.Generator, height: int, width: int, coarse_px: float,
-            stretch: float = 1.0) -> np.ndarray:  # fmt: skip
+def fractal(rng: np.random.Generator, height: int, width: int, coarse_px: float, stretch: float = 1.0) -> np.ndarray:
     """(H, W) float32 noise about 0, unit deviation at most, octaves from `coarse_px` down to 2."""
     total = np.zeros((height, width), np.float32)
     cell, weight = coarse_px, 1.0
@@ -90,8 +89,17 @@ def wood(colour: Colour, plank_m: float = 0.14, length_m: float = 1.1) -> Materi
                 if board.size and rng.random() < 0.5:
                     centre = (int(rng.integers(board.shape[1])), int(rng.integers(board.shape[0])))
                     knot = np.ascontiguousarray(board)
-                    cv2.ellipse(knot, centre, (max(int(0.018 * ppm), 1), max(int(0.01 * ppm), 1)),
-                                0, 0, 360, 0.5, -1, cv2.LINE_AA)  # fmt: skip
+                    cv2.ellipse(
+                        knot,
+                        centre,
+                        (max(int(0.018 * ppm), 1), max(int(0.01 * ppm), 1)),
+                        0,
+                        0,
+                        360,
+                        0.5,
+                        -1,
+                        cv2.LINE_AA,
+                    )
                     board[:] = knot
         return tinted(level, colour)
 
@@ -120,15 +128,14 @@ def wallpaper(rng: np.random.Generator, height: int, width: int, ppm: float) -> 
     canvas = drawable(image)
     for top in range(step // 2, height, step):
         for left in range(step // 2, width, step):
-            at = (left + int(rng.integers(-step // 5, step // 5 + 1)),
-                  top + int(rng.integers(-step // 5, step // 5 + 1)))  # fmt: skip
+            at = (
+                left + int(rng.integers(-step // 5, step // 5 + 1)),
+                top + int(rng.integers(-step // 5, step // 5 + 1)),
+            )
             radius, turn = int(rng.uniform(0.02, 0.05) * ppm), int(rng.integers(360))
             colour = hue(rng, 90, 130)
-            cv2.ellipse(
-                canvas, at, (radius, radius // 3 + 1), turn, 0, 360, colour, -1, cv2.LINE_AA
-            )
-            cv2.ellipse(canvas, at, (radius, radius // 3 + 1), turn + 70, 0, 300, colour, 2,
-                        cv2.LINE_AA)  # fmt: skip
+            cv2.ellipse(canvas, at, (radius, radius // 3 + 1), turn, 0, 360, colour, -1, cv2.LINE_AA)
+            cv2.ellipse(canvas, at, (radius, radius // 3 + 1), turn + 70, 0, 300, colour, 2, cv2.LINE_AA)
     return canvas
 
 
@@ -143,9 +150,7 @@ def rug(rng: np.random.Generator, height: int, width: int, ppm: float) -> np.nda
         for left in range(step, width - step, step):
             r = int(step * rng.uniform(0.2, 0.45))
             points = np.array([[left - r, top], [left, top - r], [left + r, top], [left, top + r]])
-            cv2.fillConvexPoly(
-                canvas, points, hue(rng, 120, int(rng.integers(60, 220))), cv2.LINE_AA
-            )
+            cv2.fillConvexPoly(canvas, points, hue(rng, 120, int(rng.integers(60, 220))), cv2.LINE_AA)
     return canvas * (1 + 0.13 * fractal(rng, height, width, 0.05 * ppm))[..., None]
 
 
@@ -165,8 +170,16 @@ def books(rng: np.random.Generator, height: int, width: int, ppm: float) -> np.n
                 canvas[max(foot - tall, 0) : foot, left : left + 1] //= 2
                 title = np.full((thick, max(tall, 1), 3), colour, np.uint8)
                 ink = (15, 15, 15) if sum(colour) > 330 else (235, 235, 235)
-                cv2.putText(title, str(rng.choice(WORDS)), (tall // 6, int(thick * 0.75)),
-                            cv2.FONT_HERSHEY_DUPLEX, thick / 32, ink, 1, cv2.LINE_AA)  # fmt: skip
+                cv2.putText(
+                    title,
+                    str(rng.choice(WORDS)),
+                    (tall // 6, int(thick * 0.75)),
+                    cv2.FONT_HERSHEY_DUPLEX,
+                    thick / 32,
+                    ink,
+                    1,
+                    cv2.LINE_AA,
+                )
                 spine = canvas[max(foot - tall, 0) : foot, left:last]
                 turned = title.transpose(1, 0, 2)[: spine.shape[0], : spine.shape[1]]
                 spine[: turned.shape[0], : turned.shape[1]] = turned
@@ -189,14 +202,19 @@ def poster(rng: np.random.Generator, height: int, width: int, ppm: float) -> np.
         if rng.random() < 0.4:
             cv2.circle(canvas, at, extent, colour, -1, cv2.LINE_AA)
         else:
-            cv2.fillConvexPoly(
-                canvas, cv2.convexHull(corners.astype(np.int32)), colour, cv2.LINE_AA
-            )
+            cv2.fillConvexPoly(canvas, cv2.convexHull(corners.astype(np.int32)), colour, cv2.LINE_AA)
     for line in range(3):
         at = (width // 10, int(height * (0.3 + 0.28 * line)))
-        cv2.putText(canvas, str(rng.choice(WORDS)), at,
-                    cv2.FONT_HERSHEY_DUPLEX, width / 230, hue(rng, 40, int(rng.choice((20, 240)))),
-                    max(int(width / 150), 1), cv2.LINE_AA)  # fmt: skip
+        cv2.putText(
+            canvas,
+            str(rng.choice(WORDS)),
+            at,
+            cv2.FONT_HERSHEY_DUPLEX,
+            width / 230,
+            hue(rng, 40, int(rng.choice((20, 240)))),
+            max(int(width / 150), 1),
+            cv2.LINE_AA,
+        )
     frame = max(int(0.02 * ppm), 1)
     cv2.rectangle(canvas, (0, 0), (width - 1, height - 1), (30, 35, 40), frame)
     return canvas * (1 + 0.05 * fractal(rng, height, width, 0.1 * ppm))[..., None]
@@ -210,14 +228,18 @@ def carton(rng: np.random.Generator, height: int, width: int, ppm: float) -> np.
     x, y = int(width * rng.uniform(0.08, 0.4)), int(height * rng.uniform(0.15, 0.4))
     cv2.rectangle(canvas, (x, y), (x + width // 3, y + height // 3), (225, 228, 230), -1)
     for _ in range(6):
-        at = (
-            x + 2 + int(rng.integers(max(width // 6, 1))),
-            y + int(rng.integers(2, max(height // 3, 3))),
-        )
+        at = (x + 2 + int(rng.integers(max(width // 6, 1))), y + int(rng.integers(2, max(height // 3, 3))))
         cv2.line(canvas, at, (at[0] + width // 8, at[1]), (40, 40, 40), 1, cv2.LINE_AA)
-    cv2.putText(canvas, str(rng.choice(WORDS)), (width // 12, int(height * 0.9)),
-                cv2.FONT_HERSHEY_DUPLEX, width / 190, (40, 50, 70), max(width // 90, 1),
-                cv2.LINE_AA)  # fmt: skip
+    cv2.putText(
+        canvas,
+        str(rng.choice(WORDS)),
+        (width // 12, int(height * 0.9)),
+        cv2.FONT_HERSHEY_DUPLEX,
+        width / 190,
+        (40, 50, 70),
+        max(width // 90, 1),
+        cv2.LINE_AA,
+    )
     return canvas
 
 
@@ -232,8 +254,7 @@ def cupboard(rng: np.random.Generator, height: int, width: int, ppm: float) -> n
             cv2.rectangle(canvas, a, b, (35, 45, 55), max(int(0.006 * ppm), 1))
             x, y = (a[0] + b[0]) // 2, a[1] + max(int(0.05 * ppm), 2)
             half = int(0.05 * ppm)
-            cv2.line(canvas, (x - half, y), (x + half, y), (200, 205, 210),
-                     max(int(0.012 * ppm), 1), cv2.LINE_AA)  # fmt: skip
+            cv2.line(canvas, (x - half, y), (x + half, y), (200, 205, 210), max(int(0.012 * ppm), 1), cv2.LINE_AA)
     return canvas
 
 

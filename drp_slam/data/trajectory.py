@@ -38,15 +38,17 @@ def read_tum(path: str | Path) -> Trajectory:
             raise DataError(f"{where} has {len(fields)} fields, expected 8: t tx ty tz qx qy qz qw")
         stamps.append(parse_stamp(fields[0], where))
         if len(stamps) > 1 and stamps[-1] <= stamps[-2]:
-            raise DataError(f"{where}: stamp {fields[0]} does not increase; sort the file by its "
-                            "first column (sort -n -u -k1,1)")  # fmt: skip
+            raise DataError(
+                f"{where}: stamp {fields[0]} does not increase; sort the file by its first column (sort -n -u -k1,1)"
+            )
         try:
             rows.append([float(field) for field in fields[1:]])
         except ValueError as error:
             raise DataError(f"{where}: {error}; expected t tx ty tz qx qy qz qw") from error
         if not np.all(np.isfinite(rows[-1])) or abs(np.linalg.norm(rows[-1][3:]) - 1.0) > 0.01:
-            raise DataError(f"{where}: not a pose; all fields must be finite and the quaternion "
-                            "of length 1 within 0.01")  # fmt: skip
+            raise DataError(
+                f"{where}: not a pose; all fields must be finite and the quaternion of length 1 within 0.01"
+            )
     table = np.array(rows).reshape(-1, 7)
     poses = np.tile(np.eye(4), (len(table), 1, 1))
     poses[:, :3, :3] = rotations(table[:, 3:])

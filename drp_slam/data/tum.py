@@ -16,12 +16,7 @@ import numpy as np
 
 from drp_slam.data.calibration import load_camera, own_or_given
 from drp_slam.data.sequence import Sequence, window
-from drp_slam.data.trajectory import (
-    MAX_DIFFERENCE_S,
-    associate,
-    parse_stamp,
-    read_tum,
-)
+from drp_slam.data.trajectory import MAX_DIFFERENCE_S, associate, parse_stamp, read_tum
 from drp_slam.datatypes import Camera, Frame
 from drp_slam.errors import DataError
 
@@ -29,9 +24,7 @@ Listing = list[tuple[int, str]]
 """Stamp in ns and file name, relative to the folder."""
 
 
-def open_tum(
-    folder: Path, given: Camera | None = None, start: int = 0, frames: int | None = None
-) -> Sequence:
+def open_tum(folder: Path, given: Camera | None = None, start: int = 0, frames: int | None = None) -> Sequence:
     """Opens a folder. Raises DataError for lists, stamps or calibration that do not hold."""
     colour, depth = _pairs(folder)
     own = folder / "camera.yaml"
@@ -44,12 +37,16 @@ def open_tum(
     def source() -> Iterator[Frame]:
         unit_m = 1.0 / camera.depth_scale
         for index, ((stamp_ns, image), (_, range_image)) in enumerate(zip(colour, depth)):
-            yield Frame(index, stamp_ns, read_colour(folder / image),
-                        read_depth(folder / range_image), unit_m)  # fmt: skip
+            yield Frame(index, stamp_ns, read_colour(folder / image), read_depth(folder / range_image), unit_m)
 
-    return Sequence(folder.resolve().name, camera, stamps_ns[chosen],
-                    read_tum(truth) if truth.is_file() else None, source,
-                    np.array([stamp for stamp, _ in depth], np.int64))  # fmt: skip
+    return Sequence(
+        folder.resolve().name,
+        camera,
+        stamps_ns[chosen],
+        read_tum(truth) if truth.is_file() else None,
+        source,
+        np.array([stamp for stamp, _ in depth], np.int64),
+    )
 
 
 def _pairs(folder: Path) -> tuple[Listing, Listing]:
@@ -65,8 +62,10 @@ def _pairs(folder: Path) -> tuple[Listing, Listing]:
     else:
         colour = _list(folder / "rgb.txt")
         if not (folder / "depth.txt").is_file():
-            raise DataError(f"{folder}: no depth.txt; RGB-D needs depth: list the depth images in "
-                            "depth.txt, or both in associations.txt")  # fmt: skip
+            raise DataError(
+                f"{folder}: no depth.txt; RGB-D needs depth: list the depth images in "
+                "depth.txt, or both in associations.txt"
+            )
         depth = _list(folder / "depth.txt")
         i, j = associate(np.array([s for s, _ in colour]), np.array([s for s, _ in depth]))
         colour, depth = [colour[k] for k in i], [depth[k] for k in j]
@@ -107,8 +106,7 @@ def _increasing(path: Path, stamps: list[int]) -> None:
     steps = np.flatnonzero(np.diff(np.array(stamps, np.int64)) <= 0)
     if len(steps):
         raise DataError(
-            f"{path}: stamps out of order at entry {steps[0] + 2}; sort the file by its first "
-            "column (sort -n -u -k1,1)"
+            f"{path}: stamps out of order at entry {steps[0] + 2}; sort the file by its first column (sort -n -u -k1,1)"
         )
 
 
@@ -123,8 +121,10 @@ def read_depth(path: Path) -> np.ndarray:
     depth = decode(_bytes(path), cv2.IMREAD_UNCHANGED, str(path))
     if depth.dtype not in (np.uint16, np.float32) or depth.ndim != 2:
         channels = 1 if depth.ndim == 2 else depth.shape[2]
-        raise DataError(f"{path}: depth is {depth.dtype} with {channels} channels, expected one "
-                        "channel of 16 bits; was it saved as a picture for people?")  # fmt: skip
+        raise DataError(
+            f"{path}: depth is {depth.dtype} with {channels} channels, expected one "
+            "channel of 16 bits; was it saved as a picture for people?"
+        )
     return depth
 
 
@@ -132,8 +132,9 @@ def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: cannot read: {error.strerror}; the sequence lists it, so copy it "
-                        "again or remove its line") from error  # fmt: skip
+        raise DataError(
+            f"{path}: cannot read: {error.strerror}; the sequence lists it, so copy it again or remove its line"
+        ) from error
 
 
 def decode(data: bytes | memoryview, flags: int, where: str) -> np.ndarray:
@@ -153,8 +154,9 @@ def decode(data: bytes | memoryview, flags: int, where: str) -> np.ndarray:
     except cv2.error:  # a header with more pixels than OpenCV takes
         image = None
     if image is None:
-        raise DataError(f"{where}: damaged or truncated image; copy it again from its source, or "
-                        "remove it from the list")  # fmt: skip
+        raise DataError(
+            f"{where}: damaged or truncated image; copy it again from its source, or remove it from the list"
+        )
     return image
 
 

@@ -249,12 +249,7 @@ class Describe(Kernel):
         gathered = len(inputs[1]) * 16 * FEATURE_DIM
         moved = (dense + gathered) * inputs[0].dtype.itemsize
         # a gather reads 16 bytes at a time; the CPU moves the same bytes, then multiplies
-        return {
-            "pixels": moved / 16,
-            "ops": moved,
-            "flops": 4 * dense + 2 * gathered,
-            "bytes": moved,
-        }
+        return {"pixels": moved / 16, "ops": moved, "flops": 4 * dense + 2 * gathered, "bytes": moved}
 
 
 def sigmoid(logit: np.ndarray) -> np.ndarray:

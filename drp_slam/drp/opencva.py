@@ -43,11 +43,7 @@ class OpenCva(Kernel):
 
     def __init__(self, function: str, **arguments: Any) -> None:
         self._arguments = complete(function, arguments)
-        self._function, self.name, self.kind = (
-            FUNCTIONS[function],
-            function,
-            FUNCTIONS[function].kind,
-        )
+        self._function, self.name, self.kind = (FUNCTIONS[function], function, FUNCTIONS[function].kind)
 
     def reasons(self, *inputs: np.ndarray) -> list[str]:
         return check(self.name, self._call(inputs))
@@ -77,8 +73,7 @@ class OpenCva(Kernel):
     def _call(self, inputs: tuple[np.ndarray, ...]) -> dict[str, Any]:
         names = self._function.images
         if len(inputs) != len(names):
-            raise DrpError(f"{self.name} takes {len(names)} image(s) ({', '.join(names)}), "
-                           f"not {len(inputs)}")  # fmt: skip
+            raise DrpError(f"{self.name} takes {len(names)} image(s) ({', '.join(names)}), not {len(inputs)}")
         return {**self._arguments, **dict(zip(names, inputs))}
 
 
@@ -94,9 +89,14 @@ def _stereo(c: Call) -> np.ndarray:
     """(H, W) int16 disparity x 16, median filtered on the CPU afterwards, as the patch does."""
     mode = cv2.STEREO_SGBM_MODE_SGBM if c["mode"] == MODE_SGM_DRP else c["mode"]
     matcher = cv2.StereoSGBM.create(
-        minDisparity=c["minDisparity"], numDisparities=c["numDisparities"],
-        blockSize=c["blockSize"], P1=c["P1"], P2=c["P2"],
-        uniquenessRatio=c["uniquenessRatio"], mode=mode)  # fmt: skip
+        minDisparity=c["minDisparity"],
+        numDisparities=c["numDisparities"],
+        blockSize=c["blockSize"],
+        P1=c["P1"],
+        P2=c["P2"],
+        uniquenessRatio=c["uniquenessRatio"],
+        mode=mode,
+    )
     disparity = matcher.compute(c["src"], c["src2"])
     return cv2.medianBlur(disparity, 3) if c["mode"] == MODE_SGM_DRP else disparity
 
@@ -105,15 +105,15 @@ def _morphology(function: Callable[..., np.ndarray]) -> Callable[[Call], np.ndar
     def compute(c: Call) -> np.ndarray:
         border = {} if c["borderValue"] is None else {"borderValue": c["borderValue"]}
         first = (c["src"], c["op"]) if function is cv2.morphologyEx else (c["src"],)
-        return function(*first, c["kernel"], anchor=c["anchor"], iterations=c["iterations"],
-                        borderType=c["borderType"], **border)  # fmt: skip
+        return function(
+            *first, c["kernel"], anchor=c["anchor"], iterations=c["iterations"], borderType=c["borderType"], **border
+        )
 
     return compute
 
 
 def _warp(function: Callable[..., np.ndarray]) -> Callable[[Call], np.ndarray]:
-    return lambda c: function(c["src"], c["M"], c["dsize"], flags=c["flags"],
-                              borderMode=c["borderMode"])  # fmt: skip
+    return lambda c: function(c["src"], c["M"], c["dsize"], flags=c["flags"], borderMode=c["borderMode"])
 
 
 def _channels(c: Call, height: int, width: int) -> tuple[int, ...]:
@@ -148,48 +148,85 @@ def _constant(ops: float) -> Callable[[Call], float]:
 FUNCTIONS: dict[str, Function] = {
     "resize": Function(
         lambda c: cv2.resize(c["src"], resize_target(c), interpolation=c["interpolation"]),
-        "stencil", _constant(8), shape=lambda c: _channels(c, *resize_target(c)[::-1])),
+        "stencil",
+        _constant(8),
+        shape=lambda c: _channels(c, *resize_target(c)[::-1]),
+    ),
     "cvtColor": Function(
-        lambda c: cv2.cvtColor(c["src"], c["code"], dstCn=c["dstCn"]), "point", _constant(5),
-        shape=_colour_shape),
+        lambda c: cv2.cvtColor(c["src"], c["code"], dstCn=c["dstCn"]), "point", _constant(5), shape=_colour_shape
+    ),
     "cvtColorTwoPlane": Function(
-        lambda c: cv2.cvtColorTwoPlane(c["src"], c["src2"], c["code"]), "point", _constant(5),
-        ("src", "src2"), _colour_shape),
+        lambda c: cv2.cvtColorTwoPlane(c["src"], c["src2"], c["code"]),
+        "point",
+        _constant(5),
+        ("src", "src2"),
+        _colour_shape,
+    ),
     "GaussianBlur": Function(
-        lambda c: cv2.GaussianBlur(c["src"], c["ksize"], c["sigmaX"], sigmaY=c["sigmaY"],
-                                   borderType=c["borderType"]),
-        "stencil", lambda c: 2.0 * sum(c["ksize"])),
+        lambda c: cv2.GaussianBlur(c["src"], c["ksize"], c["sigmaX"], sigmaY=c["sigmaY"], borderType=c["borderType"]),
+        "stencil",
+        lambda c: 2.0 * sum(c["ksize"]),
+    ),
     "dilate": Function(_morphology(cv2.dilate), "stencil", _constant(4)),
     "erode": Function(_morphology(cv2.erode), "stencil", _constant(4)),
     "morphologyEx": Function(_morphology(cv2.morphologyEx), "stencil", _constant(8)),
     "filter2D": Function(
-        lambda c: cv2.filter2D(c["src"], c["ddepth"], c["kernel"], anchor=c["anchor"],
-                               delta=c["delta"], borderType=c["borderType"]),
-        "stencil", lambda c: 2.0 * c["kernel"].size),
+        lambda c: cv2.filter2D(
+            c["src"], c["ddepth"], c["kernel"], anchor=c["anchor"], delta=c["delta"], borderType=c["borderType"]
+        ),
+        "stencil",
+        lambda c: 2.0 * c["kernel"].size,
+    ),
     "Sobel": Function(
-        lambda c: cv2.Sobel(c["src"], c["ddepth"], c["dx"], c["dy"], ksize=c["ksize"],
-                            scale=c["scale"], delta=c["delta"], borderType=c["borderType"]),
-        "stencil", _constant(10)),
+        lambda c: cv2.Sobel(
+            c["src"],
+            c["ddepth"],
+            c["dx"],
+            c["dy"],
+            ksize=c["ksize"],
+            scale=c["scale"],
+            delta=c["delta"],
+            borderType=c["borderType"],
+        ),
+        "stencil",
+        _constant(10),
+    ),
     "adaptiveThreshold": Function(
-        lambda c: cv2.adaptiveThreshold(c["src"], c["maxValue"], c["adaptiveMethod"],
-                                        c["thresholdType"], c["blockSize"], c["C"]),
-        "stencil", _constant(8)),
+        lambda c: cv2.adaptiveThreshold(
+            c["src"], c["maxValue"], c["adaptiveMethod"], c["thresholdType"], c["blockSize"], c["C"]
+        ),
+        "stencil",
+        _constant(8),
+    ),
     "matchTemplate": Function(
-        lambda c: cv2.matchTemplate(c["src"], c["templ"], c["method"], mask=c["mask"]), "stencil",
-        lambda c: 2.0 * c["templ"].size, ("src", "templ"), _template_shape, np.float32),
+        lambda c: cv2.matchTemplate(c["src"], c["templ"], c["method"], mask=c["mask"]),
+        "stencil",
+        lambda c: 2.0 * c["templ"].size,
+        ("src", "templ"),
+        _template_shape,
+        np.float32,
+    ),
     "warpAffine": Function(_warp(cv2.warpAffine), "gather", _constant(16), shape=_warped_shape),
-    "warpPerspective": Function(_warp(cv2.warpPerspective), "gather", _constant(24),
-                                shape=_warped_shape),
+    "warpPerspective": Function(_warp(cv2.warpPerspective), "gather", _constant(24), shape=_warped_shape),
     "pyrDown": Function(
         lambda c: cv2.pyrDown(c["src"], dstsize=c["dstsize"], borderType=c["borderType"]),
-        "stencil", _constant(12), shape=_scaled_shape(up=False)),
+        "stencil",
+        _constant(12),
+        shape=_scaled_shape(up=False),
+    ),
     "pyrUp": Function(
         lambda c: cv2.pyrUp(c["src"], dstsize=c["dstsize"], borderType=c["borderType"]),
-        "stencil", _constant(12), shape=_scaled_shape(up=True)),
+        "stencil",
+        _constant(12),
+        shape=_scaled_shape(up=True),
+    ),
     "FAST": Function(_fast, "stencil", _constant(24), shape=lambda c: (0, 3), dtype=np.float32),
     "remap": Function(
-        lambda c: cv2.remap(c["src"], c["map1"], c["map2"], c["interpolation"],
-                            borderMode=c["borderMode"]),
-        "gather", _constant(12), ("src", "map1"), lambda c: _channels(c, *c["map1"].shape[:2])),
+        lambda c: cv2.remap(c["src"], c["map1"], c["map2"], c["interpolation"], borderMode=c["borderMode"]),
+        "gather",
+        _constant(12),
+        ("src", "map1"),
+        lambda c: _channels(c, *c["map1"].shape[:2]),
+    ),
     "StereoSGBM": Function(_stereo, "stencil", _constant(12), ("src", "src2"), dtype=np.int16),
-}  # fmt: skip
+}

@@ -30,9 +30,7 @@ class Postprocess:
         self._describe = Describe(card)
         self._refine = Refine(config.nms_px) if config.subpixel else None
 
-    def __call__(
-        self, heads: np.ndarray, original_shape_hw: tuple[int, int]
-    ) -> tuple[Features, Run]:
+    def __call__(self, heads: np.ndarray, original_shape_hw: tuple[int, int]) -> tuple[Features, Run]:
         """(h, w, C) heads, int8 or float32 (`card.dtype`) -> features in original pixels.
 
         `original_shape_hw` is the (height, width) of the camera's image; h and w are an eighth
@@ -56,14 +54,14 @@ class Postprocess:
     def _check(self, heads: np.ndarray) -> None:
         card = self._card
         if heads.dtype != np.dtype(card.dtype) or heads.ndim != 3 or heads.shape[2] < card.channels:
-            raise DrpError(f"heads are {heads.dtype} {heads.shape}, but the card of {card.name!r} "
-                           f"says {card.dtype} (h, w, {card.channels}); give drp and drpai3 the "
-                           "same network")  # fmt: skip
+            raise DrpError(
+                f"heads are {heads.dtype} {heads.shape}, but the card of {card.name!r} "
+                f"says {card.dtype} (h, w, {card.channels}); give drp and drpai3 the "
+                "same network"
+            )
 
 
-def original_pixels(
-    pixels: np.ndarray, shape: tuple[int, ...], original: tuple[int, int]
-) -> np.ndarray:
+def original_pixels(pixels: np.ndarray, shape: tuple[int, ...], original: tuple[int, int]) -> np.ndarray:
     """(n, 2) pixels of the network's image as (n, 2) float32 pixels of the camera's image.
 
     Pixel centres map to pixel centres, as `cv2.resize` samples them.

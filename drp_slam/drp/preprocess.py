@@ -57,8 +57,10 @@ def network_shape(height: int, width: int) -> tuple[int, int]:
 def check_image(image: np.ndarray) -> None:
     """Raises DrpError unless it is (H, W) or (H, W, 3) uint8, at least 32 x 32."""
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
-        raise DrpError(f"image is {image.dtype} {image.shape}, expected uint8 (H, W) grey or "
-                       "(H, W, 3) BGR; convert it before")  # fmt: skip
+        raise DrpError(
+            f"image is {image.dtype} {image.shape}, expected uint8 (H, W) grey or (H, W, 3) BGR; convert it before"
+        )
     if min(image.shape[:2]) < MULTIPLE:
-        raise DrpError(f"image is {image.shape[1]} x {image.shape[0]}, the network needs at least "
-                       f"{MULTIPLE} x {MULTIPLE} pixels")  # fmt: skip
+        raise DrpError(
+            f"image is {image.shape[1]} x {image.shape[0]}, the network needs at least {MULTIPLE} x {MULTIPLE} pixels"
+        )

@@ -63,8 +63,14 @@ def default_border(parameter: str = "borderType") -> Condition:
     return one_of(parameter, cv2.BORDER_DEFAULT, states="BORDER_DEFAULT")
 
 
-def image(name: str, low: tuple[int, int], high: tuple[int, int] | None = UHD, *, step: int = 2,
-          channels: tuple[int, int] = (1, 4)) -> list[Condition]:  # fmt: skip
+def image(
+    name: str,
+    low: tuple[int, int],
+    high: tuple[int, int] | None = UHD,
+    *,
+    step: int = 2,
+    channels: tuple[int, int] = (1, 4),
+) -> list[Condition]:
     """Conditions on an image: (width, height) limits and step, channels, 8 bit."""
 
     def side(axis: int) -> Condition:
@@ -81,10 +87,13 @@ def image(name: str, low: tuple[int, int], high: tuple[int, int] | None = UHD, *
     return [
         side(0),
         side(1),
-        Condition(name, f"{few} to {many} channels" if few < many else f"{few} channel(s)",
-                  lambda call: few <= channels_of(call[name]) <= many),
+        Condition(
+            name,
+            f"{few} to {many} channels" if few < many else f"{few} channel(s)",
+            lambda call: few <= channels_of(call[name]) <= many,
+        ),
         Condition(name, "8 bit", lambda call: call[name].dtype == np.uint8),
-    ]  # fmt: skip
+    ]
 
 
 def size(name: str, low: int, high: tuple[int, int], step: int = 1) -> Condition:

@@ -23,8 +23,7 @@ def clock_hz(mindiv: int) -> float:
     Raises DrpError outside the range.
     """
     if not MINDIV_LOW <= mindiv <= MINDIV_HIGH:
-        raise DrpError(f"mindiv is {mindiv}, expected {MINDIV_LOW} (420 MHz) to {MINDIV_HIGH} "
-                       "(9.84 MHz)")  # fmt: skip
+        raise DrpError(f"mindiv is {mindiv}, expected {MINDIV_LOW} (420 MHz) to {MINDIV_HIGH} (9.84 MHz)")
     return 1260e6 / (mindiv + 1)
 
 

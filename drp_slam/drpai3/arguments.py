@@ -18,8 +18,13 @@ def _device_options(p: argparse.ArgumentParser) -> None:
 
 def _network_options(p: argparse.ArgumentParser) -> None:
     _device_options(p)
-    p.add_argument("--input-shape", action="append", default=[], metavar="[NAME=]1,3,H,W",
-                   help="shape of a dynamic input; may be repeated")  # fmt: skip
+    p.add_argument(
+        "--input-shape",
+        action="append",
+        default=[],
+        metavar="[NAME=]1,3,H,W",
+        help="shape of a dynamic input; may be repeated",
+    )
     p.add_argument(
         "--freq-index",
         type=int,
@@ -38,18 +43,23 @@ def estimate(p: argparse.ArgumentParser) -> None:
     p.add_argument("model", help="ONNX file (.onnx, .onnx.gz) or shipped network")
     _network_options(p)
     sparsity = p.add_mutually_exclusive_group()
-    sparsity.add_argument("--sparsity", type=float, metavar="S",
-                          help="suppose this share of zeros instead of the file's own")  # fmt: skip
+    sparsity.add_argument(
+        "--sparsity", type=float, metavar="S", help="suppose this share of zeros instead of the file's own"
+    )
     sparsity.add_argument("--dense", action="store_true", help="ignore the file's zeros")
     p.add_argument(
         "--pattern",
         choices=("file", "balanced", "random"),
         help="pattern of the zeros (default: the file's; balanced with --sparsity)",
     )
-    p.add_argument("--release", type=float, default=2.7, metavar="X.Y",
-                   help="release of the vendor's compiler whose placement is supposed")  # fmt: skip
-    p.add_argument("--verify", action="store_true",
-                   help="prove that packed weights give the dense INT8 accumulators")  # fmt: skip
+    p.add_argument(
+        "--release",
+        type=float,
+        default=2.7,
+        metavar="X.Y",
+        help="release of the vendor's compiler whose placement is supposed",
+    )
+    p.add_argument("--verify", action="store_true", help="prove that packed weights give the dense INT8 accumulators")
     p.add_argument(
         "--run",
         type=Path,
@@ -60,16 +70,12 @@ def estimate(p: argparse.ArgumentParser) -> None:
     p.add_argument("--percentile", type=float, default=99.99)
     p.add_argument("--csv", action="store_true", help="write layers.csv")
     p.add_argument(
-        "--html",
-        action="store_true",
-        help="write estimate.html, roofline.png and timeline.json (Chrome trace)",
+        "--html", action="store_true", help="write estimate.html, roofline.png and timeline.json (Chrome trace)"
     )
 
 
 def compare_networks(p: argparse.ArgumentParser) -> None:
-    p.add_argument(
-        "models", nargs="+", help="ONNX files or shipped networks; the first is the reference"
-    )
+    p.add_argument("models", nargs="+", help="ONNX files or shipped networks; the first is the reference")
     _network_options(p)
 
 
@@ -86,9 +92,7 @@ def validate_device(p: argparse.ArgumentParser) -> None:
     _device_options(p)
     p.add_argument("--pairs", type=Path, metavar="FILE", help="table of dense and pruned latencies")
     p.add_argument(
-        "--cross-validate",
-        action="store_true",
-        help="also fit without each fold's families and predict them (minutes)",
+        "--cross-validate", action="store_true", help="also fit without each fold's families and predict them (minutes)"
     )
 
 

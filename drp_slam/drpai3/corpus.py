@@ -71,13 +71,19 @@ def read_index(folder: Path) -> list[Published]:
             precision_ms = float(row.get("published_precision_ms") or 1.0)
             name = row["id"]
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{path}: line {line}: needs id and published_ms (a number): "
-                            f"{error!r}") from error  # fmt: skip
+            raise DataError(f"{path}: line {line}: needs id and published_ms (a number): {error!r}") from error
         if not latency_ms > 0:
             raise DataError(f"{path}: line {line}: published_ms is {latency_ms}, expected > 0")
-        found.append(Published(name, row.get("family") or name, latency_ms * 1e-3,
-                               precision_ms * 1e-3, release_of(row.get("sw_version") or ""),
-                               row.get("published_model") or name))  # fmt: skip
+        found.append(
+            Published(
+                name,
+                row.get("family") or name,
+                latency_ms * 1e-3,
+                precision_ms * 1e-3,
+                release_of(row.get("sw_version") or ""),
+                row.get("published_model") or name,
+            )
+        )
     if not found:
         raise DataError(f"{path}: holds no rows")
     return found
@@ -104,14 +110,12 @@ def read_sample(folder: Path, row: Published, c: Constants) -> Sample:
     cycles = np.array([timing.dense_cycles(layer, c) for layer in work])
     weight_bytes = np.array([layer.weight_elements + 4.0 * layer.bias_elements for layer in work])
     sizes = {name: math.prod(graph.shapes[name]) for name in wires.buffer.values()}
-    return Sample(
-        row, work, wires, tuple(tags), timing.table(work, wires, tags, cycles, weight_bytes), sizes
-    )
+    return Sample(row, work, wires, tuple(tags), timing.table(work, wires, tags, cycles, weight_bytes), sizes)
 
 
-def read_corpus(folder: Path, c: Constants,
-                progress: Callable[[str], None] = lambda name: None,
-                skipped: list[str] | None = None) -> list[Sample]:  # fmt: skip
+def read_corpus(
+    folder: Path, c: Constants, progress: Callable[[str], None] = lambda name: None, skipped: list[str] | None = None
+) -> list[Sample]:
     """All samples of a folder. A graph that cannot be read ends it, or with `skipped` given adds
     its error to that list; DataError if none is left."""
     samples = []
@@ -142,22 +146,29 @@ def read_pairs(path: Path) -> list[Pair]:
     """Rows of a table like `pruning_speedup.csv`. Raises DataError."""
     try:
         with path.open(newline="") as file:
-            return [Pair(row["model"], float(row["pruning_rate"].rstrip("%")) / 100,
-                         float(row["dense_cnn_ms"]) * 1e-3, float(row["pruned_cnn_ms"]) * 1e-3)
-                    for row in csv.DictReader(file)]  # fmt: skip
+            return [
+                Pair(
+                    row["model"],
+                    float(row["pruning_rate"].rstrip("%")) / 100,
+                    float(row["dense_cnn_ms"]) * 1e-3,
+                    float(row["pruned_cnn_ms"]) * 1e-3,
+                )
+                for row in csv.DictReader(file)
+            ]
     except (OSError, KeyError, ValueError, AttributeError) as error:
-        raise DataError(f"{path}: cannot read the pairs: {error!r}; it needs model, pruning_rate, "
-                        "dense_cnn_ms and pruned_cnn_ms") from error  # fmt: skip
+        raise DataError(
+            f"{path}: cannot read the pairs: {error!r}; it needs model, pruning_rate, dense_cnn_ms and pruned_cnn_ms"
+        ) from error
 
 
 def pruned(sample: Sample, pair: Pair, c: Constants) -> Sample:
     """The sample with every prunable layer pruned to the pair's rate, balanced over each group."""
-    share = share_of_rows(pair.sparsity, "balanced", int(c["drpai3.group_rows"]),
-                          int(c["drpai3.parallel_columns"]))  # fmt: skip
+    share = share_of_rows(pair.sparsity, "balanced", int(c["drpai3.group_rows"]), int(c["drpai3.parallel_columns"]))
     can = np.array([prunable(layer) for layer in sample.layers])
     weights = np.where(can, min(1.0, 1.5 * share), 1.0)
-    row = replace(sample.published, name=f"{sample.published.name}@{pair.sparsity:.0%}",
-                  latency_s=pair.pruned_s, precision_s=1e-4)  # fmt: skip
+    row = replace(
+        sample.published, name=f"{sample.published.name}@{pair.sparsity:.0%}", latency_s=pair.pruned_s, precision_s=1e-4
+    )
     table = timing.scaled(sample.table, np.where(can, share, 1.0), weights)
     return replace(sample, published=row, table=table, share=share)
 

@@ -90,8 +90,9 @@ def read_names(path: str, classes: int) -> tuple[str, ...]:
         raise DrpAi3Error(f"{path}: cannot read names: {error}; give one name a line") from error
     names = tuple(name.strip() for name in names if name.strip())
     if len(names) != classes:
-        raise DrpAi3Error(f"{path}: {len(names)} names, the detector has {classes} classes; "
-                          "give the file of its own data set")  # fmt: skip
+        raise DrpAi3Error(
+            f"{path}: {len(names)} names, the detector has {classes} classes; give the file of its own data set"
+        )
     return names
 
 
@@ -100,8 +101,9 @@ def prepare(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     import cv2
 
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
-        raise DrpAi3Error(f"image is {image.dtype} {image.shape}, expected uint8 (H, W) grey or "
-                          "(H, W, 3) BGR; convert it before")  # fmt: skip
+        raise DrpAi3Error(
+            f"image is {image.dtype} {image.shape}, expected uint8 (H, W) grey or (H, W, 3) BGR; convert it before"
+        )
     if not image.size:
         raise DrpAi3Error(f"image is {image.shape}: empty; a detector needs at least one pixel")
     small = cv2.resize(image, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
@@ -110,9 +112,7 @@ def prepare(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.ascontiguousarray(small.transpose(2, 0, 1), np.float32) / np.float32(255)
 
 
-def decode(
-    planes: np.ndarray, threshold: float, name: str = "detector"
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def decode(planes: np.ndarray, threshold: float, name: str = "detector") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cells above `threshold`: boxes (N, 4) float64, score (N,) float32, class (N,) int64.
 
     `planes` is (5 + classes, h, w); boxes are x0 y0 x1 y1 as shares of the image, not clipped.

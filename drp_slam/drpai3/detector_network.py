@@ -35,9 +35,7 @@ class DetectorNetwork:
         taken = [(i.type, i.shape) for i in inputs]
         given = [(o.type, o.shape) for o in outputs]
         if not _has_form(taken, given):
-            raise DrpAi3Error(
-                f"{path}: takes {_text(taken)}, gives {_text(given)}; expected {FORM}"
-            )
+            raise DrpAi3Error(f"{path}: takes {_text(taken)}, gives {_text(given)}; expected {FORM}")
         self._input = inputs[0].name
         self.shape: tuple[int, ...] = tuple(inputs[0].shape[1:])
         self._planes: tuple[int, ...] = tuple(outputs[0].shape[1:])
@@ -91,8 +89,7 @@ class DetectorNetwork:
             (self._scale, self._zero), parts = border_scales(model)
         except (KeyError, StopIteration, IndexError) as error:
             raise DrpAi3Error(
-                f"{self.path}: its int8 input or output has no scale; quantise it with "
-                "drp_slam.drpai3.quantize"
+                f"{self.path}: its int8 input or output has no scale; quantise it with drp_slam.drpai3.quantize"
             ) from error
         channels = [self._planes[0]]
         if len(parts) > 1:

@@ -28,9 +28,7 @@ DIMENSION_STEP_PX = 32
 """Height and width of a SLAM network's input are multiples of this (five halvings)."""
 
 
-def session(
-    model: Path | bytes, threads: int = 1, exact: bool = True
-) -> onnxruntime.InferenceSession:
+def session(model: Path | bytes, threads: int = 1, exact: bool = True) -> onnxruntime.InferenceSession:
     """A deterministic onnxruntime session on the CPU that does not spin while idle.
 
     With `exact`, INT8 products never saturate: on x86 without VNNI onnxruntime's fast U8S8 path
@@ -53,9 +51,7 @@ def session(
     except Exception as error:  # onnxruntime raises a dozen undocumented kinds
         name = "model" if isinstance(model, bytes) else model
         reason = str(error).strip().splitlines()[0]
-        raise DrpAi3Error(
-            f"{name}: onnxruntime cannot run it: {reason}; export it again"
-        ) from error
+        raise DrpAi3Error(f"{name}: onnxruntime cannot run it: {reason}; export it again") from error
 
 
 @lru_cache(maxsize=1)
@@ -112,8 +108,7 @@ class Network:
         _, channels, height, width = planes.shape
         if channels != self._channels:
             raise DrpAi3Error(
-                f"{self.path}: {channels} output channels, its card says "
-                f"{self._channels}; rebuild the card"
+                f"{self.path}: {channels} output channels, its card says {self._channels}; rebuild the card"
             )
         # a 2-D transposition is blocked and five times as fast as numpy's copy of a strided view
         return cv2.transpose(planes.reshape(channels, -1)).reshape(height, width, channels)
@@ -131,9 +126,7 @@ class Network:
         if shape not in self._work:
             from drp_slam.drpai3.layers import layers
 
-            self._work[shape] = {
-                "macs": float(sum(layer.macs for layer in layers(self.graph(shape))))
-            }
+            self._work[shape] = {"macs": float(sum(layer.macs for layer in layers(self.graph(shape))))}
         return self._work[shape]
 
     def graph(self, shape: tuple[int, ...]) -> Any:
@@ -146,8 +139,7 @@ class Network:
         """Raises DrpAi3Error unless the tensor fits the network."""
         if tensor.dtype != self._dtype:
             raise DrpAi3Error(
-                f"network {self.name} takes {self._dtype}, got {tensor.dtype}; "
-                "preprocess with the same network's card"
+                f"network {self.name} takes {self._dtype}, got {tensor.dtype}; preprocess with the same network's card"
             )
         if tensor.ndim != 2 or not tensor.size or any(s % DIMENSION_STEP_PX for s in tensor.shape):
             raise DrpAi3Error(
@@ -166,10 +158,7 @@ class EmulatedDrpAi3:
         self._constants, self._freq_index = constants, freq_index
         self._estimates: dict[tuple[Any, ...], Estimate] = {}
         if saturates():
-            log.warning(
-                "%s: this CPU saturates U8S8 products (no VNNI); the slower exact kernels are used",
-                self.name,
-            )
+            log.warning("%s: this CPU saturates U8S8 products (no VNNI); the slower exact kernels are used", self.name)
 
     def run(self, program: Any, *inputs: np.ndarray) -> Run:
         start = time.perf_counter()
@@ -185,9 +174,9 @@ class EmulatedDrpAi3:
         if key not in self._estimates:
             from drp_slam.drpai3.estimate import estimate
 
-            self._estimates[key] = estimate(program.graph(shape), self._constants,
-                                            self._freq_index,
-                                            results_stay=program.results_stay)  # fmt: skip
+            self._estimates[key] = estimate(
+                program.graph(shape), self._constants, self._freq_index, results_stay=program.results_stay
+            )
         return self._estimates[key]
 
 

@@ -44,8 +44,7 @@ def layer_joules(t: Table, parts: Parts, kept: np.ndarray, c: Mapping[str, float
     """Energy of each layer; `kept` (L,) is the share of its weights that are not zero."""
     matrix = parts.compute > 0
     per_mac = c["drpai3.array_power"] / (c["drpai3.dense_peak"] / 2)
-    bandwidth_bytes = (parts.weights * c["drpai3.weight_bandwidth"]
-                       + parts.spill * c["drpai3.spill_bandwidth"])  # fmt: skip
+    bandwidth_bytes = parts.weights * c["drpai3.weight_bandwidth"] + parts.spill * c["drpai3.spill_bandwidth"]
     return Energy(
         array=matrix * t.macs * kept * per_mac,
         drp=parts.drp * c["drpai3.drp_power"],

@@ -82,10 +82,16 @@ class Estimate:
         return 2e-12 * self.macs * self.mac_hz / self.cycles if self.cycles else 0.0
 
 
-def estimate(graph: Graph, constants: Constants, freq_index: int = 2, *,
-             sparsity: float | None = None, pattern: str = "file",
-             release: float = placement.NEW_RELEASE,
-             results_stay: bool = False) -> Estimate:  # fmt: skip
+def estimate(
+    graph: Graph,
+    constants: Constants,
+    freq_index: int = 2,
+    *,
+    sparsity: float | None = None,
+    pattern: str = "file",
+    release: float = placement.NEW_RELEASE,
+    results_stay: bool = False,
+) -> Estimate:
     """Cost of one inference of `graph`.
 
     `pattern` `file` packs the zeros that the weights hold; with `sparsity` given, `balanced`
@@ -123,19 +129,27 @@ def estimate(graph: Graph, constants: Constants, freq_index: int = 2, *,
     idle_j = constants["drpai3.inference_overhead"] * constants["drpai3.idle_power"]
     wait_j = float(waits.sum()) * constants["cpu.power_busy"]
     return Estimate(
-        name=graph.name, rows=tuple(rows), total_s=total_s,
-        overhead_s=constants["drpai3.inference_overhead"], crossing_s=float(waits.sum()),
-        crossings=len(crossed), energy_j=float(energy.total.sum()) + idle_j + wait_j,
-        accelerator_j=float(energy.accelerator.sum()) + idle_j, cycles=float(packs.cycles.sum()),
-        dense_cycles=float(packs.dense.sum()), bytes=float(traffic.sum()),
-        macs=float(sum(layer.macs for layer in work)), memory_bytes=memory,
-        index_bytes=packs.index_bytes, histogram=packs.histogram, losses=packs.losses,
+        name=graph.name,
+        rows=tuple(rows),
+        total_s=total_s,
+        overhead_s=constants["drpai3.inference_overhead"],
+        crossing_s=float(waits.sum()),
+        crossings=len(crossed),
+        energy_j=float(energy.total.sum()) + idle_j + wait_j,
+        accelerator_j=float(energy.accelerator.sum()) + idle_j,
+        cycles=float(packs.cycles.sum()),
+        dense_cycles=float(packs.dense.sum()),
+        bytes=float(traffic.sum()),
+        macs=float(sum(layer.macs for layer in work)),
+        memory_bytes=memory,
+        index_bytes=packs.index_bytes,
+        histogram=packs.histogram,
+        losses=packs.losses,
         mac_hz=mac_hz,
-    )  # fmt: skip
+    )
 
 
-def footprint(graph: Graph, work: Sequence[Layer], wires: patterns.Wiring,
-              weight_bytes: np.ndarray) -> float:  # fmt: skip
+def footprint(graph: Graph, work: Sequence[Layer], wires: patterns.Wiring, weight_bytes: np.ndarray) -> float:
     """Bytes in the DRP-AI area: all weights, and the INT8 tensors alive at the worst moment."""
     last: dict[str, int] = {}
     for n, layer in enumerate(work):
@@ -162,25 +176,46 @@ def _waiting(crossing: placement.Crossing, cpu: np.ndarray, wires: patterns.Wiri
     return readers[0] if readers else made
 
 
-def _rows(work: Sequence[Layer], tags: Sequence[str], units: np.ndarray, cpu: np.ndarray,
-          packs: Packs, parts: timing.Parts, waits: np.ndarray, traffic: np.ndarray,
-          energy_j: np.ndarray, c: Constants) -> list[Row]:  # fmt: skip
+def _rows(
+    work: Sequence[Layer],
+    tags: Sequence[str],
+    units: np.ndarray,
+    cpu: np.ndarray,
+    packs: Packs,
+    parts: timing.Parts,
+    waits: np.ndarray,
+    traffic: np.ndarray,
+    energy_j: np.ndarray,
+    c: Constants,
+) -> list[Row]:
     peak = c["drpai3.dense_peak"] / 2
-    causes = np.stack(
-        [parts.compute, parts.weights, parts.spill, parts.drp, parts.cpu, parts.overhead]
-    )
+    causes = np.stack([parts.compute, parts.weights, parts.spill, parts.drp, parts.cpu, parts.overhead])
     names = ("macs", "weights", "spill", "drp", "cpu", "fixed")
     rows = []
     for n, layer in enumerate(work):
         seconds = float(parts.total[n])
         here = bool(cpu[n])
-        rows.append(Row(
-            layer.name, layer.op, "cpu" if here else placement.UNIT_NAMES[units[n]],
-            placement.reason(tags[n], layer) if here and units[n] == placement.CPU
-            else "runs behind a layer on the CPU" if here else "",
-            layer.out_shape, float(layer.macs), float(packs.sparsity[n]), packs.mean_n[n],
-            float(packs.cycles[n]), seconds, float(waits[n]), float(traffic[n]),
-            "-" if not seconds else names[int(causes[:, n].argmax())],
-            layer.macs / peak / seconds if seconds else 0.0, float(energy_j[n]),
-        ))  # fmt: skip
+        rows.append(
+            Row(
+                layer.name,
+                layer.op,
+                "cpu" if here else placement.UNIT_NAMES[units[n]],
+                placement.reason(tags[n], layer)
+                if here and units[n] == placement.CPU
+                else "runs behind a layer on the CPU"
+                if here
+                else "",
+                layer.out_shape,
+                float(layer.macs),
+                float(packs.sparsity[n]),
+                packs.mean_n[n],
+                float(packs.cycles[n]),
+                seconds,
+                float(waits[n]),
+                float(traffic[n]),
+                "-" if not seconds else names[int(causes[:, n].argmax())],
+                layer.macs / peak / seconds if seconds else 0.0,
+                float(energy_j[n]),
+            )
+        )
     return rows

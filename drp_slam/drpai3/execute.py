@@ -38,23 +38,18 @@ def read_images(folder: Path, shape: Sequence[int]) -> list[np.ndarray]:
         planes = image[None] if image.ndim == 2 else image[:, :, ::-1].transpose(2, 0, 1)
         images.append(np.ascontiguousarray(planes[None], np.float32) / 255)
     if not images:
-        raise DrpAi3Error(
-            f"{folder}: no calibration image; give a folder with {', '.join(SUFFIXES)}"
-        )
+        raise DrpAi3Error(f"{folder}: no calibration image; give a folder with {', '.join(SUFFIXES)}")
     return images
 
 
-def execute(graph: Graph, folder: Path, method: str, percentile: float,
-            out: Path) -> dict[str, Any]:  # fmt: skip
+def execute(graph: Graph, folder: Path, method: str, percentile: float, out: Path) -> dict[str, Any]:
     """Quantises an FP32 network over the images (kept in `out`), runs the INT8 network on them.
 
     Returns what ran, the wall time here, and for FP32 networks the signal-to-quantisation-noise
     ratio of the outputs in dB. Raises DrpAi3Error for several inputs or no image.
     """
     if len(graph.inputs) != 1:
-        raise DrpAi3Error(
-            f"{graph.path}: {len(graph.inputs)} inputs; --run takes networks with one"
-        )
+        raise DrpAi3Error(f"{graph.path}: {len(graph.inputs)} inputs; --run takes networks with one")
     images = read_images(folder, graph.shapes[graph.inputs[0]])
     result: dict[str, Any] = {"images": len(images), "saturating_cpu": saturates()}
     model, source = graph.path, None

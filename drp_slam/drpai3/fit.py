@@ -80,25 +80,33 @@ def batch(samples: Sequence[Sample], chosen: Mapping[str, int]) -> Batch:
     names = list(whole.__dataclass_fields__)
     busy = units != placement.FUSED
     columns = [getattr(whole, name)[busy] for name in names]
-    stacked, count = np.unique(np.stack([*columns, units[busy], owners[busy]], 1), axis=0,
-                               return_counts=True)  # fmt: skip
+    stacked, count = np.unique(np.stack([*columns, units[busy], owners[busy]], 1), axis=0, return_counts=True)
     merged = timing.Table(**{name: stacked[:, n] for n, name in enumerate(names)})
     pairs = np.array(crossed, np.float64)
-    return Batch(merged, stacked[:, -2].astype(np.int8), count, stacked[:, -1].astype(np.int64),
-                 pairs[:, 0], pairs[:, 1], np.array(mapped),
-                 np.array([s.published.latency_s for s in samples]),
-                 np.array([s.published.precision_s for s in samples]))  # fmt: skip
+    return Batch(
+        merged,
+        stacked[:, -2].astype(np.int8),
+        count,
+        stacked[:, -1].astype(np.int64),
+        pairs[:, 0],
+        pairs[:, 1],
+        np.array(mapped),
+        np.array([s.published.latency_s for s in samples]),
+        np.array([s.published.precision_s for s in samples]),
+    )
 
 
 def predict(b: Batch, c: Mapping[str, float], mac_hz: float) -> np.ndarray:
     """(samples,) modelled seconds."""
     layer_s = timing.layer_seconds(b.table, b.units, c, mac_hz).total * b.count
-    return (np.bincount(b.owner, layer_s, len(b.published_s)) + c["drpai3.inference_overhead"]
-            + timing.crossing_seconds(b.crossings, b.crossed, c))  # fmt: skip
+    return (
+        np.bincount(b.owner, layer_s, len(b.published_s))
+        + c["drpai3.inference_overhead"]
+        + timing.crossing_seconds(b.crossings, b.crossed, c)
+    )
 
 
-def fit_constants(b: Batch, c: Constants, start: np.ndarray | None = None, steps: int = 40,
-                  ) -> tuple[np.ndarray, float]:  # fmt: skip
+def fit_constants(b: Batch, c: Constants, start: np.ndarray | None = None, steps: int = 40) -> tuple[np.ndarray, float]:
     """Logarithms of the constants in the order of START, and the cost."""
     prior, low, high = np.log(np.array(list(START.values()))).T
     sigma = np.sqrt(MODEL_ERROR**2 + (ROUNDING * b.precision_s / b.published_s) ** 2)
@@ -113,8 +121,9 @@ def fit_constants(b: Batch, c: Constants, start: np.ndarray | None = None, steps
     return least_squares(residuals, prior if start is None else start, low, high, steps)
 
 
-def least_squares(residuals: Callable[[np.ndarray], np.ndarray], x: np.ndarray, low: np.ndarray,
-                  high: np.ndarray, steps: int = 40) -> tuple[np.ndarray, float]:  # fmt: skip
+def least_squares(
+    residuals: Callable[[np.ndarray], np.ndarray], x: np.ndarray, low: np.ndarray, high: np.ndarray, steps: int = 40
+) -> tuple[np.ndarray, float]:
     """Levenberg-Marquardt with bounds and numerical derivatives; returns the point and its cost."""
     x, damping = np.clip(x, low, high), 1e-2
     r = residuals(x)
@@ -183,8 +192,7 @@ class Fit:
     chosen_in_folds: tuple[Mapping[str, int], ...]
 
 
-def fit(samples: Sequence[Sample], c: Constants,
-        progress: Callable[[str], None] = lambda text: None) -> Fit:  # fmt: skip
+def fit(samples: Sequence[Sample], c: Constants, progress: Callable[[str], None] = lambda text: None) -> Fit:
     """Fits all samples, then each fold's families from the others alone."""
     mac_hz = c["drpai3.mac_clock"]
     progress("all samples")

@@ -68,9 +68,7 @@ class Graph:
         weight = f"{self.path}: node {reader}: weight {name!r}"
         array = decode(weight, self._constants[name])
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise DrpAi3Error(
-                f"{weight} holds NaN or infinity; repair the training checkpoint and export again"
-            )
+            raise DrpAi3Error(f"{weight} holds NaN or infinity; repair the training checkpoint and export again")
         zero = self._zero_points.get(name)
         if zero is not None and np.any(zero):
             array = array.astype(np.int16) - zero.astype(np.int16)
@@ -114,8 +112,7 @@ def _check_weights(graph: Graph) -> None:
 
 
 def _fold_qdq(
-    light: onnx.ModelProto,
-    constants: dict[str, Any],
+    light: onnx.ModelProto, constants: dict[str, Any]
 ) -> tuple[list[Node], dict[str, str], dict[str, np.ndarray]]:
     """Nodes without quantize and dequantize, what their outputs are names for, and zero points."""
     from onnx import helper, numpy_helper
@@ -135,9 +132,7 @@ def _fold_qdq(
             continue
         inputs = tuple(alias.get(i, i) for i in node.input)
         attributes = {
-            a.name: helper.get_attribute_value(a)
-            for a in node.attribute
-            if not a.HasField("g") and not a.graphs
+            a.name: helper.get_attribute_value(a) for a in node.attribute if not a.HasField("g") and not a.graphs
         }
         nodes.append(Node(label(node), node.op_type, inputs, tuple(node.output), attributes))
     return nodes, alias, zero_points

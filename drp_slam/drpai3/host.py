@@ -26,9 +26,7 @@ def space_to_depth(tensor: np.ndarray) -> np.ndarray:
     height, width = tensor.shape
     blocks = np.empty((1, 4, height // 2, width // 2), np.uint8)
     for channel, (row, column) in enumerate(TAPS):
-        np.bitwise_xor(
-            tensor.view(np.uint8)[row::2, column::2], np.uint8(0x80), out=blocks[0, channel]
-        )
+        np.bitwise_xor(tensor.view(np.uint8)[row::2, column::2], np.uint8(0x80), out=blocks[0, channel])
     return blocks
 
 
@@ -49,8 +47,7 @@ def rewritten(path: Path) -> bytes | None:
         return None
     readers = [net.conv(node) for node in net.consumers(entry)]
     first = [c for c in readers if c is not None and c.form() == (3, 1, 1)]
-    folded = [c for c in readers if c is not None and not c.form()[0] % 2
-              and c.form() == (c.form()[0], c.form()[0], 0)]  # fmt: skip
+    folded = [c for c in readers if c is not None and not c.form()[0] % 2 and c.form() == (c.form()[0], c.form()[0], 0)]
     if len(first) != 1 or len(folded) + 1 != len(readers) or any(c.cin != 1 for c in first):
         return None
     second = net.after(first[0], (3, 2, 1))
@@ -158,9 +155,7 @@ class _Net:
         read = self.maker[entry]
         for name in (read.input[0], self.maker[read.input[0]].input[0]):
             self.graph.node.remove(self.maker[name])
-        value = helper.make_tensor_value_info(
-            read.input[0], TensorProto.UINT8, (1, channels, "H", "W")
-        )
+        value = helper.make_tensor_value_info(read.input[0], TensorProto.UINT8, (1, channels, "H", "W"))
         del self.graph.input[:]
         self.graph.input.append(value)
         del self.graph.value_info[:]
@@ -202,6 +197,9 @@ class _Conv:
             self.net.constants[name].CopyFrom(numpy_helper.from_array(value, name))
         del self.node.attribute[:]
         sides = list(kernel.weight.shape[2:])
-        for name, numbers in (("kernel_shape", sides), ("strides", [kernel.stride] * 2),
-                              ("pads", [kernel.before] * 2 + [kernel.after] * 2)):  # fmt: skip
+        for name, numbers in (
+            ("kernel_shape", sides),
+            ("strides", [kernel.stride] * 2),
+            ("pads", [kernel.before] * 2 + [kernel.after] * 2),
+        ):
             self.node.attribute.append(helper.make_attribute(name, numbers))

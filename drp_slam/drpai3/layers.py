@@ -12,9 +12,7 @@ from drp_slam.drpai3.graph import Graph, Node
 from drp_slam.drpai3.reading import Shape
 from drp_slam.errors import DrpAi3Error
 
-FREE = frozenset(
-    {"Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast", "Expand"}
-)
+FREE = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast", "Expand"})
 """Operators that move no data on the chip: another view of the same buffer."""
 MATRIX_KINDS = ("conv", "depthwise", "grouped", "deconv", "fc")
 """Kinds whose weights are a constant matrix."""
@@ -72,25 +70,11 @@ def _layer(graph: Graph, node: Node) -> Layer:
     elements = math.prod(graph.shapes[weight]) if weight else 0
     bias = sum(math.prod(graph.shapes[i]) for i in constants if i != weight) if weight else 0
     return Layer(
-        node,
-        kind,
-        in_shape,
-        out_shape,
-        read,
-        written,
-        positions * k * c,
-        positions,
-        k,
-        c,
-        weight,
-        elements,
-        bias,
+        node, kind, in_shape, out_shape, read, written, positions * k * c, positions, k, c, weight, elements, bias
     )
 
 
-def _product(
-    graph: Graph, node: Node, in_shape: Shape, out_shape: Shape
-) -> tuple[str, int, int, int]:
+def _product(graph: Graph, node: Node, in_shape: Shape, out_shape: Shape) -> tuple[str, int, int, int]:
     """Kind, positions, inputs of one output channel and output channels of a node."""
     if node.op in ("Conv", "ConvTranspose"):
         w, group = graph.shapes[node.inputs[1]], int(node.attributes.get("group", 1))

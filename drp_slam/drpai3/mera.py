@@ -43,11 +43,7 @@ class MeraDevice:
     unit = "drpai3"
 
     def __init__(
-        self,
-        folder: str | Path,
-        freq_index: int = 1,
-        start_address: int = START_ADDRESS,
-        mera: Any = None,
+        self, folder: str | Path, freq_index: int = 1, start_address: int = START_ADDRESS, mera: Any = None
     ) -> None:
         mera = runtime() if mera is None else mera
         named, folder = str(folder), Path(folder).expanduser()

@@ -40,9 +40,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     random = np.random.default_rng(0)
     tensor = random.integers(-90, 90, (args.height, args.width)).astype(card.dtype)
     stored = space_to_depth(tensor) if model else tensor[None, None]
-    calls = {"bare": lambda: bare.run(None, {name: tensor[None, None]}),
-             "rewritten": lambda: same.run(None, {same_name: stored}),
-             "emulated": lambda: perceive(tensor)}  # fmt: skip
+    calls = {
+        "bare": lambda: bare.run(None, {name: tensor[None, None]}),
+        "rewritten": lambda: same.run(None, {same_name: stored}),
+        "emulated": lambda: perceive(tensor),
+    }
     for call in calls.values():
         call()
     clocks = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -55,9 +57,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             for k, clock in clocks.items():
                 taken[f"{who}_{k}"].append(clock() - start[k])
     result: dict[str, Any] = {
-        "network": card.name, "device": perceive.device.name, "repeats": args.repeats,
+        "network": card.name,
+        "device": perceive.device.name,
+        "repeats": args.repeats,
         "shape": [args.height, args.width],
-    }  # fmt: skip
+    }
     for k in clocks:
         medians = {who: float(np.median(taken[f"{who}_{k}"])) for who in calls}
         result |= {f"{who}_{k}_ms": 1e3 * value for who, value in medians.items()}
@@ -71,7 +75,9 @@ def show(result: dict[str, Any]) -> None:
     """Prints wall and processor time of all three."""
     print(f"{result['network']} {result['shape']} on {result['device']}, {result['repeats']} runs")
     for k in ("wall", "cpu"):
-        print(f"  {k} time: emulated {result[f'emulated_{k}_ms']:.2f} ms; bare onnxruntime "
-              f"{result[f'bare_{k}_ms']:.2f} ms ({result[f'overhead_{k}_pct']:+.1f} %), over the "
-              f"rewritten network {result[f'rewritten_{k}_ms']:.2f} ms "
-              f"({result[f'overhead_over_rewritten_{k}_pct']:+.1f} %)")  # fmt: skip
+        print(
+            f"  {k} time: emulated {result[f'emulated_{k}_ms']:.2f} ms; bare onnxruntime "
+            f"{result[f'bare_{k}_ms']:.2f} ms ({result[f'overhead_{k}_pct']:+.1f} %), over the "
+            f"rewritten network {result[f'rewritten_{k}_ms']:.2f} ms "
+            f"({result[f'overhead_over_rewritten_{k}_pct']:+.1f} %)"
+        )

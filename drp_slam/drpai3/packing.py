@@ -55,9 +55,7 @@ def column_counts(w: np.ndarray, rows: int = GROUP_ROWS) -> np.ndarray:
     return np.count_nonzero(_blocks(w, rows, 1), axis=1)[..., 0]
 
 
-def group_counts(
-    w: np.ndarray, rows: int = GROUP_ROWS, columns: int = PARALLEL_COLUMNS
-) -> np.ndarray:
+def group_counts(w: np.ndarray, rows: int = GROUP_ROWS, columns: int = PARALLEL_COLUMNS) -> np.ndarray:
     """N of every (group, block): (G, B) int64, the most non-zeros of any column of the block."""
     return np.count_nonzero(_blocks(w, rows, columns), axis=1).max(axis=-1)
 
@@ -67,9 +65,7 @@ def packed_cycles(w: np.ndarray, rows: int = GROUP_ROWS, columns: int = PARALLEL
     return int(group_counts(w, rows, columns).sum())
 
 
-def dense_cycles(
-    shape: tuple[int, ...], rows: int = GROUP_ROWS, columns: int = PARALLEL_COLUMNS
-) -> int:
+def dense_cycles(shape: tuple[int, ...], rows: int = GROUP_ROWS, columns: int = PARALLEL_COLUMNS) -> int:
     """Cycles for one output position of a weight without zeros: K rows for every block."""
     k = int(np.prod(shape[1:]))
     return k * -(-shape[0] // columns)
@@ -158,9 +154,7 @@ def pack(w: np.ndarray, rows: int = GROUP_ROWS, columns: int = PARALLEL_COLUMNS)
     values[slot, p], index[slot, p] = cut[g, m, b, p], m
     repeats = n.T.ravel()
     block, group = np.divmod(np.arange(n.size), n.shape[0])
-    return Packed(
-        values, index, np.repeat(group, repeats), np.repeat(block, repeats), rows, tuple(w.shape)
-    )
+    return Packed(values, index, np.repeat(group, repeats), np.repeat(block, repeats), rows, tuple(w.shape))
 
 
 @dataclass(frozen=True)
@@ -189,9 +183,7 @@ class PackingReport:
         return float(self.histogram @ np.arange(len(self.histogram)) / total) if total else 0.0
 
 
-def packing_report(
-    w: np.ndarray, rows: int = GROUP_ROWS, columns: int = PARALLEL_COLUMNS
-) -> PackingReport:
+def packing_report(w: np.ndarray, rows: int = GROUP_ROWS, columns: int = PARALLEL_COLUMNS) -> PackingReport:
     """Cycles, histogram of N, index overhead, and the loss against `1 - sparsity` by cause."""
     n = group_counts(w, rows, columns)
     cycles, dense = int(n.sum()), dense_cycles(w.shape, rows, columns)

@@ -53,19 +53,22 @@ def share_of_rows(sparsity: float, pattern: str, rows: int, columns: int) -> flo
         return max(1.0 - sparsity, 1.0 / rows)
     if pattern != "random":
         raise DrpAi3Error(f"--pattern {pattern!r}, expected one of {', '.join(PATTERNS)}")
-    kept = [math.comb(rows, n) * (1 - sparsity) ** n * sparsity ** (rows - n)
-            for n in range(rows + 1)]  # fmt: skip
+    kept = [math.comb(rows, n) * (1 - sparsity) ** n * sparsity ** (rows - n) for n in range(rows + 1)]
     below = np.minimum(np.cumsum(kept), 1.0) ** columns  # P(max <= n)
     return float((1.0 - below[:-1]).sum() / rows)
 
 
-def pack_layers(graph: Graph, work: Sequence[Layer], units: np.ndarray, c: Constants,
-                sparsity: float | None, pattern: str) -> Packs:  # fmt: skip
+def pack_layers(
+    graph: Graph, work: Sequence[Layer], units: np.ndarray, c: Constants, sparsity: float | None, pattern: str
+) -> Packs:
     """Packs every matrix layer of the accelerator, or supposes a pattern."""
     rows, columns = int(c["drpai3.group_rows"]), int(c["drpai3.parallel_columns"])
     supposed = sparsity is not None
-    share = share_of_rows(sparsity, "balanced" if pattern == "file" else pattern, rows,
-                          columns) if sparsity is not None else 1.0  # fmt: skip
+    share = (
+        share_of_rows(sparsity, "balanced" if pattern == "file" else pattern, rows, columns)
+        if sparsity is not None
+        else 1.0
+    )
     cycles, streamed = np.zeros(len(work)), np.zeros(len(work))
     dense, zeros = np.zeros(len(work)), np.zeros(len(work))
     mean_n: list[float | None] = [None] * len(work)
@@ -97,5 +100,6 @@ def pack_layers(graph: Graph, work: Sequence[Layer], units: np.ndarray, c: Const
         losses["balance"] += report.loss_balance * dense[n]
         losses["padding"] += report.loss_padding * dense[n]
     whole = dense.sum() or 1.0
-    return Packs(cycles, dense, streamed, zeros, mean_n, index_bytes, histogram,
-                 {k: v / whole for k, v in losses.items()})  # fmt: skip
+    return Packs(
+        cycles, dense, streamed, zeros, mean_n, index_bytes, histogram, {k: v / whole for k, v in losses.items()}
+    )

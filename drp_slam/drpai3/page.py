@@ -12,8 +12,23 @@ from pathlib import Path
 from typing import Any
 
 UNIT_COLOURS = {"ai-mac": "#2b6cb0", "drp": "#2f855a", "cpu": "#c53030"}
-COLUMNS = ("name", "op", "unit", "shape", "macs", "sparsity", "mean_n", "cycles", "us",
-           "crossing_us", "bytes", "bound_by", "utilisation", "uj", "reason")  # fmt: skip
+COLUMNS = (
+    "name",
+    "op",
+    "unit",
+    "shape",
+    "macs",
+    "sparsity",
+    "mean_n",
+    "cycles",
+    "us",
+    "crossing_us",
+    "bytes",
+    "bound_by",
+    "utilisation",
+    "uj",
+    "reason",
+)
 STYLE = """body{font:14px system-ui,sans-serif;margin:2em auto;max-width:84em;padding:0 1em;
 color:#1a202c}table{border-collapse:collapse;font-size:12.5px;font-variant-numeric:tabular-nums}
 td,th{padding:.15em .5em;border-bottom:1px solid #e2e8f0;text-align:right;white-space:nowrap}
@@ -25,19 +40,16 @@ td.name{max-width:20em;overflow:hidden;text-overflow:ellipsis;direction:rtl}
 PARTS = {**UNIT_COLOURS, "crossing": "#d69e2e", "fixed start": "#a0aec0"}
 
 
-def write(folder: Path, result: dict[str, Any], constants: Mapping[str, float], page: bool,
-          table: bool) -> list[Path]:  # fmt: skip
+def write(folder: Path, result: dict[str, Any], constants: Mapping[str, float], page: bool, table: bool) -> list[Path]:
     """Writes what was asked for, through temporary names; returns the paths."""
     made = []
     if table:
         made.append(_replace(folder / "layers.csv", lambda p: _table(p, result)))
     if page:
         made.append(_replace(folder / "roofline.png", lambda p: roofline(p, result, constants)))
-        made.append(_replace(folder / "timeline.json", lambda p: p.write_text(
-            json.dumps(timeline(result)))))  # fmt: skip
+        made.append(_replace(folder / "timeline.json", lambda p: p.write_text(json.dumps(timeline(result)))))
         image = made[-2].read_bytes()
-        made.append(_replace(folder / "estimate.html", lambda p: p.write_text(
-            _page(result, image), encoding="utf-8")))  # fmt: skip
+        made.append(_replace(folder / "estimate.html", lambda p: p.write_text(_page(result, image), encoding="utf-8")))
     return made
 
 
@@ -59,21 +71,25 @@ def timeline(result: dict[str, Any]) -> dict[str, Any]:
     """Chrome trace events (microseconds): one track a unit, crossings on a track of their own."""
     tracks = {"ai-mac": 1, "drp": 2, "cpu": 3, "crossing": 4}
     events: list[dict[str, Any]] = [
-        {"ph": "M", "pid": 1, "tid": tid, "name": "thread_name",
-         "args": {"name": f"{name} (modelled)"}}
+        {"ph": "M", "pid": 1, "tid": tid, "name": "thread_name", "args": {"name": f"{name} (modelled)"}}
         for name, tid in tracks.items()
-    ]  # fmt: skip
+    ]
     clock = result["overhead_ms"] * 1e3
-    events.append(
-        {"ph": "X", "pid": 1, "tid": 1, "name": "start of inference", "ts": 0.0, "dur": clock}
-    )
+    events.append({"ph": "X", "pid": 1, "tid": 1, "name": "start of inference", "ts": 0.0, "dur": clock})
     for row in result["layers"]:
         for track, us in (("crossing", row["crossing_us"]), (row["unit"], row["us"])):
             if us and track in tracks:
-                events.append({
-                    "ph": "X", "pid": 1, "tid": tracks[track], "name": row["name"], "ts": clock,
-                    "dur": us, "args": {"op": row["op"], "bound_by": row["bound_by"]},
-                })  # fmt: skip
+                events.append(
+                    {
+                        "ph": "X",
+                        "pid": 1,
+                        "tid": tracks[track],
+                        "name": row["name"],
+                        "ts": clock,
+                        "dur": us,
+                        "args": {"op": row["op"], "bound_by": row["bound_by"]},
+                    }
+                )
                 clock += us
     return {"traceEvents": events, "displayTimeUnit": "ms"}
 
@@ -91,25 +107,28 @@ def roofline(path: Path, result: dict[str, Any], constants: Mapping[str, float])
         mine = [r for r in rows if r["unit"] == unit]
         if mine:
             longest = max(r["us"] for r in rows)
-            axes.scatter([2 * r["macs"] / r["bytes"] for r in mine],
-                         [2e-6 * r["macs"] / r["us"] for r in mine],
-                         s=[12 + 150 * r["us"] / longest for r in mine], alpha=0.55, color=colour,
-                         label=f"{unit} ({len(mine)})", edgecolors="none")  # fmt: skip
-    peak = (
-        constants["drpai3.dense_peak"]
-        * 1e-12
-        * result["mac_mhz"]
-        * 1e6
-        / constants["drpai3.mac_clock"]
-    )
+            axes.scatter(
+                [2 * r["macs"] / r["bytes"] for r in mine],
+                [2e-6 * r["macs"] / r["us"] for r in mine],
+                s=[12 + 150 * r["us"] / longest for r in mine],
+                alpha=0.55,
+                color=colour,
+                label=f"{unit} ({len(mine)})",
+                edgecolors="none",
+            )
+    peak = constants["drpai3.dense_peak"] * 1e-12 * result["mac_mhz"] * 1e6 / constants["drpai3.mac_clock"]
     reachable = peak * constants["drpai3.array_efficiency"]
     slope = constants["drpai3.weight_bandwidth"] * 1e-12
     low = min([1.0, *(2 * r["macs"] / r["bytes"] for r in rows)])
     high = max([1e4, *(2 * r["macs"] / r["bytes"] for r in rows)])
-    axes.plot([low, peak / slope, high], [slope * low, peak, peak], color="#1a202c", lw=1.2,
-              label=f"dense peak {peak:.2f} TOPS, weights {slope * 1e3:.1f} GB/s")  # fmt: skip
-    axes.axhline(reachable, color="#718096", lw=1, ls="--",
-                 label=f"fitted array efficiency: {reachable:.2f} TOPS")  # fmt: skip
+    axes.plot(
+        [low, peak / slope, high],
+        [slope * low, peak, peak],
+        color="#1a202c",
+        lw=1.2,
+        label=f"dense peak {peak:.2f} TOPS, weights {slope * 1e3:.1f} GB/s",
+    )
+    axes.axhline(reachable, color="#718096", lw=1, ls="--", label=f"fitted array efficiency: {reachable:.2f} TOPS")
     axes.axhline(
         peak * constants["drpai3.group_rows"],
         color="#a0aec0",
@@ -159,12 +178,15 @@ def _page(result: dict[str, Any], image: bytes) -> str:
         "chrome://tracing or ui.perfetto.dev.</p>"
         f"<img alt=roofline src='data:image/png;base64,"
         f"{base64.b64encode(image).decode()}'>"
-        + (f"<h2>On the Cortex-A55</h2><table><tr><th>reason<th>layers<th>ms<th>crossing ms</tr>"
-           f"{fallbacks}</table>" if fallbacks else "<p>Nothing falls back to the Cortex-A55.</p>")
+        + (
+            f"<h2>On the Cortex-A55</h2><table><tr><th>reason<th>layers<th>ms<th>crossing ms</tr>{fallbacks}</table>"
+            if fallbacks
+            else "<p>Nothing falls back to the Cortex-A55.</p>"
+        )
         + "<h2>Layers</h2><table><tr><th>layer<th>op<th>unit<th>shape<th>MMAC<th>zeros<th>N/M"
         "<th>kcycle<th>&micro;s<th>crossing &micro;s<th>kB<th>bound by<th>use<th>&micro;J</tr>"
         f"{rows}</table></html>"
-    )  # fmt: skip
+    )
 
 
 def _shares(result: dict[str, Any]) -> str:
@@ -175,26 +197,42 @@ def _shares(result: dict[str, Any]) -> str:
             ms[row["unit"]] += row["us"] * 1e-3
     ms["crossing"], ms["fixed start"] = result["crossing_ms"], result["overhead_ms"]
     whole = sum(ms.values()) or 1.0
-    bar = "".join(f"<div style='width:{value / whole:.2%};background:{PARTS[name]}'></div>"
-                  for name, value in ms.items() if value)  # fmt: skip
-    key = "".join(f"<span style='background:{PARTS[name]}'></span>{name} {value:.2f} ms"
-                  for name, value in ms.items() if value)  # fmt: skip
+    bar = "".join(
+        f"<div style='width:{value / whole:.2%};background:{PARTS[name]}'></div>" for name, value in ms.items() if value
+    )
+    key = "".join(
+        f"<span style='background:{PARTS[name]}'></span>{name} {value:.2f} ms" for name, value in ms.items() if value
+    )
     groups = ", ".join(f"{n}: {count}" for n, count in enumerate(result["groups_by_n"]) if count)
     loss = result["packing_loss"]
     return f"<div class=bar>{bar}</div><p class=key>{key}</p>" + (
         f"<p>Weight groups rebuilt as N rows: {groups}. Lost against 1 - sparsity: unequal columns "
         f"{loss['balance']:.1%}, padding {round(loss['padding'], 3) + 0.0:.1%} of the dense cycles."
-        "</p>" if groups else "")  # fmt: skip
+        "</p>"
+        if groups
+        else ""
+    )
 
 
 def _row(row: dict[str, Any]) -> str:
     text = html.escape
     mean = "" if row["mean_n"] is None else f"{row['mean_n']:.1f}/{row['group_rows']}"
     shape = "&times;".join(map(str, row["shape"]))
-    cells = (text(row["op"]), row["unit"], shape, f"{row['macs'] * 1e-6:.2f}",
-             f"{row['sparsity']:.0%}", mean, f"{row['cycles'] * 1e-3:.1f}",
-             f"{row['us']:.1f}", f"{row['crossing_us']:.0f}", f"{row['bytes'] * 1e-3:.0f}",
-             row["bound_by"], f"{row['utilisation']:.0%}", f"{row['uj']:.1f}")  # fmt: skip
+    cells = (
+        text(row["op"]),
+        row["unit"],
+        shape,
+        f"{row['macs'] * 1e-6:.2f}",
+        f"{row['sparsity']:.0%}",
+        mean,
+        f"{row['cycles'] * 1e-3:.1f}",
+        f"{row['us']:.1f}",
+        f"{row['crossing_us']:.0f}",
+        f"{row['bytes'] * 1e-3:.0f}",
+        row["bound_by"],
+        f"{row['utilisation']:.0%}",
+        f"{row['uj']:.1f}",
+    )
     name = text(row["name"])
     return (
         f"<tr class={row['unit']}><td class=name title='{name}'>&lrm;{name}</td>"

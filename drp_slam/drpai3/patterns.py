@@ -88,9 +88,7 @@ def find(graph: Graph, layers: tuple[Layer, ...], wires: Wiring) -> list[str]:
 
 def _activated(wires: Wiring, name: str, tags: list[str]) -> bool:
     """Whether all that reads a tensor is activations that its producer takes in."""
-    return all(tags[c] == "activation" for c in wires.consumers.get(name, ())) or (
-        name in wires.results
-    )
+    return all(tags[c] == "activation" for c in wires.consumers.get(name, ())) or (name in wires.results)
 
 
 def _written_once(wires: Wiring, name: str, tags: list[str]) -> bool:
@@ -134,9 +132,17 @@ def _alone(graph: Graph, layer: Layer) -> str:
         if layer.op == "Slice" and layer.out_shape == layer.in_shape:
             return "view"
         return "slice" if _cuts(graph, layer) else "move"
-    simple = {"BatchNormalization": "scale", "MatMul": "attention", "Gemm": "attention",
-              "Softmax": "softmax", "Erf": "gelu", "Gelu": "gelu", "Pow": "normalisation",
-              "Sqrt": "normalisation", "LayerNormalization": "normalisation"}  # fmt: skip
+    simple = {
+        "BatchNormalization": "scale",
+        "MatMul": "attention",
+        "Gemm": "attention",
+        "Softmax": "softmax",
+        "Erf": "gelu",
+        "Gelu": "gelu",
+        "Pow": "normalisation",
+        "Sqrt": "normalisation",
+        "LayerNormalization": "normalisation",
+    }
     return simple.get(layer.op, "curve" if layer.op in CURVES else "other")
 
 
@@ -163,8 +169,22 @@ def _axes(graph: Graph, layer: Layer) -> set[int]:
     return {int(axis) % rank for axis in axes}
 
 
-HOSTS = frozenset({"conv", "asymmetric", "depthwise", "grouped", "deconv", "fc", "add", "add-fused",
-                   "scale", "pool", "concat", "gate-branch"})  # fmt: skip
+HOSTS = frozenset(
+    {
+        "conv",
+        "asymmetric",
+        "depthwise",
+        "grouped",
+        "deconv",
+        "fc",
+        "add",
+        "add-fused",
+        "scale",
+        "pool",
+        "concat",
+        "gate-branch",
+    }
+)
 """Tags whose output stage can apply an activation."""
 ADD_HOSTS = CONVOLUTIONS | {"asymmetric"}
 """Tags whose output stage can add another tensor."""
@@ -188,19 +208,14 @@ def _hosted(layers: tuple[Layer, ...], wires: Wiring, name: str, n: int, tags: l
     return tags[made] in ADD_HOSTS
 
 
-def _multiply(
-    graph: Graph, layers: tuple[Layer, ...], wires: Wiring, n: int, tags: list[str]
-) -> None:
+def _multiply(graph: Graph, layers: tuple[Layer, ...], wires: Wiring, n: int, tags: list[str]) -> None:
     """Tags a product: SiLU, hard-swish, or a gate with the branch that computes it."""
     sources = wires.source(layers[n])
     for name in sources:
         made = wires.producer.get(name)
         if made is None or layers[made].op not in ("Sigmoid", "HardSigmoid"):
             continue
-        if (
-            wires.source(layers[made])[0] in sources
-            and layers[made].in_shape == layers[n].out_shape
-        ):
+        if wires.source(layers[made])[0] in sources and layers[made].in_shape == layers[n].out_shape:
             silu = layers[made].op == "Sigmoid"
             tags[n], tags[made] = ("silu", "silu") if silu else ("hard-swish", "half-swish")
             return
@@ -219,9 +234,7 @@ def _is_gate(graph: Graph, wires: Wiring, name: str, layer: Layer) -> bool:
     return held == math.prod(layer.out_shape[:2]) < layer.out_elements
 
 
-def _branch(
-    graph: Graph, layers: tuple[Layer, ...], wires: Wiring, name: str, tags: list[str]
-) -> None:
+def _branch(graph: Graph, layers: tuple[Layer, ...], wires: Wiring, name: str, tags: list[str]) -> None:
     """Marks the layers that compute a gate, back to and including the global pooling."""
     waiting = [name]
     while waiting:

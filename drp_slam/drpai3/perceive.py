@@ -49,8 +49,10 @@ class Perceive:
             log.warning(
                 "%s: network %s computes %s on this host, but the accelerator INT8: modelled time "
                 "and energy suppose it quantised",
-                device.name, card.name, card.dtype,
-            )  # fmt: skip
+                device.name,
+                card.name,
+                card.dtype,
+            )
 
     def __call__(self, tensor: np.ndarray) -> tuple[np.ndarray, Run]:
         run = self.device.run(self.network, tensor)

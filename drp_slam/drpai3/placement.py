@@ -48,8 +48,7 @@ RULES: tuple[Rule, ...] = (
     Rule("grouped", CPU, "grouped convolution that is not depthwise"),
     Rule("conv-1d-3d", CPU, "convolution with one or three spatial axes"),
     Rule("activation", FUSED),
-    Rule("pre-activation", CPU, "activation without a layer of its own to run behind", None,
-         (DRP, CPU)),
+    Rule("pre-activation", CPU, "activation without a layer of its own to run behind", None, (DRP, CPU)),
     Rule("silu", FUSED),
     Rule("half-swish", FUSED),
     Rule("hard-swish", DRP),
@@ -81,12 +80,17 @@ RULES: tuple[Rule, ...] = (
     Rule("gelu", CPU, "error function (GELU)"),
     Rule("attention", CPU, "product of two activations (attention)"),
     Rule("other", CPU, "operator that no rule maps"),
-)  # fmt: skip
+)
 BY_TAG = {rule.tag: rule for rule in RULES}
 
 
-def units(tags: Sequence[str], layers: Sequence[Layer], wires: Wiring, release: float = NEW_RELEASE,
-          chosen: Mapping[str, int] | None = None) -> np.ndarray:  # fmt: skip
+def units(
+    tags: Sequence[str],
+    layers: Sequence[Layer],
+    wires: Wiring,
+    release: float = NEW_RELEASE,
+    chosen: Mapping[str, int] | None = None,
+) -> np.ndarray:
     """(L,) unit of every layer. `chosen` overrides rules by tag (for the fit)."""
     chosen = chosen or {}
     out = np.zeros(len(tags), np.int8)
@@ -124,9 +128,7 @@ class Crossing:
     to_cpu: bool
 
 
-def crossings(
-    cpu: np.ndarray, wires: Wiring, sizes: Mapping[str, int], results_stay: bool = False
-) -> list[Crossing]:
+def crossings(cpu: np.ndarray, wires: Wiring, sizes: Mapping[str, int], results_stay: bool = False) -> list[Crossing]:
     """Every tensor that crosses, and the network's results, which the CPU reads.
 
     With `results_stay` the DRP reads the results where the accelerator left them. Inputs are

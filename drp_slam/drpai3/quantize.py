@@ -38,9 +38,9 @@ def affine(low: float, high: float) -> tuple[float, int]:
     return scale, int(np.clip(round(-128 - low / scale), -128, 127))
 
 
-def activation_ranges(model: onnx.ModelProto, calibration: Sequence[np.ndarray],
-                      method: str = "minmax", percentile: float = 99.99
-                      ) -> dict[str, tuple[float, float]]:  # fmt: skip
+def activation_ranges(
+    model: onnx.ModelProto, calibration: Sequence[np.ndarray], method: str = "minmax", percentile: float = 99.99
+) -> dict[str, tuple[float, float]]:
     """Range of every float activation over `calibration` (arrays of the network's one input).
 
     `minmax` takes the extremes over all images; `percentile` cuts `100 - percentile` per cent of
@@ -82,8 +82,7 @@ def _all_activations(model: onnx.ModelProto) -> Any:
     probe.graph.output.extend(onnx.helper.make_empty_tensor_value_info(n) for n in names)
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    session = ort.InferenceSession(probe.SerializeToString(), options,
-                                   providers=["CPUExecutionProvider"])  # fmt: skip
+    session = ort.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
     source = session.get_inputs()[0].name
 
     def run(image: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
@@ -95,9 +94,14 @@ def _all_activations(model: onnx.ModelProto) -> Any:
     return run
 
 
-def quantize(model: str | Path | onnx.ModelProto, calibration: Iterable[np.ndarray],
-             out: str | Path | None = None, method: str = "minmax", percentile: float = 99.99,
-             scales: Scales | None = None) -> onnx.ModelProto:  # fmt: skip
+def quantize(
+    model: str | Path | onnx.ModelProto,
+    calibration: Iterable[np.ndarray],
+    out: str | Path | None = None,
+    method: str = "minmax",
+    percentile: float = 99.99,
+    scales: Scales | None = None,
+) -> onnx.ModelProto:
     """An FP32 network with one input as INT8 (QDQ), int8 in and out; written to `out` if given.
 
     `calibration` holds float32 arrays of the input's shape. `scales` (tensor -> scale, zero
@@ -116,16 +120,11 @@ def quantize(model: str | Path | onnx.ModelProto, calibration: Iterable[np.ndarr
     if not isinstance(model, onnx.ModelProto):
         model = onnx.load(model)
     if len(model.graph.input) != 1:
-        raise DrpAi3Error(
-            f"the network has {len(model.graph.input)} inputs; quantisation takes one"
-        )
+        raise DrpAi3Error(f"the network has {len(model.graph.input)} inputs; quantisation takes one")
     body, concat = _without_last_concat(model)
-    found = {name: affine(*r) for name, r in
-             activation_ranges(body, images, method, percentile).items()}  # fmt: skip
+    found = {name: affine(*r) for name, r in activation_ranges(body, images, method, percentile).items()}
     found.update(scales or {})
-    quantised = _int8_borders(
-        _rewrite(body, images[0], found), concat, _copy(model.graph.output[0])
-    )
+    quantised = _int8_borders(_rewrite(body, images[0], found), concat, _copy(model.graph.output[0]))
     onnx.checker.check_model(quantised)
     if out is not None:
         part = Path(out).with_name(Path(out).name + ".part")
@@ -146,16 +145,13 @@ def _without_last_concat(model: onnx.ModelProto) -> tuple[onnx.ModelProto, onnx.
 
     body = _copy(model)
     outputs = [o.name for o in body.graph.output]
-    last = next(
-        (n for n in body.graph.node if list(n.output) == outputs and n.op_type == "Concat"), None
-    )
+    last = next((n for n in body.graph.node if list(n.output) == outputs and n.op_type == "Concat"), None)
     if last is None:
         return body, None
     body.graph.node.remove(last)
     del body.graph.output[:]
     body.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-        for name in last.input
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in last.input
     )
     return body, last
 
@@ -163,12 +159,7 @@ def _without_last_concat(model: onnx.ModelProto) -> tuple[onnx.ModelProto, onnx.
 def _rewrite(model: onnx.ModelProto, image: np.ndarray, scales: Scales) -> onnx.ModelProto:
     """onnxruntime's quantiser with given scales (its own calibration sees one image, unused)."""
     import onnx
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class One(CalibrationDataReader):
         def __init__(self) -> None:
@@ -178,10 +169,15 @@ def _rewrite(model: onnx.ModelProto, image: np.ndarray, scales: Scales) -> onnx.
             return next(self._items, None)
 
     overrides = {
-        name: [{"scale": np.array(scale, np.float32), "zero_point": np.array(zero + 128, np.uint8),
-                "quant_type": QuantType.QUInt8}]
+        name: [
+            {
+                "scale": np.array(scale, np.float32),
+                "zero_point": np.array(zero + 128, np.uint8),
+                "quant_type": QuantType.QUInt8,
+            }
+        ]
         for name, (scale, zero) in scales.items()
-    }  # fmt: skip
+    }
     overrides |= _exact_weights(model, QuantType.QInt8)
     log = logging.getLogger()
     before = log.level
@@ -189,9 +185,16 @@ def _rewrite(model: onnx.ModelProto, image: np.ndarray, scales: Scales) -> onnx.
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "int8.onnx"
-            quantize_static(model, path, One(), quant_format=QuantFormat.QDQ, per_channel=True,
-                            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-                            extra_options={"TensorQuantOverrides": overrides})  # fmt: skip
+            quantize_static(
+                model,
+                path,
+                One(),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                extra_options={"TensorQuantOverrides": overrides},
+            )
             return onnx.load(path)
     finally:
         log.setLevel(before)
@@ -212,14 +215,17 @@ def _exact_weights(model: onnx.ModelProto, kind: Any) -> dict[str, list[dict[str
         common = np.gcd.reduce(steps.astype(np.int64).ravel())
         common &= -common  # its power of two
         if common and (steps % 1 == 0).all() and np.abs(steps).max() <= 127 * common:
-            scale = {"scale": np.array(common / 2**EXACT_BITS, np.float32), "quant_type": kind,
-                     "zero_point": np.array(0, np.int8), "axis": 0}  # fmt: skip
+            scale = {
+                "scale": np.array(common / 2**EXACT_BITS, np.float32),
+                "quant_type": kind,
+                "zero_point": np.array(0, np.int8),
+                "axis": 0,
+            }
             found[node.input[1]] = [scale] * weight.dims[0]
     return found
 
 
-def _int8_borders(model: onnx.ModelProto, concat: onnx.NodeProto | None,
-                  whole: onnx.ValueInfoProto) -> onnx.ModelProto:  # fmt: skip
+def _int8_borders(model: onnx.ModelProto, concat: onnx.NodeProto | None, whole: onnx.ValueInfoProto) -> onnx.ModelProto:
     """Input and outputs int8 around a body that onnxruntime holds as uint8 (the same numbers
     plus 128): its kernels for signed activations are eight times slower on x86."""
     import onnx
@@ -236,9 +242,7 @@ def _int8_borders(model: onnx.ModelProto, concat: onnx.NodeProto | None,
         return onnx.helper.make_node(op, [source, like.input[1], zero.name], [target], name=target)
 
     source = graph.input[0]
-    first = next(
-        n for n in graph.node if n.op_type == "QuantizeLinear" and n.input[0] == source.name
-    )
+    first = next(n for n in graph.node if n.op_type == "QuantizeLinear" and n.input[0] == source.name)
     first.input[0] = f"{source.name}_real"
     graph.node.insert(0, border("DequantizeLinear", source.name, first.input[0], first))
     source.type.tensor_type.elem_type = int8
@@ -248,8 +252,7 @@ def _int8_borders(model: onnx.ModelProto, concat: onnx.NodeProto | None,
         graph.node.append(border("QuantizeLinear", output.name, parts[-1], makers[output.name]))
         output.name, output.type.tensor_type.elem_type = parts[-1], int8
     if concat is not None:
-        graph.node.append(onnx.helper.make_node(
-            "Concat", parts, list(concat.output), name=concat.name, axis=1))  # fmt: skip
+        graph.node.append(onnx.helper.make_node("Concat", parts, list(concat.output), name=concat.name, axis=1))
         del graph.output[:]
         whole.type.tensor_type.elem_type = int8
         graph.output.append(whole)
@@ -267,9 +270,7 @@ def border_scales(model: onnx.ModelProto) -> tuple[tuple[float, int], list[tuple
         return float(values[node.input[1]]), int(values[node.input[2]])
 
     source = model.graph.input[0].name
-    first = next(
-        n for n in model.graph.node if n.op_type == "DequantizeLinear" and n.input[0] == source
-    )
+    first = next(n for n in model.graph.node if n.op_type == "DequantizeLinear" and n.input[0] == source)
     last = makers[model.graph.output[0].name]
     names = list(last.input) if last.op_type == "Concat" else [o.name for o in model.graph.output]
     return of(first), [of(makers[name]) for name in names]

@@ -38,9 +38,7 @@ def read_model(path: Path) -> onnx.ModelProto:
         model = onnx.load_model_from_string(data)
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise DrpAi3Error(
-            f"{path}: cannot read: {reason}; give an .onnx or .onnx.gz file"
-        ) from error
+        raise DrpAi3Error(f"{path}: cannot read: {reason}; give an .onnx or .onnx.gz file") from error
     except (DecodeError, ValueError) as error:
         raise DrpAi3Error(f"{path}: not an ONNX file, or truncated; export it again") from error
     if not model.graph.node or not model.graph.output:
@@ -82,8 +80,7 @@ def _check_opset(path: Path, model: onnx.ModelProto) -> None:
     version, newest = versions.get("ai.onnx", 0), onnx.defs.onnx_opset_version()
     if not OLDEST_OPSET <= version <= newest:
         raise DrpAi3Error(
-            f"{path}: opset {version}, expected {OLDEST_OPSET} to {newest}; convert it "
-            "with onnx.version_converter"
+            f"{path}: opset {version}, expected {OLDEST_OPSET} to {newest}; convert it with onnx.version_converter"
         )
     for node in model.graph.node:
         if node.domain not in ("", "ai.onnx"):
@@ -126,9 +123,7 @@ def label(node: Any) -> str:
     return node.name or f"{node.op_type}({node.output[0] if node.output else ''})"
 
 
-def fixed_model(
-    path: Path, model: onnx.ModelProto, input_shapes: Mapping[str, Sequence[int]]
-) -> onnx.ModelProto:
+def fixed_model(path: Path, model: onnx.ModelProto, input_shapes: Mapping[str, Sequence[int]]) -> onnx.ModelProto:
     """A light copy with all input dimensions fixed and large weights replaced by their shape.
 
     It declares no outputs: shape inference then gives every tensor its shape alike.
@@ -165,9 +160,7 @@ def fixed_model(
         if int(np.prod(tensor.dims, dtype=np.float64)) <= SMALL:
             graph.initializer.append(tensor)
         else:
-            graph.input.append(
-                helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
-            )
+            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     if not dynamic:
         graph.value_info.extend(v for v in model.graph.value_info if _static(v))
     return light
@@ -180,9 +173,7 @@ def _static(value: onnx.ValueInfoProto) -> bool:
     )
 
 
-def _input_shape(
-    path: Path, value: onnx.ValueInfoProto, asked: Sequence[int] | None
-) -> tuple[list[int], bool]:
+def _input_shape(path: Path, value: onnx.ValueInfoProto, asked: Sequence[int] | None) -> tuple[list[int], bool]:
     """The fixed shape of an input, and whether it was dynamic."""
     kind = value.type.tensor_type
     if not value.type.HasField("tensor_type"):
@@ -196,8 +187,7 @@ def _input_shape(
     names = [d.dim_param or str(d.dim_value or "?") for d in kind.shape.dim]
     if asked is not None and len(asked) != len(dims):
         raise DrpAi3Error(
-            f"{path}: input {value.name!r} is {names}; --input-shape has {len(asked)} "
-            f"dimensions, expected {len(dims)}"
+            f"{path}: input {value.name!r} is {names}; --input-shape has {len(asked)} dimensions, expected {len(dims)}"
         )
     dynamic = any(d <= 0 for d in dims)
     for axis, size in enumerate(dims):
@@ -213,12 +203,8 @@ def _input_shape(
                 dims[axis] = 1
             else:
                 raise DrpAi3Error(
-                    f"{path}: input {value.name!r}: dimension {axis} ({names[axis]!r}) "
-                    f"is not fixed; {remedy}"
+                    f"{path}: input {value.name!r}: dimension {axis} ({names[axis]!r}) is not fixed; {remedy}"
                 )
     if any(not 0 < d <= LARGEST_DIMENSION for d in dims):
-        raise DrpAi3Error(
-            f"{path}: input {value.name!r} is {dims}; every dimension must be 1 to "
-            f"{LARGEST_DIMENSION}"
-        )
+        raise DrpAi3Error(f"{path}: input {value.name!r} is {dims}; every dimension must be 1 to {LARGEST_DIMENSION}")
     return dims, dynamic

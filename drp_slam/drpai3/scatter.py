@@ -30,32 +30,46 @@ def scatter(path: Path, result: dict[str, Any]) -> Path:
     parts = [("shipped constants", result)]
     if "cross_validated" in result:
         parts.append(("held out by family", result["cross_validated"]))
-    figure, all_axes = plt.subplots(1, len(parts), figsize=(6.5 * len(parts), 6), dpi=110,
-                                    squeeze=False)  # fmt: skip
+    figure, all_axes = plt.subplots(1, len(parts), figsize=(6.5 * len(parts), 6), dpi=110, squeeze=False)
     for axes, (title, part) in zip(all_axes[0], parts):
         values = [m[k] for m in part["models"] for k in ("published_ms", "predicted_ms")]
         low, high = min(values) * 0.7, max(values) * 1.4
-        axes.fill_between([low, high], [0.8 * low, 0.8 * high], [1.2 * low, 1.2 * high],
-                          color="#e2e8f0", label="within 20 %", lw=0)  # fmt: skip
+        axes.fill_between(
+            [low, high], [0.8 * low, 0.8 * high], [1.2 * low, 1.2 * high], color="#e2e8f0", label="within 20 %", lw=0
+        )
         axes.plot([low, high], [low, high], color="#718096", lw=1)
-        for mapped, colour, name in (
-            (True, "#2b6cb0", "mapped"),
-            (False, "#c53030", "with fallbacks"),
-        ):
+        for mapped, colour, name in ((True, "#2b6cb0", "mapped"), (False, "#c53030", "with fallbacks")):
             rows = [m for m in part["models"] if m["mapped"] == mapped]
             if rows:
-                axes.scatter([m["published_ms"] for m in rows], [m["predicted_ms"] for m in rows],
-                             s=22, alpha=0.7, color=colour, edgecolors="none",
-                             label=f"{name} ({len(rows)})")  # fmt: skip
+                axes.scatter(
+                    [m["published_ms"] for m in rows],
+                    [m["predicted_ms"] for m in rows],
+                    s=22,
+                    alpha=0.7,
+                    color=colour,
+                    edgecolors="none",
+                    label=f"{name} ({len(rows)})",
+                )
         for row in _apart(sorted(part["models"], key=lambda m: -abs(m["error_pct"]))[:8]):
             left = row["published_ms"] ** 2 > low * high  # keeps the name inside the picture
-            axes.annotate(row["id"], (row["published_ms"], row["predicted_ms"]), fontsize=6.5,
-                          xytext=(-4 if left else 4, -3), textcoords="offset points",
-                          ha="right" if left else "left")  # fmt: skip
+            axes.annotate(
+                row["id"],
+                (row["published_ms"], row["predicted_ms"]),
+                fontsize=6.5,
+                xytext=(-4 if left else 4, -3),
+                textcoords="offset points",
+                ha="right" if left else "left",
+            )
         median = part["all"]["median_ape_pct"]
-        axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high),
-                 xlabel="published on the board, ms", ylabel="predicted, ms (modelled)",
-                 title=f"{title}: median error {median:.1f} %")  # fmt: skip
+        axes.set(
+            xscale="log",
+            yscale="log",
+            xlim=(low, high),
+            ylim=(low, high),
+            xlabel="published on the board, ms",
+            ylabel="predicted, ms (modelled)",
+            title=f"{title}: median error {median:.1f} %",
+        )
         axes.set_aspect("equal")
         axes.grid(True, which="both", alpha=0.2)
         axes.legend(fontsize=8, loc="upper left")

@@ -48,9 +48,7 @@ def infer(path: Path, light: onnx.ModelProto, constants: dict[str, Any]) -> onnx
             light = onnx.shape_inference.infer_shapes(light, strict_mode=True, data_prop=True)
         except Exception as error:  # InferenceError, and what C++ throws on damaged models
             reason = str(error).strip().splitlines()[-1]
-            raise DrpAi3Error(
-                f"{path}: shape inference: {reason}; fix the node or give --input-shape"
-            ) from error
+            raise DrpAi3Error(f"{path}: shape inference: {reason}; fix the node or give --input-shape") from error
         if not _fold_constants(path, light, constants):
             return light
         # what was not known before folding is inferred anew
@@ -67,9 +65,7 @@ def _fold_constants(path: Path, light: onnx.ModelProto, constants: dict[str, Any
     shapes = {v.name: _dims(v) or (-1,) for v in (*light.graph.value_info, *light.graph.input)}
     small = {t.name: decode(f"{path}: weight {t.name!r}", t) for t in light.graph.initializer}
     opsets = {o.domain: o.version for o in light.opset_import}
-    used = {i for node in light.graph.node for i in node.input} | {
-        o.name for o in light.graph.output
-    }
+    used = {i for node in light.graph.node for i in node.input} | {o.name for o in light.graph.output}
     kept, folded = [], False
     for node in light.graph.node:
         values: Any = None
@@ -78,8 +74,7 @@ def _fold_constants(path: Path, light: onnx.ModelProto, constants: dict[str, Any
             end = next((a.i for a in node.attribute if a.name == "end"), None)
             values = [np.array(shapes[node.input[0]][start:end], np.int64)]
         elif node.op_type in ("If", "Loop", "Scan", "DequantizeLinear", "QuantizeLinear") or (
-            node.op_type.startswith("Random")
-            or not all(not i or i in small or i in constants for i in node.input)
+            node.op_type.startswith("Random") or not all(not i or i in small or i in constants for i in node.input)
         ):
             pass
         else:
@@ -122,9 +117,7 @@ def _dims(value: onnx.ValueInfoProto) -> Shape | None:
     kind = value.type.tensor_type
     if not kind.HasField("shape"):
         return None
-    return tuple(
-        d.dim_value if d.WhichOneof("value") == "dim_value" else -1 for d in kind.shape.dim
-    )
+    return tuple(d.dim_value if d.WhichOneof("value") == "dim_value" else -1 for d in kind.shape.dim)
 
 
 def _known(shape: Shape | None) -> bool:

@@ -29,8 +29,9 @@ def clock_hz(constants: Mapping[str, float], freq_index: int) -> float:
     (rzv2h_drp-ai_driver README 4.2.16). Never above the device's own clock. Raises DrpAi3Error for
     an index that the driver does not know."""
     if not 1 <= freq_index <= SLOWEST_INDEX:
-        raise DrpAi3Error(f"--freq-index {freq_index}, expected 1 to {SLOWEST_INDEX} (1, 2: the "
-                          "default clock, n: 1260/(n-1) MHz)")  # fmt: skip
+        raise DrpAi3Error(
+            f"--freq-index {freq_index}, expected 1 to {SLOWEST_INDEX} (1, 2: the default clock, n: 1260/(n-1) MHz)"
+        )
     default = constants["drpai3.mac_clock"]
     return default if freq_index <= 2 else min(default, FASTEST_DIVISOR_HZ / (freq_index - 1))
 
@@ -57,11 +58,7 @@ class Table:
 
 
 def table(
-    layers: Sequence[Layer],
-    wires: Wiring,
-    tags: Sequence[str],
-    cycles: np.ndarray,
-    weight_bytes: np.ndarray,
+    layers: Sequence[Layer], wires: Wiring, tags: Sequence[str], cycles: np.ndarray, weight_bytes: np.ndarray
 ) -> Table:
     """Of one network; `cycles` and `weight_bytes` (L,) come from `packing` or a pattern.
 
@@ -69,18 +66,23 @@ def table(
     convolution that only feeds them holds a whole tensor.
     """
     stream = [tag in ("pool", "depthwise") for tag in tags]
-    taps, average_taps = ([_taps(x) if x.op == op else 0 for x in layers]
-                          for op in ("MaxPool", "AveragePool"))  # fmt: skip
+    taps, average_taps = ([_taps(x) if x.op == op else 0 for x in layers] for op in ("MaxPool", "AveragePool"))
     held_in = [0 if s else int(np.prod(x.in_shape)) for x, s in zip(layers, stream)]
     held_out = [
-        0 if tags[n] == "depthwise" or (tags[n] == "conv" and _feeds(n, layers, wires, tags))
-        else layer.out_elements
+        0 if tags[n] == "depthwise" or (tags[n] == "conv" and _feeds(n, layers, wires, tags)) else layer.out_elements
         for n, layer in enumerate(layers)
-    ]  # fmt: skip
+    ]
     columns = (
-        cycles, weight_bytes, [x.in_elements for x in layers], [x.out_elements for x in layers],
-        held_in, held_out, taps, average_taps, [x.macs for x in layers],
-    )  # fmt: skip
+        cycles,
+        weight_bytes,
+        [x.in_elements for x in layers],
+        [x.out_elements for x in layers],
+        held_in,
+        held_out,
+        taps,
+        average_taps,
+        [x.macs for x in layers],
+    )
     return Table(*(np.asarray(column, np.float64) for column in columns))
 
 
@@ -128,27 +130,27 @@ class Parts:
 def layer_seconds(t: Table, units: np.ndarray, c: Mapping[str, float], mac_hz: float) -> Parts:
     """The model. `units` (L,) of `placement`; fused layers take nothing of their own."""
     matrix, drp, cpu = units == MAC, units == DRP, units == CPU
-    over = np.maximum(t.held_in - c["drpai3.buffer"], 0) + np.maximum(
-        t.held_out - c["drpai3.buffer"], 0
+    over = np.maximum(t.held_in - c["drpai3.buffer"], 0) + np.maximum(t.held_out - c["drpai3.buffer"], 0)
+    elements = (
+        t.written / c["drpai3.drp_element_rate"]
+        + t.taps / c["drpai3.pool_tap_rate"]
+        + t.average_taps / c["drpai3.average_tap_rate"]
     )
-    elements = (t.written / c["drpai3.drp_element_rate"] + t.taps / c["drpai3.pool_tap_rate"]
-                + t.average_taps / c["drpai3.average_tap_rate"])  # fmt: skip
     on_cpu = (t.read + t.written) / c["fallback.element_rate"] + t.macs / c["fallback.mac_rate"]
-    fixed = (matrix * c["drpai3.layer_overhead"] + drp * c["drpai3.drp_op_overhead"]
-             + cpu * c["fallback.op_overhead"])  # fmt: skip
+    fixed = matrix * c["drpai3.layer_overhead"] + drp * c["drpai3.drp_op_overhead"] + cpu * c["fallback.op_overhead"]
     return Parts(
         compute=matrix * t.cycles / (mac_hz * c["drpai3.array_efficiency"]),
         weights=matrix * t.weight_bytes / c["drpai3.weight_bandwidth"],
         spill=(matrix | drp) * over / c["drpai3.spill_bandwidth"],
-        drp=drp * elements, cpu=cpu * on_cpu, overhead=fixed,
-    )  # fmt: skip
+        drp=drp * elements,
+        cpu=cpu * on_cpu,
+        overhead=fixed,
+    )
 
 
-def crossing_seconds(count: np.ndarray | float, elements: np.ndarray | float,
-                     c: Mapping[str, float]) -> np.ndarray:  # fmt: skip
+def crossing_seconds(count: np.ndarray | float, elements: np.ndarray | float, c: Mapping[str, float]) -> np.ndarray:
     """Time of `count` tensors of `elements` in all that change sides."""
-    return np.asarray(count * c["fallback.crossing_overhead"]
-                      + elements / c["fallback.crossing_rate"])  # fmt: skip
+    return np.asarray(count * c["fallback.crossing_overhead"] + elements / c["fallback.crossing_rate"])
 
 
 def array_positions(c: Mapping[str, float]) -> int:

@@ -31,11 +31,7 @@ def likely_reason(sample: Sample, error_pct: float, mapped: bool) -> str:
     if "scale-branch" in tags:
         return "batch norm on a branch: its place is uncertain"
     if not mapped:
-        return (
-            "a fallback costs more than the rules say"
-            if slow
-            else "fewer fallbacks than the rules say"
-        )
+        return "a fallback costs more than the rules say" if slow else "fewer fallbacks than the rules say"
     if slow and {"resize-nearest", "concat"} & tags:
         return "concatenation and nearest resizing are taken as free; here they seem not to be"
     if not slow and "add" in tags:
@@ -52,8 +48,7 @@ def validate(args: argparse.Namespace) -> dict[str, Any]:
     samples = read_all(args.dir, args.pairs, constants, skipped)
     whole = fit.batch(samples, {})
     predicted = fit.predict(whole, constants, constants["drpai3.mac_clock"])
-    result: dict[str, Any] = {"device": f"emulated:{constants.name}", "folder": str(args.dir),
-                              "skipped": skipped}  # fmt: skip
+    result: dict[str, Any] = {"device": f"emulated:{constants.name}", "folder": str(args.dir), "skipped": skipped}
     result |= summary(samples, predicted, whole.mapped)
     if args.cross_validate:
         found = run_fit(samples, constants)
@@ -70,17 +65,13 @@ def validate(args: argparse.Namespace) -> dict[str, Any]:
 def add_worst(result: dict[str, Any], samples: Sequence[Sample]) -> None:
     """Adds the networks with the largest errors and the likely reason of each."""
     by_name = {s.published.name: s for s in samples}
-    worst = sorted(
-        result["models"], key=lambda m: -abs(np.log(m["predicted_ms"] / m["published_ms"]))
-    )
+    worst = sorted(result["models"], key=lambda m: -abs(np.log(m["predicted_ms"] / m["published_ms"])))
     result["worst"] = [
-        {**m, "reason": likely_reason(by_name[m["id"]], m["error_pct"], m["mapped"])}
-        for m in worst[:WORST]
+        {**m, "reason": likely_reason(by_name[m["id"]], m["error_pct"], m["mapped"])} for m in worst[:WORST]
     ]
 
 
-def read_all(folder: Path, pairs_file: Path | None, c: Constants,
-             skipped: list[str] | None = None) -> list[Sample]:  # fmt: skip
+def read_all(folder: Path, pairs_file: Path | None, c: Constants, skipped: list[str] | None = None) -> list[Sample]:
     """Samples with their pruned twins, with a progress bar on standard error.
 
     `skipped` takes the errors of graphs that cannot be read, which are said too; without it the
@@ -110,8 +101,13 @@ def _folds(samples: Sequence[Sample], found: fit.Fit) -> list[dict[str, Any]]:
     rows = []
     for k, chosen in enumerate(found.chosen_in_folds):
         families = {s.published.family for s, f in zip(samples, found.fold_of) if f == k}
-        rows.append({"fold": k, "families": sorted(families), "rules": {
-            tag: placement.UNIT_NAMES[unit] for tag, unit in chosen.items()}})  # fmt: skip
+        rows.append(
+            {
+                "fold": k,
+                "families": sorted(families),
+                "rules": {tag: placement.UNIT_NAMES[unit] for tag, unit in chosen.items()},
+            }
+        )
     return rows
 
 
@@ -121,19 +117,22 @@ def fit_device(args: argparse.Namespace) -> dict[str, Any]:
     samples = read_all(args.dir, args.pairs, constants)
     found = run_fit(samples, constants)
     result: dict[str, Any] = {
-        "device": constants.name, "constants": dict(found.constants),
+        "device": constants.name,
+        "constants": dict(found.constants),
         "rules": {tag: placement.UNIT_NAMES[u] for tag, u in found.chosen.items()},
         "fitted": summary(samples, found.predicted_s, found.mapped),
         "cross_validated": summary(samples, found.held_out_s, found.mapped),
         "folds": _folds(samples, found),
-    }  # fmt: skip
+    }
     if args.write:
         from drp_slam.drpai3.write_constants import write_constants
 
         errors = result["cross_validated"]
-        note = (f"fitted: fit-device, {errors['all']['n']} networks, median error held out "
-                f"{errors['all']['median_ape_pct']:.1f} % (mapped "
-                f"{errors['mapped']['median_ape_pct']:.1f} %)")  # fmt: skip
+        note = (
+            f"fitted: fit-device, {errors['all']['n']} networks, median error held out "
+            f"{errors['all']['median_ape_pct']:.1f} % (mapped "
+            f"{errors['mapped']['median_ape_pct']:.1f} %)"
+        )
         result["written"] = str(write_constants(args.device, found.constants, note))
     return result
 
@@ -156,10 +155,15 @@ def show(result: dict[str, Any]) -> None:
         for name, row in (rows | part["families"]).items():
             if row["n"]:
                 rank = "" if row["spearman"] is None else f"{row['spearman']:.3f}"
-                table.add_row(name, str(row["n"]), f"{row['median_ape_pct']:.1f}",
-                              f"{row['mape_pct']:.1f}",
-                              f"{row['median_ape_rounded_pct']:.1f}", rank,
-                              style="bold" if name in rows else None)  # fmt: skip
+                table.add_row(
+                    name,
+                    str(row["n"]),
+                    f"{row['median_ape_pct']:.1f}",
+                    f"{row['mape_pct']:.1f}",
+                    f"{row['median_ape_rounded_pct']:.1f}",
+                    rank,
+                    style="bold" if name in rows else None,
+                )
         console.print(table)
         for pair in part["pairs"]:
             console.print(

@@ -43,12 +43,12 @@ def verify(graph: Graph, constants: Constants) -> dict[str, Any]:
         dense = packing.weight_matrix(weight)
         inputs = random.integers(-128, 128, (POSITIONS, dense.shape[0])).astype(np.int8)
         expected = inputs.astype(np.int32) @ dense.astype(np.int32)
-        same = np.array_equal(packed.unpack(), dense) and np.array_equal(
-            packed.accumulate(inputs), expected
-        )
+        same = np.array_equal(packed.unpack(), dense) and np.array_equal(packed.accumulate(inputs), expected)
         if not same:
-            raise DrpAi3Error(f"{graph.path}: layer {layer.name}: packed weights differ "
-                              "from dense; this is a bug, report it with the file")  # fmt: skip
+            raise DrpAi3Error(
+                f"{graph.path}: layer {layer.name}: packed weights differ "
+                "from dense; this is a bug, report it with the file"
+            )
         count, weights = count + 1, weights + weight.size
         accumulators += expected.size
     return {"layers": count, "weights": weights, "accumulators": accumulators, "exact": True}

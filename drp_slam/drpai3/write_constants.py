@@ -22,9 +22,7 @@ def write_constants(device: str, values: Mapping[str, float], note: str) -> Path
         key = f"{section}.{found.group(1)}" if found else ""
         if found and key in left:
             value = f"{left.pop(key):.4e}"
-            lines[n] = (
-                f'  {found.group(1)}: {{value: {value}, unit: {found.group(2)}, source: "{note}"}}'
-            )
+            lines[n] = f'  {found.group(1)}: {{value: {value}, unit: {found.group(2)}, source: "{note}"}}'
     if left:
         raise DeviceError(f"{path}: no line for {', '.join(sorted(left))}; add value, unit, source")
     part = path.with_suffix(".part")

@@ -69,12 +69,7 @@ class StageNode(Node):
         return super().create_subscription(*args, **{"event_callbacks": quiet, **kwargs})
 
     def take(
-        self,
-        kind: type[Any],
-        topic: str,
-        handle: Callable[[Any], None],
-        profile: QoSProfile,
-        foreign: bool = False,
+        self, kind: type[Any], topic: str, handle: Callable[[Any], None], profile: QoSProfile, foreign: bool = False
     ) -> Subscription:
         """A guarded subscription whose QoS parameters may override.
 
@@ -82,12 +77,7 @@ class StageNode(Node):
         """
         events = {"event_callbacks": SubscriptionEventCallbacks()} if foreign else {}
         return self.create_subscription(
-            kind,
-            topic,
-            self.guarded(handle),
-            profile,
-            qos_overriding_options=qos.overridable(),
-            **events,
+            kind, topic, self.guarded(handle), profile, qos_overriding_options=qos.overridable(), **events
         )
 
     def needs_listener(self, publisher: Publisher) -> Publisher:
@@ -180,9 +170,7 @@ def spin(make: Callable[[], StageNode], args: Sequence[str] | None = None) -> No
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    rclpy.init(
-        args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO
-    )
+    rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
     node = None
     try:
         node = make()

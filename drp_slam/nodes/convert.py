@@ -33,9 +33,7 @@ def stamp_ns(header: Header) -> int:
 
 def header(ns: int, frame_id: str) -> Header:
     """A header with that stamp."""
-    return Header(
-        stamp=Time(sec=ns // 1_000_000_000, nanosec=ns % 1_000_000_000), frame_id=frame_id
-    )
+    return Header(stamp=Time(sec=ns // 1_000_000_000, nanosec=ns % 1_000_000_000), frame_id=frame_id)
 
 
 def bytes_of(values: np.ndarray) -> array.array:
@@ -49,12 +47,7 @@ def image_message(head: Header, values: np.ndarray, encoding: str) -> Image:
     """(H, W) or (H, W, C) array as an Image."""
     height, width = values.shape[:2]
     return Image(
-        header=head,
-        height=height,
-        width=width,
-        encoding=encoding,
-        step=values.nbytes // height,
-        data=bytes_of(values),
+        header=head, height=height, width=width, encoding=encoding, step=values.nbytes // height, data=bytes_of(values)
     )
 
 
@@ -84,8 +77,7 @@ def colour(message: Image, topic: str = "image") -> np.ndarray:
     channels = COLOUR.get(message.encoding)
     if channels is None:
         raise GraphError(
-            f"{topic}: encoding {message.encoding!r} is no colour image; publish one of "
-            f"{', '.join(COLOUR)}"
+            f"{topic}: encoding {message.encoding!r} is no colour image; publish one of {', '.join(COLOUR)}"
         )
     view = pixels(message, topic, np.uint8, channels)
     if message.encoding in ("rgb8", "rgba8"):
@@ -98,8 +90,7 @@ def depth(message: Image, topic: str = "depth") -> tuple[np.ndarray, float]:
     unit_m = DEPTH_UNIT_M.get(message.encoding)
     if unit_m is None:
         raise GraphError(
-            f"{topic}: encoding {message.encoding!r} is no depth; publish 32FC1 in metres "
-            "or 16UC1 in millimetres"
+            f"{topic}: encoding {message.encoding!r} is no depth; publish 32FC1 in metres or 16UC1 in millimetres"
         )
     dtype = np.float32 if message.encoding == "32FC1" else np.uint16
     return pixels(message, topic, dtype, 1), unit_m
@@ -127,9 +118,7 @@ def decompress(message: CompressedImage, topic: str) -> np.ndarray:
     except cv2.error:  # a header with more pixels than OpenCV takes
         image = None
     if image is None:
-        raise GraphError(
-            f"{topic}: cannot decode {len(data)} bytes of {message.format!r}; publish JPEG or PNG"
-        )
+        raise GraphError(f"{topic}: cannot decode {len(data)} bytes of {message.format!r}; publish JPEG or PNG")
     return image
 
 
@@ -173,9 +162,7 @@ def camera(message: CameraInfo, topic: str = "camera_info") -> Camera:
         )
     K = np.array(message.k, np.float64).reshape(3, 3)
     if not np.isfinite(K).all() or not np.isfinite(d).all() or K[0, 0] <= 0 or K[1, 1] <= 0:
-        raise GraphError(
-            f"{topic}: focal lengths {K[0, 0]}, {K[1, 1]}: not calibrated; run a camera calibration"
-        )
+        raise GraphError(f"{topic}: focal lengths {K[0, 0]}, {K[1, 1]}: not calibrated; run a camera calibration")
     distortion = np.concatenate([d, np.zeros(5)])[:5]
     fx, fy, cx, cy = (float(K[i]) for i in ((0, 0), (1, 1), (0, 2), (1, 2)))
     return Camera(message.width, message.height, fx, fy, cx, cy, distortion)
@@ -183,9 +170,7 @@ def camera(message: CameraInfo, topic: str = "camera_info") -> Camera:
 
 def features_message(features: Features, head: Header) -> PointCloud2:
     """`u v score descriptor[64]`, float32, one point a feature."""
-    table = np.concatenate(
-        [features.uv, features.score[:, None], features.descriptor], axis=1, dtype=np.float32
-    )
+    table = np.concatenate([features.uv, features.score[:, None], features.descriptor], axis=1, dtype=np.float32)
     step = 4 * FEATURE_FLOATS
     return PointCloud2(
         header=head,
@@ -201,12 +186,7 @@ def features_message(features: Features, head: Header) -> PointCloud2:
 
 FEATURE_FIELDS = [
     PointField(name=name, offset=4 * first, datatype=PointField.FLOAT32, count=count)
-    for name, first, count in (
-        ("u", 0, 1),
-        ("v", 1, 1),
-        ("score", 2, 1),
-        ("descriptor", 3, FEATURE_DIM),
-    )
+    for name, first, count in (("u", 0, 1), ("v", 1, 1), ("score", 2, 1), ("descriptor", 3, FEATURE_DIM))
 ]
 
 
@@ -224,9 +204,5 @@ def features(message: PointCloud2, topic: str = "features") -> Features:
             f"{topic}: truncated: {len(message.data)} bytes for {count} points of "
             f"{4 * FEATURE_FLOATS} bytes; fix the publisher"
         )
-    table = np.frombuffer(message.data, np.float32, count * FEATURE_FLOATS).reshape(
-        -1, FEATURE_FLOATS
-    )
-    return Features(
-        *(np.ascontiguousarray(part) for part in (table[:, :2], table[:, 2], table[:, 3:]))
-    )
+    table = np.frombuffer(message.data, np.float32, count * FEATURE_FLOATS).reshape(-1, FEATURE_FLOATS)
+    return Features(*(np.ascontiguousarray(part) for part in (table[:, :2], table[:, 2], table[:, 3:])))

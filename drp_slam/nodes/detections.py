@@ -72,11 +72,7 @@ class DetectionPublisher:
             topics.append((CameraInfo, "camera_info", self._on_camera_info))
         for kind, topic, handle in topics:
             node.create_subscription(
-                kind,
-                topic,
-                node.guarded(handle),
-                qos.camera_in(IN_FLIGHT),
-                qos_overriding_options=qos.overridable(),
+                kind, topic, node.guarded(handle), qos.camera_in(IN_FLIGHT), qos_overriding_options=qos.overridable()
             )
 
     def frame(self, head: Header) -> None:
@@ -152,8 +148,7 @@ def to_message(kind: type[Any], found: Detections, head: Header, camera: Camera 
 def boxes_of(message: Any, label: str, camera: Camera) -> np.ndarray:
     """(N, 4) float64 boxes of one class: x0 y0 x1 y1 in pixels. Raises GraphError."""
     if isinstance(message, MarkerArray):
-        boxes = [_box(m, camera) for m in message.markers
-                 if m.type == Marker.LINE_STRIP and m.ns == label]  # fmt: skip
+        boxes = [_box(m, camera) for m in message.markers if m.type == Marker.LINE_STRIP and m.ns == label]
     else:
         boxes = []
         for one in message.detections:
@@ -206,10 +201,6 @@ def _point(x_px: float, y_px: float, camera: Camera) -> Point:
 
 def _box(marker: Marker, camera: Camera) -> tuple[float, ...]:
     if len(marker.points) != 5:
-        raise GraphError(
-            f"{TOPIC}: a box of {len(marker.points)} points, expected 5; fix the detector"
-        )
+        raise GraphError(f"{TOPIC}: a box of {len(marker.points)} points, expected 5; fix the detector")
     corners = (marker.points[0], marker.points[2])
-    return tuple(
-        v for p in corners for v in (p.x * camera.fx + camera.cx, p.y * camera.fy + camera.cy)
-    )
+    return tuple(v for p in corners for v in (p.x * camera.fx + camera.cx, p.y * camera.fy + camera.cy))

@@ -43,9 +43,7 @@ class DrpNode(StageNode):
         self._last_ns = -1
 
         self._tensor = self.needs_listener(self.create_publisher(Image, "tensor", qos.frames_out()))
-        self._features = self.needs_listener(
-            self.create_publisher(PointCloud2, "features", qos.frames_out())
-        )
+        self._features = self.needs_listener(self.create_publisher(PointCloud2, "features", qos.frames_out()))
         self._drawn = self.create_publisher(Image, "features_image", qos.camera_in())
         self.take(Image, "image", self._on_image, qos.camera_in(), foreign=True)
         self.take(CompressedImage, "image/compressed", self._on_compressed, qos.camera_in())
@@ -87,9 +85,7 @@ class DrpNode(StageNode):
         self.frames += 1
         picture = self._pictures.pop(stamp_ns, None)
         if picture is not None:
-            self._drawn.publish(
-                convert.image_message(message.header, drawn(picture, features), "bgr8")
-            )
+            self._drawn.publish(convert.image_message(message.header, drawn(picture, features), "bgr8"))
 
 
 def remember(store: OrderedDict, key: int, value: Any) -> None:

@@ -72,12 +72,7 @@ def _actions(context: LaunchContext, player: bool, names: list[str]) -> list[Any
     if truth(given["rviz"], "rviz"):
         shown = str(resources.share() / "config" / "rviz" / "slam.rviz")
         actions.append(
-            Node(
-                package="rviz2",
-                executable="rviz2",
-                arguments=["-d", shown],
-                parameters=[{"use_sim_time": player}],
-            )
+            Node(package="rviz2", executable="rviz2", arguments=["-d", shown], parameters=[{"use_sim_time": player}])
         )
     return actions
 

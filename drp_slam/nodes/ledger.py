@@ -85,12 +85,7 @@ def entries(message: DiagnosticArray, topic: str = "spans") -> list[Entry]:
                 None
                 if stage == SENT
                 else Span(
-                    stamp_ns,
-                    -1,
-                    stage,
-                    values["unit"],
-                    status.hardware_id,
-                    *(float(values[name]) for name in _FIGURES),
+                    stamp_ns, -1, stage, values["unit"], status.hardware_id, *(float(values[name]) for name in _FIGURES)
                 )
             )
             if span is not None and not math.isfinite(span.wall_s):

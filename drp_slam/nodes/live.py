@@ -33,14 +33,9 @@ class View:
         loop = config.player.loop or sequence is None
         self._title = f"{config.drpai3.network} on {config.drpai3.backend}:{config.drpai3.device}"
         self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[fps]} Hz"),
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[fps]} Hz")
         )
-        self._task = self._bar.add_task(
-            "starting", total=None if loop else len(sequence or ()), fps="–"
-        )
+        self._task = self._bar.add_task("starting", total=None if loop else len(sequence or ()), fps="–")
         self._live = Live(self._bar, console=Console(stderr=True), auto_refresh=False)
         self._drawn_s = 0.0
 
@@ -87,11 +82,5 @@ class View:
                 profiler.get(f"{stage}.wall_ms", "–"),
                 health.get(node, {}).get("message", "starting"),
             )
-        table.add_row(
-            "frame",
-            "",
-            "",
-            profiler.get("latency.wall_ms", "–"),
-            f"{profiler.get('lost', '0')} lost",
-        )
+        table.add_row("frame", "", "", profiler.get("latency.wall_ms", "–"), f"{profiler.get('lost', '0')} lost")
         return table

@@ -28,9 +28,7 @@ class Monitor:
         )
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
-        self._node.create_subscription(
-            DiagnosticArray, "/diagnostics", self._on_health, qos.health()
-        )
+        self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_health, qos.health())
         self.health: dict[str, dict[str, str]] = {}
         self.pids: dict[str, set[str]] = {}
 

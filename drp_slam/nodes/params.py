@@ -42,9 +42,7 @@ def read(node: Node, *kinds: type[Any]) -> list[Any]:
         for f in dataclasses.fields(kind):
             if f.name in given:
                 node.undeclare_parameter(f.name)
-            node.declare_parameter(
-                f.name, getattr(config, f.name), descriptor(f), ignore_override=True
-            )
+            node.declare_parameter(f.name, getattr(config, f.name), descriptor(f), ignore_override=True)
         made.append(config)
     return made
 
@@ -66,9 +64,7 @@ def descriptor(f: dataclasses.Field) -> ParameterDescriptor:
         out.additional_constraints = f"one of {', '.join(meta['choices'])}"
     if meta["low"] is not None and meta["high"] is not None:
         if isinstance(f.default, float):
-            out.floating_point_range = [
-                FloatingPointRange(from_value=float(meta["low"]), to_value=float(meta["high"]))
-            ]
+            out.floating_point_range = [FloatingPointRange(from_value=float(meta["low"]), to_value=float(meta["high"]))]
         elif type(f.default) is int:
             out.integer_range = [IntegerRange(from_value=meta["low"], to_value=meta["high"])]
     return out

@@ -39,13 +39,9 @@ class PerceptionNode(StageNode):
 
     def _on_tensor(self, message: Image) -> None:
         heads, perceived = self._perceive(convert.tensor(message, "tensor"))
-        self._heads.publish(
-            convert.image_message(message.header, heads, convert.tensor_encoding(heads))
-        )
+        self._heads.publish(convert.image_message(message.header, heads, convert.tensor_encoding(heads)))
         stamp_ns = convert.stamp_ns(message.header)
-        self.publish_spans(
-            stamp_ns, make_span(-1, stamp_ns, "network", "drpai3", perceived, self._constants)
-        )
+        self.publish_spans(stamp_ns, make_span(-1, stamp_ns, "network", "drpai3", perceived, self._constants))
         self.frames += 1
         if self._detections is not None:
             self._detections.frame(message.header)

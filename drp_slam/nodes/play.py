@@ -30,11 +30,7 @@ def play(args: argparse.Namespace) -> dict[str, Any]:
 
     start_s = time.monotonic()
     spin(make, [])
-    return {
-        "sequence": args.sequence,
-        "frames": made[0].frames,
-        "wall_s": time.monotonic() - start_s,
-    }
+    return {"sequence": args.sequence, "frames": made[0].frames, "wall_s": time.monotonic() - start_s}
 
 
 def show(result: dict[str, Any]) -> None:

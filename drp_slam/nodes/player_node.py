@@ -49,10 +49,7 @@ class PlayerNode(StageNode):
         super().__init__("player_node", PlayerConfig, **kwargs)
         (self._config,) = self.configs
         self._sequence = open_sequence(
-            self._config.sequence,
-            self._config.camera or None,
-            self._config.start,
-            self._config.frames or None,
+            self._config.sequence, self._config.camera or None, self._config.start, self._config.frames or None
         )
         self._flight: OrderedDict[int, float] = OrderedDict()
         self._others: set[str] = set()
@@ -66,21 +63,15 @@ class PlayerNode(StageNode):
         if self._config.wait:
             for publisher in (self._image, self._depth, self._info):
                 self.needs_listener(publisher)
-        self.create_subscription(
-            DiagnosticArray, "status", self.guarded(self._on_status), qos.ledger()
-        )
-        self.create_subscription(
-            DiagnosticArray, "/diagnostics", self.guarded(self._on_health), qos.health()
-        )
+        self.create_subscription(DiagnosticArray, "status", self.guarded(self._on_status), qos.ledger())
+        self.create_subscription(DiagnosticArray, "/diagnostics", self.guarded(self._on_health), qos.health())
         self.create_service(SetBool, "play", self._on_play)
         self._wake = self.create_guard_condition(self._publish_frames)
         self._playback = Playback(
             self._sequence, self._config.rate, self._config.loop, self._prepare, self._wake.trigger
         )
         self._playback.start()
-        self.create_timer(
-            WATCH_PERIOD_S, self._watch, clock=RosClock(clock_type=ClockType.STEADY_TIME)
-        )
+        self.create_timer(WATCH_PERIOD_S, self._watch, clock=RosClock(clock_type=ClockType.STEADY_TIME))
 
     def _prepare(self, frame: Frame) -> Messages:
         """Runs in the playback's thread."""
@@ -146,9 +137,7 @@ class PlayerNode(StageNode):
             if now_s - since_s > patience_s:
                 del self._flight[stamp_ns]
                 if self._config.rate == 0.0:
-                    self.problem(
-                        f"status: none for frame {stamp_ns} ns in {patience_s:g} s; counted as lost"
-                    )
+                    self.problem(f"status: none for frame {stamp_ns} ns in {patience_s:g} s; counted as lost")
         self._publish_frames()
         if not self._playback.exhausted or self._flight:
             return

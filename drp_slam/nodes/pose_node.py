@@ -62,13 +62,9 @@ class PoseNode(StageNode):
         self._status = self.create_publisher(DiagnosticArray, "status", qos.ledger())
         self.take(CameraInfo, "camera_info", self._on_camera_info, qos.camera_in(), foreign=True)
         self.take(Image, "depth", self._on_depth, qos.camera_in(IN_FLIGHT), foreign=True)
-        self.take(
-            CompressedImage, "depth/compressed", self._on_small_depth, qos.camera_in(IN_FLIGHT)
-        )
+        self.take(CompressedImage, "depth/compressed", self._on_small_depth, qos.camera_in(IN_FLIGHT))
         self.take(Image, "image", self._on_image, qos.camera_in(IN_FLIGHT), foreign=True)
-        self.take(
-            CompressedImage, "image/compressed", self._on_small_image, qos.camera_in(IN_FLIGHT)
-        )
+        self.take(CompressedImage, "image/compressed", self._on_small_image, qos.camera_in(IN_FLIGHT))
         stage = self.take(PointCloud2, "features", self._on_features, qos.stage_in())
         lossless = stage.qos_profile.depth > NEWEST
         self._patience_s = LOSSLESS_PATIENCE_S if lossless else PATIENCE_S
@@ -76,10 +72,7 @@ class PoseNode(StageNode):
         self.create_timer(PATIENCE_S / 2, self._track_waiting, clock=steady)
 
     def _on_camera_info(self, message: CameraInfo) -> None:
-        if self._camera is not None and (message.width, message.height) == (
-            self._camera.width,
-            self._camera.height,
-        ):
+        if self._camera is not None and (message.width, message.height) == (self._camera.width, self._camera.height):
             return
         camera = convert.camera(message)
         if self._camera is not None:
@@ -96,9 +89,7 @@ class PoseNode(StageNode):
     def _on_small_depth(self, message: CompressedImage) -> None:
         depth = convert.decompress(message, "depth/compressed")
         if depth.ndim != 2 or depth.dtype != np.uint16:
-            raise GraphError(
-                f"depth/compressed: {depth.dtype} {depth.shape}; publish 16 bit PNG in mm"
-            )
+            raise GraphError(f"depth/compressed: {depth.dtype} {depth.shape}; publish 16 bit PNG in mm")
         self._take_depth(message.header, depth, 0.001)
 
     def _take_depth(self, header: Header, depth: np.ndarray, unit_m: float) -> None:
@@ -133,17 +124,12 @@ class PoseNode(StageNode):
                 self.problem(error)
                 self._report(header, Track(self.frames, convert.stamp_ns(header), "lost", None))
 
-    def _track(
-        self, header: Header, features: Features, paired: tuple[np.ndarray, float] | None
-    ) -> None:
+    def _track(self, header: Header, features: Features, paired: tuple[np.ndarray, float] | None) -> None:
         stamp_ns = convert.stamp_ns(header)
         if self._tracker is None:
             raise GraphError("camera_info: none received; publish the camera's calibration")
         if stamp_ns <= self._last_ns:
-            raise GraphError(
-                f"features: stamp {stamp_ns} ns is not after {self._last_ns} ns; publish "
-                "images in order"
-            )
+            raise GraphError(f"features: stamp {stamp_ns} ns is not after {self._last_ns} ns; publish images in order")
         if paired is None:
             self.problem(f"depth: none within 20 ms of image {stamp_ns} ns; tracking without it")
         self._last_ns = stamp_ns
@@ -151,17 +137,13 @@ class PoseNode(StageNode):
             features = self._people.hidden(features, stamp_ns)
         depth, unit_m = paired or (None, 1.0)
         start = time.perf_counter()
-        track = self._tracker.track(
-            self.frames, stamp_ns, features, depth, unit_m, self._images.exact(stamp_ns)
-        )
+        track = self._tracker.track(self.frames, stamp_ns, features, depth, unit_m, self._images.exact(stamp_ns))
         tracked = cpu_run(self._constants, time.perf_counter() - start, track)
         if track.T_world_camera is not None:
             self._world.publish(header, track, self._tracker)
             if refused := self._odometry.add(stamp_ns, track.T_world_camera):
                 self.problem(refused)
-        self.publish_spans(
-            stamp_ns, make_span(-1, stamp_ns, "track", "cpu", tracked, self._constants)
-        )
+        self.publish_spans(stamp_ns, make_span(-1, stamp_ns, "track", "cpu", tracked, self._constants))
         self._report(header, track)
 
     def _report(self, header: Header, track: Track) -> None:
@@ -171,10 +153,7 @@ class PoseNode(StageNode):
         self._status.publish(ledger.array_of(convert.stamp_ns(header), [status]))
 
     def health(self) -> dict[str, object]:
-        return {
-            "tracked": len(self._odometry),
-            "keyframes": len(self._tracker.map.keyframes) if self._tracker else 0,
-        }
+        return {"tracked": len(self._odometry), "keyframes": len(self._tracker.map.keyframes) if self._tracker else 0}
 
     def close(self) -> None:
         """Writes `trajectory.txt`, `odometry.txt` and `map.ply`."""

@@ -36,15 +36,7 @@ class Processes:
         write_parameters(parameters, list(self._specs.values()))
         for spec in self._specs.values():
             renames = [w for a, b in spec.remappings for w in ("-r", f"{a}:={b}")]
-            command = [
-                sys.executable,
-                "-m",
-                spec.module,
-                "--ros-args",
-                "--params-file",
-                str(parameters),
-                *renames,
-            ]
+            command = [sys.executable, "-m", spec.module, "--ros-args", "--params-file", str(parameters), *renames]
             with (self._logs / f"{spec.name}.log").open("wb") as log:
                 self._running[spec.name] = subprocess.Popen(
                     command,
@@ -81,10 +73,7 @@ class Processes:
         Raises GraphError that names nodes which did not end, or not with exit code 0.
         """
         wrong: list[str] = []
-        for group in (
-            [n for n in self._running if n != last],
-            [n for n in self._running if n == last],
-        ):
+        for group in ([n for n in self._running if n != last], [n for n in self._running if n == last]):
             for name in group:
                 self._running[name].send_signal(signal.SIGINT)
             until_s = time.monotonic() + GRACE_S
@@ -95,9 +84,7 @@ class Processes:
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
-                    wrong.append(
-                        f"{name} did not end within {GRACE_S:g} s of SIGINT and was killed"
-                    )
+                    wrong.append(f"{name} did not end within {GRACE_S:g} s of SIGINT and was killed")
                     continue
                 self.ended[name] = code
                 if code != 0:
@@ -114,11 +101,7 @@ class Processes:
 
     def _obituary(self, name: str, code: int) -> str:
         """Which node ended, how, and its last words."""
-        how = (
-            f"was killed by {signal.Signals(-code).name}"
-            if code < 0
-            else f"ended with exit code {code}"
-        )
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         log = self._logs / f"{name}.log"
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
         words = lines[-1].removeprefix(f"drp_slam {name}: ") if lines and code > 0 else f"see {log}"

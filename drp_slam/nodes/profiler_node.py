@@ -89,9 +89,7 @@ class Ledger:
         """`spans.csv` and `frames.csv`, frames numbered by stamp."""
         stamps = sorted({s.stamp_ns for s in self.spans} | set(self.rows))
         number = {stamp_ns: i for i, stamp_ns in enumerate(stamps)}
-        order = {
-            stage: i for i, stage in enumerate(("preprocess", "network", "postprocess", "track"))
-        }
+        order = {stage: i for i, stage in enumerate(("preprocess", "network", "postprocess", "track"))}
         spans = [Span(s.stamp_ns, number[s.stamp_ns], *_rest(s)) for s in self.spans]
         spans.sort(key=lambda s: (s.frame, order.get(s.stage, len(order))))
         write_spans(out / files.SPANS, spans)
@@ -148,9 +146,7 @@ class ProfilerNode(StageNode):
     def _on_status(self, message: DiagnosticArray) -> None:
         self.frames += 1
         for status in message.status:
-            self._ledger.close_frame(
-                convert.stamp_ns(message.header), status.message, ledger.track_values(status)
-            )
+            self._ledger.close_frame(convert.stamp_ns(message.header), status.message, ledger.track_values(status))
 
     def _on_health(self, message: DiagnosticArray) -> None:
         for status in message.status:
@@ -182,8 +178,7 @@ class ProfilerNode(StageNode):
         """The live figures: p50 of the last frames, and the frame rate so far."""
         book = self._ledger
         figures: dict[str, object] = {
-            f"{stage}.wall_ms": f"{1e3 * float(np.median(recent)):.2f}"
-            for stage, recent in book.recent.items()
+            f"{stage}.wall_ms": f"{1e3 * float(np.median(recent)):.2f}" for stage, recent in book.recent.items()
         }
         if book.latencies_s:
             figures["latency.wall_ms"] = f"{1e3 * float(np.median(book.latencies_s)):.2f}"

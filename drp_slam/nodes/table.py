@@ -42,9 +42,7 @@ class NodeSpec:
         return f"drp_slam.nodes.{self.name}"
 
 
-def nodes(
-    config: Config, player: bool, remappings: Mapping[str, str] | None = None
-) -> list[NodeSpec]:
+def nodes(config: Config, player: bool, remappings: Mapping[str, str] | None = None) -> list[NodeSpec]:
     """The four nodes, and the player where a sequence is played.
 
     `remappings` renames `image`, `depth` and `camera_info` to a camera's topics. What the player

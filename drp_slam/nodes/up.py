@@ -129,8 +129,7 @@ def watch(processes: Processes, view: View, stop: threading.Event) -> None:
             view.update(monitor.health)
             if rivals := monitor.rivals():
                 raise GraphError(
-                    f"another {rivals[0]} runs on this ROS domain; end it, or set "
-                    "ROS_DOMAIN_ID to another number"
+                    f"another {rivals[0]} runs on this ROS domain; end it, or set ROS_DOMAIN_ID to another number"
                 )
             late = [n for n in processes.pids() if monitor.health.get(n, {}).get("ready") != "1"]
             ready = ready or not late
@@ -141,11 +140,7 @@ def watch(processes: Processes, view: View, stop: threading.Event) -> None:
 
 
 def finish(
-    config: Config,
-    sequence: Sequence | None,
-    out: Path,
-    about: dict[str, Any],
-    failure: DrpSlamError | None,
+    config: Config, sequence: Sequence | None, out: Path, about: dict[str, Any], failure: DrpSlamError | None
 ) -> None:
     """`groundtruth.txt` and `run.json`."""
     from drp_slam.data.trajectory import write_tum

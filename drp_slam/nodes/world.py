@@ -20,9 +20,7 @@ from drp_slam.errors import ConfigError
 from drp_slam.nodes.convert import bytes_of
 from drp_slam.slam import se3
 
-T_LINK_OPTICAL = np.array(
-    [[0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
-)
+T_LINK_OPTICAL = np.array([[0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
 """REP-103: the optical frame is z forward, x right; the link is x forward, z up."""
 
 
@@ -36,9 +34,7 @@ def mount(text: str) -> np.ndarray:
     except ValueError:
         numbers = []
     if len(numbers) != 6 or not np.isfinite(numbers).all():
-        raise ConfigError(
-            f"graph.mount is {text!r}, expected six numbers: x y z in m, roll pitch yaw in deg"
-        )
+        raise ConfigError(f"graph.mount is {text!r}, expected six numbers: x y z in m, roll pitch yaw in deg")
     (cr, cp, cy), (sr, sp, sy) = np.cos(np.deg2rad(numbers[3:])), np.sin(np.deg2rad(numbers[3:]))
     T = np.eye(4)
     T[:3, :3] = (
@@ -60,8 +56,7 @@ class Frames:
         self.T_map_odom = np.eye(4)
         self.T_odom_base = np.eye(4)
 
-    def update(self, T_world_camera: np.ndarray, jumped: bool,
-               T_correction: np.ndarray | None = None) -> np.ndarray:  # fmt: skip
+    def update(self, T_world_camera: np.ndarray, jumped: bool, T_correction: np.ndarray | None = None) -> np.ndarray:
         """A new pose of the camera; returns `T_map_base`. `jumped`: not a motion, a correction.
 
         `T_correction` is that of `Track`: the map has moved by it under the camera.

@@ -25,8 +25,7 @@ def text() -> str:
     blocks = [HEADER]
     for node, section in NODE_SECTIONS.items():
         blocks.append(f"{node}:\n  ros__parameters:\n{_fields(getattr(config, section))}")
-        blocks.append(f"    # -- every node has these --\n{_fields(config.graph)}"
-                      if node == "pose_node" else "")  # fmt: skip
+        blocks.append(f"    # -- every node has these --\n{_fields(config.graph)}" if node == "pose_node" else "")
     others = ", ".join(f.name for f in dataclasses.fields(GraphConfig))
     blocks.insert(1, f"# {others}: may stand under any node.\n")
     return "".join(blocks)
@@ -47,9 +46,7 @@ def _about(f: dataclasses.Field) -> str:
     if meta["choices"]:
         limits = f" ({' | '.join(meta['choices'])})"
     elif meta["low"] is not None:
-        limits = (
-            f" ({meta['low']:g} to {meta['high']:g}{' ' + meta['unit'] if meta['unit'] else ''})"
-        )
+        limits = f" ({meta['low']:g} to {meta['high']:g}{' ' + meta['unit'] if meta['unit'] else ''})"
     elif meta["unit"]:
         limits = f" ({meta['unit']})"
     return f"{meta['help']}{limits}"

@@ -14,9 +14,7 @@ STEP = 0.01
 """Relative change of a constant by which its influence is measured."""
 
 
-def elasticities(
-    model: Callable[[Constants], float], constants: Constants, keys: Iterable[str]
-) -> dict[str, float]:
+def elasticities(model: Callable[[Constants], float], constants: Constants, keys: Iterable[str]) -> dict[str, float]:
     """Relative change of the model's value for one of each constant: |d ln model / d ln constant|.
 
     Central difference over 1 %; for a whole number, which 1 % may not move, over half and double.
@@ -46,9 +44,7 @@ def shares(influence: Mapping[str, float], constants: Constants) -> dict[str, fl
     return by_kind
 
 
-def summary(
-    stages: Mapping[str, tuple[float, Mapping[str, float]]], constants: Constants
-) -> dict[str, Any]:
+def summary(stages: Mapping[str, tuple[float, Mapping[str, float]]], constants: Constants) -> dict[str, Any]:
     """`stages` has for each stage its modelled time and the influences on it.
 
     Returns `share` by kind of source, weighted by time, `stages` with the same of each, and
@@ -66,13 +62,17 @@ def summary(
     }
 
 
-def listing(
-    constants: Constants, influence: Mapping[str, float] | None = None
-) -> list[dict[str, Any]]:
+def listing(constants: Constants, influence: Mapping[str, float] | None = None) -> list[dict[str, Any]]:
     """Every constant with value, unit, kind, source; the most influential first."""
     rows = [
-        {"key": c.key, "value": c.value, "unit": c.unit, "kind": c.kind, "source": c.source,
-         "influence": None if influence is None else influence.get(c.key, 0.0)}
+        {
+            "key": c.key,
+            "value": c.value,
+            "unit": c.unit,
+            "kind": c.kind,
+            "source": c.source,
+            "influence": None if influence is None else influence.get(c.key, 0.0),
+        }
         for c in constants.entries()
-    ]  # fmt: skip
+    ]
     return rows if influence is None else sorted(rows, key=lambda r: -r["influence"])

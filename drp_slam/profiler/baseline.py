@@ -17,8 +17,8 @@ ARTICLE = {
     "speedup": 17.0,
     "power_ratio": 1.0 / 12.0,
     "source": "Renesas on RZ/V2H: SLAM about 17 times faster than CPU alone at 1/12 of the power; "
-              "algorithm, frame and baseline are not public",
-}  # fmt: skip
+    "algorithm, frame and baseline are not public",
+}
 
 
 def ratio(over: float | None, under: float | None) -> float | None:
@@ -44,10 +44,7 @@ def host(spans: Sequence[Span], baseline: Sequence[Span]) -> dict[str, Any] | No
         "cpu_wall_ms": cpu,
         "ratio": None if cpu is None or frame is None else ratio(cpu["p50"], frame["p50"]),
         "stages": {name: {"wall_ms": s["wall_ms"]} for name, s in stages(ours).items()},
-        "cpu_stages": {
-            name: {"device": s["device"], "wall_ms": s["wall_ms"]}
-            for name, s in stages(theirs).items()
-        },
+        "cpu_stages": {name: {"device": s["device"], "wall_ms": s["wall_ms"]} for name, s in stages(theirs).items()},
     }
 
 
@@ -66,8 +63,9 @@ def modelled(spans: Sequence[Span], throughput_hz: float | None) -> dict[str, An
     return {"order": "first", **compare(chip_ms, cpu_ms, chip_mj, cpu_mj, throughput_hz)}
 
 
-def compare(chip_ms: float, cpu_ms: float, chip_mj: float | None, cpu_mj: float | None,
-            throughput_hz: float | None) -> dict[str, Any]:  # fmt: skip
+def compare(
+    chip_ms: float, cpu_ms: float, chip_mj: float | None, cpu_mj: float | None, throughput_hz: float | None
+) -> dict[str, Any]:
     """Ratios, all modelled: of latency, of throughput, of energy a frame, of power while busy."""
     chip_w = ratio(chip_mj, chip_ms)
     return {
@@ -84,9 +82,7 @@ def compare(chip_ms: float, cpu_ms: float, chip_mj: float | None, cpu_mj: float 
     }
 
 
-def without_custom(
-    kernels: Sequence[Mapping[str, Any]], spans: Sequence[Span]
-) -> dict[str, Any] | None:
+def without_custom(kernels: Sequence[Mapping[str, Any]], spans: Sequence[Span]) -> dict[str, Any] | None:
     """The chip with every `custom` DRP kernel moved to its A55 cores, means a frame, modelled.
 
     `kernels` is one frame's: `stage`, `place`, `modelled_s`, `energy_j`, `cpu_modelled_s`,

@@ -15,15 +15,24 @@ from drp_slam.profiler.schedule import UNITS, Schedule
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = ("#2a9d8f", "#e76f51", "#d9a520", "#3d5a98", "#8e5ea2", "#6b7280", "#c2185b", "#5d9c3a",
-           "#4fb3d9", "#8d6e4e", "#1c2430")  # fmt: skip
+COLOURS = (
+    "#2a9d8f",
+    "#e76f51",
+    "#d9a520",
+    "#3d5a98",
+    "#8e5ea2",
+    "#6b7280",
+    "#c2185b",
+    "#5d9c3a",
+    "#4fb3d9",
+    "#8d6e4e",
+    "#1c2430",
+)
 """One a stage or series, in their order."""
 TRUTH, ESTIMATE, LOST = "#9aa4b2", "#1f6feb", "#c81e4a"
 
 
-def new(
-    width_in: float, height_in: float, columns: int = 1, rows: int = 1, **keywords: Any
-) -> tuple[Figure, Any]:
+def new(width_in: float, height_in: float, columns: int = 1, rows: int = 1, **keywords: Any) -> tuple[Figure, Any]:
     """A figure and its axes, in the report's style; no window system, no global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -77,8 +86,9 @@ def label(ax: Any, x: str, y: str, title: str = "") -> None:
         ax.set_title(title, loc="left", fontsize=10.5, color="#1c2430")
 
 
-def trajectory(times_s: np.ndarray, estimate_m: np.ndarray, truth_s: np.ndarray | None,
-               truth_m: np.ndarray | None) -> str:  # fmt: skip
+def trajectory(
+    times_s: np.ndarray, estimate_m: np.ndarray, truth_s: np.ndarray | None, truth_m: np.ndarray | None
+) -> str:
     """Top view and height, beside ground truth where there is one; (N, 3) metres, z up."""
     figure, (top, height) = new(11.2, 4.3, 2, gridspec_kw={"width_ratios": [1, 1.35]})
     if truth_m is not None and truth_s is not None:
@@ -109,8 +119,9 @@ def error(times_s: np.ndarray, error_m: np.ndarray, rmse_m: float, lost_s: Seque
     return svg(figure, "position error over time")
 
 
-def tracking(times_s: np.ndarray, matches: np.ndarray, inliers: np.ndarray, keyframes_s: np.ndarray,
-             lost_s: Sequence[float]) -> str:  # fmt: skip
+def tracking(
+    times_s: np.ndarray, matches: np.ndarray, inliers: np.ndarray, keyframes_s: np.ndarray, lost_s: Sequence[float]
+) -> str:
     """Matches and inliers of each frame, keyframes as ticks below, lost frames in red."""
     figure, ax = new(11.2, 2.6)
     ax.plot(times_s, matches, color=TRUTH, lw=1.1, label="matches")
@@ -119,8 +130,16 @@ def tracking(times_s: np.ndarray, matches: np.ndarray, inliers: np.ndarray, keyf
         ax.axvline(at_s, color=LOST, lw=0.8, alpha=0.6, label="lost" if i == 0 else None)
     ax.set_ylim(bottom=0)
     ax.margins(x=0.01)
-    ax.plot(keyframes_s, np.full(len(keyframes_s), 0.02), "|", ms=9, color="#1c2430",
-            transform=ax.get_xaxis_transform(), label="keyframe", clip_on=False)  # fmt: skip
+    ax.plot(
+        keyframes_s,
+        np.full(len(keyframes_s), 0.02),
+        "|",
+        ms=9,
+        color="#1c2430",
+        transform=ax.get_xaxis_transform(),
+        label="keyframe",
+        clip_on=False,
+    )
     ax.legend(frameon=False, fontsize=8.5, ncol=4)
     label(ax, "time [s]", "points")
     return svg(figure, "matches and inliers over time")
@@ -129,8 +148,10 @@ def tracking(times_s: np.ndarray, matches: np.ndarray, inliers: np.ndarray, keyf
 def stage_times(stages: Mapping[str, Mapping[str, Any]]) -> str:
     """Two panels that share no axis: measured on this host, and modelled for the chip."""
     figure, axes = new(11.2, 0.85 + 0.42 * len(stages), 2)
-    for ax, key, title in ((axes[0], "wall_ms", "Measured on this host [ms]"),
-                           (axes[1], "modelled_ms", "Modelled for the chip [ms]")):  # fmt: skip
+    for ax, key, title in (
+        (axes[0], "wall_ms", "Measured on this host [ms]"),
+        (axes[1], "modelled_ms", "Modelled for the chip [ms]"),
+    ):
         for row, stage in enumerate(stages.values()):
             spread = stage[key]
             if spread is None:
@@ -158,13 +179,17 @@ def energy(stages: Mapping[str, Mapping[str, Any]]) -> str | None:
     for row, (name, stage) in enumerate(known.items()):
         color = COLOURS[list(stages).index(name) % len(COLOURS)]
         ax.barh(row - 0.19, stage["energy_mj"], color=color, height=0.36)
-        ax.text(
-            stage["energy_mj"], row - 0.19, f" {stage['energy_mj']:.3g}", va="center", fontsize=8.5
-        )
+        ax.text(stage["energy_mj"], row - 0.19, f" {stage['energy_mj']:.3g}", va="center", fontsize=8.5)
         if stage["cpu_energy_mj"] is not None:
             ax.barh(row + 0.19, stage["cpu_energy_mj"], color="#cfd6df", height=0.36)
-            ax.text(stage["cpu_energy_mj"], row + 0.19, f" {stage['cpu_energy_mj']:.3g}",
-                    va="center", fontsize=8.5, color="#5d6878")  # fmt: skip
+            ax.text(
+                stage["cpu_energy_mj"],
+                row + 0.19,
+                f" {stage['cpu_energy_mj']:.3g}",
+                va="center",
+                fontsize=8.5,
+                color="#5d6878",
+            )
     ax.set_yticks(range(len(known)), list(known), fontsize=9.5, color="#1c2430")
     ax.invert_yaxis()
     ax.margins(x=0.14)
@@ -184,21 +209,25 @@ def gantt(schedule: Schedule, frames: range, title: str = "") -> str:
     for slot in slots:
         left, right = max(slot.start_s, start_s) - start_s, min(slot.end_s, end_s) - start_s
         row = rows.index(slot.step.unit)
-        ax.barh(row, (right - left) * 1e3, left=left * 1e3, height=0.66, edgecolor="white",
-                linewidth=0.8, color=COLOURS[names.index(slot.step.stage) % len(COLOURS)],
-                alpha=1.0 if slot.frame % 2 == frames[0] % 2 else 0.68)  # fmt: skip
+        ax.barh(
+            row,
+            (right - left) * 1e3,
+            left=left * 1e3,
+            height=0.66,
+            edgecolor="white",
+            linewidth=0.8,
+            color=COLOURS[names.index(slot.step.stage) % len(COLOURS)],
+            alpha=1.0 if slot.frame % 2 == frames[0] % 2 else 0.68,
+        )
         if right - left > 0.022 * (end_s - start_s):
-            ax.text((left + right) * 500, row, str(slot.frame), ha="center", va="center",
-                    fontsize=8, color="white")  # fmt: skip
+            ax.text((left + right) * 500, row, str(slot.frame), ha="center", va="center", fontsize=8, color="white")
     for i, name in enumerate(names):
         ax.barh(0, 0, color=COLOURS[i % len(COLOURS)], label=name)
     ax.set_yticks(range(len(rows)), rows, fontsize=9.5, color="#1c2430")
     ax.invert_yaxis()
     ax.grid(visible=False, axis="y")
     ax.margins(x=0.01)
-    ax.legend(
-        frameon=False, fontsize=8.5, ncol=len(names), loc="lower right", bbox_to_anchor=(1, 1)
-    )
+    ax.legend(frameon=False, fontsize=8.5, ncol=len(names), loc="lower right", bbox_to_anchor=(1, 1))
     label(ax, "modelled time [ms]; the number is the frame", "", title)
     return svg(figure, f"schedule of the chip {title}")
 

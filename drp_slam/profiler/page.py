@@ -84,26 +84,31 @@ def tag(kind: str) -> str:
 def tile(name: str, value: str, unit: str = "", note: str = "", kind: str = "") -> str:
     """One big figure. `kind` colours it as measured or modelled."""
     label = f" {tag(kind)}" if kind else ""
-    return (f'<div class="tile {kind}"><div class="name">{escape(name)}{label}</div>'
-            f'<div class="value">{escape(value)}<small>{escape(unit)}</small></div>'
-            f'<div class="note">{escape(note)}</div></div>')  # fmt: skip
+    return (
+        f'<div class="tile {kind}"><div class="name">{escape(name)}{label}</div>'
+        f'<div class="value">{escape(value)}<small>{escape(unit)}</small></div>'
+        f'<div class="note">{escape(note)}</div></div>'
+    )
 
 
 def tiles(items: Iterable[str]) -> str:
     return f'<div class="tiles">{"".join(items)}</div>'
 
 
-def table(columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[Any]], total: bool = False,
-          best: Sequence[int] = (), groups: Sequence[tuple[str, int]] = ()) -> str:  # fmt: skip
+def table(
+    columns: Sequence[tuple[str, str]],
+    rows: Iterable[Sequence[Any]],
+    total: bool = False,
+    best: Sequence[int] = (),
+    groups: Sequence[tuple[str, int]] = (),
+) -> str:
     """`columns` are (heading, class): `text`, `long`, `measured`, `modelled` or nothing.
 
     A cell that is a str is shown as it is (HTML), a number by `number`. The last row is set as a
     sum where `total`; the rows numbered in `best` are marked. `groups` are headings over so many
     columns each.
     """
-    head = "".join(
-        f'<th class="{kind.replace("long", "text")}">{escape(name)}</th>' for name, kind in columns
-    )
+    head = "".join(f'<th class="{kind.replace("long", "text")}">{escape(name)}</th>' for name, kind in columns)
     above, first = "", 0
     for name, width in groups:
         kind = columns[first][1]
@@ -120,8 +125,7 @@ def table(columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[Any]], tot
             for cell, (_, kind) in zip(row, columns, strict=True)
         )
         body.append(f'<tr class="{mark}">{cells}</tr>')
-    return (f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
-            f"<tbody>{''.join(body)}</tbody></table></div>")  # fmt: skip
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
 
 
 def section(title: str, text: str, *parts: str | None) -> str:

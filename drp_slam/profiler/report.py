@@ -49,21 +49,25 @@ def render(report: Mapping[str, Any], curves: Curves) -> str:
     subtitle = " · ".join(f"{name} <b>{escape(str(v))}</b>" for name, v in known if v)
     if report["error"]:
         subtitle += f"<br>stopped early: <b>{escape(report['error'])}</b>"
-    body = "".join((
-        _head(report),
-        _trajectory(report, curves),
-        _tracking(curves),
-        chip.stages(report),
-        chip.schedule(report, curves.schedule),
-        f'<div class="two">{_map(curves)}{chip.energy(report)}</div>',
-        chip.comparison(report),
-        chip.kernels(report),
-        chip.assumptions(report),
-        chip.thermal(report),
-    ))  # fmt: skip
-    footer = ("Measured: wall time on the host named above. Modelled: computed for the chip from "
-              "its device file; nothing here was measured on the chip. The two are never added. "
-              f"SHA-256 of trajectory.txt: {report['trajectory_sha256'] or 'none'}")  # fmt: skip
+    body = "".join(
+        (
+            _head(report),
+            _trajectory(report, curves),
+            _tracking(curves),
+            chip.stages(report),
+            chip.schedule(report, curves.schedule),
+            f'<div class="two">{_map(curves)}{chip.energy(report)}</div>',
+            chip.comparison(report),
+            chip.kernels(report),
+            chip.assumptions(report),
+            chip.thermal(report),
+        )
+    )
+    footer = (
+        "Measured: wall time on the host named above. Modelled: computed for the chip from "
+        "its device file; nothing here was measured on the chip. The two are never added. "
+        f"SHA-256 of trajectory.txt: {report['trajectory_sha256'] or 'none'}"
+    )
     return page(f"drp_slam: {title}", subtitle, body, footer)
 
 
@@ -77,19 +81,39 @@ def _head(report: Mapping[str, Any]) -> str:
     target = "its four A55, first order" if report["backend"] == "cpu" else "the chip"
     items = [
         tile("ATE RMSE", number(None if ate is None else ate * 100), "cm", accuracy),
-        tile("Frames tracked", number(report["tracked"]), f"of {number(report['frames'])}",
-             "" if keyframes is None else f"{keyframes} keyframes"),
+        tile(
+            "Frames tracked",
+            number(report["tracked"]),
+            f"of {number(report['frames'])}",
+            "" if keyframes is None else f"{keyframes} keyframes",
+        ),
         tile("Frame rate", number(report["fps"]), "Hz", "this host, whole run", MEASURED),
-        tile("Latency", number(chip.p50(latency.get("wall_ms"))), "ms",
-             f"this host, p50, {latency.get('wall_is', '')}", MEASURED),
-        tile("Latency", number(chip.p50(latency.get("modelled_ms"))), "ms",
-             f"{target}, p50, one frame alone", MODELLED),
-        tile("Throughput", number(plan[max(plan)]["throughput_hz"] if plan else None), "Hz",
-             f"{target}, {max(plan)} frames in flight" if plan else "", MODELLED),
+        tile(
+            "Latency",
+            number(chip.p50(latency.get("wall_ms"))),
+            "ms",
+            f"this host, p50, {latency.get('wall_is', '')}",
+            MEASURED,
+        ),
+        tile(
+            "Latency", number(chip.p50(latency.get("modelled_ms"))), "ms", f"{target}, p50, one frame alone", MODELLED
+        ),
+        tile(
+            "Throughput",
+            number(plan[max(plan)]["throughput_hz"] if plan else None),
+            "Hz",
+            f"{target}, {max(plan)} frames in flight" if plan else "",
+            MODELLED,
+        ),
         tile("Energy a frame", number(a55.get("chip_mj")), "mJ", "DRP, DRP-AI3 and CPU", MODELLED),
-        tile("Beside CPU only", number(a55.get("latency_speedup")), "× faster",
-             f"at {number(a55.get('energy_ratio'), 2)} of its energy, first order", MODELLED),
-    ]  # fmt: skip
+        tile(
+            "Beside CPU only",
+            number(a55.get("latency_speedup")),
+            "× faster",
+            f"at {number(a55.get('energy_ratio'), 2)} of its energy, first order",
+            MODELLED,
+        ),
+    ]
     return tiles(items)
 
 
@@ -98,29 +122,37 @@ def _trajectory(report: Mapping[str, Any], c: Curves) -> str:
     if c.estimate_m is not None and c.times_s is not None and len(c.estimate_m):
         parts.append(figures.trajectory(c.times_s, c.estimate_m, c.truth_s, c.truth_m))
     if c.error_s is not None and c.error_m is not None:
-        parts += ["<h3>Position error over time</h3>",
-                  figures.error(c.error_s, c.error_m, report["ate_rmse_m"],
-                                c.lost_s.tolist())]  # fmt: skip
+        parts += [
+            "<h3>Position error over time</h3>",
+            figures.error(c.error_s, c.error_m, report["ate_rmse_m"], c.lost_s.tolist()),
+        ]
     rpe = report["rpe"]
     text = "Aligned to ground truth with a rotation and a translation, no scale."
     if report["ate_rmse_m"] is None:
         text = "No ground truth for this sequence: the path starts where the camera started."
     if rpe:
-        text += (f" Drift over {rpe['delta_s']:g} s: {rpe['translation_rmse_m'] * 100:.2f} cm and "
-                 f"{rpe['rotation_rmse_deg']:.2f}° RMSE.")  # fmt: skip
+        text += (
+            f" Drift over {rpe['delta_s']:g} s: {rpe['translation_rmse_m'] * 100:.2f} cm and "
+            f"{rpe['rotation_rmse_deg']:.2f}° RMSE."
+        )
     return section("Trajectory", text, *parts)
 
 
 def _tracking(c: Curves) -> str:
     if c.frame_s is None or c.matches is None or c.inliers is None:
         return ""
-    return section("Tracking", "Matches of each frame against the map, and those that agree with "
-                   "its pose.", figures.tracking(c.frame_s, c.matches, c.inliers, c.keyframe_s,
-                                                 c.lost_s.tolist()))  # fmt: skip
+    return section(
+        "Tracking",
+        "Matches of each frame against the map, and those that agree with its pose.",
+        figures.tracking(c.frame_s, c.matches, c.inliers, c.keyframe_s, c.lost_s.tolist()),
+    )
 
 
 def _map(c: Curves) -> str:
     if c.map_m is None or not len(c.map_m):
         return section("Map", "No map.ply in these results.")
-    return section("Map", f"{number(len(c.map_m))} points from above, with the way of the camera.",
-                   figures.top_view(c.map_m, c.map_rgb, c.estimate_m))  # fmt: skip
+    return section(
+        "Map",
+        f"{number(len(c.map_m))} points from above, with the way of the camera.",
+        figures.top_view(c.map_m, c.map_rgb, c.estimate_m),
+    )

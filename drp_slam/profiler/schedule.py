@@ -131,9 +131,7 @@ def simulate(jobs: Sequence[Sequence[Step]], in_flight: int = 3, period_s: float
     return Schedule(tuple(slots), arrived_s, done_s)
 
 
-def jobs(
-    spans: Iterable[Span], parts: Mapping[str, Sequence[tuple[str, float]]]
-) -> list[list[Step]]:
+def jobs(spans: Iterable[Span], parts: Mapping[str, Sequence[tuple[str, float]]]) -> list[list[Step]]:
     """The steps of each frame, in order of stamps.
 
     `parts` splits a stage over units, by (unit, share) in order; a stage that is not in it is one
@@ -171,22 +169,24 @@ def chrome_trace(schedule: Schedule, process: str) -> dict[str, Any]:
     """The schedule for chrome://tracing or ui.perfetto.dev; times in microseconds, modelled."""
     rows: Mapping[str, int] = {unit: i for i, unit in enumerate(UNITS)}
     events: list[dict[str, Any]] = [
+        {"ph": "M", "pid": 0, "name": "process_name", "args": {"name": f"{process} (modelled time)"}}
+    ]
+    events += [
+        {"ph": "M", "pid": 0, "tid": i, "name": "thread_name", "args": {"name": unit}} for unit, i in rows.items()
+    ]
+    events += [
         {
-            "ph": "M",
+            "ph": "X",
             "pid": 0,
-            "name": "process_name",
-            "args": {"name": f"{process} (modelled time)"},
+            "tid": rows[s.step.unit],
+            "name": s.step.stage,
+            "cat": "modelled",
+            "ts": s.start_s * 1e6,
+            "dur": (s.end_s - s.start_s) * 1e6,
+            "args": {"frame": s.frame},
         }
-    ]
-    events += [
-        {"ph": "M", "pid": 0, "tid": i, "name": "thread_name", "args": {"name": unit}}
-        for unit, i in rows.items()
-    ]
-    events += [
-        {"ph": "X", "pid": 0, "tid": rows[s.step.unit], "name": s.step.stage, "cat": "modelled",
-         "ts": s.start_s * 1e6, "dur": (s.end_s - s.start_s) * 1e6, "args": {"frame": s.frame}}
         for s in schedule.slots
-    ]  # fmt: skip
+    ]
     return {"displayTimeUnit": "ms", "traceEvents": events}
 
 

@@ -52,9 +52,7 @@ def read_spans(path: Path) -> list[Span]:
     with path.open(newline="") as file:
         rows = csv.reader(file)
         if next(rows, None) != names:
-            raise ProfilerError(
-                f"{path}: not a span table; its first line must be {','.join(names)}"
-            )
+            raise ProfilerError(f"{path}: not a span table; its first line must be {','.join(names)}")
         try:
             return [Span(*(t(v) for t, v in zip(types, row, strict=True))) for row in rows]
         except ValueError as error:

@@ -17,8 +17,7 @@ def show(result: dict[str, Any]) -> None:
 
     if result["stages"]:
         console.print(_stage_table(result))
-    line("frames", f"{result['frames']}, tracked {result['tracked']}, "
-                   f"keyframes {result['keyframes']}")  # fmt: skip
+    line("frames", f"{result['frames']}, tracked {result['tracked']}, keyframes {result['keyframes']}")
     ate, live = result["ate_rmse_m"], result["ate_live_rmse_m"]
     published = "" if live is None else f" (as published live {live:.4f} m)"
     line("ATE RMSE", "no ground truth" if ate is None else f"{ate:.4f} m{published}")
@@ -26,12 +25,18 @@ def show(result: dict[str, Any]) -> None:
     host, a55 = result["comparison"]["host_cpu"], result["comparison"]["modelled_a55"]
     if host:
         ours, theirs = _text(_p50(host["wall_ms"])), _text(_p50(host["cpu_wall_ms"]))
-        line("CPU only", f"measured here, the same {host['frames']} frames: {theirs} ms a frame "
-                         f"with backend cpu, {ours} ms with this one")  # fmt: skip
+        line(
+            "CPU only",
+            f"measured here, the same {host['frames']} frames: {theirs} ms a frame "
+            f"with backend cpu, {ours} ms with this one",
+        )
     if a55:
-        line("CPU only", f"modelled, first order: {_text(a55['cpu_ms'])} ms a frame on four A55, "
-                         f"{_text(a55['chip_ms'])} ms on the chip: {_text(a55['latency_speedup'])} "
-                         f"times faster at {_text(a55['energy_ratio'])} of the energy")  # fmt: skip
+        line(
+            "CPU only",
+            f"modelled, first order: {_text(a55['cpu_ms'])} ms a frame on four A55, "
+            f"{_text(a55['chip_ms'])} ms on the chip: {_text(a55['latency_speedup'])} "
+            f"times faster at {_text(a55['energy_ratio'])} of the energy",
+        )
     line("report", result["report"])
 
 
@@ -58,10 +63,17 @@ def _stage_table(result: dict[str, Any]) -> Any:
     for name in ("modelled ms\np50 / p95", "model\nmJ", "model ms\nA55 alone"):
         table.add_column(name, justify="right", style="dark_orange3", no_wrap=True)
     for name, s in result["stages"].items():
-        table.add_row(name, s["unit"], pair(s["wall_ms"]), pair(s["modelled_ms"]),
-                      _text(s["energy_mj"]), _text(_p50(s["cpu_modelled_ms"])))  # fmt: skip
+        table.add_row(
+            name,
+            s["unit"],
+            pair(s["wall_ms"]),
+            pair(s["modelled_ms"]),
+            _text(s["energy_mj"]),
+            _text(_p50(s["cpu_modelled_ms"])),
+        )
     latency = result["latency"]
     table.add_section()
-    table.add_row("frame", "", pair(latency["wall_ms"]), pair(latency["modelled_ms"]), "",
-                  _text(_p50(latency["cpu_modelled_ms"])))  # fmt: skip
+    table.add_row(
+        "frame", "", pair(latency["wall_ms"]), pair(latency["modelled_ms"]), "", _text(_p50(latency["cpu_modelled_ms"]))
+    )
     return table

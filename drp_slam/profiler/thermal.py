@@ -21,9 +21,7 @@ def temperature_c(constants: Mapping[str, float], power_w: float, time_s: np.nda
     return constants["thermal.ambient"] + rise
 
 
-def estimate(
-    constants: Mapping[str, float], energy_mj: float | None, rate_hz: float
-) -> dict[str, Any] | None:
+def estimate(constants: Mapping[str, float], energy_mj: float | None, rate_hz: float) -> dict[str, Any] | None:
     """Running frames of `energy_mj` at `rate_hz`, added to the idle power of the chip.
 
     `limit_after_s` is when the limit of the junction is passed, None where it never is. None for
@@ -38,5 +36,11 @@ def estimate(
     after_s = None
     if steady_c > limit_c:
         after_s = -time_constant_s * math.log(1.0 - (limit_c - ambient) / (steady_c - ambient))
-    return {"rate_hz": rate_hz, "power_w": power_w, "steady_c": steady_c, "limit_c": limit_c,
-            "time_constant_s": time_constant_s, "limit_after_s": after_s}  # fmt: skip
+    return {
+        "rate_hz": rate_hz,
+        "power_w": power_w,
+        "steady_c": steady_c,
+        "limit_c": limit_c,
+        "time_constant_s": time_constant_s,
+        "limit_after_s": after_s,
+    }

@@ -28,17 +28,13 @@ def calibration(folder: Path | None, shape: Sequence[int], count: int) -> Tensor
         raise PruningError("no calibration image: give --calibration DIR with 100 to 500 images")
     _, channels, height, width = shape
     if channels not in (1, 3):
-        raise PruningError(
-            f"calibration makes images of 1 or 3 channels; the network takes {channels}"
-        )
+        raise PruningError(f"calibration makes images of 1 or 3 channels; the network takes {channels}")
     files = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in photographs.SUFFIXES)
     found = []
     for file in files[:: max(1, len(files) // count)][:count]:
         image = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR)
         if image is None:
-            raise PruningError(
-                f"{file}: not an image that OpenCV reads; remove it or copy it again"
-            )
+            raise PruningError(f"{file}: not an image that OpenCV reads; remove it or copy it again")
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
         if channels == 1:
             found.append(photographs.normalised(image)[0])

@@ -14,15 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from drp_slam.errors import PruningError
-from drp_slam.pruning import (
-    importance,
-    onnxnet,
-    outcome,
-    patterns,
-    recovery,
-    schedule,
-    surgery,
-)
+from drp_slam.pruning import importance, onnxnet, outcome, patterns, recovery, schedule, surgery
 from drp_slam.pruning import layers as L
 from drp_slam.pruning.calibration import calibration, input_shape
 from drp_slam.pruning.layout import DEFAULT_CELL, Cell
@@ -51,8 +43,9 @@ class Options:
     cell: Cell = field(default=DEFAULT_CELL)
 
 
-def prune(net: nn.Module, options: Options, images: Tensor, say: Say,
-          checkpoint: Path | None = None) -> dict[str, Tensor]:  # fmt: skip
+def prune(
+    net: nn.Module, options: Options, images: Tensor, say: Say, checkpoint: Path | None = None
+) -> dict[str, Tensor]:
     """Prunes `net` in place; returns the masks by layer.
 
     With `retrain`, that many steps of distillation from the dense network follow, spread over the
@@ -74,13 +67,9 @@ def prune(net: nn.Module, options: Options, images: Tensor, say: Say,
         if steps := share[1] - share[0]:
 
             def after(step: int, loss: float, index: int = index, steps: int = steps) -> None:
-                say(
-                    f"retraining, loss {loss:.4g}", (index + 0.7 + 0.3 * step / steps) / len(stages)
-                )
+                say(f"retraining, loss {loss:.4g}", (index + 0.7 + 0.3 * step / steps) / len(stages))
 
-            recovery.retrain(
-                net, dense, layers, masks, images, steps, options.seed, checkpoint, after
-            )
+            recovery.retrain(net, dense, layers, masks, images, steps, options.seed, checkpoint, after)
     return masks
 
 
@@ -92,9 +81,17 @@ def prune_arrays(net: nn.Module, options: Options, images: np.ndarray, say: Say)
     net.eval()
 
 
-def _cut(net: nn.Module, dense: nn.Module, layers: L.Layers, before: Mapping[str, Tensor],
-         rate: float, o: Options, images: Tensor, positions: Mapping[str, int] | None,
-         say: Say) -> dict[str, Tensor]:  # fmt: skip
+def _cut(
+    net: nn.Module,
+    dense: nn.Module,
+    layers: L.Layers,
+    before: Mapping[str, Tensor],
+    rate: float,
+    o: Options,
+    images: Tensor,
+    positions: Mapping[str, int] | None,
+    say: Say,
+) -> dict[str, Tensor]:
     """One stage: saliencies, layer rates, masks, and for OBS the weights that make up for it."""
     say("calibrating", 0.0)
     statistics = None
@@ -114,9 +111,7 @@ def _cut(net: nn.Module, dense: nn.Module, layers: L.Layers, before: Mapping[str
     elif o.layer_rates == "sensitivity":
         rates = _by_sensitivity(net, layers, values, rate, o, images)
     if o.saliency != "obs":
-        masks = patterns.masks(
-            values, rates, o.pattern, cell=o.cell, positions=positions, least=LEAST
-        )
+        masks = patterns.masks(values, rates, o.pattern, cell=o.cell, positions=positions, least=LEAST)
         masks = {name: mask & before[name] for name, mask in masks.items()}
         if statistics is not None:
             importance.absorb(layers, masks, statistics)
@@ -124,11 +119,26 @@ def _cut(net: nn.Module, dense: nn.Module, layers: L.Layers, before: Mapping[str
         return masks
     assert statistics is not None
     masks = surgery.surgery(
-        layers, statistics, rates, o.pattern, before=before, cell=o.cell, positions=positions,
-        least=LEAST, progress=lambda n, part: say(f"surgery on {n}", 0.1 + 0.5 * part))  # fmt: skip
+        layers,
+        statistics,
+        rates,
+        o.pattern,
+        before=before,
+        cell=o.cell,
+        positions=positions,
+        least=LEAST,
+        progress=lambda n, part: say(f"surgery on {n}", 0.1 + 0.5 * part),
+    )
     masks = {name: mask & before[name] for name, mask in masks.items()}
-    surgery.refit(net, dense, layers, masks, images[:STATISTICS_IMAGES], sample=256,
-              progress=lambda n, part: say(f"refitting {n}", 0.6 + 0.4 * part))  # fmt: skip
+    surgery.refit(
+        net,
+        dense,
+        layers,
+        masks,
+        images[:STATISTICS_IMAGES],
+        sample=256,
+        progress=lambda n, part: say(f"refitting {n}", 0.6 + 0.4 * part),
+    )
     return masks
 
 
@@ -136,8 +146,9 @@ def _weights(layers: L.Layers) -> dict[str, Tensor]:
     return {name: module.weight.detach() for name, module in layers.items()}  # type: ignore[operator, union-attr, misc]
 
 
-def _by_sensitivity(net: nn.Module, layers: L.Layers, values: Mapping[str, Tensor], rate: float,
-                    o: Options, images: Tensor) -> dict[str, float]:  # fmt: skip
+def _by_sensitivity(
+    net: nn.Module, layers: L.Layers, values: Mapping[str, Tensor], rate: float, o: Options, images: Tensor
+) -> dict[str, float]:
     few = images[:8]
     wanted = L.forward(net, few)
 
@@ -156,9 +167,19 @@ def _by_sensitivity(net: nn.Module, layers: L.Layers, values: Mapping[str, Tenso
     return schedule.by_sensitivity(curves, sizes, rate)
 
 
-def run(source: str, options: Options, folder: Path | None, out: Path, say: Say, *,
-        shape: Sequence[int] | None = None, count: int = 100, int8: bool = True,
-        method: str = "minmax", compress: bool = False) -> dict[str, Any]:  # fmt: skip
+def run(
+    source: str,
+    options: Options,
+    folder: Path | None,
+    out: Path,
+    say: Say,
+    *,
+    shape: Sequence[int] | None = None,
+    count: int = 100,
+    int8: bool = True,
+    method: str = "minmax",
+    compress: bool = False,
+) -> dict[str, Any]:
     """The whole command but for the chip's time; writes `<name>.onnx` and `<name>-int8.onnx`.
 
     Raises PruningError, and DrpAi3Error from the quantiser.
@@ -167,9 +188,11 @@ def run(source: str, options: Options, folder: Path | None, out: Path, say: Say,
 
     patterns.check_rate(options.rate)
     if options.stages < 1 or options.retrain < 0 or count < 1:
-        raise PruningError(f"--stages {options.stages}, --retrain {options.retrain}, --images "
-                           f"{count}: expected stages and images of at least 1, retrain of at "
-                           "least 0")  # fmt: skip
+        raise PruningError(
+            f"--stages {options.stages}, --retrain {options.retrain}, --images "
+            f"{count}: expected stages and images of at least 1, retrain of at "
+            "least 0"
+        )
     torch.manual_seed(options.seed)
     net = onnxnet.read(source, shape).eval()
     size = input_shape(net, shape)
@@ -184,10 +207,13 @@ def run(source: str, options: Options, folder: Path | None, out: Path, say: Say,
     model = net.to_onnx()
     outcome.write(model, path)
     result: dict[str, Any] = {
-        "source": source, "shape": list(size), "onnx": str(path), "int8": None,
+        "source": source,
+        "shape": list(size),
+        "onnx": str(path),
+        "int8": None,
         "output_error": _error(dense, net, images),
         "layers": outcome.table(layers, masks, positions, options.cell),
-    }  # fmt: skip
+    }
     if int8:
         say("quantising", 1.0)
         quantised = path.with_name(f"{path.stem}-int8.onnx")
@@ -199,8 +225,9 @@ def run(source: str, options: Options, folder: Path | None, out: Path, say: Say,
     return result
 
 
-def _compressed(net: nn.Module, dense: nn.Module, options: Options, images: Tensor, path: Path,
-                say: Say) -> dict[str, Any]:  # fmt: skip
+def _compressed(
+    net: nn.Module, dense: nn.Module, options: Options, images: Tensor, path: Path, say: Say
+) -> dict[str, Any]:
     """Deep Compression; its centroids imitate the dense network for a quarter of `retrain`."""
     layers = L.prunable(net, options.layers or None, options.spare)
     steps = options.retrain // 4
@@ -210,12 +237,9 @@ def _compressed(net: nn.Module, dense: nn.Module, options: Options, images: Tens
             tie()
             say(f"centroids, step {step} of {steps}, loss {loss:.4g}", 1.0)
 
-        recovery.retrain(small, dense, L.prunable(small), {}, images, steps, options.seed, None,
-                         after)  # fmt: skip
+        recovery.retrain(small, dense, L.prunable(small), {}, images, steps, options.seed, None, after)
 
-    small, found = outcome.compress(
-        net, layers, path.with_suffix(".dsdc"), train if steps else None
-    )
+    small, found = outcome.compress(net, layers, path.with_suffix(".dsdc"), train if steps else None)
     return found | {"output_error": _error(dense, small, images)}
 
 

@@ -19,16 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from drp_slam.pruning import deepcompression as dc
-from drp_slam.pruning import (
-    digits,
-    distill,
-    imitation,
-    reference,
-    schedule,
-    sharing,
-    splits,
-    surgery,
-)
+from drp_slam.pruning import digits, distill, imitation, reference, schedule, sharing, splits, surgery
 from drp_slam.pruning import layers as L
 from drp_slam.pruning.kept import Kept
 from drp_slam.pruning.series import LEAST
@@ -59,8 +50,7 @@ def compression(seeds: int, data: Path | None, say: digits.Say, kept: Kept) -> d
         cpu_s += seconds
     networks = dict.fromkeys(p["network"] for p in points)
     chosen = [p for n in networks for p in best([p for p in points if p["network"] == n])]
-    return {"study": "compression", "points": points, "paper": PAPER, "cpu_s": cpu_s,
-            "best": chosen}  # fmt: skip
+    return {"study": "compression", "points": points, "paper": PAPER, "cpu_s": cpu_s, "best": chosen}
 
 
 def best(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -101,8 +91,10 @@ def _digits(seed: int, say: digits.Say) -> list[dict[str, Any]]:
             digits.train(small, *fit, 100, seed, 3e-4, tie)
 
         state, shared = sharing.share_and_train(small, DIGIT_BITS, train)
-        points.append({"network": "digits", "seed": seed, "rate": rate, "pruned_accuracy": pruned}
-                      | _file(dense, state, shared, choose, (judge, truth)))  # fmt: skip
+        points.append(
+            {"network": "digits", "seed": seed, "rate": rate, "pruned_accuracy": pruned}
+            | _file(dense, state, shared, choose, (judge, truth))
+        )
     return points
 
 
@@ -121,8 +113,7 @@ def _resnet20(data: Path, seed: int, say: digits.Say, steps: int = 60) -> list[d
     for index, (rate, masks) in enumerate(zip(RESNET_RATES, operations)):
         say(f"ResNet-20: {rate:.0%} pruned", index / len(RESNET_RATES))
         small = copy.deepcopy(work)
-        surgery.refit(small, dense, L.prunable(small), masks, fit, sample=splits.PLACES, batch=100,
-                      damping=0.1)  # fmt: skip
+        surgery.refit(small, dense, L.prunable(small), masks, fit, sample=splits.PLACES, batch=100, damping=0.1)
         trainer = distill.MaskedTrainer(small, rate=5e-4)
         trainer.mask({f"{name}.weight": mask for name, mask in masks.items()})
         imitation.imitate(trainer, dense, fit, seed, steps)
@@ -134,8 +125,7 @@ def _resnet20(data: Path, seed: int, say: digits.Say, steps: int = 60) -> list[d
 
         state, shared = sharing.share_and_train(small, RESNET_BITS, train)
         found = _file(dense, state, shared, choose, (images[judge], labels[judge]))
-        points.append({"network": "ResNet-20", "seed": seed, "rate": rate,
-                       "pruned_accuracy": pruned} | found)  # fmt: skip
+        points.append({"network": "ResNet-20", "seed": seed, "rate": rate, "pruned_accuracy": pruned} | found)
     return points
 
 
@@ -155,8 +145,9 @@ def simplified(model: nn.Module) -> nn.Module:
     return model
 
 
-def _file(dense: nn.Module, state: dict[str, Any], shared: dict[str, sharing.Shared], choose: Split,
-          judge: Split) -> dict[str, Any]:  # fmt: skip
+def _file(
+    dense: nn.Module, state: dict[str, Any], shared: dict[str, sharing.Shared], choose: Split, judge: Split
+) -> dict[str, Any]:
     """Encodes, decodes, and judges what came back; constants of simplified norms are left out."""
     kept = {n: v for n, v in state.items() if not n.endswith(("_mean", "_var", "_tracked"))}
     blob, sizes = dc.encode(kept, shared)
@@ -164,10 +155,15 @@ def _file(dense: nn.Module, state: dict[str, Any], shared: dict[str, sharing.Sha
     same = all(decoded[n].tobytes() == v.tobytes() for n, v in kept.items())
     back = copy.deepcopy(dense)
     back.load_state_dict({k: torch.from_numpy(v) for k, v in decoded.items()}, strict=False)
-    return {"accuracy": reference.accuracy(back, *judge),
-            "dense_accuracy": reference.accuracy(dense, *judge),
-            "choosing_accuracy": reference.accuracy(back, *choose),
-            "dense_choosing_accuracy": reference.accuracy(dense, *choose),
-            "dense_bytes": sizes.dense_bytes, "file_bytes": sizes.file_bytes, "ratio": sizes.ratio,
-            "weight_bits": sizes.weight_bits, "index_bits": sizes.index_bits,
-            "bit_for_bit": same}  # fmt: skip
+    return {
+        "accuracy": reference.accuracy(back, *judge),
+        "dense_accuracy": reference.accuracy(dense, *judge),
+        "choosing_accuracy": reference.accuracy(back, *choose),
+        "dense_choosing_accuracy": reference.accuracy(dense, *choose),
+        "dense_bytes": sizes.dense_bytes,
+        "file_bytes": sizes.file_bytes,
+        "ratio": sizes.ratio,
+        "weight_bits": sizes.weight_bits,
+        "index_bits": sizes.index_bits,
+        "bit_for_bit": same,
+    }

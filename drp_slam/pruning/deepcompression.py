@@ -84,12 +84,13 @@ def encode(tensors: Mapping[str, np.ndarray], shared: Mapping[str, Shared]) -> t
     return blob, Sizes(dense, len(blob), bits["weight"], bits["index"], bits["codebook"])
 
 
-def _encode_shared(name: str, tensor: np.ndarray, shared: Shared,
-                   bits: dict[str, int]) -> tuple[dict, bytes]:  # fmt: skip
+def _encode_shared(name: str, tensor: np.ndarray, shared: Shared, bits: dict[str, int]) -> tuple[dict, bytes]:
     flat = tensor.reshape(-1)
     if np.count_nonzero(flat) != len(shared.index):
-        raise PruningError(f"{name} has {np.count_nonzero(flat)} non-zero weights but "
-                           f"{len(shared.index)} indices; share its values again")  # fmt: skip
+        raise PruningError(
+            f"{name} has {np.count_nonzero(flat)} non-zero weights but "
+            f"{len(shared.index)} indices; share its values again"
+        )
     gap_bits = CONV_GAP_BITS if tensor.ndim == 4 else LINEAR_GAP_BITS
     jump, owner = gaps(flat, gap_bits)
     k = len(shared.codebook)
@@ -98,10 +99,14 @@ def _encode_shared(name: str, tensor: np.ndarray, shared: Shared,
     bits["weight"] += weight.bits
     bits["index"] += index.bits
     bits["codebook"] += 32 * k
-    parts = [shared.codebook.astype("<f4").tobytes(), _lengths(weight.lengths), weight.payload,
-             _lengths(index.lengths), index.payload]  # fmt: skip
-    entry = {"kind": "shared", "k": k, "count": len(jump), "gap_bits": gap_bits,
-             "bytes": [len(p) for p in parts]}  # fmt: skip
+    parts = [
+        shared.codebook.astype("<f4").tobytes(),
+        _lengths(weight.lengths),
+        weight.payload,
+        _lengths(index.lengths),
+        index.payload,
+    ]
+    entry = {"kind": "shared", "k": k, "count": len(jump), "gap_bits": gap_bits, "bytes": [len(p) for p in parts]}
     return entry, b"".join(parts)
 
 
@@ -143,9 +148,7 @@ def _decode_shared(entry: dict, parts: list[bytes]) -> np.ndarray:
     k, count = entry["k"], entry["count"]
     book = np.append(np.frombuffer(parts[0], "<f4"), np.float32(0))
     symbols = huffman.decode(huffman.Coded(_unlengths(parts[1], k + 1), parts[2], count))
-    jump = huffman.decode(
-        huffman.Coded(_unlengths(parts[3], 2 ** entry["gap_bits"]), parts[4], count)
-    )
+    jump = huffman.decode(huffman.Coded(_unlengths(parts[3], 2 ** entry["gap_bits"]), parts[4], count))
     flat = np.zeros(int(np.prod(entry["shape"])), np.float32)
     flat[np.cumsum(jump + 1) - 1] = book[symbols]
     return flat
@@ -162,5 +165,6 @@ def save(path: Path, blob: bytes) -> None:
         os.replace(part, path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise PruningError(f"{path}: cannot write {len(blob)} bytes: {error.strerror}; "
-                           "what was there is kept") from error  # fmt: skip
+        raise PruningError(
+            f"{path}: cannot write {len(blob)} bytes: {error.strerror}; what was there is kept"
+        ) from error

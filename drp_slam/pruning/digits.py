@@ -31,9 +31,7 @@ def everything() -> tuple[Tensor, Tensor]:
     try:
         from sklearn import datasets
     except ImportError as error:
-        raise PruningError(
-            "the digits study needs scikit-learn; pip install scikit-learn"
-        ) from error
+        raise PruningError("the digits study needs scikit-learn; pip install scikit-learn") from error
     data = datasets.load_digits()
     x = torch.from_numpy((data.images / 16.0).astype(np.float32))[:, None]
     return x, torch.from_numpy(data.target.astype(np.int64))
@@ -53,13 +51,28 @@ def lenet(width: int, seed: int) -> nn.Sequential:
     """Two convolutions and two fully connected layers, like LeNet-5, for 8x8 images."""
     torch.manual_seed(seed)
     return nn.Sequential(
-        nn.Conv2d(1, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(width, 2 * width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
-        nn.Linear(8 * width, 8 * width), nn.ReLU(), nn.Linear(8 * width, 10))  # fmt: skip
+        nn.Conv2d(1, width, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(width, 2 * width, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(8 * width, 8 * width),
+        nn.ReLU(),
+        nn.Linear(8 * width, 10),
+    )
 
 
-def train(net: nn.Module, x: Tensor, y: Tensor, steps: int, seed: int, rate: float = 2e-3,
-          after: Callable[[], None] = lambda: None) -> None:  # fmt: skip
+def train(
+    net: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    steps: int,
+    seed: int,
+    rate: float = 2e-3,
+    after: Callable[[], None] = lambda: None,
+) -> None:
     """Adam on cross-entropy, batches of 64; `after` runs after each step (masks, decay, tying).
 
     Raises PruningError where the loss is not finite.
@@ -81,14 +94,14 @@ def train(net: nn.Module, x: Tensor, y: Tensor, steps: int, seed: int, rate: flo
     net.eval()
 
 
-def prune_and_train(net: nn.Module, x: Tensor, y: Tensor, rate: float, steps: int, seed: int,
-                    stages: int = 3) -> dict[str, Tensor]:  # fmt: skip
+def prune_and_train(
+    net: nn.Module, x: Tensor, y: Tensor, rate: float, steps: int, seed: int, stages: int = 3
+) -> dict[str, Tensor]:
     """Iterative magnitude pruning with retraining (Han et al. 2015); masks hold at each step."""
     layers = L.prunable(net)
     masks: dict[str, Tensor] = {}
     for now in schedule.rates("iterative", rate, stages):
-        masks = patterns.masks(importance.saliencies("magnitude", layers), now, "unstructured",
-                               least=0.01)  # fmt: skip
+        masks = patterns.masks(importance.saliencies("magnitude", layers), now, "unstructured", least=0.01)
         L.apply(layers, masks)
         train(net, x, y, steps // stages, seed, 1e-3, lambda m=masks: L.apply(layers, m))  # type: ignore[misc]
     return masks
@@ -108,13 +121,18 @@ def regulariser(seeds: int, say: Say, kept: Kept) -> dict[str, Any]:
             def part_of(text: str, part: float, done: int = len(WRONG) * seed + index) -> None:
                 say(text, (done + part) / (seeds * len(WRONG)))
 
-            found, seconds = kept(f"seed{seed}-wrong{wrong:.0%}",
-                                  partial(_gains, seed, wrong, part_of))  # fmt: skip
+            found, seconds = kept(f"seed{seed}-wrong{wrong:.0%}", partial(_gains, seed, wrong, part_of))
             points += found
             cpu_s += seconds
     means = [_mean(points, wrong, rate) for wrong in WRONG for rate in GAIN_RATES]
-    return {"study": "regulariser", "train_images": FEW, "seeds": seeds, "cpu_s": cpu_s,
-            "points": points, "means": means}  # fmt: skip
+    return {
+        "study": "regulariser",
+        "train_images": FEW,
+        "seeds": seeds,
+        "cpu_s": cpu_s,
+        "points": points,
+        "means": means,
+    }
 
 
 def _mean(points: list[dict[str, Any]], wrong: float, rate: float) -> dict[str, Any]:
@@ -122,9 +140,15 @@ def _mean(points: list[dict[str, Any]], wrong: float, rate: float) -> dict[str, 
     gain = [p["gain"] for p in here]
     spread = float(np.std(gain, ddof=1) / np.sqrt(len(gain))) if len(gain) > 1 else None
     accuracy, learned = (float(np.mean([p[k] for p in here])) for k in ("accuracy", "learned"))
-    return {"wrong_labels": wrong, "rate": rate, "accuracy": accuracy,
-            "gain": float(np.mean(gain)), "gain_standard_error": spread,
-            "seeds_that_gain": sum(g > 0 for g in gain), "learned": learned}  # fmt: skip
+    return {
+        "wrong_labels": wrong,
+        "rate": rate,
+        "accuracy": accuracy,
+        "gain": float(np.mean(gain)),
+        "gain_standard_error": spread,
+        "seeds_that_gain": sum(g > 0 for g in gain),
+        "learned": learned,
+    }
 
 
 def _gains(seed: int, wrong: float, say: Say) -> list[dict[str, Any]]:
@@ -140,9 +164,16 @@ def _gains(seed: int, wrong: float, say: Say) -> list[dict[str, Any]]:
         prune_and_train(net, x, y, rate, 240, seed)
         accuracy = reference.accuracy(net, judge, truth)
         dense = points[0]["accuracy"] if points else accuracy
-        points.append({"wrong_labels": wrong, "seed": seed, "rate": rate, "accuracy": accuracy,
-                       "gain": accuracy - dense,
-                       "learned": reference.accuracy(net, x, y)})  # fmt: skip
+        points.append(
+            {
+                "wrong_labels": wrong,
+                "seed": seed,
+                "rate": rate,
+                "accuracy": accuracy,
+                "gain": accuracy - dense,
+                "learned": reference.accuracy(net, x, y),
+            }
+        )
     return points
 
 

@@ -43,9 +43,7 @@ class MaskedTrainer:
         """Takes new masks: weights and the optimiser's moments outside them become zero."""
         for name, mask in masks.items():
             if name not in self._named:
-                raise PruningError(
-                    f"no parameter {name!r} to mask; known: {', '.join(self._named)}"
-                )
+                raise PruningError(f"no parameter {name!r} to mask; known: {', '.join(self._named)}")
             self.masks[name] = mask = mask.to(torch.bool)
             parameter = self._named[name]
             with torch.no_grad():
@@ -67,8 +65,10 @@ class MaskedTrainer:
         """One optimiser step at `progress` in [0, 1) of the cosine. Raises PruningError on NaN."""
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise PruningError(f"the loss is {value} at step {self.step}; lower the learning rate "
-                               f"(now {self.rate:g}) or check the images")  # fmt: skip
+            raise PruningError(
+                f"the loss is {value} at step {self.step}; lower the learning rate "
+                f"(now {self.rate:g}) or check the images"
+            )
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         for name, parameter in self._named.items():
@@ -84,18 +84,21 @@ class MaskedTrainer:
         nn.utils.clip_grad_norm_(self.net.parameters(), self.clip)
         warm = min(1.0, (self.step + 1) / 50)
         for group in self._optimiser.param_groups:
-            group["lr"] = (
-                self.rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
-            )
+            group["lr"] = self.rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
         self._optimiser.step()
         self.step += 1
         return value
 
     def state(self) -> dict[str, Any]:
         """Everything that a later `load` needs."""
-        return {"net": self.net.state_dict(), "optimiser": self._optimiser.state_dict(),
-                "masks": self.masks, "fisher": self.fisher, "step": self.step,
-                "memory": self.memory}  # fmt: skip
+        return {
+            "net": self.net.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "masks": self.masks,
+            "fisher": self.fisher,
+            "step": self.step,
+            "memory": self.memory,
+        }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Goes on from `state`."""
@@ -118,13 +121,20 @@ def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise PruningError(f"{path}: cannot write the checkpoint: {error.strerror}; the one before "
-                           "it is kept") from error  # fmt: skip
+        raise PruningError(
+            f"{path}: cannot write the checkpoint: {error.strerror}; the one before it is kept"
+        ) from error
 
 
-def fit(trainer: MaskedTrainer, batches: Iterator[Any], loss: Loss, steps: int,
-        checkpoint: Path | None = None, keep_every: int = 200,
-        after: Callable[[int, float], None] | None = None) -> None:  # fmt: skip
+def fit(
+    trainer: MaskedTrainer,
+    batches: Iterator[Any],
+    loss: Loss,
+    steps: int,
+    checkpoint: Path | None = None,
+    keep_every: int = 200,
+    after: Callable[[int, float], None] | None = None,
+) -> None:
     """`steps` updates, or what is left of them where `checkpoint` exists.
 
     `loss(batch)` runs student and teacher. `after(step, loss)` sees each step: masks may tighten

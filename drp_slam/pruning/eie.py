@@ -75,8 +75,9 @@ def cost(weights: np.ndarray, activations: np.ndarray, constants: Mapping[str, f
     fetch energy over EIE's. Raises PruningError for other shapes.
     """
     if weights.ndim != 2 or activations.shape != (weights.shape[1],):
-        raise PruningError(f"EIE runs a matrix (outputs, inputs) on a vector (inputs,); got "
-                           f"{weights.shape} and {activations.shape}")  # fmt: skip
+        raise PruningError(
+            f"EIE runs a matrix (outputs, inputs) on a vector (inputs,); got {weights.shape} and {activations.shape}"
+        )
     elements, bits = int(constants["eie.elements"]), int(constants["eie.index_bits"])
     counts = encode(weights, elements, bits)
     active = activations != 0

@@ -43,11 +43,9 @@ class _Graph:
 
     def conv(self, name: str, x: str) -> str:
         s = SPECS[name]
-        w, b = (self.constant(f"{name}.{kind}", self._parameter(f"convs.{name}.{kind}"))
-                for kind in ("weight", "bias"))  # fmt: skip
+        w, b = (self.constant(f"{name}.{kind}", self._parameter(f"convs.{name}.{kind}")) for kind in ("weight", "bias"))
         out = f"{name}_conv" if s.relu else name
-        self.add("Conv", [x, w, b], out, kernel_shape=[s.kernel] * 2, strides=[s.stride] * 2,
-                 pads=[s.padding] * 4)  # fmt: skip
+        self.add("Conv", [x, w, b], out, kernel_shape=[s.kernel] * 2, strides=[s.stride] * 2, pads=[s.padding] * 4)
         return self.add("Relu", [out], name) if s.relu else name
 
     def block(self, name: str, x: str) -> str:
@@ -59,15 +57,27 @@ class _Graph:
     def resize(self, x: str, factor: int, name: str) -> str:
         scales = self.constant(f"{name}.scales", np.array([1, 1, factor, factor], np.float32))
         if not self._net.mapped:
-            return self.add("Resize", [x, "", scales], name, mode="linear",
-                            coordinate_transformation_mode="half_pixel")  # fmt: skip
-        x = self.add("Resize", [x, "", scales], f"{name}_nearest", mode="nearest",
-                     coordinate_transformation_mode="asymmetric", nearest_mode="floor")  # fmt: skip
+            return self.add("Resize", [x, "", scales], name, mode="linear", coordinate_transformation_mode="half_pixel")
+        x = self.add(
+            "Resize",
+            [x, "", scales],
+            f"{name}_nearest",
+            mode="nearest",
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
+        )
         kernel, side = smoothing(factor), factor + 1
         weight = self.constant(f"{name}.weight", np.tile(kernel, (WIDTH, 1, 1, 1)))
         bias = self.constant(f"{name}.bias", np.zeros(WIDTH, np.float32))
-        return self.add("Conv", [x, weight, bias], name, group=WIDTH, kernel_shape=[side] * 2,
-                        strides=[1, 1], pads=[factor // 2] * 4)  # fmt: skip
+        return self.add(
+            "Conv",
+            [x, weight, bias],
+            name,
+            group=WIDTH,
+            kernel_shape=[side] * 2,
+            strides=[1, 1],
+            pads=[factor // 2] * 4,
+        )
 
 
 def to_onnx(net: XFeatChip, name: str) -> onnx.ModelProto:
@@ -83,12 +93,15 @@ def to_onnx(net: XFeatChip, name: str) -> onnx.ModelProto:
     keypoints, reliability = g.block("keypoints", "tensor"), g.block("reliability", descriptors)
     g.add("Concat", [descriptors, keypoints, reliability], "heads", axis=1)
     graph = helper.make_graph(
-        g.nodes, name,
+        g.nodes,
+        name,
         [helper.make_tensor_value_info("tensor", TensorProto.FLOAT, [1, 1, "H", "W"])],
         [helper.make_tensor_value_info("heads", TensorProto.FLOAT, [1, 130, "H/8", "W/8"])],
-        g.weights)  # fmt: skip
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)],
-                              ir_version=IR_VERSION, producer_name="drp_slam")  # fmt: skip
+        g.weights,
+    )
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="drp_slam"
+    )
     onnx.checker.check_model(model)
     return model
 

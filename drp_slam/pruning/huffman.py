@@ -101,8 +101,7 @@ def decode(coded: Coded) -> np.ndarray:
         code = first = index = 0
         for length in range(1, MAX_BITS + 1):
             if place >= total:
-                raise PruningError(f"the coded data end after {n} of {coded.count} symbols; "
-                                   "the file is cut off")  # fmt: skip
+                raise PruningError(f"the coded data end after {n} of {coded.count} symbols; the file is cut off")
             code |= bits[place]
             place += 1
             count = per_length[length]

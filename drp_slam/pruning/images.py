@@ -17,14 +17,26 @@ import numpy as np
 from drp_slam.errors import PruningError
 
 PACKAGE_IMAGES = {
-    "skimage": ("data/astronaut.png", "data/brick.png", "data/camera.png", "data/chelsea.png",
-                "data/coffee.png", "data/coins.png", "data/grass.png", "data/gravel.png",
-                "data/hubble_deep_field.jpg", "data/motorcycle_left.png",
-                "data/motorcycle_right.png", "data/page.png", "data/rocket.jpg", "data/text.png"),
+    "skimage": (
+        "data/astronaut.png",
+        "data/brick.png",
+        "data/camera.png",
+        "data/chelsea.png",
+        "data/coffee.png",
+        "data/coins.png",
+        "data/grass.png",
+        "data/gravel.png",
+        "data/hubble_deep_field.jpg",
+        "data/motorcycle_left.png",
+        "data/motorcycle_right.png",
+        "data/page.png",
+        "data/rocket.jpg",
+        "data/text.png",
+    ),
     "sklearn": ("datasets/images/china.jpg", "datasets/images/flower.jpg"),
     "matplotlib": ("mpl-data/sample_data/grace_hopper.jpg",),
     "gtsam": tuple(f"Data/Balbianello/BalbianelloMedium-{i}.jpg" for i in range(1, 6)),
-}  # fmt: skip
+}
 """Photographs inside the wheels of the test extra."""
 
 INPUT_RANGE = (-2.5, 3.5)

@@ -16,8 +16,14 @@ from torch import Tensor, nn
 from drp_slam.pruning import distill, recovery
 
 
-def imitate(trainer: distill.MaskedTrainer, dense: nn.Module, images: Tensor, seed: int, steps: int,
-            tie: Callable[[], None] | None = None) -> None:  # fmt: skip
+def imitate(
+    trainer: distill.MaskedTrainer,
+    dense: nn.Module,
+    images: Tensor,
+    seed: int,
+    steps: int,
+    tie: Callable[[], None] | None = None,
+) -> None:
     """Cross-entropy with the dense network's predictions; `tie` runs after each step.
 
     The network is in evaluation mode. Raises PruningError on a loss that is not finite.
@@ -57,8 +63,17 @@ def shifted(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
     return found
 
 
-def distilled(net: nn.Module, dense: nn.Module, masks: Mapping[str, Tensor], images: Tensor, *,
-              seed: int, steps: int, rate: float, shift: int = 4) -> None:  # fmt: skip
+def distilled(
+    net: nn.Module,
+    dense: nn.Module,
+    masks: Mapping[str, Tensor],
+    images: Tensor,
+    *,
+    seed: int,
+    steps: int,
+    rate: float,
+    shift: int = 4,
+) -> None:
     """Trains `net` in place under masks (layer -> tensor of the weight's shape, True = kept).
 
     The loss is the squared difference of the logits over their variance, as in `prune --retrain`.

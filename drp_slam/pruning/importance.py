@@ -96,12 +96,15 @@ class Statistics:
     def mean(self) -> Statistics:
         """Sums turned into means. Raises PruningError where a value is not finite."""
         n, b = max(self.samples, 1), max(self.batches, 1)
-        found = Statistics(self.inputs / n, self.outputs / n, self.diagonal / n, self.first / b,
-                           self.samples, self.batches)  # fmt: skip
+        found = Statistics(
+            self.inputs / n, self.outputs / n, self.diagonal / n, self.first / b, self.samples, self.batches
+        )
         for part in (found.inputs, found.outputs, found.diagonal):
             if not torch.isfinite(part).all():
-                raise PruningError("the loss or its gradient is NaN or infinite on the calibration "
-                                   "images; check their scale and the model")  # fmt: skip
+                raise PruningError(
+                    "the loss or its gradient is NaN or infinite on the calibration "
+                    "images; check their scale and the model"
+                )
         return found
 
 
@@ -120,9 +123,16 @@ def fisher_loss(outputs: Any, generator: torch.Generator) -> Tensor:
     return nn.functional.cross_entropy(outputs, drawn, reduction="sum")
 
 
-def collect(model: nn.Module, layers: L.Layers, images: Tensor, *,
-            loss: Loss | None = output_loss, batch: int = 16, sample: int = 512,
-            seed: int = 0) -> dict[str, Statistics]:  # fmt: skip
+def collect(
+    model: nn.Module,
+    layers: L.Layers,
+    images: Tensor,
+    *,
+    loss: Loss | None = output_loss,
+    batch: int = 16,
+    sample: int = 512,
+    seed: int = 0,
+) -> dict[str, Statistics]:
     """Statistics of each layer over the images (N, C, H, W).
 
     `loss(outputs, generator)` is summed over the batch; None skips the gradients (then `outputs`
@@ -157,8 +167,14 @@ def collect(model: nn.Module, layers: L.Layers, images: Tensor, *,
     return means
 
 
-def saliencies(kind: str, layers: L.Layers, statistics: Mapping[str, Statistics] | None = None, *,
-               damping: float = 0.01, seed: int = 0) -> dict[str, Tensor]:  # fmt: skip
+def saliencies(
+    kind: str,
+    layers: L.Layers,
+    statistics: Mapping[str, Statistics] | None = None,
+    *,
+    damping: float = 0.01,
+    seed: int = 0,
+) -> dict[str, Tensor]:
     """Layer -> saliency of the weight's shape, for the weights as they are now.
 
     `statistics` (see `collect`) is needed by those in `MEASURED`. Raises PruningError.
@@ -204,8 +220,7 @@ def standing(value: Tensor, mask: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def absorb(layers: L.Layers, masks: Mapping[str, Tensor],
-           statistics: Mapping[str, Statistics]) -> None:  # fmt: skip
+def absorb(layers: L.Layers, masks: Mapping[str, Tensor], statistics: Mapping[str, Statistics]) -> None:
     """Puts what the masked weights added on average into the biases: no output's mean moves.
 
     To be called before the weights go; a layer without a bias stays as it is.

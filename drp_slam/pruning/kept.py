@@ -35,8 +35,7 @@ class Kept:
             pass  # not there yet, or cut off: it is made (again)
         start = time.process_time()
         result = make()
-        content = {"settings": self.settings, "cpu_s": time.process_time() - start,
-                   "result": result}  # fmt: skip
+        content = {"settings": self.settings, "cpu_s": time.process_time() - start, "result": result}
         write(path, content)
         return result, content["cpu_s"]
 
@@ -50,5 +49,4 @@ def write(path: Path, content: Any) -> None:
         os.replace(part, path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise PruningError(f"{path}: cannot write: {error.strerror}; what was there is kept"
-                           ) from error  # fmt: skip
+        raise PruningError(f"{path}: cannot write: {error.strerror}; what was there is kept") from error

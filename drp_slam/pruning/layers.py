@@ -22,8 +22,7 @@ def can_prune(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear)
 
 
-def prunable(model: nn.Module, names: Iterable[str] | None = None,
-             spare: Iterable[str] = ()) -> dict[str, nn.Module]:  # fmt: skip
+def prunable(model: nn.Module, names: Iterable[str] | None = None, spare: Iterable[str] = ()) -> dict[str, nn.Module]:
     """Layer name -> module, in the order of definition: all that can be pruned, or those named.
 
     Raises PruningError: a name that is not there, a layer that cannot be pruned, nothing left.
@@ -33,15 +32,19 @@ def prunable(model: nn.Module, names: Iterable[str] | None = None,
     spared = set(spare)
     for name in [*(names or ()), *spared]:
         if name not in modules:
-            raise PruningError(f"no layer {name!r} in the model; layers that can be pruned: "
-                               f"{', '.join(usable) or 'none'}")  # fmt: skip
+            raise PruningError(
+                f"no layer {name!r} in the model; layers that can be pruned: {', '.join(usable) or 'none'}"
+            )
         if name not in usable and name not in spared:
-            raise PruningError(f"layer {name!r} ({_describe(modules[name])}) cannot be pruned; "
-                               "only Conv2d with groups=1 and Linear can")  # fmt: skip
+            raise PruningError(
+                f"layer {name!r} ({_describe(modules[name])}) cannot be pruned; "
+                "only Conv2d with groups=1 and Linear can"
+            )
     chosen = {n: modules[n] for n in (names or usable) if n not in spared}
     if not chosen:
-        raise PruningError("no layer left to prune; spare fewer, or check that the model has "
-                           "Conv2d (groups=1) or Linear layers")  # fmt: skip
+        raise PruningError(
+            "no layer left to prune; spare fewer, or check that the model has Conv2d (groups=1) or Linear layers"
+        )
     return chosen
 
 
@@ -64,8 +67,9 @@ def positions(model: nn.Module, layers: Layers, inputs: Any) -> dict[str, int]:
     with watching(layers, note), torch.no_grad():
         forward(model, inputs)
     if missing := [name for name in layers if name not in found]:
-        raise PruningError(f"layer {missing[0]!r} is not reached by the example input; spare it or "
-                           "give an input that uses it")  # fmt: skip
+        raise PruningError(
+            f"layer {missing[0]!r} is not reached by the example input; spare it or give an input that uses it"
+        )
     return found
 
 
@@ -77,8 +81,9 @@ def forward(model: nn.Module, inputs: Any) -> Any:
         return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         first = inputs[0] if isinstance(inputs, (tuple, list)) else inputs
-        raise PruningError(f"the model cannot be run on an input of shape {tuple(first.shape)}: "
-                           f"{str(error).splitlines()[0]}") from error  # fmt: skip
+        raise PruningError(
+            f"the model cannot be run on an input of shape {tuple(first.shape)}: {str(error).splitlines()[0]}"
+        ) from error
     finally:
         model.train(was)
 

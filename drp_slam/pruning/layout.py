@@ -26,8 +26,7 @@ class Cell:
     @staticmethod
     def of(constants: Mapping[str, float]) -> Cell:
         """From a device file: `drpai3.group_rows`, `drpai3.parallel_columns`."""
-        return Cell(int(constants["drpai3.group_rows"]),
-                    int(constants["drpai3.parallel_columns"]))  # fmt: skip
+        return Cell(int(constants["drpai3.group_rows"]), int(constants["drpai3.parallel_columns"]))
 
 
 DEFAULT_CELL = Cell()
@@ -37,8 +36,9 @@ def to_matrix(weight: Any) -> np.ndarray:
     """(Cout, Cin, kh, kw) or (Cout, Cin), numpy or torch -> (K, Cout), same dtype."""
     array = np.asarray(weight.detach().cpu() if hasattr(weight, "detach") else weight)
     if array.ndim not in (2, 4):
-        raise PruningError(f"a weight has shape {array.shape}; only convolutions (4-D) and linear "
-                           "layers (2-D) can be pruned")  # fmt: skip
+        raise PruningError(
+            f"a weight has shape {array.shape}; only convolutions (4-D) and linear layers (2-D) can be pruned"
+        )
     if array.ndim == 4:
         array = array.transpose(0, 2, 3, 1)
     return array.reshape(array.shape[0], -1).T

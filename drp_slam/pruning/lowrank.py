@@ -39,8 +39,15 @@ def factorised(module: nn.Module, left: Tensor, right: Tensor, rank: int) -> nn.
         first: nn.Module = nn.Linear(module.in_features, rank, bias=False)
         second: nn.Module = nn.Linear(rank, module.out_features, bias=bias)
     elif isinstance(module, nn.Conv2d):
-        first = nn.Conv2d(module.in_channels, rank, module.kernel_size, module.stride,  # type: ignore[arg-type]
-                          module.padding, module.dilation, bias=False)  # type: ignore[arg-type]  # fmt: skip
+        first = nn.Conv2d(
+            module.in_channels,
+            rank,
+            module.kernel_size,
+            module.stride,  # type: ignore[arg-type]
+            module.padding,
+            module.dilation,
+            bias=False,
+        )  # type: ignore[arg-type]
         second = nn.Conv2d(rank, module.out_channels, 1, bias=bias)
     else:
         raise PruningError(f"{type(module).__name__} cannot be factorised; only Conv2d and Linear")
@@ -52,8 +59,9 @@ def factorised(module: nn.Module, left: Tensor, right: Tensor, rank: int) -> nn.
     return nn.Sequential(first, second)
 
 
-def factorise(model: nn.Module, layers: L.Layers, rate: float,
-              statistics: Mapping[str, Statistics] | None = None) -> dict[str, int]:  # fmt: skip
+def factorise(
+    model: nn.Module, layers: L.Layers, rate: float, statistics: Mapping[str, Statistics] | None = None
+) -> dict[str, int]:
     """Replaces layers in place so that about `rate` of their weights go; returns layer -> rank.
 
     Ranks share one budget: the component with the most squared singular value per weight, relative

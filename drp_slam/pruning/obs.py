@@ -69,8 +69,7 @@ def blocked(hessian: Tensor, block: int | None) -> Tensor:
 def _inverse(hessian: Tensor) -> Tensor:
     factor, info = torch.linalg.cholesky_ex(hessian)
     if bool(info.any()):
-        raise PruningError("the Hessian is not positive definite; use more calibration images or "
-                           "more damping")  # fmt: skip
+        raise PruningError("the Hessian is not positive definite; use more calibration images or more damping")
     return torch.cholesky_inverse(factor)
 
 
@@ -89,8 +88,7 @@ def reconstruct(target: Tensor, hessian: Tensor, support: Tensor) -> Tensor:
     return solve(target, hessian, support, diagonals=False)[0]
 
 
-def solve(target: Tensor, hessian: Tensor, support: Tensor,
-          diagonals: bool = True) -> tuple[Tensor, Tensor]:  # fmt: skip
+def solve(target: Tensor, hessian: Tensor, support: Tensor, diagonals: bool = True) -> tuple[Tensor, Tensor]:
     """The weights of `reconstruct`, and [H_S^-1]_qq of each (1 outside the support).
 
     Raises PruningError where the Hessian is not positive definite.
@@ -103,8 +101,7 @@ def solve(target: Tensor, hessian: Tensor, support: Tensor,
         right = target[index, columns[:, None]] * real
         factor, info = torch.linalg.cholesky_ex(_picked(hessian, index, real))
         if bool(info.any()):
-            raise PruningError("the Hessian is not positive definite; use more calibration images "
-                               "or more damping")  # fmt: skip
+            raise PruningError("the Hessian is not positive definite; use more calibration images or more damping")
         where = index[real], columns[:, None].expand_as(index)[real]
         found[where] = torch.cholesky_solve(right[..., None], factor)[..., 0][real]
         if diagonals:

@@ -63,8 +63,9 @@ class OnnxNet(nn.Module):
                 return
         if node.op_type not in onnxops.SIMPLE | onnxops.GENERAL and node.op_type != "Constant":
             known = ", ".join(sorted({*onnxops.SIMPLE, *onnxops.GENERAL, "Conv", "Gemm"}))
-            raise PruningError(f"node {label!r} is a {node.op_type}, which cannot be traced here; "
-                               f"known operators: {known}")  # fmt: skip
+            raise PruningError(
+                f"node {label!r} is a {node.op_type}, which cannot be traced here; known operators: {known}"
+            )
 
     def forward(self, x: Tensor) -> Any:
         """One output as a tensor, several as a tuple."""
@@ -136,8 +137,7 @@ def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
     return found
 
 
-def _layer(node: onnx.NodeProto, a: dict[str, Any],
-           constants: dict[str, np.ndarray]) -> nn.Module | None:  # fmt: skip
+def _layer(node: onnx.NodeProto, a: dict[str, Any], constants: dict[str, np.ndarray]) -> nn.Module | None:
     """The module of a Conv or Gemm with constant weights; None where it has another form."""
     weight = torch.from_numpy(np.array(constants[node.input[1]], np.float32))
     has_bias = len(node.input) > 2 and node.input[2] in constants
@@ -154,9 +154,16 @@ def _layer(node: onnx.NodeProto, a: dict[str, Any],
             a["uneven_pads"] = (left, right, top, bottom)
             top = left = 0
         groups = a.get("group", 1)
-        module = nn.Conv2d(weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:]),  # type: ignore[arg-type]
-                           tuple(a.get("strides", [1, 1])), (top, left),
-                           tuple(a.get("dilations", [1, 1])), groups, has_bias)  # fmt: skip
+        module = nn.Conv2d(
+            weight.shape[1] * groups,
+            weight.shape[0],
+            tuple(weight.shape[2:]),  # type: ignore[arg-type]
+            tuple(a.get("strides", [1, 1])),
+            (top, left),
+            tuple(a.get("dilations", [1, 1])),
+            groups,
+            has_bias,
+        )
     with torch.no_grad():
         module.weight.copy_(weight)  # type: ignore[operator, union-attr]
         if has_bias:
@@ -180,9 +187,7 @@ def read(source: str, shape: Sequence[int] | None = None) -> OnnxNet:
         model = onnx.load(path)
     except Exception as error:  # protobuf's own error types differ between versions
         raise PruningError(f"{path}: not an ONNX file: {str(error).splitlines()[0]}") from error
-    if any(
-        n.op_type in ("QuantizeLinear", "DequantizeLinear", "QLinearConv") for n in model.graph.node
-    ):
+    if any(n.op_type in ("QuantizeLinear", "DequantizeLinear", "QLinearConv") for n in model.graph.node):
         raise PruningError(f"{path} is quantised already; prune the float network, quantise after")
     return OnnxNet(model)
 
@@ -198,23 +203,26 @@ def _traced(source: str, shape: Sequence[int] | None) -> onnx.ModelProto:
     try:
         made = factory()
     except Exception as error:  # anything can happen inside foreign code
-        raise PruningError(f"{source} cannot be called without arguments: "
-                           f"{type(error).__name__}: {error}") from error  # fmt: skip
+        raise PruningError(f"{source} cannot be called without arguments: {type(error).__name__}: {error}") from error
     if not isinstance(made, nn.Module):
         raise PruningError(f"{source} returns {type(made).__name__}, expected a torch.nn.Module")
     if shape is None:
-        raise PruningError(
-            f"{source}: the input's shape is needed to trace it; give --shape 1,C,H,W"
-        )
+        raise PruningError(f"{source}: the input's shape is needed to trace it; give --shape 1,C,H,W")
     buffer = io.BytesIO()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporter's own deprecation notices
-            torch.onnx.export(made.eval(), (torch.zeros(*shape),), buffer,  # type: ignore[arg-type]
-                              opset_version=OPSET,
-                              dynamo=False, input_names=["input"])  # fmt: skip
+            torch.onnx.export(
+                made.eval(),
+                (torch.zeros(*shape),),
+                buffer,  # type: ignore[arg-type]
+                opset_version=OPSET,
+                dynamo=False,
+                input_names=["input"],
+            )
     except Exception as error:  # anything can happen inside foreign code that is traced
         logging.getLogger(__name__).info("tracing failed", exc_info=True)
-        raise PruningError(f"{source} cannot be traced on {tuple(shape)}: "
-                           f"{str(error).strip().splitlines()[0]}") from error  # fmt: skip
+        raise PruningError(
+            f"{source} cannot be traced on {tuple(shape)}: {str(error).strip().splitlines()[0]}"
+        ) from error
     return onnx.load_from_string(buffer.getvalue())

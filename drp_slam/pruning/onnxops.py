@@ -18,14 +18,29 @@ Inputs = list[Any]
 Attributes = Mapping[str, Any]
 
 SIMPLE: dict[str, Callable[..., Tensor]] = {
-    "Relu": torch.relu, "Sigmoid": torch.sigmoid, "Tanh": torch.tanh, "Exp": torch.exp,
-    "Sqrt": torch.sqrt, "Neg": torch.neg, "Abs": torch.abs, "Identity": lambda x: x,
-    "Dropout": lambda x, *_: x, "HardSwish": F.hardswish, "Softplus": F.softplus,
-    "Add": torch.add, "Sub": torch.sub, "Mul": torch.mul, "Div": lambda a, b: _divide(a, b),
-    "Pow": torch.pow, "MatMul": torch.matmul, "Floor": torch.floor, "Erf": torch.erf,
+    "Relu": torch.relu,
+    "Sigmoid": torch.sigmoid,
+    "Tanh": torch.tanh,
+    "Exp": torch.exp,
+    "Sqrt": torch.sqrt,
+    "Neg": torch.neg,
+    "Abs": torch.abs,
+    "Identity": lambda x: x,
+    "Dropout": lambda x, *_: x,
+    "HardSwish": F.hardswish,
+    "Softplus": F.softplus,
+    "Add": torch.add,
+    "Sub": torch.sub,
+    "Mul": torch.mul,
+    "Div": lambda a, b: _divide(a, b),
+    "Pow": torch.pow,
+    "MatMul": torch.matmul,
+    "Floor": torch.floor,
+    "Erf": torch.erf,
     "GlobalAveragePool": lambda x: x.mean((2, 3), keepdim=True),
-    "Shape": lambda x: torch.tensor(x.shape), "Log": torch.log,
-}  # fmt: skip
+    "Shape": lambda x: torch.tensor(x.shape),
+    "Log": torch.log,
+}
 
 
 def _divide(a: Tensor, b: Tensor) -> Tensor:
@@ -55,9 +70,7 @@ def _pool(i: Inputs, a: Attributes, largest: bool) -> Tensor:
     stride, ceil = list(a.get("strides", [1, 1])), bool(a.get("ceil_mode", 0))
     if largest:
         return F.max_pool2d(x, a["kernel_shape"], stride, pads, 1, ceil)
-    return F.avg_pool2d(
-        x, a["kernel_shape"], stride, pads, ceil, bool(a.get("count_include_pad", 0))
-    )
+    return F.avg_pool2d(x, a["kernel_shape"], stride, pads, ceil, bool(a.get("count_include_pad", 0)))
 
 
 def _resize(i: Inputs, a: Attributes) -> Tensor:
@@ -81,9 +94,7 @@ def _slice(i: Inputs, a: Attributes) -> Tensor:
     for start, end, axis, step in zip(starts, ends, axes, steps):
         index = torch.arange(x.shape[axis])[slice(start, end, step) if step > 0 else slice(None)]
         if step < 0:  # torch has no negative steps
-            index = torch.tensor(
-                range(x.shape[axis])[start : None if end < -(2**31) else end : step]
-            )
+            index = torch.tensor(range(x.shape[axis])[start : None if end < -(2**31) else end : step])
         x = x.index_select(axis, index)
     return x
 
@@ -131,9 +142,7 @@ def _norm(i: Inputs, a: Attributes) -> Tensor:
 
 def _mean(i: Inputs, a: Attributes) -> Tensor:
     axes = _axes(i, a)
-    return i[0].mean(
-        axes if axes is not None else list(range(i[0].ndim)), bool(a.get("keepdims", 1))
-    )
+    return i[0].mean(axes if axes is not None else list(range(i[0].ndim)), bool(a.get("keepdims", 1)))
 
 
 def _filled(i: Inputs, a: Attributes) -> Tensor:
@@ -151,11 +160,21 @@ GENERAL: dict[str, Callable[[Inputs, Attributes], Tensor]] = {
     "HardSigmoid": lambda i, a: (a.get("alpha", 0.2) * i[0] + a.get("beta", 0.5)).clamp(0, 1),
     "Softmax": lambda i, a: i[0].softmax(a.get("axis", -1)),
     "Concat": lambda i, a: torch.cat(i, a["axis"]),
-    "MaxPool": lambda i, a: _pool(i, a, True), "AveragePool": lambda i, a: _pool(i, a, False),
-    "Resize": _resize, "Slice": _slice, "Reshape": _reshape, "Pad": _pad, "Gather": _gather,
-    "Unsqueeze": _unsqueeze, "Squeeze": _squeeze, "Clip": _clip, "BatchNormalization": _norm,
-    "ReduceMean": _mean, "ConstantOfShape": _filled, "Cast": _cast,
+    "MaxPool": lambda i, a: _pool(i, a, True),
+    "AveragePool": lambda i, a: _pool(i, a, False),
+    "Resize": _resize,
+    "Slice": _slice,
+    "Reshape": _reshape,
+    "Pad": _pad,
+    "Gather": _gather,
+    "Unsqueeze": _unsqueeze,
+    "Squeeze": _squeeze,
+    "Clip": _clip,
+    "BatchNormalization": _norm,
+    "ReduceMean": _mean,
+    "ConstantOfShape": _filled,
+    "Cast": _cast,
     "Flatten": lambda i, a: i[0].flatten(a.get("axis", 1)),
     "Transpose": lambda i, a: i[0].permute(a.get("perm") or tuple(reversed(range(i[0].ndim)))),
     "Split": lambda i, a: i[0].split(_ints(i[1] if len(i) > 1 else a["split"]), a.get("axis", 0)),  # type: ignore[dict-item]
-}  # fmt: skip
+}

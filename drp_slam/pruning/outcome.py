@@ -20,17 +20,23 @@ from drp_slam.pruning import sharing
 from drp_slam.pruning.layout import Cell, kept_rows
 
 
-def table(layers: L.Layers, masks: Mapping[str, Tensor], positions: Mapping[str, int],
-          cell: Cell) -> list[dict[str, Any]]:  # fmt: skip
+def table(
+    layers: L.Layers, masks: Mapping[str, Tensor], positions: Mapping[str, int], cell: Cell
+) -> list[dict[str, Any]]:
     """One row a layer: shape, rate, mean N and packed cycles beside dense ones."""
     rows = []
     for name, mask in masks.items():
         n, full = kept_rows(mask, cell), kept_rows(torch.ones_like(mask), cell)
-        rows.append({
-            "layer": name, "shape": list(mask.shape), "rate": 1.0 - float(mask.float().mean()),
-            "mean_n": float(n.mean()), "cycles": int(n.sum()) * positions[name],
-            "dense_cycles": int(full.sum()) * positions[name],
-        })  # fmt: skip
+        rows.append(
+            {
+                "layer": name,
+                "shape": list(mask.shape),
+                "rate": 1.0 - float(mask.float().mean()),
+                "mean_n": float(n.mean()),
+                "cycles": int(n.sum()) * positions[name],
+                "dense_cycles": int(full.sum()) * positions[name],
+            }
+        )
     return rows
 
 
@@ -42,13 +48,12 @@ def write(model: onnx.ModelProto, path: Path) -> None:
         os.replace(part, path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise PruningError(f"{path}: cannot write: {error.strerror}; what was there is kept"
-                           ) from error  # fmt: skip
+        raise PruningError(f"{path}: cannot write: {error.strerror}; what was there is kept") from error
 
 
-def compress(net: nn.Module, layers: L.Layers, path: Path,
-             train: Callable[[nn.Module, Callable[[], None]], None] | None = None,
-             ) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
+def compress(
+    net: nn.Module, layers: L.Layers, path: Path, train: Callable[[nn.Module, Callable[[], None]], None] | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
     """Deep Compression of the pruned network: what the file holds, and its size beside the dense.
 
     `train(net, tie)` trains the centroids, calling `tie` after each step; None leaves them as
@@ -61,5 +66,9 @@ def compress(net: nn.Module, layers: L.Layers, path: Path,
     )
     blob, sizes = dc.encode(state, shared)
     dc.save(path, blob)
-    return small, {"file": str(path), "bytes": sizes.file_bytes, "ratio": sizes.ratio,
-                   "centroids_trained": train is not None}  # fmt: skip
+    return small, {
+        "file": str(path),
+        "bytes": sizes.file_bytes,
+        "ratio": sizes.ratio,
+        "centroids_trained": train is not None,
+    }

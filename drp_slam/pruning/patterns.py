@@ -39,10 +39,15 @@ def check_rate(rate: float, what: str = "rate") -> float:
     return float(rate)
 
 
-def masks(saliency: Mapping[str, Any], rate: float | Mapping[str, float],
-          pattern: str = "flexible-nm", *, cell: Cell = DEFAULT_CELL,
-          positions: Mapping[str, int] | None = None,
-          least: float = 0.0) -> dict[str, Any]:  # fmt: skip
+def masks(
+    saliency: Mapping[str, Any],
+    rate: float | Mapping[str, float],
+    pattern: str = "flexible-nm",
+    *,
+    cell: Cell = DEFAULT_CELL,
+    positions: Mapping[str, int] | None = None,
+    least: float = 0.0,
+) -> dict[str, Any]:
     """Masks that keep `1 - rate` of the weights, or of the packed cycles, with most saliency.
 
     `saliency`: layer -> tensor of the weight's shape, >= 0 (numpy or torch; masks come back alike).
@@ -62,8 +67,9 @@ def masks(saliency: Mapping[str, Any], rate: float | Mapping[str, float],
             raise PruningError(f"no rate for layer {missing[0]!r}; rates cover {sorted(rate)}")
         found: dict[str, np.ndarray] = {}
         for name, matrix in matrices.items():
-            found |= _select({name: matrix}, inputs, check_rate(rate[name], f"rate of {name}"),
-                             pattern, cell, positions, least)  # fmt: skip
+            found |= _select(
+                {name: matrix}, inputs, check_rate(rate[name], f"rate of {name}"), pattern, cell, positions, least
+            )
     else:
         found = _select(matrices, inputs, check_rate(rate), pattern, cell, positions, least)
     return {name: from_matrix(mask, saliency[name]) for name, mask in found.items()}
@@ -72,14 +78,21 @@ def masks(saliency: Mapping[str, Any], rate: float | Mapping[str, float],
 def _checked(name: str, tensor: Any) -> np.ndarray:
     matrix = to_matrix(tensor).astype(np.float64)
     if not np.isfinite(matrix).all() or (matrix < 0).any():
-        raise PruningError(f"saliency of {name} has negative or non-finite values; "
-                           "check the calibration images and the loss")  # fmt: skip
+        raise PruningError(
+            f"saliency of {name} has negative or non-finite values; check the calibration images and the loss"
+        )
     return matrix
 
 
-def _select(matrices: Mapping[str, np.ndarray], inputs: Mapping[str, int], rate: float,
-            pattern: str, cell: Cell, positions: Mapping[str, int] | None,
-            least: float) -> dict[str, np.ndarray]:  # fmt: skip
+def _select(
+    matrices: Mapping[str, np.ndarray],
+    inputs: Mapping[str, int],
+    rate: float,
+    pattern: str,
+    cell: Cell,
+    positions: Mapping[str, int] | None,
+    least: float,
+) -> dict[str, np.ndarray]:
     if pattern == "fixed-nm":
         return {name: fixed_mask(matrix, rate, cell) for name, matrix in matrices.items()}
     units = {n: of_matrix(matrix, pattern, cell, inputs[n]) for n, matrix in matrices.items()}

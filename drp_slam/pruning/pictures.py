@@ -44,8 +44,7 @@ def _resnet20(result: Mapping[str, Any], figure: Figure) -> None:
         style = STYLES[recovery]
         if pattern == "unstructured":
             note = f"{recovery}, one global budget" if rates == "global" else recovery
-            _line(left, rows, "rate", f"{method} ({note})", colours[method],
-                  ":" if rates == "global" else style)  # fmt: skip
+            _line(left, rows, "rate", f"{method} ({note})", colours[method], ":" if rates == "global" else style)
         if method == "obs" and rates != "global":
             rows = [{**row, "left": row["cycles_share"]} for row in rows]
             way = (pattern, rates)
@@ -58,12 +57,21 @@ def _resnet20(result: Mapping[str, Any], figure: Figure) -> None:
         _finish(axes, label)
 
 
-def _line(axes: Axes, rows: list[Mapping[str, Any]], x: str, label: str, colour: str | None,
-          style: str) -> None:  # fmt: skip
+def _line(axes: Axes, rows: list[Mapping[str, Any]], x: str, label: str, colour: str | None, style: str) -> None:
     rows = sorted(rows, key=lambda row: row[x])
     spread = [row["spread"] or 0.0 for row in rows]
-    axes.errorbar([row[x] for row in rows], [row["accuracy"] for row in rows], spread, marker="o",
-                  ms=4, capsize=2, lw=1.3, color=colour, ls=style, label=label)  # fmt: skip
+    axes.errorbar(
+        [row[x] for row in rows],
+        [row["accuracy"] for row in rows],
+        spread,
+        marker="o",
+        ms=4,
+        capsize=2,
+        lw=1.3,
+        color=colour,
+        ls=style,
+        label=label,
+    )
 
 
 def _compression(result: Mapping[str, Any], axes: Axes) -> None:
@@ -72,12 +80,12 @@ def _compression(result: Mapping[str, Any], axes: Axes) -> None:
     for index, (network, seed) in enumerate(names):
         mine = [p for p in result["points"] if (p["network"], p["seed"]) == (network, seed)]
         lost = [100 * (p["accuracy"] - p["dense_accuracy"]) for p in mine]
-        axes.plot([p["ratio"] for p in mine], lost, marker="o", ms=4, color=f"C{index}",
-                  label=f"{network}, seed {seed}")  # fmt: skip
+        axes.plot(
+            [p["ratio"] for p in mine], lost, marker="o", ms=4, color=f"C{index}", label=f"{network}, seed {seed}"
+        )
         for p in result["best"]:
             if (p["network"], p["seed"]) == (network, seed):
-                axes.plot(p["ratio"], 100 * (p["accuracy"] - p["dense_accuracy"]), "*", ms=15,
-                          color=f"C{index}")  # fmt: skip
+                axes.plot(p["ratio"], 100 * (p["accuracy"] - p["dense_accuracy"]), "*", ms=15, color=f"C{index}")
     axes.axhline(-0.5, color="grey", lw=0.8, label="0.5 points lost")
     _finish(axes, "times smaller than dense FP32 (star: chosen on images not judged on)")
     axes.set_ylabel("accuracy minus dense, points")
@@ -86,9 +94,14 @@ def _compression(result: Mapping[str, Any], axes: Axes) -> None:
 def _regulariser(result: Mapping[str, Any], axes: Axes) -> None:
     for wrong in dict.fromkeys(row["wrong_labels"] for row in result["means"]):
         rows = [row for row in result["means"] if row["wrong_labels"] == wrong]
-        axes.errorbar([r["rate"] for r in rows], [100 * r["gain"] for r in rows],
-                      [100 * (r["gain_standard_error"] or 0.0) for r in rows], marker="o",
-                      capsize=3, label=f"{wrong:.0%} of the labels wrong")  # fmt: skip
+        axes.errorbar(
+            [r["rate"] for r in rows],
+            [100 * r["gain"] for r in rows],
+            [100 * (r["gain_standard_error"] or 0.0) for r in rows],
+            marker="o",
+            capsize=3,
+            label=f"{wrong:.0%} of the labels wrong",
+        )
     axes.axhline(0.0, color="grey", lw=0.8, label="dense, trained as long")
     _finish(axes, "part of the weights removed (bars: standard error over the seeds)")
     axes.set_ylabel("accuracy gained, points")

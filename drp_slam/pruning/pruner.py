@@ -26,8 +26,7 @@ from drp_slam.pruning import layers as L
 from drp_slam.pruning.layout import DEFAULT_CELL, Cell, density, kept_rows
 
 
-def make_pruning_layer_list(model: nn.Module, input_data: Sequence[Any],
-                            spare: Iterable[str] = ()) -> list[str]:  # fmt: skip
+def make_pruning_layer_list(model: nn.Module, input_data: Sequence[Any], spare: Iterable[str] = ()) -> list[str]:
     """Names of the layers that can be pruned and that `input_data` (the model's inputs) reaches.
 
     Raises PruningError where the model cannot be run or nothing is left.
@@ -49,15 +48,26 @@ class Pruner:
     (`one-shot`, `iterative`, `agp`); masks change every `every` updates. Raises PruningError.
     """
 
-    def __init__(self, model: nn.Module, pruning_layer_list: Iterable[str] | None = None,
-                 final_pr: float = 0.7, *, pattern: str = "flexible-nm",
-                 saliency: str = "magnitude", schedule_name: str = "one-shot", steps: int = 1,
-                 every: int = 1, cell: Cell = DEFAULT_CELL,
-                 least: float = 0.02) -> None:  # fmt: skip
+    def __init__(
+        self,
+        model: nn.Module,
+        pruning_layer_list: Iterable[str] | None = None,
+        final_pr: float = 0.7,
+        *,
+        pattern: str = "flexible-nm",
+        saliency: str = "magnitude",
+        schedule_name: str = "one-shot",
+        steps: int = 1,
+        every: int = 1,
+        cell: Cell = DEFAULT_CELL,
+        least: float = 0.02,
+    ) -> None:
         patterns.check_rate(final_pr, "final_pr")
         if saliency not in ("magnitude", "taylor", "random"):
-            raise PruningError(f"saliency {saliency!r} needs calibration images; in training use "
-                               "magnitude, taylor (from the last gradient) or random")  # fmt: skip
+            raise PruningError(
+                f"saliency {saliency!r} needs calibration images; in training use "
+                "magnitude, taylor (from the last gradient) or random"
+            )
         names = None if pruning_layer_list is None else list(pruning_layer_list)
         self.layers = L.prunable(model, names)
         self.final_pr, self.pattern, self.saliency = final_pr, pattern, saliency
@@ -95,8 +105,7 @@ class Pruner:
         if self.saliency != "taylor":
             values = importance.saliencies(self.saliency, self.layers)
         else:
-            values = {n: (w.detach() if w.grad is None else w.detach() * w.grad).abs()
-                      for n, w in self._weights()}  # fmt: skip
+            values = {n: (w.detach() if w.grad is None else w.detach() * w.grad).abs() for n, w in self._weights()}
         return {n: importance.standing(value, self.masks[n]) for n, value in values.items()}
 
     def state_dict(self) -> dict[str, Any]:
@@ -106,14 +115,16 @@ class Pruner:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes them back. Raises PruningError where the layers differ."""
         if set(state["masks"]) != set(self.masks):
-            raise PruningError("the checkpoint's masks are of other layers: "
-                               f"{sorted(set(state['masks']) ^ set(self.masks))}")  # fmt: skip
+            raise PruningError(
+                f"the checkpoint's masks are of other layers: {sorted(set(state['masks']) ^ set(self.masks))}"
+            )
         self.count, self.masks = state["count"], dict(state["masks"])
         L.apply(self.layers, self.masks)
 
 
-def load_pruned_state_dict(model: nn.Module, state: Mapping[str, Tensor],
-                           pruning_layer_list: Iterable[str] | None = None) -> Pruner:  # fmt: skip
+def load_pruned_state_dict(
+    model: nn.Module, state: Mapping[str, Tensor], pruning_layer_list: Iterable[str] | None = None
+) -> Pruner:
     """Loads weights and holds their zeros: a pruner whose masks are the non-zero weights.
 
     Raises PruningError where the state does not fit the model.
@@ -122,14 +133,13 @@ def load_pruned_state_dict(model: nn.Module, state: Mapping[str, Tensor],
         model.load_state_dict(state)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
-        raise PruningError(f"the state does not fit the model: {reason}") from error  # fmt: skip
+        raise PruningError(f"the state does not fit the model: {reason}") from error
     pruner = Pruner(model, pruning_layer_list, final_pr=0.0)
     pruner.masks = {name: module.weight != 0 for name, module in pruner.layers.items()}  # type: ignore[misc]
     return pruner
 
 
-def get_model_info(model: nn.Module, input_data: Sequence[Any],
-                   cell: Cell = DEFAULT_CELL) -> dict[str, Any]:  # fmt: skip
+def get_model_info(model: nn.Module, input_data: Sequence[Any], cell: Cell = DEFAULT_CELL) -> dict[str, Any]:
     """Parameters, zeros, MACs and packed cycles, in all and by layer."""
     layers = L.prunable(model)
     positions = L.positions(model, layers, tuple(input_data))
@@ -137,14 +147,21 @@ def get_model_info(model: nn.Module, input_data: Sequence[Any],
     for name, module in layers.items():
         weight: Tensor = module.weight.detach()  # type: ignore[assignment, operator, union-attr]
         mask = weight != 0
-        rows.append({
-            "layer": name, "parameters": weight.numel(),
-            "pruning_rate": 1.0 - float(mask.float().mean()),
-            "macs": weight.numel() * positions[name],
-            "cycles": int(kept_rows(mask, cell).sum()) * positions[name],
-        })  # fmt: skip
+        rows.append(
+            {
+                "layer": name,
+                "parameters": weight.numel(),
+                "pruning_rate": 1.0 - float(mask.float().mean()),
+                "macs": weight.numel() * positions[name],
+                "cycles": int(kept_rows(mask, cell).sum()) * positions[name],
+            }
+        )
     total = sum(row["parameters"] for row in rows)
     zeros = sum(row["pruning_rate"] * row["parameters"] for row in rows)
-    return {"layers": rows, "parameters": total, "pruning_rate": zeros / max(total, 1),
-            "macs": sum(r["macs"] for r in rows),
-            "cycles": sum(r["cycles"] for r in rows)}  # fmt: skip
+    return {
+        "layers": rows,
+        "parameters": total,
+        "pruning_rate": zeros / max(total, 1),
+        "macs": sum(r["macs"] for r in rows),
+        "cycles": sum(r["cycles"] for r in rows),
+    }

@@ -17,8 +17,7 @@ from drp_slam.pruning import layers as L
 def output_error(wanted: Any, found: Any) -> float:
     """Squared difference of the outputs over their squared deviation from the mean, 0 = equal."""
     pairs = zip(_tensors(wanted), _tensors(found))
-    parts = [float((b - a).square().sum() / (a - a.mean()).square().sum().clamp_min(1e-12))
-             for a, b in pairs]  # fmt: skip
+    parts = [float((b - a).square().sum() / (a - a.mean()).square().sum().clamp_min(1e-12)) for a, b in pairs]
     return sum(parts) / len(parts)
 
 
@@ -38,16 +37,25 @@ def imitation(net: nn.Module, dense: nn.Module) -> Callable[[Tensor], Tensor]:
     def loss(batch: Tensor) -> Tensor:
         with torch.no_grad():
             wanted = dense(batch)
-        parts = [(b - a).square().mean() / a.var().clamp_min(1e-12)
-                 for a, b in zip(_tensors(wanted), _tensors(net(batch)))]  # fmt: skip
+        parts = [
+            (b - a).square().mean() / a.var().clamp_min(1e-12) for a, b in zip(_tensors(wanted), _tensors(net(batch)))
+        ]
         return torch.stack(parts).mean()
 
     return loss
 
 
-def retrain(net: nn.Module, dense: nn.Module, layers: L.Layers, masks: Mapping[str, Tensor],
-            images: Tensor, steps: int, seed: int, checkpoint: Path | None,
-            after: Callable[[int, float], None]) -> None:  # fmt: skip
+def retrain(
+    net: nn.Module,
+    dense: nn.Module,
+    layers: L.Layers,
+    masks: Mapping[str, Tensor],
+    images: Tensor,
+    steps: int,
+    seed: int,
+    checkpoint: Path | None,
+    after: Callable[[int, float], None],
+) -> None:
     """Distillation from the dense network, without labels, under masks that hold exactly.
 
     Raises PruningError on a loss that is not finite; `checkpoint` keeps the last good state.
@@ -56,13 +64,18 @@ def retrain(net: nn.Module, dense: nn.Module, layers: L.Layers, masks: Mapping[s
     trainer.mask({f"{name}.weight": mask for name, mask in masks.items()})
     if checkpoint is not None:  # takes the place of an earlier stage's or run's
         distill.save_checkpoint(trainer.state(), checkpoint)
-    distill.fit(
-        trainer, _batches(images, seed), imitation(net, dense), steps, checkpoint, 50, after
-    )
+    distill.fit(trainer, _batches(images, seed), imitation(net, dense), steps, checkpoint, 50, after)
 
 
-def unit_decay(net: nn.Module, dense: nn.Module, layers: L.Layers, images: Tensor, seed: int,
-               say: Callable[[str, float], None], steps: int = 100) -> None:  # fmt: skip
+def unit_decay(
+    net: nn.Module,
+    dense: nn.Module,
+    layers: L.Layers,
+    images: Tensor,
+    seed: int,
+    say: Callable[[str, float], None],
+    steps: int = 100,
+) -> None:
     """Trains on the dense network's own outputs while units decay by their magnitude."""
     shrinking = decay.UnitDecay(layers)
 

@@ -77,10 +77,8 @@ def load_state(model: nn.Module, path: str | Path) -> None:
         state = torch.load(path, map_location="cpu", weights_only=True)
         state = state.get("state_dict", state)
         model.load_state_dict({k.removeprefix("module."): v for k, v in state.items()})
-    except (OSError, RuntimeError, AttributeError, KeyError, EOFError,
-            pickle.UnpicklingError) as error:  # fmt: skip
-        raise PruningError(f"{path}: cannot load the weights: {str(error).splitlines()[0]}"
-                           ) from error  # fmt: skip
+    except (OSError, RuntimeError, AttributeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        raise PruningError(f"{path}: cannot load the weights: {str(error).splitlines()[0]}") from error
 
 
 def cifar_folder(folder: str | Path) -> tuple[Tensor, Tensor, list[str]]:

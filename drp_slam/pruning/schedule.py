@@ -58,14 +58,18 @@ def by_magnitude(weights: Mapping[str, Any], rate: float, least: float = 1e-9) -
     layers, since it does not see that the errors of many weights add up. `least` is the part that
     every layer keeps, one weight in any case.
     """
-    found = patterns.masks({n: abs(w) for n, w in weights.items()}, rate, "unstructured",
-                           least=least)  # fmt: skip
+    found = patterns.masks({n: abs(w) for n, w in weights.items()}, rate, "unstructured", least=least)
     return {name: 1.0 - float(to_matrix(mask).mean()) for name, mask in found.items()}
 
 
-def sensitivity(saliency: Mapping[str, Any], harm: Callable[[Mapping[str, Any]], float],
-                pattern: str = "flexible-nm", *, cell: Cell = DEFAULT_CELL,
-                probes: tuple[float, ...] = PROBES) -> dict[str, list[float]]:  # fmt: skip
+def sensitivity(
+    saliency: Mapping[str, Any],
+    harm: Callable[[Mapping[str, Any]], float],
+    pattern: str = "flexible-nm",
+    *,
+    cell: Cell = DEFAULT_CELL,
+    probes: tuple[float, ...] = PROBES,
+) -> dict[str, list[float]]:
     """Layer -> harm at each probed rate when that layer alone is pruned (Han et al. 2015, fig. 6).
 
     `harm(masks)` measures the network with these masks (only the probed layer is in them), 0 = as
@@ -80,8 +84,9 @@ def sensitivity(saliency: Mapping[str, Any], harm: Callable[[Mapping[str, Any]],
     return found
 
 
-def by_sensitivity(curves: Mapping[str, list[float]], sizes: Mapping[str, int], rate: float,
-                   probes: tuple[float, ...] = PROBES) -> dict[str, float]:  # fmt: skip
+def by_sensitivity(
+    curves: Mapping[str, list[float]], sizes: Mapping[str, int], rate: float, probes: tuple[float, ...] = PROBES
+) -> dict[str, float]:
     """Layer rates of equal harm that together remove `rate` of the weights.
 
     Curves are made monotone; the one level of harm is found by bisection, each layer's rate at

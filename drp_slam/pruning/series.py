@@ -75,16 +75,21 @@ def layer_rates(model: nn.Module, kind: str, rate: float) -> Rates:
     return schedule.by_magnitude(weights, rate, LEAST)
 
 
-def pruned(dense: nn.Module, series: Series, statistics: Mapping[str, importance.Statistics],
-           positions: Mapping[str, int],
-           ) -> Iterator[tuple[nn.Module, dict[str, Tensor]]]:  # fmt: skip
+def pruned(
+    dense: nn.Module, series: Series, statistics: Mapping[str, importance.Statistics], positions: Mapping[str, int]
+) -> Iterator[tuple[nn.Module, dict[str, Tensor]]]:
     """A network and its masks for each rate in turn; OBS moves weights and starts from 30 %."""
     if series.method == "obs":
         model = copy.deepcopy(dense)
         ways = [layer_rates(dense, series.layer_rates, r) for r in (0.3, *series.rates)]
         steps = surgery.operate(
-            L.prunable(model), statistics, ways, series.pattern, least=LEAST,
-            positions=positions if series.layer_rates == "cycles" else None)  # fmt: skip
+            L.prunable(model),
+            statistics,
+            ways,
+            series.pattern,
+            least=LEAST,
+            positions=positions if series.layer_rates == "cycles" else None,
+        )
         next(steps)
         for masks in steps:
             yield model, masks

@@ -57,10 +57,9 @@ def _nearest(centres: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.searchsorted(0.5 * (centres[1:] + centres[:-1]), values)
 
 
-def share_and_train(net: nn.Module, bits: tuple[int, int],
-                    fit: Callable[[Callable[[], None]], None],
-                    names: Sequence[str] | None = None,
-                    ) -> tuple[dict[str, np.ndarray], dict[str, Shared]]:  # fmt: skip
+def share_and_train(
+    net: nn.Module, bits: tuple[int, int], fit: Callable[[Callable[[], None]], None], names: Sequence[str] | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, Shared]]:
     """Ties the non-zero weights of each layer to a codebook and trains the centroids.
 
     `bits`: of convolutions and of linear layers. `names`: the layers, None for all. `fit(after)`

@@ -20,12 +20,17 @@ def load(data: Path) -> tuple[nn.Module, Tensor, Tensor]:
     """The given network, images and labels. Raises PruningError where they are not there."""
     weights = sorted((data / "networks" / "resnet_cifar10").glob("resnet20*.th"))
     if not weights:
-        raise PruningError(f"{data}: no networks/resnet_cifar10/resnet20*.th; give --data the "
-                           "folder that holds it and cifar10_test_1000")  # fmt: skip
+        raise PruningError(
+            f"{data}: no networks/resnet_cifar10/resnet20*.th; give --data the "
+            "folder that holds it and cifar10_test_1000"
+        )
     images, labels, _ = reference.cifar_folder(data / "cifar10_test_1000")
     last = torch.channels_last  # twice as fast here
-    return (reference.resnet20(weights[0]).to(memory_format=last),  # type: ignore[call-overload]
-            images.contiguous(memory_format=last), labels)  # fmt: skip
+    return (
+        reference.resnet20(weights[0]).to(memory_format=last),  # type: ignore[call-overload]
+        images.contiguous(memory_format=last),
+        labels,
+    )
 
 
 def halves(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
@@ -37,8 +42,7 @@ def halves(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         members = members[torch.randperm(len(members), generator=generator)]
         first.append(members[: len(members) // 2])
         second.append(members[len(members) // 2 :])
-    return tuple(part[torch.randperm(len(part), generator=generator)]
-                 for part in (torch.cat(first), torch.cat(second)))  # type: ignore[return-value]  # fmt: skip
+    return tuple(part[torch.randperm(len(part), generator=generator)] for part in (torch.cat(first), torch.cat(second)))  # type: ignore[return-value]
 
 
 def curvature(model: nn.Module, images: Tensor) -> dict[str, importance.Statistics]:
@@ -74,8 +78,7 @@ class Split:
         dense, images, labels = load(data)
         use, judge = halves(labels, seed)
         positions = L.positions(dense, L.prunable(dense), images[:1])
-        return Split(seed, dense, images[use], images[judge], labels[judge], positions,
-                     curvature(dense, images[use]))  # fmt: skip
+        return Split(seed, dense, images[use], images[judge], labels[judge], positions, curvature(dense, images[use]))
 
     def judge(self, model: nn.Module) -> float:
         """Accuracy on the judging half, in [0, 1]."""

@@ -18,8 +18,14 @@ from drp_slam.pruning import layers as L
 from drp_slam.pruning.patterns import check_rate
 
 
-def remove_filters(model: nn.Module, example: Tensor, rate: float, saliency: Mapping[str, Tensor],
-                   spare: tuple[str, ...] = (), round_to: int = 1) -> dict[str, float]:  # fmt: skip
+def remove_filters(
+    model: nn.Module,
+    example: Tensor,
+    rate: float,
+    saliency: Mapping[str, Tensor],
+    spare: tuple[str, ...] = (),
+    round_to: int = 1,
+) -> dict[str, float]:
     """Removes the filters of least saliency in place, under one rate for all channels.
 
     `saliency`: layer -> tensor of the weight's shape (see `importance.saliencies`). Layers in
@@ -31,8 +37,7 @@ def remove_filters(model: nn.Module, example: Tensor, rate: float, saliency: Map
     try:
         import torch_pruning as tp
     except ImportError as error:
-        raise PruningError("structured pruning needs the package torch-pruning; "
-                           "pip install torch-pruning") from error  # fmt: skip
+        raise PruningError("structured pruning needs the package torch-pruning; pip install torch-pruning") from error
     layers = L.prunable(model)
     owner = {module: saliency[name] for name, module in layers.items() if name in saliency}
 
@@ -42,10 +47,7 @@ def remove_filters(model: nn.Module, example: Tensor, rate: float, saliency: Map
             tensor = owner.get(dependency.target.module)
             if tensor is None:
                 continue
-            outputs = dependency.handler in (
-                tp.prune_conv_out_channels,
-                tp.prune_linear_out_channels,
-            )
+            outputs = dependency.handler in (tp.prune_conv_out_channels, tp.prune_linear_out_channels)
             each = tensor.transpose(0, 0 if outputs else 1).flatten(1).sum(1)
             if max(indices) < len(each) and len(set(indices)) == len(indices):
                 part = each[indices]
@@ -55,15 +57,25 @@ def remove_filters(model: nn.Module, example: Tensor, rate: float, saliency: Map
     before = tp.utils.count_ops_and_params(model, example)
     try:
         pruner = tp.pruner.BasePruner(
-            model, example, importance=worth, global_pruning=False, pruning_ratio=rate,
+            model,
+            example,
+            importance=worth,
+            global_pruning=False,
+            pruning_ratio=rate,
             ignored_layers=[layers[n] for n in L.prunable(model, spare)] if spare else [],
-            round_to=round_to)  # fmt: skip
+            round_to=round_to,
+        )
         pruner.step()
         with torch.no_grad():
             L.forward(model, example)
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise PruningError(f"the model cannot be traced for structured pruning: "
-                           f"{str(error).splitlines()[0]}") from error  # fmt: skip
+        raise PruningError(
+            f"the model cannot be traced for structured pruning: {str(error).splitlines()[0]}"
+        ) from error
     after = tp.utils.count_ops_and_params(model, example)
-    return {"macs_before": float(before[0]), "macs_after": float(after[0]),
-            "parameters_before": float(before[1]), "parameters_after": float(after[1])}  # fmt: skip
+    return {
+        "macs_before": float(before[0]),
+        "macs_after": float(after[0]),
+        "parameters_before": float(before[1]),
+        "parameters_after": float(after[1]),
+    }

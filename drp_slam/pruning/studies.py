@@ -10,8 +10,17 @@ from typing import Any
 
 from drp_slam.errors import PruningError
 
-COLUMNS = ("network", "seed", "rate", "ratio", "file_bytes", "accuracy", "dense_accuracy",
-           "choosing_accuracy", "dense_choosing_accuracy")  # fmt: skip
+COLUMNS = (
+    "network",
+    "seed",
+    "rate",
+    "ratio",
+    "file_bytes",
+    "accuracy",
+    "dense_accuracy",
+    "choosing_accuracy",
+    "dense_choosing_accuracy",
+)
 """Of a point of `compression`, what the table shows."""
 SAME = ("method", "pattern", "layer_rates", "rate")
 """Of a point of `resnet20`, what chose its masks."""
@@ -31,8 +40,7 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
     if args.seeds < 1:
         raise PruningError(f"--seeds {args.seeds}: expected at least 1")
     if args.name == "resnet20" and args.data is None:
-        raise PruningError("study resnet20 needs --data: a folder with networks/resnet_cifar10 and "
-                           "cifar10_test_1000")  # fmt: skip
+        raise PruningError("study resnet20 needs --data: a folder with networks/resnet_cifar10 and cifar10_test_1000")
     torch.set_num_threads(1)  # the same sums in the same order, whatever the host
     out, start = out_folder(args), time.perf_counter()
     settings = {
@@ -75,9 +83,7 @@ def show(result: Mapping[str, Any]) -> None:
         rows = result.get("means") or [{k: p[k] for k in COLUMNS} for p in result["points"]]
     table = Table(title=result["study"], box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     for key in rows[0]:
-        table.add_column(
-            key.replace("_", " "), justify="right", no_wrap=isinstance(rows[0][key], str)
-        )
+        table.add_column(key.replace("_", " "), justify="right", no_wrap=isinstance(rows[0][key], str))
     for row in rows:
         table.add_row(*[_cell(v) for v in row.values()])
     console = Console()
@@ -87,8 +93,9 @@ def show(result: Mapping[str, Any]) -> None:
     for found in result.get("best", []):
         ratio, at, dense = (found[k] for k in ("ratio", "accuracy", "dense_accuracy"))
         name = f"{found['network']}, seed {found['seed']}"
-        console.print(f"{name}: {found['rate']:.0%} pruned, {ratio:.1f} times smaller, "
-                      f"accuracy {at:.4f}, dense {dense:.4f}")  # fmt: skip
+        console.print(
+            f"{name}: {found['rate']:.0%} pruned, {ratio:.1f} times smaller, accuracy {at:.4f}, dense {dense:.4f}"
+        )
     console.print(f"{result['cpu_s']:.0f} s of CPU time in all, {result['wall_s']:.0f} s now")
     console.print(f"wrote {result['json']} and {result['picture']}", soft_wrap=True)
 
@@ -104,8 +111,10 @@ def side_by_side(means: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for row in means:
         key = tuple(row[k] for k in SAME)
         if key not in found:
-            found[key] = {k: row[k] for k in SAME} | {
-                "kept": row["density"], "packed_cycles": row["cycles_share"],
-            } | dict.fromkeys(recoveries)  # fmt: skip
+            found[key] = (
+                {k: row[k] for k in SAME}
+                | {"kept": row["density"], "packed_cycles": row["cycles_share"]}
+                | dict.fromkeys(recoveries)
+            )
         found[key][row["recovery"]] = row["accuracy"]
     return list(found.values())

@@ -26,15 +26,7 @@ from drp_slam.pruning import imitation, surgery
 from drp_slam.pruning import layers as L
 from drp_slam.pruning.kept import Kept
 from drp_slam.pruning.layout import DEFAULT_CELL, density
-from drp_slam.pruning.series import (
-    BATCH_NORM,
-    DISTILLED,
-    REFIT,
-    SERIES,
-    Series,
-    cycles_share,
-    pruned,
-)
+from drp_slam.pruning.series import BATCH_NORM, DISTILLED, REFIT, SERIES, Series, cycles_share, pruned
 from drp_slam.pruning.splits import Split
 
 REFIT_PLACES, STEPS, LEARNING_RATE = 32, 150, 2e-3
@@ -71,13 +63,20 @@ def resnet20(data: Path, seeds: int, say: Say, kept: Kept) -> dict[str, Any]:
                 say(text, (done + part) / (seeds * len(SERIES)))
 
             mine = replace(kept, settings=f"{series} {kept.settings}")
-            found, seconds = mine(f"seed{seed}-{series.name}",
-                                  lambda s=seed, c=series, p=part_of: curve(split(s), c, p))  # type: ignore[misc]  # fmt: skip
+            found, seconds = mine(
+                f"seed{seed}-{series.name}", lambda s=seed, c=series, p=part_of: curve(split(s), c, p)
+            )  # type: ignore[misc]
             points += found
             cpu_s += seconds
-    return {"study": "resnet20", "dense_accuracy": sum(base) / seeds, "seeds": seeds,
-            "cpu_s": cpu_s, "cell": [DEFAULT_CELL.rows, DEFAULT_CELL.columns], "points": points,
-            "means": means(points)}  # fmt: skip
+    return {
+        "study": "resnet20",
+        "dense_accuracy": sum(base) / seeds,
+        "seeds": seeds,
+        "cpu_s": cpu_s,
+        "cell": [DEFAULT_CELL.rows, DEFAULT_CELL.columns],
+        "points": points,
+        "means": means(points),
+    }
 
 
 def curve(split: Split, series: Series, say: Say) -> list[dict[str, Any]]:
@@ -88,17 +87,25 @@ def curve(split: Split, series: Series, say: Say) -> list[dict[str, Any]]:
         say(f"seed {split.seed}: {series.name}, {rate:.1%}", done / len(series.rates))
         ways = recovered(model, split.dense, masks, split.use, series.wanted(rate), split.seed)
         for recovery, twin in ways:
-            points.append({
-                "seed": split.seed, "method": series.method, "pattern": series.pattern,
-                "layer_rates": series.layer_rates, "recovery": recovery, "rate": rate,
-                "density": density(masks), "cycles_share": cycles_share(masks, split.positions),
-                "accuracy": split.judge(twin),
-            })  # fmt: skip
+            points.append(
+                {
+                    "seed": split.seed,
+                    "method": series.method,
+                    "pattern": series.pattern,
+                    "layer_rates": series.layer_rates,
+                    "recovery": recovery,
+                    "rate": rate,
+                    "density": density(masks),
+                    "cycles_share": cycles_share(masks, split.positions),
+                    "accuracy": split.judge(twin),
+                }
+            )
     return points
 
 
-def recovered(model: nn.Module, dense: nn.Module, masks: Mapping[str, Tensor], images: Tensor,
-              wanted: Sequence[str], seed: int) -> Iterator[tuple[str, nn.Module]]:  # fmt: skip
+def recovered(
+    model: nn.Module, dense: nn.Module, masks: Mapping[str, Tensor], images: Tensor, wanted: Sequence[str], seed: int
+) -> Iterator[tuple[str, nn.Module]]:
     """A recovered copy for each of the recoveries wanted, with its name; the masks hold.
 
     `distilled` goes on from the refit: the same steps, images and learning rate for every pattern.
@@ -110,14 +117,12 @@ def recovered(model: nn.Module, dense: nn.Module, masks: Mapping[str, Tensor], i
     if not {REFIT, DISTILLED} & set(wanted):
         return
     twin = copy.deepcopy(model)
-    surgery.refit(twin, dense, L.prunable(twin), masks, images, sample=REFIT_PLACES, batch=50,
-                  damping=0.1)  # fmt: skip
+    surgery.refit(twin, dense, L.prunable(twin), masks, images, sample=REFIT_PLACES, batch=50, damping=0.1)
     if REFIT in wanted:
         yield REFIT, twin
     if DISTILLED in wanted:
         twin = copy.deepcopy(twin)
-        imitation.distilled(twin, dense, masks, images, seed=seed, steps=STEPS,
-                            rate=LEARNING_RATE)  # fmt: skip
+        imitation.distilled(twin, dense, masks, images, seed=seed, steps=STEPS, rate=LEARNING_RATE)
         yield DISTILLED, twin
 
 

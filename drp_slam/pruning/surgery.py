@@ -48,8 +48,7 @@ class Layer:
         if bias is not None:
             dense = torch.cat([dense, bias.detach().double()[None]])  # type: ignore[operator, union-attr]
         hessian = blocked(damped(s.inputs[:size, :size], damping), block)
-        return Layer(module, dense, hessian, s.outputs, torch.ones_like(dense, dtype=torch.bool),
-                     dense.clone())  # fmt: skip
+        return Layer(module, dense, hessian, s.outputs, torch.ones_like(dense, dtype=torch.bool), dense.clone())
 
     @property
     def rows(self) -> int:
@@ -82,9 +81,16 @@ class Layer:
             self.module.bias.copy_(self.weights[-1])  # type: ignore[operator, union-attr]
 
 
-def surgery(layers: L.Layers, statistics: Mapping[str, Statistics],
-            rate: float | Mapping[str, float], pattern: str = "flexible-nm", *, rounds: int = 3,
-            progress: Progress | None = None, **options: Any) -> dict[str, Tensor]:  # fmt: skip
+def surgery(
+    layers: L.Layers,
+    statistics: Mapping[str, Statistics],
+    rate: float | Mapping[str, float],
+    pattern: str = "flexible-nm",
+    *,
+    rounds: int = 3,
+    progress: Progress | None = None,
+    **options: Any,
+) -> dict[str, Tensor]:
     """Prunes the layers in place by layer-wise OBS, one shot, no retraining; returns the masks.
 
     The rate rises over `rounds`, large steps first; a weight once removed stays removed.
@@ -99,12 +105,20 @@ def surgery(layers: L.Layers, statistics: Mapping[str, Statistics],
     return masks
 
 
-def operate(layers: L.Layers, statistics: Mapping[str, Statistics],
-            rates: Sequence[float | Mapping[str, float]], pattern: str, *, damping: float = 0.01,
-            block: int | None = None, cell: Cell = DEFAULT_CELL,
-            positions: Mapping[str, int] | None = None, least: float = 0.0,
-            before: Mapping[str, Tensor] | None = None,
-            progress: Progress | None = None) -> Iterator[dict[str, Tensor]]:  # fmt: skip
+def operate(
+    layers: L.Layers,
+    statistics: Mapping[str, Statistics],
+    rates: Sequence[float | Mapping[str, float]],
+    pattern: str,
+    *,
+    damping: float = 0.01,
+    block: int | None = None,
+    cell: Cell = DEFAULT_CELL,
+    positions: Mapping[str, int] | None = None,
+    least: float = 0.0,
+    before: Mapping[str, Tensor] | None = None,
+    progress: Progress | None = None,
+) -> Iterator[dict[str, Tensor]]:
     """Yields the masks after each rate, with the layers' weights pruned and made up for.
 
     Each step starts from the weights as they are and keeps a part of what the step before kept, the
@@ -127,9 +141,18 @@ def operate(layers: L.Layers, statistics: Mapping[str, Statistics],
 
 
 @torch.no_grad()
-def refit(model: nn.Module, dense: nn.Module, layers: L.Layers, masks: Mapping[str, Tensor],
-          images: Tensor, *, damping: float = 0.01, batch: int = 32, sample: int = 512,
-          progress: Progress | None = None) -> None:  # fmt: skip
+def refit(
+    model: nn.Module,
+    dense: nn.Module,
+    layers: L.Layers,
+    masks: Mapping[str, Tensor],
+    images: Tensor,
+    *,
+    damping: float = 0.01,
+    batch: int = 32,
+    sample: int = 512,
+    progress: Progress | None = None,
+) -> None:
     """Solves each layer again, first to last, for the inputs that the pruned network gives it.
 
     So later layers make up for what earlier ones lost; the target is the dense network's output of
@@ -147,8 +170,7 @@ def refit(model: nn.Module, dense: nn.Module, layers: L.Layers, masks: Mapping[s
         done.append(name)
         if progress:
             progress(name, len(done) / len(layers))
-        _fit(layers[name], twins[name], masks[name], inputs.split(batch), wanted.pop(name), sample,
-             damping)  # fmt: skip
+        _fit(layers[name], twins[name], masks[name], inputs.split(batch), wanted.pop(name), sample, damping)
 
     with ExitStack() as stack:
         for name, module in layers.items():
@@ -158,13 +180,18 @@ def refit(model: nn.Module, dense: nn.Module, layers: L.Layers, masks: Mapping[s
             stack.callback(handle.remove)
         L.forward(model, images)
     if missing := [name for name in layers if name not in done]:
-        raise PruningError(
-            f"layer {missing[0]!r} is not reached by the calibration images; spare it"
-        )
+        raise PruningError(f"layer {missing[0]!r} is not reached by the calibration images; spare it")
 
 
-def _fit(module: nn.Module, twin: nn.Module, mask: Tensor, parts: Sequence[Tensor],
-         wanted: Tensor, sample: int, damping: float) -> None:  # fmt: skip
+def _fit(
+    module: nn.Module,
+    twin: nn.Module,
+    mask: Tensor,
+    parts: Sequence[Tensor],
+    wanted: Tensor,
+    sample: int,
+    damping: float,
+) -> None:
     """Solves one layer for input parts (n, ...) and the outputs (rows, Cout) they should give."""
     size = L.matrix(module.weight).shape[0] + (module.bias is not None)  # type: ignore[arg-type]
     own, target = torch.zeros(size, size).double(), torch.zeros(size, wanted.shape[1]).double()
@@ -187,8 +214,7 @@ def _only(inputs: Tensor) -> Statistics:
     return Statistics(inputs, torch.empty(0), torch.empty(0), torch.empty(0))
 
 
-def _outputs(model: nn.Module, layers: L.Layers, parts: Sequence[Tensor],
-             sample: int) -> dict[str, Tensor]:  # fmt: skip
+def _outputs(model: nn.Module, layers: L.Layers, parts: Sequence[Tensor], sample: int) -> dict[str, Tensor]:
     """What each layer gives where it comes first, (rows, Cout), at the sampled positions."""
     found: dict[str, list[Tensor]] = {name: [] for name in layers}
     for count, part in enumerate(parts, 1):

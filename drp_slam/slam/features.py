@@ -44,9 +44,16 @@ class View:
         return np.concatenate([self.xy * z, z], axis=1)
 
 
-def observe(camera: Camera, config: SlamConfig, index: int, stamp_ns: int, features: Features,
-            depth: np.ndarray | None, depth_unit_m: float,
-            image: np.ndarray | None = None) -> View:  # fmt: skip
+def observe(
+    camera: Camera,
+    config: SlamConfig,
+    index: int,
+    stamp_ns: int,
+    features: Features,
+    depth: np.ndarray | None,
+    depth_unit_m: float,
+    image: np.ndarray | None = None,
+) -> View:
     """Rays and depths of the features. Raises SlamError for arrays that do not fit each other."""
     _check(camera, features, depth, depth_unit_m, image)
     xy = undistort(camera, features.uv)
@@ -66,8 +73,9 @@ def observe(camera: Camera, config: SlamConfig, index: int, stamp_ns: int, featu
 _OFFSETS = np.array([(dv, du) for dv in (-1, 0, 1) for du in (-1, 0, 1)])
 
 
-def sample_inverse_depth(depth: np.ndarray, unit_m: float, u: np.ndarray, v: np.ndarray,
-                         config: SlamConfig) -> np.ndarray:  # fmt: skip
+def sample_inverse_depth(
+    depth: np.ndarray, unit_m: float, u: np.ndarray, v: np.ndarray, config: SlamConfig
+) -> np.ndarray:
     """(N,) inverse depths in 1/m: medians of the valid pixels of 3x3 neighbourhoods.
 
     0 where fewer than five pixels returned, where they span an edge (more than `depth_edge` of
@@ -89,8 +97,9 @@ def sample_inverse_depth(depth: np.ndarray, unit_m: float, u: np.ndarray, v: np.
     return np.where(keep, 1.0 / median, 0.0)
 
 
-def _check(camera: Camera, features: Features, depth: np.ndarray | None, unit_m: float,
-           image: np.ndarray | None) -> None:  # fmt: skip
+def _check(
+    camera: Camera, features: Features, depth: np.ndarray | None, unit_m: float, image: np.ndarray | None
+) -> None:
     n = len(features.uv)
     if features.uv.shape != (n, 2) or features.descriptor.shape != (n, FEATURE_DIM):
         got = f"uv {features.uv.shape} and descriptor {features.descriptor.shape}"
@@ -99,15 +108,18 @@ def _check(camera: Camera, features: Features, depth: np.ndarray | None, unit_m:
         raise SlamError("features hold a number that is not finite; check the network's output")
     low, high = features.uv.min(initial=0.0), features.uv.max(axis=0, initial=0.0)
     if low < -BORDER_PX or (high > np.array([camera.width, camera.height]) - 1 + BORDER_PX).any():
-        raise SlamError(f"features lie at {low:g} to {high[0]:g}, {high[1]:g} px, outside the "
-                        f"{camera.width}x{camera.height} image; give this camera's "
-                        "calibration")  # fmt: skip
+        raise SlamError(
+            f"features lie at {low:g} to {high[0]:g}, {high[1]:g} px, outside the "
+            f"{camera.width}x{camera.height} image; give this camera's "
+            "calibration"
+        )
     for name, array in (("depth", depth), ("image", image)):
         if array is not None and array.shape[:2] != (camera.height, camera.width):
-            raise SlamError(f"{name} is {array.shape[1]}x{array.shape[0]}, the camera "
-                            f"{camera.width}x{camera.height}; give both in one size")  # fmt: skip
+            raise SlamError(
+                f"{name} is {array.shape[1]}x{array.shape[0]}, the camera "
+                f"{camera.width}x{camera.height}; give both in one size"
+            )
     if depth is not None and (depth.ndim != 2 or depth.dtype not in (np.uint16, np.float32)):
-        raise SlamError(f"depth has shape {depth.shape} and type {depth.dtype}; expected (H, W) "
-                        "uint16 or float32")  # fmt: skip
+        raise SlamError(f"depth has shape {depth.shape} and type {depth.dtype}; expected (H, W) uint16 or float32")
     if depth is not None and not (np.isfinite(unit_m) and unit_m > 0):
         raise SlamError(f"depth unit is {unit_m!r} m, expected a positive number such as 0.001")

@@ -41,8 +41,7 @@ class Loop:
     xyz: np.ndarray
 
 
-def join(mapping: Mapping, noise: Noise, config: SlamConfig, loop: Loop
-         ) -> tuple[bool, float]:  # fmt: skip
+def join(mapping: Mapping, noise: Noise, config: SlamConfig, loop: Loop) -> tuple[bool, float]:
     """Moves the map so that the loop fits, if it can: whether it did, and the work in flops."""
     chart = mapping.map
     # the two sides, while they are not linked yet
@@ -102,9 +101,11 @@ def _information(T_camera_world: np.ndarray, xyz: np.ndarray, noise: Noise) -> n
 
 def _strained(graph: Graph, solution: Optimised) -> bool:
     pull = np.abs(solution.residual)
-    return bool((np.linalg.norm(pull[:, :3], axis=1) > STRAIN_M).any()
-                or (np.linalg.norm(pull[:, 3:], axis=1) > STRAIN_RAD).any()
-                or not np.isfinite(solution.poses).all())  # fmt: skip
+    return bool(
+        (np.linalg.norm(pull[:, :3], axis=1) > STRAIN_M).any()
+        or (np.linalg.norm(pull[:, 3:], axis=1) > STRAIN_RAD).any()
+        or not np.isfinite(solution.poses).all()
+    )
 
 
 def _move(mapping: Mapping, poses: np.ndarray) -> None:
@@ -118,8 +119,7 @@ def _move(mapping: Mapping, poses: np.ndarray) -> None:
     mapping.changed()
 
 
-def _fuse(mapping: Mapping, noise: Noise, config: SlamConfig, new: list[int],
-          old: list[int]) -> float:  # fmt: skip
+def _fuse(mapping: Mapping, noise: Noise, config: SlamConfig, new: list[int], old: list[int]) -> float:
     """Points of the old side that keyframes of the new one see: one of each pair stays."""
     chart, flops = mapping.map, 0.0
     focal = np.array([noise.fx, noise.fy]) * config.pixel_sigma_px
@@ -130,8 +130,9 @@ def _fuse(mapping: Mapping, noise: Noise, config: SlamConfig, new: list[int],
         mine[keyframe.observed()[1]] = True
         points, px = points[~mine[points]], px[~mine[points]]
         view = keyframe.view
-        pairs = match(view.descriptor, chart.descriptor[points], config.min_cosine - 0.1,
-                      Prior(view.xy * focal, px, FUSE_PX))  # fmt: skip
+        pairs = match(
+            view.descriptor, chart.descriptor[points], config.min_cosine - 0.1, Prior(view.xy * focal, px, FUSE_PX)
+        )
         flops += pairs.flops
         features, points = pairs.a, points[pairs.b]
         z = se3.apply(keyframe.T_camera_world, chart.xyz[points])[:, 2]

@@ -38,9 +38,7 @@ class Found:
 class Localiser:
     """Finds the poses of views in the map of `mapping`, which it does not change."""
 
-    def __init__(
-        self, mapping: Mapping, config: SlamConfig, noise: Noise, focal: np.ndarray
-    ) -> None:
+    def __init__(self, mapping: Mapping, config: SlamConfig, noise: Noise, focal: np.ndarray) -> None:
         self._mapping, self._config, self._noise, self._focal = mapping, config, noise, focal
         self._share = 1.0
         self.flops = 0.0
@@ -55,10 +53,7 @@ class Localiser:
         points, px = self._mapping.visible(T, keyframes)
         seen_px, gate_px = view.xy * self._focal, gate * self._config.gate_px
         pairs = match(
-            view.descriptor,
-            self._mapping.map.descriptor[points],
-            self._config.min_cosine,
-            Prior(seen_px, px, gate_px),
+            view.descriptor, self._mapping.map.descriptor[points], self._config.min_cosine, Prior(seen_px, px, gate_px)
         )
         self.flops += pairs.flops
         found = self._solve(view, T, pairs.a, points[pairs.b], root)
@@ -93,8 +88,7 @@ class Localiser:
             return None
         return self.follow(view, pose[0], keyframe)
 
-    def _solve(self, view: View, T: np.ndarray, features: np.ndarray,
-               points: np.ndarray, root: int) -> Found | None:  # fmt: skip
+    def _solve(self, view: View, T: np.ndarray, features: np.ndarray, points: np.ndarray, root: int) -> Found | None:
         if len(features) < self._config.min_inliers:
             return None
         xyz = self._mapping.map.xyz[points]

@@ -43,8 +43,7 @@ REMEMBERED = 3
 class Loops:
     """Finds and closes loops in the map of `mapping`."""
 
-    def __init__(self, mapping: Mapping, config: SlamConfig, noise: Noise, size_px: np.ndarray
-                 ) -> None:  # fmt: skip
+    def __init__(self, mapping: Mapping, config: SlamConfig, noise: Noise, size_px: np.ndarray) -> None:
         self._mapping, self._config, self._noise, self._size_px = mapping, config, noise, size_px
         self._focal = np.array([noise.fx, noise.fy]) * config.pixel_sigma_px
         self._pending: list[Loop] = []
@@ -62,8 +61,7 @@ class Loops:
         self._pending = [p for p in self._pending if number - p.new < REMEMBERED]
         if loop is None:
             return None
-        known = any(_agree(p.T_correction, loop.T_correction, loop.T_new_world)
-                    for p in self._pending)  # fmt: skip
+        known = any(_agree(p.T_correction, loop.T_correction, loop.T_new_world) for p in self._pending)
         self._pending.append(loop)
         if not known:
             return None
@@ -83,8 +81,7 @@ class Loops:
             loop = self._verify(number, place)
             if loop is None:
                 continue
-            if any(not _agree(f.T_correction, loop.T_correction, loop.T_new_world, 2.0)
-                   for f in fitting):  # fmt: skip
+            if any(not _agree(f.T_correction, loop.T_correction, loop.T_new_world, 2.0) for f in fitting):
                 return None
             fitting.append(loop)
         return fitting[0] if fitting else None
@@ -120,8 +117,7 @@ class Loops:
         points = np.flatnonzero(seen & chart.alive)
         pairs = match(view.descriptor[:MATCHED], chart.descriptor[points], config.min_cosine)
         self.flops += pairs.flops
-        found = ransac_pose(chart.xyz[points[pairs.b]], view.xy[pairs.a],
-                            np.sqrt(CHI2_PIXEL) * 2.0 / self._noise.fx)  # fmt: skip
+        found = ransac_pose(chart.xyz[points[pairs.b]], view.xy[pairs.a], np.sqrt(CHI2_PIXEL) * 2.0 / self._noise.fx)
         if found is None or found[1].sum() < config.min_inliers // 2:
             return None
         guided = self._guided(number, found[0], group)
@@ -131,13 +127,16 @@ class Loops:
         correction = se3.inverse(T) @ chart.keyframes[number].T_camera_world
         return Loop(place, number, T, correction, chart.xyz[inliers])
 
-    def _guided(self, number: int, T: np.ndarray, group: np.ndarray
-                ) -> tuple[np.ndarray, np.ndarray] | None:  # fmt: skip
+    def _guided(self, number: int, T: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         """Matches around a pose, refined: the pose and the inlying points, or None."""
         chart, view = self._mapping.map, self._mapping.map.keyframes[number].view
         points, px = self._mapping.visible(T, group)
-        pairs = match(view.descriptor, chart.descriptor[points], self._config.min_cosine,
-                      Prior(view.xy * self._focal, px, GUIDED_PX))  # fmt: skip
+        pairs = match(
+            view.descriptor,
+            chart.descriptor[points],
+            self._config.min_cosine,
+            Prior(view.xy * self._focal, px, GUIDED_PX),
+        )
         self.flops += pairs.flops
         features, points = pairs.a, points[pairs.b]
         bar = 2 * self._config.min_inliers
@@ -149,8 +148,7 @@ class Loops:
         good = fit.inliers & (fit.depth_inliers | (depth <= 0))
         cell = np.minimum(view.uv[features[good]] * 4.0 / self._size_px, 3.0).astype(np.intp)
         cells = np.bincount(4 * cell[:, 1] + cell[:, 0], minlength=16)
-        if (good.sum() < max(bar, INLIERS_SHARE * len(features))
-                or (cells >= 2).sum() < CELLS):  # fmt: skip
+        if good.sum() < max(bar, INLIERS_SHARE * len(features)) or (cells >= 2).sum() < CELLS:
             return None
         return fit.T_camera_world, points[good]
 
@@ -161,13 +159,14 @@ class Loops:
         stands = se3.inverse(np.stack([k.T_camera_world for k in keyframes[first : last + 1]]))
         way_m = np.linalg.norm(np.diff(stands[:, :3, 3], axis=0), axis=1).sum()
         off = se3.log(T_new_world @ se3.inverse(keyframes[new].T_camera_world))
-        return bool(np.linalg.norm(off[:3]) < DRIFT_M + DRIFT_PER_M * way_m
-                    and np.linalg.norm(off[3:]) < DRIFT_RAD + DRIFT_RAD_PER_M * way_m)  # fmt: skip
+        return bool(
+            np.linalg.norm(off[:3]) < DRIFT_M + DRIFT_PER_M * way_m
+            and np.linalg.norm(off[3:]) < DRIFT_RAD + DRIFT_RAD_PER_M * way_m
+        )
 
 
 def _agree(A: np.ndarray, B: np.ndarray, T_camera_world: np.ndarray, slack: float = 1.0) -> bool:
     """Whether two corrections of the world put a camera at the same place."""
     T = se3.inverse(T_camera_world)
     apart = se3.log(se3.inverse(A @ T) @ (B @ T))
-    return bool(np.linalg.norm(apart[:3]) < slack * AGREE_M
-                and np.linalg.norm(apart[3:]) < slack * AGREE_RAD)  # fmt: skip
+    return bool(np.linalg.norm(apart[:3]) < slack * AGREE_M and np.linalg.norm(apart[3:]) < slack * AGREE_RAD)

@@ -27,9 +27,7 @@ FIXED_KEYFRAMES = 10
 class Mapping:
     """Owns the map; `tracker` reads it."""
 
-    def __init__(
-        self, config: SlamConfig, noise: Noise, bounds: np.ndarray, focal: np.ndarray
-    ) -> None:
+    def __init__(self, config: SlamConfig, noise: Noise, bounds: np.ndarray, focal: np.ndarray) -> None:
         self.map, self.places = Map(), Places()
         self._config, self._noise, self._bounds, self._focal = config, noise, bounds, focal
         self._local: tuple[tuple[int, ...], np.ndarray] = ((), np.zeros(0, dtype=np.intp))
@@ -52,9 +50,7 @@ class Mapping:
         distance = np.sqrt((apart * apart).sum(axis=2)).sum(axis=1)
         return linked[np.argsort(distance, kind="stable")[: self._config.local_keyframes]]
 
-    def visible(
-        self, T_camera_world: np.ndarray, keyframes: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def visible(self, T_camera_world: np.ndarray, keyframes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Points of the keyframes that the pose sees: numbers and (M, 2) undistorted pixels."""
         key = tuple(sorted(int(k) for k in keyframes))
         if self._local[0] != key:
@@ -77,8 +73,9 @@ class Mapping:
             points, xy = points[best], xy[best]
         return points, xy * self._focal
 
-    def insert(self, view: View, T_camera_world: np.ndarray, features: np.ndarray,
-               points: np.ndarray, root: int = -1) -> Keyframe:  # fmt: skip
+    def insert(
+        self, view: View, T_camera_world: np.ndarray, features: np.ndarray, points: np.ndarray, root: int = -1
+    ) -> Keyframe:
         """Adds a keyframe whose `features` see the map's `points`, then adjusts around it.
 
         `root` is the keyframe that it was tracked from, -1 for the first of all.
@@ -117,8 +114,9 @@ class Mapping:
         points, px = points[free], px[free]
         features = np.flatnonzero(keyframe.point < 0)
         prior = Prior(keyframe.view.xy[features] * self._focal, px, FUSE_PX)
-        found = match(keyframe.view.descriptor[features], self.map.descriptor[points],
-                      self._config.min_cosine - 0.1, prior)  # fmt: skip
+        found = match(
+            keyframe.view.descriptor[features], self.map.descriptor[points], self._config.min_cosine - 0.1, prior
+        )
         self.flops += found.flops
         a, b = features[found.a], points[found.b]
         depth = keyframe.view.inverse_depth[a]
@@ -149,11 +147,8 @@ class Mapping:
             inside[keyframes[k].observed()[1]] = True
         inside &= self.map.observations >= 2
         linked = np.flatnonzero((self.map.links[window] > 0).any(axis=0)).tolist()
-        shared = {k: int(inside[keyframes[k].observed()[1]].sum())
-                  for k in linked if k not in window}  # fmt: skip
-        fixed = sorted((k for k in shared if shared[k]), key=lambda k: (-shared[k], k))[
-            :fixed_limit
-        ]
+        shared = {k: int(inside[keyframes[k].observed()[1]].sum()) for k in linked if k not in window}
+        fixed = sorted((k for k in shared if shared[k]), key=lambda k: (-shared[k], k))[:fixed_limit]
         order = window + fixed
         problem, features, points = self._problem(order, inside, len(window))
         if len(problem.point) < 10 or not fixed:
@@ -173,8 +168,9 @@ class Mapping:
         for row, k in enumerate(order):
             self.map.forget(keyframes[k], features[bad & (problem.camera == row)])
 
-    def _problem(self, order: list[int], inside: np.ndarray,
-                 free: int) -> tuple[bundle.Problem, np.ndarray, np.ndarray]:  # fmt: skip
+    def _problem(
+        self, order: list[int], inside: np.ndarray, free: int
+    ) -> tuple[bundle.Problem, np.ndarray, np.ndarray]:
         """The adjustment, the feature of each observation, and the number of each point."""
         camera, feature, number, xy, depth = [], [], [], [], []
         for row, k in enumerate(order):
@@ -189,8 +185,9 @@ class Mapping:
             depth.append(keyframe.view.inverse_depth[features])
         points, point = np.unique(np.concatenate(number), return_inverse=True)
         poses = np.stack([self.map.keyframes[k].T_camera_world for k in order])
-        problem = bundle.Problem(poses, self.map.xyz[points], np.concatenate(camera), point,
-                                 np.concatenate(xy), np.concatenate(depth), free)  # fmt: skip
+        problem = bundle.Problem(
+            poses, self.map.xyz[points], np.concatenate(camera), point, np.concatenate(xy), np.concatenate(depth), free
+        )
         return problem, np.concatenate(feature), points
 
 

@@ -78,9 +78,7 @@ def _strips(prior: Prior) -> tuple[np.ndarray, list[Strip], np.ndarray]:
     return by_x, strips, order_b
 
 
-def _mutual(
-    left: np.ndarray, right: np.ndarray, strips: list[Strip]
-) -> tuple[np.ndarray, np.ndarray, float]:
+def _mutual(left: np.ndarray, right: np.ndarray, strips: list[Strip]) -> tuple[np.ndarray, np.ndarray, float]:
     """Rows of both sides that are each other's best, and the work in flops."""
     best = np.full(len(left), -1, dtype=np.intp)
     row_score = np.full(len(left), -np.inf, dtype=np.float32)

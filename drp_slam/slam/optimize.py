@@ -89,12 +89,7 @@ def pose_jacobian(p: np.ndarray, inverse_depth: np.ndarray, noise: Noise) -> np.
 
 
 def refine_pose(
-    T: np.ndarray,
-    xyz: np.ndarray,
-    xy: np.ndarray,
-    inverse_depth: np.ndarray,
-    noise: Noise,
-    iterations: int = 12,
+    T: np.ndarray, xyz: np.ndarray, xy: np.ndarray, inverse_depth: np.ndarray, noise: Noise, iterations: int = 12
 ) -> PoseFit:
     """Iteratively reweighted Gauss-Newton with a Cauchy kernel whose scale shrinks to the noise.
 
@@ -138,8 +133,9 @@ def _weights(r: np.ndarray, p: np.ndarray) -> np.ndarray:
     return W
 
 
-def ransac_pose(xyz: np.ndarray, xy: np.ndarray, threshold: float,
-                iterations: int = 150) -> tuple[np.ndarray, np.ndarray] | None:  # fmt: skip
+def ransac_pose(
+    xyz: np.ndarray, xy: np.ndarray, threshold: float, iterations: int = 150
+) -> tuple[np.ndarray, np.ndarray] | None:
     """`T_camera_world` and (N,) bool inliers by P3P in a RANSAC of fixed seed, or None.
 
     `threshold` is in units of the normalised plane.
@@ -148,10 +144,15 @@ def ransac_pose(xyz: np.ndarray, xy: np.ndarray, threshold: float,
         return None
     cv2.setRNGSeed(0)
     found, rvec, tvec, index = cv2.solvePnPRansac(
-        np.ascontiguousarray(xyz), np.ascontiguousarray(xy), np.eye(3), None,
-        iterationsCount=iterations, reprojectionError=threshold, confidence=0.995,
+        np.ascontiguousarray(xyz),
+        np.ascontiguousarray(xy),
+        np.eye(3),
+        None,
+        iterationsCount=iterations,
+        reprojectionError=threshold,
+        confidence=0.995,
         flags=cv2.SOLVEPNP_P3P,
-    )  # fmt: skip
+    )
     if not found or index is None or len(index) < 6:
         return None
     T = np.eye(4)

@@ -28,9 +28,7 @@ class Places:
     def add(self, view: View) -> None:
         """The next keyframe; features are best first, so the first are kept."""
         if self.count == len(self._descriptors):
-            self._descriptors = np.concatenate(
-                [self._descriptors, np.zeros_like(self._descriptors)]
-            )
+            self._descriptors = np.concatenate([self._descriptors, np.zeros_like(self._descriptors)])
         kept = view.descriptor[:KEPT]
         self._descriptors[self.count, : len(kept)] = kept
         self.count += 1

@@ -78,9 +78,7 @@ def _cost(graph: Graph, r: np.ndarray) -> float:
     return float(np.einsum("mi,mij,mj->", r, graph.information, r))
 
 
-def _normal_equations(
-    graph: Graph, poses: np.ndarray, r: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _normal_equations(graph: Graph, poses: np.ndarray, r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Matrix and gradient of the poses but the first: (6 (K - 1), 6 (K - 1)) and (6 (K - 1),)."""
     count = len(poses)
     Jb = _inverse_left_jacobian(r)

@@ -61,12 +61,14 @@ def _exp_one(xi: list[float]) -> np.ndarray:
         c = (1.0 - a) / square
     ux, uy, uz = y * tz - z * ty, z * tx - x * tz, x * ty - y * tx
     vx, vy, vz = y * uz - z * uy, z * ux - x * uz, x * uy - y * ux
-    return np.array([
-        [1.0 - b * (y * y + z * z), b * x * y - a * z, b * x * z + a * y, tx + b * ux + c * vx],
-        [b * x * y + a * z, 1.0 - b * (x * x + z * z), b * y * z - a * x, ty + b * uy + c * vy],
-        [b * x * z - a * y, b * y * z + a * x, 1.0 - b * (x * x + y * y), tz + b * uz + c * vz],
-        [0.0, 0.0, 0.0, 1.0],
-    ])  # fmt: skip
+    return np.array(
+        [
+            [1.0 - b * (y * y + z * z), b * x * y - a * z, b * x * z + a * y, tx + b * ux + c * vx],
+            [b * x * y + a * z, 1.0 - b * (x * x + z * z), b * y * z - a * x, ty + b * uy + c * vy],
+            [b * x * z - a * y, b * y * z + a * x, 1.0 - b * (x * x + y * y), tz + b * uz + c * vz],
+            [0.0, 0.0, 0.0, 1.0],
+        ]
+    )
 
 
 def log(T: np.ndarray) -> np.ndarray:
@@ -98,16 +100,20 @@ def quaternion(R: np.ndarray) -> np.ndarray:
     """
     d = np.einsum("...ii->...i", R)
     trace = d.sum(-1)
-    square = np.stack([1 + 2 * d[..., 0] - trace, 1 + 2 * d[..., 1] - trace,
-                       1 + 2 * d[..., 2] - trace, 1 + trace], axis=-1)  # fmt: skip
+    square = np.stack(
+        [1 + 2 * d[..., 0] - trace, 1 + 2 * d[..., 1] - trace, 1 + 2 * d[..., 2] - trace, 1 + trace], axis=-1
+    )
     s = (R[..., 2, 1] + R[..., 1, 2], R[..., 0, 2] + R[..., 2, 0], R[..., 1, 0] + R[..., 0, 1])
     m = (R[..., 2, 1] - R[..., 1, 2], R[..., 0, 2] - R[..., 2, 0], R[..., 1, 0] - R[..., 0, 1])
-    rows = np.stack([
-        np.stack([square[..., 0], s[2], s[1], m[0]], axis=-1),
-        np.stack([s[2], square[..., 1], s[0], m[1]], axis=-1),
-        np.stack([s[1], s[0], square[..., 2], m[2]], axis=-1),
-        np.stack([m[0], m[1], m[2], square[..., 3]], axis=-1),
-    ], axis=-2)  # fmt: skip
+    rows = np.stack(
+        [
+            np.stack([square[..., 0], s[2], s[1], m[0]], axis=-1),
+            np.stack([s[2], square[..., 1], s[0], m[1]], axis=-1),
+            np.stack([s[1], s[0], square[..., 2], m[2]], axis=-1),
+            np.stack([m[0], m[1], m[2], square[..., 3]], axis=-1),
+        ],
+        axis=-2,
+    )
     pivot = np.argmax(square, axis=-1)[..., None, None]
     q = np.take_along_axis(rows, pivot, axis=-2)[..., 0, :]
     q = q / np.linalg.norm(q, axis=-1, keepdims=True)

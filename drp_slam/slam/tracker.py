@@ -32,31 +32,31 @@ class Tracker:
         self._camera, self._config = camera, config or SlamConfig()
         focal = np.array([camera.fx, camera.fy])
         sigma = self._config.pixel_sigma_px
-        self._noise = Noise(
-            camera.fx / sigma, camera.fy / sigma, 1.0 / self._config.inverse_depth_sigma
-        )
+        self._noise = Noise(camera.fx / sigma, camera.fy / sigma, 1.0 / self._config.inverse_depth_sigma)
         self._mapping = Mapping(self._config, self._noise, plane_bounds(camera), focal)
         self._localiser = Localiser(self._mapping, self._config, self._noise, focal)
-        self._loops = Loops(
-            self._mapping, self._config, self._noise, np.array([camera.width, camera.height])
-        )
+        self._loops = Loops(self._mapping, self._config, self._noise, np.array([camera.width, camera.height]))
         self._path = Path()
         self._lost = True
         self._root = 0
         self._peak, self._since = 0, 0
         self._last: tuple[View, Found] | None = None
 
-    def track(self, index: int, stamp_ns: int, features: Features, depth: np.ndarray | None,
-              depth_unit_m: float, image: np.ndarray | None = None) -> Track:  # fmt: skip
+    def track(
+        self,
+        index: int,
+        stamp_ns: int,
+        features: Features,
+        depth: np.ndarray | None,
+        depth_unit_m: float,
+        image: np.ndarray | None = None,
+    ) -> Track:
         """Pose of the next frame. Raises SlamError for arrays that do not fit each other."""
         if len(self._path) and stamp_ns <= self._path.last.stamp_ns:
             last = self._path.last.stamp_ns
-            raise SlamError(f"frame {index} has stamp {stamp_ns} ns, but {last} ns came before "
-                            "it; sort the frames")  # fmt: skip
+            raise SlamError(f"frame {index} has stamp {stamp_ns} ns, but {last} ns came before it; sort the frames")
         self._localiser.flops = self._mapping.flops = self._loops.flops = 0.0
-        view = observe(
-            self._camera, self._config, index, stamp_ns, features, depth, depth_unit_m, image
-        )
+        view = observe(self._camera, self._config, index, stamp_ns, features, depth, depth_unit_m, image)
         if not self._mapping.map.keyframes:
             return self._begin(view)
         # pose against the local map, from where motion leads; else against all keyframes
@@ -75,9 +75,7 @@ class Tracker:
         reference = self.map.keyframes[int(self._mapping.near(pose, found.root)[0])]
         keyframe = self._wants_keyframe(found, reference)
         if keyframe:
-            reference = self._mapping.insert(
-                view, pose, found.features, found.points, reference.number
-            )
+            reference = self._mapping.insert(view, pose, found.features, found.points, reference.number)
             correction = self._loops.close(reference.number) if self._config.close_loops else None
             pose, self._peak, self._since = reference.T_camera_world, 0, 0
         else:
@@ -120,8 +118,7 @@ class Tracker:
         self._path.add(view.stamp_ns, keyframe, np.eye(4))
         self._lost = False
         points = keyframe.observed()[1]
-        fit = PoseFit(np.eye(4), np.ones(len(points), bool), np.ones(len(points), bool),
-                      np.zeros((6, 6)), 0.0)  # fmt: skip
+        fit = PoseFit(np.eye(4), np.ones(len(points), bool), np.ones(len(points), bool), np.zeros((6, 6)), 0.0)
         return self._report(view, Found(fit, points, points, 0, 0), True)
 
     def _recover(self, view: View) -> Found | None:
@@ -151,11 +148,20 @@ class Tracker:
             or turn > config.keyframe_rotation_deg
         )
 
-    def _report(self, view: View, found: Found | None, keyframe: bool,
-                correction: np.ndarray | None = None) -> Track:  # fmt: skip
+    def _report(self, view: View, found: Found | None, keyframe: bool, correction: np.ndarray | None = None) -> Track:
         counters = {"flops": self._localiser.flops + self._mapping.flops + self._loops.flops}
         if found is None:
             return Track(view.index, view.stamp_ns, "lost", None, counters=counters)
         pose = se3.inverse(self._path.last.T_camera_world())
-        return Track(view.index, view.stamp_ns, "tracked", pose, found.matches, found.fit.count,
-                     keyframe, found.relocalised, counters, correction)  # fmt: skip
+        return Track(
+            view.index,
+            view.stamp_ns,
+            "tracked",
+            pose,
+            found.matches,
+            found.fit.count,
+            keyframe,
+            found.relocalised,
+            counters,
+            correction,
+        )

@@ -79,9 +79,7 @@ def messages(
 
 
 @pytest.mark.parametrize("storage", bag_writer.FORMATS)
-@pytest.mark.parametrize(
-    ("compressed", "depth"), [(False, "32FC1"), (False, "16UC1"), (True, "16UC1")]
-)
+@pytest.mark.parametrize(("compressed", "depth"), [(False, "32FC1"), (False, "16UC1"), (True, "16UC1")])
 def test_a_bag_gives_back_what_was_written(
     room: Sequence, tmp_path: Path, storage: str, compressed: bool, depth: str
 ) -> None:
@@ -138,8 +136,12 @@ def test_window(room: Sequence, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ["rgb8", "mono8", "bgra8", "rgba8"])
 def test_colour_encodings(room: Sequence, tmp_path: Path, encoding: str) -> None:
-    codes = {"rgb8": cv2.COLOR_BGR2RGB, "mono8": cv2.COLOR_BGR2GRAY,
-             "bgra8": cv2.COLOR_BGR2BGRA, "rgba8": cv2.COLOR_BGR2RGBA}  # fmt: skip
+    codes = {
+        "rgb8": cv2.COLOR_BGR2RGB,
+        "mono8": cv2.COLOR_BGR2GRAY,
+        "bgra8": cv2.COLOR_BGR2BGRA,
+        "rgba8": cv2.COLOR_BGR2RGBA,
+    }
 
     def recode(f: Frame) -> tuple[np.ndarray, str]:
         return cv2.cvtColor(f.image, codes[encoding]), encoding
@@ -204,9 +206,7 @@ def test_bag_without_depth(room: Sequence, tmp_path: Path) -> None:
     refused(path, str(path), "no depth topic", "/camera/color/image_raw (Image)", ":depth=/TOPIC")
 
 
-def test_bag_without_calibration_takes_one_by_name(
-    room: Sequence, room_folder: Path, tmp_path: Path
-) -> None:
+def test_bag_without_calibration_takes_one_by_name(room: Sequence, room_folder: Path, tmp_path: Path) -> None:
     path = write(tmp_path / "bag", [m for m in messages(room) if "info" not in m[0]])
     refused(path, str(path), "no calibration", "--camera")
     camera = open_sequence(str(path), camera=str(room_folder / "camera.yaml")).camera
@@ -216,14 +216,18 @@ def test_bag_without_calibration_takes_one_by_name(
 
 def test_camera_info_of_another_size(room: Sequence, tmp_path: Path) -> None:
     other = dataclasses.replace(room.camera, width=128)
-    wrong = [(t, s, bag_images.camera_info(TYPES, m.header, other)) if "info" in t else (t, s, m)
-             for t, s, m in messages(room)]  # fmt: skip
+    wrong = [
+        (t, s, bag_images.camera_info(TYPES, m.header, other)) if "info" in t else (t, s, m)
+        for t, s, m in messages(room)
+    ]
     refused(write(tmp_path / "bag", wrong), "the image is 64x48", "128x48")
 
 
 def test_fisheye_is_refused(room: Sequence, tmp_path: Path) -> None:
-    fisheye = [(t, s, dataclasses.replace(m, distortion_model="equidistant")) if "info" in t
-               else (t, s, m) for t, s, m in messages(room)]  # fmt: skip
+    fisheye = [
+        (t, s, dataclasses.replace(m, distortion_model="equidistant")) if "info" in t else (t, s, m)
+        for t, s, m in messages(room)
+    ]
     refused(write(tmp_path / "bag", fisheye), "camera_info", "equidistant", "rectify")
 
 
@@ -292,9 +296,7 @@ def test_truncated_bag_names_the_repair(
         refused(name, str(name), "truncated", repair.format(file))
 
 
-def test_a_damaged_image_stops_the_pass_after_the_frames_before_it(
-    room: Sequence, tmp_path: Path
-) -> None:
+def test_a_damaged_image_stops_the_pass_after_the_frames_before_it(room: Sequence, tmp_path: Path) -> None:
     recorded = []
     for k, (topic, stamp_ns, message) in enumerate(messages(room)):
         if topic.endswith("color/image_raw"):
@@ -326,14 +328,11 @@ def test_nothing_is_overwritten_and_nothing_half_written(room: Sequence, tmp_pat
 
 @pytest.mark.parametrize("topic", ["/camera/color/image_raw", "/camera/color/camera_info"])
 @pytest.mark.parametrize("kept", [0, 3, 11, 25])
-def test_a_message_cut_short_names_the_repair(
-    room: Sequence, tmp_path: Path, topic: str, kept: int
-) -> None:
+def test_a_message_cut_short_names_the_repair(room: Sequence, tmp_path: Path, topic: str, kept: int) -> None:
     path = write(tmp_path / "bag", messages(room), "SQLITE3")
     with contextlib.closing(sqlite3.connect(path / "bag.db3")) as database, database:
         database.execute(
-            "UPDATE messages SET data = substr(data, 1, ?) WHERE topic_id = "
-            "(SELECT id FROM topics WHERE name = ?)",
+            "UPDATE messages SET data = substr(data, 1, ?) WHERE topic_id = (SELECT id FROM topics WHERE name = ?)",
             (kept, topic),
         )
     refused(path, str(path), "damaged", "sqlite3")

@@ -16,8 +16,17 @@ from drp_slam.data.calibration import REQUIRED, load_camera, save_camera
 from drp_slam.datatypes import Camera
 from drp_slam.errors import DataError
 
-GOOD = {"width": 64, "height": 48, "fx": 50.0, "fy": 50, "cx": 31.5, "cy": 23.5,
-        "distortion": [0, 0, 0, 0, 0], "depth_scale": 5000.0, "fps": 30}  # fmt: skip
+GOOD = {
+    "width": 64,
+    "height": 48,
+    "fx": 50.0,
+    "fy": 50,
+    "cx": 31.5,
+    "cy": 23.5,
+    "distortion": [0, 0, 0, 0, 0],
+    "depth_scale": 5000.0,
+    "fps": 30,
+}
 
 
 def write(path: Path, **changes: object) -> Path:
@@ -29,10 +38,18 @@ def write(path: Path, **changes: object) -> Path:
 finite = st.floats(-1e6, 1e6)
 positive = st.floats(1e-6, 1e6)
 cameras = st.builds(
-    Camera, st.integers(1, 65536), st.integers(1, 65536), positive, positive, finite, finite,
-    st.lists(finite, min_size=5, max_size=5).map(np.array), positive, positive,
+    Camera,
+    st.integers(1, 65536),
+    st.integers(1, 65536),
+    positive,
+    positive,
+    finite,
+    finite,
+    st.lists(finite, min_size=5, max_size=5).map(np.array),
+    positive,
+    positive,
     st.none() | positive,
-)  # fmt: skip
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -90,8 +107,5 @@ def test_every_shipped_camera_loads() -> None:
 
 
 def test_the_shipped_camera_is_that_of_the_real_sequence(tum_fr1_xyz: Path) -> None:
-    own, shipped = (
-        load_camera(tum_fr1_xyz / "camera.yaml"),
-        load_camera(resources.camera_file("tum_fr1")),
-    )
+    own, shipped = (load_camera(tum_fr1_xyz / "camera.yaml"), load_camera(resources.camera_file("tum_fr1")))
     assert np.array_equal(own.K, shipped.K) and np.array_equal(own.distortion, shipped.distortion)

@@ -28,45 +28,32 @@ def test_there_and_back_is_exact(
     assert (there["format"], back["format"]) == (storage, "tum")
     assert there["depth_encoding"] == "32FC1" and back["depth_rounding_m"] < 1e-6
     for name in ("rgb", "depth", "associations"):
-        assert (tmp_path / "tum" / f"{name}.txt").read_text() == (
-            room_folder / f"{name}.txt"
-        ).read_text()
+        assert (tmp_path / "tum" / f"{name}.txt").read_text() == (room_folder / f"{name}.txt").read_text()
     before, after = open_sequence(str(room_folder)), open_sequence(str(tmp_path / "tum"))
     for a, b in zip(before, after, strict=True):
         assert np.array_equal(a.image, b.image) and np.array_equal(a.depth, b.depth)
-    assert (
-        np.abs(before.ground_truth.T_world_camera - after.ground_truth.T_world_camera).max() < 1e-14
-    )
+    assert np.abs(before.ground_truth.T_world_camera - after.ground_truth.T_world_camera).max() < 1e-14
     assert after.camera.depth_scale == 5000 and np.array_equal(after.camera.K, before.camera.K)
 
 
-def test_millimetres_stay_millimetres(
-    capsys: pytest.CaptureFixture[str], room_folder: Path, tmp_path: Path
-) -> None:
+def test_millimetres_stay_millimetres(capsys: pytest.CaptureFixture[str], room_folder: Path, tmp_path: Path) -> None:
     there = convert(capsys, room_folder, tmp_path / "bag", "--depth", "16UC1", "--compressed")
     back = convert(capsys, tmp_path / "bag", tmp_path / "tum", "--frames", 3, "--start", 1)
     assert there["colour"].startswith("jpeg") and 0 < there["depth_rounding_m"] < 0.000501
     assert back["depth_encoding"] == "uint16, 1000 per metre" and back["depth_rounding_m"] == 0
     assert back["frames"] == 3
-    bag, folder = (
-        open_sequence(str(tmp_path / "bag"), start=1),
-        open_sequence(str(tmp_path / "tum")),
-    )
+    bag, folder = (open_sequence(str(tmp_path / "bag"), start=1), open_sequence(str(tmp_path / "tum")))
     assert folder.camera.depth_scale == 1000
     assert np.array_equal(next(iter(bag)).depth, next(iter(folder)).depth)
 
 
-def test_people_see_what_was_not_exact(
-    capsys: pytest.CaptureFixture[str], room_folder: Path, tmp_path: Path
-) -> None:
+def test_people_see_what_was_not_exact(capsys: pytest.CaptureFixture[str], room_folder: Path, tmp_path: Path) -> None:
     assert main(["convert", str(room_folder), str(tmp_path / "bag")]) == 0
     shown = capsys.readouterr().out
     assert "32FC1" in shown and "exact" in shown
 
 
-def test_an_existing_destination_is_kept(
-    capsys: pytest.CaptureFixture[str], room_folder: Path, tmp_path: Path
-) -> None:
+def test_an_existing_destination_is_kept(capsys: pytest.CaptureFixture[str], room_folder: Path, tmp_path: Path) -> None:
     for form in ("tum", "mcap"):
         assert main(["convert", str(room_folder), str(tmp_path), "--format", form]) == 1
         message = capsys.readouterr().err

@@ -27,9 +27,7 @@ def renderer() -> Renderer:
     return Renderer(rm.furnish(rng), rng, (camera.width, camera.height), camera.K)
 
 
-def nearest_hit(
-    room: list[rm.Rectangle], origin: np.ndarray, rays: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def nearest_hit(room: list[rm.Rectangle], origin: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Brute force: length of each ray (N, 3) to the first rectangle it meets, and which."""
     best, which = np.full(len(rays), np.inf), np.full(len(rays), -1)
     for k, r in enumerate(room):
@@ -134,18 +132,13 @@ def test_depth_noise_grows_with_the_square_of_the_distance() -> None:
         z = sensor.depth(1, metres * whole, whole, whole > 0)
         spread.append(float((z[z > 0] - metres).std()))
         assert abs(np.median(z[z > 0]) - metres) < 0.01 * metres**2
-    assert (
-        spread[0] < 0.006 and 2.5 < spread[1] / spread[0] < 5 and 2.5 < spread[2] / spread[1] < 5.5
-    )
+    assert spread[0] < 0.006 and 2.5 < spread[1] / spread[0] < 5 and 2.5 < spread[2] / spread[1] < 5.5
 
 
 def test_fast_turns_blur() -> None:
     scene = np.zeros((48, 64, 3), np.uint8)
     scene[:, ::8] = 255
-    still, turning = (
-        RgbdSensor(0, (64, 48), 525.0).colour(0, scene, np.array([0.0, turn, 0.0]))
-        for turn in (0, 1.8)
-    )
+    still, turning = (RgbdSensor(0, (64, 48), 525.0).colour(0, scene, np.array([0.0, turn, 0.0])) for turn in (0, 1.8))
     assert turning.std() < 0.7 * still.std()
 
 
@@ -157,9 +150,7 @@ def test_the_cache_is_written_once_and_read_afterwards(tmp_path: Path) -> None:
     second = sy.open_synthetic(name, start=1, cache=tmp_path)
     assert written == {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
     assert (len(first), len(second), first.name) == (3, 2, "synthetic")
-    assert np.array_equal(
-        first.ground_truth.T_world_camera[:, :3, 3], first.ground_truth.positions_m
-    )
+    assert np.array_equal(first.ground_truth.T_world_camera[:, :3, 3], first.ground_truth.positions_m)
     exact = sy.trajectory(sy.parse(name))
     assert np.array_equal(first.ground_truth.positions_m, exact.positions_m)
     sy.open_synthetic("synthetic:seed=4,frames=3,width=64", cache=tmp_path)
@@ -180,12 +171,7 @@ def test_the_cache_keeps_what_was_opened_last(tmp_path: Path) -> None:
     os.utime(mine, (0, 0))
     sy.open_synthetic(opened, cache=tmp_path)  # opened again: the newest now
     sy.forget(tmp_path, 3)
-    assert {p.name for p in tmp_path.iterdir()} == {
-        "synthetic-4",
-        "synthetic-5",
-        mine.name,
-        "other",
-    }
+    assert {p.name for p in tmp_path.iterdir()} == {"synthetic-4", "synthetic-5", mine.name, "other"}
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -212,8 +198,12 @@ def test_bad_parameters_are_named(name: str, words: tuple[str, ...]) -> None:
 
 def test_the_cache_leaves_alone_what_another_process_is_writing(tmp_path: Path) -> None:
     now = time.time()
-    for name, age_s in (("synthetic-a", 10), ("synthetic-b", 20), ("synthetic-c.part7", 600),
-                        ("synthetic-d.part8", 7 * 3600)):  # fmt: skip
+    for name, age_s in (
+        ("synthetic-a", 10),
+        ("synthetic-b", 20),
+        ("synthetic-c.part7", 600),
+        ("synthetic-d.part8", 7 * 3600),
+    ):
         (tmp_path / name).mkdir()
         os.utime(tmp_path / name, (now - age_s, now - age_s))
     sy.forget(tmp_path, 1)

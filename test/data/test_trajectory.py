@@ -22,9 +22,7 @@ def random_walk(seed: int, n: int, step_ns: int = SECOND // 15, noise: float = 1
     """Poses that wander; `noise` scales the steps."""
     rng = np.random.default_rng(seed)
     poses = np.tile(np.eye(4), (n, 1, 1))
-    poses[:, :3, :3] = tr.rotations(
-        np.cumsum(rng.normal(0, 0.05 * noise, (n, 4)), 0) + (0, 0, 0.2, 1)
-    )
+    poses[:, :3, :3] = tr.rotations(np.cumsum(rng.normal(0, 0.05 * noise, (n, 4)), 0) + (0, 0, 0.2, 1))
     poses[:, :3, 3] = np.cumsum(rng.normal(0, 0.02 * noise, (n, 3)), 0)
     return Trajectory(5 * SECOND + step_ns * np.arange(n, dtype=np.int64), poses)
 
@@ -41,9 +39,7 @@ def disturbed(reference: Trajectory, seed: int) -> Trajectory:
 
 
 @settings(max_examples=25, deadline=None)
-@given(
-    st.integers(0, 2**31), st.integers(1, 40), st.integers(-(2**40), 2**61), st.integers(1, 10**12)
-)
+@given(st.integers(0, 2**31), st.integers(1, 40), st.integers(-(2**40), 2**61), st.integers(1, 10**12))
 def test_files_keep_every_bit_of_stamps_and_positions(
     tmp_path_factory: pytest.TempPathFactory, seed: int, n: int, first: int, step: int
 ) -> None:
@@ -65,9 +61,7 @@ def test_stamps_survive_text(stamp_ns: int) -> None:
 
 
 @settings(max_examples=50)
-@given(
-    st.lists(st.floats(-1, 1), min_size=4, max_size=4).filter(lambda q: np.linalg.norm(q) > 1e-3)
-)
+@given(st.lists(st.floats(-1, 1), min_size=4, max_size=4).filter(lambda q: np.linalg.norm(q) > 1e-3))
 def test_quaternions_invert_rotations(q: list[float]) -> None:
     R = tr.rotations(np.array([q]))
     assert np.abs(R @ R.transpose(0, 2, 1) - np.eye(3)).max() < 1e-14
@@ -85,9 +79,7 @@ def test_quaternions_invert_rotations(q: list[float]) -> None:
         ("1 0 0 zero 0 0 0 1\n", ("line 1", "zero")),
     ],
 )
-def test_bad_files_are_refused_with_their_line(
-    tmp_path: Path, text: str, words: tuple[str, ...]
-) -> None:
+def test_bad_files_are_refused_with_their_line(tmp_path: Path, text: str, words: tuple[str, ...]) -> None:
     path = tmp_path / "groundtruth.txt"
     path.write_text(text)
     with pytest.raises(DataError) as error:
@@ -106,9 +98,7 @@ stamps = st.lists(st.integers(0, 10**9), max_size=40, unique=True).map(sorted)
 
 @settings(max_examples=100)
 @given(stamps, stamps, st.sampled_from([0.0, 0.001, 0.02, 1.0]))
-def test_association_pairs_each_stamp_once_within_the_limit(
-    a: list[int], b: list[int], limit_s: float
-) -> None:
+def test_association_pairs_each_stamp_once_within_the_limit(a: list[int], b: list[int], limit_s: float) -> None:
     i, j = tr.associate(np.array(a, np.int64), np.array(b, np.int64), limit_s)
     assert len(set(i.tolist())) == len(set(j.tolist())) == len(i) == len(j)
     assert np.all(np.diff(i) > 0) and np.all(np.diff(j) > 0)
@@ -142,17 +132,13 @@ def test_alignment_recovers_the_transform(seed: int, scale: float, with_scale: b
 def as_evo(trajectory: Trajectory):
     """The same in evo's type."""
     trajectory_type = pytest.importorskip("evo.core.trajectory").PoseTrajectory3D
-    return trajectory_type(poses_se3=list(trajectory.T_world_camera),
-                           timestamps=trajectory.stamps_ns / 1e9)  # fmt: skip
+    return trajectory_type(poses_se3=list(trajectory.T_world_camera), timestamps=trajectory.stamps_ns / 1e9)
 
 
 @pytest.mark.parametrize("with_scale", [False, True])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_ate_equals_evo(seed: int, with_scale: bool) -> None:
-    evo_sync, evo_metrics = (
-        pytest.importorskip("evo.core.sync"),
-        pytest.importorskip("evo.core.metrics"),
-    )
+    evo_sync, evo_metrics = (pytest.importorskip("evo.core.sync"), pytest.importorskip("evo.core.metrics"))
     reference = random_walk(seed, 200)
     estimate = disturbed(reference, seed)
     ours = accuracy.ate(estimate, reference, with_scale)
@@ -176,12 +162,10 @@ def test_rpe_equals_evo(frames: int) -> None:
     drift = random_walk(4, 120, noise=0.2).T_world_camera
     estimate = Trajectory(reference.stamps_ns, reference.T_world_camera @ drift)
     ours = accuracy.rpe(estimate, reference, frames / 15)
-    for relation, errors in (
-        ("translation_part", ours.errors_m),
-        ("rotation_angle_deg", ours.errors_deg),
-    ):
-        metric = evo_metrics.RPE(evo_metrics.PoseRelation[relation], delta=frames,
-                                 delta_unit=evo_metrics.Unit.frames, all_pairs=True)  # fmt: skip
+    for relation, errors in (("translation_part", ours.errors_m), ("rotation_angle_deg", ours.errors_deg)):
+        metric = evo_metrics.RPE(
+            evo_metrics.PoseRelation[relation], delta=frames, delta_unit=evo_metrics.Unit.frames, all_pairs=True
+        )
         metric.process_data((as_evo(reference), as_evo(estimate)))
         assert len(errors) == len(metric.error) == 120 - frames
         assert np.abs(errors - metric.error).max() < 1e-9
@@ -189,10 +173,7 @@ def test_rpe_equals_evo(frames: int) -> None:
 
 
 def test_ate_of_the_real_ground_truth_equals_evo(tum_fr1_xyz: Path) -> None:
-    evo_sync, evo_metrics = (
-        pytest.importorskip("evo.core.sync"),
-        pytest.importorskip("evo.core.metrics"),
-    )
+    evo_sync, evo_metrics = (pytest.importorskip("evo.core.sync"), pytest.importorskip("evo.core.metrics"))
     reference = tr.read_tum(tum_fr1_xyz / "groundtruth.txt")
     sparse = Trajectory(reference.stamps_ns[::7] + 3_000_000, reference.T_world_camera[::7])
     estimate = disturbed(sparse, 5)

@@ -19,14 +19,19 @@ def img(w: int, h: int, c: int = 1, dtype: type = np.uint8) -> np.ndarray:
 VGA = img(640, 480)
 BLUR = {"src": VGA, "ksize": (3, 3)}
 MORPH = {"src": VGA}
-ADAPTIVE = {"src": VGA, "maxValue": 255, "adaptiveMethod": cv2.ADAPTIVE_THRESH_MEAN_C,
-            "thresholdType": cv2.THRESH_BINARY, "blockSize": 11, "C": 2}  # fmt: skip
+ADAPTIVE = {
+    "src": VGA,
+    "maxValue": 255,
+    "adaptiveMethod": cv2.ADAPTIVE_THRESH_MEAN_C,
+    "thresholdType": cv2.THRESH_BINARY,
+    "blockSize": 11,
+    "C": 2,
+}
 MATCH = {"src": VGA, "templ": img(32, 32), "method": cv2.TM_SQDIFF}
 AFFINE = {"src": VGA, "M": np.eye(2, 3, dtype=np.float32), "dsize": (640, 480)}
 PERSPECTIVE = {**AFFINE, "M": np.eye(3, dtype=np.float32)}
 MAP = np.zeros((480, 640, 2), np.float32)
-STEREO = {"src": VGA, "src2": VGA, "numDisparities": 64, "blockSize": 5, "P1": 8, "P2": 32,
-          "mode": MODE_SGM_DRP}  # fmt: skip
+STEREO = {"src": VGA, "src2": VGA, "numDisparities": 64, "blockSize": 5, "P1": 8, "P2": 32, "mode": MODE_SGM_DRP}
 
 BASE = {
     "resize": {"src": VGA, "dsize": (320, 240), "interpolation": cv2.INTER_LINEAR},
@@ -68,37 +73,69 @@ def coloured(w: int, h: int):
 
 
 UHD, FHD = (3840, 2160), (1920, 1080)
-FILTERS = ("GaussianBlur", "dilate", "erode", "morphologyEx", "filter2D", "Sobel", "warpAffine",
-           "warpPerspective", "pyrDown", "remap")  # fmt: skip
+FILTERS = (
+    "GaussianBlur",
+    "dilate",
+    "erode",
+    "morphologyEx",
+    "filter2D",
+    "Sobel",
+    "warpAffine",
+    "warpPerspective",
+    "pyrDown",
+    "remap",
+)
 ROWS: list[tuple[str, str, list, list]] = [
-    ("resize", "src", [img(2, 2), img(3, 3), img(3840, 2160), img(64, 64, 4)],
-     [img(1, 2), img(2, 1), img(3841, 2160), img(3840, 2161), img(64, 64, 5),
-      img(64, 64, 1, np.uint16)]),
+    (
+        "resize",
+        "src",
+        [img(2, 2), img(3, 3), img(3840, 2160), img(64, 64, 4)],
+        [img(1, 2), img(2, 1), img(3841, 2160), img(3840, 2161), img(64, 64, 5), img(64, 64, 1, np.uint16)],
+    ),
     ("resize", "dsize", [(2, 2), (3840, 2160)], [(1, 2), (2, 1), (3841, 2160), (3840, 2161)]),
     ("resize", "interpolation", [cv2.INTER_LINEAR], [cv2.INTER_AREA, cv2.INTER_NEAREST]),
-    ("cvtColor", "src", [img(4, 6, 2), img(9998, 6, 2)],
-     [img(2, 6, 2), img(4, 4, 2), img(5, 6, 2), img(4, 7, 2), img(4, 6, 3), img(4, 6),
-      img(4, 6, 2, np.uint16)]),
+    (
+        "cvtColor",
+        "src",
+        [img(4, 6, 2), img(9998, 6, 2)],
+        [img(2, 6, 2), img(4, 4, 2), img(5, 6, 2), img(4, 7, 2), img(4, 6, 3), img(4, 6), img(4, 6, 2, np.uint16)],
+    ),
     ("cvtColor", "code", [getattr(cv2, n) for n in YUV422], [cv2.COLOR_BGR2GRAY]),
     ("cvtColor", "dstCn", [0], [3]),
-    ("cvtColorTwoPlane", "src2", [img(320, 240, 2)],
-     [img(320, 240), img(320, 238, 2), img(640, 480, 2), img(320, 240, 2, np.uint16)]),
+    (
+        "cvtColorTwoPlane",
+        "src2",
+        [img(320, 240, 2)],
+        [img(320, 240), img(320, 238, 2), img(640, 480, 2), img(320, 240, 2, np.uint16)],
+    ),
     ("cvtColorTwoPlane", "code", [getattr(cv2, n) for n in NV], [cv2.COLOR_YUV2BGR_YUY2]),
     ("GaussianBlur", "ksize", [(3, 3), (5, 5), (7, 7)], [(1, 1), (9, 9), (3, 5)]),
     ("GaussianBlur", "sigmaX", [0], [0.5, 2]),
     ("GaussianBlur", "sigmaY", [0], [0.5, 2]),
     ("GaussianBlur", "borderType", [cv2.BORDER_REFLECT_101], [cv2.BORDER_REPLICATE]),
-    *((f, p, good, bad) for f in ("dilate", "erode", "morphologyEx") for p, good, bad in (
-        ("kernel", [None, np.ones((3, 3), np.uint8)],
-         [np.ones((5, 5), np.uint8), np.eye(3, dtype=np.uint8)]),
-        ("anchor", [(-1, -1)], [(0, 0)]),
-        ("iterations", [1, 3840], [0, 3841]),
-        ("borderType", [cv2.BORDER_CONSTANT, cv2.BORDER_REPLICATE], [cv2.BORDER_REFLECT_101]),
-        ("borderValue", [None], [(0, 0, 0, 0)]))),
+    *(
+        (f, p, good, bad)
+        for f in ("dilate", "erode", "morphologyEx")
+        for p, good, bad in (
+            ("kernel", [None, np.ones((3, 3), np.uint8)], [np.ones((5, 5), np.uint8), np.eye(3, dtype=np.uint8)]),
+            ("anchor", [(-1, -1)], [(0, 0)]),
+            ("iterations", [1, 3840], [0, 3841]),
+            ("borderType", [cv2.BORDER_CONSTANT, cv2.BORDER_REPLICATE], [cv2.BORDER_REFLECT_101]),
+            ("borderValue", [None], [(0, 0, 0, 0)]),
+        )
+    ),
     ("filter2D", "ddepth", [-1], [cv2.CV_32F]),
-    ("filter2D", "kernel", [np.full((3, 3), 127, np.float32), np.full((3, 3), -128, np.float32)],
-     [np.full((3, 3), 127.5, np.float32), np.full((3, 3), -129, np.float32),
-      np.ones((5, 5), np.float32), np.ones((3, 3))]),
+    (
+        "filter2D",
+        "kernel",
+        [np.full((3, 3), 127, np.float32), np.full((3, 3), -128, np.float32)],
+        [
+            np.full((3, 3), 127.5, np.float32),
+            np.full((3, 3), -129, np.float32),
+            np.ones((5, 5), np.float32),
+            np.ones((3, 3)),
+        ],
+    ),
     ("filter2D", "anchor", [(-1, -1)], [(1, 1)]),
     ("filter2D", "delta", [0], [1]),
     ("filter2D", "borderType", [cv2.BORDER_DEFAULT], [cv2.BORDER_CONSTANT]),
@@ -110,10 +147,8 @@ ROWS: list[tuple[str, str, list, list]] = [
     ("Sobel", "delta", [0], [1]),
     ("Sobel", "borderType", [cv2.BORDER_DEFAULT], [cv2.BORDER_REPLICATE]),
     ("adaptiveThreshold", "maxValue", [0, 255], [-1, 256]),
-    ("adaptiveThreshold", "adaptiveMethod", [cv2.ADAPTIVE_THRESH_MEAN_C],
-     [cv2.ADAPTIVE_THRESH_GAUSSIAN_C]),
-    ("adaptiveThreshold", "thresholdType", [cv2.THRESH_BINARY, cv2.THRESH_BINARY_INV],
-     [cv2.THRESH_TRUNC]),
+    ("adaptiveThreshold", "adaptiveMethod", [cv2.ADAPTIVE_THRESH_MEAN_C], [cv2.ADAPTIVE_THRESH_GAUSSIAN_C]),
+    ("adaptiveThreshold", "thresholdType", [cv2.THRESH_BINARY, cv2.THRESH_BINARY_INV], [cv2.THRESH_TRUNC]),
     ("adaptiveThreshold", "blockSize", [3, 255], [1, 4, 257]),
     ("adaptiveThreshold", "C", [0, 255], [-1, 256]),
     ("adaptiveThreshold", *even_images(16, 16, UHD)),
@@ -123,39 +158,64 @@ ROWS: list[tuple[str, str, list, list]] = [
     ("FAST", "threshold", [0, 255], [-1, 256]),
     ("FAST", "nonmaxSuppression", [True], [False]),
     ("FAST", "type", [cv2.FAST_FEATURE_DETECTOR_TYPE_9_16], [cv2.FAST_FEATURE_DETECTOR_TYPE_5_8]),
-    ("matchTemplate", "src", [img(32, 32), img(1920, 1080)],
-     [img(33, 32), img(1922, 1080), img(1920, 1082), img(64, 64, 3), img(30, 32)]),
-    ("matchTemplate", "templ", [img(8, 8), VGA],
-     [img(6, 8), img(8, 6), img(9, 8), img(642, 480), img(8, 8, 3), img(8, 8, 1, np.uint16)]),
-    ("matchTemplate", "method",
-     [cv2.TM_SQDIFF, cv2.TM_SQDIFF_NORMED, cv2.TM_CCORR, cv2.TM_CCORR_NORMED],
-     [cv2.TM_CCOEFF, cv2.TM_CCOEFF_NORMED]),
+    (
+        "matchTemplate",
+        "src",
+        [img(32, 32), img(1920, 1080)],
+        [img(33, 32), img(1922, 1080), img(1920, 1082), img(64, 64, 3), img(30, 32)],
+    ),
+    (
+        "matchTemplate",
+        "templ",
+        [img(8, 8), VGA],
+        [img(6, 8), img(8, 6), img(9, 8), img(642, 480), img(8, 8, 3), img(8, 8, 1, np.uint16)],
+    ),
+    (
+        "matchTemplate",
+        "method",
+        [cv2.TM_SQDIFF, cv2.TM_SQDIFF_NORMED, cv2.TM_CCORR, cv2.TM_CCORR_NORMED],
+        [cv2.TM_CCOEFF, cv2.TM_CCOEFF_NORMED],
+    ),
     ("matchTemplate", "mask", [None], [img(32, 32)]),
-    *((f, p, good, bad) for f in ("warpAffine", "warpPerspective") for p, good, bad in (
-        ("M", [BASE[f]["M"]], [BASE[f]["M"].astype(np.float64)]),
-        ("dsize", [(16, 16), UHD], [(14, 16), (16, 14), (17, 16), (16, 17), (3842, 2160),
-                                    (3840, 2162)]),
-        ("flags", [cv2.INTER_LINEAR], [cv2.INTER_NEAREST]),
-        ("borderMode", [cv2.BORDER_CONSTANT], [cv2.BORDER_REPLICATE]))),
+    *(
+        (f, p, good, bad)
+        for f in ("warpAffine", "warpPerspective")
+        for p, good, bad in (
+            ("M", [BASE[f]["M"]], [BASE[f]["M"].astype(np.float64)]),
+            ("dsize", [(16, 16), UHD], [(14, 16), (16, 14), (17, 16), (16, 17), (3842, 2160), (3840, 2162)]),
+            ("flags", [cv2.INTER_LINEAR], [cv2.INTER_NEAREST]),
+            ("borderMode", [cv2.BORDER_CONSTANT], [cv2.BORDER_REPLICATE]),
+        )
+    ),
     ("pyrDown", "dstsize", [None, (0, 0), (320, 240)], [(321, 240), (640, 480)]),
     ("pyrDown", "borderType", [cv2.BORDER_DEFAULT], [cv2.BORDER_REPLICATE]),
     ("pyrUp", *even_images(8, 8, FHD)),
     ("pyrUp", "dstsize", [None, (0, 0), (1280, 960)], [(1281, 960), (640, 480)]),
     ("pyrUp", "borderType", [cv2.BORDER_DEFAULT], [cv2.BORDER_REPLICATE]),
-    ("remap", "map1",
-     [MAP, np.zeros((16, 16, 2), np.float32), np.zeros((2160, 3840, 2), np.float32)],
-     [MAP.astype(np.float64), MAP[..., 0], MAP[:, ::2], np.zeros((14, 16, 2), np.float32),
-      np.zeros((16, 17, 2), np.float32), np.zeros((16, 3842, 2), np.float32)]),
+    (
+        "remap",
+        "map1",
+        [MAP, np.zeros((16, 16, 2), np.float32), np.zeros((2160, 3840, 2), np.float32)],
+        [
+            MAP.astype(np.float64),
+            MAP[..., 0],
+            MAP[:, ::2],
+            np.zeros((14, 16, 2), np.float32),
+            np.zeros((16, 17, 2), np.float32),
+            np.zeros((16, 3842, 2), np.float32),
+        ],
+    ),
     ("remap", "map2", [None], [MAP[..., 0]]),
     ("remap", "interpolation", [cv2.INTER_LINEAR], [cv2.INTER_CUBIC]),
     ("remap", "borderMode", [cv2.BORDER_CONSTANT], [cv2.BORDER_REPLICATE]),
     *((f, *even_images(16, 16, UHD)) for f in FILTERS),
     *((f, *coloured(640, 480)) for f in FILTERS),
-]  # fmt: skip
+]
 
 
-@pytest.mark.parametrize(("function", "parameter", "inside", "outside"), ROWS,
-                         ids=[f"{i}-{r[0]}-{r[1]}" for i, r in enumerate(ROWS)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("function", "parameter", "inside", "outside"), ROWS, ids=[f"{i}-{r[0]}-{r[1]}" for i, r in enumerate(ROWS)]
+)
 def test_both_sides_of_a_condition(function, parameter, inside, outside):
     for value in inside:
         assert check(function, {**BASE[function], parameter: value}) == [], value
@@ -200,8 +260,11 @@ def test_gaussian_exception_is_the_blur_before_orb():
 
 
 STEREO_ROWS = [
-    ("src", [img(32, 32), img(1920, 1080), img(36, 33)],
-     [img(28, 32), img(32, 31), img(34, 32), img(1924, 1080), img(1920, 1081), img(64, 64, 3)]),
+    (
+        "src",
+        [img(32, 32), img(1920, 1080), img(36, 33)],
+        [img(28, 32), img(32, 31), img(34, 32), img(1924, 1080), img(1920, 1081), img(64, 64, 3)],
+    ),
     ("minDisparity", [0], [1, -1]),
     ("numDisparities", [16, 256], [0, 24, 272]),
     ("blockSize", [3, 5, 7, 9, 11], [1, 4, 13]),
@@ -212,11 +275,10 @@ STEREO_ROWS = [
     ("preFilterCap", [0, 5], []),
     ("speckleWindowSize", [0, 5], []),
     ("speckleRange", [0, 5], []),
-]  # fmt: skip
+]
 
 
-@pytest.mark.parametrize(("parameter", "inside", "outside"), STEREO_ROWS,
-                         ids=[r[0] for r in STEREO_ROWS])  # fmt: skip
+@pytest.mark.parametrize(("parameter", "inside", "outside"), STEREO_ROWS, ids=[r[0] for r in STEREO_ROWS])
 def test_stereo_raises_outside_its_conditions(parameter, inside, outside):
     def call(value: object) -> list[str]:
         changed = {**STEREO, parameter: value}
@@ -232,12 +294,19 @@ def test_stereo_raises_outside_its_conditions(parameter, inside, outside):
             call(value)
 
 
-@pytest.mark.parametrize(("width", "disparities", "p1", "p2"),
-                         [(640, 256, 79, 80), (644, 256, 49, 50), (1280, 256, 49, 50),
-                          (1284, 128, 29, 30), (1920, 128, 29, 30)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("width", "disparities", "p1", "p2"),
+    [(640, 256, 79, 80), (644, 256, 49, 50), (1280, 256, 49, 50), (1284, 128, 29, 30), (1920, 128, 29, 30)],
+)
 def test_stereo_limits_by_width(width, disparities, p1, p2):
-    call = {**STEREO, "src": img(width, 480), "src2": img(width, 480),
-            "numDisparities": disparities, "P1": p1, "P2": p2}  # fmt: skip
+    call = {
+        **STEREO,
+        "src": img(width, 480),
+        "src2": img(width, 480),
+        "numDisparities": disparities,
+        "P1": p1,
+        "P2": p2,
+    }
     assert check("StereoSGBM", call) == []
     for change in ({"numDisparities": disparities + 16}, {"P2": p2 + 1}, {"P1": p1 + 1}):
         with pytest.raises(DrpError, match="-502"):
@@ -255,9 +324,14 @@ def test_a_reason_names_value_and_limit():
     assert reason == "threshold is 300, needs 0 to 255"
 
 
-@pytest.mark.parametrize(("function", "arguments", "message"),
-                         [("Canny", {}, "no 'Canny'"), ("FAST", {}, "'src' is missing"),
-                          ("FAST", {"source": VGA}, "unknown argument 'source'")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("function", "arguments", "message"),
+    [
+        ("Canny", {}, "no 'Canny'"),
+        ("FAST", {}, "'src' is missing"),
+        ("FAST", {"source": VGA}, "unknown argument 'source'"),
+    ],
+)
 def test_wrong_calls_are_errors(function, arguments, message):
     with pytest.raises(DrpError, match=message):
         check(function, arguments)

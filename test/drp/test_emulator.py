@@ -41,8 +41,15 @@ def test_streaming_time_is_pixels_by_rate_and_clock(kind):
 
 
 def test_the_slowest_of_stream_arithmetic_and_memory_counts():
-    c = CONSTANTS.replace({"drp.clock": 1e6, "drp.point_rate": 1, "drp.alu_rate": 10,
-                           "drp.memory_bandwidth": 1e6, "drp.custom_overhead": 0})  # fmt: skip
+    c = CONSTANTS.replace(
+        {
+            "drp.clock": 1e6,
+            "drp.point_rate": 1,
+            "drp.alu_rate": 10,
+            "drp.memory_bandwidth": 1e6,
+            "drp.custom_overhead": 0,
+        }
+    )
     work = {"pixels": 1e6, "ops": 1e6, "bytes": 1e6}
     assert drp_seconds(c, "custom", "point", work) == pytest.approx(1.0)
     assert drp_seconds(c, "custom", "point", work | {"flops": 29e6}) == pytest.approx(3.0)
@@ -77,15 +84,22 @@ def test_first_use_loads_the_configuration_and_later_uses_do_not():
     first, second = (device.run(Grey(), IMAGE) for _ in range(2))
     assert (first.counters["configuration_loads"], second.counters["configuration_loads"]) == (1, 0)
     switch_s = 1 / CONSTANTS["drp.clock"]
-    assert first.modelled_s - second.modelled_s == pytest.approx(
-        CONSTANTS["drp.configuration_load"] - switch_s)  # fmt: skip
+    assert first.modelled_s - second.modelled_s == pytest.approx(CONSTANTS["drp.configuration_load"] - switch_s)
 
 
 def test_the_configuration_unused_for_longest_is_replaced():
     device = EmulatedDrp(CONSTANTS.replace({"drp.resident_configurations": 2}))
-    loads = [device.run(p, GREY).counters["configuration_loads"] for p in (
-        OpenCva("erode"), OpenCva("dilate"), OpenCva("erode"), Statistics(), OpenCva("erode"),
-        OpenCva("dilate"))]  # fmt: skip
+    loads = [
+        device.run(p, GREY).counters["configuration_loads"]
+        for p in (
+            OpenCva("erode"),
+            OpenCva("dilate"),
+            OpenCva("erode"),
+            Statistics(),
+            OpenCva("erode"),
+            OpenCva("dilate"),
+        )
+    ]
     assert loads == [1, 1, 0, 1, 0, 1]
 
 
@@ -125,9 +139,17 @@ def test_total_adds_everything_but_the_outputs():
 
 
 def test_every_constant_of_the_drp_is_used_and_says_where_it_comes_from():
-    known = {"clock", "alu_rate", "memory_bandwidth", "copy_bandwidth", "configuration_load",
-             "resident_configurations", "power_busy", *(f"{k}_rate" for k in KINDS),
-             *(f"{p}_overhead" for p in PLACES if p != "cpu")}  # fmt: skip
+    known = {
+        "clock",
+        "alu_rate",
+        "memory_bandwidth",
+        "copy_bandwidth",
+        "configuration_load",
+        "resident_configurations",
+        "power_busy",
+        *(f"{k}_rate" for k in KINDS),
+        *(f"{p}_overhead" for p in PLACES if p != "cpu"),
+    }
     entries = {e.key for e in CONSTANTS.entries() if e.key.startswith("drp.")}
     assert entries == {f"drp.{k}" for k in known}
     assert CONSTANTS.entry("drp.clock").kind == "cited"

@@ -24,37 +24,42 @@ SHARPEN = np.array([[0, -1, 0], [-1, 5, -1], [0, -1, 0]], np.float32)
 CASES = [
     ("resize", {"dsize": (48, 40)}, (COLOUR,), lambda: cv2.resize(COLOUR, (48, 40))),
     ("resize", {"fx": 0.5, "fy": 0.25}, (GREY,), lambda: cv2.resize(GREY, None, fx=0.5, fy=0.25)),
-    ("cvtColor", {"code": cv2.COLOR_YUV2BGR_YUY2}, (YUV,),
-     lambda: cv2.cvtColor(YUV, cv2.COLOR_YUV2BGR_YUY2)),
-    ("cvtColorTwoPlane", {"code": cv2.COLOR_YUV2BGR_NV12}, (GREY, HALF),
-     lambda: cv2.cvtColorTwoPlane(GREY, HALF, cv2.COLOR_YUV2BGR_NV12)),
-    ("GaussianBlur", {"ksize": (7, 7), "sigmaX": 2, "sigmaY": 2}, (GREY,),
-     lambda: cv2.GaussianBlur(GREY, (7, 7), 2)),
+    ("cvtColor", {"code": cv2.COLOR_YUV2BGR_YUY2}, (YUV,), lambda: cv2.cvtColor(YUV, cv2.COLOR_YUV2BGR_YUY2)),
+    (
+        "cvtColorTwoPlane",
+        {"code": cv2.COLOR_YUV2BGR_NV12},
+        (GREY, HALF),
+        lambda: cv2.cvtColorTwoPlane(GREY, HALF, cv2.COLOR_YUV2BGR_NV12),
+    ),
+    ("GaussianBlur", {"ksize": (7, 7), "sigmaX": 2, "sigmaY": 2}, (GREY,), lambda: cv2.GaussianBlur(GREY, (7, 7), 2)),
     ("dilate", {"iterations": 2}, (COLOUR,), lambda: cv2.dilate(COLOUR, None, iterations=2)),
     ("erode", {}, (GREY,), lambda: cv2.erode(GREY, None)),
-    ("morphologyEx", {"op": cv2.MORPH_OPEN}, (GREY,),
-     lambda: cv2.morphologyEx(GREY, cv2.MORPH_OPEN, None)),
-    ("filter2D", {"ddepth": -1, "kernel": SHARPEN}, (COLOUR,),
-     lambda: cv2.filter2D(COLOUR, -1, SHARPEN)),
-    ("Sobel", {"ddepth": cv2.CV_8U, "dx": 0, "dy": 1}, (GREY,),
-     lambda: cv2.Sobel(GREY, cv2.CV_8U, 0, 1)),
-    ("adaptiveThreshold",
-     {"maxValue": 200, "adaptiveMethod": 0, "thresholdType": 0, "blockSize": 11, "C": 2}, (GREY,),
-     lambda: cv2.adaptiveThreshold(GREY, 200, 0, 0, 11, 2)),
-    ("matchTemplate", {"method": cv2.TM_CCORR_NORMED}, (GREY, GREY[8:24, 8:40].copy()),
-     lambda: cv2.matchTemplate(GREY, GREY[8:24, 8:40].copy(), cv2.TM_CCORR_NORMED)),
-    ("warpAffine", {"M": EYE[:2], "dsize": (64, 32)}, (COLOUR,),
-     lambda: cv2.warpAffine(COLOUR, EYE[:2], (64, 32))),
-    ("warpPerspective", {"M": EYE, "dsize": (64, 32)}, (GREY,),
-     lambda: cv2.warpPerspective(GREY, EYE, (64, 32))),
+    ("morphologyEx", {"op": cv2.MORPH_OPEN}, (GREY,), lambda: cv2.morphologyEx(GREY, cv2.MORPH_OPEN, None)),
+    ("filter2D", {"ddepth": -1, "kernel": SHARPEN}, (COLOUR,), lambda: cv2.filter2D(COLOUR, -1, SHARPEN)),
+    ("Sobel", {"ddepth": cv2.CV_8U, "dx": 0, "dy": 1}, (GREY,), lambda: cv2.Sobel(GREY, cv2.CV_8U, 0, 1)),
+    (
+        "adaptiveThreshold",
+        {"maxValue": 200, "adaptiveMethod": 0, "thresholdType": 0, "blockSize": 11, "C": 2},
+        (GREY,),
+        lambda: cv2.adaptiveThreshold(GREY, 200, 0, 0, 11, 2),
+    ),
+    (
+        "matchTemplate",
+        {"method": cv2.TM_CCORR_NORMED},
+        (GREY, GREY[8:24, 8:40].copy()),
+        lambda: cv2.matchTemplate(GREY, GREY[8:24, 8:40].copy(), cv2.TM_CCORR_NORMED),
+    ),
+    ("warpAffine", {"M": EYE[:2], "dsize": (64, 32)}, (COLOUR,), lambda: cv2.warpAffine(COLOUR, EYE[:2], (64, 32))),
+    ("warpPerspective", {"M": EYE, "dsize": (64, 32)}, (GREY,), lambda: cv2.warpPerspective(GREY, EYE, (64, 32))),
     ("pyrDown", {}, (COLOUR,), lambda: cv2.pyrDown(COLOUR)),
     ("pyrUp", {"dstsize": (192, 128)}, (GREY,), lambda: cv2.pyrUp(GREY)),
     ("remap", {"interpolation": cv2.INTER_LINEAR}, (GREY, GRID), lambda: GREY),
-]  # fmt: skip
+]
 
 
-@pytest.mark.parametrize(("name", "arguments", "inputs", "oracle"), CASES,
-                         ids=[f"{i}-{c[0]}" for i, c in enumerate(CASES)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "arguments", "inputs", "oracle"), CASES, ids=[f"{i}-{c[0]}" for i, c in enumerate(CASES)]
+)
 def test_result_shape_and_place(name, arguments, inputs, oracle):
     program = OpenCva(name, **arguments)
     run = EmulatedDrp(load_constants()).run(program, *inputs)
@@ -96,12 +101,15 @@ def test_a_call_outside_the_conditions_is_modelled_on_the_cpu_and_counted():
     assert "modelled_opencva_s" not in outside.counters
 
 
-@pytest.mark.parametrize(("make", "message"), [
-    (lambda: OpenCva("Canny"), "no 'Canny'"),
-    (lambda: OpenCva("pyrUp", size=3), "unknown argument 'size'"),
-    (lambda: OpenCva("pyrUp").compute(GREY, GREY), "takes 1 image"),
-    (lambda: OpenCva("GaussianBlur", ksize=(4, 4)).compute(GREY), "OpenCV refuses"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: OpenCva("Canny"), "no 'Canny'"),
+        (lambda: OpenCva("pyrUp", size=3), "unknown argument 'size'"),
+        (lambda: OpenCva("pyrUp").compute(GREY, GREY), "takes 1 image"),
+        (lambda: OpenCva("GaussianBlur", ksize=(4, 4)).compute(GREY), "OpenCV refuses"),
+    ],
+)
 def test_wrong_calls_are_errors(make, message):
     with pytest.raises(DrpError, match=message):
         make()

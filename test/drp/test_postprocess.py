@@ -21,14 +21,15 @@ from drp_slam.errors import DrpError
 CONSTANTS = load_constants()
 DEVICE = CpuDevice(CONSTANTS, "drp")
 SPANS = {"descriptors": (0, 64), "keypoints": (64, 129), "reliability": (129, 130)}
-SCALES = {"descriptors": Quantisation(0.05, 3), "keypoints": Quantisation(0.16, -7),
-          "reliability": Quantisation(0.05, 11)}  # fmt: skip
+SCALES = {
+    "descriptors": Quantisation(0.05, 3),
+    "keypoints": Quantisation(0.16, -7),
+    "reliability": Quantisation(0.05, 11),
+}
 
 
 def card(dtype: str) -> Card:
-    heads = {
-        n: Head(*s, SCALES[n] if dtype == "int8" else Quantisation()) for n, s in SPANS.items()
-    }
+    heads = {n: Head(*s, SCALES[n] if dtype == "int8" else Quantisation()) for n, s in SPANS.items()}
     return Card("test", Path("test.onnx"), dtype, Quantisation(), heads, {})
 
 
@@ -94,12 +95,15 @@ def same_features(features, expected, top_k: int) -> None:
     np.testing.assert_allclose(features.descriptor[mine], descriptor[theirs], atol=1e-4)
 
 
-@pytest.mark.parametrize(("shape", "options"), [
-    ((30, 40), {}),
-    ((12, 20), {"top_k": 100}),
-    ((16, 12), {"nms_px": 3, "threshold": 0.2}),
-    ((9, 7), {"nms_px": 1, "threshold": 0.02, "top_k": 64}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((30, 40), {}),
+        ((12, 20), {"top_k": 100}),
+        ((16, 12), {"nms_px": 3, "threshold": 0.2}),
+        ((9, 7), {"nms_px": 1, "threshold": 0.02, "top_k": 64}),
+    ],
+)
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
 def test_agrees_with_xfeat(shape, options, dtype):
     config = DrpConfig(**options, subpixel=False)
@@ -120,8 +124,7 @@ def test_what_every_result_has_in_common(h, w, seed):
     stored = quantise(make_heads(h, w, seed))
     features, run = stage(stored, (8 * h, 8 * w))
     again, _ = stage(stored, (8 * h, 8 * w))
-    for a, b in zip((features.uv, features.score, features.descriptor),
-                    (again.uv, again.score, again.descriptor)):  # fmt: skip
+    for a, b in zip((features.uv, features.score, features.descriptor), (again.uv, again.score, again.descriptor)):
         assert a.dtype == np.float32 and np.array_equal(a, b)
     assert len(features) <= 64 and np.all(np.diff(features.score) <= 0)
     assert np.all((features.score > 0) & (features.score <= 1))
@@ -165,8 +168,7 @@ def test_subpixel_moves_a_keypoint_to_its_centre_of_mass():
 
 def test_subpixel_changes_where_and_nothing_else():
     heads = make_heads(12, 16)
-    on, off = (Postprocess(DEVICE, card("float32"), DrpConfig(subpixel=s))(heads, (96, 128))[0]
-               for s in (True, False))  # fmt: skip
+    on, off = (Postprocess(DEVICE, card("float32"), DrpConfig(subpixel=s))(heads, (96, 128))[0] for s in (True, False))
     assert np.array_equal(on.score, off.score) and np.array_equal(on.descriptor, off.descriptor)
     assert 0 < np.abs(on.uv - off.uv).max() < 2
     assert np.array_equal(off.uv, np.rint(off.uv))
@@ -176,9 +178,7 @@ def test_an_image_without_keypoints_gives_none():
     heads = np.zeros((8, 8, 130), np.float32)
     heads[..., 128] = 20
     features, _ = Postprocess(DEVICE, card("float32"), DrpConfig())(heads, (64, 64))
-    assert (
-        len(features) == 0 and features.uv.shape == (0, 2) and features.descriptor.shape == (0, 64)
-    )
+    assert len(features) == 0 and features.uv.shape == (0, 2) and features.descriptor.shape == (0, 64)
 
 
 def test_extreme_logits_stay_finite():
@@ -207,8 +207,7 @@ def test_pixels_map_centre_to_centre():
 def test_every_device_gives_the_same_features_and_null_none():
     stored = quantise(make_heads(12, 16))
     devices = (DEVICE, EmulatedDrp(CONSTANTS), NullDevice("drp"))
-    cpu, emulated, null = (Postprocess(d, card("int8"), DrpConfig())(stored, (96, 128))
-                           for d in devices)  # fmt: skip
+    cpu, emulated, null = (Postprocess(d, card("int8"), DrpConfig())(stored, (96, 128)) for d in devices)
     assert np.array_equal(cpu[0].uv, emulated[0].uv) and len(cpu[0]) > 20
     assert np.array_equal(cpu[0].descriptor, emulated[0].descriptor)
     assert len(null[0]) == 0 and null[1].modelled_s == 0
@@ -218,11 +217,14 @@ def test_every_device_gives_the_same_features_and_null_none():
     assert counters["ops"] == cpu[1].counters["ops"]
 
 
-@pytest.mark.parametrize(("bad", "message"), [
-    (np.zeros((8, 8, 130), np.float32), "float32"),
-    (np.zeros((8, 8, 129), np.int8), r"\(8, 8, 129\)"),
-    (np.zeros((8, 130), np.int8), r"\(8, 130\)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (np.zeros((8, 8, 130), np.float32), "float32"),
+        (np.zeros((8, 8, 129), np.int8), r"\(8, 8, 129\)"),
+        (np.zeros((8, 130), np.int8), r"\(8, 130\)"),
+    ],
+)
 def test_wrong_heads_are_errors(bad, message):
     with pytest.raises(DrpError, match=message):
         Postprocess(DEVICE, card("int8"), DrpConfig())(bad, (64, 64))

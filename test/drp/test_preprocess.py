@@ -19,8 +19,7 @@ from drp_slam.drp.emulator import EmulatedDrp
 from drp_slam.drp.preprocess import Preprocess
 from drp_slam.errors import DrpError
 
-INT8 = Card("test", Path("test.onnx"), "int8", Quantisation(0.03, 5),
-            {"descriptors": Head(0, 64, Quantisation())}, {})  # fmt: skip
+INT8 = Card("test", Path("test.onnx"), "int8", Quantisation(0.03, 5), {"descriptors": Head(0, 64, Quantisation())}, {})
 FLOAT = dataclasses.replace(INT8, dtype="float32", input=Quantisation())
 DEVICE = CpuDevice(load_constants(), "drp")
 
@@ -107,12 +106,15 @@ def test_every_device_gives_the_same_tensor_and_null_its_shape():
     assert cpu[1].modelled_s > 0 and emulated[1].modelled_s > 0 and null[1].modelled_s == 0
 
 
-@pytest.mark.parametrize(("bad", "message"), [
-    (np.zeros((64, 64), np.float32), "float32"),
-    (np.zeros((64, 64, 4), np.uint8), r"\(64, 64, 4\)"),
-    (np.zeros((64,), np.uint8), r"\(64,\)"),
-    (np.zeros((31, 64), np.uint8), "64 x 31"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (np.zeros((64, 64), np.float32), "float32"),
+        (np.zeros((64, 64, 4), np.uint8), r"\(64, 64, 4\)"),
+        (np.zeros((64,), np.uint8), r"\(64,\)"),
+        (np.zeros((31, 64), np.uint8), "64 x 31"),
+    ],
+)
 def test_wrong_images_are_errors(bad, message):
     with pytest.raises(DrpError, match=message):
         Preprocess(DEVICE, INT8, DrpConfig())(bad)

@@ -194,8 +194,7 @@ def test_no_network_no_file_no_board(tmp_path, network):
 def test_names_come_from_a_file(tmp_path, network):
     names = tmp_path / "three.names"
     names.write_text("person\nbicycle\ntraffic light\n")
-    config = PerceptionConfig(backend="cpu", detector=str(network), detector_names=str(names),
-                              detector_threshold=0.5)  # fmt: skip
+    config = PerceptionConfig(backend="cpu", detector=str(network), detector_names=str(names), detector_threshold=0.5)
     detector = open_detector(open_device(config), config)
     found, _ = detector(picture())
     listed = names.read_text().splitlines()
@@ -283,8 +282,7 @@ def test_real_network_finds_the_four_people_of_its_picture(data_folder):
     folder = data_folder / "networks" / "fastestdet"
     if not folder.is_dir():
         pytest.skip(f"{folder} is not there")
-    config = PerceptionConfig(detector=str(folder / "FastestDet.onnx"),
-                              detector_names=str(folder / "coco.names"))  # fmt: skip
+    config = PerceptionConfig(detector=str(folder / "FastestDet.onnx"), detector_names=str(folder / "coco.names"))
     image = cv2.imread(str(folder / "3.jpg"))
     detector = open_detector(open_device(config), config)
     found, run = detector(image)

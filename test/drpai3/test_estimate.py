@@ -22,8 +22,7 @@ from drp_slam.drpai3.verify import verify
 from drp_slam.errors import DrpAi3Error
 
 DEVICE = load_constants("rzv2h")
-QUICK = settings(max_examples=12, deadline=None,
-                 suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
+QUICK = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def ideal(path, rows_kept: int):
@@ -137,10 +136,16 @@ def fallback(name: str, b: Builder) -> str:
 
 @pytest.mark.parametrize(
     "name, says",
-    [("grouped", "grouped convolution"), ("asymmetric", "unequal sides"), ("gate", "gate"),
-     ("softmax", "softmax"), ("bilinear", "bilinear"), ("mirror", "reflection"),
-     ("pre-activation", "activation without a layer")],
-)  # fmt: skip
+    [
+        ("grouped", "grouped convolution"),
+        ("asymmetric", "unequal sides"),
+        ("gate", "gate"),
+        ("softmax", "softmax"),
+        ("bilinear", "bilinear"),
+        ("mirror", "reflection"),
+        ("pre-activation", "activation without a layer"),
+    ],
+)
 def test_fallbacks_have_reasons_and_crossings(tmp_path, name, says):
     b = Builder()
     out = b.op("Relu", b.conv(fallback(name, b), 32, 8, stride=2))
@@ -177,10 +182,8 @@ def test_an_addition_stays_with_its_convolution_whatever_the_order(tmp_path, swa
 
 
 @pytest.mark.parametrize(
-    "name, unit",
-    [("channels", "cpu"), ("strided", "drp"), ("whole", "fused"), ("equal", "drp"),
-     ("unequal", "cpu")],
-)  # fmt: skip
+    "name, unit", [("channels", "cpu"), ("strided", "drp"), ("whole", "fused"), ("equal", "drp"), ("unequal", "cpu")]
+)
 def test_slices_and_splits(tmp_path, name, unit):
     b = Builder()
     y = b.conv("x", 16, 16)
@@ -189,9 +192,7 @@ def test_slices_and_splits(tmp_path, name, unit):
         y = b.op("Split", y, b.constant(np.array(parts)), outputs=2, axis=1)
         y = b.conv(y, parts[0], 8)
     else:
-        first, last, axis, step = {
-            "channels": (0, 8, 1, 1), "strided": (0, 99, 2, 2), "whole": (0, 99, 2, 1)
-        }[name]  # fmt: skip
+        first, last, axis, step = {"channels": (0, 8, 1, 1), "strided": (0, 99, 2, 2), "whole": (0, 99, 2, 1)}[name]
         y = b.op("Slice", y, *(b.constant(np.array([v])) for v in (first, last, axis, step)))
         y = b.conv(y, 8 if name == "channels" else 16, 8)
     found = estimate(load(b.save(tmp_path / "a.onnx", y)), DEVICE)
@@ -212,14 +213,7 @@ def test_hard_swish_runs_on_the_drp_and_silu_behind_its_convolution(tmp_path):
     y = b.conv(y, 16, 16)
     y = b.op("Mul", y, b.op("Sigmoid", y))
     found = estimate(load(b.save(tmp_path / "a.onnx", y)), DEVICE)
-    assert [row.unit for row in found.rows] == [
-        "ai-mac",
-        "fused",
-        "drp",
-        "ai-mac",
-        "fused",
-        "fused",
-    ]
+    assert [row.unit for row in found.rows] == ["ai-mac", "fused", "drp", "ai-mac", "fused", "fused"]
 
 
 @pytest.mark.parametrize("k", [3, 5])
@@ -247,9 +241,7 @@ def test_a_mean_over_the_image_is_known_in_every_spelling(tmp_path, opset, axes)
     else:
         y = b.op("ReduceMean", y, b.constant(np.array(axes)), keepdims=1)
     found = estimate(load(b.save(tmp_path / "a.onnx", b.conv(y, 16, 8, 1))), DEVICE)
-    assert [row.reason for row in found.fallbacks] == [
-        "mean over the image as ReduceMean, outside a gate"
-    ]
+    assert [row.reason for row in found.fallbacks] == ["mean over the image as ReduceMean, outside a gate"]
 
 
 def test_average_and_maximum_pooling_differ_by_their_taps(tmp_path):
@@ -261,9 +253,7 @@ def test_average_and_maximum_pooling_differ_by_their_taps(tmp_path):
         seconds[op] = found.rows[1].seconds
     rates = DEVICE["drpai3.pool_tap_rate"], DEVICE["drpai3.average_tap_rate"]
     taps = 64 * 64 * 64
-    assert seconds["AveragePool"] - seconds["MaxPool"] == pytest.approx(
-        taps / rates[1] - taps / rates[0]
-    )
+    assert seconds["AveragePool"] - seconds["MaxPool"] == pytest.approx(taps / rates[1] - taps / rates[0])
 
 
 def test_a_network_that_does_not_fit_is_refused(tmp_path):
@@ -339,10 +329,14 @@ def test_compare_networks_command(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "argv, says",
-    [(["--pattern", "random"], "needs --sparsity"), (["--freq-index", "0"], "1 to 127"),
-     (["--sparsity", "1.5"], "expected 0 to below"),
-     (["--device", "rzv9"], "shipped"), (["--run", "empty"], "no calibration image")],
-)  # fmt: skip
+    [
+        (["--pattern", "random"], "needs --sparsity"),
+        (["--freq-index", "0"], "1 to 127"),
+        (["--sparsity", "1.5"], "expected 0 to below"),
+        (["--device", "rzv9"], "shipped"),
+        (["--run", "empty"], "no calibration image"),
+    ],
+)
 def test_estimate_refuses_in_one_line(tmp_path, capsys, argv, says):
     b = Builder((1, 3, 32, 32))
     path = b.save(tmp_path / "a.onnx", b.conv("x", 3, 8))

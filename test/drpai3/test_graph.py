@@ -124,10 +124,7 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
     w = np.full((8, 16, 3, 3), np.nan, np.float32)
     cases["nan"] = (b.model(b.op("Conv", "x", b.constant(w))), "NaN or infinity")
     b = Builder()
-    cases["shape"] = (
-        b.model(b.op("Conv", "x", b.constant(np.ones((8, 5, 3, 3), "f")))),
-        "conv0.*does not fit",
-    )
+    cases["shape"] = (b.model(b.op("Conv", "x", b.constant(np.ones((8, 5, 3, 3), "f")))), "conv0.*does not fit")
     b = Builder(("N",))
     cases["unfixed"] = (b.model(b.op("Relu", "x")), "not fixed")
     b = Builder()
@@ -159,9 +156,23 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
 
 @pytest.mark.parametrize(
     "case",
-    ["text", "empty", "truncated", "operator", "domain", "old", "nan", "shape", "unfixed",
-     "unresolved", "external", "short", "gz", "missing"],
-)  # fmt: skip
+    [
+        "text",
+        "empty",
+        "truncated",
+        "operator",
+        "domain",
+        "old",
+        "nan",
+        "shape",
+        "unfixed",
+        "unresolved",
+        "external",
+        "short",
+        "gz",
+        "missing",
+    ],
+)
 def test_bad_input_is_one_line(tmp_path, case):
     path, says = bad_files(tmp_path)[case]
     with pytest.raises(DrpAi3Error, match=says) as error:
@@ -184,8 +195,9 @@ def read_all(path: Path) -> None:
         assert path.name in str(error)
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow,
-          HealthCheck.function_scoped_fixture])  # fmt: skip
+@settings(
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 @given(st.data())
 def test_fuzzed_bytes_never_escape(tmp_path, data):
     b = Builder((1, 4, 8, 8))
@@ -212,9 +224,7 @@ def test_what_once_broke_the_loader(path):
     read_all(path)
 
 
-@pytest.mark.parametrize(
-    "text, shape", [("x=1,3,8,8", {"x": (1, 3, 8, 8)}), ("1x3x8x8", {"": (1, 3, 8, 8)})]
-)
+@pytest.mark.parametrize("text, shape", [("x=1,3,8,8", {"x": (1, 3, 8, 8)}), ("1x3x8x8", {"": (1, 3, 8, 8)})])
 def test_input_shape_texts(text, shape):
     assert input_shapes([text]) == shape
 
@@ -255,8 +265,7 @@ def test_functions_are_inlined(tmp_path):
     b = Builder()
     model = b.model(b.op("Twice", "x", domain="local"))
     body = [helper.make_node("Add", ["a", "a"], ["b"])]
-    model.functions.append(helper.make_function("local", "Twice", ["a"], ["b"], body,
-                                                [helper.make_opsetid("", 13)]))  # fmt: skip
+    model.functions.append(helper.make_function("local", "Twice", ["a"], ["b"], body, [helper.make_opsetid("", 13)]))
     model.opset_import.append(helper.make_opsetid("local", 1))
     path = tmp_path / "f.onnx"
     path.write_bytes(model.SerializeToString())
@@ -267,8 +276,7 @@ def test_external_weights_are_read(tmp_path):
     b = Builder()
     model = b.model(b.conv("x", 16, 8))
     wanted = numpy_helper.to_array(model.graph.initializer[0])
-    onnx.save_model(model, tmp_path / "e.onnx", save_as_external_data=True, location="e.bin",
-                    size_threshold=0)  # fmt: skip
+    onnx.save_model(model, tmp_path / "e.onnx", save_as_external_data=True, location="e.bin", size_threshold=0)
     graph = load(tmp_path / "e.onnx")
     (layer,) = layers(graph)
     np.testing.assert_array_equal(weight_of(graph, layer), wanted)

@@ -48,11 +48,13 @@ def convolved(x: np.ndarray, kernel: _Kernel) -> np.ndarray:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.sampled_from([(3, 1, 1), (3, 2, 1), (1, 1, 0), (5, 1, 2), (4, 4, 0), (8, 8, 0)]),
-       st.integers(1, 3), st.integers(1, 3), st.integers(0, 99))  # fmt: skip
-def test_kernels_on_blocks_by_convolution(
-    form: tuple[int, int, int], inputs: int, outputs: int, seed: int
-) -> None:
+@given(
+    st.sampled_from([(3, 1, 1), (3, 2, 1), (1, 1, 0), (5, 1, 2), (4, 4, 0), (8, 8, 0)]),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.integers(0, 99),
+)
+def test_kernels_on_blocks_by_convolution(form: tuple[int, int, int], inputs: int, outputs: int, seed: int) -> None:
     side, stride, padding = form
     rng = np.random.default_rng(seed)
     x = rng.integers(-9, 9, (inputs, 16, 32))
@@ -77,9 +79,7 @@ def test_another_form_is_left_alone(tmp_path: Path) -> None:
     value = helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 1, 8, 8))
     out = helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 1, 8, 8))
     node = helper.make_node("Relu", ["x"], ["y"])
-    onnx.save(
-        helper.make_model(helper.make_graph([node], "g", [value], [out])), tmp_path / "r.onnx"
-    )
+    onnx.save(helper.make_model(helper.make_graph([node], "g", [value], [out])), tmp_path / "r.onnx")
     assert rewritten(tmp_path / "r.onnx") is None
 
 

@@ -81,10 +81,7 @@ def test_documented_calls_in_order(folder):
     device = MeraDevice(folder, freq_index=3, mera=stand_in)
     tensor = np.ones((32, 64), np.float32)
     run = device.run(Program(), tensor)
-    assert stand_in.calls == [
-        ("load", str(folder)),
-        (DeviceTarget.DRPAI_BUILTIN_MEM, START_ADDRESS, 3),
-    ]
+    assert stand_in.calls == [("load", str(folder)), (DeviceTarget.DRPAI_BUILTIN_MEM, START_ADDRESS, 3)]
     assert stand_in.fed.shape == (1, 1, 32, 64)
     assert run.modelled_s is None and run.energy_j is None
     assert run.device == f"mera:{folder.name}" and run.wall_s > 0

@@ -42,9 +42,7 @@ def test_packed_accumulators_are_the_dense_ones(shape, density, rows, columns, s
     np.testing.assert_array_equal(packing.weight_matrix(w), matrix)
     np.testing.assert_array_equal(packed.unpack(), matrix)
     x = np.random.default_rng(seed + 1).integers(-128, 128, (3, matrix.shape[0])).astype(np.int8)
-    np.testing.assert_array_equal(
-        packed.accumulate(x), x.astype(np.int32) @ matrix.astype(np.int32)
-    )
+    np.testing.assert_array_equal(packed.accumulate(x), x.astype(np.int32) @ matrix.astype(np.int32))
     assert packed.cycles == packing.packed_cycles(w, rows, columns)
     assert packed.cycles <= packing.dense_cycles(w.shape, rows, columns)
     assert packed.index.max(initial=0) < rows
@@ -80,9 +78,7 @@ def test_a_wider_group_never_packs_worse_than_its_parts(shape, density, rows, co
 
 @settings(max_examples=40, deadline=None)
 @given(SHAPES, st.floats(0, 1), st.integers(1, 16), st.integers(1, 32), st.integers(0, 2**31))
-def test_a_wider_block_costs_no_more_than_its_halves_and_no_less_than_either(
-    shape, density, rows, columns, seed
-):
+def test_a_wider_block_costs_no_more_than_its_halves_and_no_less_than_either(shape, density, rows, columns, seed):
     w = sparse(shape, density, seed)
     halves, whole = (packing.group_counts(w, rows, c) for c in (columns, 2 * columns))
     if halves.shape[1] % 2:
@@ -108,9 +104,7 @@ def test_ideal_patterns():
     w = np.ones((64, 64, 3, 3), np.int8)
     assert packing.packed_cycles(w) == packing.dense_cycles(w.shape) == 9 * 64 * 2
     matrix = np.zeros((576, 64), np.int8)
-    matrix[np.arange(36)[:, None] * 16 + np.arange(64) % 16, np.arange(64)] = (
-        1  # one of 16 a column
-    )
+    matrix[np.arange(36)[:, None] * 16 + np.arange(64) % 16, np.arange(64)] = 1  # one of 16 a column
     w = matrix.T.reshape(64, 3, 3, 64).transpose(0, 3, 1, 2)
     assert packing.packed_cycles(w) * 16 == packing.dense_cycles(w.shape)
     assert packing.packed_cycles(np.zeros_like(w)) == 0

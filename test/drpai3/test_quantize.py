@@ -26,17 +26,22 @@ def network(heads: int = 2, seed: int = 0) -> onnx.ModelProto:
     """1x1x H x W -> 3x3 convolution and Relu -> `heads` 1x1 convolutions -> Concat."""
     rng = np.random.default_rng(seed)
     weights = {"a.weight": rng.standard_normal((8, 1, 3, 3)), "a.bias": rng.standard_normal(8)}
-    nodes = [helper.make_node("Conv", ["x", "a.weight", "a.bias"], ["a_conv"], pads=[1] * 4),
-             helper.make_node("Relu", ["a_conv"], ["a"])]  # fmt: skip
+    nodes = [
+        helper.make_node("Conv", ["x", "a.weight", "a.bias"], ["a_conv"], pads=[1] * 4),
+        helper.make_node("Relu", ["a_conv"], ["a"]),
+    ]
     for i in range(heads):
         weights[f"h{i}.weight"] = rng.standard_normal((4, 8, 1, 1)) * 10.0**i
         weights[f"h{i}.bias"] = rng.standard_normal(4)
         nodes.append(helper.make_node("Conv", ["a", f"h{i}.weight", f"h{i}.bias"], [f"h{i}"]))
     nodes.append(helper.make_node("Concat", [f"h{i}" for i in range(heads)], ["y"], axis=1))
     graph = helper.make_graph(
-        nodes, "small", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1, "H", "W"])],
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1, "H", "W"])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4 * heads, "H", "W"])],
-        [numpy_helper.from_array(w.astype(np.float32), n) for n, w in weights.items()])  # fmt: skip
+        [numpy_helper.from_array(w.astype(np.float32), n) for n, w in weights.items()],
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
@@ -112,7 +117,8 @@ def test_network_without_concat() -> None:
     del model.graph.node[-1]
     model.graph.output[0].name = "h0"
     (found,) = ort.InferenceSession(quantize(model, images()).SerializeToString()).run(
-        None, {"x": np.zeros((1, 1, 16, 24), np.int8)})  # fmt: skip
+        None, {"x": np.zeros((1, 1, 16, 24), np.int8)}
+    )
     assert found.shape == (1, 4, 16, 24)
     assert found.dtype == np.int8
 

@@ -66,9 +66,7 @@ def test_folds_keep_families_together(tmp_path):
 
 def test_least_squares_finds_a_minimum_inside_and_at_a_bound():
     target = np.array([0.5, 4.0])
-    x, cost = fit.least_squares(
-        lambda x: x - target, np.zeros(2), np.full(2, -1.0), np.full(2, 2.0)
-    )
+    x, cost = fit.least_squares(lambda x: x - target, np.zeros(2), np.full(2, -1.0), np.full(2, 2.0))
     np.testing.assert_allclose(x, [0.5, 2.0], atol=1e-6)
     assert cost == pytest.approx(4.0)
 
@@ -116,18 +114,20 @@ def test_validate_device_command(tmp_path, capsys):
     assert "mapped" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "version, release", [("TVM v2.7.0, x", 2.7), ("docs of 2024-09", 2.4), ("", 2.7)]
-)
+@pytest.mark.parametrize("version, release", [("TVM v2.7.0, x", 2.7), ("docs of 2024-09", 2.4), ("", 2.7)])
 def test_releases(version, release):
     assert release_of(version) == release
 
 
 @pytest.mark.parametrize(
     "text, says",
-    [("id,family\na,b\n", "published_ms"), ("id,published_ms\na,fast\n", "line 2"),
-     ("id,published_ms\na,0\n", "expected > 0"), ("id,published_ms\n", "no rows")],
-)  # fmt: skip
+    [
+        ("id,family\na,b\n", "published_ms"),
+        ("id,published_ms\na,fast\n", "line 2"),
+        ("id,published_ms\na,0\n", "expected > 0"),
+        ("id,published_ms\n", "no rows"),
+    ],
+)
 def test_a_bad_index_is_one_line(tmp_path, text, says):
     (tmp_path / "index.csv").write_text(text)
     with pytest.raises(DataError, match=says):
@@ -178,8 +178,6 @@ def test_two_rates_of_one_network_are_compared_with_the_dense_one(tmp_path):
     predicted = np.array([s.share for s in both])
     rows = metrics.summary(both, predicted, np.ones(len(both), bool))["pairs"]
     dense_s = next(s for s in samples if "N1" in s.published.model).published.latency_s
-    assert [r["published_speedup"] for r in rows] == pytest.approx(
-        [dense_s / 1.6e-3, dense_s / 1e-3]
-    )
+    assert [r["published_speedup"] for r in rows] == pytest.approx([dense_s / 1.6e-3, dense_s / 1e-3])
     shares = [s.share for s in both if s.share < 1]
     assert [r["predicted_speedup"] for r in rows] == pytest.approx([1 / s for s in shares])

@@ -65,9 +65,7 @@ class Listener:
 
         self._context = Context()
         self._context.init(args=[], domain_id=domain, initialize_logging=False)
-        self.node = Node(
-            "test_listener", context=self._context, use_global_arguments=False, enable_rosout=False
-        )
+        self.node = Node("test_listener", context=self._context, use_global_arguments=False, enable_rosout=False)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
 

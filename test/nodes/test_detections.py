@@ -49,9 +49,7 @@ def sent(found: Detections, kind):
 
 def test_boxes_of_a_class_come_back_in_pixels(kind):
     message = sent(FOUND, kind)
-    np.testing.assert_allclose(
-        detections.boxes_of(message, "person", CAMERA), FOUND.boxes_px[[0, 2]], atol=1e-9 * 640
-    )
+    np.testing.assert_allclose(detections.boxes_of(message, "person", CAMERA), FOUND.boxes_px[[0, 2]], atol=1e-9 * 640)
     assert len(detections.boxes_of(message, "cup", CAMERA)) == 1
     assert detections.boxes_of(message, "dog", CAMERA).shape == (0, 4)
 
@@ -143,9 +141,7 @@ def test_every_nth_frame_is_searched_once_its_image_is_there():
     node.hear("image", images[12])  # that of frame 9 was lost
     assert seen == [0, 3, 6, 12]
     assert [stamp for stamp, _ in node.spans] == [1_000, 1_003, 1_006, 1_012]
-    assert {(s.stage, s.unit, s.device) for _, s in node.spans} == {
-        ("detect", "drpai3", "emulated:rzv2h")
-    }
+    assert {(s.stage, s.unit, s.device) for _, s in node.spans} == {("detect", "drpai3", "emulated:rzv2h")}
     assert len(node.published) == 4
 
 
@@ -180,10 +176,7 @@ def finder(tmp_path):
         "finder",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3, 32, 32))],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 7, 2, 2))],
-        [
-            numpy_helper.from_array(np.zeros((7, 3, 1, 1), np.float32), "w"),
-            numpy_helper.from_array(planes, "planes"),
-        ],
+        [numpy_helper.from_array(np.zeros((7, 3, 1, 1), np.float32), "w"), numpy_helper.from_array(planes, "planes")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     onnx.save(model, tmp_path / "finder.onnx")
@@ -195,12 +188,25 @@ def finder(tmp_path):
 def test_the_graph_publishes_what_the_detector_finds(command, listen, finder, small_room, tmp_path):
     heard = listen(detections.message_type(), "detections", qos.world())
     up = command(
-        "up", "--sequence", SEQUENCE, "--rate", "max", "--json",
-        "--out", tmp_path / "up", "--set", f"drpai3.detector={finder}",
-        "--set", f"drpai3.detector_names={finder.with_suffix('.names')}",
-        "--set", "drpai3.detector_every=4", "--set", "slam.mask_people=true",
-        "--set", "player.paused=true",
-    )  # fmt: skip
+        "up",
+        "--sequence",
+        SEQUENCE,
+        "--rate",
+        "max",
+        "--json",
+        "--out",
+        tmp_path / "up",
+        "--set",
+        f"drpai3.detector={finder}",
+        "--set",
+        f"drpai3.detector_names={finder.with_suffix('.names')}",
+        "--set",
+        "drpai3.detector_every=4",
+        "--set",
+        "slam.mask_people=true",
+        "--set",
+        "player.paused=true",
+    )
     listen.play()
     listen.until(lambda: up.process.poll() is not None, 400)
     code, out, err = up.finish()

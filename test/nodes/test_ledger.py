@@ -40,9 +40,7 @@ def test_frames_are_numbered_by_stamp_and_latency_is_end_to_end(tmp_path):
     book = Ledger()
     for stamp_ns in (30, 10, 20):  # messages of different nodes come in any order
         sent = ledger.Entry("player_node", ledger.SENT, stamp_ns, 1_000_000_000, None)
-        done = ledger.Entry(
-            "drp_node", "preprocess", stamp_ns, 1_500_000_000, span(stamp_ns, "preprocess")
-        )
+        done = ledger.Entry("drp_node", "preprocess", stamp_ns, 1_500_000_000, span(stamp_ns, "preprocess"))
         for entry in (done, sent):
             book.add(entry)
     for stamp_ns in (10, 30):
@@ -53,11 +51,7 @@ def test_frames_are_numbered_by_stamp_and_latency_is_end_to_end(tmp_path):
     rows = folder.read_frames(tmp_path / folder.FRAMES)
     assert [(r.index, r.stamp_ns, r.state) for r in rows] == [(0, 10, "tracked"), (2, 30, "lost")]
     assert rows[0].latency_s == pytest.approx(2.0) and (rows[0].matches, rows[0].inliers) == (9, 8)
-    assert [(s.frame, s.stamp_ns) for s in read_spans(tmp_path / folder.SPANS)] == [
-        (0, 10),
-        (1, 20),
-        (2, 30),
-    ]
+    assert [(s.frame, s.stamp_ns) for s in read_spans(tmp_path / folder.SPANS)] == [(0, 10), (1, 20), (2, 30)]
     assert book.wall_total_s == pytest.approx(2.0)
 
 
@@ -70,8 +64,13 @@ def test_without_a_player_a_frame_begins_with_its_first_stage():
 
 def bad_spans() -> list[dict[str, object]]:
     good = ledger.values_of(ledger.span_status("drp_node", span(5, "preprocess")))
-    return [good | {"wall_s": "inf"}, good | {"wall_s": "nan"}, good | {"at_ns": "-1"},
-            good | {"at_ns": "9" * 400}, good | {"unit": "", "energy_j": "much"}]  # fmt: skip
+    return [
+        good | {"wall_s": "inf"},
+        good | {"wall_s": "nan"},
+        good | {"at_ns": "-1"},
+        good | {"at_ns": "9" * 400},
+        good | {"unit": "", "energy_j": "much"},
+    ]
 
 
 @pytest.mark.parametrize("values", bad_spans())

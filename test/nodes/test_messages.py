@@ -58,9 +58,7 @@ def test_colour_becomes_bgr():
 
 def test_rows_may_be_padded():
     image = np.arange(24, dtype=np.uint8).reshape(2, 12)
-    message = Image(
-        header=HEAD, height=2, width=3, encoding="bgr8", step=12, data=convert.bytes_of(image)
-    )
+    message = Image(header=HEAD, height=2, width=3, encoding="bgr8", step=12, data=convert.bytes_of(image))
     assert np.array_equal(convert.colour(message), image[:, :9].reshape(2, 3, 3))
 
 
@@ -103,9 +101,7 @@ def test_features_round_trip(count):
 
 
 def test_camera_round_trip():
-    camera = Camera(
-        640, 480, 517.3, 516.5, 318.6, 255.3, np.array([0.26, -0.95, -0.005, 0.002, 1.1])
-    )
+    camera = Camera(640, 480, 517.3, 516.5, 318.6, 255.3, np.array([0.26, -0.95, -0.005, 0.002, 1.1]))
     back = convert.camera(sent(convert.camera_info(camera, HEAD)))
     assert (back.width, back.height) == (640, 480)
     assert np.array_equal(back.K, camera.K) and np.array_equal(back.distortion, camera.distortion)
@@ -113,20 +109,7 @@ def test_camera_round_trip():
 
 @given(
     encoding=st.sampled_from(
-        [
-            "bgr8",
-            "mono8",
-            "32FC1",
-            "16UC1",
-            "8SC1",
-            "8SC130",
-            "32FC130",
-            "8SC",
-            "yuv422",
-            "",
-            "8SC99999999",
-            "64FC1",
-        ]
+        ["bgr8", "mono8", "32FC1", "16UC1", "8SC1", "8SC130", "32FC130", "8SC", "yuv422", "", "8SC99999999", "64FC1"]
     ),
     width=st.integers(0, 2000),
     height=st.integers(0, 2000),
@@ -144,11 +127,7 @@ def test_no_image_message_gets_through_or_crashes(encoding, width, height, step,
         is_bigendian=int(big),
         data=convert.bytes_of(np.ones(length, np.uint8)),
     )
-    for read in (
-        convert.colour,
-        lambda m: convert.depth(m)[0],
-        lambda m: convert.tensor(m, "heads"),
-    ):
+    for read in (convert.colour, lambda m: convert.depth(m)[0], lambda m: convert.tensor(m, "heads")):
         try:
             values = read(message)
         except GraphError as error:

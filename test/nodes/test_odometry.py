@@ -55,9 +55,7 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path, torn):
     odometry.add(10**9, pose(1))
     with (tmp_path / folder.JOURNAL).open("a") as file:
         file.write(torn)
-    assert recover(tmp_path) and read_tum(tmp_path / folder.TRAJECTORY).stamps_ns.tolist() == [
-        10**9
-    ]
+    assert recover(tmp_path) and read_tum(tmp_path / folder.TRAJECTORY).stamps_ns.tolist() == [10**9]
 
 
 def test_a_journal_of_an_earlier_graph_is_no_result_of_this_one(tmp_path):

@@ -67,9 +67,7 @@ def test_defaults_descriptions_and_ranges(make_node):
 
 
 def test_overrides_reach_the_dataclass(make_node):
-    node = make_node(
-        top_k=99, threshold=1, use_sim_time=True, **{"qos_overrides./image.subscription.depth": 7}
-    )
+    node = make_node(top_k=99, threshold=1, use_sim_time=True, **{"qos_overrides./image.subscription.depth": 7})
     (drp,) = params.read(node, DrpConfig)
     assert drp.top_k == 99 and drp.threshold == 1.0
     assert node.get_parameter("top_k").value == 99
@@ -100,13 +98,7 @@ def test_a_running_node_refuses_changes(make_node):
 def test_table_carries_every_parameter(tmp_path):
     config = override(Config(), {"player.rate": 0.0, "drp.top_k": 77, "graph.out": "somewhere"})
     specs = table.nodes(config, player=True)
-    assert [s.name for s in specs] == [
-        "profiler_node",
-        "drp_node",
-        "perception_node",
-        "pose_node",
-        "player_node",
-    ]
+    assert [s.name for s in specs] == ["profiler_node", "drp_node", "perception_node", "pose_node", "player_node"]
     for spec in specs:
         known = {f.name for f in dataclasses.fields(GraphConfig)}
         assert known <= set(spec.parameters)
@@ -117,23 +109,17 @@ def test_table_carries_every_parameter(tmp_path):
     camera = {k for s in table.nodes(Config(), player=False) for k in s.parameters}
     assert not any(k.startswith("qos") for k in camera)
     table.write_parameters(tmp_path / "p.yaml", specs)
-    assert (
-        "drp_node:\n  ros__parameters:\n    backend: emulated" in (tmp_path / "p.yaml").read_text()
-    )
+    assert "drp_node:\n  ros__parameters:\n    backend: emulated" in (tmp_path / "p.yaml").read_text()
 
 
 def test_table_renames_camera_topics():
     config = override(Config(), {"player.rate": 0.0})
-    spec = next(
-        s for s in table.nodes(config, True, {"image": "/cam/color"}) if s.name == "drp_node"
-    )
+    spec = next(s for s in table.nodes(config, True, {"image": "/cam/color"}) if s.name == "drp_node")
     assert spec.remappings == (("image", "/cam/color"),)
     assert spec.parameters["qos_overrides./cam/color.subscription.depth"] == 16
 
 
-@pytest.mark.parametrize(
-    "text", ["- a", "word", "drp_node: 5", "drp_node: {top_k: 5}", "a: [", "n: {}"]
-)
+@pytest.mark.parametrize("text", ["- a", "word", "drp_node: 5", "drp_node: {top_k: 5}", "a: [", "n: {}"])
 def test_a_file_that_holds_no_parameters_is_named(tmp_path, text):
     file = tmp_path / "wrong.yaml"
     file.write_text(text)

@@ -107,9 +107,7 @@ def test_stop_ends_the_thread_whatever_it_waits_for(playing):
 
 def test_whatever_ends_the_sequence_early_is_kept():
     """Not only errors that name a remedy: the end of a run must not look like success."""
-    broken = dataclasses.replace(
-        sequence(3), source=lambda: (Frame(0, 1_000, None) for _ in range(1 // 0))
-    )
+    broken = dataclasses.replace(sequence(3), source=lambda: (Frame(0, 1_000, None) for _ in range(1 // 0)))
     playback, more = started(broken, 0.0, False)
     playback.play()
     assert drain(playback, more, 9) == [] and isinstance(playback.error, ZeroDivisionError)

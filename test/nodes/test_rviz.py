@@ -8,13 +8,7 @@ import yaml
 
 pytest.importorskip("rclpy")
 
-from rclpy.qos import (
-    DurabilityPolicy,
-    QoSCompatibility,
-    QoSProfile,
-    ReliabilityPolicy,
-    qos_check_compatible,
-)
+from rclpy.qos import DurabilityPolicy, QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
 
 from drp_slam import resources
 from drp_slam.nodes import qos
@@ -28,10 +22,7 @@ OFFERED = {
     "/odom": qos.world(),
 }
 RELIABILITY = {"Reliable": ReliabilityPolicy.RELIABLE, "Best Effort": ReliabilityPolicy.BEST_EFFORT}
-DURABILITY = {
-    "Transient Local": DurabilityPolicy.TRANSIENT_LOCAL,
-    "Volatile": DurabilityPolicy.VOLATILE,
-}
+DURABILITY = {"Transient Local": DurabilityPolicy.TRANSIENT_LOCAL, "Volatile": DurabilityPolicy.VOLATILE}
 
 
 def test_every_display_hears_its_topic():

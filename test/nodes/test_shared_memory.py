@@ -60,9 +60,7 @@ def test_a_living_participant_keeps_its_files(listen) -> None:
     if not FOLDER.is_dir():
         pytest.skip("no /dev/shm here")
     held = [Path(os.path.realpath(file)) for file in Path("/proc/self/fd").iterdir()]
-    locks = [
-        p for p in held if p.parent == FOLDER and LOCK.fullmatch(p.name) and "port" not in p.name
-    ]
+    locks = [p for p in held if p.parent == FOLDER and LOCK.fullmatch(p.name) and "port" not in p.name]
     assert locks
     remove_orphans()
     for lock in locks:
@@ -77,14 +75,16 @@ def test_too_little_room_is_said_with_a_remedy(tmp_path: Path) -> None:
 
 
 @pytest.mark.system
-def test_a_graph_fits_into_the_shared_memory_of_a_container(
-    listen, command, small_room, tmp_path
-) -> None:
+def test_a_graph_fits_into_the_shared_memory_of_a_container(listen, command, small_room, tmp_path) -> None:
     """64 MB, for a graph and this listener: what they hold, counted by its maps."""
     up = command("up", "--sequence", SEQUENCE, "--rate", "1", "--loop", "--out", tmp_path)
     pids = [*listen.ready(frames=1).values(), up.process.pid, os.getpid()]
-    files = {word for pid in pids for word in Path(f"/proc/{pid}/maps").read_text().split()
-             if word.startswith(f"{FOLDER}/fast")}  # fmt: skip
+    files = {
+        word
+        for pid in pids
+        for word in Path(f"/proc/{pid}/maps").read_text().split()
+        if word.startswith(f"{FOLDER}/fast")
+    }
     sizes = [Path(name).stat().st_size for name in files if Path(name).exists()]
     assert len(sizes) > len(pids)
     assert sum(sizes) < 64e6

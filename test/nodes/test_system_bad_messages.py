@@ -94,19 +94,26 @@ def test_no_node_dies_of_a_bad_message(four_nodes, listen, small_room, huge_png,
     other.width = 640
     # /diagnostics names a node's last problem: one for each node at a time
     rounds = [
-        [(image, convert.image_message(head, pixels, "yuv422"), "image: encoding 'yuv422'"),
-         (tensor, convert.image_message(head, pixels, "bgr8"), "tensor: encoding 'bgr8'"),
-         (depth, convert.image_message(head, pixels, "bgr8"), "depth: encoding 'bgr8'")],
-        [(image, truncated, "image: truncated"),
-         (depth, nothing, "depth: no pixel holds a depth")],
-        [(image, convert.image_message(old, pixels, "bgr8"), "image: stamp"),
-         (info, other, "camera_info: 640x240, but tracking began with 320x240")],
-        [(small, CompressedImage(header=head, format="jpeg"), "image/compressed: cannot decode"),
-         (features, PointCloud2(header=head), "features: fields []")],
-        [(heads, convert.image_message(head, no_heads, "8SC1"), "heads: stamp"),
-         (status, DiagnosticArray(status=[DiagnosticStatus(name="x")]), "'x' is no frame")],
+        [
+            (image, convert.image_message(head, pixels, "yuv422"), "image: encoding 'yuv422'"),
+            (tensor, convert.image_message(head, pixels, "bgr8"), "tensor: encoding 'bgr8'"),
+            (depth, convert.image_message(head, pixels, "bgr8"), "depth: encoding 'bgr8'"),
+        ],
+        [(image, truncated, "image: truncated"), (depth, nothing, "depth: no pixel holds a depth")],
+        [
+            (image, convert.image_message(old, pixels, "bgr8"), "image: stamp"),
+            (info, other, "camera_info: 640x240, but tracking began with 320x240"),
+        ],
+        [
+            (small, CompressedImage(header=head, format="jpeg"), "image/compressed: cannot decode"),
+            (features, PointCloud2(header=head), "features: fields []"),
+        ],
+        [
+            (heads, convert.image_message(head, no_heads, "8SC1"), "heads: stamp"),
+            (status, DiagnosticArray(status=[DiagnosticStatus(name="x")]), "'x' is no frame"),
+        ],
         [(small, CompressedImage(header=head, format="png", data=huge_png), "bytes of 'png'")],
-    ]  # fmt: skip
+    ]
     for bad in rounds:
         for _ in range(20):  # camera topics are best effort: a message may be lost
             for publisher, message, words in bad:

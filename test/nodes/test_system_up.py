@@ -26,45 +26,21 @@ from drp_slam.nodes.shared_memory import remove_orphans
 
 pytestmark = pytest.mark.system
 
-RESULTS = [
-    folder.TRAJECTORY,
-    folder.ODOMETRY,
-    folder.GROUND_TRUTH,
-    folder.MAP,
-    folder.SPANS,
-    folder.FRAMES,
-    folder.RUN,
-]
+RESULTS = [folder.TRAJECTORY, folder.ODOMETRY, folder.GROUND_TRUTH, folder.MAP, folder.SPANS, folder.FRAMES, folder.RUN]
 
 
 def test_graph_gives_what_the_offline_run_gives(command, listen, small_room, tmp_path):
     odometry = listen(Odometry, "odom", qos.world())
     up = command(
-        "up",
-        "--sequence",
-        SEQUENCE,
-        "--rate",
-        "max",
-        "--set",
-        "player.paused=true",
-        "--json",
-        "--out",
-        tmp_path / "up",
+        "up", "--sequence", SEQUENCE, "--rate", "max", "--set", "player.paused=true", "--json", "--out", tmp_path / "up"
     )
     listen.play()
     listen.until(lambda: up.process.poll() is not None)
     code, out, err = up.finish()
     assert code == 0, err
     report = json.loads(out)
-    assert (
-        report["frames"] == len(small_room) == len(folder.read_frames(tmp_path / "up/frames.csv"))
-    )
-    assert report["fps"] > 0 and set(report["stages"]) == {
-        "preprocess",
-        "network",
-        "postprocess",
-        "track",
-    }
+    assert report["frames"] == len(small_room) == len(folder.read_frames(tmp_path / "up/frames.csv"))
+    assert report["fps"] > 0 and set(report["stages"]) == {"preprocess", "network", "postprocess", "track"}
     for stage in report["stages"].values():
         assert stage["frames"] == len(small_room)
     assert all((tmp_path / "up" / name).is_file() for name in [*RESULTS, folder.REPORT_HTML])
@@ -83,9 +59,7 @@ def test_graph_gives_what_the_offline_run_gives(command, listen, small_room, tmp
 
 
 def test_interrupt_ends_with_results(command, listen, small_room, tmp_path):
-    up = command(
-        "up", "--sequence", SEQUENCE, "--rate", "0.5", "--loop", "--json", "--out", tmp_path
-    )
+    up = command("up", "--sequence", SEQUENCE, "--rate", "0.5", "--loop", "--json", "--out", tmp_path)
     listen.ready(frames=3)
     up.process.send_signal(signal.SIGINT)
     code, out, err = up.finish()

@@ -18,18 +18,27 @@ TIME = st.floats(1e-6, 1e-1)
 NAN = float("nan")
 
 
-def span(frame: int, stage: str, wall: float, modelled: float = 1e-3, energy: float = 1e-3,
-         cpu: float = 2e-3, cpu_energy: float = 4e-3) -> Span:  # fmt: skip
+def span(
+    frame: int,
+    stage: str,
+    wall: float,
+    modelled: float = 1e-3,
+    energy: float = 1e-3,
+    cpu: float = 2e-3,
+    cpu_energy: float = 4e-3,
+) -> Span:
     unit = {"network": "drpai3", "track": "cpu"}.get(stage, "drp")
-    return Span(frame * 10**8, frame, stage, unit, "emulated:rzv2h", wall, modelled, energy, cpu,
-                cpu_energy)  # fmt: skip
+    return Span(frame * 10**8, frame, stage, unit, "emulated:rzv2h", wall, modelled, energy, cpu, cpu_energy)
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(TIME, TIME, TIME), min_size=1, max_size=9))
 def test_percentiles_and_frame_sums(times: list[tuple[float, float, float]]) -> None:
-    spans = [span(i, name, t[j], modelled=t[j] * 3) for i, t in enumerate(times)
-             for j, name in enumerate(("preprocess", "network", "track"))]  # fmt: skip
+    spans = [
+        span(i, name, t[j], modelled=t[j] * 3)
+        for i, t in enumerate(times)
+        for j, name in enumerate(("preprocess", "network", "track"))
+    ]
     stages = summary.stages(spans[::-1])
     assert set(stages) == {"preprocess", "network", "track"}
     wall_ms = np.array(times)[:, 1] * 1e3
@@ -60,10 +69,24 @@ def test_ratios_of_a_comparison_worked_by_hand() -> None:
     assert m["throughput_speedup"] == pytest.approx(800 / 250)
     assert m["energy_ratio"] == pytest.approx(2 / 8)
     assert m["power_ratio"] == pytest.approx((2 / 2) / (8 / 4))
-    kernels = [{"kernel": "a", "place": "custom", "modelled_s": 0.5e-3, "energy_j": 1e-4,
-                "cpu_modelled_s": 1.5e-3, "cpu_energy_j": 1e-3},
-               {"kernel": "b", "place": "opencva", "modelled_s": 0.5e-3, "energy_j": 1e-4,
-                "cpu_modelled_s": 9.0, "cpu_energy_j": 9.0}]  # fmt: skip
+    kernels = [
+        {
+            "kernel": "a",
+            "place": "custom",
+            "modelled_s": 0.5e-3,
+            "energy_j": 1e-4,
+            "cpu_modelled_s": 1.5e-3,
+            "cpu_energy_j": 1e-3,
+        },
+        {
+            "kernel": "b",
+            "place": "opencva",
+            "modelled_s": 0.5e-3,
+            "energy_j": 1e-4,
+            "cpu_modelled_s": 9.0,
+            "cpu_energy_j": 9.0,
+        },
+    ]
     without = baseline.without_custom(kernels, spans)
     assert without["kernels"] == ["a"]
     assert without["chip_ms"] == pytest.approx(2.0 + 1.0)

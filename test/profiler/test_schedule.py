@@ -12,19 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drp_slam.profiler.schedule import (
-    UNITS,
-    Schedule,
-    Step,
-    bound_hz,
-    chrome_trace,
-    simulate,
-    write_trace,
-)
+from drp_slam.profiler.schedule import UNITS, Schedule, Step, bound_hz, chrome_trace, simulate, write_trace
 
-STEPS = st.builds(
-    Step, st.sampled_from("abcd"), st.sampled_from(UNITS), st.integers(1, 6).map(float)
-)
+STEPS = st.builds(Step, st.sampled_from("abcd"), st.sampled_from(UNITS), st.integers(1, 6).map(float))
 JOBS = st.lists(st.lists(STEPS, min_size=1, max_size=5), min_size=1, max_size=8)
 
 
@@ -45,8 +35,11 @@ def tick(jobs: list[list[Step]], in_flight: int, period: int) -> tuple[dict, lis
                     lines[jobs[frame][index + 1].queue].append((now, frame, index + 1))
                 else:
                     done[frame] = now
-        while (len(arrived) < len(jobs) and len(arrived) - len(done) < in_flight
-               and (not arrived or now >= arrived[-1] + period)):  # fmt: skip
+        while (
+            len(arrived) < len(jobs)
+            and len(arrived) - len(done) < in_flight
+            and (not arrived or now >= arrived[-1] + period)
+        ):
             lines[jobs[len(arrived)][0].queue].append((now, len(arrived), 0))
             arrived.append(now)
         for queue, line in lines.items():
@@ -111,5 +104,6 @@ def test_trace_has_every_slot_on_its_units_row(tmp_path: Path) -> None:
     assert trace == chrome_trace(schedule, "emulated:rzv2h")
     rows = {e["tid"]: e["args"]["name"] for e in trace["traceEvents"] if e["name"] == "thread_name"}
     drawn = [(rows[e["tid"]], e["name"], e["dur"]) for e in trace["traceEvents"] if e["ph"] == "X"]
-    assert sorted(drawn) == [("DRP-AI3", "net", pytest.approx(2000.0))] * 2 + [
-        ("DRP1", "pre", pytest.approx(1000.0))] * 2  # fmt: skip
+    assert (
+        sorted(drawn) == [("DRP-AI3", "net", pytest.approx(2000.0))] * 2 + [("DRP1", "pre", pytest.approx(1000.0))] * 2
+    )

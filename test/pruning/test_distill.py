@@ -33,8 +33,7 @@ def noise() -> Iterator[torch.Tensor]:
 
 
 def half(net: nn.Module) -> dict[str, torch.Tensor]:
-    return {n: p.detach().abs() > p.detach().abs().median()
-            for n, p in net.named_parameters() if p.ndim > 1}  # fmt: skip
+    return {n: p.detach().abs() > p.detach().abs().median() for n, p in net.named_parameters() if p.ndim > 1}
 
 
 def test_masked_weights_never_move() -> None:
@@ -58,8 +57,13 @@ def test_distillation_learns_the_teacher() -> None:
     trainer = MaskedTrainer(net, 1e-2)
     trainer.mask(half(net))
     losses: list[float] = []
-    fit(trainer, noise(), lambda x: (net(x) - teacher(x)).square().mean(), 120,
-        after=lambda step, loss: losses.append(loss))  # fmt: skip
+    fit(
+        trainer,
+        noise(),
+        lambda x: (net(x) - teacher(x)).square().mean(),
+        120,
+        after=lambda step, loss: losses.append(loss),
+    )
     assert np.mean(losses[-10:]) < 0.75 * np.mean(losses[:10])
 
 
@@ -141,10 +145,7 @@ def test_batches_begin_anywhere() -> None:
     """Training that goes on from a checkpoint sees what it would have seen."""
     image = np.random.default_rng(0).integers(0, 256, (96, 128)).astype(np.uint8)
     teacher = xfeat.xfeat()
-    whole, late = (
-        xfeat_levels.batches([image], teacher, 3, pool=9, shape=(32, 32), first=first)
-        for first in (0, 4)
-    )
+    whole, late = (xfeat_levels.batches([image], teacher, 3, pool=9, shape=(32, 32), first=first) for first in (0, 4))
     for _ in range(4):
         before = next(whole)
     for batch in (next(late), next(late)):
@@ -170,8 +171,7 @@ def test_a_level_is_flexible_nm_and_the_file_is_what_was_trained() -> None:
         assert exact_rows(mask)
         assert not net.get_parameter(name).detach()[~mask].any()
 
-    model = quantize(to_onnx(net, "t"), [np.zeros((1, 1, 32, 32), np.float32)],
-                     scales=quantiser.scales())  # fmt: skip
+    model = quantize(to_onnx(net, "t"), [np.zeros((1, 1, 32, 32), np.float32)], scales=quantiser.scales())
     quantiser.learning = False
     x = next(source(5)).images[:1]
     scale, zero = quantiser.scales()["tensor"]
@@ -211,8 +211,9 @@ def test_levels_follow_each_other_and_the_same_seed_gives_the_same_network(tmp_p
         assert all(torch.equal(a, b) for a, b in zip(net.parameters(), other.parameters()))
 
 
-@pytest.mark.parametrize(("name", "rate"), [("xfeat-p50", 0.5), ("xfeat-p70", 0.7),
-                                            ("xfeat-p80", 0.8), ("xfeat-p90", 0.9)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "rate"), [("xfeat-p50", 0.5), ("xfeat-p70", 0.7), ("xfeat-p80", 0.8), ("xfeat-p90", 0.9)]
+)
 def test_shipped_networks_are_pruned_as_their_names_say(name: str, rate: float) -> None:
     """Zeros of the stored INT8 weights; quantisation may only add some to the masks'."""
     import onnx
@@ -220,8 +221,7 @@ def test_shipped_networks_are_pruned_as_their_names_say(name: str, rate: float) 
 
     from drp_slam import resources
 
-    stored = {t.name: numpy_helper.to_array(t)
-              for t in onnx.load(resources.network(name)).graph.initializer}  # fmt: skip
+    stored = {t.name: numpy_helper.to_array(t) for t in onnx.load(resources.network(name)).graph.initializer}
     weights = [stored[f"{s.name}.weight_quantized"] for s in xfeat.LAYERS]
     zeros = sum(int((w == 0).sum()) for w in weights) / sum(w.size for w in weights)
     assert rate <= zeros + 1e-4 < rate + 0.06

@@ -63,9 +63,7 @@ def test_the_filter_is_exact_in_int8() -> None:
         weight = stored[f"{name}.weight_quantized"].astype(np.float64)
         scale = stored[f"{name}.weight_scale"].astype(np.float64)
         exact = upsampling.smoothing(factor).astype(np.float64)
-        np.testing.assert_array_equal(
-            weight[:, 0] * scale[:, None, None], np.tile(exact, (64, 1, 1))
-        )
+        np.testing.assert_array_equal(weight[:, 0] * scale[:, None, None], np.tile(exact, (64, 1, 1)))
         makers = {out: node for node in model.graph.node for out in node.output}
         nearest = next(n for n in model.graph.node if n.output[0] == f"{name}_nearest")
         assert list(makers[nearest.input[0]].input[1:]) == [

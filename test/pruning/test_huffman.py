@@ -37,15 +37,16 @@ def test_cut_off_payload_and_bad_table_are_named():
         huffman.decode(huffman.Coded(np.ones(3, np.uint8), b"abc", 3))
 
 
-@given(
-    st.integers(0, 10**6), st.floats(0.0, 1.0), st.sampled_from([(7, 5, 3, 3), (40, 60), (1, 1)])
-)
+@given(st.integers(0, 10**6), st.floats(0.0, 1.0), st.sampled_from([(7, 5, 3, 3), (40, 60), (1, 1)]))
 @settings(max_examples=40, deadline=None)
 def test_container_gives_the_shared_weights_back_bit_for_bit(seed, density, shape):
     rng = np.random.default_rng(seed)
     dense = rng.standard_normal(shape).astype(np.float32) * (rng.random(shape) < density)
-    shared = sharing.share(dense[dense != 0], 4) if dense.any() else sharing.Shared(
-        np.empty(0, np.float32), np.empty(0, np.int64))  # fmt: skip
+    shared = (
+        sharing.share(dense[dense != 0], 4)
+        if dense.any()
+        else sharing.Shared(np.empty(0, np.float32), np.empty(0, np.int64))
+    )
     tensors = {"w": dense, "b": rng.standard_normal(3).astype(np.float32), "n": np.array(7)}
     found = dc.decode(dc.encode(tensors, {"w": shared})[0])
     expected = np.zeros_like(dense)

@@ -73,8 +73,7 @@ def test_obs_saliency_is_the_closed_form():
 def test_kinds_without_images_and_their_order():
     net, _ = linear()
     layers = L.prunable(net)
-    assert torch.equal(importance.saliencies("magnitude", layers)["0"].float(),
-                       net[0].weight.detach().abs())  # fmt: skip
+    assert torch.equal(importance.saliencies("magnitude", layers)["0"].float(), net[0].weight.detach().abs())
     one, two = (importance.saliencies("random", layers, seed=3)["0"] for _ in range(2))
     assert torch.equal(one, two)
     assert not torch.equal(one, importance.saliencies("random", layers, seed=4)["0"])

@@ -18,9 +18,7 @@ def quadratic(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(n, generator=generator, dtype=torch.float64), a.T @ a / n
 
 
-def brute(
-    w: torch.Tensor, hessian: torch.Tensor, removed: tuple[int, ...]
-) -> tuple[float, torch.Tensor]:
+def brute(w: torch.Tensor, hessian: torch.Tensor, removed: tuple[int, ...]) -> tuple[float, torch.Tensor]:
     """Least d^T H d / 2 with the removed weights at zero: the rest solved for, no OBS formula."""
     left = [i for i in range(len(w)) if i not in removed]
     gone = list(removed)
@@ -86,9 +84,14 @@ def test_a_hessian_that_is_not_positive_definite_is_named():
 
 def network() -> tuple[torch.nn.Module, torch.Tensor]:
     torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3, padding=1), torch.nn.ReLU(),
-                              torch.nn.Conv2d(16, 40, 3, bias=False), torch.nn.ReLU(),
-                              torch.nn.Flatten(), torch.nn.Linear(40 * 16, 5))  # fmt: skip
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 16, 3, padding=1),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(16, 40, 3, bias=False),
+        torch.nn.ReLU(),
+        torch.nn.Flatten(),
+        torch.nn.Linear(40 * 16, 5),
+    )
     return net.eval(), torch.rand(40, 3, 6, 6)
 
 

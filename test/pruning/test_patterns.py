@@ -62,15 +62,15 @@ def test_flexible_allocation_is_the_best_of_all_allocations():
     gains = np.concatenate([np.zeros((3, 1, 2)), ordered.cumsum(1)], axis=1)
     best = max(
         sum(gains[g, n[2 * g + b], b] for g in range(3) for b in range(2))
-        for n in itertools.product(range(4), repeat=6) if sum(n) <= 9
-    )  # fmt: skip
+        for n in itertools.product(range(4), repeat=6)
+        if sum(n) <= 9
+    )
     assert np.isclose(weight[found].sum(), best)
 
 
 def test_cycle_budget_spends_rows_at_cheap_positions():
     same = np.ones((32, 16, 1, 1))
-    found = patterns.masks({"early": same, "late": same}, 0.5, "flexible-nm",
-                           positions={"early": 400, "late": 100})  # fmt: skip
+    found = patterns.masks({"early": same, "late": same}, 0.5, "flexible-nm", positions={"early": 400, "late": 100})
     kept = {name: layout.kept_rows(mask).sum() for name, mask in found.items()}
     assert kept["late"] == 16
     assert 400 * kept["early"] + 100 * kept["late"] <= 0.5 * 16 * 500
@@ -104,8 +104,7 @@ def test_structured_patterns_remove_whole_slices():
 def test_rows_are_ordered_kh_kw_cin_and_come_back():
     weight = np.arange(2 * 3 * 2 * 2).reshape(2, 3, 2, 2)
     matrix = layout.to_matrix(weight)
-    assert matrix[:4, 0].tolist() == [weight[0, 0, 0, 0], weight[0, 1, 0, 0], weight[0, 2, 0, 0],
-                                      weight[0, 0, 0, 1]]  # fmt: skip
+    assert matrix[:4, 0].tolist() == [weight[0, 0, 0, 0], weight[0, 1, 0, 0], weight[0, 2, 0, 0], weight[0, 0, 0, 1]]
     assert (layout.from_matrix(matrix, weight) == weight).all()
 
 

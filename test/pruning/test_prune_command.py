@@ -37,30 +37,37 @@ def model() -> onnx.ModelProto:
 
     def weight(name: str, *shape: int) -> onnx.TensorProto:
         scale = 1.0 / np.sqrt(max(1, np.prod(shape[1:])))
-        return numpy_helper.from_array(
-            (rng.standard_normal(shape) * scale).astype(np.float32), name
-        )
+        return numpy_helper.from_array((rng.standard_normal(shape) * scale).astype(np.float32), name)
 
     nodes = [
-        helper.make_node("Conv", ["x", "a.weight", "a.bias"], ["a"], pads=[0, 0, 1, 1],
-                         kernel_shape=[2, 2]),
+        helper.make_node("Conv", ["x", "a.weight", "a.bias"], ["a"], pads=[0, 0, 1, 1], kernel_shape=[2, 2]),
         helper.make_node("Relu", ["a"], ["r"]),
         helper.make_node("Conv", ["r", "b.weight"], ["b"], pads=[1] * 4, kernel_shape=[3, 3]),
         helper.make_node("Add", ["b", "r"], ["s"]),
         helper.make_node("MaxPool", ["s"], ["p"], kernel_shape=[2, 2], strides=[2, 2]),
-        helper.make_node("Resize", ["p", "", "scales"], ["u"], mode="linear",
-                         coordinate_transformation_mode="half_pixel"),
+        helper.make_node(
+            "Resize", ["p", "", "scales"], ["u"], mode="linear", coordinate_transformation_mode="half_pixel"
+        ),
         helper.make_node("Concat", ["u", "s"], ["c"], axis=1),
         helper.make_node("GlobalAveragePool", ["c"], ["g"]),
         helper.make_node("Flatten", ["g"], ["f"]),
         helper.make_node("Gemm", ["f", "d.weight", "d.bias"], ["y"], transB=1),
-    ]  # fmt: skip
-    weights = [weight("a.weight", 16, 3, 2, 2), weight("a.bias", 16),
-               weight("b.weight", 16, 16, 3, 3), weight("d.weight", 5, 32), weight("d.bias", 5),
-               numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "scales")]  # fmt: skip
+    ]
+    weights = [
+        weight("a.weight", 16, 3, 2, 2),
+        weight("a.bias", 16),
+        weight("b.weight", 16, 16, 3, 3),
+        weight("d.weight", 5, 32),
+        weight("d.bias", 5),
+        numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "scales"),
+    ]
     graph = helper.make_graph(
-        nodes, "small", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 16, 16])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 5])], weights)  # fmt: skip
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 16, 16])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 5])],
+        weights,
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
@@ -99,8 +106,21 @@ def test_a_factory_is_traced(tmp_path):
 @pytest.mark.parametrize("saliency", ["obs", "obd", "magnitude"])
 def test_command_writes_float_and_int8_files_with_the_zeros_in_them(folder, saliency, capsys):
     out = folder / saliency
-    code = main(["prune", str(folder / "small.onnx"), "--rate", "0.6", "--saliency", saliency,
-                 "--calibration", str(folder / "images"), "--out", str(out), "--json"])  # fmt: skip
+    code = main(
+        [
+            "prune",
+            str(folder / "small.onnx"),
+            "--rate",
+            "0.6",
+            "--saliency",
+            saliency,
+            "--calibration",
+            str(folder / "images"),
+            "--out",
+            str(out),
+            "--json",
+        ]
+    )
     captured = capsys.readouterr()
     assert code == 0, captured.err
     result = json.loads(captured.out)
@@ -130,10 +150,17 @@ def test_obs_keeps_the_outputs_closer_than_magnitude(folder):
     assert errors["obs"] < errors["magnitude"]
 
 
-@pytest.mark.parametrize("options", [
-    {"schedule": "agp", "retrain": 8}, {"layer_rates": "sensitivity"}, {"layer_rates": "uniform"},
-    {"saliency": "weight-decay"}, {"budget": "cycles"}, {"pattern": "fixed-nm"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"schedule": "agp", "retrain": 8},
+        {"layer_rates": "sensitivity"},
+        {"layer_rates": "uniform"},
+        {"saliency": "weight-decay"},
+        {"budget": "cycles"},
+        {"pattern": "fixed-nm"},
+    ],
+)
 def test_every_way_of_pruning_holds_its_masks(folder, options):
     images = calibration.calibration(folder / "images", (1, 3, 16, 16), 6)
     net = onnxnet.read(str(folder / "small.onnx")).eval()
@@ -144,16 +171,19 @@ def test_every_way_of_pruning_holds_its_masks(folder, options):
     assert 0.2 < layout.density(masks) <= 0.56
 
 
-@pytest.mark.parametrize("arguments,message", [
-    (["--rate", "1.0"], "rate is 1.0, expected 0 <= rate < 1"),
-    (["--rate", "0.5", "--layers", "conv9"], "no layer 'conv9' in the model"),
-    (["--rate", "0.5", "--shape", "3,16"], "expected four positive numbers"),
-    (["--rate", "0.5", "--calibration", "nowhere"], "no image below it"),
-    (["--rate", "0.5"], "no calibration image"),
-    (["--rate", "0.5", "--stages", "0"], "--stages 0"),
-    (["--rate", "0.5", "--images", "0"], "--images 0"),
-    (["--rate", "0.5", "--retrain", "-1"], "--retrain -1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments,message",
+    [
+        (["--rate", "1.0"], "rate is 1.0, expected 0 <= rate < 1"),
+        (["--rate", "0.5", "--layers", "conv9"], "no layer 'conv9' in the model"),
+        (["--rate", "0.5", "--shape", "3,16"], "expected four positive numbers"),
+        (["--rate", "0.5", "--calibration", "nowhere"], "no image below it"),
+        (["--rate", "0.5"], "no calibration image"),
+        (["--rate", "0.5", "--stages", "0"], "--stages 0"),
+        (["--rate", "0.5", "--images", "0"], "--images 0"),
+        (["--rate", "0.5", "--retrain", "-1"], "--retrain -1"),
+    ],
+)
 def test_bad_input_is_one_line(folder, arguments, message, capsys):
     code = main(["prune", str(folder / "small.onnx"), *arguments, "--out", str(folder / "o")])
     error = capsys.readouterr().err.strip().splitlines()[-1]
@@ -216,9 +246,24 @@ def test_a_full_disk_is_named_where_a_checkpoint_is_written(folder):
 def test_compression_trains_the_centroids_where_there_is_retraining(folder, capsys):
     def prune(*more: str) -> dict:
         out = folder / "-".join(("o", *more)).replace("--", "")
-        code = main(["prune", str(folder / "small.onnx"), "--rate", "0.6", "--saliency", "obd",
-                     "--calibration", str(folder / "images"), "--out", str(out), "--no-int8",
-                     "--compress", "--json", *more])  # fmt: skip
+        code = main(
+            [
+                "prune",
+                str(folder / "small.onnx"),
+                "--rate",
+                "0.6",
+                "--saliency",
+                "obd",
+                "--calibration",
+                str(folder / "images"),
+                "--out",
+                str(out),
+                "--no-int8",
+                "--compress",
+                "--json",
+                *more,
+            ]
+        )
         assert code == 0
         return json.loads(capsys.readouterr().out)["compressed"]
 

@@ -20,9 +20,16 @@ from drp_slam.pruning.pruner import (  # noqa: E402
 
 def network() -> nn.Sequential:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(),
-                         nn.Conv2d(32, 32, 3, padding=1, groups=32), nn.Conv2d(32, 40, 1),
-                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(40, 4))  # fmt: skip
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 3, padding=1),
+        nn.BatchNorm2d(32),
+        nn.ReLU(),
+        nn.Conv2d(32, 32, 3, padding=1, groups=32),
+        nn.Conv2d(32, 40, 1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(40, 4),
+    )
 
 
 X = torch.rand(8, 3, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -35,8 +42,7 @@ def test_layer_list_leaves_out_what_does_not_pack():
 @pytest.mark.parametrize("schedule,steps", [("one-shot", 1), ("agp", 6), ("iterative", 6)])
 def test_a_training_loop_never_moves_a_removed_weight(schedule, steps):
     net = network()
-    pruner = Pruner(net, make_pruning_layer_list(net, [X]), final_pr=0.7, schedule_name=schedule,
-                    steps=steps)  # fmt: skip
+    pruner = Pruner(net, make_pruning_layer_list(net, [X]), final_pr=0.7, schedule_name=schedule, steps=steps)
     optimiser = torch.optim.SGD(net.parameters(), 1e-4, momentum=0.9)
     rates, removed = [], {}
     for _ in range(10):
@@ -128,9 +134,16 @@ def test_low_rank_for_the_data_beats_plain_low_rank():
 
 def test_structured_removal_keeps_the_network_whole():
     pytest.importorskip("torch_pruning")
-    net = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(),
-                        nn.Conv2d(16, 24, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-                        nn.Linear(24, 4)).eval()  # fmt: skip
+    net = nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.Conv2d(16, 24, 3),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(24, 4),
+    ).eval()
     with torch.no_grad():
         net[0].weight[::2] *= 1e-3
     values = importance.saliencies("magnitude", L.prunable(net))

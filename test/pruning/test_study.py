@@ -60,11 +60,8 @@ def test_trained_centroids_keep_zeros_and_sharing_and_survive_the_file():
     net = digits.lenet(8, 0)
     masks = digits.prune_and_train(net, x, y, 0.8, 6, 0)
     start = {n: m.weight.detach().numpy() for n, m in L.prunable(net).items()}
-    untrained = {
-        n: sharing.share(w[w != 0], 3 if w.ndim == 4 else 2).codebook for n, w in start.items()
-    }
-    state, shared = sharing.share_and_train(
-        net, (3, 2), lambda tie: digits.train(net, x, y, 5, 0, 1e-3, tie))  # fmt: skip
+    untrained = {n: sharing.share(w[w != 0], 3 if w.ndim == 4 else 2).codebook for n, w in start.items()}
+    state, shared = sharing.share_and_train(net, (3, 2), lambda tie: digits.train(net, x, y, 5, 0, 1e-3, tie))
     for name, mask in masks.items():
         weight = state[f"{name}.weight"]
         assert not weight[~mask.numpy()].any()
@@ -109,11 +106,16 @@ def test_a_study_goes_on_with_what_is_missing_unless_its_settings_changed(tmp_pa
 
 def test_the_file_that_counts_is_chosen_before_the_first_loss_and_not_on_what_is_judged():
     def point(seed: int, rate: float, choosing: float, judged: float) -> dict:
-        return {"seed": seed, "rate": rate, "accuracy": judged, "dense_accuracy": 0.9,
-                "choosing_accuracy": choosing, "dense_choosing_accuracy": 0.9}  # fmt: skip
+        return {
+            "seed": seed,
+            "rate": rate,
+            "accuracy": judged,
+            "dense_accuracy": 0.9,
+            "choosing_accuracy": choosing,
+            "dense_choosing_accuracy": 0.9,
+        }
 
-    points = [point(0, 0.9, 0.95, 0.9), point(0, 0.5, 0.9, 0.1), point(0, 0.7, 0.896, 0.2),
-              point(0, 0.8, 0.894, 0.9)]  # fmt: skip
+    points = [point(0, 0.9, 0.95, 0.9), point(0, 0.5, 0.9, 0.1), point(0, 0.7, 0.896, 0.2), point(0, 0.8, 0.894, 0.9)]
     assert [p["rate"] for p in compression.best(points)] == [0.7]
     assert compression.best(points[3:]) == []
     both = [*points, *(point(1, p["rate"], 0.9, 0.0) for p in points)]
@@ -135,19 +137,22 @@ def test_simplified_norms_give_the_same_outputs_with_half_the_numbers():
 
 def test_closed_form_recovery_moves_no_masked_weight_and_every_method_gives_the_rate():
     torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3, bias=False), torch.nn.BatchNorm2d(16),
-                              torch.nn.ReLU(), torch.nn.Conv2d(16, 8, 3, bias=False),
-                              torch.nn.BatchNorm2d(8), torch.nn.Flatten(),
-                              torch.nn.Linear(128, 4)).eval()  # fmt: skip
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 16, 3, bias=False),
+        torch.nn.BatchNorm2d(16),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(16, 8, 3, bias=False),
+        torch.nn.BatchNorm2d(8),
+        torch.nn.Flatten(),
+        torch.nn.Linear(128, 4),
+    ).eval()
     x = torch.rand(30, 3, 8, 8)
     statistics = splits.curvature(net, x)
     positions = L.positions(net, L.prunable(net), x[:1])
     for method in ("magnitude", "obd", "obd-network", "obs"):
         for rates in ("magnitude", "uniform", "global"):
             curve = series.Series(method, layer_rates=rates, rates=(0.5, 0.75))
-            for rate, (model, masks) in zip(
-                (0.5, 0.75), series.pruned(net, curve, statistics, positions)
-            ):
+            for rate, (model, masks) in zip((0.5, 0.75), series.pruned(net, curve, statistics, positions)):
                 assert layout.density(masks) == pytest.approx(1 - rate, abs=0.01)
                 study.recalibrate(model, x)
                 for name, module in L.prunable(model).items():
@@ -156,10 +161,15 @@ def test_closed_form_recovery_moves_no_masked_weight_and_every_method_gives_the_
 
 def test_distillation_goes_on_from_the_refit_and_comes_nearer_under_the_same_masks():
     torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3, bias=False), torch.nn.BatchNorm2d(16),
-                              torch.nn.ReLU(), torch.nn.Conv2d(16, 8, 3, bias=False),
-                              torch.nn.BatchNorm2d(8), torch.nn.Flatten(),
-                              torch.nn.Linear(128, 4)).eval()  # fmt: skip
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 16, 3, bias=False),
+        torch.nn.BatchNorm2d(16),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(16, 8, 3, bias=False),
+        torch.nn.BatchNorm2d(8),
+        torch.nn.Flatten(),
+        torch.nn.Linear(128, 4),
+    ).eval()
     x = torch.randn(60, 3, 8, 8)
     curve = series.Series("obs", "flexible-nm", "uniform", (0.75,), ("refit",), (0.75,))
     pairs = series.pruned(net, curve, splits.curvature(net, x), {})
@@ -181,8 +191,9 @@ def test_distillation_goes_on_from_the_refit_and_comes_nearer_under_the_same_mas
 
 def test_a_curve_has_every_recovery_wanted_and_judges_on_the_other_half():
     torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3, bias=False), torch.nn.BatchNorm2d(16),
-                              torch.nn.Flatten(), torch.nn.Linear(576, 4)).eval()  # fmt: skip
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 16, 3, bias=False), torch.nn.BatchNorm2d(16), torch.nn.Flatten(), torch.nn.Linear(576, 4)
+    ).eval()
     x, new = torch.randn(2, 40, 3, 8, 8)
     with torch.no_grad():
         truth = net(new).argmax(1)
@@ -193,8 +204,12 @@ def test_a_curve_has_every_recovery_wanted_and_judges_on_the_other_half():
     said: list[str] = []
     points = study.curve(split, wanted, lambda text, part: said.append(text))
     assert [(p["rate"], p["recovery"]) for p in points] == [
-        (0.5, "batch norm"), (0.5, "refit"), (0.75, "batch norm"), (0.75, "refit"),
-        (0.75, "distilled")]  # fmt: skip
+        (0.5, "batch norm"),
+        (0.5, "refit"),
+        (0.75, "batch norm"),
+        (0.75, "refit"),
+        (0.75, "distilled"),
+    ]
     assert points[1]["accuracy"] > 0.5 and points[1]["density"] == pytest.approx(0.5, abs=0.02)
     assert len(said) == 2 and "75.0%" in said[1]
     assert len({s.name for s in series.SERIES}) == len(series.SERIES)  # one part each
@@ -206,8 +221,7 @@ def test_shifted_images_are_windows_of_the_padded_ones():
     seen = set()
     for before, after in zip(x, moved):
         padded = torch.nn.functional.pad(before, (2, 2, 2, 2))
-        places = [(i, j) for i in range(5) for j in range(5)
-                  if torch.equal(padded[:, i : i + 4, j : j + 3], after)]  # fmt: skip
+        places = [(i, j) for i in range(5) for j in range(5) if torch.equal(padded[:, i : i + 4, j : j + 3], after)]
         assert len(places) == 1
         seen |= set(places)
     assert len(seen) > 15
@@ -215,22 +229,50 @@ def test_shifted_images_are_windows_of_the_padded_ones():
 
 
 def test_the_table_puts_recoveries_of_the_same_masks_side_by_side():
-    means = [{"method": "obs", "pattern": "flexible-nm", "layer_rates": way, "recovery": r,
-              "rate": 0.9, "density": 0.1, "cycles_share": share, "accuracy": a, "spread": None}
-             for way, share, r, a in (("magnitude", 0.17, "refit", 0.5), ("cycles", 0.1, "refit",
-             0.4), ("magnitude", 0.17, "distilled", 0.6))]  # fmt: skip
+    means = [
+        {
+            "method": "obs",
+            "pattern": "flexible-nm",
+            "layer_rates": way,
+            "recovery": r,
+            "rate": 0.9,
+            "density": 0.1,
+            "cycles_share": share,
+            "accuracy": a,
+            "spread": None,
+        }
+        for way, share, r, a in (
+            ("magnitude", 0.17, "refit", 0.5),
+            ("cycles", 0.1, "refit", 0.4),
+            ("magnitude", 0.17, "distilled", 0.6),
+        )
+    ]
     rows = studies.side_by_side(means)
     assert [(r["layer_rates"], r["packed_cycles"], r["refit"], r["distilled"]) for r in rows] == [
-        ("magnitude", 0.17, 0.5, 0.6), ("cycles", 0.1, 0.4, None)]  # fmt: skip
+        ("magnitude", 0.17, 0.5, 0.6),
+        ("cycles", 0.1, 0.4, None),
+    ]
     assert rows[0]["kept"] == 0.1
 
 
 def test_pictures_are_drawn(tmp_path):
-    points = [{"seed": seed, "method": s.method, "pattern": s.pattern, "rate": rate,
-               "layer_rates": s.layer_rates, "recovery": r, "density": 1 - rate,
-               "cycles_share": 0.5, "accuracy": 0.8 - 0.1 * rate + 0.01 * seed}
-              for seed in range(2) for s in series.SERIES for rate in s.rates
-              for r in s.wanted(rate)]  # fmt: skip
+    points = [
+        {
+            "seed": seed,
+            "method": s.method,
+            "pattern": s.pattern,
+            "rate": rate,
+            "layer_rates": s.layer_rates,
+            "recovery": r,
+            "density": 1 - rate,
+            "cycles_share": 0.5,
+            "accuracy": 0.8 - 0.1 * rate + 0.01 * seed,
+        }
+        for seed in range(2)
+        for s in series.SERIES
+        for rate in s.rates
+        for r in s.wanted(rate)
+    ]
     result = {"study": "resnet20", "dense_accuracy": 0.8, "means": study.means(points)}
     assert pictures.draw(result, tmp_path / "a.png").stat().st_size > 10_000
     row = result["means"][0]
@@ -239,15 +281,16 @@ def test_pictures_are_drawn(tmp_path):
 
 def test_a_budget_of_cycles_is_kept_by_the_packed_cycles():
     torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Conv2d(3, 32, 3, bias=False), torch.nn.BatchNorm2d(32),
-                              torch.nn.ReLU(),
-                              torch.nn.Conv2d(32, 32, 3, 2, bias=False)).eval()  # fmt: skip
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 32, 3, bias=False),
+        torch.nn.BatchNorm2d(32),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(32, 32, 3, 2, bias=False),
+    ).eval()
     x = torch.rand(30, 3, 8, 8)
     positions = L.positions(net, L.prunable(net), x[:1])
     curve = series.Series("obs", "flexible-nm", "cycles", (0.5, 0.75))
-    for rate, (_, masks) in zip(
-        (0.5, 0.75), series.pruned(net, curve, splits.curvature(net, x), positions)
-    ):
+    for rate, (_, masks) in zip((0.5, 0.75), series.pruned(net, curve, splits.curvature(net, x), positions)):
         assert series.cycles_share(masks, positions) == pytest.approx(1 - rate, abs=0.03)
 
 

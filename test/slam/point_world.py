@@ -11,8 +11,9 @@ from drp_slam.datatypes import Camera, Features
 from drp_slam.slam import se3
 from drp_slam.slam.camera import distort
 
-CAMERA = Camera(640, 480, 517.3, 516.5, 318.6, 255.3,
-                np.array([0.2624, -0.9531, -0.0054, 0.0026, 1.1633]), 5000.0, 15.0)  # fmt: skip
+CAMERA = Camera(
+    640, 480, 517.3, 516.5, 318.6, 255.3, np.array([0.2624, -0.9531, -0.0054, 0.0026, 1.1633]), 5000.0, 15.0
+)
 UNIT_M = 0.0002
 
 
@@ -46,9 +47,7 @@ class World:
         d = self.descriptor[seen] + self.rng.normal(scale=0.03, size=(len(seen), 64))
         d /= np.linalg.norm(d, axis=1, keepdims=True)
         score = np.linspace(1.0, 0.1, len(seen))
-        return Features(
-            uv.astype(np.float32), score.astype(np.float32), d.astype(np.float32)
-        ), depth
+        return Features(uv.astype(np.float32), score.astype(np.float32), d.astype(np.float32)), depth
 
 
 def make_world(seed: int = 0, count: int = 6000) -> World:

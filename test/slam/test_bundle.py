@@ -70,9 +70,7 @@ def test_normal_equations_are_those_of_numerical_derivatives() -> None:
 def test_cost_falls_and_outliers_stand_out() -> None:
     problem, _poses, xyz = world(3, noise=0.5)
     problem.xy[::29] += 0.05
-    before = bundle.robust_cost(bundle.residuals(problem, problem.poses, problem.points, NOISE)[0])[
-        0
-    ]
+    before = bundle.robust_cost(bundle.residuals(problem, problem.poses, problem.points, NOISE)[0])[0]
     solution = bundle.adjust(problem, NOISE, 15)
     assert solution.cost < before / 5
     bad = solution.error2_px > 5 * optimize.CHI2_PIXEL
@@ -92,10 +90,13 @@ def test_agrees_with_gtsam() -> None:
     for row in range(len(problem.camera)):
         graph.add(
             gtsam.GenericProjectionFactorCal3_S2(
-                problem.xy[row] * 500.0, pixel, gtsam.symbol("x", int(problem.camera[row])),
-                gtsam.symbol("l", int(problem.point[row])), K,
+                problem.xy[row] * 500.0,
+                pixel,
+                gtsam.symbol("x", int(problem.camera[row])),
+                gtsam.symbol("l", int(problem.point[row])),
+                K,
             )
-        )  # fmt: skip
+        )
     for k, T in enumerate(problem.poses):
         pose = gtsam.Pose3(se3.inverse(T))
         values.insert(gtsam.symbol("x", k), pose)

@@ -53,9 +53,7 @@ def test_project_agrees_with_opencv(distortion: tuple[float, ...]) -> None:
     rvec = cv2.Rodrigues(T[:3, :3])[0]
     theirs = cv2.projectPoints(xyz, rvec, T[:3, 3], cam.K, cam.distortion)[0][:, 0]
     np.testing.assert_allclose(project(cam, T, xyz), theirs, atol=1e-8)
-    np.testing.assert_allclose(
-        undistort(cam, distort(cam, grid() / 1000)), grid() / 1000, atol=1e-6
-    )
+    np.testing.assert_allclose(undistort(cam, distort(cam, grid() / 1000)), grid() / 1000, atol=1e-6)
 
 
 def test_no_points_and_bounds() -> None:

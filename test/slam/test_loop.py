@@ -22,8 +22,9 @@ DRIFTING = slice(30, 90)
 """Frames whose depth is 4 % too large."""
 
 
-def play(world: World, poses: list[np.ndarray], config: SlamConfig | None = None,
-         drifting: slice = slice(0, 0)) -> tuple[Tracker, list[Track]]:  # fmt: skip
+def play(
+    world: World, poses: list[np.ndarray], config: SlamConfig | None = None, drifting: slice = slice(0, 0)
+) -> tuple[Tracker, list[Track]]:
     tracker, tracks = Tracker(CAMERA, config), []
     off = range(len(poses))[drifting]
     for k, pose in enumerate(poses):
@@ -46,9 +47,7 @@ def closed() -> tuple[list[np.ndarray], Tracker, list[Track]]:
     return poses, *play(ring(), poses, drifting=DRIFTING)
 
 
-def test_a_loop_takes_the_drift_back(
-    closed: tuple[list[np.ndarray], Tracker, list[Track]],
-) -> None:
+def test_a_loop_takes_the_drift_back(closed: tuple[list[np.ndarray], Tracker, list[Track]]) -> None:
     poses, tracker, tracks = closed
     assert all(t.tracked for t in tracks) and len(tracker.loops) >= 1
     assert not any(t.relocalised for t in tracks)
@@ -56,15 +55,12 @@ def test_a_loop_takes_the_drift_back(
     assert not open_.loops
     last = slice(len(poses) - 8, None)
     drift, left = (
-        errors_m(poses, np.arange(len(poses)), t.trajectory().T_world_camera)[last].mean()
-        for t in (open_, tracker)
+        errors_m(poses, np.arange(len(poses)), t.trajectory().T_world_camera)[last].mean() for t in (open_, tracker)
     )
     assert drift > 0.1 and left < 0.25 * drift
 
 
-def test_the_two_sides_share_their_points(
-    closed: tuple[list[np.ndarray], Tracker, list[Track]],
-) -> None:
+def test_the_two_sides_share_their_points(closed: tuple[list[np.ndarray], Tracker, list[Track]]) -> None:
     chart = closed[1].map
     (old, new), *_ = closed[1].loops
     assert chart.reach(new, 2)[old]
@@ -91,15 +87,10 @@ def test_odometry_does_not_jump(closed: tuple[list[np.ndarray], Tracker, list[Tr
     assert jump > 0.1 and abs(step - true) < 0.03
 
 
-def test_same_input_same_bits_with_a_loop(
-    closed: tuple[list[np.ndarray], Tracker, list[Track]],
-) -> None:
+def test_same_input_same_bits_with_a_loop(closed: tuple[list[np.ndarray], Tracker, list[Track]]) -> None:
     again, _ = play(ring(), closed[0], drifting=DRIFTING)
     assert again.loops == closed[1].loops
-    assert (
-        again.trajectory().T_world_camera.tobytes()
-        == closed[1].trajectory().T_world_camera.tobytes()
-    )
+    assert again.trajectory().T_world_camera.tobytes() == closed[1].trajectory().T_world_camera.tobytes()
 
 
 @pytest.mark.parametrize("period_m", [1.0, 2.0, 3.0])

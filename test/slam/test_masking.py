@@ -26,9 +26,10 @@ def test_what_lies_in_no_box_stays(n, count, seed):
     boxes = np.concatenate([corner.min(axis=1), corner.max(axis=1)], axis=1)
     kept = outside(features, boxes)
     wanted = [
-        i for i, (u, v) in enumerate(features.uv.tolist())
+        i
+        for i, (u, v) in enumerate(features.uv.tolist())
         if not any(x0 <= u <= x1 and y0 <= v <= y1 for x0, y0, x1, y1 in boxes.tolist())
-    ]  # fmt: skip
+    ]
     for name in ("uv", "score", "descriptor"):
         got, all_ = getattr(kept, name), getattr(features, name)
         np.testing.assert_array_equal(got, all_[wanted])

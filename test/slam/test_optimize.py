@@ -50,9 +50,7 @@ def test_refinement_agrees_with_opencv() -> None:
     T, xyz, xy, depth = scene(9)
     xy = xy + np.random.default_rng(1).normal(scale=0.3 / 500.0, size=xy.shape)
     fit = refine_pose(T, xyz, xy, 0 * depth, Noise(500.0, 500.0, 100.0), 50)
-    rvec, tvec = cv2.solvePnPRefineLM(
-        xyz, xy, np.eye(3), None, cv2.Rodrigues(T[:3, :3])[0], T[:3, 3:].copy()
-    )
+    rvec, tvec = cv2.solvePnPRefineLM(xyz, xy, np.eye(3), None, cv2.Rodrigues(T[:3, :3])[0], T[:3, 3:].copy())
     theirs = np.eye(4)
     theirs[:3, :3], theirs[:3, 3] = cv2.Rodrigues(rvec)[0], tvec[:, 0]
     # OpenCV's is least squares, ours is robust: equal within a fraction of the noise.

@@ -10,9 +10,7 @@ from drp_slam.slam import posegraph, se3
 from drp_slam.slam.posegraph import Graph
 
 
-def ring(
-    seed: int, count: int = 8, noise: float = 0.0, start: float = 0.05
-) -> tuple[Graph, np.ndarray]:
+def ring(seed: int, count: int = 8, noise: float = 0.0, start: float = 0.05) -> tuple[Graph, np.ndarray]:
     """Poses on a ring with edges to the next two and one loop, off the truth by `start`."""
     rng = np.random.default_rng(seed)
     truth = np.stack([np.eye(4)] * count)
@@ -83,8 +81,7 @@ def test_agrees_with_gtsam() -> None:
     factors.add(gtsam.NonlinearEqualityPose3(0, gtsam.Pose3(se3.inverse(graph.poses[0]))))
     for a, b, T in zip(unit.a.tolist(), unit.b.tolist(), unit.T_b_a):
         # gtsam's poses are T_world_camera: T_a_b = T_world_a^-1 T_world_b
-        factors.add(gtsam.BetweenFactorPose3(a, b, gtsam.Pose3(se3.inverse(T)),
-                                             gtsam.noiseModel.Unit.Create(6)))  # fmt: skip
+        factors.add(gtsam.BetweenFactorPose3(a, b, gtsam.Pose3(se3.inverse(T)), gtsam.noiseModel.Unit.Create(6)))
     result = gtsam.LevenbergMarquardtOptimizer(factors, values).optimize()
     theirs = np.stack([se3.inverse(result.atPose3(k).matrix()) for k in range(len(graph.poses))])
     ours = posegraph.optimise(unit, 50)

@@ -15,14 +15,13 @@ from drp_slam.errors import SlamError
 from drp_slam.slam import se3
 from drp_slam.slam.tracker import Tracker
 
-BLANK = Features(
-    np.zeros((0, 2), np.float32), np.zeros(0, np.float32), np.zeros((0, 64), np.float32)
-)
+BLANK = Features(np.zeros((0, 2), np.float32), np.zeros(0, np.float32), np.zeros((0, 64), np.float32))
 STEP_NS = 66_666_667
 
 
-def play(poses: list[np.ndarray], blank: range = range(0), with_depth: bool = True,
-         config: SlamConfig | None = None) -> tuple[Tracker, list[Track]]:  # fmt: skip
+def play(
+    poses: list[np.ndarray], blank: range = range(0), with_depth: bool = True, config: SlamConfig | None = None
+) -> tuple[Tracker, list[Track]]:
     world = make_world()
     tracker, tracks = Tracker(CAMERA, config), []
     for k, pose in enumerate(poses):
@@ -83,9 +82,7 @@ def test_work_is_counted(turn: tuple[list[np.ndarray], Tracker, list[Track]]) ->
 def test_same_input_same_bits() -> None:
     poses = walk(25)
     (first, a), (second, b) = play(poses), play(poses)
-    assert (
-        first.trajectory().T_world_camera.tobytes() == second.trajectory().T_world_camera.tobytes()
-    )
+    assert first.trajectory().T_world_camera.tobytes() == second.trajectory().T_world_camera.tobytes()
     assert [t.inliers for t in a] == [t.inliers for t in b]
     assert first.cloud().xyz_m.tobytes() == second.cloud().xyz_m.tobytes()
 
@@ -163,12 +160,7 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
     features, depth = make_world().see(walk(1)[0])
     bad = [
         (dataclasses.replace(features, descriptor=features.descriptor[:-1]), depth, UNIT_M, None),
-        (
-            dataclasses.replace(features, descriptor=features.descriptor[:, :32]),
-            depth,
-            UNIT_M,
-            None,
-        ),
+        (dataclasses.replace(features, descriptor=features.descriptor[:, :32]), depth, UNIT_M, None),
         (dataclasses.replace(features, uv=features.uv * np.float32(np.nan)), depth, UNIT_M, None),
         (dataclasses.replace(features, uv=features.uv + np.float32(1e30)), depth, UNIT_M, None),
         (dataclasses.replace(features, uv=features.uv * np.float32(1.2)), depth, UNIT_M, None),
