@@ -15,7 +15,7 @@ def demo(args: argparse.Namespace) -> dict[str, Any]:
     Both run the same frames through the ROS graph, as fast as it gives credit.
     """
     from drp_slam.cli import out_folder
-    from drp_slam.results import build
+    from drp_slam.reporting.results import build
 
     out = out_folder(args)
     emulated = graph(args, "emulated", out)

@@ -24,9 +24,9 @@ def prune(args: argparse.Namespace) -> dict[str, Any]:
 
     from drp_slam.cli import out_folder
     from drp_slam.device import load_constants
-    from drp_slam.folder import write_json
     from drp_slam.pruning import command
     from drp_slam.pruning.layout import Cell
+    from drp_slam.reporting.folder import write_json
 
     constants = load_constants(args.device)
     options = command.Options(

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     one_thread_a_library()
     from drp_slam.cli import out_folder
     from drp_slam.data.dataset import open_sequence
-    from drp_slam.results import build
+    from drp_slam.reporting.results import build
 
     config = config_of(args)
     sequence = open_sequence(args.sequence, args.camera, args.start, args.frames)
@@ -85,8 +85,8 @@ def run_sequence(
     `run.json`. An error on the way (a truncated image, an interrupt) keeps what was tracked: the
     results until then are written, then it is raised again.
     """
-    from drp_slam import folder as files
     from drp_slam.pipeline import Pipeline
+    from drp_slam.reporting import folder as files
 
     pipeline = Pipeline(sequence.camera, config)
     steps: list[Step] = []
@@ -131,10 +131,10 @@ def write_results(
     out: Path, pipeline: Any, sequence: Sequence, steps: list[Step], rows: list[Any], content: dict[str, Any]
 ) -> None:
     """The files of `drp_slam.folder` but for the report; `run.json` comes last."""
-    from drp_slam import folder as files
+    from drp_slam.data.ply import write_ply
     from drp_slam.data.trajectory import write_tum
-    from drp_slam.ply import write_ply
     from drp_slam.profiler.span import write_spans
+    from drp_slam.reporting import folder as files
 
     write_tum(out / files.TRAJECTORY, pipeline.tracker.trajectory())
     write_tum(out / files.ODOMETRY, files.trajectory_of(s.track for s in steps))

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drp_slam import agreement, cli, pairs
+from drp_slam import cli
 from drp_slam.data.dataset import open_sequence
 from drp_slam.datatypes import Trajectory
 from drp_slam.errors import DataError
-from drp_slam.slam.features import View
-from drp_slam.slam.se3 import exp
+from drp_slam.evaluation import agreement, pairs
+from drp_slam.geometry import exp
+from drp_slam.slam.view import View
 
 
 def world(seed: int, T_second_first: np.ndarray, outliers: int = 0) -> tuple[View, View]:

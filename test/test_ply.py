@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from drp_slam.data.ply import read_ply, write_ply
 from drp_slam.datatypes import MapCloud
 from drp_slam.errors import DataError
-from drp_slam.ply import read_ply, write_ply
 
 FINITE = st.floats(-1e3, 1e3, width=32)
 

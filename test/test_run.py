@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from drp_slam import cli, folder, results
+from drp_slam import cli
+from drp_slam.data.ply import read_ply
 from drp_slam.data.trajectory import read_tum
 from drp_slam.errors import ConfigError, DataError, ProfilerError
-from drp_slam.ply import read_ply
 from drp_slam.profiler import terminal
 from drp_slam.profiler.span import read_spans, write_spans
+from drp_slam.reporting import folder, results
 from drp_slam.run import config_of, decoded_ahead
 
 FRAMES = 8

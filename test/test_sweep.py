@@ -17,10 +17,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drp_slam import advise, cli, measured, oneshot, sweep
+from drp_slam import cli
 from drp_slam.card import load_card
 from drp_slam.errors import ConfigError, DrpSlamError
-from drp_slam.sweep_point import Point
+from drp_slam.evaluation import measured, oneshot
+from drp_slam.sweep import advise, sweep
+from drp_slam.sweep.sweep_point import Point
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--pairs", "4", "--configurations", "1"]

@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from drp_slam.drp.rules import (
+from drp_slam.drp.condition_rules import (
     FHD,
     UHD,
     Call,

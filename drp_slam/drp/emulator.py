@@ -11,7 +11,7 @@ import numpy as np
 
 from drp_slam.device import Constants, Run, a55_seconds
 from drp_slam.drp.kernels import Kernel
-from drp_slam.drp.timing import MINDIV_DEFAULT, at_mindiv, drp_joules, drp_seconds
+from drp_slam.drp.pricing import MINDIV_DEFAULT, at_mindiv, drp_joules, drp_seconds
 
 
 class EmulatedDrp:

@@ -15,9 +15,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from drp_slam.drp.condition_rules import Call, channels_of, resize_target
 from drp_slam.drp.conditions import MODE_SGM_DRP, check, complete
 from drp_slam.drp.kernels import Arrays, Kernel
-from drp_slam.drp.rules import Call, channels_of, resize_target
 from drp_slam.errors import DrpError
 
 

@@ -9,8 +9,8 @@ from drp_slam.card import Card
 from drp_slam.config import DrpConfig
 from drp_slam.datatypes import Features
 from drp_slam.device import Device, Run
-from drp_slam.drp.features import Describe, Heatmap, Refine, Select, Suppress
 from drp_slam.drp.kernels import total
+from drp_slam.drp.keypoints import Describe, Heatmap, Refine, Select, Suppress
 from drp_slam.errors import DrpError
 
 

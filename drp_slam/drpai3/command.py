@@ -67,10 +67,10 @@ def run_estimate(args: argparse.Namespace) -> dict[str, Any]:
     result["wall_s"] = time.perf_counter() - start
     if args.html or args.csv:
         from drp_slam.cli import out_folder
-        from drp_slam.drpai3 import page
+        from drp_slam.drpai3 import estimate_page
 
         folder = out_folder(args)
-        result["files"] = [str(p) for p in page.write(folder, result, constants, args.html, args.csv)]
+        result["files"] = [str(p) for p in estimate_page.write(folder, result, constants, args.html, args.csv)]
     return result
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from drp_slam.device import Constants, Run
-from drp_slam.drpai3.host import rewritten, space_to_depth
+from drp_slam.drpai3.space_to_depth import rewritten, space_to_depth
 from drp_slam.errors import DrpAi3Error
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from drp_slam.device import Constants
-from drp_slam.drpai3 import patterns, placement, timing
+from drp_slam.drpai3 import placement, subgraphs, timing
 from drp_slam.drpai3.energy import layer_joules
 from drp_slam.drpai3.graph import Graph
 from drp_slam.drpai3.layers import Layer, layers
-from drp_slam.drpai3.packs import Packs, pack_layers
+from drp_slam.drpai3.packed_layers import Packs, pack_layers
 from drp_slam.errors import DrpAi3Error
 
 
@@ -101,8 +101,8 @@ def estimate(
     not fit the DRP-AI memory area.
     """
     work = layers(graph)
-    wires = patterns.wiring(graph, work)
-    tags = patterns.find(graph, work, wires)
+    wires = subgraphs.wiring(graph, work)
+    tags = subgraphs.find(graph, work, wires)
     units = placement.units(tags, work, wires, release)
     cpu = placement.on_cpu(units, work, wires)
     packs = pack_layers(graph, work, units, constants, sparsity, pattern)
@@ -149,7 +149,7 @@ def estimate(
     )
 
 
-def footprint(graph: Graph, work: Sequence[Layer], wires: patterns.Wiring, weight_bytes: np.ndarray) -> float:
+def footprint(graph: Graph, work: Sequence[Layer], wires: subgraphs.Wiring, weight_bytes: np.ndarray) -> float:
     """Bytes in the DRP-AI area: all weights, and the INT8 tensors alive at the worst moment."""
     last: dict[str, int] = {}
     for n, layer in enumerate(work):
@@ -167,7 +167,7 @@ def footprint(graph: Graph, work: Sequence[Layer], wires: patterns.Wiring, weigh
     return float(weight_bytes.sum()) + worst
 
 
-def _waiting(crossing: placement.Crossing, cpu: np.ndarray, wires: patterns.Wiring) -> int:
+def _waiting(crossing: placement.Crossing, cpu: np.ndarray, wires: subgraphs.Wiring) -> int:
     """The layer that a crossing is booked on: the CPU's side of it."""
     made = wires.producer[crossing.tensor]
     if not crossing.to_cpu:

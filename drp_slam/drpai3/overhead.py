@@ -17,8 +17,8 @@ import numpy as np
 from drp_slam.card import load_card
 from drp_slam.config import PerceptionConfig
 from drp_slam.drpai3.emulator import session
-from drp_slam.drpai3.host import rewritten, space_to_depth
 from drp_slam.drpai3.perceive import Perceive, open_device
+from drp_slam.drpai3.space_to_depth import rewritten, space_to_depth
 from drp_slam.errors import DrpAi3Error
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from drp_slam.drpai3.layers import Layer
-from drp_slam.drpai3.patterns import Wiring
+from drp_slam.drpai3.subgraphs import Wiring
 
 FUSED, MAC, DRP, CPU = range(4)
 UNIT_NAMES = ("fused", "ai-mac", "drp", "cpu")

@@ -16,8 +16,8 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from drp_slam.drpai3.layers import MATRIX_KINDS, Layer
-from drp_slam.drpai3.patterns import Wiring
 from drp_slam.drpai3.placement import CPU, DRP, MAC
+from drp_slam.drpai3.subgraphs import Wiring
 from drp_slam.errors import DrpAi3Error
 
 FASTEST_DIVISOR_HZ = 1.26e9

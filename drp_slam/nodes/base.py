@@ -24,7 +24,7 @@ from rclpy.subscription import Subscription
 
 from drp_slam.config import GraphConfig
 from drp_slam.errors import DrpSlamError
-from drp_slam.nodes import ledger, params, qos
+from drp_slam.nodes import params, qos, status_codec
 from drp_slam.profiler.span import Span
 
 try:
@@ -104,8 +104,8 @@ class StageNode(Node):
 
     def publish_spans(self, stamp_ns: int, *spans: Span) -> None:
         """The ledger's lines of one frame."""
-        statuses = [ledger.span_status(self.get_name(), span) for span in spans]
-        self._spans.publish(ledger.array_of(stamp_ns, statuses))
+        statuses = [status_codec.span_status(self.get_name(), span) for span in spans]
+        self._spans.publish(status_codec.array_of(stamp_ns, statuses))
 
     def ready(self) -> bool:
         """Whether everything this node needs is there."""
@@ -132,8 +132,8 @@ class StageNode(Node):
             "pid": os.getpid(),
             **self.health(),
         }
-        status = ledger.entry(f"{self.get_name()}: health", level, message, values)
-        self._health.publish(ledger.array_of(self.get_clock().now().nanoseconds, [status]))
+        status = status_codec.entry(f"{self.get_name()}: health", level, message, values)
+        self._health.publish(status_codec.array_of(self.get_clock().now().nanoseconds, [status]))
 
     def _ready_beat(self) -> None:
         """Ten times a second until ready, so that nobody waits a second for it."""

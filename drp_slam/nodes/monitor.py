@@ -10,7 +10,7 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
-from drp_slam.nodes import ledger, qos
+from drp_slam.nodes import qos, status_codec
 
 
 class Monitor:
@@ -50,6 +50,6 @@ class Monitor:
         for status in message.status:
             node, _, part = status.name.partition(": ")
             if part == "health":
-                values = ledger.values_of(status)
+                values = status_codec.values_of(status)
                 self.health[node] = {**values, "message": status.message}
                 self.pids.setdefault(node, set()).add(values.get("pid", ""))

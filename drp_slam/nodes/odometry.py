@@ -9,11 +9,11 @@ from typing import TextIO
 
 import numpy as np
 
-from drp_slam import folder as files
 from drp_slam.atomic import write_text
 from drp_slam.data.trajectory import lines, read_tum, write_tum
 from drp_slam.datatypes import Trajectory
 from drp_slam.errors import DataError
+from drp_slam.reporting import folder as files
 
 
 class Odometry:

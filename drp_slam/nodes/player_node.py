@@ -22,7 +22,7 @@ from std_srvs.srv import SetBool
 from drp_slam.config import PlayerConfig
 from drp_slam.data.dataset import open_sequence
 from drp_slam.datatypes import Frame
-from drp_slam.nodes import convert, ledger, qos
+from drp_slam.nodes import convert, qos, status_codec
 from drp_slam.nodes.base import Finished, StageNode, run
 from drp_slam.nodes.playback import Playback
 
@@ -97,9 +97,9 @@ class PlayerNode(StageNode):
             if messages.depth is not None:
                 self._depth.publish(messages.depth)
             self._flight[messages.stamp_ns] = time.monotonic()
-            sent = ledger.sent_status(self.get_name())
+            sent = status_codec.sent_status(self.get_name())
             self._image.publish(messages.image)
-            self._spans.publish(ledger.array_of(messages.stamp_ns, [sent]))
+            self._spans.publish(status_codec.array_of(messages.stamp_ns, [sent]))
             self.frames += 1
 
     def _credit(self) -> bool:
@@ -113,7 +113,7 @@ class PlayerNode(StageNode):
     def _on_health(self, message: DiagnosticArray) -> None:
         for status in message.status:
             node = status.name.partition(": ")[0]
-            if ledger.values_of(status).get("ready") == "1":
+            if status_codec.values_of(status).get("ready") == "1":
                 self._others.add(node)
 
     def _on_play(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:

@@ -16,20 +16,20 @@ from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 
-from drp_slam import folder as files
 from drp_slam.config import SlamConfig
+from drp_slam.data.ply import write_ply
 from drp_slam.data.trajectory import write_tum
 from drp_slam.datatypes import Camera, Features, Track
 from drp_slam.device import load_constants
 from drp_slam.errors import DrpSlamError, GraphError
-from drp_slam.nodes import convert, ledger, qos
+from drp_slam.nodes import convert, qos, status_codec
 from drp_slam.nodes.base import StageNode, run
 from drp_slam.nodes.limits import IN_FLIGHT, NEWEST
 from drp_slam.nodes.odometry import Odometry
 from drp_slam.nodes.pairing import Stamped, Verdict
 from drp_slam.nodes.world_publisher import WorldPublisher
 from drp_slam.pipeline import cpu_run, make_span
-from drp_slam.ply import write_ply
+from drp_slam.reporting import folder as files
 from drp_slam.slam.tracker import Tracker
 
 PATIENCE_S = 0.1
@@ -149,8 +149,8 @@ class PoseNode(StageNode):
     def _report(self, header: Header, track: Track) -> None:
         """One status a frame, tracked or lost."""
         self.frames += 1
-        status = ledger.track_status(self.get_name(), track)
-        self._status.publish(ledger.array_of(convert.stamp_ns(header), [status]))
+        status = status_codec.track_status(self.get_name(), track)
+        self._status.publish(status_codec.array_of(convert.stamp_ns(header), [status]))
 
     def health(self) -> dict[str, object]:
         return {"tracked": len(self._odometry), "keyframes": len(self._tracker.map.keyframes) if self._tracker else 0}

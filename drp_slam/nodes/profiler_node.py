@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 
-from drp_slam import folder as files
 from drp_slam.config import ProfilerConfig
-from drp_slam.nodes import convert, ledger, qos
+from drp_slam.nodes import convert, qos, status_codec
 from drp_slam.nodes.base import StageNode, run
 from drp_slam.nodes.limits import GRAPH
 from drp_slam.profiler.span import Span, write_spans
+from drp_slam.reporting import folder as files
 
 RECENT = 100
 """Frames that the live figures are about."""
@@ -42,7 +42,7 @@ class Ledger:
         self._first_ns: int | None = None
         self._last_ns: int | None = None
 
-    def add(self, entry: ledger.Entry) -> None:
+    def add(self, entry: status_codec.Entry) -> None:
         """A span, or the player's note that a frame left."""
         begin_ns = entry.at_ns
         if entry.span is not None:
@@ -140,20 +140,22 @@ class ProfilerNode(StageNode):
             self.create_subscription(DiagnosticArray, topic, self.guarded(handle), profile)
 
     def _on_spans(self, message: DiagnosticArray) -> None:
-        for entry in ledger.entries(message):
+        for entry in status_codec.entries(message):
             self._ledger.add(entry)
 
     def _on_status(self, message: DiagnosticArray) -> None:
         self.frames += 1
         for status in message.status:
-            self._ledger.close_frame(convert.stamp_ns(message.header), status.message, ledger.track_values(status))
+            self._ledger.close_frame(
+                convert.stamp_ns(message.header), status.message, status_codec.track_values(status)
+            )
 
     def _on_health(self, message: DiagnosticArray) -> None:
         for status in message.status:
             node, _, part = status.name.partition(": ")
             if part == "health" and node != self.get_name():
                 self._heard_s[node] = time.monotonic()
-                values = ledger.values_of(status)
+                values = status_codec.values_of(status)
                 if values.get("problems", "0") != "0":
                     self._problems_of[node] = f"{values['problems']}: {values.get('last_problem')}"
 
@@ -161,7 +163,7 @@ class ProfilerNode(StageNode):
         super().report_health()
         now_s = time.monotonic()
         dead = [
-            ledger.entry(
+            status_codec.entry(
                 f"{self.get_name()}: {node}",
                 DiagnosticStatus.ERROR,
                 f"{node} is dead: silent for {now_s - heard_s:.1f} s",
@@ -172,7 +174,7 @@ class ProfilerNode(StageNode):
         ]
         if dead:
             stamp_ns = self.get_clock().now().nanoseconds
-            self._health.publish(ledger.array_of(stamp_ns, dead))
+            self._health.publish(status_codec.array_of(stamp_ns, dead))
 
     def health(self) -> dict[str, object]:
         """The live figures: p50 of the last frames, and the frame rate so far."""

@@ -15,13 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drp_slam import folder as files
 from drp_slam.errors import DrpSlamError, GraphError
 from drp_slam.nodes.limits import GRAPH
 from drp_slam.nodes.options import player_parameters
 from drp_slam.nodes.processes import Processes
 from drp_slam.nodes.shared_memory import lacking_room, remove_orphans
 from drp_slam.nodes.table import environment, nodes, transport
+from drp_slam.reporting import folder as files
 
 if TYPE_CHECKING:
     from drp_slam.config import Config
@@ -40,7 +40,7 @@ START_S = 180.0
 def up(args: argparse.Namespace) -> dict[str, Any]:
     """Handler: the report of the results in `--out`."""
     from drp_slam.cli import out_folder
-    from drp_slam.results import build
+    from drp_slam.reporting.results import build
 
     config, sequence = configuration(args)
     out = out_folder(args).resolve()

@@ -14,11 +14,11 @@ from nav_msgs.msg import Odometry, Path
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
+from drp_slam import geometry
 from drp_slam.data.trajectory import quaternions
 from drp_slam.datatypes import MapCloud
 from drp_slam.errors import ConfigError
 from drp_slam.nodes.convert import bytes_of
-from drp_slam.slam import se3
 
 T_LINK_OPTICAL = np.array([[0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
 """REP-103: the optical frame is z forward, x right; the link is x forward, z up."""
@@ -62,12 +62,12 @@ class Frames:
         `T_correction` is that of `Track`: the map has moved by it under the camera.
         """
         if T_correction is not None:
-            moved = self.T_base_camera @ T_correction @ se3.inverse(self.T_base_camera)
+            moved = self.T_base_camera @ T_correction @ geometry.inverse(self.T_base_camera)
             self.T_map_odom = moved @ self.T_map_odom
-        T_map_base = self.T_base_camera @ T_world_camera @ se3.inverse(self.T_base_camera)
+        T_map_base = self.T_base_camera @ T_world_camera @ geometry.inverse(self.T_base_camera)
         if jumped:
-            self.T_map_odom = T_map_base @ se3.inverse(self.T_odom_base)
-        self.T_odom_base = se3.inverse(self.T_map_odom) @ T_map_base
+            self.T_map_odom = T_map_base @ geometry.inverse(self.T_odom_base)
+        self.T_odom_base = geometry.inverse(self.T_map_odom) @ T_map_base
         return T_map_base
 
     def points(self, xyz: np.ndarray) -> np.ndarray:

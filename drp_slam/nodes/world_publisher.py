@@ -12,10 +12,10 @@ from rclpy.node import Node
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
 
+from drp_slam import geometry
 from drp_slam.config import GraphConfig
 from drp_slam.datatypes import Track
 from drp_slam.nodes import qos, world
-from drp_slam.slam import se3
 
 if TYPE_CHECKING:
     from drp_slam.slam.tracker import Tracker
@@ -61,7 +61,7 @@ class WorldPublisher:
             return
         self._count = count
         T_base_camera = self._frames.T_base_camera
-        back = se3.inverse(T_base_camera)
+        back = geometry.inverse(T_base_camera)
         poses = [T_base_camera @ T @ back for T in tracker.keyframe_poses().T_world_camera]
         self._path.publish(world.path(in_map, poses))
         self._keyframes.publish(world.pose_array(in_map, poses))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from drp_slam.profiler.schedule import UNITS, Schedule
+from drp_slam.chip.schedule import UNITS, Schedule
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

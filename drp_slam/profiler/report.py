@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from drp_slam.profiler import chip, figures
+from drp_slam.chip.schedule import Schedule
+from drp_slam.profiler import figures, sections
 from drp_slam.profiler.page import MEASURED, MODELLED, number, page, section, tile, tiles
-from drp_slam.profiler.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,13 @@ def render(report: Mapping[str, Any], curves: Curves) -> str:
             _head(report),
             _trajectory(report, curves),
             _tracking(curves),
-            chip.stages(report),
-            chip.schedule(report, curves.schedule),
-            f'<div class="two">{_map(curves)}{chip.energy(report)}</div>',
-            chip.comparison(report),
-            chip.kernels(report),
-            chip.assumptions(report),
-            chip.thermal(report),
+            sections.stages(report),
+            sections.schedule(report, curves.schedule),
+            f'<div class="two">{_map(curves)}{sections.energy(report)}</div>',
+            sections.comparison(report),
+            sections.kernels(report),
+            sections.assumptions(report),
+            sections.thermal(report),
         )
     )
     footer = (
@@ -90,13 +90,17 @@ def _head(report: Mapping[str, Any]) -> str:
         tile("Frame rate", number(report["fps"]), "Hz", "this host, whole run", MEASURED),
         tile(
             "Latency",
-            number(chip.p50(latency.get("wall_ms"))),
+            number(sections.p50(latency.get("wall_ms"))),
             "ms",
             f"this host, p50, {latency.get('wall_is', '')}",
             MEASURED,
         ),
         tile(
-            "Latency", number(chip.p50(latency.get("modelled_ms"))), "ms", f"{target}, p50, one frame alone", MODELLED
+            "Latency",
+            number(sections.p50(latency.get("modelled_ms"))),
+            "ms",
+            f"{target}, p50, one frame alone",
+            MODELLED,
         ),
         tile(
             "Throughput",

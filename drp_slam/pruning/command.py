@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from drp_slam.errors import PruningError
-from drp_slam.pruning import importance, onnxnet, outcome, patterns, recovery, schedule, surgery
-from drp_slam.pruning import layers as L
-from drp_slam.pruning.calibration import calibration, input_shape
+from drp_slam.pruning import allocation, importance, onnxnet, outcome, recovery, selection, surgery
+from drp_slam.pruning import prunable as L
+from drp_slam.pruning.inputs import calibration, input_shape
 from drp_slam.pruning.layout import DEFAULT_CELL, Cell
 
 STATISTICS_IMAGES = 64
@@ -54,7 +54,7 @@ def prune(
     layers = L.prunable(net, options.layers or None, options.spare)
     positions = L.positions(net, layers, images[:1]) if options.budget == "cycles" else None
     dense = copy.deepcopy(net).eval()
-    stages = schedule.rates(options.schedule, options.rate, options.stages)
+    stages = allocation.rates(options.schedule, options.rate, options.stages)
     masks = {n: torch.ones_like(m.weight, dtype=torch.bool) for n, m in layers.items()}  # type: ignore[arg-type]
     for index, rate in enumerate(stages):
 
@@ -105,13 +105,13 @@ def _cut(
         values = {name: importance.standing(v, before[name]) for name, v in values.items()}
     rates: float | dict[str, float] = rate
     if o.layer_rates == "uniform":
-        rates = schedule.uniform(before, rate)
+        rates = allocation.uniform(before, rate)
     elif o.layer_rates == "magnitude":
-        rates = schedule.by_magnitude(_weights(layers), rate, LEAST)
+        rates = allocation.by_magnitude(_weights(layers), rate, LEAST)
     elif o.layer_rates == "sensitivity":
         rates = _by_sensitivity(net, layers, values, rate, o, images)
     if o.saliency != "obs":
-        masks = patterns.masks(values, rates, o.pattern, cell=o.cell, positions=positions, least=LEAST)
+        masks = selection.masks(values, rates, o.pattern, cell=o.cell, positions=positions, least=LEAST)
         masks = {name: mask & before[name] for name, mask in masks.items()}
         if statistics is not None:
             importance.absorb(layers, masks, statistics)
@@ -162,9 +162,9 @@ def _by_sensitivity(
         return found
 
     with torch.no_grad():
-        curves = schedule.sensitivity(values, harm, o.pattern, cell=o.cell)
+        curves = allocation.sensitivity(values, harm, o.pattern, cell=o.cell)
     sizes = {name: value.numel() for name, value in values.items()}
-    return schedule.by_sensitivity(curves, sizes, rate)
+    return allocation.by_sensitivity(curves, sizes, rate)
 
 
 def run(
@@ -186,7 +186,7 @@ def run(
     """
     from drp_slam.drpai3.quantize import quantize
 
-    patterns.check_rate(options.rate)
+    selection.check_rate(options.rate)
     if options.stages < 1 or options.retrain < 0 or count < 1:
         raise PruningError(
             f"--stages {options.stages}, --retrain {options.retrain}, --images "

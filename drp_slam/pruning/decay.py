@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from drp_slam.pruning import layers as L
+from drp_slam.pruning import prunable as L
 
 
 class UnitDecay:

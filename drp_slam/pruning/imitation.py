@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from drp_slam.pruning import distill, recovery
+from drp_slam.pruning import recovery
+from drp_slam.pruning.xfeat import distill
 
 
 def imitate(

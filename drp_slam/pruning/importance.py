@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from drp_slam.errors import PruningError
-from drp_slam.pruning import layers as L
+from drp_slam.pruning import prunable as L
 
 SALIENCIES = ("magnitude", "taylor", "obd", "obd-network", "obs", "random", "weight-decay")
 MEASURED = ("taylor", "obd", "obd-network", "obs")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from drp_slam.errors import PruningError
 from drp_slam.pruning import deepcompression as dc
-from drp_slam.pruning import layers as L
+from drp_slam.pruning import prunable as L
 from drp_slam.pruning import sharing
 from drp_slam.pruning.layout import Cell, kept_rows
 

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from drp_slam.errors import PruningError
-from drp_slam.pruning import importance, patterns, schedule
-from drp_slam.pruning import layers as L
+from drp_slam.pruning import allocation, importance, selection
+from drp_slam.pruning import prunable as L
 from drp_slam.pruning.layout import DEFAULT_CELL, Cell, density, kept_rows
 
 
@@ -62,7 +62,7 @@ class Pruner:
         cell: Cell = DEFAULT_CELL,
         least: float = 0.02,
     ) -> None:
-        patterns.check_rate(final_pr, "final_pr")
+        selection.check_rate(final_pr, "final_pr")
         if saliency not in ("magnitude", "taylor", "random"):
             raise PruningError(
                 f"saliency {saliency!r} needs calibration images; in training use "
@@ -94,9 +94,9 @@ class Pruner:
         due = self.count <= self._steps and (self.count - 1) % self._every == 0
         if self.final_pr > 0 and (due or self.count == self._steps):
             steps = 1 if self._schedule == "one-shot" else self._steps
-            wanted = schedule.rate_at(self._schedule, self.final_pr, min(self.count, steps), steps)
+            wanted = allocation.rate_at(self._schedule, self.final_pr, min(self.count, steps), steps)
             values = self._values()
-            found = patterns.masks(values, wanted, self.pattern, cell=self._cell, least=self._least)
+            found = selection.masks(values, wanted, self.pattern, cell=self._cell, least=self._least)
             self.masks = {n: self.masks[n] & mask for n, mask in found.items()}
         L.apply(self.layers, self.masks)
         return self.rate

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from drp_slam.pruning import decay, distill
-from drp_slam.pruning import layers as L
+from drp_slam.pruning import decay
+from drp_slam.pruning import prunable as L
+from drp_slam.pruning.xfeat import distill
 
 
 def output_error(wanted: Any, found: Any) -> float:

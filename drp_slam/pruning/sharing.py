@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from drp_slam.pruning import layers as L
+from drp_slam.pruning import prunable as L
 
 CONV_BITS, LINEAR_BITS = 8, 5
 """Bits of an index in the paper's AlexNet and VGG-16."""

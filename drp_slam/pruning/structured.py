@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from drp_slam.errors import PruningError
-from drp_slam.pruning import layers as L
-from drp_slam.pruning.patterns import check_rate
+from drp_slam.pruning import prunable as L
+from drp_slam.pruning.selection import check_rate
 
 
 def remove_filters(

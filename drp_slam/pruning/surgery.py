@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from drp_slam.errors import PruningError
-from drp_slam.pruning import layers as L
-from drp_slam.pruning import patterns
+from drp_slam.pruning import prunable as L
+from drp_slam.pruning import selection
 from drp_slam.pruning.importance import Statistics, damped, standing
 from drp_slam.pruning.layout import DEFAULT_CELL, Cell
 from drp_slam.pruning.obs import blocked, reconstruct, solve
@@ -133,7 +133,7 @@ def operate(
             values[name] = layer.saliency()
             if progress:
                 progress(name, (step + index / len(work)) / len(rates))
-        found = patterns.masks(values, rate, pattern, cell=cell, positions=positions, least=least)
+        found = selection.masks(values, rate, pattern, cell=cell, positions=positions, least=least)
         for name, layer in work.items():
             layer.cut(found[name], step + 1 == len(rates))
             layer.write()

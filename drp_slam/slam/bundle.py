@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from drp_slam.slam import optimize, se3
+from drp_slam import geometry
+from drp_slam.slam import optimize
 from drp_slam.slam.optimize import CHI2_DEPTH, CHI2_PIXEL, NEAR_M, Noise, pose_jacobian
 
 SMALL_FALL = 1e-3
@@ -90,7 +91,7 @@ def robust_cost(r: np.ndarray) -> tuple[float, np.ndarray]:
 def adjust(problem: Problem, noise: Noise, iterations: int = 5) -> Solution:
     """Minimises the robust cost; poses from `problem.free` on do not move."""
     poses, points = problem.poses.copy(), problem.points.copy()
-    poses[: problem.free] = se3.orthonormal(poses[: problem.free])
+    poses[: problem.free] = geometry.orthonormal(poses[: problem.free])
     r, p = residuals(problem, poses, points, noise)
     cost, W = robust_cost(r)
     damping, flops = 1e-4, 0.0
@@ -101,7 +102,7 @@ def adjust(problem: Problem, noise: Noise, iterations: int = 5) -> Solution:
             system = _normal_equations(problem, poses, p, r, W, noise)
         pose_step, point_step = _solve(system, damping)
         new_poses = poses.copy()
-        new_poses[: problem.free] = se3.exp(pose_step) @ poses[: problem.free]
+        new_poses[: problem.free] = geometry.exp(pose_step) @ poses[: problem.free]
         new_points = points + point_step
         new_r, new_p = residuals(problem, new_poses, new_points, noise)
         new_cost, new_W = robust_cost(new_r)

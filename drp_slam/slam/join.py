@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from drp_slam import geometry
 from drp_slam.config import SlamConfig
-from drp_slam.slam import se3
 from drp_slam.slam.mapping import Mapping
 from drp_slam.slam.matching import Prior, match
 from drp_slam.slam.optimize import DEPTH_GATE2, Noise, pose_jacobian
@@ -87,14 +87,14 @@ def _graph(mapping: Mapping, noise: Noise, loop: Loop) -> Graph:
             a.append(j)
             b.append(k)
             information.append(_information(poses[k], shared, noise) / len(earlier))
-    measured = poses[b] @ se3.inverse(poses[a])
-    measured[0] = loop.T_new_world @ se3.inverse(poses[loop.old])
+    measured = poses[b] @ geometry.inverse(poses[a])
+    measured[0] = loop.T_new_world @ geometry.inverse(poses[loop.old])
     return Graph(poses, np.array(a), np.array(b), measured, np.stack(information))
 
 
 def _information(T_camera_world: np.ndarray, xyz: np.ndarray, noise: Noise) -> np.ndarray:
     """(6, 6) of a camera's pose that sees (N, 3) points with depth."""
-    p = se3.apply(T_camera_world, xyz).T
+    p = geometry.apply(T_camera_world, xyz).T
     J = pose_jacobian(p, np.ones(p.shape[1]), noise).reshape(6, -1)
     return J @ J.T + np.eye(6)
 
@@ -112,7 +112,7 @@ def _move(mapping: Mapping, poses: np.ndarray) -> None:
     """Keyframes to their new poses, and every point with the keyframe that made it."""
     chart = mapping.map
     old = np.stack([k.T_camera_world for k in chart.keyframes])
-    S = (se3.inverse(poses) @ old)[chart.reference]
+    S = (geometry.inverse(poses) @ old)[chart.reference]
     chart.xyz[:] = np.einsum("nij,nj->ni", S[:, :3, :3], chart.xyz) + S[:, :3, 3]
     for keyframe, pose in zip(chart.keyframes, poses):
         keyframe.T_camera_world = pose
@@ -135,7 +135,7 @@ def _fuse(mapping: Mapping, noise: Noise, config: SlamConfig, new: list[int], ol
         )
         flops += pairs.flops
         features, points = pairs.a, points[pairs.b]
-        z = se3.apply(keyframe.T_camera_world, chart.xyz[points])[:, 2]
+        z = geometry.apply(keyframe.T_camera_world, chart.xyz[points])[:, 2]
         depth = view.inverse_depth[features]
         agrees = (depth <= 0) | ((noise.fd * (1.0 / z - depth)) ** 2 < DEPTH_GATE2)
         features, points = features[agrees], points[agrees]

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from drp_slam.config import SlamConfig
-from drp_slam.slam.features import View
 from drp_slam.slam.mapping import Mapping
 from drp_slam.slam.matching import Prior, match
 from drp_slam.slam.optimize import CHI2_PIXEL, Noise, PoseFit, ransac_pose, refine_pose
+from drp_slam.slam.view import View
 
 DOUBT, DROP = 0.72, 0.9
 """A smaller share of inliers than this among the matches, that is also a drop to this part of what

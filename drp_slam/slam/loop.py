@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from drp_slam import geometry
 from drp_slam.config import SlamConfig
-from drp_slam.slam import se3
 from drp_slam.slam.join import Loop, join
 from drp_slam.slam.mapping import Mapping
 from drp_slam.slam.matching import Prior, match
@@ -72,7 +72,7 @@ class Loops:
             return None
         self.closed.append((loop.old, number))
         self._pending = []
-        return se3.inverse(self._mapping.map.keyframes[number].T_camera_world) @ before
+        return geometry.inverse(self._mapping.map.keyframes[number].T_camera_world) @ before
 
     def _search(self, number: int) -> Loop | None:
         """The one place that fits, or None where there is none or where two contradict."""
@@ -124,7 +124,7 @@ class Loops:
         if guided is None or not self._plausible(place, number, guided[0]):
             return None
         T, inliers = guided
-        correction = se3.inverse(T) @ chart.keyframes[number].T_camera_world
+        correction = geometry.inverse(T) @ chart.keyframes[number].T_camera_world
         return Loop(place, number, T, correction, chart.xyz[inliers])
 
     def _guided(self, number: int, T: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
@@ -156,9 +156,9 @@ class Loops:
         """Whether drift on the way between the keyframes can have led so far off."""
         keyframes = self._mapping.map.keyframes
         first, last = min(old, new), max(old, new)
-        stands = se3.inverse(np.stack([k.T_camera_world for k in keyframes[first : last + 1]]))
+        stands = geometry.inverse(np.stack([k.T_camera_world for k in keyframes[first : last + 1]]))
         way_m = np.linalg.norm(np.diff(stands[:, :3, 3], axis=0), axis=1).sum()
-        off = se3.log(T_new_world @ se3.inverse(keyframes[new].T_camera_world))
+        off = geometry.log(T_new_world @ geometry.inverse(keyframes[new].T_camera_world))
         return bool(
             np.linalg.norm(off[:3]) < DRIFT_M + DRIFT_PER_M * way_m
             and np.linalg.norm(off[3:]) < DRIFT_RAD + DRIFT_RAD_PER_M * way_m
@@ -167,6 +167,6 @@ class Loops:
 
 def _agree(A: np.ndarray, B: np.ndarray, T_camera_world: np.ndarray, slack: float = 1.0) -> bool:
     """Whether two corrections of the world put a camera at the same place."""
-    T = se3.inverse(T_camera_world)
-    apart = se3.log(se3.inverse(A @ T) @ (B @ T))
+    T = geometry.inverse(T_camera_world)
+    apart = geometry.log(geometry.inverse(A @ T) @ (B @ T))
     return bool(np.linalg.norm(apart[:3]) < slack * AGREE_M and np.linalg.norm(apart[3:]) < slack * AGREE_RAD)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from drp_slam import geometry
 from drp_slam.datatypes import FEATURE_DIM
-from drp_slam.slam import se3
-from drp_slam.slam.features import View
+from drp_slam.slam.view import View
 
 LINKED = 15
 """Keyframes that share as many points are neighbours."""
@@ -30,7 +30,7 @@ class Keyframe:
 
     @property
     def T_world_camera(self) -> np.ndarray:
-        return se3.inverse(self.T_camera_world)
+        return geometry.inverse(self.T_camera_world)
 
     def observed(self) -> tuple[np.ndarray, np.ndarray]:
         """Features that have a point, and those points."""

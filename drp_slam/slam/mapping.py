@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from drp_slam import geometry
 from drp_slam.config import SlamConfig
-from drp_slam.slam import bundle, se3
-from drp_slam.slam.features import View
+from drp_slam.slam import bundle
 from drp_slam.slam.map import Keyframe, Map
 from drp_slam.slam.matching import Prior, match
 from drp_slam.slam.optimize import CHI2_PIXEL, DEPTH_GATE2, Noise
 from drp_slam.slam.places import Places
+from drp_slam.slam.view import View
 
 FUSE_PX = 4.0
 """A feature this near to the projection of a map point, and like it, is that point."""
@@ -60,7 +61,7 @@ class Mapping:
             self._local = (key, np.flatnonzero(seen))
         points = self._local[1]
         points = points[self.map.alive[points]]
-        p = se3.apply(T_camera_world, self.map.xyz[points])
+        p = geometry.apply(T_camera_world, self.map.xyz[points])
         xy = p[:, :2] / np.maximum(p[:, 2:], 1e-3)
         low, high = self._bounds
         inside = (p[:, 2] > 0.1) & (xy > low).all(axis=1) & (xy < high).all(axis=1)
@@ -120,14 +121,14 @@ class Mapping:
         self.flops += found.flops
         a, b = features[found.a], points[found.b]
         depth = keyframe.view.inverse_depth[a]
-        z = se3.apply(keyframe.T_camera_world, self.map.xyz[b])[:, 2]
+        z = geometry.apply(keyframe.T_camera_world, self.map.xyz[b])[:, 2]
         agrees = (depth <= 0) | ((self._noise.fd * (1.0 / z - depth)) ** 2 < DEPTH_GATE2)
         self.map.observe(keyframe, a[agrees], b[agrees])
 
     def _create(self, keyframe: Keyframe) -> None:
         view = keyframe.view
         new = np.flatnonzero((keyframe.point < 0) & (view.inverse_depth > 0))
-        xyz = se3.apply(se3.inverse(keyframe.T_camera_world), view.xyz()[new])
+        xyz = geometry.apply(geometry.inverse(keyframe.T_camera_world), view.xyz()[new])
         rgb = None if view.rgb is None else view.rgb[new]
         points = self.map.add_points(xyz, view.descriptor[new], rgb, keyframe.number)
         self.map.observe(keyframe, new, points)
@@ -159,8 +160,8 @@ class Mapping:
             # points that only this keyframe has seen are not adjusted: they go with it
             lone = keyframes[k].observed()[1]
             lone = lone[self.map.observations[lone] == 1]
-            moved = se3.inverse(pose) @ keyframes[k].T_camera_world
-            self.map.xyz[lone] = se3.apply(moved, self.map.xyz[lone])
+            moved = geometry.inverse(pose) @ keyframes[k].T_camera_world
+            self.map.xyz[lone] = geometry.apply(moved, self.map.xyz[lone])
             keyframes[k].T_camera_world = pose
         self._gaze = None
         self.map.xyz[points] = solution.points
@@ -193,6 +194,6 @@ class Mapping:
 
 def _stand_and_gaze(T_camera_world: np.ndarray) -> np.ndarray:
     """(K, 2, 3): where cameras stand, and the points 1.5 m before them."""
-    T = se3.inverse(T_camera_world)
+    T = geometry.inverse(T_camera_world)
     stand = T[:, :3, 3]
     return np.stack([stand, stand + 1.5 * T[:, :3, 2]], axis=1)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from drp_slam.slam import se3
+from drp_slam import geometry
 
 CHI2_PIXEL = 5.99
 """95 % of a chi-square of two degrees of freedom."""
@@ -97,7 +97,7 @@ def refine_pose(
     inverse_depth (N,) with 0 for none.
     """
     world, plane = np.ascontiguousarray(xyz.T), np.ascontiguousarray(xy.T)
-    T = se3.orthonormal(T)
+    T = geometry.orthonormal(T)
     H = np.eye(6)
     flops = 0.0
     for _ in range(iterations):
@@ -107,7 +107,7 @@ def refine_pose(
         JW = (J * _weights(r, p)).reshape(6, -1)
         H = JW @ J.reshape(6, -1).T + 1e-6 * np.eye(6)
         step = -np.linalg.solve(H, JW @ r.ravel())
-        T = se3.exp(step) @ T
+        T = geometry.exp(step) @ T
         flops += FLOPS_PER_ROW * len(xyz)
         if np.abs(step).max() < SMALL_STEP:
             break

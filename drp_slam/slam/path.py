@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from drp_slam import geometry
 from drp_slam.datatypes import Trajectory
-from drp_slam.slam import se3
 from drp_slam.slam.map import Keyframe
 
 LONGEST_GAP = 3.0
@@ -43,7 +43,7 @@ class Path:
 
     def add(self, stamp_ns: int, reference: Keyframe, T_camera_world: np.ndarray) -> None:
         """The next frame, by its pose in the world as the map stands now."""
-        relative = T_camera_world @ se3.inverse(reference.T_camera_world)
+        relative = T_camera_world @ geometry.inverse(reference.T_camera_world)
         self._stops.append(Stop(stamp_ns, reference, relative))
 
     def last_is(self, keyframe: Keyframe) -> None:
@@ -60,7 +60,7 @@ class Path:
         rate = (stamp_ns - last.stamp_ns) / max(last.stamp_ns - before.stamp_ns, 1)
         if not 0.0 < rate <= LONGEST_GAP:
             return T
-        motion = T @ se3.inverse(before.T_camera_world())
+        motion = T @ geometry.inverse(before.T_camera_world())
         scaled = np.eye(4)
         scaled[:3, :3] = cv2.Rodrigues(rate * cv2.Rodrigues(motion[:3, :3])[0])[0]
         scaled[:3, 3] = rate * motion[:3, 3]
@@ -76,4 +76,4 @@ def trajectory(poses: list[tuple[int, np.ndarray]]) -> Trajectory:
     if not poses:
         return Trajectory(np.zeros(0, dtype=np.int64), np.zeros((0, 4, 4)))
     stamps = np.array([stamp for stamp, _ in poses], dtype=np.int64)
-    return Trajectory(stamps, se3.inverse(np.stack([T for _, T in poses])))
+    return Trajectory(stamps, geometry.inverse(np.stack([T for _, T in poses])))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from drp_slam.datatypes import FEATURE_DIM
-from drp_slam.slam.features import View
+from drp_slam.slam.view import View
 
 KEPT = 128
 """Descriptors kept of each keyframe."""

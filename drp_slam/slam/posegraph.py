@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from drp_slam.slam import se3
+from drp_slam import geometry
 
 SMALL = 1e-6
 """Relative fall of the cost at which it ends."""
@@ -42,13 +42,13 @@ class Optimised:
 
 def residuals(graph: Graph, poses: np.ndarray) -> np.ndarray:
     """(m, 6) `log(T_b T_a^-1 T_b_a^-1)`: by how much each edge is strained, seen from `b`."""
-    moved = poses[graph.b] @ se3.inverse(poses[graph.a])
-    return se3.log(moved @ se3.inverse(graph.T_b_a))
+    moved = poses[graph.b] @ geometry.inverse(poses[graph.a])
+    return geometry.log(moved @ geometry.inverse(graph.T_b_a))
 
 
 def optimise(graph: Graph, iterations: int = 20) -> Optimised:
     """Minimises the edges' weighted residuals; the first pose does not move."""
-    poses = se3.orthonormal(graph.poses)
+    poses = geometry.orthonormal(graph.poses)
     r = residuals(graph, poses)
     cost, damping, flops = _cost(graph, r), 1e-8, 0.0
     system = None
@@ -58,7 +58,7 @@ def optimise(graph: Graph, iterations: int = 20) -> Optimised:
         flops += 2.0 / 3.0 * len(g) ** 3
         step = np.linalg.solve(H + np.diag(damping * np.diag(H) + 1e-12), -g)
         new = poses.copy()
-        new[1:] = se3.exp(step.reshape(-1, 6)) @ poses[1:]
+        new[1:] = geometry.exp(step.reshape(-1, 6)) @ poses[1:]
         new_r = residuals(graph, new)
         new_cost = _cost(graph, new_r)
         if not new_cost < cost:  # also when not finite
@@ -82,7 +82,7 @@ def _normal_equations(graph: Graph, poses: np.ndarray, r: np.ndarray) -> tuple[n
     """Matrix and gradient of the poses but the first: (6 (K - 1), 6 (K - 1)) and (6 (K - 1),)."""
     count = len(poses)
     Jb = _inverse_left_jacobian(r)
-    Ja = -Jb @ adjoint(poses[graph.b] @ se3.inverse(poses[graph.a]))
+    Ja = -Jb @ adjoint(poses[graph.b] @ geometry.inverse(poses[graph.a]))
     H, g = np.zeros((count, count, 6, 6)), np.zeros((count, 6))
     for one, J in ((graph.a, Ja), (graph.b, Jb)):
         weighted = np.swapaxes(J, 1, 2) @ graph.information
@@ -98,15 +98,15 @@ def adjoint(T: np.ndarray) -> np.ndarray:
     out = np.zeros(T.shape[:-2] + (6, 6))
     R = T[..., :3, :3]
     out[..., :3, :3] = out[..., 3:, 3:] = R
-    out[..., :3, 3:] = se3.hat(T[..., :3, 3]) @ R
+    out[..., :3, 3:] = geometry.hat(T[..., :3, 3]) @ R
     return out
 
 
 def _inverse_left_jacobian(xi: np.ndarray) -> np.ndarray:
     """(m, 6, 6) of (m, 6) tangents, by Bernoulli's series: exact to 1e-6 below one radian."""
     ad = np.zeros((len(xi), 6, 6))
-    ad[:, :3, :3] = ad[:, 3:, 3:] = se3.hat(xi[:, 3:])
-    ad[:, :3, 3:] = se3.hat(xi[:, :3])
+    ad[:, :3, :3] = ad[:, 3:, 3:] = geometry.hat(xi[:, 3:])
+    ad[:, :3, 3:] = geometry.hat(xi[:, :3])
     square = ad @ ad
     fourth = square @ square
     return np.eye(6) - 0.5 * ad + square / 12.0 - fourth / 720.0 + fourth @ square / 30240.0

@@ -5,18 +5,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from drp_slam import geometry
 from drp_slam.config import SlamConfig
 from drp_slam.datatypes import Camera, Features, MapCloud, Track, Trajectory
 from drp_slam.errors import SlamError
-from drp_slam.slam import se3
 from drp_slam.slam.camera import check_camera, plane_bounds
-from drp_slam.slam.features import View, observe
 from drp_slam.slam.localise import Found, Localiser
 from drp_slam.slam.loop import Loops
 from drp_slam.slam.map import Keyframe, Map
 from drp_slam.slam.mapping import Mapping
 from drp_slam.slam.optimize import Noise, PoseFit
 from drp_slam.slam.path import Path, trajectory
+from drp_slam.slam.view import View, observe
 
 MIN_FIRST_POINTS = 50
 """Features with depth that the first frame must have."""
@@ -140,7 +140,7 @@ class Tracker:
         config, pose = self._config, found.fit.T_camera_world
         if self._since < 1:
             return False
-        motion = pose @ se3.inverse(nearest.T_camera_world)
+        motion = pose @ geometry.inverse(nearest.T_camera_world)
         turn = np.degrees(np.arccos(np.clip(0.5 * (np.trace(motion[:3, :3]) - 1.0), -1.0, 1.0)))
         return bool(
             found.fit.count < config.keyframe_ratio * self._peak
@@ -152,7 +152,7 @@ class Tracker:
         counters = {"flops": self._localiser.flops + self._mapping.flops + self._loops.flops}
         if found is None:
             return Track(view.index, view.stamp_ns, "lost", None, counters=counters)
-        pose = se3.inverse(self._path.last.T_camera_world())
+        pose = geometry.inverse(self._path.last.T_camera_world())
         return Track(
             view.index,
             view.stamp_ns,

@@ -10,7 +10,7 @@ from drp_slam.device import Run, load_constants
 from drp_slam.drp.emulator import EmulatedDrp
 from drp_slam.drp.kernels import KINDS, PLACES, Grey, Normalise, Statistics, total
 from drp_slam.drp.opencva import OpenCva
-from drp_slam.drp.timing import at_mindiv, clock_hz, drp_seconds
+from drp_slam.drp.pricing import at_mindiv, clock_hz, drp_seconds
 from drp_slam.errors import DrpError
 
 CONSTANTS = load_constants()

@@ -14,7 +14,7 @@ from drp_slam.card import Card, Head, Quantisation
 from drp_slam.config import DrpConfig
 from drp_slam.device import CpuDevice, NullDevice, load_constants
 from drp_slam.drp.emulator import EmulatedDrp
-from drp_slam.drp.features import Refine
+from drp_slam.drp.keypoints import Refine
 from drp_slam.drp.postprocess import Postprocess, original_pixels
 from drp_slam.errors import DrpError
 

@@ -17,7 +17,7 @@ from drp_slam.device import load_constants
 from drp_slam.drpai3 import packing, timing
 from drp_slam.drpai3.estimate import estimate
 from drp_slam.drpai3.graph import load
-from drp_slam.drpai3.packs import share_of_rows
+from drp_slam.drpai3.packed_layers import share_of_rows
 from drp_slam.drpai3.verify import verify
 from drp_slam.errors import DrpAi3Error
 

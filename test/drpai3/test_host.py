@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from drp_slam import resources
 from drp_slam.drpai3.emulator import Network, session
-from drp_slam.drpai3.host import TAPS, _blocks_in, _blocks_out, _Kernel, rewritten, space_to_depth
+from drp_slam.drpai3.space_to_depth import TAPS, _blocks_in, _blocks_out, _Kernel, rewritten, space_to_depth
 
 
 @pytest.mark.parametrize("name", ["xfeat", "xfeat-p50"])

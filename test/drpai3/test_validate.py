@@ -13,11 +13,11 @@ from onnx_networks import Builder, residual
 
 from drp_slam import cli
 from drp_slam.device import load_constants
-from drp_slam.drpai3 import fit, metrics
-from drp_slam.drpai3.corpus import Pair, read_corpus, read_index, read_pairs, release_of, with_pairs
 from drp_slam.drpai3.estimate import estimate
+from drp_slam.drpai3.fitting import fit, metrics
+from drp_slam.drpai3.fitting.corpus import Pair, read_corpus, read_index, read_pairs, release_of, with_pairs
+from drp_slam.drpai3.fitting.write_constants import write_constants
 from drp_slam.drpai3.graph import load
-from drp_slam.drpai3.write_constants import write_constants
 from drp_slam.errors import DataError, DeviceError
 
 DEVICE = load_constants("rzv2h")

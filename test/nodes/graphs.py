@@ -100,7 +100,7 @@ class Listener:
         """
         from diagnostic_msgs.msg import DiagnosticArray
 
-        from drp_slam.nodes import ledger, qos
+        from drp_slam.nodes import qos, status_codec
 
         found: dict[str, int] = {}
         tracked = 0
@@ -110,7 +110,7 @@ class Listener:
             nonlocal tracked
             for status in (s for message in heard for s in message.status):
                 name, _, part = status.name.partition(": ")
-                values = ledger.values_of(status)
+                values = status_codec.values_of(status)
                 if part == "health" and values["ready"] == "1":
                     found[name] = int(values["pid"])
                     if name == "pose_node":

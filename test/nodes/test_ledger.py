@@ -11,12 +11,12 @@ pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 
-from drp_slam import folder
 from drp_slam.datatypes import Track
 from drp_slam.errors import GraphError
-from drp_slam.nodes import ledger
+from drp_slam.nodes import status_codec
 from drp_slam.nodes.profiler_node import RECENT, Ledger
 from drp_slam.profiler.span import Span, read_spans
+from drp_slam.reporting import folder
 
 
 def span(stamp_ns: int, stage: str, wall_s: float = 0.1 + 0.2) -> Span:
@@ -24,28 +24,28 @@ def span(stamp_ns: int, stage: str, wall_s: float = 0.1 + 0.2) -> Span:
 
 
 def test_a_span_keeps_every_bit():
-    message = ledger.array_of(5, [ledger.span_status("drp_node", span(5, "preprocess"))])
-    (entry,) = ledger.entries(message)
+    message = status_codec.array_of(5, [status_codec.span_status("drp_node", span(5, "preprocess"))])
+    (entry,) = status_codec.entries(message)
     assert repr(entry.span) == repr(span(5, "preprocess")) and entry.node == "drp_node"
-    (left,) = ledger.entries(ledger.array_of(6, [ledger.sent_status("player_node")]))
+    (left,) = status_codec.entries(status_codec.array_of(6, [status_codec.sent_status("player_node")]))
     assert left.span is None and left.stamp_ns == 6
 
 
 def test_what_is_no_span_is_refused():
     with pytest.raises(GraphError, match="'x' is no span"):
-        ledger.entries(DiagnosticArray(status=[DiagnosticStatus(name="x")]))
+        status_codec.entries(DiagnosticArray(status=[DiagnosticStatus(name="x")]))
 
 
 def test_frames_are_numbered_by_stamp_and_latency_is_end_to_end(tmp_path):
     book = Ledger()
     for stamp_ns in (30, 10, 20):  # messages of different nodes come in any order
-        sent = ledger.Entry("player_node", ledger.SENT, stamp_ns, 1_000_000_000, None)
-        done = ledger.Entry("drp_node", "preprocess", stamp_ns, 1_500_000_000, span(stamp_ns, "preprocess"))
+        sent = status_codec.Entry("player_node", status_codec.SENT, stamp_ns, 1_000_000_000, None)
+        done = status_codec.Entry("drp_node", "preprocess", stamp_ns, 1_500_000_000, span(stamp_ns, "preprocess"))
         for entry in (done, sent):
             book.add(entry)
     for stamp_ns in (10, 30):
         track = Track(0, stamp_ns, "tracked" if stamp_ns == 10 else "lost", None, 9, 8, True)
-        values = ledger.values_of(ledger.track_status("pose_node", track))
+        values = status_codec.values_of(status_codec.track_status("pose_node", track))
         book.close_frame(stamp_ns, track.state, values | {"at_ns": "3000000000"})
     book.write(tmp_path)
     rows = folder.read_frames(tmp_path / folder.FRAMES)
@@ -57,13 +57,13 @@ def test_frames_are_numbered_by_stamp_and_latency_is_end_to_end(tmp_path):
 
 def test_without_a_player_a_frame_begins_with_its_first_stage():
     book = Ledger()
-    book.add(ledger.Entry("drp_node", "preprocess", 1, 2_000_000_000, span(1, "preprocess", 0.5)))
+    book.add(status_codec.Entry("drp_node", "preprocess", 1, 2_000_000_000, span(1, "preprocess", 0.5)))
     book.close_frame(1, "tracked", {"at_ns": "3000000000"})
     assert book.latency_s(1) == pytest.approx(1.5) and math.isnan(book.latency_s(2))
 
 
 def bad_spans() -> list[dict[str, object]]:
-    good = ledger.values_of(ledger.span_status("drp_node", span(5, "preprocess")))
+    good = status_codec.values_of(status_codec.span_status("drp_node", span(5, "preprocess")))
     return [
         good | {"wall_s": "inf"},
         good | {"wall_s": "nan"},
@@ -75,22 +75,22 @@ def bad_spans() -> list[dict[str, object]]:
 
 @pytest.mark.parametrize("values", bad_spans())
 def test_figures_that_nobody_can_add_are_refused(values):
-    status = ledger.entry("drp_node: preprocess", DiagnosticStatus.OK, "", values)
+    status = status_codec.entry("drp_node: preprocess", DiagnosticStatus.OK, "", values)
     with pytest.raises(GraphError, match="'drp_node: preprocess' is no span"):
-        ledger.entries(ledger.array_of(5, [status]))
+        status_codec.entries(status_codec.array_of(5, [status]))
 
 
 @pytest.mark.parametrize("key", ["matches", "inliers", "keyframe", "at_ns"])
 @pytest.mark.parametrize("value", [None, "", "many", "-3"])
 def test_what_is_no_status_of_a_frame_is_refused(key, value):
-    status = ledger.track_status("pose_node", Track(0, 5, "lost", None))
-    assert ledger.track_values(status)["inliers"] == "0"
-    values = {k: v for k, v in ledger.values_of(status).items() if k != key}
+    status = status_codec.track_status("pose_node", Track(0, 5, "lost", None))
+    assert status_codec.track_values(status)["inliers"] == "0"
+    values = {k: v for k, v in status_codec.values_of(status).items() if k != key}
     if value is not None:
         values[key] = value
-    status = ledger.entry("pose_node: track", DiagnosticStatus.OK, "tracked", values)
+    status = status_codec.entry("pose_node: track", DiagnosticStatus.OK, "tracked", values)
     with pytest.raises(GraphError, match="status: 'pose_node: track' is no frame"):
-        ledger.track_values(status)
+        status_codec.track_values(status)
 
 
 def test_a_ledger_that_nobody_will_read_does_not_grow():
@@ -99,7 +99,7 @@ def test_a_ledger_that_nobody_will_read_does_not_grow():
         for k in range(1000):
             for stage in ("preprocess", "network"):
                 at_ns = 1_000_000_000 + k * 1_000_000
-                book.add(ledger.Entry("drp_node", stage, k, at_ns, span(k, stage)))
+                book.add(status_codec.Entry("drp_node", stage, k, at_ns, span(k, stage)))
             if k % 10:  # some frames never end
                 state = "lost" if k % 7 == 0 else "tracked"
                 book.close_frame(k, state, {"at_ns": str(at_ns + 5_000_000)})

@@ -6,9 +6,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from drp_slam import folder
 from drp_slam.data.trajectory import read_tum
 from drp_slam.nodes.odometry import Odometry, recover
+from drp_slam.reporting import folder
 
 
 def pose(n: int) -> np.ndarray:

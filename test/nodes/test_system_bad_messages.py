@@ -14,13 +14,13 @@ pytest.importorskip("rclpy")
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
-from drp_slam import folder
 from drp_slam.config import Config, override
 from drp_slam.data.trajectory import read_tum
-from drp_slam.nodes import convert, ledger, qos
+from drp_slam.nodes import convert, qos, status_codec
 from drp_slam.nodes.player_node import rep118
 from drp_slam.nodes.processes import Processes
 from drp_slam.nodes.table import nodes
+from drp_slam.reporting import folder
 
 pytestmark = pytest.mark.system
 
@@ -49,7 +49,7 @@ def test_no_node_dies_of_a_bad_message(four_nodes, listen, small_room, huge_png,
 
     def look() -> None:
         for status in (s for message in heard for s in message.status):
-            values = ledger.values_of(status)
+            values = status_codec.values_of(status)
             if values.get("ready") == "1":
                 ready.add(status.name.partition(": ")[0])
             if values.get("last_problem"):

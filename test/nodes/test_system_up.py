@@ -18,11 +18,11 @@ pytest.importorskip("rclpy")
 from graphs import SEQUENCE
 from nav_msgs.msg import Odometry
 
-from drp_slam import folder
 from drp_slam.data.trajectory import read_tum
 from drp_slam.nodes import qos
 from drp_slam.nodes.limits import GRAPH
 from drp_slam.nodes.shared_memory import remove_orphans
+from drp_slam.reporting import folder
 
 pytestmark = pytest.mark.system
 

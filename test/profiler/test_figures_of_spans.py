@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drp_slam.chip import cpu_alone, sensitivity, thermal
 from drp_slam.device import Constants, load_constants
-from drp_slam.profiler import assumptions, baseline, summary, thermal
+from drp_slam.profiler import summary
 from drp_slam.profiler.span import Span
 
 TIME = st.floats(1e-6, 1e-1)
@@ -57,13 +58,13 @@ def test_what_is_not_modelled_is_none() -> None:
     stage = summary.stages(spans)["network"]
     assert stage["wall_ms"]["p50"] == 100.0
     assert stage["modelled_ms"] is stage["energy_mj"] is stage["cpu_modelled_ms"] is None
-    assert baseline.modelled(spans, None) is None
+    assert cpu_alone.modelled(spans, None) is None
     assert summary.spread_ms([]) is None and summary.mean([]) is None
 
 
 def test_ratios_of_a_comparison_worked_by_hand() -> None:
     spans = [span(i, s, 0.01) for i in range(4) for s in ("preprocess", "network")]
-    m = baseline.modelled(spans, throughput_hz=800.0)
+    m = cpu_alone.modelled(spans, throughput_hz=800.0)
     assert m["chip_ms"] == pytest.approx(2.0) and m["cpu_ms"] == pytest.approx(4.0)
     assert m["latency_speedup"] == pytest.approx(2.0)
     assert m["throughput_speedup"] == pytest.approx(800 / 250)
@@ -87,7 +88,7 @@ def test_ratios_of_a_comparison_worked_by_hand() -> None:
             "cpu_energy_j": 9.0,
         },
     ]
-    without = baseline.without_custom(kernels, spans)
+    without = cpu_alone.without_custom(kernels, spans)
     assert without["kernels"] == ["a"]
     assert without["chip_ms"] == pytest.approx(2.0 + 1.0)
     assert without["chip_mj"] == pytest.approx(2.0 + 0.9)
@@ -96,9 +97,9 @@ def test_ratios_of_a_comparison_worked_by_hand() -> None:
 def test_host_comparison_takes_only_common_frames() -> None:
     ours = [span(i, "track", 0.01) for i in range(5)]
     theirs = [span(i, "track", 0.03) for i in range(3, 9)]
-    h = baseline.host(ours, theirs)
+    h = cpu_alone.host(ours, theirs)
     assert h["frames"] == 2 and h["ratio"] == pytest.approx(3.0)
-    assert baseline.host(ours, []) is None
+    assert cpu_alone.host(ours, []) is None
 
 
 @settings(max_examples=30, deadline=None)
@@ -132,12 +133,12 @@ def test_influence_of_a_product_is_its_exponents(a: float, b: float) -> None:
     def model(c: Constants) -> float:
         return c["drp.clock"] ** a / c["cpu.pixel_op_rate"] ** b * c["cpu.cores"] ** 2
 
-    found = assumptions.elasticities(model, constants, keys)
+    found = sensitivity.elasticities(model, constants, keys)
     assert found == pytest.approx({"drp.clock": a, "cpu.pixel_op_rate": b, "cpu.cores": 2.0})
-    shares = assumptions.shares(found, constants)
+    shares = sensitivity.shares(found, constants)
     assert shares["assumed"] == pytest.approx(b / (a + b + 2))
     assert math.fsum(shares.values()) == pytest.approx(1.0)
-    told = assumptions.summary({"x": (3.0, found), "y": (1.0, {"drp.clock": 1.0})}, constants)
+    told = sensitivity.summary({"x": (3.0, found), "y": (1.0, {"drp.clock": 1.0})}, constants)
     assert told["constants"][0]["influence"] >= told["constants"][1]["influence"]
     assert len(told["constants"]) == len(constants)
     assert told["stages"]["y"]["cited"] == 1.0

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drp_slam.profiler.schedule import UNITS, Schedule, Step, bound_hz, chrome_trace, simulate, write_trace
+from drp_slam.chip.schedule import UNITS, Schedule, Step, bound_hz, chrome_trace, simulate, write_trace
 
 STEPS = st.builds(Step, st.sampled_from("abcd"), st.sampled_from(UNITS), st.integers(1, 6).map(float))
 JOBS = st.lists(st.lists(STEPS, min_size=1, max_size=5), min_size=1, max_size=8)

@@ -14,11 +14,11 @@ from torch import nn
 
 from drp_slam.drpai3.quantize import quantize
 from drp_slam.errors import PruningError
-from drp_slam.pruning import views, xfeat, xfeat_levels
-from drp_slam.pruning.distill import MaskedTrainer, fit, save_checkpoint
-from drp_slam.pruning.export import to_onnx
 from drp_slam.pruning.layout import exact_rows
-from drp_slam.pruning.qat import FakeQuantiser
+from drp_slam.pruning.xfeat import network, training, views
+from drp_slam.pruning.xfeat.distill import MaskedTrainer, fit, save_checkpoint
+from drp_slam.pruning.xfeat.export import to_onnx
+from drp_slam.pruning.xfeat.qat import FakeQuantiser
 
 
 def small() -> nn.Module:
@@ -136,16 +136,16 @@ def test_agreement_prefers_the_true_place() -> None:
     y, x = torch.meshgrid(torch.arange(6.0), torch.arange(8.0), indexing="ij")
     here = torch.stack((x, y), -1)[None]
     point = torch.rand(1, 6, 8)
-    right = xfeat_levels.agreement(torch.cat((d, d)), point, here)
-    wrong = xfeat_levels.agreement(torch.cat((d, d)), point, here.flip(1))
+    right = training.agreement(torch.cat((d, d)), point, here)
+    wrong = training.agreement(torch.cat((d, d)), point, here.flip(1))
     assert right < 0.1 < wrong
 
 
 def test_batches_begin_anywhere() -> None:
     """Training that goes on from a checkpoint sees what it would have seen."""
     image = np.random.default_rng(0).integers(0, 256, (96, 128)).astype(np.uint8)
-    teacher = xfeat.xfeat()
-    whole, late = (xfeat_levels.batches([image], teacher, 3, pool=9, shape=(32, 32), first=first) for first in (0, 4))
+    teacher = network.xfeat()
+    whole, late = (training.batches([image], teacher, 3, pool=9, shape=(32, 32), first=first) for first in (0, 4))
     for _ in range(4):
         before = next(whole)
     for batch in (next(late), next(late)):
@@ -156,15 +156,15 @@ def test_batches_begin_anywhere() -> None:
 
 def test_a_level_is_flexible_nm_and_the_file_is_what_was_trained() -> None:
     torch.manual_seed(0)
-    net, teacher = xfeat.xfeat(mapped=True), xfeat.xfeat()
+    net, teacher = network.xfeat(mapped=True), network.xfeat()
     image = np.random.default_rng(0).integers(0, 256, (256, 320)).astype(np.uint8)
     quantiser = FakeQuantiser()
 
-    def source(first: int) -> Iterator[xfeat_levels.Batch]:
-        return xfeat_levels.batches([image], teacher, 0, shape=(64, 96), first=first)
+    def source(first: int) -> Iterator[training.Batch]:
+        return training.batches([image], teacher, 0, shape=(64, 96), first=first)
 
-    level = xfeat_levels.Level("test", 0.6, 5, 1e-4)
-    trainer = xfeat_levels.train_level(net, quantiser, source, level, 0.0)
+    level = training.Level("test", 0.6, 5, 1e-4)
+    trainer = training.train_level(net, quantiser, source, level, 0.0)
     kept = sum(int(m.sum()) for m in trainer.masks.values())
     assert 0.39 < kept / sum(m.numel() for m in trainer.masks.values()) <= 0.4
     for name, mask in trainer.masks.items():
@@ -186,25 +186,25 @@ def test_a_level_is_flexible_nm_and_the_file_is_what_was_trained() -> None:
 
 
 def test_levels_follow_each_other_and_the_same_seed_gives_the_same_network(tmp_path: Path) -> None:
-    levels = (xfeat_levels.Level("a", 0.3, 3, 1e-3), xfeat_levels.Level("b", 0.6, 3, 1e-3))
+    levels = (training.Level("a", 0.3, 3, 1e-3), training.Level("b", 0.6, 3, 1e-3))
     image = np.random.default_rng(0).integers(0, 256, (200, 240)).astype(np.uint8)
 
-    def train(folder: Path | None) -> tuple[dict[str, float], xfeat.XFeatChip]:
-        net, rates = xfeat.xfeat(), {}
+    def train(folder: Path | None) -> tuple[dict[str, float], network.XFeatChip]:
+        net, rates = network.xfeat(), {}
 
-        def keep(level: xfeat_levels.Level, net: xfeat.XFeatChip, q: FakeQuantiser) -> None:
-            weights = [net.conv(s.name).weight for s in xfeat.LAYERS]
+        def keep(level: training.Level, net: network.XFeatChip, q: FakeQuantiser) -> None:
+            weights = [net.conv(s.name).weight for s in network.LAYERS]
             rates[level.name] = 1 - sum(int(w.count_nonzero()) for w in weights) / 658116
             if level.name == "a":
-                stems.append([net.conv(n).weight.detach().clone() for n in xfeat.STEM])
+                stems.append([net.conv(n).weight.detach().clone() for n in network.STEM])
 
-        xfeat_levels.distil(xfeat.xfeat(), net, [image], "b", keep, folder, None, levels, (64, 96))
+        training.distil(network.xfeat(), net, [image], "b", keep, folder, None, levels, (64, 96))
         return rates, net
 
     stems: list[list[torch.Tensor]] = []
     rates, net = train(tmp_path)
     assert rates == {"a": pytest.approx(0.3, abs=0.01), "b": pytest.approx(0.6, abs=0.01)}
-    for name, before in zip(xfeat.STEM, stems[0]):
+    for name, before in zip(network.STEM, stems[0]):
         assert torch.equal(net.conv(name).weight, before), "the stem is frozen after its level"
     assert {p.name for p in tmp_path.iterdir()} == {"a.pt", "b.pt"}
     for other in (train(None)[1], train(tmp_path)[1]):  # once more; and from the checkpoints
@@ -222,6 +222,6 @@ def test_shipped_networks_are_pruned_as_their_names_say(name: str, rate: float) 
     from drp_slam import resources
 
     stored = {t.name: numpy_helper.to_array(t) for t in onnx.load(resources.network(name)).graph.initializer}
-    weights = [stored[f"{s.name}.weight_quantized"] for s in xfeat.LAYERS]
+    weights = [stored[f"{s.name}.weight_quantized"] for s in network.LAYERS]
     zeros = sum(int((w == 0).sum()) for w in weights) / sum(w.size for w in weights)
     assert rate <= zeros + 1e-4 < rate + 0.06

@@ -13,12 +13,12 @@ import torch
 from onnx import numpy_helper
 
 from drp_slam.drpai3.quantize import quantize
-from drp_slam.pruning import upsampling, xfeat
-from drp_slam.pruning.export import export, to_onnx
+from drp_slam.pruning.xfeat import network, upsampling
+from drp_slam.pruning.xfeat.export import export, to_onnx
 
 
 def operators(mapped: bool) -> Counter[str]:
-    return Counter(node.op_type for node in to_onnx(xfeat.XFeatChip(mapped), "t").graph.node)
+    return Counter(node.op_type for node in to_onnx(network.XFeatChip(mapped), "t").graph.node)
 
 
 def test_operators() -> None:
@@ -31,7 +31,7 @@ def test_operators() -> None:
 @pytest.mark.parametrize("shape", [(64, 96), (32, 32)])
 def test_same_numbers_as_torch(tmp_path: Path, shape: tuple[int, int], mapped: bool) -> None:
     torch.manual_seed(3)
-    net = xfeat.XFeatChip(mapped).eval()
+    net = network.XFeatChip(mapped).eval()
     path = export(net, tmp_path / "net.onnx")
     x = np.random.default_rng(0).standard_normal((1, 1, *shape), np.float32)
     (heads,) = ort.InferenceSession(path).run(None, {"tensor": x})
@@ -57,7 +57,7 @@ def test_nearest_and_a_filter_are_bilinear_inside(factor: int) -> None:
 
 
 def test_the_filter_is_exact_in_int8() -> None:
-    model = quantize(to_onnx(xfeat.xfeat(mapped=True), "t"), [np.zeros((1, 1, 32, 32), np.float32)])
+    model = quantize(to_onnx(network.xfeat(mapped=True), "t"), [np.zeros((1, 1, 32, 32), np.float32)])
     stored = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     for name, factor in (("resize_4", 2), ("resize_5", 4)):
         weight = stored[f"{name}.weight_quantized"].astype(np.float64)
@@ -72,12 +72,12 @@ def test_the_filter_is_exact_in_int8() -> None:
 
 
 def test_reading_back_gives_the_same_network(tmp_path: Path) -> None:
-    net = xfeat.XFeatChip()
-    again = xfeat.from_onnx(export(net, tmp_path / "net.onnx"))
+    net = network.XFeatChip()
+    again = network.from_onnx(export(net, tmp_path / "net.onnx"))
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), again.parameters()))
 
 
 def test_same_network_same_bytes(tmp_path: Path) -> None:
-    net = xfeat.XFeatChip()
+    net = network.XFeatChip()
     first, second = (export(net, tmp_path / name).read_bytes() for name in ("a.onnx", "b.onnx"))
     assert first == second

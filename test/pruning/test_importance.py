@@ -8,8 +8,8 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from drp_slam.errors import PruningError  # noqa: E402
-from drp_slam.pruning import decay, importance, schedule  # noqa: E402
-from drp_slam.pruning import layers as L  # noqa: E402
+from drp_slam.pruning import allocation, decay, importance  # noqa: E402
+from drp_slam.pruning import prunable as L  # noqa: E402
 
 
 def linear() -> tuple[nn.Sequential, torch.Tensor]:
@@ -121,31 +121,31 @@ def test_unit_decay_shrinks_small_units_most_and_never_past_zero():
 
 
 def test_schedules_end_at_the_rate_and_never_fall():
-    for name in schedule.SCHEDULES:
-        found = schedule.rates(name, 0.9, 10)
+    for name in allocation.SCHEDULES:
+        found = allocation.rates(name, 0.9, 10)
         assert found[-1] == pytest.approx(0.9) and found == sorted(found)
     cubic = [0.9 * (1 - (1 - t / 4) ** 3) for t in range(1, 5)]
-    assert schedule.rates("agp", 0.9, 4) == pytest.approx(cubic)
-    left = [1 - r for r in schedule.rates("iterative", 0.9, 3)]
+    assert allocation.rates("agp", 0.9, 4) == pytest.approx(cubic)
+    left = [1 - r for r in allocation.rates("iterative", 0.9, 3)]
     assert left[1] / left[0] == pytest.approx(left[0])
     with pytest.raises(PruningError, match="'weekly' is unknown"):
-        schedule.rate_at("weekly", 0.5, 1, 1)
+        allocation.rate_at("weekly", 0.5, 1, 1)
     with pytest.raises(PruningError, match="step 5 of 4"):
-        schedule.rate_at("agp", 0.5, 5, 4)
+        allocation.rate_at("agp", 0.5, 5, 4)
 
 
 def test_rates_by_magnitude_are_those_of_one_threshold_over_all_layers():
     weights = {"a": torch.arange(1.0, 101).reshape(10, 10), "b": torch.arange(51.0, 151)[None]}
-    found = schedule.by_magnitude(weights, 0.5)
+    found = allocation.by_magnitude(weights, 0.5)
     assert found == pytest.approx({"a": 0.75, "b": 0.25})  # the threshold is 75.5
-    assert schedule.by_magnitude({"a": weights["a"], "b": 1e6 * weights["b"]}, 0.5)["a"] == 0.99
+    assert allocation.by_magnitude({"a": weights["a"], "b": 1e6 * weights["b"]}, 0.5)["a"] == 0.99
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.8, 0.95])
 def test_rates_by_sensitivity_meet_the_budget_and_spare_the_sensitive(rate):
-    probes = schedule.PROBES
+    probes = allocation.PROBES
     curves = {"tough": [0.001 * p for p in probes], "tender": list(probes)}
-    found = schedule.by_sensitivity(curves, {"tough": 300, "tender": 100}, rate)
+    found = allocation.by_sensitivity(curves, {"tough": 300, "tender": 100}, rate)
     assert (300 * found["tough"] + 100 * found["tender"]) / 400 == pytest.approx(rate, abs=1e-6)
     assert found["tough"] >= found["tender"] and all(0 <= r < 1 for r in found.values())
 
@@ -158,8 +158,8 @@ def test_sensitivity_probes_one_layer_at_a_time():
         return 1.0 - next(iter(masks.values())).float().mean()
 
     values = {"a": torch.rand(16, 16), "b": torch.rand(16, 16)}
-    curves = schedule.sensitivity(values, harm, "unstructured")
+    curves = allocation.sensitivity(values, harm, "unstructured")
     assert set(seen) == {("a",), ("b",)}
-    assert curves["a"] == pytest.approx(list(schedule.PROBES), abs=0.01)
+    assert curves["a"] == pytest.approx(list(allocation.PROBES), abs=0.01)
     with pytest.raises(PruningError, match="NaN"):
-        schedule.sensitivity(values, lambda _: float("nan"))
+        allocation.sensitivity(values, lambda _: float("nan"))

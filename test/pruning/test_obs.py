@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 
 from drp_slam.errors import PruningError  # noqa: E402
 from drp_slam.pruning import importance, layout, obs, surgery  # noqa: E402
-from drp_slam.pruning import layers as L  # noqa: E402
+from drp_slam.pruning import prunable as L  # noqa: E402
 
 
 def quadratic(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drp_slam.errors import PruningError
-from drp_slam.pruning import layout, patterns
+from drp_slam.pruning import layout, selection
 from drp_slam.pruning.layout import Cell
 
 rates = st.floats(0.0, 0.99)
@@ -25,7 +25,7 @@ def saliency(shape: tuple[int, int, int], seed: int) -> dict[str, np.ndarray]:
 @given(shapes, st.integers(0, 99), rates)
 @settings(max_examples=40, deadline=None)
 def test_flexible_keeps_exactly_n_in_every_column_of_a_cell(shape, seed, rate):
-    found = patterns.masks(saliency(shape, seed), rate, "flexible-nm")
+    found = selection.masks(saliency(shape, seed), rate, "flexible-nm")
     for mask in found.values():
         matrix, n = layout.to_matrix(mask), layout.kept_rows(mask)
         for (g, b), kept in np.ndenumerate(n):
@@ -34,20 +34,20 @@ def test_flexible_keeps_exactly_n_in_every_column_of_a_cell(shape, seed, rate):
         assert layout.exact_rows(mask)
 
 
-@given(shapes, st.integers(0, 99), rates, st.sampled_from(patterns.PATTERNS))
+@given(shapes, st.integers(0, 99), rates, st.sampled_from(selection.PATTERNS))
 @settings(max_examples=60, deadline=None)
 def test_never_keeps_more_than_the_budget(shape, seed, rate, pattern):
     if pattern == "fixed-nm":
         return
     tensors = saliency(shape, seed)
-    found = patterns.masks(tensors, rate, pattern)
+    found = selection.masks(tensors, rate, pattern)
     total = sum(t.size for t in tensors.values())
     assert sum(m.sum() for m in found.values()) <= (1 - rate) * total + 1e-6
 
 
 def test_unstructured_keeps_the_largest_and_exactly_the_number():
     tensors = saliency((10, 8, 3), 0)
-    found = patterns.masks(tensors, 0.75, "unstructured")
+    found = selection.masks(tensors, 0.75, "unstructured")
     values = np.concatenate([t.ravel() for t in tensors.values()])
     kept = np.concatenate([m.ravel() for m in found.values()])
     assert kept.sum() == len(values) // 4
@@ -57,7 +57,7 @@ def test_unstructured_keeps_the_largest_and_exactly_the_number():
 def test_flexible_allocation_is_the_best_of_all_allocations():
     rng = np.random.default_rng(3)
     weight, cell = rng.random((2, 9)), Cell(3, 1)  # 3 groups x 2 blocks, N in 0..3
-    found = patterns.masks({"a": weight}, 0.5, "flexible-nm", cell=cell)["a"]
+    found = selection.masks({"a": weight}, 0.5, "flexible-nm", cell=cell)["a"]
     ordered = -np.sort(-weight.T.reshape(3, 3, 2), axis=1)
     gains = np.concatenate([np.zeros((3, 1, 2)), ordered.cumsum(1)], axis=1)
     best = max(
@@ -70,7 +70,7 @@ def test_flexible_allocation_is_the_best_of_all_allocations():
 
 def test_cycle_budget_spends_rows_at_cheap_positions():
     same = np.ones((32, 16, 1, 1))
-    found = patterns.masks({"early": same, "late": same}, 0.5, "flexible-nm", positions={"early": 400, "late": 100})
+    found = selection.masks({"early": same, "late": same}, 0.5, "flexible-nm", positions={"early": 400, "late": 100})
     kept = {name: layout.kept_rows(mask).sum() for name, mask in found.items()}
     assert kept["late"] == 16
     assert 400 * kept["early"] + 100 * kept["late"] <= 0.5 * 16 * 500
@@ -79,25 +79,25 @@ def test_cycle_budget_spends_rows_at_cheap_positions():
 
 @pytest.mark.parametrize("rate,n", [(0.0, 16), (0.5, 8), (0.75, 4), (0.9, 1), (0.99, 1)])
 def test_fixed_keeps_the_same_n_everywhere(rate, n):
-    mask = patterns.masks(saliency((5, 16, 3), 1), rate, "fixed-nm")["a"]
+    mask = selection.masks(saliency((5, 16, 3), 1), rate, "fixed-nm")["a"]
     counts = layout.to_matrix(mask).reshape(9, 16, 5).sum(1)
     assert (counts == n).all()
 
 
 def test_two_of_four():
-    mask = patterns.masks({"a": np.arange(8.0)[None]}, 0.5, "fixed-nm", cell=Cell(4, 1))["a"]
+    mask = selection.masks({"a": np.arange(8.0)[None]}, 0.5, "fixed-nm", cell=Cell(4, 1))["a"]
     assert mask.tolist() == [[False, False, True, True] * 2]
 
 
 def test_structured_patterns_remove_whole_slices():
     weight = {"a": np.random.default_rng(0).random((8, 6, 3, 3))}
-    filters = patterns.masks(weight, 0.5, "filter")["a"]
+    filters = selection.masks(weight, 0.5, "filter")["a"]
     assert (filters.reshape(8, -1).std(1) == 0).all() and filters.any((1, 2, 3)).sum() == 4
-    channels = patterns.masks(weight, 0.5, "channel")["a"]
+    channels = selection.masks(weight, 0.5, "channel")["a"]
     assert channels.any((0, 2, 3)).sum() == 3 and channels.mean() == 0.5
     best = np.argsort(-weight["a"].sum((0, 2, 3)))[:3]
     assert set(np.flatnonzero(channels.any((0, 2, 3)))) == set(best)
-    shape = patterns.masks(weight, 0.5, "shape")["a"]
+    shape = selection.masks(weight, 0.5, "shape")["a"]
     assert (shape == shape[:1]).all() and shape.mean() == 0.5
 
 
@@ -110,31 +110,31 @@ def test_rows_are_ordered_kh_kw_cin_and_come_back():
 
 def test_torch_in_torch_out():
     torch = pytest.importorskip("torch")
-    found = patterns.masks({"a": torch.rand(8, 16, 3, 3)}, 0.5)["a"]
+    found = selection.masks({"a": torch.rand(8, 16, 3, 3)}, 0.5)["a"]
     assert found.dtype == torch.bool and found.shape == (8, 16, 3, 3)
 
 
 def test_layerwise_rates_and_a_floor():
     tensors = {"weak": np.full((32, 32), 1e-6), "strong": np.ones((32, 32))}
-    by_layer = patterns.masks(tensors, {"weak": 0.25, "strong": 0.75}, "flexible-nm")
+    by_layer = selection.masks(tensors, {"weak": 0.25, "strong": 0.75}, "flexible-nm")
     assert by_layer["weak"].mean() == 0.75 and by_layer["strong"].mean() == 0.25
-    floored = patterns.masks(tensors, 0.5, "flexible-nm", least=0.25)
+    floored = selection.masks(tensors, 0.5, "flexible-nm", least=0.25)
     assert floored["weak"].mean() == 0.25
-    assert not patterns.masks(tensors, 0.5, "flexible-nm")["weak"].any()
+    assert not selection.masks(tensors, 0.5, "flexible-nm")["weak"].any()
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5, float("nan")])
 def test_rate_outside_is_refused(rate):
     with pytest.raises(PruningError, match=r"expected 0 <= rate < 1"):
-        patterns.masks({"a": np.ones((4, 4))}, rate)
+        selection.masks({"a": np.ones((4, 4))}, rate)
 
 
 def test_bad_input_is_named():
     with pytest.raises(PruningError, match="striped"):
-        patterns.masks({"a": np.ones((4, 4))}, 0.5, "striped")
+        selection.masks({"a": np.ones((4, 4))}, 0.5, "striped")
     with pytest.raises(PruningError, match="saliency of a"):
-        patterns.masks({"a": np.full((4, 4), np.nan)}, 0.5)
+        selection.masks({"a": np.full((4, 4), np.nan)}, 0.5)
     with pytest.raises(PruningError, match="no rate for layer 'a'"):
-        patterns.masks({"a": np.ones((4, 4))}, {"b": 0.5})
+        selection.masks({"a": np.ones((4, 4))}, {"b": 0.5})
     with pytest.raises(PruningError, match="only convolutions"):
-        patterns.masks({"a": np.ones(4)}, 0.5)
+        selection.masks({"a": np.ones(4)}, 0.5)

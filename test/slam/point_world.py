@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from drp_slam import geometry
 from drp_slam.datatypes import Camera, Features
-from drp_slam.slam import se3
 from drp_slam.slam.camera import distort
 
 CAMERA = Camera(
@@ -28,7 +28,7 @@ class World:
 
     def see(self, T_world_camera: np.ndarray, limit: int = 500) -> tuple[Features, np.ndarray]:
         """Features and a depth image that is right around every feature, zero elsewhere."""
-        p = se3.apply(se3.inverse(T_world_camera), self.xyz)
+        p = geometry.apply(geometry.inverse(T_world_camera), self.xyz)
         front = np.flatnonzero(p[:, 2] > 0.3)
         uv = distort(CAMERA, p[front, :2] / p[front, 2:])
         plane = np.abs(p[front, :2] / p[front, 2:])
@@ -65,7 +65,7 @@ def walk(count: int, turn_deg: float = 2.0) -> list[np.ndarray]:
     poses = []
     for k in range(count):
         angle = np.radians(turn_deg * k)
-        T = se3.exp(np.array([0.0, 0.0, 0.0, 0.0, angle, 0.0]))
+        T = geometry.exp(np.array([0.0, 0.0, 0.0, 0.0, angle, 0.0]))
         T[:3, 3] = 0.5 * np.sin(angle), 0.05 * np.sin(3 * angle), 0.5 * np.cos(angle)
         poses.append(T)
     return poses
@@ -85,7 +85,7 @@ def round_trip(count: int = 135, turn_deg: float = 3.0, radius_m: float = 2.5) -
     poses = []
     for k in range(count):
         angle = np.radians(turn_deg * k)
-        T = se3.exp(np.array([0.0, 0.0, 0.0, 0.0, angle, 0.0]))
+        T = geometry.exp(np.array([0.0, 0.0, 0.0, 0.0, angle, 0.0]))
         T[:3, 3] = radius_m * np.sin(angle), 0.0, radius_m * np.cos(angle)
         poses.append(T)
     return poses
@@ -109,7 +109,7 @@ def sideways(count: int, step_m: float = 0.12) -> list[np.ndarray]:
     """`T_world_camera` straight along z, looking at the wall to the right."""
     poses = []
     for k in range(count):
-        T = se3.exp(np.array([0.0, 0.0, 0.0, 0.0, 0.5 * np.pi, 0.0]))
+        T = geometry.exp(np.array([0.0, 0.0, 0.0, 0.0, 0.5 * np.pi, 0.0]))
         T[:3, 3] = 0.0, 0.0, step_m * k
         poses.append(T)
     return poses
@@ -117,5 +117,5 @@ def sideways(count: int, step_m: float = 0.12) -> list[np.ndarray]:
 
 def errors_m(poses: list[np.ndarray], index: np.ndarray, T_world_camera: np.ndarray) -> np.ndarray:
     """Distances to the truth, in the frame of the first camera: no alignment."""
-    truth = se3.inverse(poses[0]) @ np.stack(poses)[index]
+    truth = geometry.inverse(poses[0]) @ np.stack(poses)[index]
     return np.linalg.norm(truth[:, :3, 3] - T_world_camera[:, :3, 3], axis=1)

@@ -6,7 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from drp_slam.slam import bundle, optimize, se3
+from drp_slam import geometry
+from drp_slam.slam import bundle, optimize
 from drp_slam.slam.bundle import Problem
 from drp_slam.slam.optimize import Noise
 
@@ -16,7 +17,7 @@ NOISE = Noise(500.0, 500.0, 100.0)
 def world(seed: int, free: int = 4, fixed: int = 2, points: int = 120, noise: float = 0.0):
     """A problem with the truth: poses and points start off the truth, observations have noise."""
     rng = np.random.default_rng(seed)
-    poses = se3.exp(rng.normal(scale=0.08, size=(free + fixed, 6)))
+    poses = geometry.exp(rng.normal(scale=0.08, size=(free + fixed, 6)))
     xyz = rng.uniform([-1.0, -0.8, 1.5], [1.0, 0.8, 4.0], (points, 3))
     seen = rng.random((free + fixed, points)) < 0.7
     seen[:2] = True
@@ -26,7 +27,7 @@ def world(seed: int, free: int = 4, fixed: int = 2, points: int = 120, noise: fl
     depth = 1.0 / p[:, 2] + noise * rng.normal(size=len(p)) / 100.0
     depth[rng.random(len(p)) < 0.3] = 0.0
     off = poses.copy()
-    off[:free] = se3.exp(rng.normal(scale=0.01, size=(free, 6))) @ poses[:free]
+    off[:free] = geometry.exp(rng.normal(scale=0.01, size=(free, 6))) @ poses[:free]
     start = xyz + rng.normal(scale=0.02, size=xyz.shape)
     return Problem(off, start, camera, point, xy, depth, free), poses, xyz
 
@@ -46,7 +47,7 @@ def test_normal_equations_are_those_of_numerical_derivatives() -> None:
 
     def r(x: np.ndarray) -> np.ndarray:
         poses = problem.poses.copy()
-        poses[:2] = se3.exp(x[:12].reshape(2, 6)) @ poses[:2]
+        poses[:2] = geometry.exp(x[:12].reshape(2, 6)) @ poses[:2]
         return bundle.residuals(problem, poses, problem.points + x[12:].reshape(8, 3), NOISE)[0]
 
     J = np.stack([(r(e) - r(-e)).ravel() / 2e-6 for e in np.eye(unknowns) * 1e-6], axis=1)
@@ -98,7 +99,7 @@ def test_agrees_with_gtsam() -> None:
             )
         )
     for k, T in enumerate(problem.poses):
-        pose = gtsam.Pose3(se3.inverse(T))
+        pose = gtsam.Pose3(geometry.inverse(T))
         values.insert(gtsam.symbol("x", k), pose)
         if k >= problem.free:
             graph.add(gtsam.NonlinearEqualityPose3(gtsam.symbol("x", k), pose))
@@ -106,6 +107,6 @@ def test_agrees_with_gtsam() -> None:
         values.insert(gtsam.symbol("l", m), xyz)
     result = gtsam.LevenbergMarquardtOptimizer(graph, values).optimize()
     for k in range(problem.free):
-        theirs = se3.inverse(result.atPose3(gtsam.symbol("x", k)).matrix())
+        theirs = geometry.inverse(result.atPose3(gtsam.symbol("x", k)).matrix())
         np.testing.assert_allclose(solution.poses[k], theirs, atol=2e-5)
     assert np.abs(solution.poses[:2] - poses[:2]).max() < 5e-3

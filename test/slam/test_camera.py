@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
+from drp_slam import geometry
 from drp_slam.datatypes import Camera
 from drp_slam.errors import SlamError
-from drp_slam.slam import se3
 from drp_slam.slam.camera import check_camera, distort, plane_bounds, project, undistort
 
 DISTORTIONS = [
@@ -48,7 +48,7 @@ def test_undistort_agrees_with_opencv(distortion: tuple[float, ...]) -> None:
 @pytest.mark.parametrize("distortion", DISTORTIONS)
 def test_project_agrees_with_opencv(distortion: tuple[float, ...]) -> None:
     rng = np.random.default_rng(3)
-    cam, T = camera(distortion), se3.exp(rng.normal(scale=0.1, size=6))
+    cam, T = camera(distortion), geometry.exp(rng.normal(scale=0.1, size=6))
     xyz = rng.uniform([-0.7, -0.5, 1.5], [0.7, 0.5, 4.0], (200, 3))
     rvec = cv2.Rodrigues(T[:3, :3])[0]
     theirs = cv2.projectPoints(xyz, rvec, T[:3, 3], cam.K, cam.distortion)[0][:, 0]

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from point_world import CAMERA, UNIT_M, World, corridor, errors_m, ring, round_trip, sideways
 
+from drp_slam import geometry
 from drp_slam.config import SlamConfig
 from drp_slam.datatypes import Track
-from drp_slam.slam import se3
 from drp_slam.slam.join import Loop, join
 from drp_slam.slam.map import Keyframe, Map
 from drp_slam.slam.tracker import Tracker
@@ -81,7 +81,7 @@ def test_odometry_does_not_jump(closed: tuple[list[np.ndarray], Tracker, list[Tr
     k = corrections[0]
     correction, before, after = tracks[k].T_correction, tracks[k - 1], tracks[k]
     assert before.T_world_camera is not None and after.T_world_camera is not None
-    true = np.linalg.norm((se3.inverse(poses[k - 1]) @ poses[k])[:3, 3])
+    true = np.linalg.norm((geometry.inverse(poses[k - 1]) @ poses[k])[:3, 3])
     jump = np.linalg.norm((after.T_world_camera - before.T_world_camera)[:3, 3])
     step = np.linalg.norm((after.T_world_camera - correction @ before.T_world_camera)[:3, 3])
     assert jump > 0.1 and abs(step - true) < 0.03
@@ -108,10 +108,10 @@ def test_two_places_that_look_alike_are_not_joined() -> None:
     angle = np.arctan2(world.xyz[:, 0], world.xyz[:, 2])
     quarter = np.floor(angle / (np.pi / 2)).astype(int)
     first = np.flatnonzero(quarter == 0)
-    turns = [se3.exp(np.array([0, 0, 0, 0, k * np.pi / 2, 0.0])) for k in range(4)]
+    turns = [geometry.exp(np.array([0, 0, 0, 0, k * np.pi / 2, 0.0])) for k in range(4)]
     same = dataclasses.replace(
         world,
-        xyz=np.concatenate([se3.apply(T, world.xyz[first]) for T in turns]),
+        xyz=np.concatenate([geometry.apply(T, world.xyz[first]) for T in turns]),
         descriptor=np.concatenate([world.descriptor[first]] * 4),
     )
     tracker, _ = play(same, poses)
@@ -126,7 +126,7 @@ def test_points_seen_once_stay_where_their_keyframe_sees_them(
     for keyframe in chart.keyframes:
         features, points = keyframe.observed()
         lone = (chart.observations[points] == 1) & (chart.reference[points] == keyframe.number)
-        p = se3.apply(keyframe.T_camera_world, chart.xyz[points[lone]])
+        p = geometry.apply(keyframe.T_camera_world, chart.xyz[points[lone]])
         apart.append(np.linalg.norm(p - keyframe.view.xyz()[features[lone]], axis=1))
     every = np.concatenate(apart)
     assert len(every) > 100 and np.median(every) < 1e-9
@@ -169,10 +169,10 @@ def test_a_loop_that_tears_the_map_is_refused_and_its_work_is_counted(
     mapping, chart = tracker._mapping, tracker.map
     old, new = 0, len(chart.keyframes) - 1
     T = chart.keyframes[new].T_camera_world
-    torn = se3.exp(np.array([3.0, 0.0, 0.0, 0.0, 0.0, 0.0])) @ T
+    torn = geometry.exp(np.array([3.0, 0.0, 0.0, 0.0, 0.0, 0.0])) @ T
     xyz = chart.xyz[chart.keyframes[new].observed()[1]]
     before = chart.xyz.copy(), [k.T_camera_world.copy() for k in chart.keyframes]
-    loop = Loop(old, new, torn, se3.inverse(torn) @ T, xyz)
+    loop = Loop(old, new, torn, geometry.inverse(torn) @ T, xyz)
     joined, flops = join(mapping, tracker._noise, SlamConfig(), loop)
     assert not joined and flops > 0
     np.testing.assert_array_equal(chart.xyz, before[0])

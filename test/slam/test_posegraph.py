@@ -6,7 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from drp_slam.slam import posegraph, se3
+from drp_slam import geometry
+from drp_slam.slam import posegraph
 from drp_slam.slam.posegraph import Graph
 
 
@@ -15,14 +16,14 @@ def ring(seed: int, count: int = 8, noise: float = 0.0, start: float = 0.05) -> 
     rng = np.random.default_rng(seed)
     truth = np.stack([np.eye(4)] * count)
     for k in range(1, count):
-        truth[k] = se3.exp(rng.normal(scale=0.4, size=6)) @ truth[k - 1]
+        truth[k] = geometry.exp(rng.normal(scale=0.4, size=6)) @ truth[k - 1]
     a = np.r_[np.arange(count - 1), np.arange(count - 2), 0]
     b = np.r_[np.arange(1, count), np.arange(2, count), count - 1]
-    measured = se3.exp(rng.normal(scale=noise, size=(len(a), 6))) @ truth[b] @ se3.inverse(truth[a])
+    measured = geometry.exp(rng.normal(scale=noise, size=(len(a), 6))) @ truth[b] @ geometry.inverse(truth[a])
     root = rng.normal(size=(len(a), 6, 6))
     information = root @ root.transpose(0, 2, 1) + np.eye(6)
     off = truth.copy()
-    off[1:] = se3.exp(rng.normal(scale=start, size=(count - 1, 6))) @ truth[1:]
+    off[1:] = geometry.exp(rng.normal(scale=start, size=(count - 1, 6))) @ truth[1:]
     return Graph(off, a, b, measured, information), truth
 
 
@@ -41,7 +42,7 @@ def test_gradient_is_the_numerical_one() -> None:
 
     def cost(x: np.ndarray) -> float:
         poses = graph.poses.copy()
-        poses[1:] = se3.exp(x.reshape(-1, 6)) @ poses[1:]
+        poses[1:] = geometry.exp(x.reshape(-1, 6)) @ poses[1:]
         return posegraph._cost(graph, posegraph.residuals(graph, poses))
 
     steps = np.eye(len(g)) * 1e-6
@@ -59,14 +60,14 @@ def test_agrees_with_scipy(seed: int) -> None:
 
     def residual(x: np.ndarray) -> np.ndarray:
         poses = graph.poses.copy()
-        poses[1:] = se3.exp(x.reshape(-1, 6)) @ poses[1:]
+        poses[1:] = geometry.exp(x.reshape(-1, 6)) @ poses[1:]
         return (root @ posegraph.residuals(graph, poses)[:, :, None]).ravel()
 
     theirs = optimize.least_squares(residual, np.zeros(6 * 7), xtol=1e-12, ftol=1e-12, gtol=1e-12)
     ours = posegraph.optimise(graph, 50)
     assert ours.cost == pytest.approx(2.0 * theirs.cost, rel=1e-6)
     poses = graph.poses.copy()
-    poses[1:] = se3.exp(theirs.x.reshape(-1, 6)) @ poses[1:]
+    poses[1:] = geometry.exp(theirs.x.reshape(-1, 6)) @ poses[1:]
     np.testing.assert_allclose(ours.poses, poses, atol=2e-4)
 
 
@@ -77,18 +78,18 @@ def test_agrees_with_gtsam() -> None:
     # theirs is rotation first, and perturbs from the right: weights alike in all directions
     unit = Graph(graph.poses, graph.a, graph.b, graph.T_b_a, np.stack([np.eye(6)] * len(graph.a)))
     for k, T in enumerate(graph.poses):
-        values.insert(k, gtsam.Pose3(se3.inverse(T)))
-    factors.add(gtsam.NonlinearEqualityPose3(0, gtsam.Pose3(se3.inverse(graph.poses[0]))))
+        values.insert(k, gtsam.Pose3(geometry.inverse(T)))
+    factors.add(gtsam.NonlinearEqualityPose3(0, gtsam.Pose3(geometry.inverse(graph.poses[0]))))
     for a, b, T in zip(unit.a.tolist(), unit.b.tolist(), unit.T_b_a):
         # gtsam's poses are T_world_camera: T_a_b = T_world_a^-1 T_world_b
-        factors.add(gtsam.BetweenFactorPose3(a, b, gtsam.Pose3(se3.inverse(T)), gtsam.noiseModel.Unit.Create(6)))
+        factors.add(gtsam.BetweenFactorPose3(a, b, gtsam.Pose3(geometry.inverse(T)), gtsam.noiseModel.Unit.Create(6)))
     result = gtsam.LevenbergMarquardtOptimizer(factors, values).optimize()
-    theirs = np.stack([se3.inverse(result.atPose3(k).matrix()) for k in range(len(graph.poses))])
+    theirs = np.stack([geometry.inverse(result.atPose3(k).matrix()) for k in range(len(graph.poses))])
     ours = posegraph.optimise(unit, 50)
     np.testing.assert_allclose(ours.poses, theirs, atol=2e-3)
 
 
 def test_adjoint_moves_a_tangent_through_a_transform() -> None:
     rng = np.random.default_rng(0)
-    T, xi = se3.exp(rng.normal(size=6)), rng.normal(size=6)
-    np.testing.assert_allclose(T @ se3.exp(xi), se3.exp(posegraph.adjoint(T) @ xi) @ T, atol=1e-12)
+    T, xi = geometry.exp(rng.normal(size=6)), rng.normal(size=6)
+    np.testing.assert_allclose(T @ geometry.exp(xi), geometry.exp(posegraph.adjoint(T) @ xi) @ T, atol=1e-12)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from point_world import CAMERA, UNIT_M, make_world, walk
 
+from drp_slam import geometry
 from drp_slam.config import SlamConfig
 from drp_slam.datatypes import Features, Track
 from drp_slam.errors import SlamError
-from drp_slam.slam import se3
 from drp_slam.slam.tracker import Tracker
 
 BLANK = Features(np.zeros((0, 2), np.float32), np.zeros(0, np.float32), np.zeros((0, 64), np.float32))
@@ -37,7 +37,7 @@ def play(
 def errors_m(poses: list[np.ndarray], stamps_ns: np.ndarray, T: np.ndarray) -> np.ndarray:
     """Distances to the truth, in the frame of the first camera: no alignment."""
     index = (stamps_ns - 1000) // STEP_NS
-    truth = se3.inverse(poses[0]) @ np.stack(poses)[index]
+    truth = geometry.inverse(poses[0]) @ np.stack(poses)[index]
     return np.linalg.norm(truth[:, :3, 3] - T[:, :3, 3], axis=1)
 
 
@@ -69,7 +69,7 @@ def test_map_and_keyframes(turn: tuple[list[np.ndarray], Tracker, list[Track]]) 
     assert errors_m(poses, keyframes.stamps_ns, keyframes.T_world_camera).max() < 0.03
     cloud = tracker.cloud()
     assert cloud.rgb is None and len(cloud.xyz_m) > 500
-    truth = se3.apply(se3.inverse(poses[0]), make_world().xyz)
+    truth = geometry.apply(geometry.inverse(poses[0]), make_world().xyz)
     sample = cloud.xyz_m[::10]
     nearest = np.linalg.norm(sample[:, None] - truth, axis=2).min(axis=1)
     assert np.median(nearest) < 0.02

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m drp_slam evaluate A B ...`: networks against the first, as SLAM feels it.
+
+On all pairs of frames 0.4 s apart: PnP inliers, keypoint overlap with the first network, relative
+pose error. With `--ate`: the trajectory error over perturbed configurations (start frame and
+keyframe threshold), because one trajectory proves little. Every mean has a 95 % bootstrap
+interval; ratios to the first network are of the same pairs. The last quarter of the sequence,
+which no shipped network was trained or calibrated on, is reported separately.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from drp_slam.errors import ConfigError, DataError, DrpSlamError
+from drp_slam.evaluation.agreement import METRICS, estimate, lost, write_agreement
+from drp_slam.evaluation.measured import THRESHOLDS, Measured, file_name, store, stored
+
+if TYPE_CHECKING:
+    from drp_slam.config import Config
+    from drp_slam.data.sequence import Sequence as Recording
+    from drp_slam.datatypes import Features, Frame
+
+KEPT_OUT_PART, LOST_ATE_M = 0.25, 1.0
+
+
+def evaluate(args: argparse.Namespace) -> dict[str, Any]:
+    """Handler of `evaluate`. With `--out`, what was measured is kept there, never done again."""
+    import json
+
+    from drp_slam.cli import out_folder
+    from drp_slam.config import load
+    from drp_slam.data.dataset import open_sequence
+
+    recording = open_sequence(args.sequence, args.camera)
+    out = out_folder(args) if args.out else None
+    result = compare(
+        list(dict.fromkeys(args.networks)),
+        recording,
+        load(args.config),
+        gap_s=args.gap,
+        limit=args.pairs,
+        configurations=args.configurations if args.ate else 0,
+        keep=out,
+    )
+    if out is not None:
+        part = out / "evaluate.json.part"
+        part.write_text(json.dumps(result, indent=1))
+        part.replace(out / "evaluate.json")
+    if args.card:
+        result["cards"] = [str(write_agreement(n, result)) for n in args.networks]
+    return result
+
+
+def compare(
+    networks: Sequence[str],
+    recording: Recording,
+    config: Config,
+    *,
+    gap_s: float = 0.4,
+    limit: int | None = None,
+    configurations: int = 0,
+    keep: Path | None = None,
+) -> dict[str, Any]:
+    """All networks on all pairs; JSON-able. `limit` takes that many pairs, evenly."""
+    from drp_slam.evaluation.pairs import pairs_apart
+
+    if not networks:
+        raise DrpSlamError("no network to evaluate; name at least one, the reference first")
+    if configurations < 0 or (limit is not None and limit < 1):
+        raise ConfigError(
+            f"--pairs {limit}, --configurations {configurations}: expected at least 1 pair and 0 configurations"
+        )
+    pairs = pairs_apart(recording.stamps_ns, gap_s)
+    if limit is not None:
+        pairs = pairs[np.unique(np.linspace(0, len(pairs) - 1, limit).astype(int))]
+    wanted = set(range(len(recording))) if configurations else {int(i) for i in pairs.ravel()}
+    frames: list[Frame] = []
+    found: dict[str, Measured] = {}
+    for name in networks:
+        path = keep / file_name(name, networks[0], recording, pairs, configurations, config) if keep else None
+        if path is not None and path.is_file():
+            found[name] = stored(path)
+            continue
+        frames = frames or [f for f in recording if f.index in wanted]
+        reference = found[networks[0]].uv if found else None
+        found[name] = measure(name, recording, frames, pairs, config, configurations, reference)
+        if path is not None:
+            store(found[name], path)
+    held = pairs[:, 0] >= round(len(recording) * (1 - KEPT_OUT_PART))
+    return {
+        "sequence": recording.name,
+        "gap_s": gap_s,
+        "pairs": len(pairs),
+        "pairs_kept_out": int(held.sum()),
+        "configurations": configurations,
+        "reference": networks[0],
+        "networks": {n: summary(found[n], found[networks[0]], held) | facts(n) for n in networks},
+    }
+
+
+def facts(name: str) -> dict[str, Any]:
+    """Sparsity and size, from card and file."""
+    from drp_slam.card import load_card
+
+    card = load_card(name)
+    return {"sparsity": float(card.facts.get("sparsity", {}).get("overall", 0.0)), "bytes": card.onnx.stat().st_size}
+
+
+def extract(name: str, frames: Iterable[Frame], config: Config) -> dict[int, Features]:
+    """Features of each frame: the first three stages of the pipeline."""
+    from drp_slam.card import load_card
+    from drp_slam.data.progress import track
+    from drp_slam.drp.postprocess import Postprocess
+    from drp_slam.drp.preprocess import Preprocess
+    from drp_slam.drpai3.perceive import Perceive, open_device
+    from drp_slam.pipeline import drp_device
+
+    card = load_card(name)
+    drp = drp_device(config.drp.backend, config.drp.device)
+    preprocess, postprocess = Preprocess(drp, card, config.drp), Postprocess(drp, card, config.drp)
+    perceive = Perceive(open_device(config.drpai3), card, config.drpai3)
+    found = {}
+    frames = list(frames)
+    for frame in track(frames, len(frames), name):
+        heads, _ = perceive(preprocess(frame.image)[0])
+        found[frame.index], _ = postprocess(heads, frame.image.shape[:2])
+    return found
+
+
+def measure(
+    name: str,
+    recording: Recording,
+    frames: Sequence[Frame],
+    pairs: np.ndarray,
+    config: Config,
+    configurations: int,
+    reference: Mapping[int, np.ndarray] | None,
+) -> Measured:
+    """One network: pairs, then trajectories. `reference` is the first network's keypoints."""
+    from drp_slam.data.progress import track
+    from drp_slam.evaluation.pairs import interpolated, judge, overlap, view_of
+
+    camera, truth = recording.camera, None
+    if recording.ground_truth is not None:
+        truth = interpolated(recording.ground_truth, recording.stamps_ns)
+    features = extract(name, frames, config)
+    uv = {index: f.uv for index, f in features.items()}
+    views = {f.index: view_of(camera, config.slam, f, features[f.index]) for f in frames}
+    rows = []
+    for first, second in track(pairs.tolist(), len(pairs), f"{name}: pairs"):
+        T = None
+        if truth is not None and np.isfinite(truth[[first, second]]).all():
+            T = np.linalg.inv(truth[second]) @ truth[first]
+        r = judge(views[first], views[second], (camera.fx + camera.fy) / 2, T)
+        shared = overlap(uv[first], (reference or uv)[first])
+        rows.append((r.inliers, r.matches, shared, r.error_m, r.error_deg))
+    paths = np.zeros((0, 2))
+    if configurations:
+        paths = trajectories(recording, frames, features, config, configurations, name)
+    return Measured(np.array(rows, np.float64), paths, uv)
+
+
+def trajectories(
+    recording: Recording,
+    frames: Sequence[Frame],
+    features: Mapping[int, Features],
+    config: Config,
+    count: int,
+    name: str,
+) -> np.ndarray:
+    """(count, 2): ATE in metres and frames tracked (part) of perturbed configurations.
+
+    Configuration k starts 7 k frames later with keyframe ratio k of THRESHOLDS. A run that tracks
+    fewer than 3 frames counts as 1 m.
+    """
+    from drp_slam.data.accuracy import ate
+    from drp_slam.data.progress import track
+    from drp_slam.slam.tracker import Tracker
+
+    if recording.ground_truth is None:
+        raise DataError(f"{recording.name} has no ground truth; evaluate it without --ate")
+    rows = []
+    for k in track(range(count), count, f"{name}: trajectories"):
+        ratio = THRESHOLDS[k % len(THRESHOLDS)]
+        tracker = Tracker(recording.camera, dataclasses.replace(config.slam, keyframe_ratio=ratio))
+        start = min(7 * k, len(frames) // 2)
+        tracked = 0
+        for frame in frames[start:]:
+            seen = features[frame.index]
+            tracked += tracker.track(
+                frame.index, frame.stamp_ns, seen, frame.depth, frame.depth_unit_m, frame.image
+            ).tracked
+        tracker.finish()
+        path = tracker.trajectory()
+        error = ate(path, recording.ground_truth).rmse_m if len(path) >= 3 else LOST_ATE_M
+        rows.append((error, tracked / len(frames[start:])))
+    return np.array(rows)
+
+
+def summary(measured: Measured, reference: Measured, held: np.ndarray) -> dict[str, Any]:
+    """Means, intervals and ratios: all pairs, the kept-out quarter, trajectories."""
+    every = np.ones(len(held), bool)
+    found: dict[str, Any] = {
+        part: {m: estimate(measured.table[rows, i], reference.table[rows, i]) for i, m in enumerate(METRICS)}
+        | {"lost_pairs": lost(measured.table[rows])}
+        if rows.any()
+        else None
+        for part, rows in (("all", every), ("kept_out", held))
+    }
+    if len(measured.paths):
+        found["ate_m"] = estimate(measured.paths[:, 0], reference.paths[:, 0])
+        found["tracked"] = float(measured.paths[:, 1].mean())
+    return found

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""XFeat pruned in one shot, without retraining, and quantised: a point of a sweep as a network."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from drp_slam.errors import PruningError
+
+log = logging.getLogger(__name__)
+
+IMAGES, PRUNING_IMAGES, LONGEST_PX = 16, 12, 448
+"""Calibration images for the quantiser, for saliencies that need them, and their longest side."""
+
+
+def calibration_images(folder: Path | None) -> list[np.ndarray]:
+    """Network inputs (1, 1, H, W): of `folder`, beside photographs of installed packages.
+
+    Raises PruningError where there is none.
+    """
+    from drp_slam.pruning import images
+
+    def taken(some: list[np.ndarray], count: int) -> list[np.ndarray]:
+        chosen = some[:: max(1, -(-len(some) // count))]
+        return [images.normalised(images.fitted(image, LONGEST_PX)) for image in chosen]
+
+    found = taken(images.package_images(), IMAGES // 2 if folder else IMAGES)
+    if folder is not None:
+        found += taken(images.folder_images(folder), IMAGES // 2)
+    if not found:
+        raise PruningError("no calibration image: no installed package carries photographs; give --calibration DIR")
+    return found
+
+
+def prune(name: str, rate: float, pattern: str, saliency: str, calibration: Sequence[np.ndarray], out: Path) -> Path:
+    """Writes `<name>.onnx` (INT8) and its card into `out`; returns the ONNX's path.
+
+    The dense `xfeat-fp32` with `rate` of its weights removed under one budget for the network.
+    `obs` moves the remaining weights too. Same arguments, same file. Raises PruningError.
+    """
+    from drp_slam.drpai3.quantize import quantize
+    from drp_slam.evaluation import rebuild
+    from drp_slam.pruning import command
+    from drp_slam.pruning.xfeat import export, network
+
+    net = network.xfeat(mapped=True)
+    if rate > 0:
+        options = command.Options(rate, pattern, saliency)
+        command.prune_arrays(net, options, _batch(calibration), lambda text, part: log.info("%s: %s", name, text))
+    model = quantize(export.to_onnx(net, name), calibration, method="percentile")
+    path = out / f"{name}.onnx"
+    rebuild.save(model, path)
+    made_by = f"one-shot, rate {rate}, {pattern}, {saliency}, no retraining (a point of a sweep)"
+    rebuild.write_card(path.with_suffix(".yaml"), rebuild.card(name, path, model, net, made_by))
+    return path
+
+
+def _batch(calibration: Sequence[np.ndarray], side: tuple[int, int] = (256, 320)) -> np.ndarray:
+    """(N, 1, H, W) centre crops of one size, of the images that are large enough."""
+    crops = []
+    for image in calibration:
+        top, left = (image.shape[2] - side[0]) // 2, (image.shape[3] - side[1]) // 2
+        if top >= 0 and left >= 0:
+            crops.append(image[0, :, top : top + side[0], left : left + side[1]])
+    if not crops:
+        raise PruningError(
+            f"no calibration image of at least {side[1]} x {side[0]} pixels; give larger ones with --calibration DIR"
+        )
+    step = max(1, len(crops) // PRUNING_IMAGES)
+    return np.stack(crops[::step][:PRUNING_IMAGES]).astype(np.float32)

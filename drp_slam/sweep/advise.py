@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m drp_slam advise`: picks a network from a sweep by limits, and says why."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from drp_slam.errors import ConfigError, DrpSlamError
+
+UNITS = {"latency": {"s": 1e3, "ms": 1.0, "us": 1e-3}, "energy": {"J": 1e3, "mJ": 1.0, "uJ": 1e-3}}
+"""Units of a limit, in milliseconds and millijoules."""
+SAME_ENERGY = 1.02
+"""Energies that differ by less than this factor do not decide: the model is not that exact."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """`value(point)` must not exceed `most`, in `unit`; a point without one does not meet it."""
+
+    name: str
+    option: str
+    most: float
+    unit: str
+    scale: float = 1.0
+
+    def value(self, point: Mapping[str, Any]) -> float | None:
+        """What the point has of it."""
+        if self.name == "ATE increase":
+            ate = (point.get("ate_m") or {}).get("ratio")
+            return None if ate is None else 100.0 * (ate - 1.0)
+        if self.name == "inliers lost":
+            ratio = point["all"]["inliers"]["ratio"]
+            return None if ratio is None else 100.0 * (1.0 - ratio)
+        return point["latency_ms" if self.name == "latency" else "energy_mj"]
+
+    def holds(self, point: Mapping[str, Any]) -> bool:
+        value = self.value(point)
+        return value is not None and value <= self.most
+
+    def text(self, value: float | None) -> str:
+        return f"no {self.name}" if value is None else f"{self.name} {value:.3g} {self.unit}"
+
+
+def advise(args: argparse.Namespace) -> dict[str, Any]:
+    """Handler of `advise`. Raises DrpSlamError with a remedy where no point fits."""
+    from drp_slam.sweep.sweep import load
+
+    folder = args.sweep or latest()
+    points = load(folder)["points"]
+    return {"sweep": str(folder)} | choose(points, limits(args), folder)
+
+
+def latest(root: Path = Path("results")) -> Path:
+    """The newest sweep below `results/`. Raises DrpSlamError where there is none."""
+    found = sorted(root.glob("*/sweep.json"), key=lambda p: p.stat().st_mtime)
+    if not found:
+        raise DrpSlamError(
+            "no sweep below results/; make one with python -m drp_slam sweep, or name its folder with --sweep"
+        )
+    return found[-1].parent
+
+
+def limits(args: argparse.Namespace) -> list[Limit]:
+    """The limits that were given. Raises ConfigError for a value without a known unit."""
+    found = []
+    for name, option, text in (
+        ("latency", "--max-latency", args.max_latency),
+        ("energy", "--max-energy", args.max_energy),
+    ):
+        if text is not None:
+            unit = "ms" if name == "latency" else "mJ"
+            found.append(Limit(name, option, quantity(text, UNITS[name], option), unit))
+    for name, option, text in (
+        ("ATE increase", "--max-ate-increase", args.max_ate_increase),
+        ("inliers lost", "--max-inliers-lost", args.max_inliers_lost),
+    ):
+        if text is not None:
+            found.append(Limit(name, option, quantity(text, {"%": 1.0, "": 100.0}, option), "%"))
+    if not found:
+        raise ConfigError("no limit given; such as --max-latency 2ms --max-ate-increase 5%")
+    return found
+
+
+def quantity(text: str, units: Mapping[str, float], option: str) -> float:
+    """`2ms` -> 2.0 and the like. Raises ConfigError that lists the units."""
+    text = text.strip()
+    unit = text.lstrip("+-.0123456789").strip()
+    try:
+        value = float(text.removesuffix(unit)) * units[unit]
+    except (KeyError, ValueError):
+        known = ", ".join(repr(u) for u in units if u)
+        raise ConfigError(f"{option} {text!r}: expected a number with a unit of {known}") from None
+    return value
+
+
+def choose(points: Sequence[Mapping[str, Any]], wanted: Sequence[Limit], folder: Path) -> dict[str, Any]:
+    """Of the points that meet all limits and take the least energy (within 2 %), the one with most
+
+    inliers.
+    """
+    fitting = [p for p in points if all(limit.holds(p) for limit in wanted)]
+    if not fitting:
+        raise DrpSlamError(f"{folder}: none of {len(points)} points fits; {_remedy(points, wanted)}")
+    least = min(_energy(p) for p in fitting)
+    best = min((p for p in fitting if _energy(p) <= least * SAME_ENERGY), key=_rank)
+    ate = best.get("ate_m") or {}
+    others = [{"name": p["name"], "because": _against(p, best, wanted)} for p in points if p is not best]
+    return {
+        "network": _network(best, folder),
+        "name": best["name"],
+        "why": [f"{limit.text(limit.value(best))}, at most {limit.most:.3g} {limit.unit} asked" for limit in wanted]
+        + [f"least energy (within 2 %), then most inliers, of the {len(fitting)} that fit, of {len(points)} measured"],
+        "latency_ms": best["latency_ms"],
+        "energy_mj": best["energy_mj"],
+        "sparsity": best["sparsity"],
+        "ate_ratio": ate.get("ratio"),
+        "ate_ratio_interval": [ate.get("ratio_low"), ate.get("ratio_high")],
+        "inliers_ratio": best["all"]["inliers"]["ratio"],
+        "fitting": [p["name"] for p in fitting],
+        "others": others,
+    }
+
+
+def _energy(point: Mapping[str, Any]) -> float:
+    return float("inf") if point["energy_mj"] is None else point["energy_mj"]
+
+
+def _rank(point: Mapping[str, Any]) -> tuple[float, float]:
+    """Of points of the same energy: most inliers, then least energy."""
+    return -(point["all"]["inliers"]["ratio"] or 0.0), _energy(point)
+
+
+def _network(point: Mapping[str, Any], folder: Path) -> str:
+    """What to give to `--network`."""
+    given = point["point"]["network"]
+    return given or str(folder / "networks" / f"{point['name']}.onnx")
+
+
+def _against(point: Mapping[str, Any], best: Mapping[str, Any], wanted: Sequence[Limit]) -> str:
+    broken = [limit.text(limit.value(point)) for limit in wanted if not limit.holds(point)]
+    if broken:
+        return ", ".join(broken)
+    if point["energy_mj"] is None or best["energy_mj"] is None:
+        return "fits, but has no modelled energy"
+    inliers = 100.0 * (point["all"]["inliers"]["ratio"] or 0.0)
+    return (
+        f"fits, with {point['energy_mj']:.4g} mJ beside {best['energy_mj']:.4g} mJ and "
+        f"{inliers:.0f} % of the reference's inliers"
+    )
+
+
+def _remedy(points: Sequence[Mapping[str, Any]], wanted: Sequence[Limit]) -> str:
+    """The one limit whose easing is enough and what it would have to be, else the best of each."""
+    eased = []
+    for limit in wanted:
+        rest = [x for x in wanted if x is not limit]
+        values = [v for p in points if all(x.holds(p) for x in rest) and (v := limit.value(p)) is not None]
+        if values:
+            eased.append(f"{limit.option} {min(values):.3g}{limit.unit}")
+    if eased:
+        return f"one would with {' or '.join(eased)}; or sweep more rates and patterns"
+    least = [
+        limit.text(min((v for p in points if (v := limit.value(p)) is not None), default=None)) for limit in wanted
+    ]
+    return f"the least found: {', '.join(least)}; ease the limits or sweep more rates and patterns"
+
+
+def show(result: Mapping[str, Any]) -> None:
+    """Prints the choice, its reasons, and why not the others."""
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"[bold]{result['name']}[/bold]  (--network {result['network']})")
+    for reason in result["why"]:
+        console.print(f"  because  {reason}")
+    low, high = result["ate_ratio_interval"]
+    if low is not None:
+        console.print(
+            f"  note     ATE is {result['ate_ratio']:.3f} of the reference's, 95 % interval {low:.3f} to {high:.3f}"
+        )
+    for other in result["others"]:
+        console.print(f"  not      {other['name']}: {other['because']}")
