@@ -31,10 +31,17 @@ LAYERS = (
 CONTRACTS = LAYERS[0]
 IN_MOTION = {
     "chip": {"drp_slam.profiler"},
-    **dict.fromkeys(
-        ("drpai3", "evaluation", "pruning", "reporting", "sweep", "nodes"), {"drp_slam.cli", "drp_slam.run"}
-    ),
     "commands": {"drp_slam.arguments"},
+    "drpai3": {"drp_slam.cli"},
+    "evaluation": {"drp_slam.cli"},
+    "pruning": {"drp_slam.cli"},
+    "reporting": {"drp_slam.cli"},
+    "sweep": {"drp_slam.cli", "drp_slam.run"},
+    "nodes": {"drp_slam.cli", "drp_slam.run"},
+    "bench": {"drp_slam.cli", "drp_slam.run"},
+    "demo": {"drp_slam.cli", "drp_slam.run"},
+    "prune": {"drp_slam.cli"},
+    "run": {"drp_slam.cli"},
 }
 """Arrows that are still to be turned: this table is to become empty."""
 MAY_ALSO = {"pruning": {"drp_slam.drpai3.packing", "drp_slam.drpai3.quantize"}}
