@@ -10,6 +10,7 @@ are those of R W with R^T R = E[x x^T].
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,15 +40,8 @@ def factorised(module: nn.Module, left: Tensor, right: Tensor, rank: int) -> nn.
         first: nn.Module = nn.Linear(module.in_features, rank, bias=False)
         second: nn.Module = nn.Linear(rank, module.out_features, bias=bias)
     elif isinstance(module, nn.Conv2d):
-        first = nn.Conv2d(
-            module.in_channels,
-            rank,
-            module.kernel_size,
-            module.stride,  # type: ignore[arg-type]
-            module.padding,
-            module.dilation,
-            bias=False,
-        )  # type: ignore[arg-type]
+        shape: Any = (module.kernel_size, module.stride, module.padding, module.dilation)
+        first = nn.Conv2d(module.in_channels, rank, *shape, bias=False)
         second = nn.Conv2d(rank, module.out_channels, 1, bias=bias)
     else:
         raise PruningError(f"{type(module).__name__} cannot be factorised; only Conv2d and Linear")

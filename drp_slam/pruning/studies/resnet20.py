@@ -63,9 +63,8 @@ def resnet20(data: Path, seeds: int, say: Say, kept: Kept) -> dict[str, Any]:
                 say(text, (done + part) / (seeds * len(SERIES)))
 
             mine = replace(kept, settings=f"{series} {kept.settings}")
-            found, seconds = mine(
-                f"seed{seed}-{series.name}", lambda s=seed, c=series, p=part_of: curve(split(s), c, p)
-            )  # type: ignore[misc]
+            measure: Any = partial(lambda s, c, p: curve(split(s), c, p), seed, series, part_of)
+            found, seconds = mine(f"seed{seed}-{series.name}", measure)
             points += found
             cpu_s += seconds
     return {
