@@ -40,8 +40,9 @@ def factorised(module: nn.Module, left: Tensor, right: Tensor, rank: int) -> nn.
         first: nn.Module = nn.Linear(module.in_features, rank, bias=False)
         second: nn.Module = nn.Linear(rank, module.out_features, bias=bias)
     elif isinstance(module, nn.Conv2d):
-        shape: Any = (module.kernel_size, module.stride, module.padding, module.dilation)
-        first = nn.Conv2d(module.in_channels, rank, *shape, bias=False)
+        names = ("kernel_size", "stride", "padding", "dilation")
+        shape: dict[str, Any] = {name: getattr(module, name) for name in names}
+        first = nn.Conv2d(module.in_channels, rank, bias=False, **shape)
         second = nn.Conv2d(rank, module.out_channels, 1, bias=bias)
     else:
         raise PruningError(f"{type(module).__name__} cannot be factorised; only Conv2d and Linear")
