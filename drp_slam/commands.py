@@ -32,7 +32,7 @@ COMMANDS = (
         "run",
         "a sequence through the four stages in one process, without ROS",
         "python -m drp_slam run synthetic --backend emulated --json",
-        "drp_slam.run:run",
+        "drp_slam.offline:run",
         "drp_slam.profiler.terminal:show",
         arguments.run,
     ),

@@ -19,12 +19,13 @@ LAYERS = (
     {"chip"},
     {"drp", "drpai3", "slam", "data", "profiler", "pruning"},
     {"frontend"},
-    {"pipeline", "offline"},
+    {"pipeline"},
     {"reporting"},
+    {"offline"},
     {"evaluation"},
     {"sweep"},
     {"commands", "nodes"},
-    {"run", "arguments", "demo", "bench", "prune", "cli"},
+    {"arguments", "demo", "bench", "prune", "cli"},
     {"__init__", "__main__"},
 )
 """Rooms and modules from the contracts upwards: imports go down, or stay inside a room."""
@@ -36,12 +37,12 @@ IN_MOTION = {
     "evaluation": {"drp_slam.cli"},
     "pruning": {"drp_slam.cli"},
     "reporting": {"drp_slam.cli"},
-    "sweep": {"drp_slam.cli", "drp_slam.run"},
-    "nodes": {"drp_slam.cli", "drp_slam.run"},
-    "bench": {"drp_slam.cli", "drp_slam.run"},
-    "demo": {"drp_slam.cli", "drp_slam.run"},
+    "sweep": {"drp_slam.cli"},
+    "nodes": {"drp_slam.cli"},
+    "bench": {"drp_slam.cli"},
+    "demo": {"drp_slam.cli"},
     "prune": {"drp_slam.cli"},
-    "run": {"drp_slam.cli"},
+    "offline": {"drp_slam.cli"},
 }
 """Arrows that are still to be turned: this table is to become empty."""
 MAY_ALSO = {"pruning": {"drp_slam.drpai3.packing", "drp_slam.drpai3.quantize"}}

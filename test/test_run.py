@@ -16,10 +16,10 @@ from drp_slam import cli
 from drp_slam.data.ply import read_ply
 from drp_slam.data.trajectory import read_tum
 from drp_slam.errors import ConfigError, DataError, ProfilerError
+from drp_slam.offline import config_of, decoded_ahead
 from drp_slam.profiler import terminal
 from drp_slam.profiler.span import read_spans, write_spans
 from drp_slam.reporting import folder, results
-from drp_slam.run import config_of, decoded_ahead
 
 FRAMES = 8
 
@@ -95,7 +95,7 @@ def test_a_truncated_image_keeps_what_was_tracked(
 def test_an_interrupt_keeps_what_was_tracked(wall: Path, tmp_path: Path) -> None:
     from drp_slam.config import Config
     from drp_slam.data.dataset import open_sequence
-    from drp_slam.run import run_sequence
+    from drp_slam.offline import run_sequence
 
     def stop_at_three(step: object, fps: float) -> None:
         seen.append(step)

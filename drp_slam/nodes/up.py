@@ -65,7 +65,7 @@ def configuration(args: argparse.Namespace) -> tuple[Config, Sequence | None]:
     """
     from drp_slam.config import override
     from drp_slam.data.dataset import open_sequence
-    from drp_slam.run import config_of
+    from drp_slam.offline import config_of
 
     config = config_of(args)
     if args.sequence is None:

@@ -35,8 +35,8 @@ def sweep(args: argparse.Namespace) -> dict[str, Any]:
     from drp_slam.atomic import write_text
     from drp_slam.cli import out_folder
     from drp_slam.data.progress import track
+    from drp_slam.offline import one_thread_a_library
     from drp_slam.reporting.folder import write_json
-    from drp_slam.run import one_thread_a_library
     from drp_slam.sweep.sweep_page import render
     from drp_slam.sweep.sweep_workers import completed
 

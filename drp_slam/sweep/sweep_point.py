@@ -150,7 +150,7 @@ class Judge:
 
 def measure_reference(point: Point) -> Measured:
     """The reference network on the recording of `point`."""
-    from drp_slam.run import one_thread_a_library
+    from drp_slam.offline import one_thread_a_library
 
     one_thread_a_library()
     return Judge.of(point).measured(point.reference, point, None)
@@ -159,7 +159,7 @@ def measure_reference(point: Point) -> Measured:
 def measure(point: Point, reference: Measured) -> Outcome:
     """Makes the point's network if it has to be made, and judges it."""
     from drp_slam.drp.preprocess import network_shape
-    from drp_slam.run import one_thread_a_library
+    from drp_slam.offline import one_thread_a_library
 
     one_thread_a_library()
     start = time.perf_counter()

@@ -130,7 +130,7 @@ def run_sequence(
 def write_results(
     out: Path, pipeline: Any, sequence: Sequence, steps: list[Step], rows: list[Any], content: dict[str, Any]
 ) -> None:
-    """The files of `drp_slam.folder` but for the report; `run.json` comes last."""
+    """The files of `drp_slam.reporting.folder` but for the report; `run.json` comes last."""
     from drp_slam.data.ply import write_ply
     from drp_slam.data.trajectory import write_tum
     from drp_slam.profiler.span import write_spans
