@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are whole or not there: written under a temporary name, then renamed."""
+"""Files that are complete or absent: written under a temporary name, then renamed."""
 
 from __future__ import annotations
 
@@ -13,23 +13,34 @@ from drp_slam.errors import DrpSlamError
 
 @contextmanager
 def replacing(path: Path, error: type[DrpSlamError]) -> Iterator[Path]:
-    """A name beside `path` to write to; it becomes `path` where the block ends well.
+    """Yield a name beside `path` to write to; rename it to `path` when the block ends without an exception.
 
-    Raises `error`, which names `path` and the remedy, for what the system refuses.
+    Raises `error`, with the path, the reason and the remedy, for every OSError.
     """
-    temporary = path.with_name(f"{path.name}.part{os.getpid()}")
+    temporary = _beside(path)
     try:
         yield temporary
         temporary.replace(path)
     except OSError as refused:
         raise error(
-            f"{path}: cannot write: {refused.strerror or refused}; free the disk or name another folder with --out"
+            f"{path}: cannot write: {refused.strerror or refused}; what was there is kept; "
+            "free the disk or name another folder with --out"
         ) from refused
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str, error: type[DrpSlamError]) -> None:
-    """Writes a text file. Raises `error` as `replacing` does."""
+    """Write a text file. Raises `error` as `replacing` does."""
+    write_bytes(path, text.encode(), error)
+
+
+def write_bytes(path: Path, content: bytes, error: type[DrpSlamError]) -> None:
+    """Write a binary file. Raises `error` as `replacing` does."""
     with replacing(path, error) as temporary:
-        temporary.write_text(text)
+        temporary.write_bytes(content)
+
+
+def _beside(path: Path) -> Path:
+    """A temporary name in the same folder, so that a rename is enough; one for each process."""
+    return path.with_name(f"{path.name}.part{os.getpid()}")

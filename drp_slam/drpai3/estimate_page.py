@@ -11,6 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from drp_slam.atomic import replacing
+from drp_slam.errors import DrpAi3Error
+
 UNIT_COLOURS = {"ai-mac": "#2b6cb0", "drp": "#2f855a", "cpu": "#c53030"}
 COLUMNS = (
     "name",
@@ -54,9 +57,9 @@ def write(folder: Path, result: dict[str, Any], constants: Mapping[str, float], 
 
 
 def _replace(path: Path, make: Callable[[Path], Any]) -> Path:
-    part = path.with_suffix(".part")
-    make(part)
-    return part.replace(path)
+    with replacing(path, DrpAi3Error) as temporary:
+        make(temporary)
+    return path
 
 
 def _table(path: Path, result: dict[str, Any]) -> None:

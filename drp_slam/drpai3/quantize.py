@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from drp_slam.atomic import write_bytes
 from drp_slam.errors import DrpAi3Error
 
 if TYPE_CHECKING:
@@ -127,9 +128,7 @@ def quantize(
     quantised = _int8_borders(_rewrite(body, images[0], found), concat, _copy(model.graph.output[0]))
     onnx.checker.check_model(quantised)
     if out is not None:
-        part = Path(out).with_name(Path(out).name + ".part")
-        onnx.save_model(quantised, part)
-        part.replace(out)
+        write_bytes(Path(out), quantised.SerializeToString(), DrpAi3Error)
     return quantised
 
 

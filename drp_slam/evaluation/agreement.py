@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from drp_slam.atomic import write_text
+from drp_slam.errors import DataError
+
 METRICS = ("inliers", "matches", "overlap", "error_m", "error_deg")
 """Columns of `evaluate.Measured.table`."""
 RESAMPLES = 2000
@@ -85,10 +88,7 @@ def write_agreement(name: str, result: Mapping[str, Any]) -> Path:
     if "ate_m" in body:
         agreement["ate_m"] = _short(body["ate_m"])
     path = card.onnx.with_suffix(".yaml")
-    part = path.with_name(path.name + ".part")
-    facts = {**card.facts, "agreement": agreement}
-    part.write_text(yaml.safe_dump(facts, sort_keys=False, width=100))
-    part.replace(path)
+    write_text(path, yaml.safe_dump({**card.facts, "agreement": agreement}, sort_keys=False, width=100), DataError)
     return path
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from drp_slam.atomic import write_text
 from drp_slam.errors import ConfigError, DataError, DrpSlamError
 from drp_slam.evaluation.agreement import METRICS, estimate, lost, write_agreement
 from drp_slam.evaluation.measured import THRESHOLDS, Measured, file_name, store, stored
@@ -50,9 +51,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
         keep=out,
     )
     if out is not None:
-        part = out / "evaluate.json.part"
-        part.write_text(json.dumps(result, indent=1))
-        part.replace(out / "evaluate.json")
+        write_text(out / "evaluate.json", json.dumps(result, indent=1), DataError)
     if args.card:
         result["cards"] = [str(write_agreement(n, result)) for n in args.networks]
     return result

@@ -8,11 +8,12 @@ import hashlib
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from drp_slam import resources
+from drp_slam.atomic import replacing
 from drp_slam.errors import DataError
 
 if TYPE_CHECKING:
@@ -49,16 +50,14 @@ def file_name(
 
 def store(measured: Measured, path: Path) -> None:
     """Writes a measurement through a temporary name."""
-    part = path.with_name(path.name + ".part.npz")
-    np.savez(
-        part,
-        table=measured.table,
-        paths=measured.paths,
-        frames=np.array(list(measured.uv)),
-        sizes=[len(uv) for uv in measured.uv.values()],
-        uv=np.concatenate(list(measured.uv.values())),
-    )
-    part.replace(path)
+    uv = list(measured.uv.values())
+    parts: dict[str, Any] = {
+        "frames": np.array(list(measured.uv)),
+        "sizes": [len(part) for part in uv],
+        "uv": np.concatenate(uv),
+    }
+    with replacing(path, DataError) as temporary, temporary.open("wb") as file:
+        np.savez(file, table=measured.table, paths=measured.paths, **parts)
 
 
 def stored(path: Path) -> Measured:

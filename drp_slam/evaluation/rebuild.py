@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from drp_slam.atomic import write_bytes, write_text
 from drp_slam.errors import PruningError
 
 if TYPE_CHECKING:
@@ -132,9 +133,7 @@ def _command(name: str, data: Path | None) -> str:
 
 def save(model: onnx.ModelProto, path: Path) -> None:
     """Writes to a temporary name, then renames."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(model.SerializeToString(deterministic=True))
-    part.replace(path)
+    write_bytes(path, model.SerializeToString(deterministic=True), PruningError)
 
 
 def renderings(seeds: Iterable[int] = ROOMS, step: int = 18) -> list[np.ndarray]:
@@ -189,6 +188,4 @@ def write_card(path: Path, facts: Mapping[str, Any]) -> None:
     """YAML, written to a temporary name, then renamed."""
     import yaml
 
-    part = path.with_name(path.name + ".part")
-    part.write_text(yaml.safe_dump(dict(facts), sort_keys=False, width=100))
-    part.replace(path)
+    write_text(path, yaml.safe_dump(dict(facts), sort_keys=False, width=100), PruningError)

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from drp_slam.atomic import write_bytes
 from drp_slam.errors import PruningError
 from drp_slam.pruning import huffman
 from drp_slam.pruning.sharing import Shared
@@ -159,12 +159,4 @@ def save(path: Path, blob: bytes) -> None:
 
     Raises PruningError where the disk is full or the folder cannot be written.
     """
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_bytes(blob)
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise PruningError(
-            f"{path}: cannot write {len(blob)} bytes: {error.strerror}; what was there is kept"
-        ) from error
+    write_bytes(path, blob, PruningError)

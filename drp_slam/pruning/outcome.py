@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from drp_slam.atomic import write_bytes
 from drp_slam.errors import PruningError
 from drp_slam.pruning import deepcompression as dc
 from drp_slam.pruning import prunable as L
@@ -42,13 +42,7 @@ def table(
 
 def write(model: onnx.ModelProto, path: Path) -> None:
     """Under a temporary name first. Raises PruningError where the disk refuses."""
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_bytes(model.SerializeToString())
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise PruningError(f"{path}: cannot write: {error.strerror}; what was there is kept") from error
+    write_bytes(path, model.SerializeToString(), PruningError)
 
 
 def compress(

@@ -142,12 +142,11 @@ def reference_of(point: Point, path: Path) -> Measured:
 
 def keep(out: Path, key: str, outcome: Outcome) -> None:
     """Writes a point: its network first, then its JSON, each through a temporary name."""
+    from drp_slam.atomic import write_bytes
     from drp_slam.reporting.folder import write_json
 
     for name, content in outcome.files.items():
-        temporary = out / NETWORKS / f"{name}.part"
-        temporary.write_bytes(content)
-        temporary.replace(out / NETWORKS / name)
+        write_bytes(out / NETWORKS / name, content, ProfilerError)
     write_json(out / POINTS / f"{key}.json", {"format": FORMAT, "key": key} | outcome.result)
 
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -83,7 +85,7 @@ def test_damage_is_found_and_a_failed_write_keeps_the_old_file(tmp_path):
         dc.decode(b"zip!")
     path = tmp_path / "net.dsdc"
     dc.save(path, blob)
-    (tmp_path / "net.dsdc.part").symlink_to("/dev/full")  # every write: no space left
+    (tmp_path / f"net.dsdc.part{os.getpid()}").symlink_to("/dev/full")  # every write: no space left
     with pytest.raises(PruningError, match="what was there is kept"):
         dc.save(path, b"new")
     assert path.read_bytes() == blob

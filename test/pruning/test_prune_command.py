@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -229,7 +230,7 @@ def test_a_later_stage_that_fails_at_once_still_has_a_checkpoint(folder):
 
 
 def test_a_full_disk_is_named_where_a_checkpoint_is_written(folder):
-    (folder / "training.pt.part").symlink_to("/dev/full")
+    (folder / f"training.pt.part{os.getpid()}").symlink_to("/dev/full")
     with pytest.raises(PruningError, match=r"training\.pt: cannot write.*No space left"):
         distill.save_checkpoint({"a": torch.zeros(3)}, folder / "training.pt")
 
@@ -271,7 +272,7 @@ def test_compression_trains_the_centroids_where_there_is_retraining(folder, caps
 
 def test_a_full_disk_keeps_the_file_that_was_there(folder):
     before = (folder / "small.onnx").read_bytes()
-    (folder / "small.onnx.part").symlink_to("/dev/full")
+    (folder / f"small.onnx.part{os.getpid()}").symlink_to("/dev/full")
     with pytest.raises(PruningError, match="what was there is kept"):
         outcome.write(model(), folder / "small.onnx")
     assert (folder / "small.onnx").read_bytes() == before

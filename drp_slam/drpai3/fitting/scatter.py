@@ -6,6 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from drp_slam.atomic import replacing
+from drp_slam.errors import DrpAi3Error
+
 NAME_HEIGHT = 1.13
 """Least ratio of two predictions whose names may stand near each other."""
 
@@ -74,7 +77,7 @@ def scatter(path: Path, result: dict[str, Any]) -> Path:
         axes.grid(True, which="both", alpha=0.2)
         axes.legend(fontsize=8, loc="upper left")
     figure.tight_layout()
-    part_file = path.with_suffix(".part")
-    figure.savefig(part_file, format="png")
+    with replacing(path, DrpAi3Error) as temporary:
+        figure.savefig(temporary, format="png")
     plt.close(figure)
-    return part_file.replace(path)
+    return path

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from drp_slam import resources
+from drp_slam.atomic import write_text
 from drp_slam.errors import DeviceError
 
 
@@ -25,6 +26,5 @@ def write_constants(device: str, values: Mapping[str, float], note: str) -> Path
             lines[n] = f'  {found.group(1)}: {{value: {value}, unit: {found.group(2)}, source: "{note}"}}'
     if left:
         raise DeviceError(f"{path}: no line for {', '.join(sorted(left))}; add value, unit, source")
-    part = path.with_suffix(".part")
-    part.write_text("\n".join(lines) + "\n")
-    return part.replace(path)
+    write_text(path, "\n".join(lines) + "\n", DeviceError)
+    return path

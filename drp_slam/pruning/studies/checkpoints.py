@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from drp_slam.atomic import replacing
 from drp_slam.errors import PruningError
 
 
@@ -42,11 +42,7 @@ class Kept:
 
 def write(path: Path, content: Any) -> None:
     """JSON under a temporary name, then renamed. Raises PruningError."""
-    part = path.with_name(path.name + ".part")
-    try:
+    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    with replacing(path, PruningError) as temporary:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise PruningError(f"{path}: cannot write: {error.strerror}; what was there is kept") from error
+        temporary.write_text(text)

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from drp_slam.atomic import write_bytes
 from drp_slam.errors import PruningError
 
 Loss = Callable[[Any], torch.Tensor]
@@ -113,17 +114,9 @@ class MaskedTrainer:
 
 def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:
     """Writes to a temporary name, then renames. Raises PruningError where the disk refuses."""
-    part = path.with_name(path.name + ".part")
-    try:
-        buffer = io.BytesIO()  # torch hides a full disk behind an error of its own
-        torch.save(dict(state), buffer)
-        part.write_bytes(buffer.getbuffer())
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise PruningError(
-            f"{path}: cannot write the checkpoint: {error.strerror}; the one before it is kept"
-        ) from error
+    buffer = io.BytesIO()  # torch hides a full disk behind an error of its own
+    torch.save(dict(state), buffer)
+    write_bytes(path, buffer.getvalue(), PruningError)
 
 
 def fit(

@@ -15,6 +15,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from drp_slam.atomic import write_bytes
+from drp_slam.errors import PruningError
 from drp_slam.pruning.xfeat.network import LAYERS, SPECS, XFeatChip
 from drp_slam.pruning.xfeat.upsampling import smoothing
 
@@ -109,7 +111,5 @@ def to_onnx(net: XFeatChip, name: str) -> onnx.ModelProto:
 def export(net: XFeatChip, path: str | Path, name: str = "xfeat") -> Path:
     """Writes the network to `path` (to a temporary name first)."""
     path = Path(path)
-    part = path.with_name(path.name + ".part")
-    onnx.save_model(to_onnx(net, name), part)
-    part.replace(path)
+    write_bytes(path, to_onnx(net, name).SerializeToString(), PruningError)
     return path
