@@ -44,18 +44,37 @@ class Camera:
 
 @dataclass(frozen=True)
 class Frame:
-    """One synchronised RGB-D image pair.
+    """One image with its stamp, the camera that took it, and what gives it scale.
 
-    `image` is (H, W, 3) uint8 BGR or (H, W) uint8 grey. `depth` is (H, W), registered to the
-    colour image, uint16 or float32, in units of `depth_unit_m` metres; 0 and NaN mean no return.
-    Raw depth stays raw: only the pixels under features are ever converted to metres.
+    `image` is (H, W, 3) uint8 BGR or (H, W) uint8 grey, None where only features of it arrived.
+    `depth` is (H, W), registered to the image, uint16 or float32, in units of `depth_unit_m`
+    metres; 0 and NaN mean no return. Raw depth stays raw: only the pixels under features are ever
+    converted to metres. `right` is the right image of a stereo pair, like `image`.
     """
 
     index: int
     stamp_ns: int
-    image: np.ndarray
+    image: np.ndarray | None
+    camera: Camera
     depth: np.ndarray | None = None
     depth_unit_m: float = 0.001
+    right: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class DescriptorSpec:
+    """What a front end's descriptors are: (N, `length`) arrays of `dtype`.
+
+    `metric` is "cosine" for float32 of unit length and "hamming" for uint8, of 8 bits each.
+    """
+
+    length: int
+    dtype: str
+    metric: str
+
+
+XFEAT_DESCRIPTOR = DescriptorSpec(64, "float32", "cosine")
+"""What the shipped networks give."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +82,7 @@ class Features:
     """Keypoints with descriptors, best score first.
 
     `uv` (N, 2) float32 in pixels of the original, distorted image; `score` (N,) float32 in
-    [0, 1]; `descriptor` (N, 64) float32 of unit length.
+    [0, 1]; `descriptor` (N, length) as the front end's `DescriptorSpec` says.
     """
 
     uv: np.ndarray

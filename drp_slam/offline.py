@@ -103,7 +103,6 @@ def run_sequence(
                 progress(steps[-1], len(steps) / (end - start))
     except (DrpSlamError, KeyboardInterrupt) as error:
         failure = error
-    pipeline.tracker.finish()
     wall_total_s = time.perf_counter() - start
 
     content = {

@@ -42,6 +42,7 @@ class Pipeline:
 
     def process(self, frame: Frame) -> Step:
         """One frame through the four stages."""
+        assert frame.image is not None
         # DRP: grey, resize, normalise, quantise
         tensor, preprocessed = self._preprocess(frame.image)
         # DRP-AI3: the pruned network
@@ -50,7 +51,7 @@ class Pipeline:
         features, postprocessed = self._postprocess(heads, frame.image.shape[:2])
         # CPU: pose against the keyframes, map
         start = time.perf_counter()
-        track = self.tracker.track(frame.index, frame.stamp_ns, features, frame.depth, frame.depth_unit_m, frame.image)
+        track = self.tracker.track(frame, features)
         wall_s = time.perf_counter() - start
 
         runs = (

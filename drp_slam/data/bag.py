@@ -61,7 +61,7 @@ def open_bag(
     camera = dataclasses.replace(camera, depth_scale=index.depth_scale)
 
     def source() -> Iterator[Frame]:
-        return _frames(path, topics or {}, colour, depth)
+        return _frames(path, topics or {}, camera, colour, depth)
 
     return Sequence(path.resolve().stem, camera, colour[0], index.truth, source, depth[0])
 
@@ -104,7 +104,9 @@ def _index(path: Path, chosen: Mapping[str, str]) -> _Index:
     return _Index(colour, depth, camera, depth_scale, truth)
 
 
-def _frames(path: Path, chosen: Mapping[str, str], colour: np.ndarray, depth: np.ndarray) -> Iterator[Frame]:
+def _frames(
+    path: Path, chosen: Mapping[str, str], camera: Camera, colour: np.ndarray, depth: np.ndarray
+) -> Iterator[Frame]:
     """Frames in the order of their colour stamps; each is decoded once both images are read."""
     store = typestore()
     place = [{stamp: k for k, stamp in enumerate(rows[0].tolist())} for rows in (colour, depth)]
@@ -128,7 +130,7 @@ def _frames(path: Path, chosen: Mapping[str, str], colour: np.ndarray, depth: np
                 where = f"{path}: frame {upcoming}"
                 pixels = bag_images.colour_of(image, f"{where} of {pair[0].topic}")
                 metres, unit_m = bag_images.depth_of(range_image, f"{where} of {pair[1].topic}")
-                yield Frame(upcoming, stamp_ns, pixels, metres, unit_m)
+                yield Frame(upcoming, stamp_ns, pixels, camera, metres, unit_m)
                 upcoming += 1
 
 

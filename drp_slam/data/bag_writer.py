@@ -75,6 +75,7 @@ def _write(writer: Any, sequence: Sequence, compressed: bool, depth_encoding: st
     for frame in track(sequence, len(sequence), "writing the bag"):
         depth_ns = sequence.depth_stamp_ns(frame)
         put(CAMERA_INFO, bag_images.camera_info(types, header(frame.stamp_ns), sequence.camera), frame.stamp_ns)
+        assert frame.image is not None  # readers always give one
         if compressed:
             picture = bag_images.compressed(types, header(frame.stamp_ns), frame.image, depth=False)
             put(f"{IMAGE}/compressed", picture, frame.stamp_ns)

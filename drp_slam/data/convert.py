@@ -70,8 +70,9 @@ def _to_tum(folder: Path, sequence: Sequence, compressed: bool) -> dict[str, Any
     def source() -> Iterator[Frame]:
         nonlocal worst_m
         for frame in sequence:
+            frame = dataclasses.replace(frame, camera=camera)
             if frame.depth is not None and frame.depth.dtype != np.uint16:
-                raw = raw_depth(frame, camera)
+                raw = raw_depth(frame)
                 metres = np.nan_to_num(frame.depth, posinf=0.0, neginf=0.0).clip(0)
                 worst_m = max(worst_m, float(np.abs(raw / camera.depth_scale - metres).max()))
                 frame = dataclasses.replace(frame, depth=raw, depth_unit_m=1 / camera.depth_scale)

@@ -45,13 +45,14 @@ class Sequence:
     def __iter__(self) -> Iterator[Frame]:
         """Frames with `index` 0, 1, ..., whatever the first frame of the recording was."""
         for frame in self.source():
-            check_size(frame, self.camera, f"{self.name}: frame {frame.index}")
+            check_size(frame, f"{self.name}: frame {frame.index}")
             yield frame
 
 
-def check_size(frame: Frame, camera: Camera, where: str) -> None:
-    """Raises DataError where image or depth has another size than the calibration."""
-    for kind, array in (("image", frame.image), ("depth", frame.depth)):
+def check_size(frame: Frame, where: str) -> None:
+    """Raises DataError where an image or the depth has another size than the calibration."""
+    camera = frame.camera
+    for kind, array in (("image", frame.image), ("depth", frame.depth), ("right image", frame.right)):
         if array is not None and array.shape[:2] != (camera.height, camera.width):
             height, width = array.shape[:2]
             raise DataError(

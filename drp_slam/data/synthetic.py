@@ -201,6 +201,7 @@ def render(parameters: Parameters) -> Sequence:
             turn_rad_s = np.array([turn[2, 1], turn[0, 2], turn[1, 0]]) / 2e-3
             metres = eye.depth(index, z, cosine, solid)
             raw = np.round(metres * pinhole.depth_scale).astype(np.uint16)
-            yield Frame(index, stamp_ns, eye.colour(index, scene, turn_rad_s), raw, 1 / pinhole.depth_scale)
+            image = eye.colour(index, scene, turn_rad_s)
+            yield Frame(index, stamp_ns, image, pinhole, raw, 1 / pinhole.depth_scale)
 
     return Sequence("synthetic", pinhole, truth.stamps_ns, truth, source)

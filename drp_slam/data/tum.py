@@ -37,7 +37,8 @@ def open_tum(folder: Path, given: Camera | None = None, start: int = 0, frames: 
     def source() -> Iterator[Frame]:
         unit_m = 1.0 / camera.depth_scale
         for index, ((stamp_ns, image), (_, range_image)) in enumerate(zip(colour, depth)):
-            yield Frame(index, stamp_ns, read_colour(folder / image), read_depth(folder / range_image), unit_m)
+            pixels, raw = read_colour(folder / image), read_depth(folder / range_image)
+            yield Frame(index, stamp_ns, pixels, camera, raw, unit_m)
 
     return Sequence(
         folder.resolve().name,

@@ -15,7 +15,7 @@ from drp_slam.data.calibration import save_camera
 from drp_slam.data.progress import track
 from drp_slam.data.sequence import Sequence
 from drp_slam.data.trajectory import format_stamp, write_tum
-from drp_slam.datatypes import Camera, Frame
+from drp_slam.datatypes import Frame
 from drp_slam.errors import DataError
 
 
@@ -49,8 +49,9 @@ def _write_images(folder: Path, sequence: Sequence, colour: str, label: str) -> 
         stamp = format_stamp(frame.stamp_ns)
         depth_stamp = format_stamp(sequence.depth_stamp_ns(frame))
         image, depth = f"rgb/{stamp}{colour}", f"depth/{depth_stamp}.png"
+        assert frame.image is not None  # readers always give one
         _save(folder / image, frame.image)
-        _save(folder / depth, raw_depth(frame, sequence.camera))
+        _save(folder / depth, raw_depth(frame))
         lines["rgb"].append(f"{stamp} {image}\n")
         lines["depth"].append(f"{depth_stamp} {depth}\n")
         lines["associations"].append(f"{stamp} {image} {depth_stamp} {depth}\n")
@@ -58,13 +59,13 @@ def _write_images(folder: Path, sequence: Sequence, colour: str, label: str) -> 
         write_text(folder / f"{name}.txt", "".join(text), DataError)
 
 
-def raw_depth(frame: Frame, camera: Camera) -> np.ndarray:
-    """(H, W) uint16 in units of the camera's depth scale; no return, and too far, is 0."""
+def raw_depth(frame: Frame) -> np.ndarray:
+    """(H, W) uint16 in units of its camera's depth scale; no return, and too far, is 0."""
     if frame.depth is None:
         raise DataError(f"frame {frame.index} has no depth")
     if frame.depth.dtype == np.uint16:
         return frame.depth
-    raw = np.round(np.nan_to_num(frame.depth, posinf=0.0, neginf=0.0) * camera.depth_scale)
+    raw = np.round(np.nan_to_num(frame.depth, posinf=0.0, neginf=0.0) * frame.camera.depth_scale)
     return np.where((raw > 0) & (raw < 65536), raw, 0).astype(np.uint16)
 
 

@@ -128,6 +128,7 @@ def extract(name: str, frames: Iterable[Frame], config: Config) -> dict[int, Fea
     found = {}
     frames = list(frames)
     for frame in track(frames, len(frames), name):
+        assert frame.image is not None
         heads, _ = perceive(preprocess(frame.image)[0])
         found[frame.index], _ = postprocess(heads, frame.image.shape[:2])
     return found
@@ -144,14 +145,17 @@ def measure(
 ) -> Measured:
     """One network: pairs, then trajectories. `reference` is the first network's keypoints."""
     from drp_slam.data.progress import track
-    from drp_slam.evaluation.pairs import interpolated, judge, overlap, view_of
+    from drp_slam.evaluation.pairs import interpolated, judge, overlap
+    from drp_slam.slam.camera import Geometry
+    from drp_slam.slam.view import observe
 
     camera, truth = recording.camera, None
     if recording.ground_truth is not None:
         truth = interpolated(recording.ground_truth, recording.stamps_ns)
     features = extract(name, frames, config)
     uv = {index: f.uv for index, f in features.items()}
-    views = {f.index: view_of(camera, config.slam, f, features[f.index]) for f in frames}
+    geometry = Geometry.of(camera, config.slam)
+    views = {f.index: observe(geometry, config.slam, f, features[f.index]) for f in frames}
     rows = []
     for first, second in track(pairs.tolist(), len(pairs), f"{name}: pairs"):
         T = None
@@ -192,11 +196,7 @@ def trajectories(
         start = min(7 * k, len(frames) // 2)
         tracked = 0
         for frame in frames[start:]:
-            seen = features[frame.index]
-            tracked += tracker.track(
-                frame.index, frame.stamp_ns, seen, frame.depth, frame.depth_unit_m, frame.image
-            ).tracked
-        tracker.finish()
+            tracked += tracker.track(frame, features[frame.index]).tracked
         path = tracker.trajectory()
         error = ate(path, recording.ground_truth).rmse_m if len(path) >= 3 else LOST_ATE_M
         rows.append((error, tracked / len(frames[start:])))

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from drp_slam.config import SlamConfig
 from drp_slam.data.trajectory import quaternions, rotations
-from drp_slam.datatypes import Camera, Features, Frame, Trajectory
+from drp_slam.datatypes import Trajectory
 from drp_slam.errors import DataError
 from drp_slam.slam.matching import match
-from drp_slam.slam.view import View, observe
+from drp_slam.slam.view import View
 
 REPROJECTION_PX, ITERATIONS, CONFIDENCE, OVERLAP_PX = 3.0, 400, 0.999, 3.0
 MIN_POINTS = 6
@@ -48,11 +47,6 @@ def pairs_apart(stamps_ns: np.ndarray, gap_s: float) -> np.ndarray:
     if not good.any():
         raise DataError(f"no two frames lie {gap_s:g} s apart; give a longer sequence or a smaller gap")
     return np.stack([first[good], later[good]], 1)
-
-
-def view_of(camera: Camera, config: SlamConfig, frame: Frame, features: Features) -> View:
-    """Features with rays and depths."""
-    return observe(camera, config, frame.index, frame.stamp_ns, features, frame.depth, frame.depth_unit_m)
 
 
 def judge(first: View, second: View, focal_px: float, T_second_first: np.ndarray | None) -> PairResult:

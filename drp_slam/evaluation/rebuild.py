@@ -146,7 +146,7 @@ def renderings(seeds: Iterable[int] = ROOMS, step: int = 18) -> list[np.ndarray]
         cv2.cvtColor(frame.image, cv2.COLOR_BGR2GRAY)
         for seed in seeds
         for frame in synthetic.render(synthetic.Parameters(seed))
-        if frame.index % step == 0
+        if frame.index % step == 0 and frame.image is not None
     ]
 
 

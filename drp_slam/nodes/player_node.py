@@ -76,6 +76,7 @@ class PlayerNode(StageNode):
     def _prepare(self, frame: Frame) -> Messages:
         """Runs in the playback's thread."""
         head = convert.header(frame.stamp_ns, OPTICAL_FRAME)
+        assert frame.image is not None  # readers always give one
         encoding = "bgr8" if frame.image.ndim == 3 else "mono8"
         image = convert.image_message(head, frame.image, encoding)
         depth = None

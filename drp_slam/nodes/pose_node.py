@@ -19,7 +19,7 @@ from std_msgs.msg import Header
 from drp_slam.config import SlamConfig
 from drp_slam.data.ply import write_ply
 from drp_slam.data.trajectory import write_tum
-from drp_slam.datatypes import Camera, Features, Track
+from drp_slam.datatypes import Camera, Features, Frame, Track
 from drp_slam.device import load_constants
 from drp_slam.errors import DrpSlamError, GraphError
 from drp_slam.nodes import convert, qos, status_codec
@@ -126,7 +126,7 @@ class PoseNode(StageNode):
 
     def _track(self, header: Header, features: Features, paired: tuple[np.ndarray, float] | None) -> None:
         stamp_ns = convert.stamp_ns(header)
-        if self._tracker is None:
+        if self._tracker is None or self._camera is None:
             raise GraphError("camera_info: none received; publish the camera's calibration")
         if stamp_ns <= self._last_ns:
             raise GraphError(f"features: stamp {stamp_ns} ns is not after {self._last_ns} ns; publish images in order")
@@ -136,8 +136,9 @@ class PoseNode(StageNode):
         if self._people is not None:
             features = self._people.hidden(features, stamp_ns)
         depth, unit_m = paired or (None, 1.0)
+        frame = Frame(self.frames, stamp_ns, self._images.exact(stamp_ns), self._camera, depth, unit_m)
         start = time.perf_counter()
-        track = self._tracker.track(self.frames, stamp_ns, features, depth, unit_m, self._images.exact(stamp_ns))
+        track = self._tracker.track(frame, features)
         tracked = cpu_run(self._constants, time.perf_counter() - start, track)
         if track.T_world_camera is not None:
             self._world.publish(header, track, self._tracker)
@@ -161,7 +162,6 @@ class PoseNode(StageNode):
             return
         out = Path(self.graph.out)
         out.mkdir(parents=True, exist_ok=True)
-        self._tracker.finish()
         self._odometry.write(out)
         write_tum(out / files.TRAJECTORY, self._tracker.trajectory())
         write_ply(out / files.MAP, self._tracker.cloud())

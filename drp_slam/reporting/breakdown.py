@@ -129,7 +129,9 @@ def of_run(run: Mapping[str, Any], spans: Sequence[Span]) -> dict[str, Any]:
     )
     name = str(run.get("source") or run["sequence"])
     sequence = open_sequence(name, run.get("camera"), int(run.get("start") or 0), 1)
-    calls = record(next(iter(sequence)).image, config)
+    image = next(iter(sequence)).image
+    assert image is not None
+    calls = record(image, config)
     constants = load_constants(config.drp.device)
     return {"kernels": kernels(calls, constants), "assumptions": rests_on(calls, config, spans)}
 

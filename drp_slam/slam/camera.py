@@ -6,10 +6,41 @@ Inside the tracker a feature lives on the normalised image plane (`x = X / Z`), 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from drp_slam.config import SlamConfig
 from drp_slam.datatypes import Camera
 from drp_slam.errors import SlamError
+from drp_slam.slam.optimize import Noise
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The camera as tracking and mapping see it: how it projects, and how well it measures.
+
+    `focal_px` (2,) takes the normalised plane to undistorted pixels about the principal point;
+    `bounds` (2, 2): smallest and largest x y of the plane that the image shows.
+    """
+
+    camera: Camera
+    noise: Noise
+    focal_px: np.ndarray
+    bounds: np.ndarray
+
+    @classmethod
+    def of(cls, camera: Camera, config: SlamConfig) -> Geometry:
+        """Raises SlamError for a calibration with which nothing can be projected."""
+        check_camera(camera)
+        sigma_px = config.pixel_sigma_px
+        noise = Noise(camera.fx / sigma_px, camera.fy / sigma_px, 1.0 / config.inverse_depth_sigma)
+        return cls(camera, noise, np.array([camera.fx, camera.fy]), plane_bounds(camera))
+
+    @property
+    def size_px(self) -> np.ndarray:
+        """(2,) width and height."""
+        return np.array([self.camera.width, self.camera.height])
 
 
 def check_camera(camera: Camera) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from drp_slam import geometry
 from drp_slam.config import SlamConfig
+from drp_slam.slam.camera import Geometry
 from drp_slam.slam.mapping import Mapping
 from drp_slam.slam.matching import Prior, match
 from drp_slam.slam.optimize import DEPTH_GATE2, Noise, pose_jacobian
@@ -41,20 +42,20 @@ class Loop:
     xyz: np.ndarray
 
 
-def join(mapping: Mapping, noise: Noise, config: SlamConfig, loop: Loop) -> tuple[bool, float]:
+def join(mapping: Mapping, cam: Geometry, config: SlamConfig, loop: Loop) -> tuple[bool, float]:
     """Moves the map so that the loop fits, if it can: whether it did, and the work in flops."""
     chart = mapping.map
     # the two sides, while they are not linked yet
     new = [loop.new, *chart.covisible(loop.new, JOINED - 1)]
     old = [loop.old, *chart.covisible(loop.old, JOINED - 1)]
     # spread the drift over all keyframes
-    graph = _graph(mapping, noise, loop)
+    graph = _graph(mapping, cam, loop)
     solution = optimise(graph)
     if _strained(graph, solution):
         return False, solution.flops
     _move(mapping, solution.poses)
     # what both sides saw becomes one, and the measurements have the last word
-    flops = solution.flops + _fuse(mapping, noise, config, new, old)
+    flops = solution.flops + _fuse(mapping, cam, config, new, old)
     for k in new:
         chart.link(chart.keyframes[k], np.unique(np.r_[old, np.flatnonzero(chart.links[k])]))
     mapping.changed()
@@ -65,7 +66,7 @@ def join(mapping: Mapping, noise: Noise, config: SlamConfig, loop: Loop) -> tupl
     return True, flops
 
 
-def _graph(mapping: Mapping, noise: Noise, loop: Loop) -> Graph:
+def _graph(mapping: Mapping, cam: Geometry, loop: Loop) -> Graph:
     """Edges between keyframes that share points, as they stand, and the loop's.
 
     A keyframe's information is shared among its edges to earlier ones: each feature of it counts
@@ -73,7 +74,7 @@ def _graph(mapping: Mapping, noise: Noise, loop: Loop) -> Graph:
     """
     chart = mapping.map
     poses = np.stack([k.T_camera_world for k in chart.keyframes])
-    a, b, information = [loop.old], [loop.new], [_information(loop.T_new_world, loop.xyz, noise)]
+    a, b, information = [loop.old], [loop.new], [_information(loop.T_new_world, loop.xyz, cam.noise)]
     for k in range(1, len(poses)):
         links = chart.links[k, :k]
         earlier = np.flatnonzero(links >= EDGE_POINTS)
@@ -86,7 +87,7 @@ def _graph(mapping: Mapping, noise: Noise, loop: Loop) -> Graph:
             shared = chart.xyz[seen[mine[seen]]]
             a.append(j)
             b.append(k)
-            information.append(_information(poses[k], shared, noise) / len(earlier))
+            information.append(_information(poses[k], shared, cam.noise) / len(earlier))
     measured = poses[b] @ geometry.inverse(poses[a])
     measured[0] = loop.T_new_world @ geometry.inverse(poses[loop.old])
     return Graph(poses, np.array(a), np.array(b), measured, np.stack(information))
@@ -119,10 +120,9 @@ def _move(mapping: Mapping, poses: np.ndarray) -> None:
     mapping.changed()
 
 
-def _fuse(mapping: Mapping, noise: Noise, config: SlamConfig, new: list[int], old: list[int]) -> float:
+def _fuse(mapping: Mapping, cam: Geometry, config: SlamConfig, new: list[int], old: list[int]) -> float:
     """Points of the old side that keyframes of the new one see: one of each pair stays."""
     chart, flops = mapping.map, 0.0
-    focal = np.array([noise.fx, noise.fy]) * config.pixel_sigma_px
     for k in new:
         keyframe = chart.keyframes[k]
         points, px = mapping.visible(keyframe.T_camera_world, np.array(old))
@@ -131,13 +131,16 @@ def _fuse(mapping: Mapping, noise: Noise, config: SlamConfig, new: list[int], ol
         points, px = points[~mine[points]], px[~mine[points]]
         view = keyframe.view
         pairs = match(
-            view.descriptor, chart.descriptor[points], config.min_cosine - 0.1, Prior(view.xy * focal, px, FUSE_PX)
+            view.descriptor,
+            chart.descriptor[points],
+            config.min_cosine - 0.1,
+            Prior(view.xy * cam.focal_px, px, FUSE_PX),
         )
         flops += pairs.flops
         features, points = pairs.a, points[pairs.b]
         z = geometry.apply(keyframe.T_camera_world, chart.xyz[points])[:, 2]
         depth = view.inverse_depth[features]
-        agrees = (depth <= 0) | ((noise.fd * (1.0 / z - depth)) ** 2 < DEPTH_GATE2)
+        agrees = (depth <= 0) | ((cam.noise.fd * (1.0 / z - depth)) ** 2 < DEPTH_GATE2)
         features, points = features[agrees], points[agrees]
         double = keyframe.point[features]
         chart.observe(keyframe, features[double < 0], points[double < 0])

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from drp_slam.config import SlamConfig
+from drp_slam.slam.camera import Geometry
 from drp_slam.slam.mapping import Mapping
 from drp_slam.slam.matching import Prior, match
-from drp_slam.slam.optimize import CHI2_PIXEL, Noise, PoseFit, ransac_pose, refine_pose
+from drp_slam.slam.optimize import CHI2_PIXEL, PoseFit, ransac_pose, refine_pose
 from drp_slam.slam.view import View
 
 DOUBT, DROP = 0.72, 0.9
@@ -38,8 +39,8 @@ class Found:
 class Localiser:
     """Finds the poses of views in the map of `mapping`, which it does not change."""
 
-    def __init__(self, mapping: Mapping, config: SlamConfig, noise: Noise, focal: np.ndarray) -> None:
-        self._mapping, self._config, self._noise, self._focal = mapping, config, noise, focal
+    def __init__(self, mapping: Mapping, config: SlamConfig, geometry: Geometry) -> None:
+        self._mapping, self._config, self._geometry = mapping, config, geometry
         self._share = 1.0
         self.flops = 0.0
 
@@ -51,7 +52,7 @@ class Localiser:
         """Pose from the local map around a predicted pose, as far as it is linked with `root`."""
         keyframes = self._mapping.near(T, root)
         points, px = self._mapping.visible(T, keyframes)
-        seen_px, gate_px = view.xy * self._focal, gate * self._config.gate_px
+        seen_px, gate_px = view.xy * self._geometry.focal_px, gate * self._config.gate_px
         pairs = match(
             view.descriptor, self._mapping.map.descriptor[points], self._config.min_cosine, Prior(seen_px, px, gate_px)
         )
@@ -82,7 +83,7 @@ class Localiser:
         pairs = match(view.descriptor, chart.descriptor[points], self._config.min_cosine)
         self.flops += pairs.flops
         points = points[pairs.b]
-        threshold = np.sqrt(CHI2_PIXEL) * 2.0 / self._noise.fx
+        threshold = np.sqrt(CHI2_PIXEL) * 2.0 / self._geometry.noise.fx
         pose = ransac_pose(chart.xyz[points], view.xy[pairs.a], threshold)
         if pose is None or pose[1].sum() < self._config.min_inliers // 2:
             return None
@@ -93,13 +94,13 @@ class Localiser:
             return None
         xyz = self._mapping.map.xyz[points]
         xy, depth = view.xy[features], view.inverse_depth[features]
-        fit = refine_pose(T, xyz, xy, depth, self._noise)
+        fit = refine_pose(T, xyz, xy, depth, self._geometry.noise)
         self.flops += fit.flops
         if fit.count < min(DOUBT, DROP * self._share) * len(features):
             # The prediction may have led into a local minimum: see what a consensus says.
             some = slice(None, None, -(-len(features) // CONSENSUS))
-            pose = ransac_pose(xyz[some], xy[some], np.sqrt(CHI2_PIXEL) / self._noise.fx)
-            other = None if pose is None else refine_pose(pose[0], xyz, xy, depth, self._noise)
+            pose = ransac_pose(xyz[some], xy[some], np.sqrt(CHI2_PIXEL) / self._geometry.noise.fx)
+            other = None if pose is None else refine_pose(pose[0], xyz, xy, depth, self._geometry.noise)
             if other is not None:
                 self.flops += other.flops
                 fit = max(fit, other, key=lambda f: f.count)

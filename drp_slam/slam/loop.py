@@ -11,10 +11,11 @@ import numpy as np
 
 from drp_slam import geometry
 from drp_slam.config import SlamConfig
+from drp_slam.slam.camera import Geometry
 from drp_slam.slam.join import Loop, join
 from drp_slam.slam.mapping import Mapping
 from drp_slam.slam.matching import Prior, match
-from drp_slam.slam.optimize import CHI2_PIXEL, Noise, ransac_pose, refine_pose
+from drp_slam.slam.optimize import CHI2_PIXEL, ransac_pose, refine_pose
 
 ASKED = 64
 """Descriptors of a keyframe that vote for places."""
@@ -43,9 +44,8 @@ REMEMBERED = 3
 class Loops:
     """Finds and closes loops in the map of `mapping`."""
 
-    def __init__(self, mapping: Mapping, config: SlamConfig, noise: Noise, size_px: np.ndarray) -> None:
-        self._mapping, self._config, self._noise, self._size_px = mapping, config, noise, size_px
-        self._focal = np.array([noise.fx, noise.fy]) * config.pixel_sigma_px
+    def __init__(self, mapping: Mapping, config: SlamConfig, geometry: Geometry) -> None:
+        self._mapping, self._config, self._geometry = mapping, config, geometry
         self._pending: list[Loop] = []
         self.closed: list[tuple[int, int]] = []
         self.flops = 0.0
@@ -66,7 +66,7 @@ class Loops:
         if not known:
             return None
         before = self._mapping.map.keyframes[number].T_camera_world
-        joined, flops = join(self._mapping, self._noise, self._config, loop)
+        joined, flops = join(self._mapping, self._geometry, self._config, loop)
         self.flops += flops
         if not joined:
             return None
@@ -117,7 +117,9 @@ class Loops:
         points = np.flatnonzero(seen & chart.alive)
         pairs = match(view.descriptor[:MATCHED], chart.descriptor[points], config.min_cosine)
         self.flops += pairs.flops
-        found = ransac_pose(chart.xyz[points[pairs.b]], view.xy[pairs.a], np.sqrt(CHI2_PIXEL) * 2.0 / self._noise.fx)
+        found = ransac_pose(
+            chart.xyz[points[pairs.b]], view.xy[pairs.a], np.sqrt(CHI2_PIXEL) * 2.0 / self._geometry.noise.fx
+        )
         if found is None or found[1].sum() < config.min_inliers // 2:
             return None
         guided = self._guided(number, found[0], group)
@@ -135,7 +137,7 @@ class Loops:
             view.descriptor,
             chart.descriptor[points],
             self._config.min_cosine,
-            Prior(view.xy * self._focal, px, GUIDED_PX),
+            Prior(view.xy * self._geometry.focal_px, px, GUIDED_PX),
         )
         self.flops += pairs.flops
         features, points = pairs.a, points[pairs.b]
@@ -143,10 +145,10 @@ class Loops:
         if len(features) < bar:
             return None
         depth = view.inverse_depth[features]
-        fit = refine_pose(T, chart.xyz[points], view.xy[features], depth, self._noise)
+        fit = refine_pose(T, chart.xyz[points], view.xy[features], depth, self._geometry.noise)
         self.flops += fit.flops
         good = fit.inliers & (fit.depth_inliers | (depth <= 0))
-        cell = np.minimum(view.uv[features[good]] * 4.0 / self._size_px, 3.0).astype(np.intp)
+        cell = np.minimum(view.uv[features[good]] * 4.0 / self._geometry.size_px, 3.0).astype(np.intp)
         cells = np.bincount(4 * cell[:, 1] + cell[:, 0], minlength=16)
         if good.sum() < max(bar, INLIERS_SHARE * len(features)) or (cells >= 2).sum() < CELLS:
             return None

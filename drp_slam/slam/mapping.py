@@ -8,9 +8,10 @@ import numpy as np
 from drp_slam import geometry
 from drp_slam.config import SlamConfig
 from drp_slam.slam import bundle
+from drp_slam.slam.camera import Geometry
 from drp_slam.slam.map import Keyframe, Map
 from drp_slam.slam.matching import Prior, match
-from drp_slam.slam.optimize import CHI2_PIXEL, DEPTH_GATE2, Noise
+from drp_slam.slam.optimize import CHI2_PIXEL, DEPTH_GATE2
 from drp_slam.slam.places import Places
 from drp_slam.slam.view import View
 
@@ -28,9 +29,9 @@ FIXED_KEYFRAMES = 10
 class Mapping:
     """Owns the map; `tracker` reads it."""
 
-    def __init__(self, config: SlamConfig, noise: Noise, bounds: np.ndarray, focal: np.ndarray) -> None:
+    def __init__(self, config: SlamConfig, geometry: Geometry) -> None:
         self.map, self.places = Map(), Places()
-        self._config, self._noise, self._bounds, self._focal = config, noise, bounds, focal
+        self._config, self._geometry = config, geometry
         self._local: tuple[tuple[int, ...], np.ndarray] = ((), np.zeros(0, dtype=np.intp))
         self._reach: tuple[int, np.ndarray] = (-1, np.zeros(0, dtype=np.intp))
         self._gaze: np.ndarray | None = None
@@ -63,7 +64,7 @@ class Mapping:
         points = points[self.map.alive[points]]
         p = geometry.apply(T_camera_world, self.map.xyz[points])
         xy = p[:, :2] / np.maximum(p[:, 2:], 1e-3)
-        low, high = self._bounds
+        low, high = self._geometry.bounds
         inside = (p[:, 2] > 0.1) & (xy > low).all(axis=1) & (xy < high).all(axis=1)
         points, xy = points[inside], xy[inside]
         limit = self._config.local_points
@@ -72,7 +73,7 @@ class Mapping:
             rank = np.lexsort((-self.map.reference[points], -self.map.observations[points]))
             best = np.sort(rank[:limit])
             points, xy = points[best], xy[best]
-        return points, xy * self._focal
+        return points, xy * self._geometry.focal_px
 
     def insert(
         self, view: View, T_camera_world: np.ndarray, features: np.ndarray, points: np.ndarray, root: int = -1
@@ -114,7 +115,7 @@ class Mapping:
         free = ~taken[points]
         points, px = points[free], px[free]
         features = np.flatnonzero(keyframe.point < 0)
-        prior = Prior(keyframe.view.xy[features] * self._focal, px, FUSE_PX)
+        prior = Prior(keyframe.view.xy[features] * self._geometry.focal_px, px, FUSE_PX)
         found = match(
             keyframe.view.descriptor[features], self.map.descriptor[points], self._config.min_cosine - 0.1, prior
         )
@@ -122,7 +123,7 @@ class Mapping:
         a, b = features[found.a], points[found.b]
         depth = keyframe.view.inverse_depth[a]
         z = geometry.apply(keyframe.T_camera_world, self.map.xyz[b])[:, 2]
-        agrees = (depth <= 0) | ((self._noise.fd * (1.0 / z - depth)) ** 2 < DEPTH_GATE2)
+        agrees = (depth <= 0) | ((self._geometry.noise.fd * (1.0 / z - depth)) ** 2 < DEPTH_GATE2)
         self.map.observe(keyframe, a[agrees], b[agrees])
 
     def _create(self, keyframe: Keyframe) -> None:
@@ -154,7 +155,7 @@ class Mapping:
         problem, features, points = self._problem(order, inside, len(window))
         if len(problem.point) < 10 or not fixed:
             return
-        solution = bundle.adjust(problem, self._noise, iterations)
+        solution = bundle.adjust(problem, self._geometry.noise, iterations)
         self.flops += solution.flops
         for k, pose in zip(window, solution.poses):
             # points that only this keyframe has seen are not adjusted: they go with it

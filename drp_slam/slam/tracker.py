@@ -7,14 +7,14 @@ import numpy as np
 
 from drp_slam import geometry
 from drp_slam.config import SlamConfig
-from drp_slam.datatypes import Camera, Features, MapCloud, Track, Trajectory
+from drp_slam.datatypes import Camera, Features, Frame, MapCloud, Track, Trajectory
 from drp_slam.errors import SlamError
-from drp_slam.slam.camera import check_camera, plane_bounds
+from drp_slam.slam.camera import Geometry
 from drp_slam.slam.localise import Found, Localiser
 from drp_slam.slam.loop import Loops
 from drp_slam.slam.map import Keyframe, Map
 from drp_slam.slam.mapping import Mapping
-from drp_slam.slam.optimize import Noise, PoseFit
+from drp_slam.slam.optimize import PoseFit
 from drp_slam.slam.path import Path, trajectory
 from drp_slam.slam.view import View, observe
 
@@ -28,35 +28,27 @@ class Tracker:
     """Poses of a stream of frames and the map they make. Same input, same result, bit for bit."""
 
     def __init__(self, camera: Camera, config: SlamConfig | None = None) -> None:
-        check_camera(camera)
-        self._camera, self._config = camera, config or SlamConfig()
-        focal = np.array([camera.fx, camera.fy])
-        sigma = self._config.pixel_sigma_px
-        self._noise = Noise(camera.fx / sigma, camera.fy / sigma, 1.0 / self._config.inverse_depth_sigma)
-        self._mapping = Mapping(self._config, self._noise, plane_bounds(camera), focal)
-        self._localiser = Localiser(self._mapping, self._config, self._noise, focal)
-        self._loops = Loops(self._mapping, self._config, self._noise, np.array([camera.width, camera.height]))
+        self._config = config or SlamConfig()
+        self._geometry = Geometry.of(camera, self._config)
+        self._mapping = Mapping(self._config, self._geometry)
+        self._localiser = Localiser(self._mapping, self._config, self._geometry)
+        self._loops = Loops(self._mapping, self._config, self._geometry)
         self._path = Path()
         self._lost = True
         self._root = 0
         self._peak, self._since = 0, 0
         self._last: tuple[View, Found] | None = None
 
-    def track(
-        self,
-        index: int,
-        stamp_ns: int,
-        features: Features,
-        depth: np.ndarray | None,
-        depth_unit_m: float,
-        image: np.ndarray | None = None,
-    ) -> Track:
+    def track(self, frame: Frame, features: Features) -> Track:
         """Pose of the next frame. Raises SlamError for arrays that do not fit each other."""
+        stamp_ns = frame.stamp_ns
         if len(self._path) and stamp_ns <= self._path.last.stamp_ns:
             last = self._path.last.stamp_ns
-            raise SlamError(f"frame {index} has stamp {stamp_ns} ns, but {last} ns came before it; sort the frames")
+            raise SlamError(
+                f"frame {frame.index} has stamp {stamp_ns} ns, but {last} ns came before it; sort the frames"
+            )
         self._localiser.flops = self._mapping.flops = self._loops.flops = 0.0
-        view = observe(self._camera, self._config, index, stamp_ns, features, depth, depth_unit_m, image)
+        view = observe(self._geometry, self._config, frame, features)
         if not self._mapping.map.keyframes:
             return self._begin(view)
         # pose against the local map, from where motion leads; else against all keyframes
@@ -84,9 +76,6 @@ class Tracker:
         self._path.add(stamp_ns, reference, pose)
         self._last = None if keyframe else (view, found)
         return self._report(view, found, keyframe, correction)
-
-    def finish(self) -> None:
-        """Nothing is pending: all work is done at the frame that asks for it."""
 
     @property
     def loops(self) -> list[tuple[int, int]]:

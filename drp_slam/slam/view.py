@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from drp_slam.config import SlamConfig
-from drp_slam.datatypes import FEATURE_DIM, Camera, Features
+from drp_slam.datatypes import FEATURE_DIM, Camera, Features, Frame
 from drp_slam.errors import SlamError
-from drp_slam.slam.camera import undistort
+from drp_slam.slam.camera import Geometry, undistort
 
 BORDER_PX = 1.0
 """Features lie at most this far outside the middles of the image's outer pixels. One that does not
@@ -44,30 +44,22 @@ class View:
         return np.concatenate([self.xy * z, z], axis=1)
 
 
-def observe(
-    camera: Camera,
-    config: SlamConfig,
-    index: int,
-    stamp_ns: int,
-    features: Features,
-    depth: np.ndarray | None,
-    depth_unit_m: float,
-    image: np.ndarray | None = None,
-) -> View:
-    """Rays and depths of the features. Raises SlamError for arrays that do not fit each other."""
-    _check(camera, features, depth, depth_unit_m, image)
+def observe(geometry: Geometry, config: SlamConfig, frame: Frame, features: Features) -> View:
+    """Rays and depths of a frame's features. Raises SlamError for arrays that do not fit each other."""
+    camera = geometry.camera
+    _check(camera, frame, features)
     xy = undistort(camera, features.uv)
     uv_int = np.rint(features.uv).astype(np.intp)
     u = np.clip(uv_int[:, 0], 0, camera.width - 1)
     v = np.clip(uv_int[:, 1], 0, camera.height - 1)
     inverse_depth = np.zeros(len(xy))
-    if depth is not None and len(xy):
-        inverse_depth = sample_inverse_depth(depth, depth_unit_m, u, v, config)
+    if frame.depth is not None and len(xy):
+        inverse_depth = sample_inverse_depth(frame.depth, frame.depth_unit_m, u, v, config)
     rgb = None
-    if image is not None:
-        rgb = image[v, u]
+    if frame.image is not None:
+        rgb = frame.image[v, u]
         rgb = np.repeat(rgb[:, None], 3, 1) if rgb.ndim == 1 else rgb[:, 2::-1]
-    return View(index, stamp_ns, features.uv, xy, inverse_depth, features.descriptor, rgb)
+    return View(frame.index, frame.stamp_ns, features.uv, xy, inverse_depth, features.descriptor, rgb)
 
 
 _OFFSETS = np.array([(dv, du) for dv in (-1, 0, 1) for du in (-1, 0, 1)])
@@ -97,9 +89,7 @@ def sample_inverse_depth(
     return np.where(keep, 1.0 / median, 0.0)
 
 
-def _check(
-    camera: Camera, features: Features, depth: np.ndarray | None, unit_m: float, image: np.ndarray | None
-) -> None:
+def _check(camera: Camera, frame: Frame, features: Features) -> None:
     n = len(features.uv)
     if features.uv.shape != (n, 2) or features.descriptor.shape != (n, FEATURE_DIM):
         got = f"uv {features.uv.shape} and descriptor {features.descriptor.shape}"
@@ -110,10 +100,10 @@ def _check(
     if low < -BORDER_PX or (high > np.array([camera.width, camera.height]) - 1 + BORDER_PX).any():
         raise SlamError(
             f"features lie at {low:g} to {high[0]:g}, {high[1]:g} px, outside the "
-            f"{camera.width}x{camera.height} image; give this camera's "
-            "calibration"
+            f"{camera.width}x{camera.height} image; give this camera's calibration"
         )
-    for name, array in (("depth", depth), ("image", image)):
+    depth, unit_m = frame.depth, frame.depth_unit_m
+    for name, array in (("depth", depth), ("image", frame.image)):
         if array is not None and array.shape[:2] != (camera.height, camera.width):
             raise SlamError(
                 f"{name} is {array.shape[1]}x{array.shape[0]}, the camera "

@@ -23,7 +23,7 @@ def sequence(count: int, step_ns: int = 100_000_000, broken_at: int = -1) -> Seq
         for i in range(count):
             if i == broken_at:
                 raise DataError("frame.png: truncated")
-            yield Frame(i, 1_000 + i * step_ns, np.zeros((8, 8), np.uint8))
+            yield Frame(i, 1_000 + i * step_ns, np.zeros((8, 8), np.uint8), CAMERA)
 
     stamps = 1_000 + np.arange(count, dtype=np.int64) * step_ns
     return Sequence("made", CAMERA, stamps, None, source)
@@ -107,7 +107,7 @@ def test_stop_ends_the_thread_whatever_it_waits_for(playing):
 
 def test_whatever_ends_the_sequence_early_is_kept():
     """Not only errors that name a remedy: the end of a run must not look like success."""
-    broken = dataclasses.replace(sequence(3), source=lambda: (Frame(0, 1_000, None) for _ in range(1 // 0)))
+    broken = dataclasses.replace(sequence(3), source=lambda: (Frame(0, 1_000, None, CAMERA) for _ in range(1 // 0)))
     playback, more = started(broken, 0.0, False)
     playback.play()
     assert drain(playback, more, 9) == [] and isinstance(playback.error, ZeroDivisionError)

@@ -8,13 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from drp_slam import geometry
-from drp_slam.datatypes import Camera, Features
+from drp_slam.datatypes import Camera, Features, Frame
 from drp_slam.slam.camera import distort
 
 CAMERA = Camera(
     640, 480, 517.3, 516.5, 318.6, 255.3, np.array([0.2624, -0.9531, -0.0054, 0.0026, 1.1633]), 5000.0, 15.0
 )
 UNIT_M = 0.0002
+
+
+def frame(index: int, stamp_ns: int, depth: np.ndarray | None) -> Frame:
+    """A frame of `CAMERA` without an image."""
+    return Frame(index, stamp_ns, None, CAMERA, depth, UNIT_M)
 
 
 @dataclass

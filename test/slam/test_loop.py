@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from point_world import CAMERA, UNIT_M, World, corridor, errors_m, ring, round_trip, sideways
+from point_world import CAMERA, World, corridor, errors_m, frame, ring, round_trip, sideways
 
 from drp_slam import geometry
 from drp_slam.config import SlamConfig
@@ -31,7 +31,7 @@ def play(
         features, depth = world.see(pose, 300)
         if k in off:
             depth = (depth * 1.04).astype(np.uint16)
-        tracks.append(tracker.track(k, k * STEP_NS, features, depth, UNIT_M))
+        tracks.append(tracker.track(frame(k, k * STEP_NS, depth), features))
     return tracker, tracks
 
 
@@ -173,7 +173,7 @@ def test_a_loop_that_tears_the_map_is_refused_and_its_work_is_counted(
     xyz = chart.xyz[chart.keyframes[new].observed()[1]]
     before = chart.xyz.copy(), [k.T_camera_world.copy() for k in chart.keyframes]
     loop = Loop(old, new, torn, geometry.inverse(torn) @ T, xyz)
-    joined, flops = join(mapping, tracker._noise, SlamConfig(), loop)
+    joined, flops = join(mapping, tracker._geometry, SlamConfig(), loop)
     assert not joined and flops > 0
     np.testing.assert_array_equal(chart.xyz, before[0])
     np.testing.assert_array_equal([k.T_camera_world for k in chart.keyframes], before[1])

@@ -7,11 +7,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-from point_world import CAMERA, UNIT_M, make_world, walk
+from point_world import CAMERA, UNIT_M, frame, make_world, walk
 
 from drp_slam import geometry
 from drp_slam.config import SlamConfig
-from drp_slam.datatypes import Features, Track
+from drp_slam.datatypes import Features, Frame, Track
 from drp_slam.errors import SlamError
 from drp_slam.slam.tracker import Tracker
 
@@ -29,8 +29,7 @@ def play(
         if k in blank:
             features, depth = BLANK, np.zeros_like(depth)
         given = depth if with_depth or k == 0 else None
-        tracks.append(tracker.track(k, 1000 + k * STEP_NS, features, given, UNIT_M))
-    tracker.finish()
+        tracks.append(tracker.track(frame(k, 1000 + k * STEP_NS, given), features))
     return tracker, tracks
 
 
@@ -123,7 +122,7 @@ def test_an_unknown_place_is_lost_not_invented() -> None:
     poses = walk(100)
     tracker, _ = play(poses[:10])
     features, depth = make_world(seed=99).see(poses[50])
-    track = tracker.track(10, 10**12, features, depth, UNIT_M)
+    track = tracker.track(frame(10, 10**12, depth), features)
     assert track.state == "lost" and track.T_world_camera is None
     assert len(tracker.trajectory()) == 10
 
@@ -151,7 +150,7 @@ def test_float_metres_are_depth_too() -> None:
         metres = depth.astype(np.float32) * np.float32(UNIT_M)
         metres[metres == 0] = np.nan
         image = np.full((480, 640, 3), (10, 20, 30), dtype=np.uint8)
-        assert tracker.track(k, k * STEP_NS, features, metres, 1.0, image).tracked
+        assert tracker.track(Frame(k, k * STEP_NS, image, CAMERA, metres, 1.0), features).tracked
     rgb = tracker.cloud().rgb
     assert rgb is not None and (rgb == (30, 20, 10)).all()
 
@@ -171,7 +170,7 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
     ]
     for f, d, unit, image in bad:
         with pytest.raises(SlamError):
-            Tracker(CAMERA).track(0, 0, f, d, unit, image)
+            Tracker(CAMERA).track(Frame(0, 0, image, CAMERA, d, unit), f)
 
 
 def test_stamps_must_grow() -> None:
@@ -179,4 +178,4 @@ def test_stamps_must_grow() -> None:
     tracker, _ = play(poses)
     features, depth = make_world().see(poses[2])
     with pytest.raises(SlamError, match="stamp"):
-        tracker.track(3, 1000, features, depth, UNIT_M)
+        tracker.track(frame(3, 1000, depth), features)
