@@ -94,6 +94,10 @@ def validate_device(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--cross-validate", action="store_true", help="also fit without each fold's families and predict them (minutes)"
     )
+    p.add_argument(
+        "--layers", type=Path, metavar="FILE", help="compare with the translator's table of one network (CSV)"
+    )
+    p.add_argument("--network", type=Path, metavar="ONNX", help="network of that table (default: YOLOX-S, 640 pixels)")
 
 
 def fit_device(p: argparse.ArgumentParser) -> None:

@@ -81,3 +81,35 @@ def scatter(path: Path, result: dict[str, Any]) -> Path:
         figure.savefig(temporary, format="png")
     plt.close(figure)
     return path
+
+
+def layer_scatter(path: Path, result: dict[str, Any]) -> Path:
+    """Writes a PNG: one point an operator, the translator's time against the model's."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6.5, 6), dpi=110)
+    low, high = 1.0, 1.5 * max(max(r["vendor_us"], r["modelled_us"]) for r in result["rows"])
+    axes.plot([low, high], [low, high], color="#718096", lw=1)
+    for kind, part in result["kinds"].items():
+        rows = [r for r in result["rows"] if r["operator"] == kind]
+        axes.scatter(
+            [r["vendor_us"] for r in rows],
+            [max(r["modelled_us"], low) for r in rows],
+            s=20,
+            alpha=0.7,
+            edgecolors="none",
+            label=f"{kind}: {part['sum_error_pct']:+.0f} % of the sum",
+        )
+    axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), title=result["network"])
+    axes.set(xlabel="translator's estimate, us", ylabel="model, us (drawn at 1 where it says less)")
+    axes.set_aspect("equal")
+    axes.grid(True, which="both", alpha=0.2)
+    axes.legend(fontsize=7, loc="upper left")
+    figure.tight_layout()
+    with replacing(path, DrpAi3Error) as temporary:
+        figure.savefig(temporary, format="png")
+    plt.close(figure)
+    return path

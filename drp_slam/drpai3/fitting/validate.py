@@ -60,6 +60,10 @@ def validate(args: argparse.Namespace) -> dict[str, Any]:
     from drp_slam.drpai3.fitting.scatter import scatter
 
     result["plot"] = str(scatter(folder / "predicted-vs-published.png", result))
+    if args.layers is not None:
+        from drp_slam.drpai3.fitting.translator_report import layer_report
+
+        result["layers"] = layer_report(args.layers, args.network, constants, folder)
     return result
 
 
@@ -180,6 +184,10 @@ def show(result: dict[str, Any]) -> None:
         console.print(f"rule {tag}: {unit}")
     for key, value in result.get("constants", {}).items():
         console.print(f"{key} = {value:.4g}")
+    if "layers" in result:
+        from drp_slam.drpai3.fitting.translator_report import show_layers
+
+        show_layers(result["layers"])
     for key in ("plot", "written"):
         if key in result:
             console.print(f"wrote {result[key]}")
