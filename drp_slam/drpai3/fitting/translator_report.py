@@ -46,7 +46,8 @@ def compare(
     `seconds` (L,) is the model's time of each layer, `result_s` what handing over each network
     output takes.
     """
-    rows, claimed = [], set()
+    rows: list[dict[str, Any]] = []
+    claimed: set[int] = set()
     for group in groups:
         ours = sum(float(seconds[n]) for n in group.layers) + sum(result_s.get(o, 0.0) for o in group.outputs)
         claimed.update(group.layers)

@@ -10,7 +10,7 @@ each level before their sigmoids, which is where the vendor's translator ends.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -40,7 +40,7 @@ class _Writer:
         self.constants.append(numpy_helper.from_array(array, name))
         return name
 
-    def op(self, op: str, *inputs: str, **attributes: object) -> str:
+    def op(self, op: str, *inputs: str, **attributes: Any) -> str:
         from onnx import helper
 
         name = f"t{len(self.nodes)}"
