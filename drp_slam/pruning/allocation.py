@@ -15,11 +15,10 @@ import numpy as np
 
 from drp_slam.errors import PruningError
 from drp_slam.pruning import selection
-from drp_slam.pruning.layout import DEFAULT_CELL, Cell, to_matrix
+from drp_slam.pruning.layout import DEFAULT_CELL, Cell, density
+from drp_slam.pruning.methods import SCHEDULES
 from drp_slam.pruning.selection import check_rate
 
-SCHEDULES = ("one-shot", "iterative", "agp")
-LAYER_RATES = ("global", "uniform", "magnitude", "sensitivity")
 PROBES = (0.3, 0.5, 0.7, 0.8, 0.9)
 
 
@@ -59,7 +58,7 @@ def by_magnitude(weights: Mapping[str, Any], rate: float, least: float = 1e-9) -
     every layer keeps, one weight in any case.
     """
     found = selection.masks({n: abs(w) for n, w in weights.items()}, rate, "unstructured", least=least)
-    return {name: 1.0 - float(to_matrix(mask).mean()) for name, mask in found.items()}
+    return {name: 1.0 - density({name: mask}) for name, mask in found.items()}
 
 
 def sensitivity(

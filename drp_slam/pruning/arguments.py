@@ -6,6 +6,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from drp_slam.pruning.methods import BUDGETS, LAYER_RATES, PATTERNS, SALIENCIES, SCHEDULES
+
 
 def sweep(p: argparse.ArgumentParser) -> None:
     p.add_argument("--sequence", required=True, help="TUM RGB-D folder, rosbag2, or `synthetic`")
@@ -15,13 +17,8 @@ def sweep(p: argparse.ArgumentParser) -> None:
         metavar="R,R,...",
         help="prune at these rates, one-shot, such as 0,0.5,0.7,0.9; without both: all shipped networks",
     )
-    p.add_argument(
-        "--patterns",
-        metavar="P,...",
-        default="flexible-nm",
-        help="flexible-nm, unstructured, fixed-nm, filter, channel, shape",
-    )
-    p.add_argument("--saliencies", metavar="S,...", default="magnitude", help="magnitude, taylor, obd, obs, random")
+    p.add_argument("--patterns", metavar="P,...", default="flexible-nm", help=", ".join(PATTERNS))
+    p.add_argument("--saliencies", metavar="S,...", default="magnitude", help=", ".join(SALIENCIES))
     p.add_argument(
         "--reference",
         metavar="NAME|FILE",
@@ -87,25 +84,15 @@ def evaluate(p: argparse.ArgumentParser) -> None:
 def prune(p: argparse.ArgumentParser) -> None:
     p.add_argument("source", help="ONNX file, shipped float network, or package.module:factory")
     p.add_argument("--rate", type=float, required=True, help="part that is removed, in [0, 1)")
-    p.add_argument(
-        "--pattern",
-        default="flexible-nm",
-        choices=("unstructured", "flexible-nm", "fixed-nm", "filter", "channel", "shape"),
-    )
-    p.add_argument(
-        "--saliency",
-        default="obs",
-        choices=("magnitude", "taylor", "obd", "obd-network", "obs", "random", "weight-decay"),
-    )
+    p.add_argument("--pattern", default="flexible-nm", choices=PATTERNS)
+    p.add_argument("--saliency", default="obs", choices=tuple(SALIENCIES))
     p.add_argument("--calibration", type=Path, metavar="DIR", help="folder of images")
     p.add_argument("--images", type=int, default=100, metavar="N", help="calibration images used")
     p.add_argument("--shape", metavar="1,C,H,W", help="input shape, where the source leaves it open")
-    p.add_argument(
-        "--budget", choices=("weights", "cycles"), default="weights", help="what the rate counts in flexible-nm"
-    )
-    p.add_argument("--schedule", choices=("one-shot", "iterative", "agp"), default="one-shot")
+    p.add_argument("--budget", choices=BUDGETS, default="weights", help="what the rate counts in flexible-nm")
+    p.add_argument("--schedule", choices=SCHEDULES, default="one-shot")
     p.add_argument("--stages", type=int, default=4, metavar="N", help="of iterative and agp")
-    p.add_argument("--layer-rates", default="global", choices=("global", "uniform", "magnitude", "sensitivity"))
+    p.add_argument("--layer-rates", default="global", choices=LAYER_RATES)
     p.add_argument("--layers", metavar="A,B", help="prune these only")
     p.add_argument("--spare", metavar="A,B", help="leave these dense")
     p.add_argument(

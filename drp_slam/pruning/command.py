@@ -18,10 +18,9 @@ from drp_slam.pruning import allocation, importance, onnxnet, outcome, recovery,
 from drp_slam.pruning import prunable as L
 from drp_slam.pruning.inputs import calibration, input_shape
 from drp_slam.pruning.layout import DEFAULT_CELL, Cell
+from drp_slam.pruning.methods import LEAST, saliency
 
 STATISTICS_IMAGES = 64
-LEAST = 0.02
-"""Part of its weights that every layer keeps in any case: a layer without weights cuts the net."""
 Say = Callable[[str, float], None]
 
 
@@ -94,13 +93,13 @@ def _cut(
 ) -> dict[str, Tensor]:
     """One stage: saliencies, layer rates, masks, and for OBS the weights that make up for it."""
     say("calibrating", 0.0)
-    statistics = None
-    if o.saliency in importance.MEASURED:
+    statistics, entry = None, saliency(o.saliency)
+    if entry.needs:
         statistics = importance.collect(net, layers, images[:STATISTICS_IMAGES], seed=o.seed)
-    if o.saliency == "weight-decay":
+    if entry.decays:
         recovery.unit_decay(net, dense, layers, images, o.seed, say)
     values: dict[str, Tensor] = {}
-    if o.saliency != "obs" or o.layer_rates == "sensitivity":  # surgery finds its own otherwise
+    if not entry.moves_weights or o.layer_rates == "sensitivity":  # surgery finds its own otherwise
         values = importance.saliencies(o.saliency, layers, statistics, seed=o.seed)
         values = {name: importance.standing(v, before[name]) for name, v in values.items()}
     rates: float | dict[str, float] = rate
@@ -110,7 +109,7 @@ def _cut(
         rates = allocation.by_magnitude(_weights(layers), rate, LEAST)
     elif o.layer_rates == "sensitivity":
         rates = _by_sensitivity(net, layers, values, rate, o, images)
-    if o.saliency != "obs":
+    if not entry.moves_weights:
         masks = selection.masks(values, rates, o.pattern, cell=o.cell, positions=positions, least=LEAST)
         masks = {name: mask & before[name] for name, mask in masks.items()}
         if statistics is not None:
@@ -250,5 +249,5 @@ def _error(dense: nn.Module, net: nn.Module, images: Tensor) -> float:
 
 
 def _needs_images(options: Options, int8: bool) -> bool:
-    light = options.saliency in ("magnitude", "random") and options.layer_rates != "sensitivity"
-    return int8 or bool(options.retrain) or not light
+    probed = options.layer_rates == "sensitivity"
+    return int8 or bool(options.retrain) or probed or saliency(options.saliency).needs_images

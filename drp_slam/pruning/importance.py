@@ -1,29 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much each weight matters: saliencies of the shape of the weight, larger = keep.
+"""What calibration images say of each layer: moments of its inputs, gradients of its outputs and weights.
 
-magnitude  |w|                                Han et al., NeurIPS 2015 (arXiv:1506.02626)
-taylor     |dL/dw w|, first order             Molchanov et al., CVPR 2019 (arXiv:1906.10771)
-obd        h w^2 / 2, h = H_qq                LeCun, Denker, Solla: Optimal Brain Damage, NIPS 1989
-obd-network  the same, h = d2L/dw2 of the whole network's loss
-obs        w^2 / (2 [H^-1]_qq)                Hassibi, Stork: Optimal Brain Surgeon, NIPS 1992
-random     the control
-
-H of `obd` and `obs` is layer-wise (Optimal Brain Compression, arXiv:2208.11580; SparseGPT,
-arXiv:2301.00774): E[x x^T] of the layer's input rows, times the mean squared gradient of each
-output channel (`obs`; arXiv:1503.05671) or of the layer (`obd`), so that layers can be compared.
-The bias is part of the layer: what a removed weight adds on average goes into it (`absorb`), and h
-is the variance of the input, not its square. `Statistics.centred` says the same of a layer whose
-batch norm is estimated again.
-
-The curvature of `obd-network` and those gradients is Gauss-Newton's, which is never negative: the
-mean over samples of the squared gradient of a loss whose expectation is the Fisher information
-(`fisher_loss`, classifiers) or the squared change of the outputs (`output_loss`, any network, no
-labels).
+The curvature is Gauss-Newton's, which is never negative: the mean over samples of the squared
+gradient of a loss whose expectation is the Fisher information (`fisher_loss`, classifiers) or the
+squared change of the outputs (`output_loss`, any network, no labels). `saliencies` scores the
+weights with it, as `methods.SALIENCIES` say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,10 +18,9 @@ from torch import Tensor, nn
 
 from drp_slam.errors import PruningError
 from drp_slam.pruning import prunable as L
+from drp_slam.pruning.layout import matrix, unmatrix
+from drp_slam.pruning.methods import Scored, saliency
 
-SALIENCIES = ("magnitude", "taylor", "obd", "obd-network", "obs", "random", "weight-decay")
-MEASURED = ("taylor", "obd", "obd-network", "obs")
-"""Those that need calibration images."""
 Loss = Callable[[Any, torch.Generator], Tensor]
 
 
@@ -58,7 +43,7 @@ class Statistics:
     @staticmethod
     def empty(module: nn.Module) -> Statistics:
         """Zeros."""
-        k, cout = L.matrix(module.weight).shape  # type: ignore[arg-type]
+        k, cout = matrix(module.weight).shape  # type: ignore[arg-type]
         sizes = ((k + 1, k + 1), (cout,), (k, cout), (k, cout))
         a, b, c, d = (torch.zeros(size, dtype=torch.float64) for size in sizes)
         return Statistics(a, b, c, d)
@@ -177,38 +162,19 @@ def saliencies(
 ) -> dict[str, Tensor]:
     """Layer -> saliency of the weight's shape, for the weights as they are now.
 
-    `statistics` (see `collect`) is needed by those in `MEASURED`. Raises PruningError.
+    `statistics` (see `collect`) is needed where the saliency says so. Raises PruningError.
     """
-    if kind not in SALIENCIES:
-        raise PruningError(f"saliency {kind!r} is unknown; one of {', '.join(SALIENCIES)}")
-    if kind in MEASURED and statistics is None:
+    entry = saliency(kind)
+    if entry.needs and statistics is None:
         raise PruningError(f"saliency {kind!r} needs calibration images; give --calibration DIR")
     generator = torch.Generator().manual_seed(seed)
     found = {}
-    for name, weight in _weights(layers):
-        w = L.matrix(weight).double()
-        if kind == "random":
-            value = torch.rand(w.shape, generator=generator, dtype=w.dtype)
-        elif kind in ("magnitude", "weight-decay"):
-            value = w.abs()
-        else:
-            assert statistics is not None
-            biased = layers[name].bias is not None
-            value = _second_order(kind, w, statistics[name], damping, biased)
-        found[name] = L.unmatrix(value, weight)
+    for name, module in layers.items():
+        weight: Tensor = module.weight.detach()  # type: ignore[assignment, operator, union-attr]
+        own = statistics[name] if entry.needs and statistics is not None else None
+        layer = Scored(matrix(weight).double(), own, module.bias is not None, damping, generator)
+        found[name] = unmatrix(entry.score(layer), weight.shape)
     return found
-
-
-def _second_order(kind: str, w: Tensor, s: Statistics, damping: float, biased: bool) -> Tensor:
-    if kind == "taylor":
-        return (s.first * w).abs()
-    if kind == "obd-network":
-        return 0.5 * s.diagonal * w.square()
-    if kind == "obd":
-        h = (s.centred() if biased else s).inputs.diagonal()[:-1].clamp_min(0.0)
-        return 0.5 * s.outputs.mean() * h[:, None] * w.square()
-    inverse = torch.linalg.inv(damped(s.inputs[:-1, :-1], damping))
-    return 0.5 * s.outputs * w.square() / inverse.diagonal()[:, None]
 
 
 def standing(value: Tensor, mask: Tensor) -> Tensor:
@@ -228,17 +194,6 @@ def absorb(layers: L.Layers, masks: Mapping[str, Tensor], statistics: Mapping[st
     for name, mask in masks.items():
         weight, bias = layers[name].weight, layers[name].bias
         if bias is not None:
-            gone = L.matrix(weight * ~mask).double()  # type: ignore[operator, arg-type]
+            gone = matrix(weight * ~mask).double()  # type: ignore[operator, arg-type]
             mean = statistics[name].mean_input[:-1]
             bias += (mean @ gone).float()  # type: ignore[operator]
-
-
-def damped(hessian: Tensor, damping: float) -> Tensor:
-    """The Hessian plus `damping` times its mean diagonal, which makes it invertible."""
-    scale = hessian.diagonal().mean().clamp_min(1e-12)
-    return hessian + damping * scale * torch.eye(len(hessian), dtype=hessian.dtype)
-
-
-def _weights(layers: L.Layers) -> Iterator[tuple[str, Tensor]]:
-    for name, module in layers.items():
-        yield name, module.weight.detach()  # type: ignore[operator, union-attr]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How DRP-AI3 sees a weight: a matrix (K, Cout), K ordered kh, kw, cin with cin fastest, in cells.
+"""Weights and masks as `drpai3.packing` sees them: matrices (K, Cout) in cells of M rows and P columns.
 
-A cell is `rows` x `columns` of that matrix; the packer rebuilds it as N rows, where N is the most
-weights that one of its columns keeps (US20220004363).
+K is ordered kh, kw, cin with cin fastest. A cell is rebuilt as N rows, where N is the most weights
+that one of its columns keeps (US20220004363). What a mask costs is the packer's own count.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from drp_slam.drpai3 import packing
 from drp_slam.errors import PruningError
 
 
@@ -20,8 +21,8 @@ from drp_slam.errors import PruningError
 class Cell:
     """Rows (M) and columns (P) that the chip packs together."""
 
-    rows: int = 16
-    columns: int = 32
+    rows: int = packing.GROUP_ROWS
+    columns: int = packing.PARALLEL_COLUMNS
 
     @staticmethod
     def of(constants: Mapping[str, float]) -> Cell:
@@ -32,67 +33,45 @@ class Cell:
 DEFAULT_CELL = Cell()
 
 
-def to_matrix(weight: Any) -> np.ndarray:
-    """(Cout, Cin, kh, kw) or (Cout, Cin), numpy or torch -> (K, Cout), same dtype."""
-    array = np.asarray(weight.detach().cpu() if hasattr(weight, "detach") else weight)
-    if array.ndim not in (2, 4):
+def matrix(weight: Any) -> Any:
+    """`packing.weight_matrix` for arrays and torch tensors alike: (Cout, Cin, ...) -> (K, Cout), same dtype.
+
+    Raises PruningError for fewer than two axes.
+    """
+    if weight.ndim < 2:
         raise PruningError(
-            f"a weight has shape {array.shape}; only convolutions (4-D) and linear layers (2-D) can be pruned"
+            f"a weight has shape {tuple(weight.shape)}; only convolutions and linear layers can be pruned"
         )
-    if array.ndim == 4:
-        array = array.transpose(0, 2, 3, 1)
-    return array.reshape(array.shape[0], -1).T
+    moved = np.moveaxis(weight, 1, -1) if isinstance(weight, np.ndarray) else weight.movedim(1, -1)
+    return moved.reshape(weight.shape[0], -1).T
 
 
-def from_matrix(matrix: np.ndarray, like: Any) -> Any:
-    """Inverse of `to_matrix`, with the shape and library of `like` (dtype of `matrix`)."""
-    shape = tuple(like.shape)
-    if len(shape) == 4:
-        cout, cin, kh, kw = shape
-        array = matrix.T.reshape(cout, kh, kw, cin).transpose(0, 3, 1, 2)
-    else:
-        array = matrix.T
-    array = np.ascontiguousarray(array)
-    if hasattr(like, "detach"):
-        import torch
+def unmatrix(values: Any, shape: tuple[int, ...]) -> Any:
+    """Inverse of `matrix`: (K, Cout) -> contiguous values of the weight's shape (Cout, Cin, ...)."""
+    whole = values.T.reshape(shape[0], *shape[2:], shape[1])
+    if isinstance(values, np.ndarray):
+        return np.ascontiguousarray(np.moveaxis(whole, -1, 1))
+    return whole.movedim(-1, 1).contiguous()
 
-        return torch.from_numpy(array).to(like.device)
-    return array
+
+def array(tensor: Any) -> np.ndarray:
+    """A torch tensor or an array as numpy."""
+    return np.asarray(tensor.detach().cpu() if hasattr(tensor, "detach") else tensor)
 
 
 def density(found: Mapping[str, Any]) -> float:
-    """Kept part of all weights of the masks."""
+    """Share of all weights that the masks keep."""
     total = sum(int(np.prod(tuple(m.shape))) for m in found.values())
     return sum(int(m.sum()) for m in found.values()) / max(total, 1)
 
 
 def kept_rows(mask: Any, cell: Cell = DEFAULT_CELL) -> np.ndarray:
-    """N of each cell, (groups, blocks) int: the most weights that one of its columns keeps.
-
-    The packed cycles of one output position are the sum. `exact_rows` says whether every column
-    of a cell keeps the same.
-    """
-    return _column_counts(to_matrix(mask), cell).max(2)
+    """N of each cell, (groups, blocks) int; their sum is the packed cycles of one output position."""
+    return packing.group_counts(array(mask), cell.rows, cell.columns)
 
 
 def exact_rows(mask: Any, cell: Cell = DEFAULT_CELL) -> bool:
     """Whether every column of a cell keeps the same number of weights (the flexible N:M form)."""
-    matrix = to_matrix(mask)
-    counts = _column_counts(matrix, cell)
-    width = np.minimum(cell.columns, matrix.shape[1] - np.arange(counts.shape[1]) * cell.columns)
-    real = np.arange(cell.columns) < width[:, None]  # (blocks, columns)
-    return bool(np.all((counts == counts[:, :, :1]) | ~real))
-
-
-def _column_counts(matrix: np.ndarray, cell: Cell) -> np.ndarray:
-    """Kept weights of each column of each cell, (groups, blocks, columns)."""
-    return tile(matrix.astype(np.int64), cell, 0).sum(2)
-
-
-def tile(matrix: np.ndarray, cell: Cell, fill: float) -> np.ndarray:
-    """(K, Cout) -> (groups, blocks, rows, columns), padded."""
-    rows, outputs = matrix.shape
-    groups, blocks = -(-rows // cell.rows), -(-outputs // cell.columns)
-    padded = np.full((groups * cell.rows, blocks * cell.columns), fill, matrix.dtype)
-    padded[:rows, :outputs] = matrix
-    return padded.reshape(groups, cell.rows, blocks, cell.columns).transpose(0, 2, 1, 3)
+    counts = packing.column_counts(array(mask), cell.rows)
+    first = np.repeat(counts[:, :: cell.columns], cell.columns, axis=1)[:, : counts.shape[1]]
+    return bool((counts == first).all())

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from drp_slam.errors import PruningError
 from drp_slam.pruning import prunable as L
-from drp_slam.pruning.importance import Statistics, damped
+from drp_slam.pruning.importance import Statistics
+from drp_slam.pruning.layout import matrix, unmatrix
+from drp_slam.pruning.obs import damped
 from drp_slam.pruning.selection import check_rate
 
 
@@ -47,8 +49,8 @@ def factorised(module: nn.Module, left: Tensor, right: Tensor, rank: int) -> nn.
     else:
         raise PruningError(f"{type(module).__name__} cannot be factorised; only Conv2d and Linear")
     with torch.no_grad():
-        first.weight.copy_(L.unmatrix(u, first.weight))  # type: ignore[operator, arg-type, union-attr]
-        second.weight.copy_(L.unmatrix(v, second.weight))  # type: ignore[operator, arg-type, union-attr]
+        first.weight.copy_(unmatrix(u, first.weight.shape))  # type: ignore[operator, arg-type, union-attr]
+        second.weight.copy_(unmatrix(v, second.weight.shape))  # type: ignore[operator, arg-type, union-attr]
         if bias:
             second.bias.copy_(module.bias)  # type: ignore[operator, union-attr, arg-type]
     return nn.Sequential(first, second)
@@ -67,7 +69,7 @@ def factorise(
     parts = {}
     gains, costs, owners = [], [], []
     for index, (name, module) in enumerate(layers.items()):
-        weights = L.matrix(module.weight.detach())  # type: ignore[arg-type, operator, union-attr]
+        weights = matrix(module.weight.detach())  # type: ignore[arg-type, operator, union-attr]
         hessian = None if statistics is None else statistics[name].inputs[:-1, :-1]
         left, values, right = decompose(weights, hessian)
         parts[name] = left, right
@@ -83,7 +85,7 @@ def factorise(
     for index, (name, module) in enumerate(layers.items()):
         rank = max(1, int((owner[kept] == index).sum()))
         size: int = module.weight.numel()  # type: ignore[operator, union-attr, assignment]
-        if rank * sum(L.matrix(module.weight).shape) < size:  # type: ignore[arg-type]
+        if rank * sum(matrix(module.weight).shape) < size:  # type: ignore[arg-type]
             _replace(model, name, factorised(module, *parts[name], rank))
             ranks[name] = rank
     return ranks

@@ -66,6 +66,12 @@ def blocked(hessian: Tensor, block: int | None) -> Tensor:
     return torch.where(index[:, None] == index, hessian.double(), 0.0)
 
 
+def damped(hessian: Tensor, damping: float) -> Tensor:
+    """The Hessian plus `damping` times its mean diagonal, which makes it invertible."""
+    scale = hessian.diagonal().mean().clamp_min(1e-12)
+    return hessian + damping * scale * torch.eye(len(hessian), dtype=hessian.dtype)
+
+
 def _inverse(hessian: Tensor) -> Tensor:
     factor, info = torch.linalg.cholesky_ex(hessian)
     if bool(info.any()):

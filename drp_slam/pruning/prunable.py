@@ -139,21 +139,6 @@ def output_rows(module: nn.Module, output: Tensor, sample: int | None = None) ->
     return sampled(output.flatten(2).transpose(1, 2), sample)
 
 
-def matrix(weight: Tensor) -> Tensor:
-    """Torch form of `layout.to_matrix`: (K, Cout), K ordered kh, kw, cin."""
-    if weight.ndim == 4:
-        weight = weight.permute(0, 2, 3, 1)
-    return weight.reshape(weight.shape[0], -1).T
-
-
-def unmatrix(values: Tensor, like: Tensor) -> Tensor:
-    """Torch form of `layout.from_matrix`."""
-    if like.ndim == 2:
-        return values.T.contiguous()
-    cout, cin, kh, kw = like.shape
-    return values.T.reshape(cout, kh, kw, cin).permute(0, 3, 1, 2).contiguous()
-
-
 def apply(layers: Layers, masks: Mapping[str, Tensor]) -> None:
     """Sets the weights outside the masks to zero."""
     with torch.no_grad():

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from drp_slam.errors import PruningError
-from drp_slam.pruning import allocation, importance, selection
+from drp_slam.pruning import allocation, importance, methods, selection
 from drp_slam.pruning import prunable as L
 from drp_slam.pruning.layout import DEFAULT_CELL, Cell, density, kept_rows
 
@@ -60,10 +60,10 @@ class Pruner:
         steps: int = 1,
         every: int = 1,
         cell: Cell = DEFAULT_CELL,
-        least: float = 0.02,
+        least: float = methods.LEAST,
     ) -> None:
         selection.check_rate(final_pr, "final_pr")
-        if saliency not in ("magnitude", "taylor", "random"):
+        if not set(methods.saliency(saliency).needs) <= {"first"}:
             raise PruningError(
                 f"saliency {saliency!r} needs calibration images; in training use "
                 "magnitude, taylor (from the last gradient) or random"

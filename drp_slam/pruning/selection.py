@@ -26,10 +26,9 @@ from typing import Any
 import numpy as np
 
 from drp_slam.errors import PruningError
-from drp_slam.pruning.layout import DEFAULT_CELL, Cell, from_matrix, to_matrix
+from drp_slam.pruning.layout import DEFAULT_CELL, Cell, array, matrix, unmatrix
+from drp_slam.pruning.methods import PATTERNS
 from drp_slam.pruning.units import Units, fixed_mask, in_cycles, of_matrix
-
-PATTERNS = ("unstructured", "flexible-nm", "fixed-nm", "filter", "channel", "shape")
 
 
 def check_rate(rate: float, what: str = "rate") -> float:
@@ -66,22 +65,31 @@ def masks(
         if missing := sorted(set(matrices) - set(rate)):
             raise PruningError(f"no rate for layer {missing[0]!r}; rates cover {sorted(rate)}")
         found: dict[str, np.ndarray] = {}
-        for name, matrix in matrices.items():
+        for name, values in matrices.items():
             found |= _select(
-                {name: matrix}, inputs, check_rate(rate[name], f"rate of {name}"), pattern, cell, positions, least
+                {name: values}, inputs, check_rate(rate[name], f"rate of {name}"), pattern, cell, positions, least
             )
     else:
         found = _select(matrices, inputs, check_rate(rate), pattern, cell, positions, least)
-    return {name: from_matrix(mask, saliency[name]) for name, mask in found.items()}
+    return {name: _like(unmatrix(mask, tuple(saliency[name].shape)), saliency[name]) for name, mask in found.items()}
+
+
+def _like(mask: np.ndarray, tensor: Any) -> Any:
+    """The mask as an array, or as a torch tensor on the device of `tensor`."""
+    if not hasattr(tensor, "detach"):
+        return mask
+    import torch
+
+    return torch.from_numpy(mask).to(tensor.device)
 
 
 def _checked(name: str, tensor: Any) -> np.ndarray:
-    matrix = to_matrix(tensor).astype(np.float64)
-    if not np.isfinite(matrix).all() or (matrix < 0).any():
+    values = matrix(array(tensor)).astype(np.float64)
+    if not np.isfinite(values).all() or (values < 0).any():
         raise PruningError(
             f"saliency of {name} has negative or non-finite values; check the calibration images and the loss"
         )
-    return matrix
+    return values
 
 
 def _select(
@@ -94,8 +102,8 @@ def _select(
     least: float,
 ) -> dict[str, np.ndarray]:
     if pattern == "fixed-nm":
-        return {name: fixed_mask(matrix, rate, cell) for name, matrix in matrices.items()}
-    units = {n: of_matrix(matrix, pattern, cell, inputs[n]) for n, matrix in matrices.items()}
+        return {name: fixed_mask(values, rate, cell) for name, values in matrices.items()}
+    units = {n: of_matrix(values, pattern, cell, inputs[n]) for n, values in matrices.items()}
     if pattern == "flexible-nm" and positions is not None:
         units = {name: in_cycles(u, positions[name]) for name, u in units.items()}
     chosen = _choose(list(units.values()), rate, least)

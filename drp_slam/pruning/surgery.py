@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from drp_slam.errors import PruningError
 from drp_slam.pruning import prunable as L
 from drp_slam.pruning import selection
-from drp_slam.pruning.importance import Statistics, damped, standing
-from drp_slam.pruning.layout import DEFAULT_CELL, Cell
-from drp_slam.pruning.obs import blocked, reconstruct, solve
+from drp_slam.pruning.importance import Statistics, standing
+from drp_slam.pruning.layout import DEFAULT_CELL, Cell, matrix, unmatrix
+from drp_slam.pruning.obs import blocked, damped, reconstruct, solve
 
 Progress = Callable[[str, float], None]
 
@@ -42,7 +42,7 @@ class Layer:
     @staticmethod
     def of(module: nn.Module, s: Statistics, damping: float, block: int | None) -> Layer:
         """From the module and its statistics."""
-        dense = L.matrix(module.weight.detach()).double()  # type: ignore[arg-type, operator, union-attr]
+        dense = matrix(module.weight.detach()).double()  # type: ignore[arg-type, operator, union-attr]
         bias = module.bias
         size = dense.shape[0] + (bias is not None)
         if bias is not None:
@@ -60,23 +60,23 @@ class Layer:
         if self.diagonal is None:
             _, self.diagonal = solve(self.hessian @ self.dense, self.hessian, self.support)
         value = standing(0.5 * self.weights.square() / self.diagonal * self.outputs, self.support)
-        return L.unmatrix(value[: self.rows], self.module.weight)  # type: ignore[arg-type]
+        return unmatrix(value[: self.rows], self.module.weight.shape)  # type: ignore[arg-type]
 
     def cut(self, mask: Tensor, last: bool) -> None:
         """Keeps the mask (of the weight's shape) and moves the rest to make up for what goes."""
-        self.support[: self.rows] &= L.matrix(mask)
+        self.support[: self.rows] &= matrix(mask)
         target = self.hessian @ self.dense
         self.weights, self.diagonal = solve(target, self.hessian, self.support, not last)
 
     def mask(self) -> Tensor:
         """What is kept, of the weight's shape."""
-        return L.unmatrix(self.support[: self.rows], self.module.weight)  # type: ignore[arg-type]
+        return unmatrix(self.support[: self.rows], self.module.weight.shape)  # type: ignore[arg-type]
 
     @torch.no_grad()
     def write(self) -> None:
         """Puts the weights (and the bias) into the module."""
         weight: Tensor = self.module.weight  # type: ignore[assignment]
-        weight.copy_(L.unmatrix(self.weights[: self.rows], weight))
+        weight.copy_(unmatrix(self.weights[: self.rows], weight.shape))
         if self.module.bias is not None:
             self.module.bias.copy_(self.weights[-1])  # type: ignore[operator, union-attr]
 
@@ -126,7 +126,7 @@ def operate(
     """
     work = {n: Layer.of(m, statistics[n], damping, block) for n, m in layers.items()}
     for name, mask in (before or {}).items():
-        work[name].support[: work[name].rows] &= L.matrix(mask)
+        work[name].support[: work[name].rows] &= matrix(mask)
     for step, rate in enumerate(rates):
         values = {}
         for index, (name, layer) in enumerate(work.items()):
@@ -193,7 +193,7 @@ def _fit(
     damping: float,
 ) -> None:
     """Solves one layer for input parts (n, ...) and the outputs (rows, Cout) they should give."""
-    size = L.matrix(module.weight).shape[0] + (module.bias is not None)  # type: ignore[arg-type]
+    size = matrix(module.weight).shape[0] + (module.bias is not None)  # type: ignore[arg-type]
     own, target = torch.zeros(size, size).double(), torch.zeros(size, wanted.shape[1]).double()
     first = 0
     for part in parts:
@@ -204,7 +204,7 @@ def _fit(
         first += len(rows)
     layer = Layer.of(module, _only(own), damping, None)
     start = Layer.of(twin, _only(own), damping, None).dense
-    layer.support[: layer.rows] = L.matrix(mask.bool())
+    layer.support[: layer.rows] = matrix(mask.bool())
     target += (layer.hessian - own) @ start
     layer.weights = reconstruct(target, layer.hessian, layer.support)
     layer.write()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from drp_slam.pruning.layout import Cell, tile
+from drp_slam.pruning.layout import Cell
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,15 @@ def of_matrix(matrix: np.ndarray, pattern: str, cell: Cell, inputs: int) -> Unit
         gain = matrix.sum(1).reshape(-1, inputs).sum(0)[:, None]
         return Units(gain, np.full((inputs, 1), rows // inputs * outputs), none, matrix.shape, "input")
     return _cells(matrix, cell)
+
+
+def tile(matrix: np.ndarray, cell: Cell, fill: float) -> np.ndarray:
+    """(K, Cout) -> (groups, blocks, rows, columns), padded with `fill`."""
+    rows, outputs = matrix.shape
+    groups, blocks = -(-rows // cell.rows), -(-outputs // cell.columns)
+    padded = np.full((groups * cell.rows, blocks * cell.columns), fill, matrix.dtype)
+    padded[:rows, :outputs] = matrix
+    return padded.reshape(groups, cell.rows, blocks, cell.columns).transpose(0, 2, 1, 3)
 
 
 def _ranks(tiles: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drp_slam.errors import ConfigError, DrpSlamError, ProfilerError
+from drp_slam.pruning.methods import PATTERNS, SALIENCIES
 
 if TYPE_CHECKING:
     from drp_slam.evaluation.measured import Measured
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 POINTS, NETWORKS, SWEEP_JSON, SWEEP_HTML = "points", "networks", "sweep.json", "sweep.html"
 FORMAT = 2
 """Of `sweep.json` and of a point's file; goes up when a key changes its meaning."""
-PATTERNS = ("flexible-nm", "unstructured", "fixed-nm", "filter", "channel", "shape")
-SALIENCIES = ("magnitude", "taylor", "obd", "obs", "random")
 
 
 def sweep(args: argparse.Namespace) -> dict[str, Any]:

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from drp_slam.profiler.figures import COLOURS, label, new, svg
+from drp_slam.pruning.methods import SALIENCIES
 
 Points = Sequence[Mapping[str, Any]]
 SHIPPED = "shipped"
@@ -21,8 +23,8 @@ CURVES = (
     ("ate_m", 100.0, "ATE [% of the reference]"),
 )
 """What is drawn over the rate: key, factor, axis."""
-HUES = {"magnitude": COLOURS[1], "obd": COLOURS[2], "obs": COLOURS[3], "taylor": COLOURS[4], "random": COLOURS[5]}
-"""A colour a saliency, so that a pattern can have its own line and mark."""
+HUES = dict(zip(SALIENCIES, itertools.cycle(COLOURS[1:])))
+"""A colour for each saliency, so that a pattern can have its own line and mark."""
 FORMS = {"flexible-nm": ("-", "o"), "fixed-nm": (":", "s"), "unstructured": ("--", "D")}
 
 
@@ -46,7 +48,7 @@ def _styles(points: Points) -> dict[str, dict[str, Any]]:
     for p in sorted(points, key=lambda p: (series(p) != SHIPPED, series(p))):
         line, mark = FORMS.get(p["point"]["pattern"], ("-.", "^"))
         found[series(p)] = {
-            "color": HUES.get(p["point"]["saliency"], COLOURS[6]),
+            "color": HUES.get(p["point"]["saliency"], COLOURS[0]),
             "ls": line,
             "marker": mark,
             "ms": 4.5,

@@ -135,9 +135,9 @@ def test_input_rows_are_what_the_weights_multiply():
     net, images = network()
     conv = net[0]
     rows = L.rows(conv, images)
-    found = rows @ L.matrix(conv.weight) + conv.bias
+    found = rows @ layout.matrix(conv.weight) + conv.bias
     assert torch.allclose(found, L.output_rows(conv, conv(images)), atol=1e-5)
-    assert torch.equal(L.unmatrix(L.matrix(conv.weight), conv.weight), conv.weight)
+    assert torch.equal(layout.unmatrix(layout.matrix(conv.weight), conv.weight.shape), conv.weight)
 
 
 @pytest.mark.parametrize("options", [{"stride": 2}, {"dilation": 2, "padding": 1}, {"padding": 2}])
@@ -145,7 +145,7 @@ def test_rows_of_other_convolutions_and_at_some_places_only(options):
     conv = torch.nn.Conv2d(3, 4, (3, 2), bias=False, **options)
     x = torch.rand(2, 3, 9, 8)
     every = L.output_rows(conv, conv(x))
-    assert torch.allclose(L.rows(conv, x) @ L.matrix(conv.weight), every, atol=1e-5)
-    some = L.rows(conv, x, 5) @ L.matrix(conv.weight)
+    assert torch.allclose(L.rows(conv, x) @ layout.matrix(conv.weight), every, atol=1e-5)
+    some = L.rows(conv, x, 5) @ layout.matrix(conv.weight)
     assert some.shape[1] == 5
     assert torch.allclose(some, L.output_rows(conv, conv(x), 5), atol=1e-5)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drp_slam.drpai3 import packing
 from drp_slam.errors import PruningError
 from drp_slam.pruning import layout, selection
 from drp_slam.pruning.layout import Cell
@@ -27,7 +28,7 @@ def saliency(shape: tuple[int, int, int], seed: int) -> dict[str, np.ndarray]:
 def test_flexible_keeps_exactly_n_in_every_column_of_a_cell(shape, seed, rate):
     found = selection.masks(saliency(shape, seed), rate, "flexible-nm")
     for mask in found.values():
-        matrix, n = layout.to_matrix(mask), layout.kept_rows(mask)
+        matrix, n = layout.matrix(mask), layout.kept_rows(mask)
         for (g, b), kept in np.ndenumerate(n):
             cell = matrix[16 * g : 16 * g + 16, 32 * b : 32 * b + 32]
             assert (cell.sum(0) == kept).all()
@@ -80,7 +81,7 @@ def test_cycle_budget_spends_rows_at_cheap_positions():
 @pytest.mark.parametrize("rate,n", [(0.0, 16), (0.5, 8), (0.75, 4), (0.9, 1), (0.99, 1)])
 def test_fixed_keeps_the_same_n_everywhere(rate, n):
     mask = selection.masks(saliency((5, 16, 3), 1), rate, "fixed-nm")["a"]
-    counts = layout.to_matrix(mask).reshape(9, 16, 5).sum(1)
+    counts = layout.matrix(mask).reshape(9, 16, 5).sum(1)
     assert (counts == n).all()
 
 
@@ -103,9 +104,9 @@ def test_structured_patterns_remove_whole_slices():
 
 def test_rows_are_ordered_kh_kw_cin_and_come_back():
     weight = np.arange(2 * 3 * 2 * 2).reshape(2, 3, 2, 2)
-    matrix = layout.to_matrix(weight)
+    matrix = layout.matrix(weight)
     assert matrix[:4, 0].tolist() == [weight[0, 0, 0, 0], weight[0, 1, 0, 0], weight[0, 2, 0, 0], weight[0, 0, 0, 1]]
-    assert (layout.from_matrix(matrix, weight) == weight).all()
+    assert (layout.unmatrix(matrix, weight.shape) == weight).all()
 
 
 def test_torch_in_torch_out():
@@ -138,3 +139,18 @@ def test_bad_input_is_named():
         selection.masks({"a": np.ones((4, 4))}, {"b": 0.5})
     with pytest.raises(PruningError, match="only convolutions"):
         selection.masks({"a": np.ones(4)}, 0.5)
+
+
+@pytest.mark.parametrize("shape", [(7, 3), (7, 3, 5), (7, 3, 2, 3), (4, 6, 1, 1), (3, 2, 2, 2, 2)])
+def test_the_matrix_of_a_weight_is_the_packers(shape):
+    """For arrays and torch tensors; what a mask costs is what the packed weight takes."""
+    weight = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    wanted = packing.weight_matrix(weight)
+    assert (layout.matrix(weight) == wanted).all()
+    assert (layout.unmatrix(layout.matrix(weight), shape) == weight).all()
+    torch = pytest.importorskip("torch")
+    tensor = torch.from_numpy(weight)
+    assert (layout.matrix(tensor).numpy() == wanted).all()
+    assert torch.equal(layout.unmatrix(layout.matrix(tensor), tensor.shape), tensor)
+    mask = weight > 0.5
+    assert layout.kept_rows(tensor > 0.5).sum() == packing.pack(weight * mask).cycles

@@ -100,7 +100,7 @@ def test_bad_input_is_named():
 
 def test_low_rank_is_exact_at_full_rank_and_best_below():
     conv = network()[0]
-    w = L.matrix(conv.weight.detach()).double()
+    w = layout.matrix(conv.weight.detach()).double()
     left, values, right = lowrank.decompose(w)
     assert torch.allclose(left @ right, w, atol=1e-12)
     for rank in (1, 5, 20):
@@ -114,7 +114,7 @@ def test_low_rank_for_the_data_beats_plain_low_rank():
     net = network().eval()
     layers = {"4": net[4]}
     hessian = importance.collect(net, layers, X)["4"].inputs[:-1, :-1]
-    w = L.matrix(net[4].weight.detach()).double()
+    w = layout.matrix(net[4].weight.detach()).double()
 
     def error(parts: tuple) -> float:
         difference = parts[0][:, :8] @ parts[2][:8] - w

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from drp_slam import resources
+from drp_slam.card import HEADS
 from drp_slam.device import load_constants
 from drp_slam.drpai3.estimate import estimate
 from drp_slam.drpai3.graph import load
@@ -44,7 +45,7 @@ def test_agrees_with_the_original(original: torch.nn.Module, shape: tuple[int, i
         features, keypoints, reliability = original(torch.from_numpy(image)[None, None] / 255.0)
         heads = network.pretrained()(torch.from_numpy(normalised(image)))
     assert heads.shape == (1, 130, shape[0] // 8, shape[1] // 8)
-    parts = [heads[:, first:last] for first, last in network.HEADS.values()]
+    parts = [heads[:, first:last] for first, last in HEADS.values()]
     assert (parts[0] - features).abs().max() <= WITHIN
     assert (parts[1] - keypoints).abs().max() <= WITHIN
     assert (torch.sigmoid(parts[2]) - reliability).abs().max() <= WITHIN

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from drp_slam.pruning import allocation, imitation, sharing, surgery
 from drp_slam.pruning import deepcompression as dc
 from drp_slam.pruning import prunable as L
+from drp_slam.pruning.methods import LEAST
 from drp_slam.pruning.studies import digits, reference, splits
 from drp_slam.pruning.studies.checkpoints import Kept
-from drp_slam.pruning.studies.series import LEAST
 from drp_slam.pruning.xfeat import distill
 
 PAPER = {"AlexNet": 35.0, "VGG-16": 49.0}

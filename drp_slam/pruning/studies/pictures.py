@@ -10,6 +10,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from drp_slam.pruning.methods import SALIENCIES
+
 STYLES = {"batch norm": "-", "refit": "--", "distilled": "-."}
 FLEXIBLE = "flexible-nm"
 BY_CYCLES, UNIFORM = (FLEXIBLE, "cycles"), (FLEXIBLE, "uniform")
@@ -38,7 +40,7 @@ def _resnet20(result: Mapping[str, Any], figure: Figure) -> None:
         key = row["method"], row["pattern"], row["layer_rates"], row["recovery"]
         lines.setdefault(key, []).append(row)
     left, right = figure.subplots(1, 2, sharey=True)
-    colours = {"magnitude": "C0", "obd": "C1", "obs": "C2", "obd-network": "C3"}
+    colours = {name: f"C{index}" for index, name in enumerate(SALIENCIES)}
     shades = {"unstructured": "C2", "flexible-nm": "C4", "fixed-nm": "C5"}
     for (method, pattern, rates, recovery), rows in lines.items():
         style = STYLES[recovery]

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from drp_slam.pruning import allocation, importance, selection, surgery
 from drp_slam.pruning import prunable as L
 from drp_slam.pruning.layout import kept_rows
+from drp_slam.pruning.methods import LEAST
 
 RATES, EXACT_RATES = (0.5, 0.6, 0.7, 0.8, 0.9), (0.5, 0.75, 0.875)
 """`EXACT_RATES` are those that N of 16 meets exactly, 8, 4 and 2."""
 BOTH_RATES = tuple(sorted({*RATES, *EXACT_RATES}))
 FEW_RATES, PACKED_RATES = (0.5, 0.7, 0.9), (*EXACT_RATES, 0.9)
-LEAST = 0.02
 BATCH_NORM, REFIT, DISTILLED = "batch norm", "refit", "distilled"
 Rates = float | dict[str, float]
 

@@ -27,9 +27,6 @@ from torch import nn
 from drp_slam.errors import PruningError
 from drp_slam.pruning.xfeat.upsampling import upsampled
 
-HEADS = {"descriptors": (0, 64), "keypoints": (64, 129), "reliability": (129, 130)}
-"""Channels [first, last) of the one output."""
-
 
 class ConvSpec(NamedTuple):
     """One convolution; `source` is its name in the original model's state."""
@@ -85,7 +82,7 @@ class XFeatChip(nn.Module):
     """XFeat as the chip runs it, trainable.
 
     `net(x)` takes (B, 1, H, W) float32 instance-normalised grey, H and W multiples of 32, and
-    gives (B, 130, H/8, W/8): descriptors, keypoint logits, reliability logit (see `HEADS`).
+    gives (B, 130, H/8, W/8): descriptors, keypoint logits, reliability logit (see `card.HEADS`).
     `mapped` upsamples as the chip can, instead of exactly (see `upsampled`).
     """
 

@@ -24,11 +24,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from drp_slam.card import HEADS
 from drp_slam.pruning.images import folder_images, package_images
+from drp_slam.pruning.methods import LEAST
 from drp_slam.pruning.selection import masks
 from drp_slam.pruning.xfeat import views
 from drp_slam.pruning.xfeat.distill import MaskedTrainer, fit
-from drp_slam.pruning.xfeat.network import HEADS, STEM, XFeatChip
+from drp_slam.pruning.xfeat.network import STEM, XFeatChip
 from drp_slam.pruning.xfeat.qat import FakeQuantiser
 
 log = logging.getLogger(__name__)
@@ -160,7 +162,7 @@ def tightened(trainer: MaskedTrainer, rate: float) -> None:
     moving = sum(s.numel() for s in found.values())
     total = moving + sum(m.numel() for m in frozen)
     kept = (1.0 - rate) * total - sum(int(m.sum()) for m in frozen)
-    trainer.mask(masks(found, 1.0 - kept / moving, "flexible-nm", least=0.02))
+    trainer.mask(masks(found, 1.0 - kept / moving, "flexible-nm", least=LEAST))
 
 
 def training_images(data: Path | None) -> list[np.ndarray]:
