@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import logging
 import os
@@ -11,11 +10,10 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from drp_slam.errors import ConfigError, DrpSlamError
+from drp_slam.errors import DrpSlamError
 
 if TYPE_CHECKING:
     from drp_slam.config import Config
@@ -29,51 +27,6 @@ Progress = Callable[["Step", float], None]
 """Called after each frame with what became of it and the frames a second so far."""
 AHEAD = 4
 """Frames decoded before they are needed."""
-
-
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    """`python -m drp_slam run SEQUENCE`: the report of the results in `--out`."""
-    one_thread_a_library()
-    from drp_slam.cli import out_folder
-    from drp_slam.data.dataset import open_sequence
-    from drp_slam.reporting.results import build
-
-    config = config_of(args)
-    sequence = open_sequence(args.sequence, args.camera, args.start, args.frames)
-    out = out_folder(args)
-    path = Path(args.sequence).expanduser()
-    about = {
-        "sequence": args.sequence,
-        "source": str(path.resolve()) if path.exists() else None,
-        "camera": args.camera,
-        "start": args.start,
-        "features": args.features,
-    }
-    with progress_bar(len(sequence), f"{config.drpai3.network}, {config.drpai3.backend}") as progress:
-        run_sequence(sequence, config, out, progress, about)
-    return build(out)
-
-
-def config_of(args: argparse.Namespace) -> Config:
-    """The defaults, overridden by `--config`, then `--backend` and `--network`, then `--set`.
-
-    Raises ConfigError for a `--set` that is not SECTION.KEY=VALUE, and as `config.load` does.
-    """
-    import yaml
-
-    from drp_slam.config import load, override
-
-    config = load(args.config)
-    values: dict[str, Any] = {}
-    for name in ("backend", "network"):
-        if getattr(args, name) is not None:
-            values |= {f"{section}.{name}": getattr(args, name) for section in ("drp", "drpai3")}
-    for item in args.set:
-        key, equals, text = item.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {item!r} has no '='; write SECTION.KEY=VALUE, such as slam.min_inliers=20")
-        values[key] = yaml.safe_load(text) if text else ""
-    return override(config, values)
 
 
 def run_sequence(
@@ -185,31 +138,6 @@ def decoded_ahead(items: Iterable[Item], ahead: int = AHEAD) -> Iterator[Item]:
     finally:
         stop.set()
         thread.join()
-
-
-@contextmanager
-def progress_bar(frames: int, title: str) -> Iterator[Progress]:
-    """A bar on standard error with the frame rate and the state of tracking."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[fps]:.1f} Hz"),
-        TextColumn("{task.fields[state]}"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
-    with bar:
-        task = bar.add_task(title, total=frames, fps=0.0, state="")
-
-        def update(step: Step, fps: float) -> None:
-            state = f"{step.track.state}, {step.track.inliers} inliers"
-            bar.update(task, advance=1, fps=fps, state=state)
-
-        yield update
 
 
 def one_thread_a_library() -> None:

@@ -24,26 +24,14 @@ LAYERS = (
     {"offline"},
     {"evaluation"},
     {"sweep"},
-    {"commands", "nodes"},
-    {"arguments", "demo", "bench", "prune", "cli"},
+    {"nodes"},
+    {"commands"},
+    {"cli"},
     {"__init__", "__main__"},
 )
 """Rooms and modules from the contracts upwards: imports go down, or stay inside a room."""
 CONTRACTS = LAYERS[0]
-IN_MOTION = {
-    "chip": {"drp_slam.profiler"},
-    "commands": {"drp_slam.arguments"},
-    "drpai3": {"drp_slam.cli"},
-    "evaluation": {"drp_slam.cli"},
-    "pruning": {"drp_slam.cli"},
-    "reporting": {"drp_slam.cli"},
-    "sweep": {"drp_slam.cli"},
-    "nodes": {"drp_slam.cli"},
-    "bench": {"drp_slam.cli"},
-    "demo": {"drp_slam.cli"},
-    "prune": {"drp_slam.cli"},
-    "offline": {"drp_slam.cli"},
-}
+IN_MOTION = {"chip": {"drp_slam.profiler"}}
 """Arrows that are still to be turned: this table is to become empty."""
 MAY_ALSO = {"pruning": {"drp_slam.drpai3.packing", "drp_slam.drpai3.quantize"}}
 ROS = re.compile(

@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 
 import pytest
 
 from drp_slam import cli
+from drp_slam.commands import commands
 
-NAMES = [command.name for command in cli.COMMANDS]
+NAMES = list(commands())
 HEAVY = {"cv2", "onnx", "onnxruntime", "torch", "matplotlib", "rich", "rclpy", "rosbags", "gtsam"}
 
 
@@ -29,14 +32,17 @@ def test_help_shows_an_example(name: str, capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_command_names_functions_that_exist(name: str) -> None:
-    command = next(c for c in cli.COMMANDS if c.name == name)
-    if ".pruning" in command.handler:
-        pytest.importorskip("torch")
-    if ".nodes" in command.handler:
-        pytest.importorskip("rclpy")
-    assert callable(cli.resolve(command.handler))
-    assert callable(cli.resolve(command.show))
+def test_every_command_has_its_parts_and_its_example_parses(name: str) -> None:
+    command = commands()[name]
+    assert callable(command.run) and callable(command.show)
+    assert command.HELP[0].islower() and not command.HELP.endswith(".")
+    assert cli.parser().parse_args(shlex.split(command.EXAMPLE)).command == name
+
+
+def test_every_option_says_what_it_does() -> None:
+    children = next(a for a in cli.parser()._actions if isinstance(a, argparse._SubParsersAction))
+    silent = [f"{n} {a.dest}" for n, p in children.choices.items() for a in p._actions if not a.help and not a.choices]
+    assert not silent
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -68,14 +74,27 @@ def test_a_deliberate_error_is_one_line_and_exit_code_1() -> None:
         (("run", "synthetic", "--fast"), "--fast"),
     ],
 )
-def test_wrong_arguments_are_one_line_and_exit_code_1(
+def test_wrong_arguments_are_one_line_and_exit_code_2(
     arguments: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:
         cli.main(arguments)
     lines = capsys.readouterr().err.splitlines()
-    assert end.value.code == 1 and len(lines) == 1
+    assert end.value.code == 2 and len(lines) == 1
     assert words in lines[0] and lines[0].endswith("--help")
+
+
+@pytest.mark.parametrize(
+    ("module", "remedy"),
+    [
+        ("torch.nn", "pip install 'drp_slam[prune]'"),
+        ("rclpy", "pip install 'drp_slam[ros]'"),
+        ("distributed", "pip install 'drp_slam[sweep]'"),
+        ("unheard_of", "pip install unheard-of"),
+    ],
+)
+def test_a_missing_package_names_what_installs_it(module: str, remedy: str) -> None:
+    assert cli.remedy(module).endswith(remedy)
 
 
 def test_version_is_the_package_s() -> None:

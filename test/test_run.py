@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from drp_slam import cli
+from drp_slam.commands._options import configured
 from drp_slam.data.ply import read_ply
 from drp_slam.data.trajectory import read_tum
 from drp_slam.errors import ConfigError, DataError, ProfilerError
-from drp_slam.offline import config_of, decoded_ahead
+from drp_slam.offline import decoded_ahead
 from drp_slam.profiler import terminal
 from drp_slam.profiler.span import read_spans, write_spans
 from drp_slam.reporting import folder, results
@@ -182,13 +183,13 @@ def arguments(**values: object) -> argparse.Namespace:
 def test_configuration_of_the_command_line(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("drp_node: {ros__parameters: {top_k: 500, threshold: 0.1}}\n")
-    config = config_of(arguments(config=file, backend="cpu", network="xfeat", set=["drp.top_k=300"]))
+    config = configured(arguments(config=file, backend="cpu", network="xfeat", set=["drp.top_k=300"]))
     assert (config.drp.top_k, config.drp.threshold) == (300, 0.1)
     assert config.drp.backend == config.drpai3.backend == "cpu"
     assert config.drp.network == config.drpai3.network == "xfeat"
     for wrong in ("drp.top_k", "drp.none=1", "none.top_k=1", "drp.top_k=high", "drp.top_k=1"):
         with pytest.raises(ConfigError):
-            config_of(arguments(set=[wrong]))
+            configured(arguments(set=[wrong]))
 
 
 def test_decoding_ahead_keeps_order_and_passes_errors_on() -> None:

@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 
 from drp_slam import cli
 from drp_slam.card import load_card
+from drp_slam.commands.advise import show
+from drp_slam.commands.sweep import plan
 from drp_slam.errors import ConfigError, DrpSlamError
 from drp_slam.evaluation import measured, oneshot
 from drp_slam.sweep import advise, sweep
@@ -133,13 +135,13 @@ def arguments(**values: Any) -> argparse.Namespace:
 
 
 def test_plan_is_the_product_of_the_choices_behind_the_reference() -> None:
-    points = sweep.plan(
+    points = plan(
         arguments(rates="0,0.5, 0.9", patterns="flexible-nm,fixed-nm", saliencies="magnitude,obs", networks="xfeat")
     )
     assert [p.network for p in points[:2]] == ["xfeat-fp32", "xfeat"]
     assert len(points) == 2 + 3 * 2 * 2
     assert len({p.key() for p in points}) == len(points)
-    assert "xfeat-p50" in [p.network for p in sweep.plan(arguments())]
+    assert "xfeat-p50" in [p.network for p in plan(arguments())]
     for wrong in (
         {"rates": "1.0"},
         {"rates": "half"},
@@ -151,7 +153,7 @@ def test_plan_is_the_product_of_the_choices_behind_the_reference() -> None:
         {"calibration": Path("nowhere")},
     ):
         with pytest.raises(ConfigError):
-            sweep.plan(arguments(**wrong))
+            plan(arguments(**wrong))
 
 
 def test_the_key_follows_definition_and_recording(wall: Path) -> None:
@@ -202,20 +204,20 @@ POINTS = [
 ]
 
 
-def options(**values: str) -> argparse.Namespace:
-    names = ("max_latency", "max_energy", "max_ate_increase", "max_inliers_lost")
-    return argparse.Namespace(**(dict.fromkeys(names) | values))
+def limits(**values: str) -> list[advise.Limit]:
+    names = ("latency", "energy", "ate_increase", "inliers_lost")
+    return advise.limits(**(dict.fromkeys(names) | values))  # type: ignore[arg-type]
 
 
 def test_advice_takes_the_least_energy_of_what_fits(tmp_path: Path) -> None:
-    wanted = advise.limits(options(max_latency="2ms", max_ate_increase="5%"))
+    wanted = limits(latency="2ms", ate_increase="5%")
     found = advise.choose(POINTS, wanted, tmp_path)
     assert found["name"] == "half" and found["network"].endswith("networks/half.onnx")
     assert found["fitting"] == ["half"] and len(found["others"]) == 3
-    advise.show(found | {"sweep": str(tmp_path)})
-    loose = advise.limits(options(max_latency="0.005 s", max_ate_increase="0.05"))
+    show(found | {"sweep": str(tmp_path)})
+    loose = limits(latency="0.005 s", ate_increase="0.05")
     assert advise.choose(POINTS, loose, tmp_path)["fitting"] == ["dense", "half"]
-    assert advise.choose(POINTS, advise.limits(options(max_energy="9000uJ")), tmp_path)["name"] == "most"
+    assert advise.choose(POINTS, limits(energy="9000uJ"), tmp_path)["name"] == "most"
 
 
 LIMIT = st.floats(0.1, 5.0)
@@ -227,7 +229,7 @@ def test_advice_fits_or_says_what_would(
     rows: list[tuple[float, float, float]], latency: float, increase: float
 ) -> None:
     points = [point(str(i), a, b, 1 + c / 100) for i, (a, b, c) in enumerate(rows)]
-    wanted = advise.limits(options(max_latency=f"{latency}ms", max_ate_increase=f"{increase}%"))
+    wanted = limits(latency=f"{latency}ms", ate_increase=f"{increase}%")
     fits = [i for i, (a, _, c) in enumerate(rows) if a <= latency and 100 * (1 + c / 100 - 1) <= increase]
     if fits:
         best = min(fits, key=lambda i: rows[i][1])
@@ -239,12 +241,12 @@ def test_advice_fits_or_says_what_would(
 
 def test_advice_that_cannot_be_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(DrpSlamError, match=r"--max-latency 2ms"):
-        advise.choose(POINTS, advise.limits(options(max_latency="1.5ms", max_ate_increase="5%")), ROOT)
+        advise.choose(POINTS, limits(latency="1.5ms", ate_increase="5%"), ROOT)
     for wrong in ("2", "2 kg", "ms", ""):
         with pytest.raises(ConfigError, match="max-latency"):
-            advise.limits(options(max_latency=wrong))
+            limits(latency=wrong)
     with pytest.raises(ConfigError, match="no limit"):
-        advise.limits(options())
+        limits()
     assert cli.main(["advise", "--sweep", str(tmp_path), "--max-latency", "2ms"]) == 1
     assert "drp_slam sweep" in capsys.readouterr().err
 

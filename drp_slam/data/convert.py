@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m drp_slam convert`: a sequence from one format into another."""
+"""A recording from one format into another."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import time
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from drp_slam.data.dataset import open_sequence
 from drp_slam.data.sequence import Sequence
 from drp_slam.datatypes import Frame
 
@@ -20,32 +18,30 @@ TUM_DEPTH_SCALE = 5000.0
 """Raw units a metre that the TUM format takes for depth that comes in metres."""
 
 
-def convert(args: argparse.Namespace) -> dict[str, Any]:
-    """Copies `args.source` to `args.destination` in `args.format`; says what was not exact.
+def convert(
+    sequence: Sequence, source: str, destination: Path, form: str | None, compressed: bool, depth: str | None
+) -> dict[str, Any]:
+    """Writes `sequence`, opened from `source`, to `destination`; says what was not exact.
 
-    Stamps are copied exactly. Depth in raw units keeps them in a TUM folder, and as 32FC1 metres
-    in a bag rounds back to them; millimetres stay 16UC1.
+    `form` is tum, mcap or sqlite3, by default the other kind. Stamps are copied exactly. Depth in
+    raw units keeps them in a TUM folder, and as 32FC1 metres in a bag rounds back to them;
+    millimetres stay 16UC1. Raises DataError.
     """
-    destination = Path(args.destination).expanduser()
-    form = args.format or _by_name(args.source, destination)
-    sequence = open_sequence(args.source, args.camera, args.start, args.frames)
+    form = form or _by_name(source, destination)
     began = time.perf_counter()
     if form == "tum":
-        details = _to_tum(destination, sequence, args.compressed)
+        details = _to_tum(destination, sequence, compressed)
     else:
         from drp_slam.data.bag_writer import write_bag
 
-        details = write_bag(destination, sequence, form, args.compressed, args.depth)
-    size = sum(f.stat().st_size for f in destination.rglob("*") if f.is_file())
+        details = write_bag(destination, sequence, form, compressed, depth)
     return {
-        "source": args.source,
-        "destination": str(destination),
         "format": form,
         "frames": len(sequence),
         "ground_truth": len(sequence.ground_truth or ()),
-        "colour": "jpeg, quality 95" if args.compressed else "exact",
+        "colour": "jpeg, quality 95" if compressed else "exact",
         **details,
-        "megabytes": size / 1e6,
+        "megabytes": sum(f.stat().st_size for f in destination.rglob("*") if f.is_file()) / 1e6,
         "wall_s": time.perf_counter() - began,
     }
 
@@ -81,25 +77,3 @@ def _to_tum(folder: Path, sequence: Sequence, compressed: bool) -> dict[str, Any
     converted = dataclasses.replace(sequence, camera=camera, source=source)
     write_folder(folder, converted, ".jpg" if compressed else ".png", "writing the folder")
     return {"depth_encoding": f"uint16, {camera.depth_scale:g} per metre", "depth_rounding_m": worst_m}
-
-
-def show(result: dict[str, Any]) -> None:
-    """Prints what was written."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"{result['source']} → {result['destination']}", show_header=False)
-    for key, unit in (
-        ("format", ""),
-        ("frames", ""),
-        ("ground_truth", " poses"),
-        ("colour", ""),
-        ("depth_encoding", ""),
-        ("depth_rounding_m", " m at most"),
-        ("megabytes", " MB"),
-        ("wall_s", " s"),
-    ):
-        value = result[key]
-        text = f"{value:.4g}" if isinstance(value, float) else str(value)
-        table.add_row(key.replace("_", " ").removesuffix(" m").removesuffix(" s"), text + unit)
-    Console().print(table)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m drp_slam evaluate A B ...`: networks against the first, as SLAM feels it.
+"""Networks against the first, as SLAM feels it: what `evaluate` computes.
 
 On all pairs of frames 0.4 s apart: PnP inliers, keypoint overlap with the first network, relative
 pose error. With `--ate`: the trajectory error over perturbed configurations (start frame and
@@ -10,7 +10,6 @@ which no shipped network was trained or calibrated on, is reported separately.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from drp_slam.atomic import write_text
 from drp_slam.errors import ConfigError, DataError, DrpSlamError
-from drp_slam.evaluation.agreement import METRICS, estimate, lost, write_agreement
+from drp_slam.evaluation.agreement import METRICS, estimate, lost
 from drp_slam.evaluation.measured import THRESHOLDS, Measured, file_name, store, stored
 
 if TYPE_CHECKING:
@@ -29,32 +27,6 @@ if TYPE_CHECKING:
     from drp_slam.datatypes import Features, Frame
 
 KEPT_OUT_PART, LOST_ATE_M = 0.25, 1.0
-
-
-def evaluate(args: argparse.Namespace) -> dict[str, Any]:
-    """Handler of `evaluate`. With `--out`, what was measured is kept there, never done again."""
-    import json
-
-    from drp_slam.cli import out_folder
-    from drp_slam.config import load
-    from drp_slam.data.dataset import open_sequence
-
-    recording = open_sequence(args.sequence, args.camera)
-    out = out_folder(args) if args.out else None
-    result = compare(
-        list(dict.fromkeys(args.networks)),
-        recording,
-        load(args.config),
-        gap_s=args.gap,
-        limit=args.pairs,
-        configurations=args.configurations if args.ate else 0,
-        keep=out,
-    )
-    if out is not None:
-        write_text(out / "evaluate.json", json.dumps(result, indent=1), DataError)
-    if args.card:
-        result["cards"] = [str(write_agreement(n, result)) for n in args.networks]
-    return result
 
 
 def compare(

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rebuilds a shipped network end to end: `python -m drp_slam rebuild NAME`.
+"""Rebuilds a shipped network end to end.
 
 Published weights -> chip form -> pruning (and distillation) -> INT8 -> ONNX and card.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import logging
 from collections.abc import Iterable, Mapping
@@ -55,21 +54,22 @@ RECIPES = {
 }
 
 
-def rebuild(args: argparse.Namespace) -> dict:
-    """Handler of `rebuild`: writes NAME.onnx and NAME.yaml to `--out`, and those of the levels on
-    the way to it."""
-    from drp_slam.cli import out_folder
+def recipe(name: str) -> Recipe:
+    """Raises PruningError that lists the networks with a recipe."""
+    if name not in RECIPES:
+        raise PruningError(f"no recipe for {name!r}; known: {', '.join(RECIPES)}")
+    return RECIPES[name]
+
+
+def rebuild(name: str, data: Path | None, out: Path) -> dict[str, Any]:
+    """Writes NAME.onnx and NAME.yaml to `out`, and those of the levels on the way to it."""
     from drp_slam.pruning.xfeat import export, network
 
-    recipe = RECIPES.get(args.name)
-    if recipe is None:
-        raise PruningError(f"no recipe for {args.name!r}; known: {', '.join(RECIPES)}")
-    out = out_folder(args)
-    log.warning("rebuilding %s: about %.0f s on one idle core", args.name, recipe.expected_s)
-    if recipe.int8:
-        return distilled(args.name, args.data, out)
+    log.warning("rebuilding %s: about %.0f s on one idle core", name, recipe(name).expected_s)
+    if recipe(name).int8:
+        return distilled(name, data, out)
     net = network.pretrained()
-    return ship(args.name, out, export.to_onnx(net, args.name), net, _command(args.name, None))
+    return ship(name, out, export.to_onnx(net, name), net, _command(name, None))
 
 
 def ship(name: str, out: Path, model: onnx.ModelProto, net: XFeatChip, command: str) -> dict[str, Any]:
@@ -119,12 +119,6 @@ def distilled(name: str, data: Path | None, out: Path) -> dict[str, Any]:
         net = network.pretrained(mapped=True)
         training.distil(network.pretrained(), net, images, name, keep, folder, progress)
     return shipped
-
-
-def show(result: Mapping[str, Any]) -> None:
-    """Prints what was written."""
-    print(f"{result['onnx']}: {result['bytes']} bytes, {result['sparsity']:.1%} of the weights zero")
-    print(f"sha256 {result['sha256']}")
 
 
 def _command(name: str, data: Path | None) -> str:
@@ -185,7 +179,7 @@ def card(name: str, path: Path, model: onnx.ModelProto, net: XFeatChip, command:
 
 
 def write_card(path: Path, facts: Mapping[str, Any]) -> None:
-    """YAML, written to a temporary name, then renamed."""
+    """Writes YAML whole or not at all. Raises PruningError."""
     import yaml
 
     write_text(path, yaml.safe_dump(dict(facts), sort_keys=False, width=100), PruningError)

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m drp_slam up`: the nodes as processes, until the sequence or the user ends them."""
+"""The nodes as processes, until the sequence or the user ends them: what `up` runs."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
 import logging
@@ -17,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from drp_slam.errors import DrpSlamError, GraphError
 from drp_slam.nodes.limits import GRAPH
-from drp_slam.nodes.options import player_parameters
 from drp_slam.nodes.processes import Processes
 from drp_slam.nodes.shared_memory import lacking_room, remove_orphans
 from drp_slam.nodes.table import environment, nodes, transport
@@ -35,43 +33,6 @@ PERIOD_S = 0.2
 
 START_S = 180.0
 """All nodes are ready within this, or something is wrong."""
-
-
-def up(args: argparse.Namespace) -> dict[str, Any]:
-    """Handler: the report of the results in `--out`."""
-    from drp_slam.cli import out_folder
-    from drp_slam.reporting.results import build
-
-    config, sequence = configuration(args)
-    out = out_folder(args).resolve()
-    config = dataclasses.replace(config, graph=dataclasses.replace(config.graph, out=str(out)))
-    about = {
-        "sequence": args.sequence,
-        "camera": args.camera,
-        "start": args.start,
-        "features": args.features,
-        "graph": True,
-        "in_flight": config.player.in_flight,
-        "rate": args.rate,
-    }
-    run_graph(config, sequence, out, about)
-    return build(out)
-
-
-def configuration(args: argparse.Namespace) -> tuple[Config, Sequence | None]:
-    """The configuration with the player's options, and the sequence; None with a live camera.
-
-    Raises DataError for a sequence that cannot be opened, before any process starts.
-    """
-    from drp_slam.config import override
-    from drp_slam.data.dataset import open_sequence
-    from drp_slam.offline import config_of
-
-    config = config_of(args)
-    if args.sequence is None:
-        return config, None
-    config = override(config, {f"player.{k}": v for k, v in player_parameters(args).items()})
-    return config, open_sequence(args.sequence, args.camera, args.start, args.frames)
 
 
 def run_graph(config: Config, sequence: Sequence | None, out: Path, about: dict[str, Any]) -> None:

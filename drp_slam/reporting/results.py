@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import logging
 from collections.abc import Sequence
@@ -36,13 +35,6 @@ IN_FLIGHT = (1, 3)
 """Frames under way for which the chip's schedule is computed."""
 Z_UP = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
 """Turns the first camera's optical axes (x right, y down) so that z is up, for the pictures."""
-
-
-def report(args: argparse.Namespace) -> dict[str, Any]:
-    """`python -m drp_slam report DIR [--baseline DIR] [--out DIR]`."""
-    from drp_slam.cli import out_folder
-
-    return build(args.folder, args.baseline, out_folder(args) if args.out else None)
 
 
 def build(out: Path, baseline: Path | None = None, into: Path | None = None) -> dict[str, Any]:

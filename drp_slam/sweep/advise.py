@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m drp_slam advise`: picks a network from a sweep by limits, and says why."""
+"""Chooses a network from a sweep by limits, and says why."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,15 +44,6 @@ class Limit:
         return f"no {self.name}" if value is None else f"{self.name} {value:.3g} {self.unit}"
 
 
-def advise(args: argparse.Namespace) -> dict[str, Any]:
-    """Handler of `advise`. Raises DrpSlamError with a remedy where no point fits."""
-    from drp_slam.sweep.sweep import load
-
-    folder = args.sweep or latest()
-    points = load(folder)["points"]
-    return {"sweep": str(folder)} | choose(points, limits(args), folder)
-
-
 def latest(root: Path = Path("results")) -> Path:
     """The newest sweep below `results/`. Raises DrpSlamError where there is none."""
     found = sorted(root.glob("*/sweep.json"), key=lambda p: p.stat().st_mtime)
@@ -64,25 +54,19 @@ def latest(root: Path = Path("results")) -> Path:
     return found[-1].parent
 
 
-def limits(args: argparse.Namespace) -> list[Limit]:
-    """The limits that were given. Raises ConfigError for a value without a known unit."""
-    found = []
-    for name, option, text in (
-        ("latency", "--max-latency", args.max_latency),
-        ("energy", "--max-energy", args.max_energy),
-    ):
-        if text is not None:
-            unit = "ms" if name == "latency" else "mJ"
-            found.append(Limit(name, option, quantity(text, UNITS[name], option), unit))
-    for name, option, text in (
-        ("ATE increase", "--max-ate-increase", args.max_ate_increase),
-        ("inliers lost", "--max-inliers-lost", args.max_inliers_lost),
-    ):
-        if text is not None:
-            found.append(Limit(name, option, quantity(text, {"%": 1.0, "": 100.0}, option), "%"))
-    if not found:
+def limits(latency: str | None, energy: str | None, ate_increase: str | None, inliers_lost: str | None) -> list[Limit]:
+    """The limits that are given, such as `2ms`, `1mJ`, `5%`. Raises ConfigError for an unknown unit, or for none."""
+    part = {"%": 1.0, "": 100.0}
+    known = (
+        ("latency", "--max-latency", latency, UNITS["latency"], "ms"),
+        ("energy", "--max-energy", energy, UNITS["energy"], "mJ"),
+        ("ATE increase", "--max-ate-increase", ate_increase, part, "%"),
+        ("inliers lost", "--max-inliers-lost", inliers_lost, part, "%"),
+    )
+    given = [row for row in known if row[2] is not None]
+    if not given:
         raise ConfigError("no limit given; such as --max-latency 2ms --max-ate-increase 5%")
-    return found
+    return [Limit(name, o, quantity(str(text), units, o), unit) for name, o, text, units, unit in given]
 
 
 def quantity(text: str, units: Mapping[str, float], option: str) -> float:
@@ -98,9 +82,8 @@ def quantity(text: str, units: Mapping[str, float], option: str) -> float:
 
 
 def choose(points: Sequence[Mapping[str, Any]], wanted: Sequence[Limit], folder: Path) -> dict[str, Any]:
-    """Of the points that meet all limits and take the least energy (within 2 %), the one with most
-
-    inliers.
+    """Of the points that meet all limits and take the least energy (within 2 %), the one
+    with most inliers.
     """
     fitting = [p for p in points if all(limit.holds(p) for limit in wanted)]
     if not fitting:
@@ -167,20 +150,3 @@ def _remedy(points: Sequence[Mapping[str, Any]], wanted: Sequence[Limit]) -> str
         limit.text(min((v for p in points if (v := limit.value(p)) is not None), default=None)) for limit in wanted
     ]
     return f"the least found: {', '.join(least)}; ease the limits or sweep more rates and patterns"
-
-
-def show(result: Mapping[str, Any]) -> None:
-    """Prints the choice, its reasons, and why not the others."""
-    from rich.console import Console
-
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"[bold]{result['name']}[/bold]  (--network {result['network']})")
-    for reason in result["why"]:
-        console.print(f"  because  {reason}")
-    low, high = result["ate_ratio_interval"]
-    if low is not None:
-        console.print(
-            f"  note     ATE is {result['ate_ratio']:.3f} of the reference's, 95 % interval {low:.3f} to {high:.3f}"
-        )
-    for other in result["others"]:
-        console.print(f"  not      {other['name']}: {other['because']}")

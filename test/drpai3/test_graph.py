@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnx_networks import Builder, residual
 
-from drp_slam.drpai3.command import input_shapes
+from drp_slam.commands._networks import input_shapes
 from drp_slam.drpai3.graph import load
 from drp_slam.drpai3.layers import layers, weight_of
 from drp_slam.errors import DrpAi3Error

@@ -10,11 +10,12 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from drp_slam.cli import main  # noqa: E402
+from drp_slam.commands.study import side_by_side  # noqa: E402
 from drp_slam.errors import PruningError  # noqa: E402
 from drp_slam.pruning import deepcompression as dc  # noqa: E402
 from drp_slam.pruning import imitation, layout, sharing  # noqa: E402
 from drp_slam.pruning import prunable as L  # noqa: E402
-from drp_slam.pruning.studies import command, compression, digits, pictures, reference, resnet20, series, splits  # noqa: E402
+from drp_slam.pruning.studies import compression, digits, pictures, reference, resnet20, series, splits  # noqa: E402
 from drp_slam.pruning.studies.checkpoints import Kept  # noqa: E402
 
 
@@ -236,7 +237,7 @@ def test_the_table_puts_recoveries_of_the_same_masks_side_by_side():
             ("magnitude", 0.17, "distilled", 0.6),
         )
     ]
-    rows = command.side_by_side(means)
+    rows = side_by_side(means)
     assert [(r["layer_rates"], r["packed_cycles"], r["refit"], r["distilled"]) for r in rows] == [
         ("magnitude", 0.17, 0.5, 0.6),
         ("cycles", 0.1, 0.4, None),

@@ -94,13 +94,10 @@ def _of_kind(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def show_layers(result: Mapping[str, Any]) -> None:
-    """Prints the rows in the translator's columns, then the kinds."""
+def show_layers(result: Mapping[str, Any], console: Any) -> None:
+    """Prints the rows in the translator's columns, then the kinds, on a rich console."""
     from rich.table import Table
 
-    from drp_slam.drpai3.command import wide_console
-
-    console = wide_console()
     table = Table(title=f"{result['network']}: translator's estimate and model (both modelled)", header_style="bold")
     for column in ("row", "operator", "kernel", "stride", "input h w c", "output h w c", "translator us", "model us"):
         table.add_column(column, justify="left" if column == "operator" else "right")

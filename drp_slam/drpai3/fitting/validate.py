@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands `validate-device` and `fit-device`: the timing model against published latencies."""
+"""The timing model against published latencies: what `validate-device` and `fit-device` compute."""
 
 from __future__ import annotations
 
-import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from drp_slam.device import Constants, load_constants
+from drp_slam.device import Constants
 from drp_slam.drpai3 import placement
 from drp_slam.drpai3.fitting import fit
 from drp_slam.drpai3.fitting.corpus import Sample, read_corpus, read_index, read_pairs, with_pairs
@@ -40,31 +39,18 @@ def likely_reason(sample: Sample, error_pct: float, mapped: bool) -> str:
     return "slower kernels than the mean" if slow else "better kernels than the mean"
 
 
-def validate(args: argparse.Namespace) -> dict[str, Any]:
-    """`validate-device DIR`: the shipped constants; with `--cross-validate`, fits without them."""
-    from drp_slam.cli import out_folder
-
-    constants = load_constants(args.device)
-    skipped: list[str] = []
-    samples = read_all(args.dir, args.pairs, constants, skipped)
+def validate(samples: Sequence[Sample], c: Constants) -> dict[str, Any]:
+    """Errors of the shipped constants (`metrics.summary`), and the worst networks."""
     whole = fit.batch(samples, {})
-    predicted = fit.predict(whole, constants, constants["drpai3.mac_clock"])
-    result: dict[str, Any] = {"device": f"emulated:{constants.name}", "folder": str(args.dir), "skipped": skipped}
-    result |= summary(samples, predicted, whole.mapped)
-    if args.cross_validate:
-        found = run_fit(samples, constants)
-        result["cross_validated"] = summary(samples, found.held_out_s, found.mapped)
-        result["cross_validated"]["folds"] = _folds(samples, found)
+    result = summary(samples, fit.predict(whole, c, c["drpai3.mac_clock"]), whole.mapped)
     add_worst(result, samples)
-    folder = out_folder(args)
-    from drp_slam.drpai3.fitting.scatter import scatter
-
-    result["plot"] = str(scatter(folder / "predicted-vs-published.png", result))
-    if args.layers is not None:
-        from drp_slam.drpai3.fitting.translator_report import layer_report
-
-        result["layers"] = layer_report(args.layers, args.network, constants, folder)
     return result
+
+
+def cross_validated(samples: Sequence[Sample], c: Constants) -> dict[str, Any]:
+    """Errors of constants that were fitted without the family of the network, and the folds."""
+    found = run_fit(samples, c)
+    return summary(samples, found.held_out_s, found.mapped) | {"folds": _folds(samples, found)}
 
 
 def add_worst(result: dict[str, Any], samples: Sequence[Sample]) -> None:
@@ -116,78 +102,14 @@ def _folds(samples: Sequence[Sample], found: fit.Fit) -> list[dict[str, Any]]:
     return rows
 
 
-def fit_device(args: argparse.Namespace) -> dict[str, Any]:
-    """`fit-device DIR`: fits the constants, cross-validates, and with `--write` keeps them."""
-    constants = load_constants(args.device)
-    samples = read_all(args.dir, args.pairs, constants)
-    found = run_fit(samples, constants)
-    result: dict[str, Any] = {
-        "device": constants.name,
+def fitted(samples: Sequence[Sample], c: Constants) -> dict[str, Any]:
+    """Constants and rules fitted to all samples, with errors fitted and held out by family."""
+    found = run_fit(samples, c)
+    return {
+        "device": c.name,
         "constants": dict(found.constants),
         "rules": {tag: placement.UNIT_NAMES[u] for tag, u in found.chosen.items()},
         "fitted": summary(samples, found.predicted_s, found.mapped),
         "cross_validated": summary(samples, found.held_out_s, found.mapped),
         "folds": _folds(samples, found),
     }
-    if args.write:
-        from drp_slam.drpai3.fitting.write_constants import write_constants
-
-        errors = result["cross_validated"]
-        note = (
-            f"fitted: fit-device, {errors['all']['n']} networks, median error held out "
-            f"{errors['all']['median_ape_pct']:.1f} % (mapped "
-            f"{errors['mapped']['median_ape_pct']:.1f} %)"
-        )
-        result["written"] = str(write_constants(args.device, found.constants, note))
-    return result
-
-
-def show(result: dict[str, Any]) -> None:
-    """Prints errors by family, the pairs, and the worst networks."""
-    from rich.table import Table
-
-    from drp_slam.drpai3.command import wide_console
-
-    console = wide_console()
-    parts = [("shipped constants", result)] if "models" in result else [("fit", result["fitted"])]
-    if "cross_validated" in result:
-        parts.append(("held out by family, 5 folds", result["cross_validated"]))
-    for title, part in parts:
-        table = Table(title=title, header_style="bold")
-        for column in ("networks", "n", "median %", "mean %", "median % beyond rounding", "rank"):
-            table.add_column(column, justify="left" if column == "networks" else "right")
-        rows = {"all": part["all"], "mapped": part["mapped"], "fallback": part["fallback"]}
-        for name, row in (rows | part["families"]).items():
-            if row["n"]:
-                rank = "" if row["spearman"] is None else f"{row['spearman']:.3f}"
-                table.add_row(
-                    name,
-                    str(row["n"]),
-                    f"{row['median_ape_pct']:.1f}",
-                    f"{row['mape_pct']:.1f}",
-                    f"{row['median_ape_rounded_pct']:.1f}",
-                    rank,
-                    style="bold" if name in rows else None,
-                )
-        console.print(table)
-        for pair in part["pairs"]:
-            console.print(
-                f"{pair['id']}: published {pair['published_speedup']:.2f} x, predicted "
-                f"{pair['predicted_speedup']:.2f} x ({pair['error_pct']:+.0f} %)"
-            )
-    for row in result.get("worst", ()):
-        console.print(
-            f"{row['id']}: published {row['published_ms']:.1f}, predicted "
-            f"{row['predicted_ms']:.2f} ms ({row['error_pct']:+.0f} %): {row['reason']}"
-        )
-    for tag, unit in result.get("rules", {}).items():
-        console.print(f"rule {tag}: {unit}")
-    for key, value in result.get("constants", {}).items():
-        console.print(f"{key} = {value:.4g}")
-    if "layers" in result:
-        from drp_slam.drpai3.fitting.translator_report import show_layers
-
-        show_layers(result["layers"])
-    for key in ("plot", "written"):
-        if key in result:
-            console.print(f"wrote {result[key]}")

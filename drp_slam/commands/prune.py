@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `prune` command: a network and a rate in, a pruned network in FP32 and INT8 out, with its
-modelled time and energy on the chip before and after."""
+"""`prune`: a network and a rate in, a pruned network in FP32 and INT8 out."""
 
 from __future__ import annotations
 
@@ -11,18 +10,48 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from drp_slam.commands._options import add_device, out_folder
 from drp_slam.errors import DrpAi3Error, PruningError
+from drp_slam.pruning.methods import BUDGETS, LAYER_RATES, PATTERNS, SALIENCIES, SCHEDULES
 
 log = logging.getLogger(__name__)
+HELP = "prune a network as DRP-AI3 packs it, write FP32 and INT8, say what it costs"
+EXAMPLE = "prune model.onnx --rate 0.9 --calibration DIR --out pruned"
 REPORT = "prune.json"
 
 
-def prune(args: argparse.Namespace) -> dict[str, Any]:
-    """Handler. Raises PruningError and DrpAi3Error."""
+def add_arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument("source", help="ONNX file, shipped float network, or package.module:factory")
+    p.add_argument("--rate", type=float, required=True, help="remove this part of the weights, in [0, 1)")
+    p.add_argument("--pattern", default="flexible-nm", choices=PATTERNS, help="zero in this pattern (flexible-nm)")
+    p.add_argument("--saliency", default="obs", choices=tuple(SALIENCIES), help="rank weights by this (obs)")
+    p.add_argument("--calibration", type=Path, metavar="DIR", help="read images from this folder")
+    p.add_argument("--images", type=int, default=100, metavar="N", help="use this many of them (100)")
+    p.add_argument("--shape", metavar="1,C,H,W", help="set the input's shape, where the source leaves it open")
+    text = "count this in the rate of flexible-nm (weights)"
+    p.add_argument("--budget", choices=BUDGETS, default="weights", help=text)
+    text = "reach the rate at once or in stages (one-shot)"
+    p.add_argument("--schedule", choices=SCHEDULES, default="one-shot", help=text)
+    p.add_argument("--stages", type=int, default=4, metavar="N", help="prune in this many stages, unless one-shot (4)")
+    p.add_argument("--layer-rates", default="global", choices=LAYER_RATES, help="share the rate out by this (global)")
+    p.add_argument("--layers", metavar="A,B", help="prune these only")
+    p.add_argument("--spare", metavar="A,B", help="leave these dense")
+    text = "distil from the dense network for this many steps afterwards (0)"
+    p.add_argument("--retrain", type=int, default=0, metavar="STEPS", help=text)
+    p.add_argument("--no-int8", action="store_true", help="write FP32 only")
+    text = "choose INT8 ranges this way (minmax)"
+    p.add_argument("--calibrate-method", choices=("minmax", "percentile"), default="minmax", help=text)
+    text = "also write a Deep Compression file; --retrain trains its centroids for a quarter as many steps"
+    p.add_argument("--compress", action="store_true", help=text)
+    add_device(p)
+    p.add_argument("--seed", type=int, default=0, metavar="N", help="seed the random numbers (0)")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """What was pruned and written, layer by layer. Raises PruningError, DrpAi3Error."""
     from rich.console import Console
     from rich.progress import Progress
 
-    from drp_slam.cli import out_folder
     from drp_slam.device import load_constants
     from drp_slam.pruning import command
     from drp_slam.pruning.layout import Cell

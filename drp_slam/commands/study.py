@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `study` command: which measurement, and how its result is written and shown."""
+"""`study`: measurements of pruning methods that the documentation quotes."""
 
 from __future__ import annotations
 
 import argparse
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from drp_slam.commands._options import out_folder
 from drp_slam.errors import PruningError
 
+HELP = "measure pruning methods on small networks: accuracy, size, where they gain"
+EXAMPLE = "study resnet20 --data DIR"
 COLUMNS = (
     "network",
     "seed",
@@ -26,49 +30,34 @@ SAME = ("method", "pattern", "layer_rates", "rate")
 """Of a point of `resnet20`, what chose its masks."""
 
 
-def study(args: argparse.Namespace) -> dict[str, Any]:
-    """Handler: runs one study, writes `<name>.json` and `<name>.png`. Raises PruningError."""
-    import torch
+def add_arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument("name", choices=("resnet20", "compression", "regulariser"))
+    text = "read networks/resnet_cifar10 and cifar10_test_1000 here (compression: without it, digits only)"
+    p.add_argument("--data", type=Path, metavar="DIR", help=text)
+    text = "split the images this many times; a study that was stopped resumes with the same --out"
+    p.add_argument("--seeds", type=int, default=3, metavar="N", help=text)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Runs one study, writes `<name>.json` and `<name>.png`. Raises PruningError."""
     from rich.console import Console
     from rich.progress import Progress
 
-    from drp_slam.cli import out_folder
-    from drp_slam.pruning.studies import compression, digits, pictures
-    from drp_slam.pruning.studies import resnet20 as cifar
-    from drp_slam.pruning.studies.checkpoints import Kept, write
+    from drp_slam.pruning.studies.measure import measure
 
     if args.seeds < 1:
         raise PruningError(f"--seeds {args.seeds}: expected at least 1")
     if args.name == "resnet20" and args.data is None:
         raise PruningError("study resnet20 needs --data: a folder with networks/resnet_cifar10 and cifar10_test_1000")
-    torch.set_num_threads(1)  # the same sums in the same order, whatever the host
     out, start = out_folder(args), time.perf_counter()
-    settings = {
-        "resnet20": f"{cifar.STEPS} {cifar.LEARNING_RATE}",
-        "compression": f"{compression.SETTINGS}",
-        "regulariser": f"{digits.FEW} {digits.GAIN_RATES}",
-    }
-    kept = Kept(out / f"{args.name}-parts", settings[args.name])
     with Progress(*Progress.get_default_columns(), console=Console(stderr=True)) as bar:
         task = bar.add_task(args.name, total=1.0)
 
         def say(text: str, part: float) -> None:
             bar.update(task, description=text, completed=part)
 
-        if args.name == "resnet20":
-            result = cifar.resnet20(args.data, args.seeds, say, kept)
-        elif args.name == "compression":
-            result = compression.compression(args.seeds, args.data, say, kept)
-        else:
-            result = digits.regulariser(args.seeds, say, kept)
-    result["wall_s"] = time.perf_counter() - start
-    path = out / f"{args.name}.json"
-    write(path, result)
-    try:
-        result["picture"] = str(pictures.draw(result, out / f"{args.name}.png"))
-    except OSError as error:
-        raise PruningError(f"{out}: cannot write the picture: {error.strerror}") from error
-    return result | {"json": str(path)}
+        result = measure(args.name, args.data, args.seeds, out, say)
+    return result | {"wall_s": time.perf_counter() - start}
 
 
 def show(result: Mapping[str, Any]) -> None:

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options of the commands that model a network, and the network that they name."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from drp_slam.commands._options import add_device
+from drp_slam.errors import DrpAi3Error
+
+if TYPE_CHECKING:
+    from drp_slam.drpai3.graph import Graph
+
+
+def add_network_model(p: argparse.ArgumentParser) -> None:
+    """The chip, its clock, and the shape of the input."""
+    add_device(p)
+    text = "set the shape of a dynamic input; may be repeated"
+    p.add_argument("--input-shape", action="append", default=[], metavar="[NAME=]1,3,H,W", help=text)
+    text = "set the AI-MAC clock by the runtime's index, 1 to 127 (default: 2, full speed)"
+    p.add_argument("--freq-index", type=int, default=2, metavar="N", help=text)
+    text = "leave the results to the DRP, as in the pipeline (default: the CPU fetches them)"
+    p.add_argument("--results-stay", action="store_true", help=text)
+
+
+def add_corpus(p: argparse.ArgumentParser) -> None:
+    """A folder of networks with published latencies."""
+    p.add_argument("dir", type=Path, help="folder with index.csv and graphs/")
+    add_device(p)
+    p.add_argument("--pairs", type=Path, metavar="FILE", help="add this table of dense and pruned latencies")
+
+
+def input_shapes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """`--input-shape` texts, `NAME=1,3,H,W` or `1,3,H,W` for the only input. Raises DrpAi3Error."""
+    shapes = {}
+    for text in texts:
+        name, _, sizes = text.rpartition("=")
+        try:
+            shapes[name] = tuple(int(size) for size in sizes.replace("x", ",").split(","))
+        except ValueError:
+            raise DrpAi3Error(f"--input-shape {text!r}, expected NAME=1,3,224,224 or 1,3,224,224") from None
+    return shapes
+
+
+def read_network(name: str, shapes: Iterable[str] = ()) -> Graph:
+    """A network file, or a shipped network by name, as a graph. Raises DrpAi3Error, ResourceError."""
+    from drp_slam import resources
+    from drp_slam.drpai3.graph import load
+
+    path = Path(name).expanduser()
+    if not path.is_file() and path.suffix not in (".gz", ".onnx"):
+        path = resources.network(name)
+    return load(path, input_shapes(shapes))

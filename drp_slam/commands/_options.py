@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options that several commands share, and what is made of them."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from drp_slam.errors import ConfigError, DrpSlamError
+
+if TYPE_CHECKING:
+    from drp_slam.commands import Command
+    from drp_slam.config import Config
+
+SEQUENCE = "TUM RGB-D folder, rosbag2 (BAG:image=/T,depth=/T chooses topics), or synthetic (synthetic:seed=1)"
+
+
+def add_common(p: argparse.ArgumentParser) -> None:
+    """Options of every command."""
+    p.add_argument("--out", type=Path, metavar="DIR", help="folder of the results (default: results/NAME-TIME)")
+    p.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    p.add_argument("--verbose", action="store_true", help="log more")
+
+
+def add_sequence(p: argparse.ArgumentParser, name: str = "sequence", **kwargs: Any) -> None:
+    """A recording: an argument or, with leading hyphens, an option."""
+    p.add_argument(name, **{"help": SEQUENCE, **({"metavar": "SEQ"} if name.startswith("-") else {}), **kwargs})
+
+
+def add_frames(p: argparse.ArgumentParser, start: bool = True) -> None:
+    """Which frames of the recording."""
+    if start:
+        p.add_argument("--start", type=int, default=0, metavar="N", help="begin at this frame")
+    p.add_argument("--frames", type=int, metavar="N", help="stop after this many frames")
+
+
+def add_camera(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--camera", metavar="NAME|FILE", help="use this calibration where the sequence has none")
+
+
+def add_device(p: argparse.ArgumentParser, default: str | None = "rzv2h") -> None:
+    """The chip whose model is used: a file of config/devices by name, or a path."""
+    text = "model this chip: rzv2h, rzv2n, rzv2l or a YAML file"
+    p.add_argument("--device", default=default, metavar="NAME|FILE", help=f"{text} (default: rzv2h)")
+
+
+def add_slam(p: argparse.ArgumentParser) -> None:
+    """What computes, with which parameters; `configured` reads it."""
+    p.add_argument("--backend", choices=("emulated", "cpu"), help="run on this device (default: emulated)")
+    p.add_argument("--network", metavar="NAME|FILE", help="use this shipped network or ONNX file with a card")
+    p.add_argument("--features", choices=("xfeat",), default="xfeat", help="use this front end (default: xfeat)")
+    p.add_argument("--config", type=Path, metavar="FILE", help="read parameters from a YAML like config/drp_slam.yaml")
+    text = "override one parameter; may be repeated"
+    p.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help=text)
+    add_camera(p)
+
+
+def add_player(p: argparse.ArgumentParser) -> None:
+    """How a recording is played into the graph."""
+    text = "play at this speed; max: as fast as the graph gives credit (default: 1.0)"
+    p.add_argument("--rate", default="1.0", metavar="1.0|max", help=text)
+    add_frames(p)
+    text = "keep this many frames under way at --rate max (default: 3)"
+    p.add_argument("--in-flight", type=int, default=3, metavar="N", help=text)
+    p.add_argument("--loop", action="store_true", help="begin again at the end")
+
+
+def configured(args: argparse.Namespace) -> Config:
+    """The defaults, overridden by `--config`, then `--backend` and `--network`, then `--set`.
+
+    Raises ConfigError for a `--set` that is not SECTION.KEY=VALUE, and as `config.load` does.
+    """
+    import yaml
+
+    from drp_slam.config import load, override
+
+    values: dict[str, Any] = {}
+    for name in ("backend", "network"):
+        if getattr(args, name) is not None:
+            values |= {f"{section}.{name}": getattr(args, name) for section in ("drp", "drpai3")}
+    for item in args.set:
+        key, equals, text = item.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {item!r} has no '='; write SECTION.KEY=VALUE, such as slam.min_inliers=20")
+        values[key] = yaml.safe_load(text) if text else ""
+    return override(load(args.config), values)
+
+
+def out_folder(args: argparse.Namespace) -> Path:
+    """Makes and returns the folder of the results: `--out`, else `results/<command>-<time>`."""
+    out = args.out or Path("results") / f"{args.command}-{time.strftime('%Y%m%d-%H%M%S')}"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DrpSlamError(f"--out {out}: cannot make the folder: {error.strerror}") from error
+    return out
+
+
+def parsed(command: Command, argv: list[str]) -> argparse.Namespace:
+    """The arguments of one command, for a command that runs others."""
+    p = argparse.ArgumentParser()
+    command.add_arguments(p)
+    add_common(p)
+    return p.parse_args(argv)
+
+
+def table_console() -> Any:
+    """Standard output, wide enough for the tables where it is not a terminal."""
+    import sys
+
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=170)

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`bench`: what `make bench` runs. Not a test: quote ratios taken inside one run of it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from drp_slam.commands import run as offline
+from drp_slam.commands import up
+from drp_slam.commands._options import SEQUENCE, add_frames, add_sequence, out_folder, parsed
+
+HELP = "measure frame rate and latency of the graph and of one process on this host"
+EXAMPLE = "bench rgbd_dataset_freiburg1_xyz"
+CASES = {"graph, 3 in flight": 3, "graph, 1 in flight": 1, "one process": 0}
+"""Frames in flight of each case; 0 is `run`."""
+
+
+def add_arguments(p: argparse.ArgumentParser) -> None:
+    add_sequence(p, nargs="?", default="synthetic", help=f"{SEQUENCE} (default: synthetic)")
+    add_frames(p, start=False)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Runs every case on the same frames; the rates, latencies and stage times measured here."""
+    out = out_folder(args)
+    cases = [case(args, name, in_flight, out) for name, in_flight in CASES.items()]
+    return {"sequence": args.sequence, "cases": cases, "out": str(out)}
+
+
+def case(args: argparse.Namespace, name: str, in_flight: int, out: Path) -> dict[str, Any]:
+    """One run through the command's own handler."""
+    common = ["--out", str(out / name.replace(", ", "-").replace(" ", "-"))]
+    if args.frames:
+        common += ["--frames", str(args.frames)]
+    if in_flight:
+        common += ["--sequence", args.sequence, "--rate", "max", "--in-flight", str(in_flight)]
+        report = up.run(parsed(up, common))
+    else:
+        report = offline.run(parsed(offline, [args.sequence, *common]))
+    copied = ("frames", "tracked", "fps", "ate_rmse_m")
+    return {
+        "case": name,
+        **{key: report[key] for key in copied},
+        "latency_ms": report["latency"]["wall_ms"],
+        "stages_wall_ms": {k: v["wall_ms"] for k, v in report["stages"].items()},
+    }
+
+
+def show(result: dict[str, Any]) -> None:
+    """Prints the cases as a table: everything in it was measured on this host."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{result['sequence']}: measured on this host, ms are p50 / p95")
+    stages = list(result["cases"][0]["stages_wall_ms"])
+    for name in ("case", "frames/s", "ATE m", "latency", *stages):
+        table.add_column(name, justify="left" if name == "case" else "right")
+    for row in result["cases"]:
+        spreads = [row["latency_ms"], *(row["stages_wall_ms"][s] for s in stages)]
+        ate = "–" if row["ate_rmse_m"] is None else f"{row['ate_rmse_m']:.4f}"
+        times = ("–" if s is None else f"{s['p50']:.1f} / {s['p95']:.1f}" for s in spreads)
+        table.add_row(row["case"], f"{row['fps']:.1f}", ate, *times)
+    Console().print(table)

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`convert`: a recording in another format."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from drp_slam.commands._options import add_camera, add_frames, add_sequence
+
+HELP = "convert a recording from one format into another (TUM folder, rosbag2)"
+EXAMPLE = "convert rgbd_dataset_freiburg1_xyz xyz.bag --format mcap"
+ROWS = {
+    "format": "",
+    "frames": "",
+    "ground_truth": " poses",
+    "colour": "",
+    "depth_encoding": "",
+    "depth_rounding_m": " m at most",
+    "megabytes": " MB",
+    "wall_s": " s",
+}
+"""What is shown, and its unit."""
+
+
+def add_arguments(p: argparse.ArgumentParser) -> None:
+    add_sequence(p, "source")
+    p.add_argument("destination", type=Path, help="folder to make")
+    text = "write this format (default: tum for a bag, else mcap)"
+    p.add_argument("--format", choices=("tum", "mcap", "sqlite3"), help=text)
+    p.add_argument("--compressed", action="store_true", help="write colour as JPEG, 16UC1 depth as PNG")
+    text = "write depth into a bag as this (default: 16UC1 where it is exact, else 32FC1)"
+    p.add_argument("--depth", choices=("16UC1", "32FC1"), help=text)
+    add_camera(p)
+    add_frames(p)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """What was written, and what was not exact. Raises DataError."""
+    from drp_slam.data.convert import convert
+    from drp_slam.data.dataset import open_sequence
+
+    sequence = open_sequence(args.source, args.camera, args.start, args.frames)
+    destination = args.destination.expanduser()
+    written = convert(sequence, args.source, destination, args.format, args.compressed, args.depth)
+    return {"source": args.source, "destination": str(destination), **written}
+
+
+def show(result: dict[str, Any]) -> None:
+    """Prints what was written."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{result['source']} → {result['destination']}", show_header=False)
+    for key, unit in ROWS.items():
+        value = result[key]
+        text = f"{value:.4g}" if isinstance(value, float) else str(value)
+        table.add_row(key.replace("_", " ").removesuffix(" m").removesuffix(" s"), text + unit)
+    Console().print(table)

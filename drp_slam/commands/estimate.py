@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`estimate`: one network on DRP-AI3, layer by layer."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from drp_slam.commands._networks import add_network_model, read_network
+from drp_slam.commands._options import out_folder, table_console
+from drp_slam.errors import DrpAi3Error
+
+HELP = "estimate what DRP-AI3 does with a network: placement, packing, time, energy"
+EXAMPLE = "estimate model.onnx --sparsity 0.9 --html"
+COLUMNS = "layer|op|unit|shape|MMAC|zeros|N/M|kcycle|us|+cross|kB|bound by|use|uJ"
+LEFT = {"layer", "op", "unit", "shape", "bound by"}
+
+
+def add_arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument("model", help="ONNX file (.onnx, .onnx.gz) or shipped network")
+    add_network_model(p)
+    sparsity = p.add_mutually_exclusive_group()
+    text = "assume this share of zeros instead of the file's own"
+    sparsity.add_argument("--sparsity", type=float, metavar="S", help=text)
+    sparsity.add_argument("--dense", action="store_true", help="ignore the file's zeros")
+    text = "assume this pattern of zeros (default: the file's; balanced with --sparsity)"
+    p.add_argument("--pattern", choices=("file", "balanced", "random"), help=text)
+    text = "place operators as this release of the vendor's compiler (default: 2.7)"
+    p.add_argument("--release", type=float, default=2.7, metavar="X.Y", help=text)
+    p.add_argument("--verify", action="store_true", help="prove that packed weights give the dense INT8 accumulators")
+    text = "run it in INT8 over a folder of images, which calibrate an FP32 network"
+    p.add_argument("--run", type=Path, metavar="DIR", help=text)
+    text = "choose INT8 ranges this way for --run (default: minmax)"
+    p.add_argument("--method", choices=("minmax", "percentile"), default="minmax", help=text)
+    text = "keep this percentage of the values with --method percentile (default: 99.99)"
+    p.add_argument("--percentile", type=float, default=99.99, metavar="P", help=text)
+    p.add_argument("--csv", action="store_true", help="write layers.csv")
+    text = "write estimate.html, roofline.png and timeline.json (Chrome trace)"
+    p.add_argument("--html", action="store_true", help=text)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """The report of one network: modelled figures, and what `--verify` and `--run` found."""
+    from drp_slam.device import load_constants
+    from drp_slam.drpai3.estimate import estimate
+    from drp_slam.drpai3.estimate_result import as_dict
+
+    start = time.perf_counter()
+    constants = load_constants(args.device)
+    graph = read_network(args.model, args.input_shape)
+    sparsity = 0.0 if args.dense else args.sparsity
+    pattern = args.pattern or ("file" if sparsity is None else "balanced")
+    if sparsity is None and pattern != "file":
+        raise DrpAi3Error(f"--pattern {pattern} needs --sparsity; without it the file's own zeros count")
+    assumed: dict[str, Any] = {"sparsity": sparsity, "pattern": pattern, "release": args.release}
+    found = estimate(graph, constants, args.freq_index, results_stay=args.results_stay, **assumed)
+    result = as_dict(found, constants, pattern)
+    if args.verify:
+        from drp_slam.drpai3.verify import verify
+
+        result["verified"] = verify(graph, constants)
+    if args.run is not None:
+        from drp_slam.drpai3.execute import execute
+
+        result["executed"] = execute(graph, args.run, args.method, args.percentile, out_folder(args))
+    result["wall_s"] = time.perf_counter() - start
+    if args.html or args.csv:
+        from drp_slam.drpai3 import estimate_page
+
+        written = estimate_page.write(out_folder(args), result, constants, args.html, args.csv)
+        result["files"] = [str(p) for p in written]
+    return result
+
+
+def show(result: dict[str, Any]) -> None:
+    """Prints the layers, totals and fallbacks."""
+    from rich.table import Table
+
+    console = table_console()
+    title = f"{result['name']} on {result['device']}, AI-MAC {result['mac_mhz']:.0f} MHz (modelled)"
+    table = Table(title=title, header_style="bold")
+    for column in COLUMNS.split("|"):
+        table.add_column(column, justify="left" if column in LEFT else "right", no_wrap=True)
+    busy = [row for row in result["layers"] if row["us"] or row["crossing_us"]]
+    for row in busy:
+        table.add_row(*_cells(row), style="red" if row["unit"] == "cpu" else None)
+    console.print(table)
+    hidden = len(result["layers"]) - len(busy)
+    console.print(f"{hidden} layers run behind others and take no time of their own")
+    console.print(
+        f"[bold]{result['total_ms']:.3f} ms, {result['energy_mj']:.2f} mJ[/] ({result['average_w']:.2f} W), "
+        f"{result['gmacs']:.3f} GMAC, {result['tops_per_w']:.2f} TOPS/W of the accelerator "
+        "(published: 9 to 11 for pruned ResNet-50 class, 23.9 for the ideal layer)"
+    )
+    console.print(
+        f"cycles {result['cycles']:.3g} of {result['dense_cycles']:.3g} dense; memory {result['memory_mib']:.1f} MiB; "
+        f"traffic {result['traffic_mb']:.1f} MB; fixed {result['overhead_ms']:.2f} ms; "
+        f"{result['crossings']} crossings {result['crossing_ms']:.2f} ms"
+    )
+    if sum(result["groups_by_n"]):
+        counts = " ".join(f"{n}:{count}" for n, count in enumerate(result["groups_by_n"]) if count)
+        balance, padding = (round(result["packing_loss"][key], 3) + 0.0 for key in ("balance", "padding"))
+        lost = f"lost to unequal columns {balance:.1%}, to padding {padding:.1%} of the dense cycles"
+        console.print(f"weight groups by N  {counts}; {lost}")
+    for key in ("verified", "executed"):
+        if key in result:
+            console.print(f"{key}: " + ", ".join(f"{k} {v}" for k, v in result[key].items()))
+    for reason, (count, ms, crossing) in _reasons(result["fallbacks"]):
+        times = f"{ms:.2f} ms, and {crossing:.2f} ms to cross there and back"
+        console.print(f"[red]{count:.0f} on the Cortex-A55[/]: {reason}: {times}")
+    kinds = result["constants"]
+    console.print(f"rests on {kinds['cited']} cited, {kinds['fitted']} fitted and {kinds['assumed']} assumed constants")
+    for path in result.get("files", ()):
+        console.print(f"wrote {path}")
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    return [
+        row["name"][-28:],
+        row["op"],
+        row["unit"],
+        "x".join(map(str, row["shape"])),
+        f"{row['macs'] * 1e-6:.1f}",
+        f"{row['sparsity']:.0%}" if row["sparsity"] else "",
+        "" if row["mean_n"] is None else f"{row['mean_n']:.1f}/{row['group_rows']}",
+        f"{row['cycles'] * 1e-3:.1f}",
+        f"{row['us']:.1f}",
+        f"{row['crossing_us']:.0f}" if row["crossing_us"] else "",
+        f"{row['bytes'] * 1e-3:.0f}",
+        row["bound_by"],
+        f"{row['utilisation']:.0%}",
+        f"{row['uj']:.1f}",
+    ]
+
+
+def _reasons(fallbacks: list[dict[str, Any]]) -> list[tuple[str, list[float]]]:
+    """Count, ms and crossing ms of the layers on the CPU by reason, the slowest first."""
+    reasons: dict[str, list[float]] = {}
+    for row in fallbacks:
+        entry = reasons.setdefault(f"{row['reason']} ({row['op']})", [0, 0.0, 0.0])
+        for i, more in enumerate((1, row["ms"], row["crossing_ms"])):
+            entry[i] += more
+    return sorted(reasons.items(), key=lambda r: -sum(r[1][1:]))

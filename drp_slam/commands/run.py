@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`run`: a recording through the pipeline in one process."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from drp_slam.commands._options import add_frames, add_sequence, add_slam, configured, out_folder
+from drp_slam.profiler.terminal import show as show
+
+if TYPE_CHECKING:
+    from drp_slam.offline import Progress
+    from drp_slam.pipeline import Step
+
+HELP = "run a recording through the four stages in one process, without ROS"
+EXAMPLE = "run synthetic --backend emulated --json"
+
+
+def add_arguments(p: argparse.ArgumentParser) -> None:
+    add_sequence(p)
+    add_slam(p)
+    add_frames(p)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """The report of the results in `--out`."""
+    from drp_slam.offline import one_thread_a_library, run_sequence
+
+    one_thread_a_library()
+    from drp_slam.data.dataset import open_sequence
+    from drp_slam.reporting.results import build
+
+    config = configured(args)
+    sequence = open_sequence(args.sequence, args.camera, args.start, args.frames)
+    out = out_folder(args)
+    path = Path(args.sequence).expanduser()
+    about = {
+        "sequence": args.sequence,
+        "source": str(path.resolve()) if path.exists() else None,
+        "camera": args.camera,
+        "start": args.start,
+        "features": args.features,
+    }
+    with progress_bar(len(sequence), f"{config.drpai3.network}, {config.drpai3.backend}") as progress:
+        run_sequence(sequence, config, out, progress, about)
+    return build(out)
+
+
+@contextmanager
+def progress_bar(frames: int, title: str) -> Iterator[Progress]:
+    """A bar on standard error with the frame rate and the state of tracking."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    rate, state = TextColumn("{task.fields[fps]:.1f} Hz"), TextColumn("{task.fields[state]}")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, state, TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=frames, fps=0.0, state="")
+
+        def update(step: Step, fps: float) -> None:
+            bar.update(task, advance=1, fps=fps, state=f"{step.track.state}, {step.track.inliers} inliers")
+
+        yield update

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`up`: the ROS 2 graph as processes of this host."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from typing import Any
+
+from drp_slam.commands._options import SEQUENCE, add_player, add_sequence, add_slam, configured, out_folder
+from drp_slam.profiler.terminal import show as show
+
+HELP = "start the ROS 2 nodes as processes, with a recording or a camera"
+EXAMPLE = "up --sequence synthetic --rate max --json"
+
+
+def add_arguments(p: argparse.ArgumentParser) -> None:
+    text = f"play this: {SEQUENCE}; without it a camera publishes image, depth and camera_info"
+    add_sequence(p, "--sequence", help=text)
+    add_slam(p)
+    add_player(p)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """The report of the results in `--out`.
+
+    Raises DataError for a recording that cannot be opened, before any process starts.
+    """
+    from drp_slam.config import override
+    from drp_slam.data.dataset import open_sequence
+    from drp_slam.nodes.options import player_parameters
+    from drp_slam.nodes.up import run_graph
+    from drp_slam.reporting.results import build
+
+    config, sequence = configured(args), None
+    if args.sequence is not None:
+        config = override(config, {f"player.{k}": v for k, v in player_parameters(args).items()})
+        sequence = open_sequence(args.sequence, args.camera, args.start, args.frames)
+    out = out_folder(args).resolve()
+    config = dataclasses.replace(config, graph=dataclasses.replace(config.graph, out=str(out)))
+    about = {
+        "sequence": args.sequence,
+        "camera": args.camera,
+        "start": args.start,
+        "features": args.features,
+        "graph": True,
+        "in_flight": config.player.in_flight,
+        "rate": args.rate,
+    }
+    run_graph(config, sequence, out, about)
+    return build(out)
