@@ -120,6 +120,11 @@ def test_no_module_is_named_like_the_standard_library() -> None:
     assert not names & (set(sys.stdlib_module_names) | {"utils", "common"})
 
 
+def test_pre_commit_runs_the_same_linter() -> None:
+    pinned = re.search(r"^ruff==(.+)$", (ROOT / "constraints.txt").read_text(), re.M)
+    assert pinned and f"rev: v{pinned[1]}\n" in (ROOT / ".pre-commit-config.yaml").read_text()
+
+
 def test_versions_match() -> None:
     from drp_slam import __version__
 
