@@ -81,7 +81,8 @@ def plan(args: argparse.Namespace) -> list[Point]:
         "gap_s": args.gap,
     }
     points = [Point(network=name, **common) for name in dict.fromkeys([args.reference, *networks])]
-    patterns, saliencies = _known("pattern", args.patterns, PATTERNS), _known("saliency", args.saliencies, tuple(SALIENCIES))
+    patterns = _known("pattern", args.patterns, PATTERNS)
+    saliencies = _known("saliency", args.saliencies, tuple(SALIENCIES))
     calibration = str(args.calibration.resolve()) if args.calibration else ""
     for rate, pattern, saliency in itertools.product(rates, patterns, saliencies):
         points.append(Point(rate=rate, pattern=pattern, saliency=saliency, calibration=calibration, **common))

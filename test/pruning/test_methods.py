@@ -12,11 +12,12 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
+from drp_slam.commands import prune, sweep  # noqa: E402
 from drp_slam.evaluation import oneshot  # noqa: E402
-from drp_slam.pruning import arguments, importance, methods  # noqa: E402
+from drp_slam.pruning import importance, methods  # noqa: E402
 from drp_slam.pruning import prunable as L  # noqa: E402
 from drp_slam.pruning.pruner import Pruner  # noqa: E402
-from drp_slam.sweep import sweep, sweep_figures  # noqa: E402
+from drp_slam.sweep import sweep_figures  # noqa: E402
 
 
 def test_the_table_is_read_without_torch():
@@ -36,11 +37,11 @@ def stub(monkeypatch):
 def test_a_new_saliency_is_one_entry(stub, tmp_path):
     """Command line, pruner, sweep and figures know it; `prune` keeps what it says."""
     parser = argparse.ArgumentParser()
-    arguments.prune(parser)
+    prune.add_arguments(parser)
     assert parser.parse_args(["x.onnx", "--rate", "0.5", "--saliency", stub]).saliency == stub
 
     parser = argparse.ArgumentParser()
-    arguments.sweep(parser)
+    sweep.add_arguments(parser)
     args = parser.parse_args(["--sequence", "synthetic", "--rates", "0.5", "--saliencies", f"magnitude,{stub}"])
     assert [p.saliency for p in sweep.plan(args)[1:]] == ["magnitude", stub]
     rows = [{"point": {"network": "", "pattern": "flexible-nm", "saliency": s}} for s in ("magnitude", stub)]
