@@ -113,6 +113,15 @@ def test_every_file_has_a_licence_line_and_a_purpose(path: Path) -> None:
         assert ast.get_docstring(ast.parse(text)), f"{path.name} says nothing of what it is for"
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_docstring_is_cut_by_a_blank_line(path: Path) -> None:
+    """A paragraph of a docstring ends as a sentence does, or where a table or list follows."""
+    constants = [n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Expr)]
+    strings = [c.value for c in constants if isinstance(c, ast.Constant) and isinstance(c.value, str)]
+    first = [text.split("\n\n")[0].rstrip() for text in strings if "\n\n" in text]
+    assert not [text for text in first if not text.endswith((".", ":", "?"))]
+
+
 def test_no_module_is_named_like_the_standard_library() -> None:
     import sys
 

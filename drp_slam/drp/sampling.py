@@ -22,7 +22,6 @@ def inverse_length(vectors: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=16)
 def linear_taps(size: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
     """For each of `size` pixels: first of 2 taps in a map of `cells` with a border of one zero,
-
     and the weights (size, 2) float32.
     """
     first, t = _positions(size, cells)
@@ -32,7 +31,6 @@ def linear_taps(size: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
 @lru_cache(maxsize=16)
 def cubic_taps(size: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
     """For each of `size` pixels: first of 4 taps in a map of `cells` with a border of two zeros,
-
     and the weights (size, 4) float32: cubic convolution with A = -0.75 (PyTorch, OpenCV).
     """
     first, t = _positions(size, cells)

@@ -39,7 +39,6 @@ def by_stage(spans: Sequence[Span]) -> dict[str, list[Span]]:
 
 def stages(spans: Sequence[Span]) -> dict[str, dict[str, Any]]:
     """One entry a stage: `unit`, `device`, `frames`; measured here: `wall_ms`; computed for the
-
     chip: `modelled_ms`, `energy_mj`, and on its own A55 cores `cpu_modelled_ms`, `cpu_energy_mj`.
     Energies are means a frame.
     """
@@ -68,7 +67,6 @@ def by_frame(spans: Sequence[Span], value: Callable[[Span], float]) -> np.ndarra
 
 def latency(spans: Sequence[Span], measured_s: Sequence[float] = ()) -> dict[str, Any]:
     """Of a frame: `wall_ms`, as measured end to end where `measured_s` says, else the sum of its
-
     stages; `modelled_ms` and `cpu_modelled_ms`, the sums of its stages for the chip and its A55.
     """
     measured = [s for s in measured_s if math.isfinite(s)]

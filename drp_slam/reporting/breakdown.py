@@ -28,7 +28,6 @@ from drp_slam.profiler.summary import by_stage
 @dataclass(frozen=True)
 class Call:
     """A kernel's call as it was: a program that gives its recorded outputs and work at no cost,
-
     so that it can be timed again with other constants.
     """
 
@@ -91,7 +90,6 @@ def timed(calls: Mapping[str, Sequence[Call]], constants: Constants) -> list[tup
 
 def kernels(calls: Mapping[str, Sequence[Call]], constants: Constants) -> list[dict[str, Any]]:
     """One entry a kernel: `stage`, `kernel`, `place`, `reasons` (why the CPU runs what the DRP
-
     would not), `modelled_s`, `energy_j`, and on the A55 `cpu_modelled_s`, `cpu_energy_j`.
     """
     power_w = constants["cpu.power_busy"]

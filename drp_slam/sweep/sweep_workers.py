@@ -51,14 +51,12 @@ def _here(points: Sequence[Point], reference: Measured, jobs: int) -> Iterator[t
 def _on_cluster(
     points: Sequence[Point], reference: Measured, address: str
 ) -> Iterator[tuple[Point, Outcome | Exception]]:
-    """On the workers of a running dask.distributed scheduler, which have drp_slam installed and
-
-    see the recording under the same path; results and networks come back over the wire.
-    """
+    """On the workers of a running dask.distributed scheduler. They have drp_slam installed and see
+    the recording under the same path; results and networks come back over the wire."""
     try:
         from distributed import Client, KilledWorker, as_completed
     except ImportError as error:
-        raise DrpSlamError("--scheduler needs dask.distributed: pip install distributed") from error
+        raise DrpSlamError("--scheduler needs dask.distributed: pip install 'drp_slam[sweep]'") from error
     from drp_slam.sweep.sweep_point import measure
 
     try:
