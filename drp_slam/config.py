@@ -98,6 +98,13 @@ class SlamConfig:
     inverse_depth_sigma: float = param(
         0.003, "standard deviation of a measured inverse depth", unit="1/m", low=1e-5, high=1.0
     )
+    disparity_sigma_px: float = param(
+        0.5,
+        "standard deviation of a stereo pair's disparity, which gives that of its depth",
+        unit="px",
+        low=0.05,
+        high=10.0,
+    )
     depth_min_m: float = param(0.2, "depth below this is ignored", unit="m", low=0.0, high=100.0)
     depth_max_m: float = param(6.0, "depth beyond this is ignored", unit="m", low=0.1, high=1000.0)
     depth_edge: float = param(0.04, "share of the depth that a 3x3 neighbourhood may span", low=0.0, high=1.0)

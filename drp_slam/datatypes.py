@@ -13,16 +13,20 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+DISTORTION = {"plumb_bob": 5, "rational_polynomial": 8, "equidistant": 4}
+"""Coefficients of each distortion model (the names of ROS' CameraInfo)."""
 FEATURE_DIM = 64
 """Length of a descriptor (XFeat: 64)."""
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera with Brown-Conrady distortion, as `camera.yaml` states it.
+    """A camera as `camera.yaml` states it.
 
-    `distortion` is (5,) float64: k1 k2 p1 p2 k3 (OpenCV's order). `depth_scale` is raw depth
-    units per metre. `baseline_m` is set for stereo only.
+    `distortion` (float64, OpenCV's order) belongs to `model`: `plumb_bob` (5,) k1 k2 p1 p2 k3,
+    `rational_polynomial` (8,) k1 k2 p1 p2 k3 k4 k5 k6, `equidistant` (4,) k1 k2 k3 k4.
+    `depth_scale` is raw depth units per metre. `baseline_m` is set where the camera is the left one of
+    a stereo pair. A pair that is not rectified yet has `right`, and (4, 4) `T_right_left`.
     """
 
     width: int
@@ -35,6 +39,9 @@ class Camera:
     depth_scale: float = 1000.0
     fps: float = 30.0
     baseline_m: float | None = None
+    model: str = "plumb_bob"
+    right: Camera | None = None
+    T_right_left: np.ndarray | None = None
 
     @property
     def K(self) -> np.ndarray:
@@ -83,11 +90,14 @@ class Features:
 
     `uv` (N, 2) float32 in pixels of the original, distorted image; `score` (N,) float32 in
     [0, 1]; `descriptor` (N, length) as the front end's `DescriptorSpec` says.
+    `depth_m` (N,) float32 metres, 0 where unknown, is given where depth was measured at the keypoints
+    instead of in an image.
     """
 
     uv: np.ndarray
     score: np.ndarray
     descriptor: np.ndarray
+    depth_m: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.uv)

@@ -13,13 +13,19 @@ import numpy as np
 
 from drp_slam import resources
 from drp_slam.atomic import write_text
-from drp_slam.datatypes import Camera
+from drp_slam.datatypes import DISTORTION, Camera
 from drp_slam.errors import DataError
 
 log = logging.getLogger(__name__)
 
 REQUIRED = ("width", "height", "fx", "fy", "cx", "cy", "distortion", "depth_scale", "fps")
-OPTIONAL = ("baseline_m",)
+OPTIONAL = ("baseline_m", "model")
+FORM = {
+    "plumb_bob": "5 numbers: k1 k2 p1 p2 k3",
+    "rational_polynomial": "8 numbers: k1 k2 p1 p2 k3 k4 k5 k6",
+    "equidistant": "4 numbers: k1 k2 k3 k4",
+}
+"""Distortion of each model."""
 POSITIVE = ("fx", "fy", "depth_scale", "fps", "baseline_m")
 
 
@@ -42,6 +48,9 @@ def load_camera(path: str | Path) -> Camera:
         wrong = f"lacks {', '.join(missing)}" if missing else f"has unknown {', '.join(unknown)}"
         raise DataError(f"{path}: {wrong}; a calibration has {', '.join(REQUIRED)} and for stereo baseline_m")
     values = {key: _value(path, key, tree[key]) for key in tree}
+    model = values.get("model", "plumb_bob")
+    if len(values["distortion"]) != DISTORTION[model]:
+        raise DataError(f"{path}: {len(values['distortion'])} numbers of distortion, {model} has {FORM[model]}")
     return Camera(**values)
 
 
@@ -49,9 +58,13 @@ def _value(path: str | Path, key: str, value: Any) -> Any:
     """One entry, checked."""
     if key == "baseline_m" and value is None:
         return None
+    if key == "model":
+        if value not in DISTORTION:
+            raise DataError(f"{path}: model is {value!r}, expected one of {', '.join(DISTORTION)}")
+        return value
     if key == "distortion":
-        if not (isinstance(value, list) and len(value) == 5 and all(map(_finite, value))):
-            raise DataError(f"{path}: distortion is {value!r}, expected 5 numbers: k1 k2 p1 p2 k3")
+        if not (isinstance(value, list) and len(value) in DISTORTION.values() and all(map(_finite, value))):
+            raise DataError(f"{path}: distortion is {value!r}, expected {FORM['plumb_bob']}")
         return np.array(value, np.float64)
     if key in ("width", "height"):
         if type(value) is not int or not 1 <= value <= 65536:
@@ -72,9 +85,13 @@ def save_camera(path: str | Path, camera: Camera) -> None:
     lines = []
     for f in fields(camera):
         value = getattr(camera, f.name)
+        if f.name in ("right", "T_right_left") or value is None:
+            continue
         if f.name == "distortion":
-            lines.append(f"distortion: [{', '.join(map(_number, value))}]  # k1 k2 p1 p2 k3\n")
-        elif value is not None:
+            lines.append(f"distortion: [{', '.join(map(_number, value))}]  # OpenCV's order\n")
+        elif f.name == "model":
+            lines.append(f"model: {value}\n")
+        else:
             note = "  # raw units per metre" if f.name == "depth_scale" else ""
             lines.append(f"{f.name}: {_number(value)}{note}\n")
     write_text(Path(path), "".join(lines), DataError)

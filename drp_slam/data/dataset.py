@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opens a sequence by name: a TUM RGB-D folder, a rosbag2, or the embedded `synthetic`."""
+"""Opens a sequence by name: a folder of TUM RGB-D, KITTI or EuRoC, a rosbag2, or the embedded `synthetic`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from pathlib import Path
 
 from drp_slam import resources
 from drp_slam.data.calibration import load_camera
+from drp_slam.data.euroc import euroc_folder, open_euroc
+from drp_slam.data.kitti import is_kitti, open_kitti
 from drp_slam.data.sequence import Sequence
 from drp_slam.errors import DataError
 
-REMEDY = "expected a TUM RGB-D folder, a rosbag2 (folder, .mcap, .db3) or the word synthetic"
+REMEDY = (
+    "expected a TUM RGB-D folder, one of KITTI odometry or EuRoC, a rosbag2 (folder, .mcap, .db3) or the word synthetic"
+)
 
 
 def open_sequence(name: str, camera: str | None = None, start: int = 0, frames: int | None = None) -> Sequence:
@@ -36,6 +40,10 @@ def open_sequence(name: str, camera: str | None = None, start: int = 0, frames: 
         from drp_slam.data.tum import open_tum
 
         return open_tum(path, given, start, frames)
+    if path.is_dir() and is_kitti(path):
+        return open_kitti(path, start, frames)
+    if path.is_dir() and euroc_folder(path):
+        return open_euroc(path, start, frames)
     if path.is_dir() and not any(path.iterdir()):
         raise DataError(f"{name}: the folder is empty; {REMEDY}")
     raise DataError(f"{name}: neither rgb.txt nor associations.txt nor a bag in it; {REMEDY}")

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from drp_slam.config import SlamConfig
-from drp_slam.datatypes import Camera
+from drp_slam.datatypes import DISTORTION, Camera
 from drp_slam.errors import SlamError
 from drp_slam.slam.optimize import Noise
+
+LEAST_DISPARITY_PX = 1.0
+"""A smaller disparity gives no depth."""
 
 
 @dataclass(frozen=True)
@@ -21,21 +25,28 @@ class Geometry:
     """The camera as tracking and mapping see it: how it projects, and how well it measures.
 
     `focal_px` (2,) takes the normalised plane to undistorted pixels about the principal point;
-    `bounds` (2, 2): smallest and largest x y of the plane that the image shows.
+    `bounds` (2, 2): smallest and largest x y of the plane that the image shows. Depth outside `depth_m` (nearest,
+    farthest) is ignored.
     """
 
     camera: Camera
     noise: Noise
     focal_px: np.ndarray
     bounds: np.ndarray
+    depth_m: tuple[float, float]
 
     @classmethod
     def of(cls, camera: Camera, config: SlamConfig) -> Geometry:
         """Raises SlamError for a calibration with which nothing can be projected."""
         check_camera(camera)
-        sigma_px = config.pixel_sigma_px
-        noise = Noise(camera.fx / sigma_px, camera.fy / sigma_px, 1.0 / config.inverse_depth_sigma)
-        return cls(camera, noise, np.array([camera.fx, camera.fy]), plane_bounds(camera))
+        sigma_px, inverse_sigma, depth_m = config.pixel_sigma_px, config.inverse_depth_sigma, config.depth_max_m
+        if camera.baseline_m:
+            # a stereo pair measures disparity = fx baseline / depth: its noise and its range follow
+            inverse_sigma = config.disparity_sigma_px / (camera.fx * camera.baseline_m)
+            depth_m = camera.fx * camera.baseline_m / LEAST_DISPARITY_PX
+        noise = Noise(camera.fx / sigma_px, camera.fy / sigma_px, 1.0 / inverse_sigma)
+        focal_px = np.array([camera.fx, camera.fy])
+        return cls(camera, noise, focal_px, plane_bounds(camera), (config.depth_min_m, depth_m))
 
     @property
     def size_px(self) -> np.ndarray:
@@ -52,16 +63,19 @@ def check_camera(camera: Camera) -> None:
         )
     if camera.fx <= 0 or camera.fy <= 0:
         raise SlamError(f"camera has focal lengths fx {camera.fx}, fy {camera.fy}; both must be > 0")
-    if np.asarray(camera.distortion).shape != (5,):
-        raise SlamError(f"distortion has {np.size(camera.distortion)} numbers, expected 5: k1 k2 p1 p2 k3")
+    if np.asarray(camera.distortion).shape != (DISTORTION.get(camera.model),):
+        known = ", ".join(f"{count} for {model}" for model, count in DISTORTION.items())
+        raise SlamError(f"distortion {camera.model!r} has {np.size(camera.distortion)} numbers, expected {known}")
 
 
 def undistort(camera: Camera, uv: np.ndarray, iterations: int = 6) -> np.ndarray:
     """(N, 2) pixels of the original image to (N, 2) float64 points of the normalised plane.
 
     Newton's method on the distortion: exact to 1e-9 where OpenCV's five fixed-point steps leave
-    a tenth of a pixel in the corners of a strongly distorted camera.
+    a tenth of a pixel in the corners of a strongly distorted camera. Other models go through OpenCV.
     """
+    if camera.model != "plumb_bob":
+        return _undistort_by_opencv(camera, np.asarray(uv, dtype=np.float64))
     target = (np.asarray(uv, dtype=np.float64) - (camera.cx, camera.cy)) / (camera.fx, camera.fy)
     k1, k2, p1, p2, k3 = np.asarray(camera.distortion, dtype=np.float64)
     tx, ty = target[:, 0], target[:, 1]
@@ -84,6 +98,8 @@ def undistort(camera: Camera, uv: np.ndarray, iterations: int = 6) -> np.ndarray
 
 def distort(camera: Camera, xy: np.ndarray) -> np.ndarray:
     """(N, 2) points of the normalised plane to (N, 2) pixels of the original image."""
+    if camera.model != "plumb_bob":
+        return _distort_by_opencv(camera, np.asarray(xy, dtype=np.float64))
     k1, k2, p1, p2, k3 = np.asarray(camera.distortion, dtype=np.float64)
     x, y = xy[:, 0], xy[:, 1]
     r2 = x * x + y * y
@@ -91,6 +107,26 @@ def distort(camera: Camera, xy: np.ndarray) -> np.ndarray:
     u = x * radial + 2.0 * p1 * x * y + p2 * (r2 + 2.0 * x * x)
     v = y * radial + p1 * (r2 + 2.0 * y * y) + 2.0 * p2 * x * y
     return np.stack([camera.fx * u + camera.cx, camera.fy * v + camera.cy], axis=1)
+
+
+UNDISTORT_STEPS = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, 100, 1e-12)
+"""OpenCV's default of five steps leaves errors of some tenths of a pixel in the corners."""
+
+
+def _undistort_by_opencv(camera: Camera, uv: np.ndarray) -> np.ndarray:
+    if not len(uv):
+        return np.zeros((0, 2))
+    function = cv2.fisheye.undistortPoints if camera.model == "equidistant" else cv2.undistortPoints
+    return function(uv[:, None], camera.K, camera.distortion, criteria=UNDISTORT_STEPS)[:, 0]
+
+
+def _distort_by_opencv(camera: Camera, xy: np.ndarray) -> np.ndarray:
+    if not len(xy):
+        return np.zeros((0, 2))
+    if camera.model == "equidistant":
+        return cv2.fisheye.distortPoints(xy[:, None], camera.K, camera.distortion)[:, 0]
+    xyz = np.concatenate([xy, np.ones((len(xy), 1))], axis=1)
+    return cv2.projectPoints(xyz, np.zeros(3), np.zeros(3), camera.K, camera.distortion)[0][:, 0]
 
 
 def project(camera: Camera, T_camera_world: np.ndarray, xyz: np.ndarray) -> np.ndarray:

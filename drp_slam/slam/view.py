@@ -53,8 +53,12 @@ def observe(geometry: Geometry, config: SlamConfig, frame: Frame, features: Feat
     u = np.clip(uv_int[:, 0], 0, camera.width - 1)
     v = np.clip(uv_int[:, 1], 0, camera.height - 1)
     inverse_depth = np.zeros(len(xy))
-    if frame.depth is not None and len(xy):
-        inverse_depth = sample_inverse_depth(frame.depth, frame.depth_unit_m, u, v, config)
+    if features.depth_m is not None:
+        known = (features.depth_m >= geometry.depth_m[0]) & (features.depth_m <= geometry.depth_m[1])
+        np.divide(1.0, features.depth_m, out=inverse_depth, where=known)
+    elif frame.depth is not None and len(xy):
+        patch = depth_patches(frame.depth, frame.depth_unit_m, u, v)
+        inverse_depth = inverse_medians(patch, geometry.depth_m, config.depth_edge)
     rgb = None
     if frame.image is not None:
         rgb = frame.image[v, u]
@@ -65,27 +69,29 @@ def observe(geometry: Geometry, config: SlamConfig, frame: Frame, features: Feat
 _OFFSETS = np.array([(dv, du) for dv in (-1, 0, 1) for du in (-1, 0, 1)])
 
 
-def sample_inverse_depth(
-    depth: np.ndarray, unit_m: float, u: np.ndarray, v: np.ndarray, config: SlamConfig
-) -> np.ndarray:
-    """(N,) inverse depths in 1/m: medians of the valid pixels of 3x3 neighbourhoods.
-
-    0 where fewer than five pixels returned, where they span an edge (more than `depth_edge` of
-    the depth), and outside `depth_min_m` .. `depth_max_m`.
-    """
+def depth_patches(depth: np.ndarray, unit_m: float, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """(N, 9) float64 metres: the 3x3 neighbourhoods of pixels."""
     height, width = depth.shape
     rows = np.clip(v[:, None] + _OFFSETS[:, 0], 0, height - 1)
     columns = np.clip(u[:, None] + _OFFSETS[:, 1], 0, width - 1)
     # through float32 metres, so that raw depth and its ROS topic give the same numbers
-    patch = (depth[rows, columns] * np.float64(unit_m)).astype(np.float32).astype(np.float64)
+    return (depth[rows, columns] * np.float64(unit_m)).astype(np.float32).astype(np.float64)
+
+
+def inverse_medians(patch: np.ndarray, range_m: tuple[float, float], edge: float) -> np.ndarray:
+    """(N,) inverse depths in 1/m: medians of the valid numbers of (N, 9) neighbourhoods.
+
+    0 where fewer than five pixels returned, where they span an edge (more than the share `edge` of
+    the depth), and outside the range.
+    """
     valid = (patch > 0) & (patch < np.inf)  # False for NaN as well
     count = valid.sum(axis=1)
     patch = np.sort(np.where(valid, patch, np.inf), axis=1)
     each = np.arange(len(patch))
     median = patch[each, np.maximum(count - 1, 0) // 2]
     farthest = patch[each, np.maximum(count - 1, 0)]
-    keep = (count >= 5) & (median >= config.depth_min_m) & (median <= config.depth_max_m)
-    keep &= farthest <= patch[:, 0] + config.depth_edge * median
+    keep = (count >= 5) & (median >= range_m[0]) & (median <= range_m[1])
+    keep &= farthest <= patch[:, 0] + edge * median
     return np.where(keep, 1.0 / median, 0.0)
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -76,3 +78,21 @@ def test_no_points_and_bounds() -> None:
 def test_unusable_calibrations_are_refused(broken: Camera) -> None:
     with pytest.raises(SlamError):
         check_camera(broken)
+
+
+@pytest.mark.parametrize(
+    ("model", "distortion"),
+    [
+        ("rational_polynomial", [0.3, -0.1, 1e-3, -5e-4, 0.02, 0.35, -0.08, 0.01]),
+        ("equidistant", [-0.01, 0.03, -0.02, 0.005]),
+    ],
+)
+def test_other_distortion_models_are_inverted(model: str, distortion: list[float]) -> None:
+    camera = Camera(640, 480, 400.0, 402.0, 321.0, 239.0, np.array(distortion), model=model)
+    check_camera(camera)
+    grid = np.stack(np.meshgrid(np.linspace(0, 639, 12), np.linspace(0, 479, 9)), -1).reshape(-1, 2)
+    xy = undistort(camera, grid)
+    assert np.abs(distort(camera, xy) - grid).max() < 1e-3
+    assert undistort(camera, grid[:0]).shape == (0, 2)
+    with pytest.raises(SlamError, match=model):
+        check_camera(dataclasses.replace(camera, distortion=np.zeros(3)))
