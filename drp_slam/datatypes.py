@@ -8,7 +8,7 @@ nanoseconds, because they are the key under which every stage reports.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -153,6 +153,13 @@ class Trajectory:
 
     stamps_ns: np.ndarray
     T_world_camera: np.ndarray
+
+    @staticmethod
+    def of(poses: Iterable[tuple[int, np.ndarray]]) -> Trajectory:
+        """Pairs of `stamp_ns` and (4, 4) `T_world_camera` in any order; of one stamp's poses the last."""
+        by_stamp = sorted(dict(poses).items())
+        matrices = np.array([T for _, T in by_stamp], np.float64).reshape(-1, 4, 4)
+        return Trajectory(np.array([stamp for stamp, _ in by_stamp], np.int64), matrices)
 
     def __len__(self) -> int:
         return len(self.stamps_ns)

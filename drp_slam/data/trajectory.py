@@ -16,6 +16,7 @@ from drp_slam.atomic import write_text
 from drp_slam.datatypes import Trajectory
 from drp_slam.errors import DataError
 
+HEADER = "# timestamp tx ty tz qx qy qz qw\n"
 MAX_DIFFERENCE_S = 0.02
 """Stamps further apart than this do not belong together."""
 
@@ -58,7 +59,7 @@ def read_tum(path: str | Path) -> Trajectory:
 
 def write_tum(path: str | Path, trajectory: Trajectory) -> None:
     """Writes a trajectory with full precision, through a temporary name."""
-    write_text(Path(path), f"# timestamp tx ty tz qx qy qz qw\n{lines(trajectory)}", DataError)
+    write_text(Path(path), HEADER + lines(trajectory), DataError)
 
 
 def lines(trajectory: Trajectory) -> str:

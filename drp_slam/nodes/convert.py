@@ -23,6 +23,11 @@ COLOUR = {"bgr8": 3, "rgb8": 3, "mono8": 1, "bgra8": 4, "rgba8": 4, "8UC1": 1, "
 DEPTH_UNIT_M = {"16UC1": 0.001, "mono16": 0.001, "32FC1": 1.0}
 MODELS = ("plumb_bob", "rational_polynomial", "")
 """The rational model is plumb_bob where its last three numbers are 0, as drivers often have it."""
+LARGEST_PX = 16384
+"""Longest side of an image that is taken."""
+MOST_FOCAL = 100.0
+"""A focal length is at most so many times the image's longer side, or that part of it."""
+MOST_DISTORTION = 1e4
 FEATURE_FLOATS = 3 + FEATURE_DIM
 
 
@@ -161,11 +166,37 @@ def camera(message: CameraInfo, topic: str = "camera_info") -> Camera:
             "numbers; expected plumb_bob with 5: rectify the images"
         )
     K = np.array(message.k, np.float64).reshape(3, 3)
-    if not np.isfinite(K).all() or not np.isfinite(d).all() or K[0, 0] <= 0 or K[1, 1] <= 0:
-        raise GraphError(f"{topic}: focal lengths {K[0, 0]}, {K[1, 1]}: not calibrated; run a camera calibration")
-    distortion = np.concatenate([d, np.zeros(5)])[:5]
     fx, fy, cx, cy = (float(K[i]) for i in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    size_px = np.array([message.width, message.height], np.float64)
+    if not (1 <= size_px.min() and size_px.max() <= LARGEST_PX):
+        raise GraphError(
+            f"{topic}: an image of {message.width}x{message.height}; expected 1 to {LARGEST_PX} pixels a side"
+        )
+    focal_px, centre_px = np.array([fx, fy]), np.array([cx, cy])
+    # Written so that NaN is refused, too.
+    if not np.all((focal_px >= size_px.max() / MOST_FOCAL) & (focal_px <= size_px.max() * MOST_FOCAL)):
+        raise GraphError(
+            f"{topic}: focal lengths {fx:g}, {fy:g} for {message.width}x{message.height}: not calibrated; run a "
+            "camera calibration"
+        )
+    if not np.all(np.abs(centre_px) <= 2 * size_px.max()) or not np.all(np.abs(d) <= MOST_DISTORTION):
+        raise GraphError(
+            f"{topic}: principal point {cx:g}, {cy:g}, distortion {np.round(d, 4).tolist()}: out of range; run a "
+            "camera calibration"
+        )
+    distortion = np.concatenate([d, np.zeros(5)])[:5]
     return Camera(message.width, message.height, fx, fy, cx, cy, distortion)
+
+
+def same(a: Camera, b: Camera) -> bool:
+    """Whether two calibrations are equal within what a driver's rounding makes of one."""
+    numbers = [[c.width, c.height, c.fx, c.fy, c.cx, c.cy, *c.distortion] for c in (a, b)]
+    return bool(np.allclose(*numbers, rtol=1e-5, atol=1e-6))
+
+
+def spelled(camera: Camera) -> str:
+    """A calibration in words."""
+    return f"{camera.width}x{camera.height} with f {camera.fx:.6g}, {camera.fy:.6g}"
 
 
 def features_message(features: Features, head: Header) -> PointCloud2:

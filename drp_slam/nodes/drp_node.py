@@ -13,6 +13,7 @@ from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 
 from drp_slam.card import load_card
 from drp_slam.config import DrpConfig
+from drp_slam.data.stamps import StampGate
 from drp_slam.datatypes import Features
 from drp_slam.device import load_constants
 from drp_slam.drp.postprocess import Postprocess
@@ -40,7 +41,7 @@ class DrpNode(StageNode):
         self._postprocess = Postprocess(device, card, config)
         self._under_way: OrderedDict[int, tuple[tuple[int, int], Span]] = OrderedDict()
         self._pictures: OrderedDict[int, np.ndarray] = OrderedDict()
-        self._last_ns = -1
+        self._gate: StampGate[tuple[Any, np.ndarray]] = StampGate("image")
 
         self._tensor = self.needs_listener(self.create_publisher(Image, "tensor", qos.frames_out()))
         self._features = self.needs_listener(self.create_publisher(PointCloud2, "features", qos.frames_out()))
@@ -50,19 +51,20 @@ class DrpNode(StageNode):
         self.take(Image, "heads", self._on_heads, qos.stage_in())
 
     def _on_image(self, message: Image) -> None:
-        self._to_tensor(message.header, convert.colour(message))
+        self._admit(message.header, convert.colour(message))
 
     def _on_compressed(self, message: CompressedImage) -> None:
-        self._to_tensor(message.header, convert.decompress(message, "image/compressed"))
+        self._admit(message.header, convert.decompress(message, "image/compressed"))
+
+    def _admit(self, header: Any, image: np.ndarray) -> None:
+        admission = self._gate.admit(convert.stamp_ns(header), (header, image))
+        if admission.problem:
+            self.problem(admission.problem)
+        for item in admission.items:
+            self._to_tensor(*item)
 
     def _to_tensor(self, header: Any, image: np.ndarray) -> None:
         stamp_ns = convert.stamp_ns(header)
-        if stamp_ns <= self._last_ns:
-            raise GraphError(
-                f"image: stamp {stamp_ns} ns is not after {self._last_ns} ns; publish "
-                "images in order, each with its own stamp"
-            )
-        self._last_ns = stamp_ns
         tensor, preprocessed = self._preprocess(image)
         span = make_span(-1, stamp_ns, "preprocess", "drp", preprocessed, self._constants)
         remember(self._under_way, stamp_ns, (image.shape[:2], span))
@@ -86,6 +88,9 @@ class DrpNode(StageNode):
         picture = self._pictures.pop(stamp_ns, None)
         if picture is not None:
             self._drawn.publish(convert.image_message(message.header, drawn(picture, features), "bgr8"))
+
+    def health(self) -> dict[str, object]:
+        return {"refused": self._gate.refused, "epoch": self._gate.epoch}
 
 
 def remember(store: OrderedDict, key: int, value: Any) -> None:

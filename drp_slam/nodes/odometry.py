@@ -4,56 +4,85 @@
 from __future__ import annotations
 
 import contextlib
+import os
+from collections import deque
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 
 from drp_slam.atomic import write_text
-from drp_slam.data.trajectory import lines, read_tum, write_tum
+from drp_slam.data.trajectory import HEADER, lines, parse_stamp
 from drp_slam.datatypes import Trajectory
 from drp_slam.errors import DataError
 from drp_slam.reporting import folder as files
 
+BACKLOG = 100_000
+"""Poses that wait for a full disk, an hour at 30 Hz."""
+
 
 class Odometry:
-    """Collects `T_world_camera` by stamp. `out` is the folder of results, or empty for none.
+    """Writes `T_world_camera` by stamp into a journal. `out` is the folder of results, or empty for none.
 
-    A node that is killed writes nothing, but its journal stays: `recover` makes results of it.
+    The journal stays when the node is killed: a node that is started again appends to it, and
+    `write` or `recover` turns it into results.
     """
 
     def __init__(self, out: str) -> None:
-        self._journal_path = Path(out) / files.JOURNAL if out else None
-        self._journal: TextIO | None = None
-        self._poses: list[tuple[int, np.ndarray]] = []
-        if self._journal_path is not None:  # of an earlier graph that was killed as a whole
-            with contextlib.suppress(OSError):
-                self._journal_path.unlink()
+        self._path = Path(out) / files.JOURNAL if out else None
+        self._file: int | None = None
+        self._waiting: deque[bytes] = deque(maxlen=BACKLOG)
+        self._refused = False
+        self._count = 0
 
     def __len__(self) -> int:
-        return len(self._poses)
+        return self._count
 
     def add(self, stamp_ns: int, T_world_camera: np.ndarray) -> str | None:
-        """Takes the next pose. What the disk refused, in words, after which no journal is kept."""
-        self._poses.append((stamp_ns, T_world_camera))
-        if self._journal_path is None:
+        """Takes the next pose. What the disk refuses is said once, and the poses wait for room."""
+        self._count += 1
+        if self._path is None:
             return None
+        self._waiting.append(lines(Trajectory.of([(stamp_ns, T_world_camera)])).encode())
         try:
-            if self._journal is None:
-                self._journal_path.parent.mkdir(parents=True, exist_ok=True)
-                self._journal = self._journal_path.open("w", buffering=1)
-            self._journal.write(lines(_trajectory(self._poses[-1:])))
+            self._flush(self._path)
         except OSError as refused:
-            path, self._journal_path = self._journal_path, None
-            return f"{path}: cannot write: {refused.strerror or refused}; free the disk"
+            known, self._refused = self._refused, True
+            return None if known else f"{self._path}: cannot write: {refused.strerror}; free the disk"
+        self._refused = False
         return None
 
     def write(self, out: Path) -> None:
-        """Writes `odometry.txt`, which the journal is no longer needed for."""
-        write_tum(out / files.ODOMETRY, _trajectory(self._poses))
-        if self._journal is not None:
-            self._journal.close()
-        (out / files.JOURNAL).unlink(missing_ok=True)
+        """Writes `odometry.txt`; the journal is no longer needed. Raises DataError."""
+        if self._path is None:
+            return
+        try:
+            self._flush(self._path)
+        except OSError as refused:
+            raise DataError(f"{self._path}: cannot write: {refused.strerror}; free the disk") from refused
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+        write_text(out / files.ODOMETRY, published(self._path), DataError)
+        self._path.unlink(missing_ok=True)
+
+    def _flush(self, path: Path) -> None:
+        """Writes what waits. A full disk may take a part of a line: the next try makes it unreadable."""
+        if self._file is None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+            if os.fstat(self._file).st_size:  # of a node that was killed, perhaps within a line
+                self._waiting.appendleft(TORN)
+        while self._waiting:
+            line = self._waiting[0]
+            written = os.write(self._file, line)
+            if written < len(line):
+                self._waiting.appendleft(TORN)
+                continue
+            self._waiting.popleft()
+
+
+TORN = b" torn\n"
+"""Ends a line of which only a part was written."""
 
 
 def recover(out: Path) -> bool:
@@ -64,15 +93,27 @@ def recover(out: Path) -> bool:
     journal = out / files.JOURNAL
     if not journal.is_file():
         return False
-    text = journal.read_text()
-    write_text(journal, text[: text.rfind("\n") + 1], DataError)  # a line may have been cut off
-    published = read_tum(journal)
+    text = published(journal)
     for name in (files.ODOMETRY, files.TRAJECTORY):
-        write_tum(out / name, published)
+        write_text(out / name, text, DataError)
     journal.unlink()
     return True
 
 
-def _trajectory(poses: list[tuple[int, np.ndarray]]) -> Trajectory:
-    stamps_ns = np.array([stamp for stamp, _ in poses], np.int64)
-    return Trajectory(stamps_ns, np.array([T for _, T in poses]).reshape(-1, 4, 4))
+def published(journal: Path) -> str:
+    """The poses of a journal as TUM's format, by stamp; of one stamp's poses the last.
+
+    A line that was cut off, by a kill or a full disk, is left out. Raises DataError.
+    """
+    try:
+        text = journal.read_bytes().decode(errors="replace") if journal.exists() else ""
+    except OSError as refused:
+        raise DataError(f"{journal}: cannot read: {refused.strerror}") from refused
+    by_stamp: dict[int, str] = {}
+    for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1):
+        fields = line.split()
+        if len(fields) != 8:
+            continue
+        with contextlib.suppress(DataError):
+            by_stamp[parse_stamp(fields[0], f"{journal}: line {number}")] = line
+    return HEADER + "".join(f"{line}\n" for _, line in sorted(by_stamp.items()))

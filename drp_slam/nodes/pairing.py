@@ -11,6 +11,8 @@ T = TypeVar("T")
 
 TOLERANCE_NS = 20_000_000
 """Depth further than this from the colour image does not belong to it."""
+LATER_NS = 5_000_000_000
+"""Values further ahead than this say nothing of what has arrived: their stamps are wrong."""
 
 
 class Verdict(Enum):
@@ -31,6 +33,12 @@ class Stamped(Generic[T]):
         """Keeps a value; the oldest one goes."""
         self._values.append((stamp_ns, value))
 
+    def forget_later(self, stamp_ns: int) -> None:
+        """Drops what bears a later stamp: the clock started anew, and those are of before."""
+        kept = [entry for entry in self._values if entry[0] <= stamp_ns]
+        self._values.clear()
+        self._values.extend(kept)
+
     def exact(self, stamp_ns: int) -> T | None:
         """The value of that very stamp."""
         return next((value for stamp, value in self._values if stamp == stamp_ns), None)
@@ -38,13 +46,14 @@ class Stamped(Generic[T]):
     def nearest(self, stamp_ns: int, final: bool = False) -> tuple[Verdict, T | None]:
         """The value within the tolerance that is nearest in time.
 
-        WAIT while a nearer one may still come: nothing as late as the stamp has arrived.
+        WAIT while a nearer one may still come: nothing as late as the stamp has arrived, but for
+        what lies far ahead.
         `final` ends the waiting.
         """
         if not self._values:
             return (Verdict.NONE if final else Verdict.WAIT), None
         stamp, value = min(self._values, key=lambda entry: abs(entry[0] - stamp_ns))
-        if stamp != stamp_ns and not final and all(s < stamp_ns for s, _ in self._values):
+        if stamp != stamp_ns and not final and not any(0 <= s - stamp_ns <= LATER_NS for s, _ in self._values):
             return Verdict.WAIT, None
         if abs(stamp - stamp_ns) <= TOLERANCE_NS:
             return Verdict.FOUND, value

@@ -21,6 +21,7 @@ from std_srvs.srv import SetBool
 
 from drp_slam.config import PlayerConfig
 from drp_slam.data.dataset import open_sequence
+from drp_slam.data.stamps import StampGate
 from drp_slam.datatypes import Frame
 from drp_slam.nodes import convert, qos, status_codec
 from drp_slam.nodes.base import Finished, StageNode, run
@@ -51,6 +52,7 @@ class PlayerNode(StageNode):
         self._sequence = open_sequence(
             self._config.sequence, self._config.camera or None, self._config.start, self._config.frames or None
         )
+        self._gate: StampGate[Messages] = StampGate("sequence")
         self._flight: OrderedDict[int, float] = OrderedDict()
         self._others: set[str] = set()
         self._started = False
@@ -86,22 +88,32 @@ class PlayerNode(StageNode):
         return Messages(frame.stamp_ns, image, depth)
 
     def _publish_frames(self) -> None:
-        """As many frames as there are and as the graph gives credit for."""
+        """As many frames as there are and as the graph gives credit for.
+
+        Those that begin a new epoch go out together: the other nodes, too, need all of them to see it.
+        """
         while self._started and self._credit():
             messages = self._playback.take()
             if messages is None:
                 return
             assert isinstance(messages, Messages)
-            stamp = messages.image.header.stamp
-            self._clock_out.publish(Clock(clock=Time(sec=stamp.sec, nanosec=stamp.nanosec)))
-            self._info.publish(convert.camera_info(self._sequence.camera, messages.image.header))
-            if messages.depth is not None:
-                self._depth.publish(messages.depth)
-            self._flight[messages.stamp_ns] = time.monotonic()
-            sent = status_codec.sent_status(self.get_name())
-            self._image.publish(messages.image)
-            self._spans.publish(status_codec.array_of(messages.stamp_ns, [sent]))
-            self.frames += 1
+            admission = self._gate.admit(messages.stamp_ns, messages)
+            if admission.problem:
+                self.problem(admission.problem)
+            for admitted in admission.items:
+                self._publish(admitted)
+
+    def _publish(self, messages: Messages) -> None:
+        stamp = messages.image.header.stamp
+        self._clock_out.publish(Clock(clock=Time(sec=stamp.sec, nanosec=stamp.nanosec)))
+        self._info.publish(convert.camera_info(self._sequence.camera, messages.image.header))
+        if messages.depth is not None:
+            self._depth.publish(messages.depth)
+        self._flight[messages.stamp_ns] = time.monotonic()
+        sent = status_codec.sent_status(self.get_name())
+        self._image.publish(messages.image)
+        self._spans.publish(status_codec.array_of(messages.stamp_ns, [sent]))
+        self.frames += 1
 
     def _credit(self) -> bool:
         """At a given rate the newest frame wins, whoever is slow."""

@@ -18,6 +18,7 @@ from std_msgs.msg import Header
 
 from drp_slam.config import SlamConfig
 from drp_slam.data.ply import write_ply
+from drp_slam.data.stamps import StampGate
 from drp_slam.data.trajectory import write_tum
 from drp_slam.datatypes import Camera, Features, Frame, Track
 from drp_slam.device import load_constants
@@ -47,11 +48,12 @@ class PoseNode(StageNode):
         self._constants = load_constants(self._config.device)
         self._tracker: Tracker | None = None
         self._camera: Camera | None = None
+        self._stated: tuple[Any, ...] = ()
         self._odometry = Odometry(self.graph.out)
         self._depths: Stamped[tuple[np.ndarray, float]] = Stamped(2 * IN_FLIGHT)
         self._images: Stamped[np.ndarray] = Stamped(2 * IN_FLIGHT)
-        self._waiting: deque[tuple[float, Header, Features]] = deque()
-        self._last_ns = -1
+        self._gate: StampGate[tuple[Header, Features]] = StampGate("features")
+        self._waiting: deque[tuple[float, bool, Header, Features]] = deque()
         self._people = None
         if self._config.mask_people:
             from drp_slam.nodes.detections import People
@@ -72,16 +74,19 @@ class PoseNode(StageNode):
         self.create_timer(PATIENCE_S / 2, self._track_waiting, clock=steady)
 
     def _on_camera_info(self, message: CameraInfo) -> None:
-        if self._camera is not None and (message.width, message.height) == (self._camera.width, self._camera.height):
+        """Takes the first sound calibration, and another one as long as nothing is mapped with it."""
+        stated = (message.width, message.height, message.k.tobytes(), bytes(message.d))
+        if stated == self._stated:
             return
         camera = convert.camera(message)
-        if self._camera is not None:
+        self._stated = stated
+        if self._camera is None or self._tracker is None or not self._tracker.map.keyframes:
+            self._tracker, self._camera = Tracker(camera, self._config), camera
+        elif not convert.same(camera, self._camera):
             raise GraphError(
-                f"camera_info: {camera.width}x{camera.height}, but tracking began with "
-                f"{self._camera.width}x{self._camera.height}; restart the nodes for another "
-                "camera"
+                f"camera_info: {convert.spelled(camera)}, but tracking began with {convert.spelled(self._camera)} "
+                "and goes on with it; restart the nodes for another camera"
             )
-        self._tracker, self._camera = Tracker(camera, self._config), camera
 
     def _on_depth(self, message: Image) -> None:
         self._take_depth(message.header, *convert.depth(message))
@@ -105,19 +110,27 @@ class PoseNode(StageNode):
         self._images.add(convert.stamp_ns(message.header), image)
 
     def _on_features(self, message: PointCloud2) -> None:
-        features = convert.features(message)
-        self._waiting.append((time.monotonic(), message.header, features))
+        stamp_ns = convert.stamp_ns(message.header)
+        admission = self._gate.admit(stamp_ns, (message.header, convert.features(message)))
+        if admission.problem:
+            self.problem(admission.problem)
+        if admission.new_epoch:
+            self._depths.forget_later(stamp_ns + 1_000_000_000)
+        for k, (header, features) in enumerate(admission.items):
+            self._waiting.append((time.monotonic(), admission.new_epoch and k == 0, header, features))
         self._track_waiting()
 
     def _track_waiting(self) -> None:
         """Tracks, in order, what has its depth or has waited long enough."""
         while self._waiting:
-            since, header, features = self._waiting[0]
+            since, new_epoch, header, features = self._waiting[0]
             late = time.monotonic() - since > self._patience_s or len(self._waiting) > IN_FLIGHT
             verdict, depth = self._depths.nearest(convert.stamp_ns(header), final=late)
             if verdict is Verdict.WAIT:
                 return
             self._waiting.popleft()
+            if new_epoch and self._tracker is not None:
+                self._tracker.begin_epoch()
             try:
                 self._track(header, features, depth)
             except DrpSlamError as error:
@@ -128,11 +141,8 @@ class PoseNode(StageNode):
         stamp_ns = convert.stamp_ns(header)
         if self._tracker is None or self._camera is None:
             raise GraphError("camera_info: none received; publish the camera's calibration")
-        if stamp_ns <= self._last_ns:
-            raise GraphError(f"features: stamp {stamp_ns} ns is not after {self._last_ns} ns; publish images in order")
         if paired is None:
             self.problem(f"depth: none within 20 ms of image {stamp_ns} ns; tracking without it")
-        self._last_ns = stamp_ns
         if self._people is not None:
             features = self._people.hidden(features, stamp_ns)
         depth, unit_m = paired or (None, 1.0)
@@ -150,11 +160,16 @@ class PoseNode(StageNode):
     def _report(self, header: Header, track: Track) -> None:
         """One status a frame, tracked or lost."""
         self.frames += 1
-        status = status_codec.track_status(self.get_name(), track)
+        status = status_codec.track_status(self.get_name(), track, self._gate.epoch)
         self._status.publish(status_codec.array_of(convert.stamp_ns(header), [status]))
 
     def health(self) -> dict[str, object]:
-        return {"tracked": len(self._odometry), "keyframes": len(self._tracker.map.keyframes) if self._tracker else 0}
+        return {
+            "tracked": len(self._odometry),
+            "keyframes": len(self._tracker.map.keyframes) if self._tracker else 0,
+            "refused": self._gate.refused,
+            "epoch": self._gate.epoch,
+        }
 
     def close(self) -> None:
         """Writes `trajectory.txt`, `odometry.txt` and `map.ply`."""

@@ -51,6 +51,8 @@ class Ledger:
             begin_ns -= int(entry.span.wall_s * 1e9)
             recent = self.recent.setdefault(entry.stage, deque(maxlen=RECENT))
             recent.append(entry.span.wall_s)
+        if begin_ns > self._end_ns.get(entry.stamp_ns, begin_ns) and entry.stage != "detect":
+            self._begin_ns.pop(entry.stamp_ns, None)  # the stamp again, in a later lap of a recording
         known = self._begin_ns.setdefault(entry.stamp_ns, begin_ns)
         self._begin_ns[entry.stamp_ns] = begin_ns = min(known, begin_ns)
         self._first_ns = begin_ns if self._first_ns is None else min(self._first_ns, begin_ns)

@@ -19,9 +19,13 @@ from drp_slam.errors import GraphError
 from drp_slam.nodes import convert
 from drp_slam.profiler.span import Span
 
+STATES = ("tracked", "lost")
+"""What a frame's status says in words."""
 SENT = "sent"
 """Stage name of the player's entry: when the frame left, no work of the chip."""
 
+LONGEST_NAME = 200
+"""Longest name of a stage, unit or device: anybody may publish a span."""
 _FIGURES = ("wall_s", "modelled_s", "energy_j", "cpu_modelled_s", "cpu_energy_j")
 _COUNTS = ("matches", "inliers", "keyframe", "at_ns")
 
@@ -80,6 +84,9 @@ def entries(message: DiagnosticArray, topic: str = "spans") -> list[Entry]:
         node, _, stage = status.name.partition(": ")
         values = values_of(status)
         try:
+            names = f"{stage}{values.get('unit', '')}{status.hardware_id}"
+            if not names.isprintable() or len(names) > LONGEST_NAME:
+                raise ValueError("a stage, unit or device has no printable or too long a name")
             at_ns = _count(values["at_ns"])
             span = (
                 None
@@ -96,14 +103,18 @@ def entries(message: DiagnosticArray, topic: str = "spans") -> list[Entry]:
     return out
 
 
-def track_status(node: str, track: Track) -> DiagnosticStatus:
-    """What became of a frame: the player's credit, and a line of `frames.csv`."""
+def track_status(node: str, track: Track, epoch: int = 0) -> DiagnosticStatus:
+    """What became of a frame: the player's credit, and a line of `frames.csv`.
+
+    `epoch` counts how often the stamps started anew.
+    """
     level = DiagnosticStatus.OK if track.tracked else DiagnosticStatus.WARN
     values: dict[str, object] = {
         "matches": track.matches,
         "inliers": track.inliers,
         "keyframe": int(track.keyframe),
         "relocalised": int(track.relocalised),
+        "epoch": epoch,
         "at_ns": time.monotonic_ns(),
     }
     return entry(f"{node}: track", level, track.state, values)
@@ -112,6 +123,8 @@ def track_status(node: str, track: Track) -> DiagnosticStatus:
 def track_values(status: DiagnosticStatus, topic: str = "status") -> dict[str, str]:
     """The values of a frame's status. Raises GraphError for another status."""
     values = values_of(status)
+    if status.message not in STATES:
+        raise GraphError(f"{topic}: {status.name[:80]!r} is no frame: its message is none of {', '.join(STATES)}")
     try:
         for key in _COUNTS:
             _count(values[key])

@@ -25,8 +25,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from drp_slam.atomic import write_text
 from drp_slam.datatypes import Track, Trajectory
 from drp_slam.errors import ProfilerError
@@ -98,9 +96,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def trajectory_of(tracks: Iterable[Track]) -> Trajectory:
     """The poses of the tracked frames, as they were given out."""
-    known = [(t.stamp_ns, t.T_world_camera) for t in tracks if t.T_world_camera is not None]
-    poses = np.array([pose for _, pose in known], np.float64).reshape(-1, 4, 4)
-    return Trajectory(np.array([stamp for stamp, _ in known], np.int64), poses)
+    return Trajectory.of((t.stamp_ns, t.T_world_camera) for t in tracks if t.T_world_camera is not None)
 
 
 def host() -> dict[str, Any]:

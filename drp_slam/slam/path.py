@@ -67,13 +67,14 @@ class Path:
         return scaled @ T
 
     def trajectory(self) -> Trajectory:
-        """All frames, each relative to its reference keyframe as it stands now."""
+        """All frames by stamp, each relative to its reference keyframe as it stands now.
+
+        Of frames with one stamp (a recording in a loop) the last one counts.
+        """
         return trajectory([(s.stamp_ns, s.T_camera_world()) for s in self._stops])
 
 
 def trajectory(poses: list[tuple[int, np.ndarray]]) -> Trajectory:
-    """Of stamps and `T_camera_world`."""
-    if not poses:
-        return Trajectory(np.zeros(0, dtype=np.int64), np.zeros((0, 4, 4)))
-    stamps = np.array([stamp for stamp, _ in poses], dtype=np.int64)
-    return Trajectory(stamps, geometry.inverse(np.stack([T for _, T in poses])))
+    """Of stamps and `T_camera_world`, in any order; of one stamp's poses the last."""
+    inverse = Trajectory.of(poses)
+    return Trajectory(inverse.stamps_ns, geometry.inverse(inverse.T_world_camera))

@@ -35,25 +35,30 @@ class Tracker:
         self._loops = Loops(self._mapping, self._config, self._geometry)
         self._path = Path()
         self._lost = True
+        self._epoch_ns: int | None = None
         self._root = 0
         self._peak, self._since = 0, 0
         self._last: tuple[View, Found] | None = None
 
     def track(self, frame: Frame, features: Features) -> Track:
-        """Pose of the next frame. Raises SlamError for arrays that do not fit each other."""
+        """Pose of the next frame.
+
+        Raises SlamError for arrays that do not fit each other, or a stamp that is not after the one
+        before, unless a new epoch has begun.
+        """
         stamp_ns = frame.stamp_ns
-        if len(self._path) and stamp_ns <= self._path.last.stamp_ns:
-            last = self._path.last.stamp_ns
+        if self._epoch_ns is not None and stamp_ns <= self._epoch_ns:
             raise SlamError(
-                f"frame {frame.index} has stamp {stamp_ns} ns, but {last} ns came before it; sort the frames"
+                f"frame {frame.index} has stamp {stamp_ns} ns, but {self._epoch_ns} ns came before it; sort the frames"
             )
         self._localiser.flops = self._mapping.flops = self._loops.flops = 0.0
         view = observe(self._geometry, self._config, frame, features)
+        self._epoch_ns = stamp_ns
         if not self._mapping.map.keyframes:
             return self._begin(view)
         # pose against the local map, from where motion leads; else against all keyframes
         found = None
-        if not self._lost or stamp_ns - self._path.last.stamp_ns <= SHORT_LOSS_NS:
+        if not self._lost or 0 < stamp_ns - self._path.last.stamp_ns <= SHORT_LOSS_NS:
             found = self._localiser.follow(view, self._path.predict(stamp_ns), self._root)
             found = found or self._recover(view)
         found = found or self._localiser.relocalise(view)
@@ -76,6 +81,10 @@ class Tracker:
         self._path.add(stamp_ns, reference, pose)
         self._last = None if keyframe else (view, found)
         return self._report(view, found, keyframe, correction)
+
+    def begin_epoch(self) -> None:
+        """The stamps start anew: the next frame may bear any stamp and is looked for in the whole map."""
+        self._epoch_ns, self._last, self._lost = None, None, True
 
     @property
     def loops(self) -> list[tuple[int, int]]:

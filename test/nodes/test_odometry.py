@@ -58,7 +58,30 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path, torn):
     assert recover(tmp_path) and read_tum(tmp_path / folder.TRAJECTORY).stamps_ns.tolist() == [10**9]
 
 
-def test_a_journal_of_an_earlier_graph_is_no_result_of_this_one(tmp_path):
-    Odometry(str(tmp_path)).add(1, pose(1))  # that graph was killed as a whole
-    Odometry(str(tmp_path))  # this one tracks nothing
-    assert not recover(tmp_path)
+def test_a_node_that_is_started_again_goes_on_with_the_journal(tmp_path):
+    Odometry(str(tmp_path)).add(1, pose(1))  # that node was killed
+    again = Odometry(str(tmp_path))
+    again.add(2, pose(2))
+    again.write(tmp_path)
+    assert read_tum(tmp_path / folder.ODOMETRY).stamps_ns.tolist() == [1, 2]
+
+
+def test_a_recording_in_a_loop_gives_one_pose_a_stamp(tmp_path):
+    """Its stamps repeat; the last lap's poses count."""
+    odometry = Odometry(str(tmp_path))
+    for n in (5, 7, 9, 5, 7):
+        odometry.add(n, pose(n + len(odometry)))
+    odometry.write(tmp_path)
+    kept = read_tum(tmp_path / folder.ODOMETRY)
+    assert kept.stamps_ns.tolist() == [5, 7, 9]
+    np.testing.assert_array_equal(kept.T_world_camera, [pose(8), pose(11), pose(11)])
+
+
+def test_poses_wait_for_a_disk_that_is_full(tmp_path):
+    (tmp_path / "out").symlink_to("/dev/full")
+    odometry = Odometry(str(tmp_path / "out"))
+    assert odometry.add(1, pose(1)) is not None and odometry.add(2, pose(2)) is None
+    (tmp_path / "out").unlink()
+    assert odometry.add(3, pose(3)) is None
+    odometry.write(tmp_path / "out")
+    assert read_tum(tmp_path / "out" / folder.ODOMETRY).stamps_ns.tolist() == [1, 2, 3]

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which stamps of a stream can be used, and when the clock behind them started anew."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+FAR_S = 5.0
+"""A stamp further ahead of its predecessor than this, and than `FAR_INTERVALS`, is doubted."""
+FAR_INTERVALS = 20
+"""Slow cameras have longer gaps: so many usual intervals between frames are no reason to doubt."""
+CONFIRMING = 3
+"""So many frames in a row that agree with each other, but not with those before, begin a new epoch."""
+UNEVEN = 3.0
+"""The longest interval of frames that confirm each other, as a multiple of the shortest."""
+USUAL_OF = 15
+"""Intervals that the usual one is the median of."""
+
+
+@dataclass(frozen=True)
+class Admission(Generic[T]):
+    """What to do about one frame: `items` (none, one, or those held back) are to be used now, in order.
+
+    `problem` says why the frame is not among them, or that a new epoch begins with them; empty
+    where all is well.
+    """
+
+    items: tuple[T, ...] = ()
+    problem: str = ""
+    new_epoch: bool = False
+
+
+@dataclass
+class StampGate(Generic[T]):
+    """Admits a stream's frames by their stamps, in nanoseconds.
+
+    Within an epoch stamps increase without a leap. A frame that does not fit (a duplicate, one
+    from the past, one far ahead) is held back. When the next frame fits, it is dropped; when
+    `CONFIRMING` frames in a row fit each other, they are released and begin a new epoch: the
+    recording plays in a loop, the clock was set, the camera paused. So one wrong stamp costs one
+    frame, and no stamp, however wrong, shuts the gate for good.
+    """
+
+    topic: str
+    epoch: int = 0
+    refused: int = 0
+    _last_ns: int | None = None
+    _held: list[tuple[int, T]] = field(default_factory=list)
+    _intervals_ns: deque[int] = field(default_factory=lambda: deque(maxlen=USUAL_OF))
+
+    def admit(self, stamp_ns: int, item: T) -> Admission[T]:
+        """Judges the next frame of the stream."""
+        if stamp_ns < 0:
+            self.refused += 1
+            return Admission(problem=f"{self.topic}: stamp {stamp_ns} ns is negative; check the camera's clock")
+        if self._last_ns is None or self._follows(self._last_ns, stamp_ns):
+            self._drop(len(self._held))
+            return self._accept([(stamp_ns, item)])
+        if self._held and stamp_ns <= self._held[-1][0]:
+            self._drop(len(self._held))
+        self._held.append((stamp_ns, item))
+        if len(self._held) < CONFIRMING:
+            return Admission(problem=self._doubt(stamp_ns))
+        if not _even([stamp for stamp, _ in self._held]):
+            self._drop(1)
+            return Admission(problem=self._doubt(stamp_ns))
+        held, before_ns = self._held, self._last_ns
+        self._held = []
+        self._intervals_ns.clear()
+        self._last_ns = None
+        self.epoch += 1
+        leap_s = (held[0][0] - before_ns) * 1e-9
+        words = f"{self.topic}: stamps leapt by {leap_s:+.3f} s; epoch {self.epoch} begins"
+        return Admission(self._accept(held).items, words, new_epoch=True)
+
+    def _follows(self, before_ns: int, stamp_ns: int) -> bool:
+        usual_ns = median(self._intervals_ns) if self._intervals_ns else 0
+        return 0 < stamp_ns - before_ns <= max(FAR_S * 1e9, FAR_INTERVALS * usual_ns)
+
+    def _drop(self, oldest: int) -> None:
+        self.refused += oldest
+        del self._held[:oldest]
+
+    def _accept(self, frames: list[tuple[int, T]]) -> Admission[T]:
+        for stamp_ns, _ in frames:
+            if self._last_ns is not None:
+                self._intervals_ns.append(stamp_ns - self._last_ns)
+            self._last_ns = stamp_ns
+        return Admission(tuple(item for _, item in frames))
+
+    def _doubt(self, stamp_ns: int) -> str:
+        assert self._last_ns is not None
+        difference_s = (stamp_ns - self._last_ns) * 1e-9
+        if difference_s > 0:
+            words = f"{difference_s:.3f} s after the last frame: far ahead"
+        elif difference_s < 0:
+            words = f"{-difference_s:.3f} s before the last frame"
+        else:
+            words = "the last frame's again"
+        return f"{self.topic}: stamp {stamp_ns} ns is {words}; the frame is left out unless the next ones agree with it"
+
+
+def _even(stamps_ns: list[int]) -> bool:
+    """Whether increasing stamps are those of one camera: near each other, or evenly far apart."""
+    intervals = [b - a for a, b in zip(stamps_ns, stamps_ns[1:])]
+    return max(intervals) <= max(FAR_S * 1e9, UNEVEN * min(intervals))
