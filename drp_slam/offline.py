@@ -18,6 +18,7 @@ from drp_slam.errors import DrpSlamError
 if TYPE_CHECKING:
     from drp_slam.config import Config
     from drp_slam.data.sequence import Sequence
+    from drp_slam.datatypes import Frame
     from drp_slam.pipeline import Step
 
 log = logging.getLogger(__name__)
@@ -38,16 +39,20 @@ def run_sequence(
     `run.json`. An error on the way (a truncated image, an interrupt) keeps what was tracked: the
     results until then are written, then it is raised again.
     """
+    from drp_slam.data.stamps import StampGate
     from drp_slam.pipeline import Pipeline
     from drp_slam.reporting import folder as files
 
+    gate: StampGate[Frame] = StampGate("sequence")
     pipeline = Pipeline(sequence.camera, config)
     steps: list[Step] = []
     rows: list[files.FrameRow] = []
     failure: DrpSlamError | KeyboardInterrupt | None = None
     start = time.perf_counter()
     try:
-        for frame in decoded_ahead(sequence):
+        for frame, new_epoch in gate.stream(decoded_ahead(sequence)):
+            if new_epoch:
+                pipeline.tracker.begin_epoch()
             begin = time.perf_counter()
             steps.append(pipeline.process(frame))
             end = time.perf_counter()
@@ -66,6 +71,7 @@ def run_sequence(
         "features": "xfeat",
         "frames": len(steps),
         "frames_expected": len(sequence),
+        "frames_refused": gate.refused,
         "wall_total_s": wall_total_s,
         "config": dataclasses.asdict(config),
         "host": files.host(),

@@ -3,11 +3,17 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Generic, TypeVar
 
+from drp_slam.datatypes import Frame
+
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 FAR_S = 5.0
@@ -48,15 +54,29 @@ class StampGate(Generic[T]):
 
     topic: str
     epoch: int = 0
-    refused: int = 0
+    _dropped: int = 0
     _last_ns: int | None = None
     _held: list[tuple[int, T]] = field(default_factory=list)
     _intervals_ns: deque[int] = field(default_factory=lambda: deque(maxlen=USUAL_OF))
 
+    @property
+    def refused(self) -> int:
+        """Frames that were left out so far."""
+        return self._dropped + len(self._held)
+
+    def stream(self: StampGate[Frame], frames: Iterable[Frame]) -> Iterator[tuple[Frame, bool]]:
+        """A recording's frames that are admitted, each with whether it begins a new epoch; logs the others."""
+        for frame in frames:
+            admission = self.admit(frame.stamp_ns, frame)
+            if admission.problem:
+                log.warning(admission.problem)
+            for k, admitted in enumerate(admission.items):
+                yield admitted, admission.new_epoch and k == 0
+
     def admit(self, stamp_ns: int, item: T) -> Admission[T]:
         """Judges the next frame of the stream."""
         if stamp_ns < 0:
-            self.refused += 1
+            self._dropped += 1
             return Admission(problem=f"{self.topic}: stamp {stamp_ns} ns is negative; check the camera's clock")
         if self._last_ns is None or self._follows(self._last_ns, stamp_ns):
             self._drop(len(self._held))
@@ -83,7 +103,7 @@ class StampGate(Generic[T]):
         return 0 < stamp_ns - before_ns <= max(FAR_S * 1e9, FAR_INTERVALS * usual_ns)
 
     def _drop(self, oldest: int) -> None:
-        self.refused += oldest
+        self._dropped += oldest
         del self._held[:oldest]
 
     def _accept(self, frames: list[tuple[int, T]]) -> Admission[T]:
@@ -107,5 +127,5 @@ class StampGate(Generic[T]):
 
 def _even(stamps_ns: list[int]) -> bool:
     """Whether increasing stamps are those of one camera: near each other, or evenly far apart."""
-    intervals = [b - a for a, b in zip(stamps_ns, stamps_ns[1:])]
+    intervals = [b - a for a, b in itertools.pairwise(stamps_ns)]
     return max(intervals) <= max(FAR_S * 1e9, UNEVEN * min(intervals))

@@ -168,7 +168,7 @@ def camera(message: CameraInfo, topic: str = "camera_info") -> Camera:
     K = np.array(message.k, np.float64).reshape(3, 3)
     fx, fy, cx, cy = (float(K[i]) for i in ((0, 0), (1, 1), (0, 2), (1, 2)))
     size_px = np.array([message.width, message.height], np.float64)
-    if not (1 <= size_px.min() and size_px.max() <= LARGEST_PX):
+    if not (size_px.min() >= 1 and size_px.max() <= LARGEST_PX):
         raise GraphError(
             f"{topic}: an image of {message.width}x{message.height}; expected 1 to {LARGEST_PX} pixels a side"
         )
@@ -190,8 +190,8 @@ def camera(message: CameraInfo, topic: str = "camera_info") -> Camera:
 
 def same(a: Camera, b: Camera) -> bool:
     """Whether two calibrations are equal within what a driver's rounding makes of one."""
-    numbers = [[c.width, c.height, c.fx, c.fy, c.cx, c.cy, *c.distortion] for c in (a, b)]
-    return bool(np.allclose(*numbers, rtol=1e-5, atol=1e-6))
+    first, second = ([c.width, c.height, c.fx, c.fy, c.cx, c.cy, *c.distortion] for c in (a, b))
+    return bool(np.allclose(first, second, rtol=1e-5, atol=1e-6))
 
 
 def spelled(camera: Camera) -> str:

@@ -79,7 +79,6 @@ class PoseNode(StageNode):
         if stated == self._stated:
             return
         camera = convert.camera(message)
-        self._stated = stated
         if self._camera is None or self._tracker is None or not self._tracker.map.keyframes:
             self._tracker, self._camera = Tracker(camera, self._config), camera
         elif not convert.same(camera, self._camera):
@@ -87,6 +86,7 @@ class PoseNode(StageNode):
                 f"camera_info: {convert.spelled(camera)}, but tracking began with {convert.spelled(self._camera)} "
                 "and goes on with it; restart the nodes for another camera"
             )
+        self._stated = stated
 
     def _on_depth(self, message: Image) -> None:
         self._take_depth(message.header, *convert.depth(message))

@@ -161,6 +161,10 @@ class ProfilerNode(StageNode):
                 if values.get("problems", "0") != "0":
                     self._problems_of[node] = f"{values['problems']}: {values.get('last_problem')}"
 
+    def ready(self) -> bool:
+        """Whether it is known who says what becomes of a frame: an earlier end would lose it."""
+        return self.count_publishers("status") > 0
+
     def report_health(self) -> None:
         super().report_health()
         now_s = time.monotonic()

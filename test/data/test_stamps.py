@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drp_slam.data.stamps import CONFIRMING, StampGate
+from drp_slam.datatypes import Camera, Frame
 
 STEP = 33_333_333
 T0 = 1_305_031_102_175_304_001
@@ -111,3 +112,13 @@ def test_within_an_epoch_stamps_increase(stamps):
             assert used > last
             last = used
     assert gate.refused + gate.epoch * CONFIRMING <= len(stamps)
+
+
+def test_a_recording_is_streamed_with_its_epochs(caplog):
+    camera = Camera(8, 8, 8.0, 8.0, 4.0, 4.0)
+    stamps = [*GOOD[:5], T0 + YEAR, *GOOD[5:10], *GOOD[:10]]
+    gate: StampGate[Frame] = StampGate("sequence")
+    streamed = list(gate.stream(Frame(i, s, None, camera) for i, s in enumerate(stamps)))
+    assert [frame.stamp_ns for frame, _ in streamed] == GOOD[:10] * 2
+    assert [k for k, (_, new_epoch) in enumerate(streamed) if new_epoch] == [10]
+    assert gate.refused == 1 and any("far ahead" in record.message for record in caplog.records)

@@ -48,6 +48,20 @@ def command(graph_env) -> Iterator:
 
 
 @pytest.fixture
+def four_nodes(graph_env, listen, tmp_path) -> Iterator:
+    """The graph on a camera's topics, which the test publishes."""
+    from drp_slam.config import Config, override
+    from drp_slam.nodes.processes import Processes
+    from drp_slam.nodes.table import nodes
+
+    config = override(Config(), {"graph.out": str(tmp_path)})
+    processes = Processes(nodes(config, player=False), tmp_path / "log", graph_env)
+    processes.start()
+    yield processes
+    processes.kill()
+
+
+@pytest.fixture
 def listen(graph_env, monkeypatch) -> Iterator:
     """A node of the test on the graph's domain: `listen(type, topic, qos) -> list of messages`."""
     pytest.importorskip("rclpy")

@@ -179,3 +179,21 @@ def test_stamps_must_grow() -> None:
     features, depth = make_world().see(poses[2])
     with pytest.raises(SlamError, match="stamp"):
         tracker.track(frame(3, 1000, depth), features)
+
+
+def test_a_new_epoch_goes_on_in_the_same_map() -> None:
+    """A recording in a loop: the same stamps again, from a place far from where the lap before ended."""
+    poses = walk(40)
+    tracker, first = play(poses)
+    world, keyframes = make_world(), len(tracker.map.keyframes)
+    tracker.begin_epoch()
+    second = []
+    for k, pose in enumerate(poses):
+        features, depth = world.see(pose)
+        second.append(tracker.track(frame(k, 1000 + k * STEP_NS, depth), features))
+    assert second[0].relocalised and all(t.tracked for t in second)
+    assert not any(t.relocalised for t in second[1:])
+    assert len(tracker.map.keyframes) <= keyframes + 2
+    live = np.stack([t.T_world_camera for t in second if t.T_world_camera is not None])
+    assert errors_m(poses, np.array([t.stamp_ns for t in second]), live).max() < 0.03
+    assert tracker.trajectory().stamps_ns.tolist() == [t.stamp_ns for t in first]
