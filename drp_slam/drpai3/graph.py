@@ -11,20 +11,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from drp_slam.drpai3.reading import Shape, fixed_model, label, read_model
-from drp_slam.drpai3.shapes import decode, infer, shapes_of
+from drp_slam.drpai3.lifting import lift, spell_out
+from drp_slam.drpai3.normalise import normalise
+from drp_slam.drpai3.onnx_model import OnnxModel, Shape, label
+from drp_slam.drpai3.reading import fixed_model, read_model
+from drp_slam.drpai3.shapes import check_sizes, infer
 from drp_slam.errors import DrpAi3Error
-
-if TYPE_CHECKING:
-    import onnx
-
 
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization"})
 """Operators whose constants are weights; infinities elsewhere are masks and bounds."""
+WORKING = WEIGHTED | {"LSTM", "GRU", "RNN", "Einsum", "ConvInteger", "MatMulInteger", "If", "Loop", "Scan"}
+"""Operators whose work is missing from the total where they are cut off."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Node:
 class Graph:
     """`nodes` in topological order; `shapes` of every tensor; `inputs` and `outputs` by name.
 
-    `int8` is True where the file was quantised (QDQ). Constants are read by `constant`.
+    `int8` is True where activations are quantised in the file. Constants are read by `constant`.
+    `notes` says what was left out; `incomplete` what of it would have added to the work.
     """
 
     name: str
@@ -52,55 +54,88 @@ class Graph:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     int8: bool
-    _constants: Mapping[str, Any]
+    notes: tuple[str, ...]
+    incomplete: tuple[str, ...]
+    _model: OnnxModel
     _zero_points: Mapping[str, np.ndarray]
 
     def is_constant(self, name: str) -> bool:
         """Whether a tensor is a weight or another constant of the file."""
-        return name in self._constants
+        return name in self._model.constants
 
     def constant(self, name: str) -> np.ndarray:
         """A constant as stored; quantised weights with their zero point already subtracted.
 
         Raises DrpAi3Error for NaN or infinity, or data that does not fill the shape.
         """
-        reader = next((n.name for n in self.nodes if name in n.inputs), "")
-        weight = f"{self.path}: node {reader}: weight {name!r}"
-        array = decode(weight, self._constants[name])
+        array = self._model.array(name)
+        if array.dtype.kind == "V":  # four-bit integers and eight-bit floats, which numpy does not know
+            array = array.astype(np.int8 if "int" in array.dtype.name else np.float32)
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise DrpAi3Error(f"{weight} holds NaN or infinity; repair the training checkpoint and export again")
+            reader = next((n.name for n in self.nodes if name in n.inputs), "")
+            raise DrpAi3Error(
+                f"{self.path}: node {reader}: weight {name!r} holds NaN or infinity; "
+                "repair the training checkpoint and export again"
+            )
         zero = self._zero_points.get(name)
         if zero is not None and np.any(zero):
             array = array.astype(np.int16) - zero.astype(np.int16)
         return array
 
+    def model(self) -> Any:
+        """The normalised network as an ONNX model that runs: float or QDQ, input shapes fixed."""
+        return self._model.whole()
+
 
 def load(path: str | Path, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
-    """Reads, fixes, infers and folds an ONNX network.
+    """Reads, fixes, lifts, infers, normalises and folds an ONNX network.
 
     Raises DrpAi3Error with one line: the file, the node, the remedy.
     """
     path = Path(path)
-    model = read_model(path)
-    light = fixed_model(path, model, input_shapes or {})
-    constants: dict[str, Any] = {tensor.name: tensor for tensor in model.graph.initializer}
-    light = infer(path, light, constants)
-    nodes, alias, zero_points = _fold_qdq(light, constants)
-    shapes = shapes_of(path, light, constants)
-    name = path.name.removesuffix(".gz").removesuffix(".onnx")
+    model = load_model(path, input_shapes)
+    nodes, alias, zero_points = _fold_qdq(model)
     graph = Graph(
-        name,
+        path.name.removesuffix(".gz").removesuffix(".onnx"),
         path,
         tuple(nodes),
-        shapes,
-        tuple(v.name for v in light.graph.input if v.name not in constants),
-        tuple(alias.get(v.name, v.name) for v in model.graph.output),
-        bool(alias),
-        constants,
+        model.shapes,
+        tuple(v.name for v in model.inputs),
+        tuple(alias.get(v.name, v.name) for v in model.outputs),
+        any(node.op_type == "QuantizeLinear" for node in model.nodes),
+        *_left_out(model),
+        model,
         zero_points,
     )
     _check_weights(graph)
     return graph
+
+
+def load_model(path: Path, input_shapes: Mapping[str, Sequence[int]] | None = None) -> OnnxModel:
+    """The normalised network, quantisation as the file has it. Raises DrpAi3Error."""
+    model = fixed_model(path, read_model(path), input_shapes or {})
+    lift(model)
+    infer(model)
+    if spell_out(model):
+        infer(model)
+    if normalise(model):
+        infer(model)
+    check_sizes(model)
+    return model
+
+
+def _left_out(model: OnnxModel) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What the report says about the nodes that were cut off, and whether work is missing."""
+    if not model.cut:
+        return (), ()
+    first = model.cut[0]
+    what = (
+        f"{len(model.cut)} nodes from {label(first)} ({first.op_type}) on have no static shape and are left out; "
+        "they would run on the CPU"
+    )
+    working = [n for n in model.cut if n.op_type in WORKING or n.domain not in ("", "ai.onnx")]
+    missing = tuple(f"{label(n)} ({n.op_type}): behind {label(first)}, whose shape is not static" for n in working)
+    return (what,), missing
 
 
 def _check_weights(graph: Graph) -> None:
@@ -111,37 +146,38 @@ def _check_weights(graph: Graph) -> None:
                 graph.constant(name)
 
 
-def _fold_qdq(
-    light: onnx.ModelProto, constants: dict[str, Any]
-) -> tuple[list[Node], dict[str, str], dict[str, np.ndarray]]:
+def _fold_qdq(model: OnnxModel) -> tuple[list[Node], dict[str, str], dict[str, np.ndarray]]:
     """Nodes without quantize and dequantize, what their outputs are names for, and zero points."""
-    from onnx import helper, numpy_helper
+    from onnx import helper
 
     alias: dict[str, str] = {}
     zero_points: dict[str, np.ndarray] = {}
     nodes = []
-    small = {t.name: t for t in light.graph.initializer}
-    for node in light.graph.node:
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            source = alias.get(node.input[0], node.input[0])
-            alias[node.output[0]] = source
-            if source in constants and len(node.input) > 2 and node.input[2] in small:
-                zero = numpy_helper.to_array(small[node.input[2]])
-                axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
-                zero_points[source] = _along(zero, axis, constants[source])
-            continue
-        inputs = tuple(alias.get(i, i) for i in node.input)
+    for node in model.nodes:
         attributes = {
             a.name: helper.get_attribute_value(a) for a in node.attribute if not a.HasField("g") and not a.graphs
         }
-        nodes.append(Node(label(node), node.op_type, inputs, tuple(node.output), attributes))
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            source = alias.get(node.input[0], node.input[0])
+            alias[node.output[0]] = source
+            if source in model.constants and len(node.input) > 2 and node.input[2] in model.constants:
+                zero = model.array(node.input[2])
+                axis, block = attributes.get("axis", 1), attributes.get("block_size", 0)
+                zero_points[source] = _along(zero, axis, block, model.shapes[source])
+            continue
+        inputs = tuple(alias.get(i, i) for i in node.input)
+        foreign = "" if node.domain in ("", "ai.onnx") else f"{node.domain}::"
+        nodes.append(Node(label(node), foreign + node.op_type, inputs, tuple(node.output), attributes))
     return nodes, alias, zero_points
 
 
-def _along(zero: np.ndarray, axis: int, stored: Any) -> np.ndarray:
-    rank = stored.ndim if isinstance(stored, np.ndarray) else len(stored.dims)
-    if zero.ndim == 0 or rank == 0:
+def _along(zero: np.ndarray, axis: int, block: int, shape: Shape) -> np.ndarray:
+    """Zero points so that they broadcast to a stored tensor: one in all, one a slice, or one a block."""
+    zero = zero.astype(np.int16)
+    if zero.ndim == 0 or not shape:
         return zero
-    shape = [1] * rank
-    shape[axis] = zero.size
-    return zero.reshape(shape)
+    axis %= len(shape)
+    if block:
+        wide = np.repeat(zero, block, axis)
+        return wide[tuple(slice(size) for size in shape)]
+    return zero.reshape([zero.size if n == axis else 1 for n in range(len(shape))])

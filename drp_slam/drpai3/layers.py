@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from drp_slam.drpai3.graph import Graph, Node
-from drp_slam.drpai3.reading import Shape
+from drp_slam.drpai3.onnx_model import Shape
 from drp_slam.errors import DrpAi3Error
 
 FREE = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast", "Expand"})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a file to an ONNX model with every dimension fixed, or one line that says what is wrong."""
+"""From a file to an ONNX model with every input dimension fixed, or one line that says what is wrong."""
 
 from __future__ import annotations
 
@@ -7,28 +7,26 @@ import gzip
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from drp_slam.drpai3.onnx_model import OnnxModel, dims_of, in_order, is_static, label, subgraphs_of
 from drp_slam.errors import DrpAi3Error
 
 if TYPE_CHECKING:
     import onnx
 
-OLDEST_OPSET = 11
-SMALL = 4096
-"""Initializers of at most so many elements take part in shape inference; the rest only by shape."""
 LARGEST_DIMENSION = 1 << 24
-
-Shape = tuple[int, ...]
+MOST_NODES = 1_000_000
+"""Nodes after functions are inlined; functions that call functions can grow without bound."""
 
 
 def read_model(path: Path) -> onnx.ModelProto:
-    """The model in `path` (`.onnx` or `.onnx.gz`), external weights loaded.
+    """The model in `path` (`.onnx` or `.onnx.gz`), functions inlined and external weights loaded.
 
-    Raises DrpAi3Error for a file that is missing, no ONNX, truncated, older than opset 11, newer
-    than the installed onnx, or lacks its external data.
+    Raises DrpAi3Error for a file that is missing, no ONNX, truncated, newer than the installed
+    onnx, or whose external data is missing, too short or outside the model's folder.
     """
     import onnx
     from google.protobuf.message import DecodeError
@@ -48,46 +46,79 @@ def read_model(path: Path) -> onnx.ModelProto:
         )
     _check_text(path, model)
     if model.functions:
-        from onnx import inliner
-
-        model = inliner.inline_local_functions(model)
-    _check_opset(path, model)
+        model = _inlined(path, model)
+    _check_operators(path, model)
     _load_external(path, model)
     return model
 
 
 def _check_text(path: Path, model: onnx.ModelProto) -> None:
-    """Names of a damaged file may be no UTF-8, which protobuf finds out only when they are read."""
-    graph = model.graph
+    """Names of a damaged file may not be UTF-8, which protobuf finds out only when they are read."""
     try:
-        texts = [graph.name, *(o.domain for o in model.opset_import)]
-        for node in graph.node:
-            texts += [node.name, node.op_type, node.domain, *node.input, *node.output]
-            texts += [attribute.name for attribute in node.attribute]
-        for named in (*graph.initializer, *graph.input, *graph.output, *graph.value_info):
-            texts.append(named.name)
+        graphs = [model.graph]
+        texts = [o.domain for o in model.opset_import]
+        for function in model.functions:
+            texts += [function.name, function.domain, *function.input, *function.output]
+        while graphs:
+            graph = graphs.pop()
+            texts.append(graph.name)
+            for node in graph.node:
+                texts += [node.name, node.op_type, node.domain, *node.input, *node.output]
+                texts += [attribute.name for attribute in node.attribute]
+                graphs += subgraphs_of(node)
+            for named in (*graph.initializer, *graph.input, *graph.output, *graph.value_info):
+                texts.append(named.name)
         broken = any(not isinstance(text, str) for text in texts)
     except UnicodeDecodeError:
         broken = True
     if broken:
-        raise DrpAi3Error(f"{path}: damaged: a name in it is no text; export it again")
+        raise DrpAi3Error(f"{path}: damaged: a name in it is not text; export it again")
 
 
-def _check_opset(path: Path, model: onnx.ModelProto) -> None:
+def _inlined(path: Path, model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without functions of its own; their expanded size is counted first."""
+    from onnx import inliner
+
+    bodies = {(f.domain, f.name): f for f in model.functions}
+    sizes: dict[tuple[str, str], int] = {}
+
+    def size(nodes: Sequence[onnx.NodeProto], inside: tuple[tuple[str, str], ...]) -> int:
+        total = 0
+        for node in nodes:
+            key = (node.domain, node.op_type)
+            total += 1 + sum(size(body.node, inside) for body in subgraphs_of(node))
+            if key not in bodies:
+                continue
+            if key in inside:
+                raise DrpAi3Error(f"{path}: function {node.op_type} calls itself; export without model functions")
+            if key not in sizes:
+                sizes[key] = size(bodies[key].node, (*inside, key))
+            total += sizes[key]
+        return total
+
+    nodes = size(model.graph.node, ())
+    if nodes > MOST_NODES:
+        raise DrpAi3Error(
+            f"{path}: its functions expand to {nodes:.3g} nodes, the limit is {MOST_NODES}; export without functions"
+        )
+    try:
+        return inliner.inline_local_functions(model)
+    except Exception as error:  # what C++ throws on damaged models
+        reason = (str(error).strip().splitlines() or ["damaged"])[-1]
+        raise DrpAi3Error(f"{path}: its functions cannot be inlined: {reason}; export it again") from error
+
+
+def _check_operators(path: Path, model: onnx.ModelProto) -> None:
     import onnx
 
-    versions = {o.domain or "ai.onnx": o.version for o in model.opset_import}
-    version, newest = versions.get("ai.onnx", 0), onnx.defs.onnx_opset_version()
-    if not OLDEST_OPSET <= version <= newest:
+    versions = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
+    version, newest = versions.get("", 0), onnx.defs.onnx_opset_version()
+    standard = [n for n in model.graph.node if n.domain in ("", "ai.onnx")]
+    if version > newest or (standard and version < 1):
         raise DrpAi3Error(
-            f"{path}: opset {version}, expected {OLDEST_OPSET} to {newest}; convert it with onnx.version_converter"
+            f"{path}: opset {version}, expected 1 to {newest}; install a newer onnx or export for an older opset"
         )
-    for node in model.graph.node:
-        if node.domain not in ("", "ai.onnx"):
-            raise DrpAi3Error(
-                f"{path}: node {label(node)}: operator {node.op_type} of domain "
-                f"{node.domain!r} is unknown; export with standard operators only"
-            )
+    for node in standard:
         if not onnx.defs.has(node.op_type, version):
             raise DrpAi3Error(
                 f"{path}: node {label(node)}: unknown operator {node.op_type} in opset "
@@ -100,15 +131,18 @@ def _load_external(path: Path, model: onnx.ModelProto) -> None:
 
     for tensor in model.graph.initializer:
         if external.uses_external_data(tensor):
-            info = external.ExternalDataInfo(tensor)
+            where = ""
             try:
+                info = external.ExternalDataInfo(tensor)
+                where = info.location
+                if (info.offset or 0) < 0 or (info.length or 0) < 0:
+                    raise ValueError("negative offset or length")
                 external.load_external_data_for_tensor(tensor, str(path.parent))
             except Exception as error:  # onnx raises several kinds, none documented
                 readers = [label(n) for n in model.graph.node if tensor.name in n.input]
                 raise DrpAi3Error(
-                    f"{path}: node {', '.join(readers[:1]) or '-'}: weight {tensor.name!r}: "
-                    f"external data {info.location!r} "
-                    "is missing or too short; put it beside the model"
+                    f"{path}: node {', '.join(readers[:1]) or '-'}: weight {tensor.name!r}: external data {where!r} "
+                    "is missing, too short or outside the model's folder; put it beside the model as a plain file"
                 ) from error
             # as onnx does for a whole model: its checker refuses what is both here and elsewhere
             tensor.data_location = tensor.DEFAULT
@@ -118,59 +152,47 @@ def _load_external(path: Path, model: onnx.ModelProto) -> None:
         raise DrpAi3Error(f"{path}: weight {name!r} is a sparse_initializer; store zeros densely")
 
 
-def label(node: Any) -> str:
-    """Name of a node for people: its own, else operator and first output."""
-    return node.name or f"{node.op_type}({node.output[0] if node.output else ''})"
+def fixed_model(path: Path, model: onnx.ModelProto, input_shapes: Mapping[str, Sequence[int]]) -> OnnxModel:
+    """The model taken apart, all input dimensions fixed, nodes in order.
 
-
-def fixed_model(path: Path, model: onnx.ModelProto, input_shapes: Mapping[str, Sequence[int]]) -> onnx.ModelProto:
-    """A light copy with all input dimensions fixed and large weights replaced by their shape.
-
-    It declares no outputs: shape inference then gives every tensor its shape alike.
     A dynamic first dimension of an input of rank 2 or more is the batch and becomes 1.
     `input_shapes` is by input name; the name "" serves the only input. Raises DrpAi3Error.
     """
-    import onnx
     from onnx import helper
 
-    light = onnx.ModelProto()
-    light.ir_version = model.ir_version
-    light.opset_import.extend(model.opset_import)
-    graph = light.graph
-    graph.name = model.graph.name or "graph"
-    graph.node.extend(model.graph.node)
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
-    dynamic = False
-    known = {v.name for v in model.graph.input if v.name not in stored}
+    entries = [v for v in model.graph.input if v.name not in stored]
+    known = {v.name for v in entries}
     unknown = set(input_shapes) - known - {""}
     if unknown or ("" in input_shapes and len(known) != 1):
         raise DrpAi3Error(
             f"{path}: --input-shape for {sorted(unknown) or 'one of several inputs'}; "
             f"its inputs are: {', '.join(sorted(known))}"
         )
-    for value in model.graph.input:
-        if value.name in stored:
-            continue
-        asked = input_shapes.get(value.name, input_shapes.get(""))
-        shape, changed = _input_shape(path, value, asked)
+    inputs, dynamic = [], False
+    for value in entries:
+        shape, changed = _input_shape(path, value, input_shapes.get(value.name, input_shapes.get("")))
         dynamic |= changed
-        kind = value.type.tensor_type.elem_type
-        graph.input.append(helper.make_tensor_value_info(value.name, kind, shape))
-    for tensor in model.graph.initializer:
-        if int(np.prod(tensor.dims, dtype=np.float64)) <= SMALL:
-            graph.initializer.append(tensor)
-        else:
-            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-    if not dynamic:
-        graph.value_info.extend(v for v in model.graph.value_info if _static(v))
-    return light
+        inputs.append(helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, shape))
+    stated = () if dynamic else (*model.graph.value_info, *model.graph.output)
+    hints = {v.name: v for v in stated if v.name not in known | set(stored) and _static(v)}
+    opsets = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
+    return OnnxModel(
+        path,
+        model.graph.name or "graph",
+        model.ir_version,
+        opsets,
+        in_order(path, enumerate(model.graph.node), known | set(stored)),
+        inputs,
+        list(model.graph.output),
+        dict(stored),
+        list(hints.values()),
+    )
 
 
 def _static(value: onnx.ValueInfoProto) -> bool:
-    kind = value.type.tensor_type
-    return kind.HasField("shape") and all(
-        d.WhichOneof("value") == "dim_value" and d.dim_value > 0 for d in kind.shape.dim
-    )
+    dims = dims_of(value)
+    return dims is not None and is_static(dims) and 0 not in dims
 
 
 def _input_shape(path: Path, value: onnx.ValueInfoProto, asked: Sequence[int] | None) -> tuple[list[int], bool]:
@@ -205,6 +227,9 @@ def _input_shape(path: Path, value: onnx.ValueInfoProto, asked: Sequence[int] | 
                 raise DrpAi3Error(
                     f"{path}: input {value.name!r}: dimension {axis} ({names[axis]!r}) is not fixed; {remedy}"
                 )
-    if any(not 0 < d <= LARGEST_DIMENSION for d in dims):
-        raise DrpAi3Error(f"{path}: input {value.name!r} is {dims}; every dimension must be 1 to {LARGEST_DIMENSION}")
+    if any(not 0 < d <= LARGEST_DIMENSION for d in dims) or np.prod(dims, dtype=float) > 2**31:
+        raise DrpAi3Error(
+            f"{path}: input {value.name!r} is {dims}; every dimension must be 1 to {LARGEST_DIMENSION}, "
+            "and all of it at most 2^31 elements"
+        )
     return dims, dynamic

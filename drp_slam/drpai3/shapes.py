@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from drp_slam.drpai3.reading import SMALL, Shape, label
+from drp_slam.drpai3.onnx_model import OnnxModel, dims_of, is_static, label, reads, subgraphs_of
 from drp_slam.errors import DrpAi3Error
 
 if TYPE_CHECKING:
@@ -17,132 +16,234 @@ if TYPE_CHECKING:
 
 LARGEST_TENSOR = 1 << 31
 """Elements; beyond it a shape is taken for an error of the model."""
+LARGEST_CONSTANT = 1 << 27
+"""Elements of a constant that the network computes for itself."""
+UNFOLDED = frozenset({"If", "Loop", "Scan", "DequantizeLinear", "QuantizeLinear"})
 
 
-def decode(weight: str, stored: Any) -> np.ndarray:
-    """The array of a stored tensor; `weight` names it in errors."""
-    from onnx import numpy_helper
+def infer(model: OnnxModel, cut: bool = True) -> None:
+    """Finds shapes and types of all tensors; computes constant nodes until none is left.
 
-    if isinstance(stored, np.ndarray):
-        return stored
-    try:
-        array = numpy_helper.to_array(stored)
-    except (ValueError, TypeError, KeyError) as error:
-        raise DrpAi3Error(
-            f"{weight} of shape {list(stored.dims)} has the wrong amount of data; export it again"
-        ) from error
-    return array
-
-
-def infer(path: Path, light: onnx.ModelProto, constants: dict[str, Any]) -> onnx.ModelProto:
-    """Shapes of all tensors; folds constant nodes until nothing more can be folded."""
+    An If whose condition is constant becomes its branch. What depends on data (NonMaxSuppression,
+    NonZero and all behind them) has no static shape: it is cut off, the tensors that go in become
+    outputs (not with `cut` False). Raises DrpAi3Error that names the node.
+    """
     import onnx
 
-    try:
-        onnx.checker.check_model(light)
-    except Exception as error:  # ValidationError, and what C++ throws on damaged models
-        lines = str(error).strip().splitlines() or ["damaged"]
-        raise DrpAi3Error(f"{path}: invalid model: {lines[0]}; export it again") from error
     while True:
+        light = model.light()
+        try:
+            onnx.checker.check_model(light)
+        except Exception as error:  # ValidationError, and what C++ throws on damaged models
+            lines = str(error).strip().splitlines() or ["damaged"]
+            raise DrpAi3Error(f"{model.path}: invalid model: {lines[0]}; export it again") from error
         try:
             light = onnx.shape_inference.infer_shapes(light, strict_mode=True, data_prop=True)
         except Exception as error:  # InferenceError, and what C++ throws on damaged models
-            reason = str(error).strip().splitlines()[-1]
-            raise DrpAi3Error(f"{path}: shape inference: {reason}; fix the node or give --input-shape") from error
-        if not _fold_constants(path, light, constants):
-            return light
-        # what was not known before folding is inferred anew
-        known = [v for v in light.graph.value_info if _known(_dims(v)) and v.name not in constants]
-        del light.graph.value_info[:]
-        light.graph.value_info.extend(known)
+            reason = (str(error).strip().splitlines() or ["damaged"])[-1]
+            raise DrpAi3Error(f"{model.path}: shape inference: {reason}; fix the node or give --input-shape") from error
+        _note_shapes(model, light)
+        if _fold_constants(model) or _take_branches(model):
+            # what was not known before folding is inferred anew
+            made = {out for node in model.nodes for out in node.output}
+            model.hints = [
+                v for v in light.graph.value_info if v.name in made and v.type.tensor_type.elem_type and _known(v)
+            ]
+            continue
+        if not cut or not _cut_off(model):
+            return
 
 
-def _fold_constants(path: Path, light: onnx.ModelProto, constants: dict[str, Any]) -> bool:
+def _known(value: onnx.ValueInfoProto) -> bool:
+    return is_static(dims_of(value))
+
+
+def _note_shapes(model: OnnxModel, light: onnx.ModelProto) -> None:
+    """Shapes and types of what inference found, and of constants."""
+    model.shapes, model.types = {}, {}
+    for value in (*light.graph.value_info, *light.graph.input):
+        dims = dims_of(value)
+        if dims is not None and is_static(dims):
+            model.shapes[value.name] = dims
+        if value.type.tensor_type.elem_type:
+            model.types[value.name] = value.type.tensor_type.elem_type
+    for name, stored in model.constants.items():
+        model.shapes[name] = tuple(stored.shape if isinstance(stored, np.ndarray) else stored.dims)
+        if not isinstance(stored, np.ndarray):
+            model.types[name] = stored.data_type
+
+
+def _fold_constants(model: OnnxModel) -> bool:
     """Removes nodes that are constant (and Shape of known shapes); True if shapes may follow."""
-    from onnx import numpy_helper
-    from onnx.reference import ReferenceEvaluator
+    from onnx import helper
 
-    shapes = {v.name: _dims(v) or (-1,) for v in (*light.graph.value_info, *light.graph.input)}
-    small = {t.name: decode(f"{path}: weight {t.name!r}", t) for t in light.graph.initializer}
-    opsets = {o.domain: o.version for o in light.opset_import}
-    used = {i for node in light.graph.node for i in node.input} | {o.name for o in light.graph.output}
-    kept, folded = [], False
-    for node in light.graph.node:
+    kept = []
+    pinned = {o.name for o in model.outputs}
+    used = {name for node in model.nodes for name in reads(node)} | pinned
+    for node in model.nodes:
         values: Any = None
-        if node.op_type == "Shape" and _known(shapes.get(node.input[0])):
+        if node.op_type == "Shape" and node.input[0] in model.shapes:
             start = next((a.i for a in node.attribute if a.name == "start"), 0)
             end = next((a.i for a in node.attribute if a.name == "end"), None)
-            values = [np.array(shapes[node.input[0]][start:end], np.int64)]
-        elif node.op_type in ("If", "Loop", "Scan", "DequantizeLinear", "QuantizeLinear") or (
-            node.op_type.startswith("Random") or not all(not i or i in small or i in constants for i in node.input)
+            values = [np.array(model.shapes[node.input[0]][start:end], np.int64)]
+        elif node.op_type == "Size" and node.input[0] in model.shapes:
+            values = [np.array(math.prod(model.shapes[node.input[0]]), np.int64)]
+        elif (
+            node.op_type not in UNFOLDED
+            and node.domain in ("", "ai.onnx")
+            and not node.op_type.startswith("Random")
+            and all(not i or i in model.constants for i in node.input)
         ):
-            pass
-        else:
-            try:
-                feeds = {
-                    i: small[i] if i in small else decode(f"{path}: weight {i!r}", constants[i])
-                    for i in node.input
-                    if i
-                }
-                while len(node.output) > 1 and node.output[-1] not in used:
-                    del node.output[-1]  # statistics of a batch norm, which few evaluators give
-                values = ReferenceEvaluator(node, opsets=opsets).run(None, feeds)
-            except Exception as error:  # the reference raises whatever numpy does
-                raise DrpAi3Error(
-                    f"{path}: node {label(node)}: constant {node.op_type} cannot be "
-                    f"computed: {error}; simplify the model"
-                ) from error
+            values = _computed(model, node, used)
         if values is None or any(not isinstance(v, np.ndarray | np.generic) for v in values):
             kept.append(node)
             continue
         for name, value in zip(node.output, values):
-            array = np.asarray(value)
-            constants[name] = array
-            folded = True
-            if array.size <= SMALL:
-                small[name] = array
-                light.graph.initializer.append(numpy_helper.from_array(array, name))
-            else:
-                from onnx import helper
-
-                kind = helper.np_dtype_to_tensor_dtype(array.dtype)
-                light.graph.input.append(helper.make_tensor_value_info(name, kind, array.shape))
-    if len(kept) < len(light.graph.node):
-        del light.graph.node[:]
-        light.graph.node.extend(kept)
+            model.constants[name] = array = np.asarray(value)
+            model.shapes[name] = array.shape
+            model.types[name] = helper.np_dtype_to_tensor_dtype(array.dtype)
+    folded = len(kept) < len(model.nodes)
+    model.nodes = kept
     return folded
 
 
-def _dims(value: onnx.ValueInfoProto) -> Shape | None:
-    kind = value.type.tensor_type
-    if not kind.HasField("shape"):
-        return None
-    return tuple(d.dim_value if d.WhichOneof("value") == "dim_value" else -1 for d in kind.shape.dim)
+def _computed(model: OnnxModel, node: onnx.NodeProto, used: set[str]) -> Any:
+    """Outputs of a node whose inputs are constants. Raises DrpAi3Error."""
+    from onnx import numpy_helper
+    from onnx.reference import ReferenceEvaluator
+
+    if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+        try:
+            return [numpy_helper.to_array(node.attribute[0].t)]
+        except (ValueError, TypeError, KeyError) as error:
+            raise DrpAi3Error(f"{model.path}: node {label(node)}: its data does not fill its shape") from error
+    for out in node.output:
+        if math.prod(model.shapes.get(out, ())) > LARGEST_CONSTANT:
+            raise DrpAi3Error(
+                f"{model.path}: node {label(node)}: a constant of shape {list(model.shapes[out])} has more than "
+                f"{LARGEST_CONSTANT} elements; check the model"
+            )
+    while len(node.output) > 1 and node.output[-1] not in used:
+        del node.output[-1]  # statistics of a batch norm, which few evaluators give
+    try:
+        feeds = {i: model.array(i) for i in node.input if i}
+        with np.errstate(all="ignore"):
+            return ReferenceEvaluator(node, opsets=model.opsets).run(None, feeds)
+    except Exception as error:  # the reference raises whatever numpy does
+        reason = " ".join(str(error).split())[:200]
+        raise DrpAi3Error(
+            f"{model.path}: node {label(node)}: constant {node.op_type} cannot be "
+            f"computed: {reason}; simplify the model"
+        ) from error
 
 
-def _known(shape: Shape | None) -> bool:
-    return shape is not None and all(d >= 0 for d in shape)
+def _take_branches(model: OnnxModel) -> bool:
+    """Puts the branch of each If with a constant condition in its place."""
+    out, found = [], False
+    for n, node in enumerate(model.nodes):
+        if node.op_type != "If" or node.input[0] not in model.constants:
+            out.append(node)
+            continue
+        taken = "then_branch" if model.array(node.input[0]).all() else "else_branch"
+        body = next((a.g for a in node.attribute if a.name == taken), None)
+        if body is None or len(body.output) != len(node.output):
+            raise DrpAi3Error(f"{model.path}: node {label(node)}: has no {taken} for its outputs; export it again")
+        found = True
+        out += _unpacked(model, body, f"{label(node)}/{n}/", list(node.output))
+    if found:
+        model.nodes = out
+    return found
 
 
-def shapes_of(path: Path, light: onnx.ModelProto, constants: Mapping[str, Any]) -> dict[str, Shape]:
-    """Every tensor's shape. Raises DrpAi3Error that names the node whose output is not resolved."""
-    shapes: dict[str, Shape] = {}
-    for value in (*light.graph.input, *light.graph.value_info):
-        dims = _dims(value)
-        if dims is not None and _known(dims):
-            shapes[value.name] = dims
-    for name, stored in constants.items():
-        shapes[name] = tuple(stored.shape if isinstance(stored, np.ndarray) else stored.dims)
-    for node in light.graph.node:
+def _unpacked(model: OnnxModel, body: onnx.GraphProto, prefix: str, results: list[str]) -> list[onnx.NodeProto]:
+    """Nodes of a body with their own tensors renamed, and its results under the given names."""
+    from onnx import helper
+
+    names = {t.name: prefix + t.name for t in body.initializer}
+    names |= {o: prefix + o for node in body.node for o in node.output if o}
+    for tensor in body.initializer:
+        model.constants[names[tensor.name]] = tensor
+    nodes = []
+    for inner in body.node:
+        node = type(inner)()
+        node.CopyFrom(inner)
+        _rename(node, names)
+        node.output[:] = [names.get(o, o) for o in inner.output]
+        node.name = prefix + inner.name if inner.name else ""
+        nodes.append(node)
+    for value, name in zip(body.output, results):
+        nodes.append(helper.make_node("Identity", [names.get(value.name, value.name)], [name]))
+    return nodes
+
+
+def _rename(node: onnx.NodeProto, names: dict[str, str]) -> None:
+    """Inputs of a node, and what its bodies take from outside, under their new names."""
+    node.input[:] = [names.get(i, i) for i in node.input]
+    for body in subgraphs_of(node):
+        own = {v.name for v in body.input} | {t.name for t in body.initializer}
+        own |= {o for inner in body.node for o in inner.output}
+        outer = {k: v for k, v in names.items() if k not in own}
+        for inner in body.node:
+            _rename(inner, outer)
+        for value in body.output:
+            value.name = outer.get(value.name, value.name)
+
+
+def _cut_off(model: OnnxModel) -> bool:
+    """Leaves out the nodes whose results have no static shape, and what is behind them."""
+    from onnx import helper
+
+    late: dict[str, str] = {}
+    kept, cut = [], []
+    for node in model.nodes:
+        behind = next((late[name] for name in reads(node) if name in late), "")
+        open_ends = [o for o in node.output if o and o not in model.shapes]
+        if behind or open_ends:
+            late |= {o: behind or label(node) for o in node.output if o}
+            cut.append(node)
+        else:
+            kept.append(node)
+    if not cut:
+        return False
+    first = cut[0]
+    if not kept:
+        unknown = f"operator {first.op_type} of domain {first.domain!r} is unknown: " if first.domain else ""
+        raise DrpAi3Error(
+            f"{model.path}: node {label(first)}: {unknown}the shape of its output {first.output[0]!r} "
+            "cannot be inferred; give --input-shape or export with standard operators of static shape"
+        )
+    made = {o for node in kept for o in node.output if o}
+    borders = [o for o in model.outputs if o.name not in late]
+    ends = {name for node in cut for name in reads(node) if name in made} - {o.name for o in borders}
+    borders += [helper.make_tensor_value_info(n, model.types[n], model.shapes[n]) for n in sorted(ends)]
+    model.nodes, model.outputs = kept, borders
+    model.nodes = needed(model)
+    if not model.nodes or not borders:
+        raise DrpAi3Error(
+            f"{model.path}: node {label(first)}: the shape of its output {first.output[0]!r} "
+            "cannot be inferred, and nothing but constants lies before it; give --input-shape"
+        )
+    model.cut += cut
+    return True
+
+
+def needed(model: OnnxModel) -> list[onnx.NodeProto]:
+    """The nodes that an output depends on, in order."""
+    wanted = {o.name for o in model.outputs}
+    kept = []
+    for node in reversed(model.nodes):
+        if wanted.intersection(node.output):
+            kept.append(node)
+            wanted.update(reads(node))
+    return kept[::-1]
+
+
+def check_sizes(model: OnnxModel) -> None:
+    """Raises DrpAi3Error for a tensor too large to be meant."""
+    for node in model.nodes:
         for name in node.output:
-            if name and name not in shapes:
+            if name and math.prod(model.shapes[name]) > LARGEST_TENSOR:
                 raise DrpAi3Error(
-                    f"{path}: node {label(node)}: the shape of its output {name!r} "
-                    "cannot be inferred; give --input-shape or simplify the model"
-                )
-            if name and int(np.prod(shapes[name], dtype=np.float64)) > LARGEST_TENSOR:
-                raise DrpAi3Error(
-                    f"{path}: node {label(node)}: output of shape {list(shapes[name])} "
+                    f"{model.path}: node {label(node)}: output of shape {list(model.shapes[name])} "
                     f"has more than {LARGEST_TENSOR} elements; check --input-shape"
                 )
-    return shapes

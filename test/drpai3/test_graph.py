@@ -118,8 +118,8 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
     cases["operator"] = (b.model(b.op("Convolve", "x")), "unknown operator Convolve")
     b = Builder()
     cases["domain"] = (b.model(b.op("Conv", "x", domain="com.acme")), "domain 'com.acme'")
-    b = Builder(opset=10)
-    cases["old"] = (b.model(b.op("Relu", "x")), "opset 10")
+    b = Builder(opset=99)
+    cases["new"] = (b.model(b.op("Relu", "x")), "opset 99")
     b = Builder()
     w = np.full((8, 16, 3, 3), np.nan, np.float32)
     cases["nan"] = (b.model(b.op("Conv", "x", b.constant(w))), "NaN or infinity")
@@ -162,7 +162,7 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
         "truncated",
         "operator",
         "domain",
-        "old",
+        "new",
         "nan",
         "shape",
         "unfixed",
