@@ -12,10 +12,19 @@ MESSAGES = ("std", "sensor", "nav", "geometry", "diagnostic", "visualization", "
 VERSION = next(
     line.split('"')[1] for line in Path(NAME, "__init__.py").read_text().splitlines() if line.startswith("__version__")
 )
+SHIPPED = ("config", "config/cameras", "config/devices", "config/rviz", "launch", "models")
+# Every install puts these folders into drp_slam/share, where resources.py finds them. `colcon build
+# --symlink-install` runs this file beside links to the package and the data files, without models/.
+SHIPPED = tuple(folder for folder in SHIPPED if Path(folder).is_dir())
+
+
+def inside(folder):
+    """Name of a shipped folder as a part of the package, so that any kind of install takes it along."""
+    return f"{NAME}.share.{folder.replace('/', '.')}"
 
 
 def shared(*folders):
-    """Files of each folder, to lie below share/drp_slam under the same names."""
+    """Files of each folder, to lie below share/drp_slam under the same names, where ROS tools look."""
     return [(f"share/{NAME}/{folder}", [f for f in glob(f"{folder}/*") if Path(f).is_file()]) for folder in folders]
 
 
@@ -28,13 +37,15 @@ setup(
     maintainer="The drp_slam authors",
     maintainer_email="maintainers@drp-slam.invalid",
     python_requires=">=3.10",
-    packages=find_packages(exclude=["test", "test.*"]),
+    packages=[*find_packages(exclude=["test", "test.*"]), *map(inside, SHIPPED)],
+    package_dir={inside(folder): folder for folder in SHIPPED},
+    package_data={NAME: ["py.typed"], **{inside(folder): ["*.*"] for folder in SHIPPED}},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
-        *shared("launch", "config", "config/devices", "config/cameras", "config/rviz", "models"),
+        *shared(*(folder for folder in SHIPPED if folder != "models")),
     ],
-    zip_safe=True,
+    zip_safe=False,
     install_requires=[
         "setuptools",
         "numpy",

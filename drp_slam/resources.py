@@ -1,33 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds shipped files (`config/`, `models/`, `launch/`), which lie outside the Python package.
+"""Finds shipped files: the folders `config`, `models` and `launch` of the repository.
 
-Looked for in this order: a source tree, `sys.prefix/share/drp_slam`, the ament index.
+An install of any kind has them in the package's folder `share`; a source tree, which an editable
+install is too, has them beside the package.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 from functools import lru_cache
 from pathlib import Path
 
 from drp_slam.errors import ResourceError
 
-PACKAGE = "drp_slam"
-
 
 @lru_cache(maxsize=1)
 def share() -> Path:
-    """Folder that holds `config/` and `models/`. Raises ResourceError if there is none."""
-    candidates = [Path(__file__).resolve().parent.parent, Path(sys.prefix) / "share" / PACKAGE]
-    for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep):
-        if prefix:
-            candidates.append(Path(prefix) / "share" / PACKAGE)
-    for folder in candidates:
+    """Folder that holds `config`, `models` and `launch`. Raises ResourceError if there is none."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "share", package.parent):
         if (folder / "config" / "devices").is_dir():
             return folder
-    looked = ", ".join(str(c) for c in candidates)
-    raise ResourceError(f"no config/devices folder of {PACKAGE} found; looked in: {looked}")
+    raise ResourceError(f"{package} has no folder share with config/devices; install drp_slam again")
 
 
 def find(kind: str, name: str, suffixes: tuple[str, ...]) -> Path:
