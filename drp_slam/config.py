@@ -54,7 +54,6 @@ class DrpConfig:
     """Image pre- and post-processing (`drp_node`)."""
 
     backend: str = param("emulated", "what runs the image kernels", choices=BACKENDS[:3])
-    device: str = param("rzv2h", "device file of config/devices that is emulated")
     network: str = param(DEFAULT_NETWORK, "network whose card gives the scales of tensor and heads")
     top_k: int = param(1024, "features kept of an image, best score first", low=16, high=8192)
     threshold: float = param(0.05, "least keypoint probability", low=0.0, high=1.0)
@@ -71,7 +70,6 @@ class PerceptionConfig:
     """The network on DRP-AI3 (`perception_node`)."""
 
     backend: str = param("emulated", "what runs the network", choices=BACKENDS)
-    device: str = param("rzv2h", "device file of config/devices that is emulated")
     network: str = param(DEFAULT_NETWORK, "shipped network or ONNX file")
     threads: int = param(1, "threads of onnxruntime on this host", low=1, high=64)
     freq_index: int = param(2, "AI-MAC clock index of the board's runtime", low=1, high=127)
@@ -89,7 +87,6 @@ class PerceptionConfig:
 class SlamConfig:
     """Tracking and mapping on the CPU (`pose_node`)."""
 
-    device: str = param("rzv2h", "device file of config/devices that is modelled")
     min_cosine: float = param(0.8, "least cosine of two matched descriptors", low=-1.0, high=1.0)
     gate_px: float = param(
         60.0, "farthest that a feature may lie from where motion predicts it", unit="px", low=1.0, high=2000.0
@@ -129,7 +126,6 @@ class SlamConfig:
 class ProfilerConfig:
     """The ledger of time and energy (`profiler_node`)."""
 
-    device: str = param("rzv2h", "device file of config/devices that is modelled")
     silence_s: float = param(
         2.0, "a node that was heard and is silent this long is reported dead", unit="s", low=0.1, high=60.0
     )
@@ -161,8 +157,10 @@ class PlayerConfig:
 
 @dataclass(frozen=True)
 class GraphConfig:
-    """What every node takes beside its own section; without ROS nothing reads it."""
+    """What every node takes beside its own section. Without ROS, `device` and `features` count."""
 
+    device: str = param("rzv2h", "chip that is modelled: a name of config/devices, or a file")
+    features: str = param("xfeat", "front end that finds the features")
     out: str = param("", "folder of results, written when the node ends; empty: none")
     map_frame: str = param("map", "REP-105 frame of the map")
     odom_frame: str = param("odom", "REP-105 frame of the odometry")
@@ -197,10 +195,15 @@ NODE_SECTIONS = {
 
 
 def override(config: Config, values: Mapping[str, Any]) -> Config:
-    """A copy with `{"slam.device": ...}` replaced. Raises ConfigError for an unknown key."""
+    """A copy with `{"slam.min_inliers": ...}` replaced; a key without a section is of `graph`.
+
+    Raises ConfigError for an unknown key.
+    """
     by_section: dict[str, dict[str, Any]] = {}
     for key, value in values.items():
-        section, _, name = key.partition(".")
+        section, dot, name = key.partition(".")
+        if not dot and section in GraphConfig.__dataclass_fields__:
+            section, name = "graph", section
         known = {f.name for f in dataclasses.fields(config)}
         if section not in known:
             raise ConfigError(f"unknown section {section!r} in {key!r}; known: {sorted(known)}")

@@ -16,10 +16,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from drp_slam.errors import DrpSlamError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from drp_slam.config import Config
     from drp_slam.data.sequence import Sequence
     from drp_slam.datatypes import Frame
     from drp_slam.pipeline import Step
+    from drp_slam.profiler.span import Span
+    from drp_slam.reporting.folder import FrameRow
 
 log = logging.getLogger(__name__)
 
@@ -41,35 +45,38 @@ def run_sequence(
     """
     from drp_slam.data.stamps import StampGate
     from drp_slam.pipeline import Pipeline
+    from drp_slam.profiler import work_table
     from drp_slam.reporting import folder as files
 
     gate: StampGate[Frame] = StampGate("sequence")
     pipeline = Pipeline(sequence.camera, config)
-    steps: list[Step] = []
-    rows: list[files.FrameRow] = []
+    history = History()
     failure: DrpSlamError | KeyboardInterrupt | None = None
     start = time.perf_counter()
-    try:
-        for frame, new_epoch in gate.stream(decoded_ahead(sequence)):
-            if new_epoch:
-                pipeline.tracker.begin_epoch()
-            begin = time.perf_counter()
-            steps.append(pipeline.process(frame))
-            end = time.perf_counter()
-            rows.append(files.frame_row(steps[-1].track, end - begin))
-            if progress is not None:
-                progress(steps[-1], len(steps) / (end - start))
-    except (DrpSlamError, KeyboardInterrupt) as error:
-        failure = error
+    with work_table.writing(out / files.KERNELS) as kernels:
+        try:
+            for frame, new_epoch in gate.stream(decoded_ahead(sequence)):
+                if new_epoch:
+                    pipeline.tracker.begin_epoch()
+                begin = time.perf_counter()
+                step = pipeline.process(frame)
+                end = time.perf_counter()
+                for run in step.runs:
+                    work_table.add(kernels, frame.stamp_ns, run.stage, run.works)
+                history.add(step, end - begin)
+                if progress is not None:
+                    progress(step, len(history.rows) / (end - start))
+        except (DrpSlamError, KeyboardInterrupt) as error:
+            failure = error
     wall_total_s = time.perf_counter() - start
 
     content = {
         "sequence": sequence.name,
         "backend": config.drpai3.backend,
         "network": config.drpai3.network,
-        "device": config.drpai3.device,
-        "features": "xfeat",
-        "frames": len(steps),
+        "device": config.graph.device,
+        "features": config.graph.features,
+        "frames": len(history.rows),
         "frames_expected": len(sequence),
         "frames_refused": gate.refused,
         "wall_total_s": wall_total_s,
@@ -78,29 +85,46 @@ def run_sequence(
         "error": None if failure is None else str(failure) or "interrupted",
         **(about or {}),
     }
-    write_results(out, pipeline, sequence, steps, rows, content)
+    write_results(out, pipeline, sequence, history, content)
     if failure is not None:
-        log.warning("stopped after %d frames; what was tracked is in %s", len(steps), out)
+        log.warning("stopped after %d frames; what was tracked is in %s", len(history.rows), out)
         raise failure
     return content
 
 
-def write_results(
-    out: Path, pipeline: Any, sequence: Sequence, steps: list[Step], rows: list[Any], content: dict[str, Any]
-) -> None:
+@dataclasses.dataclass
+class History:
+    """What is kept of every frame: a few numbers, neither images nor features."""
+
+    rows: list[FrameRow] = dataclasses.field(default_factory=list)
+    spans: list[Span] = dataclasses.field(default_factory=list)
+    poses: list[tuple[int, np.ndarray]] = dataclasses.field(default_factory=list)
+
+    def add(self, step: Step, latency_s: float) -> None:
+        """One frame more."""
+        from drp_slam.reporting.folder import frame_row
+
+        self.rows.append(frame_row(step.track, latency_s))
+        self.spans += step.spans
+        if step.track.T_world_camera is not None:
+            self.poses.append((step.track.stamp_ns, step.track.T_world_camera.copy()))
+
+
+def write_results(out: Path, pipeline: Any, sequence: Sequence, history: History, content: dict[str, Any]) -> None:
     """The files of `drp_slam.reporting.folder` but for the report; `run.json` comes last."""
     from drp_slam.data.ply import write_ply
     from drp_slam.data.trajectory import write_tum
+    from drp_slam.datatypes import Trajectory
     from drp_slam.profiler.span import write_spans
     from drp_slam.reporting import folder as files
 
     write_tum(out / files.TRAJECTORY, pipeline.tracker.trajectory())
-    write_tum(out / files.ODOMETRY, files.trajectory_of(s.track for s in steps))
+    write_tum(out / files.ODOMETRY, Trajectory.of(history.poses))
     if sequence.ground_truth is not None:
         write_tum(out / files.GROUND_TRUTH, sequence.ground_truth)
     write_ply(out / files.MAP, pipeline.tracker.cloud())
-    write_spans(out / files.SPANS, (span for step in steps for span in step.spans))
-    files.write_frames(out / files.FRAMES, rows)
+    write_spans(out / files.SPANS, history.spans)
+    files.write_frames(out / files.FRAMES, history.rows)
     files.write_json(out / files.RUN, content)
 
 

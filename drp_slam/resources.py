@@ -49,6 +49,12 @@ def device_file(name: str) -> Path:
     return find("config/devices", name, (".yaml",))
 
 
+def device_name(device: str) -> str:
+    """A device file by its absolute path, a shipped device by its name. Raises ResourceError."""
+    path = device_file(device).resolve()
+    return path.stem if path.parent == (share() / "config" / "devices").resolve() else str(path)
+
+
 def camera_file(name: str) -> Path:
     """YAML of a named camera, such as `tum_fr1`."""
     return find("config/cameras", name, (".yaml",))

@@ -176,7 +176,7 @@ def test_a_damaged_table_names_itself(done: Path, tmp_path: Path) -> None:
 
 
 def arguments(**values: object) -> argparse.Namespace:
-    defaults = {"config": None, "backend": None, "network": None, "set": []}
+    defaults = {"config": None, "backend": None, "network": None, "device": None, "features": None, "set": []}
     return argparse.Namespace(**(defaults | values))
 
 

@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The chip as resources in time: modelled stage times -> throughput, latency, utilisation.
 
-Every unit serves one step at a time, first come first served, and different frames are on
-different units at once. DRP0 sits inside DRP-AI3 and is started through the same driver, so the
-two share one queue (they are still drawn as two rows). All times are modelled; none is measured.
+Every queue serves one step at a time, first come first served, and different frames are on
+different units at once. Which unit waits in which queue is the device file's to say: on RZ/V2H,
+DRP0 is started through DRP-AI3's driver and shares its queue. All times are modelled; none is
+measured.
 """
 
 from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,8 @@ from typing import Any
 import numpy as np
 
 from drp_slam.atomic import write_text
+from drp_slam.chip.constants import Unit
 from drp_slam.errors import ProfilerError
-from drp_slam.profiler.span import Span
-
-UNITS = ("DRP1", "DRP0", "DRP-AI3", "CPU")
-QUEUE = {"DRP0": "DRP-AI3"}
-"""Units that are started through another unit's queue."""
-UNIT_NAMES = {"drp": "DRP1", "drpai3": "DRP-AI3", "cpu": "CPU"}
-"""Unit of a span -> unit of the schedule, where no finer placement is known."""
-UNIT_OF_PLACE = {"opencva": "DRP1", "custom": "DRP1", "preruntime": "DRP0", "cpu": "CPU"}
-"""Place of an image kernel -> unit of the schedule."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +28,8 @@ class Step:
     """One piece of a frame's work on one unit, `modelled_s` seconds long."""
 
     stage: str
-    unit: str
+    unit: Unit
     modelled_s: float
-
-    @property
-    def queue(self) -> str:
-        return QUEUE.get(self.unit, self.unit)
 
 
 @dataclass(frozen=True)
@@ -55,8 +44,12 @@ class Slot:
 
 @dataclass(frozen=True)
 class Schedule:
-    """`arrived_s` and `done_s` are (frames,) float64: when a frame entered, and its last end."""
+    """`arrived_s` and `done_s` are (frames,) float64: when a frame entered, and its last end.
 
+    `units` are the chip's, in the order in which they are drawn.
+    """
+
+    units: tuple[Unit, ...]
     slots: tuple[Slot, ...]
     arrived_s: np.ndarray
     done_s: np.ndarray
@@ -75,13 +68,15 @@ class Schedule:
     def utilisation(self) -> dict[str, float]:
         """Share of the time, from the first start to the last end, that each unit was busy."""
         total_s = float(self.done_s.max(initial=0.0))
-        busy = dict.fromkeys(UNITS, 0.0)
+        busy = {unit.name: 0.0 for unit in self.units}
         for slot in self.slots:
-            busy[slot.step.unit] = busy.get(slot.step.unit, 0.0) + slot.end_s - slot.start_s
+            busy[slot.step.unit.name] += slot.end_s - slot.start_s
         return {unit: s / total_s if total_s > 0 else 0.0 for unit, s in busy.items()}
 
 
-def simulate(jobs: Sequence[Sequence[Step]], in_flight: int = 3, period_s: float = 0.0) -> Schedule:
+def simulate(
+    jobs: Sequence[Sequence[Step]], units: Sequence[Unit], in_flight: int = 3, period_s: float = 0.0
+) -> Schedule:
     """Runs frame after frame through the queues.
 
     `jobs` holds the steps of each frame, in order. A frame enters `period_s` after the one before
@@ -97,7 +92,7 @@ def simulate(jobs: Sequence[Sequence[Step]], in_flight: int = 3, period_s: float
 
     def ready(frame: int, step: int, at_s: float) -> None:
         if step < len(jobs[frame]):
-            queue = jobs[frame][step].queue
+            queue = jobs[frame][step].unit.queue
             heapq.heappush(waiting.setdefault(queue, []), (at_s, frame, step))
         else:
             done_s[frame] = at_s
@@ -128,46 +123,28 @@ def simulate(jobs: Sequence[Sequence[Step]], in_flight: int = 3, period_s: float
         slots.append(Slot(frame, step, start_s, end_s))
         free_s[queue] = end_s
         ready(frame, index + 1, end_s)
-    return Schedule(tuple(slots), arrived_s, done_s)
+    return Schedule(tuple(units), tuple(slots), arrived_s, done_s)
 
 
-def jobs(spans: Iterable[Span], parts: Mapping[str, Sequence[tuple[str, float]]]) -> list[list[Step]]:
-    """The steps of each frame, in order of stamps.
-
-    `parts` splits a stage over units, by (unit, share) in order; a stage that is not in it is one
-    step on the unit of its span.
-    """
-    frames: dict[int, list[Step]] = {}
-    for span in spans:
-        shares = parts.get(span.stage) or [(UNIT_NAMES.get(span.unit, span.unit), 1.0)]
-        total = sum(share for _, share in shares) or 1.0
-        frames.setdefault(span.stamp_ns, []).extend(
-            Step(span.stage, unit, span.modelled_s * share / total) for unit, share in shares
-        )
-    return [frames[stamp] for stamp in sorted(frames)]
-
-
-def parts(kernels: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[str, float]]]:
-    """One frame's kernels (`stage`, `place`, `modelled_s`) as `parts` of `jobs`."""
-    found: dict[str, list[tuple[str, float]]] = {}
-    for kernel in kernels:
-        stage, unit = found.setdefault(kernel["stage"], []), UNIT_OF_PLACE[kernel["place"]]
-        before = stage.pop()[1] if stage and stage[-1][0] == unit else 0.0
-        stage.append((unit, before + kernel["modelled_s"]))
-    return found
+def split(step: Step, shares: Sequence[tuple[Unit, float]]) -> list[Step]:
+    """A step spread over units, in order, in proportion to `shares`; whole where there are none."""
+    total = sum(share for _, share in shares)
+    if not total > 0:
+        return [step]
+    return [Step(step.stage, unit, step.modelled_s * share / total) for unit, share in shares]
 
 
 def bound_hz(job: Sequence[Step]) -> float:
     """Frames a second that no schedule can exceed: the busiest queue's, for one frame's steps."""
     busy: dict[str, float] = {}
     for step in job:
-        busy[step.queue] = busy.get(step.queue, 0.0) + step.modelled_s
+        busy[step.unit.queue] = busy.get(step.unit.queue, 0.0) + step.modelled_s
     return 1.0 / max(busy.values()) if busy and max(busy.values()) > 0 else float("inf")
 
 
 def chrome_trace(schedule: Schedule, process: str) -> dict[str, Any]:
     """The schedule for chrome://tracing or ui.perfetto.dev; times in microseconds, modelled."""
-    rows: Mapping[str, int] = {unit: i for i, unit in enumerate(UNITS)}
+    rows: Mapping[str, int] = {unit: i for i, unit in enumerate(u.name for u in schedule.units)}
     events: list[dict[str, Any]] = [
         {"ph": "M", "pid": 0, "name": "process_name", "args": {"name": f"{process} (modelled time)"}}
     ]
@@ -178,7 +155,7 @@ def chrome_trace(schedule: Schedule, process: str) -> dict[str, Any]:
         {
             "ph": "X",
             "pid": 0,
-            "tid": rows[s.step.unit],
+            "tid": rows[s.step.unit.name],
             "name": s.step.stage,
             "cat": "modelled",
             "ts": s.start_s * 1e6,

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from drp_slam.device import Constants
+from drp_slam.chip.constants import Constants
 
 KINDS = ("cited", "fitted", "assumed")
 STEP = 0.01
@@ -17,19 +17,19 @@ STEP = 0.01
 def elasticities(model: Callable[[Constants], float], constants: Constants, keys: Iterable[str]) -> dict[str, float]:
     """Relative change of the model's value for one of each constant: |d ln model / d ln constant|.
 
-    Central difference over 1 %; for a whole number, which 1 % may not move, over half and double.
-    A key without influence is left out.
+    Central difference over 1 %; for a whole number, which 1 % may not move, over half and double,
+    and for 1, which has no half, over double. A key without influence is left out.
     """
 
-    def slope(key: str, factor: float) -> float:
-        up = model(constants.replace({key: constants[key] * factor}))
-        down = model(constants.replace({key: constants[key] / factor}))
-        return abs(math.log(up / down)) / (2 * math.log(factor))
+    def slope(key: str, down: float, up: float) -> float:
+        low, high = (model(constants.replace({key: constants[key] * factor})) for factor in (down, up))
+        return abs(math.log(high / low)) / math.log(up / down)
 
     found: dict[str, float] = {}
     for key in keys if model(constants) > 0 else ():
-        whole = constants[key] == int(constants[key]) and 1 < constants[key] <= 1024
-        influence = slope(key, 2.0 if whole else 1 + STEP)
+        value = constants[key]
+        whole = value == int(value) and 1 <= value <= 1024
+        influence = slope(key, 1.0 if value == 1 else 0.5, 2.0) if whole else slope(key, 1 / (1 + STEP), 1 + STEP)
         if influence > 1e-6:
             found[key] = influence
     return found

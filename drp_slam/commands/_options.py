@@ -40,17 +40,18 @@ def add_camera(p: argparse.ArgumentParser) -> None:
     p.add_argument("--camera", metavar="NAME|FILE", help="use this calibration where the sequence has none")
 
 
-def add_device(p: argparse.ArgumentParser, default: str | None = "rzv2h") -> None:
+def add_device(p: argparse.ArgumentParser, default: str | None = "rzv2h", shown: str = "rzv2h") -> None:
     """The chip whose model is used: a file of config/devices by name, or a path."""
     text = "model this chip: rzv2h, rzv2n, rzv2l or a YAML file"
-    p.add_argument("--device", default=default, metavar="NAME|FILE", help=f"{text} (default: rzv2h)")
+    p.add_argument("--device", default=default, metavar="NAME|FILE", help=f"{text} (default: {shown})")
 
 
 def add_slam(p: argparse.ArgumentParser) -> None:
     """What computes, with which parameters; `configured` reads it."""
     p.add_argument("--backend", choices=("emulated", "cpu"), help="run on this device (default: emulated)")
     p.add_argument("--network", metavar="NAME|FILE", help="use this shipped network or ONNX file with a card")
-    p.add_argument("--features", choices=("xfeat",), default="xfeat", help="use this front end (default: xfeat)")
+    p.add_argument("--features", metavar="NAME", help="use this front end (default: xfeat)")
+    add_device(p, None)
     p.add_argument("--config", type=Path, metavar="FILE", help="read parameters from a YAML like config/drp_slam.yaml")
     text = "override one parameter; may be repeated"
     p.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help=text)
@@ -68,24 +69,28 @@ def add_player(p: argparse.ArgumentParser) -> None:
 
 
 def configured(args: argparse.Namespace) -> Config:
-    """The defaults, overridden by `--config`, then `--backend` and `--network`, then `--set`.
+    """The defaults, overridden by `--config`, then by the options, then by `--set`.
 
+    A device file is named by its absolute path, so that the results can be reported from anywhere.
     Raises ConfigError for a `--set` that is not SECTION.KEY=VALUE, and as `config.load` does.
     """
     import yaml
 
+    from drp_slam import resources
     from drp_slam.config import load, override
 
     values: dict[str, Any] = {}
     for name in ("backend", "network"):
         if getattr(args, name) is not None:
             values |= {f"{section}.{name}": getattr(args, name) for section in ("drp", "drpai3")}
+    values |= {name: getattr(args, name) for name in ("device", "features") if getattr(args, name) is not None}
     for item in args.set:
         key, equals, text = item.partition("=")
         if not equals:
             raise ConfigError(f"--set {item!r} has no '='; write SECTION.KEY=VALUE, such as slam.min_inliers=20")
         values[key] = yaml.safe_load(text) if text else ""
-    return override(load(args.config), values)
+    config = override(load(args.config), values)
+    return override(config, {"device": resources.device_name(config.graph.device)})
 
 
 def out_folder(args: argparse.Namespace) -> Path:

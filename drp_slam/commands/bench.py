@@ -9,7 +9,7 @@ from typing import Any
 
 from drp_slam.commands import run as offline
 from drp_slam.commands import up
-from drp_slam.commands._options import SEQUENCE, add_frames, add_sequence, out_folder, parsed
+from drp_slam.commands._options import SEQUENCE, add_device, add_frames, add_sequence, out_folder, parsed
 
 HELP = "measure frame rate and latency of the graph and of one process on this host"
 EXAMPLE = "bench rgbd_dataset_freiburg1_xyz"
@@ -20,6 +20,7 @@ CASES = {"graph, 3 in flight": 3, "graph, 1 in flight": 1, "one process": 0}
 def add_arguments(p: argparse.ArgumentParser) -> None:
     add_sequence(p, nargs="?", default="synthetic", help=f"{SEQUENCE} (default: synthetic)")
     add_frames(p, start=False)
+    add_device(p)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -31,7 +32,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def case(args: argparse.Namespace, name: str, in_flight: int, out: Path) -> dict[str, Any]:
     """One run through the command's own handler."""
-    common = ["--out", str(out / name.replace(", ", "-").replace(" ", "-"))]
+    common = ["--out", str(out / name.replace(", ", "-").replace(" ", "-")), "--device", args.device]
     if args.frames:
         common += ["--frames", str(args.frames)]
     if in_flight:

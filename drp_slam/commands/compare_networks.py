@@ -21,7 +21,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Modelled totals of each network, and how many times faster than the first it is."""
-    from drp_slam.device import load_constants
+    from drp_slam.chip.constants import load_constants
     from drp_slam.drpai3.estimate import estimate
     from drp_slam.drpai3.estimate_result import as_dict
 

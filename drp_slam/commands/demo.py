@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from drp_slam.commands import up
-from drp_slam.commands._options import add_frames, add_sequence, out_folder, parsed
+from drp_slam.commands._options import add_device, add_frames, add_sequence, out_folder, parsed
 from drp_slam.profiler.terminal import show as show
 
 HELP = "run the ROS 2 graph on the synthetic room, emulated and CPU only, and compare"
@@ -19,6 +19,7 @@ EXAMPLE = "demo --out results/demo"
 def add_arguments(p: argparse.ArgumentParser) -> None:
     add_sequence(p, "--sequence", default="synthetic")
     add_frames(p, start=False)
+    add_device(p)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -38,5 +39,5 @@ def graph(args: argparse.Namespace, backend: str, out: Path) -> Path:
     print(f"the graph with backend {backend}:", file=sys.stderr)
     frames = ["--frames", str(args.frames)] if args.frames else []
     sequence = ["--sequence", args.sequence, *frames]
-    up.run(parsed(up, [*sequence, "--rate", "max", "--backend", backend, "--out", str(out)]))
+    up.run(parsed(up, [*sequence, "--rate", "max", "--backend", backend, "--device", args.device, "--out", str(out)]))
     return out

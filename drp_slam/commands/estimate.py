@@ -43,7 +43,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """The report of one network: modelled figures, and what `--verify` and `--run` found."""
-    from drp_slam.device import load_constants
+    from drp_slam.chip.constants import load_constants
     from drp_slam.drpai3.estimate import estimate
     from drp_slam.drpai3.estimate_result import as_dict
 

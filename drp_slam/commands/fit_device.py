@@ -21,7 +21,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Constants, rules and errors of a fit to all networks, and errors held out by family."""
-    from drp_slam.device import load_constants
+    from drp_slam.chip.constants import load_constants
     from drp_slam.drpai3.fitting.validate import fitted, read_all
 
     constants = load_constants(args.device)

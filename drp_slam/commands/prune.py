@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from rich.console import Console
     from rich.progress import Progress
 
-    from drp_slam.device import load_constants
+    from drp_slam.chip.constants import load_constants
     from drp_slam.pruning import command
     from drp_slam.pruning.layout import Cell
     from drp_slam.reporting.folder import write_json

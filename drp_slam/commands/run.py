@@ -43,7 +43,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "source": str(path.resolve()) if path.exists() else None,
         "camera": args.camera,
         "start": args.start,
-        "features": args.features,
     }
     with progress_bar(len(sequence), f"{config.drpai3.network}, {config.drpai3.backend}") as progress:
         run_sequence(sequence, config, out, progress, about)

@@ -42,7 +42,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "sequence": args.sequence,
         "camera": args.camera,
         "start": args.start,
-        "features": args.features,
         "graph": True,
         "in_flight": config.player.in_flight,
         "rate": args.rate,

@@ -27,7 +27,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Errors of the shipped constants; with `--cross-validate`, of fits that have not seen the family."""
-    from drp_slam.device import load_constants
+    from drp_slam.chip.constants import load_constants
     from drp_slam.drpai3.fitting.scatter import scatter
     from drp_slam.drpai3.fitting.validate import cross_validated, read_all, validate
 

@@ -11,15 +11,14 @@ cpu         the Cortex-A55 cores
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import cv2
 import numpy as np
 
 from drp_slam.card import Quantisation
-from drp_slam.device import Run
+from drp_slam.device import Work
 
 PLACES = ("opencva", "preruntime", "custom", "cpu")
 KINDS = ("point", "stencil", "gather")
@@ -58,30 +57,16 @@ class Kernel(ABC):
         """Outputs of the right shape and dtype without the arithmetic."""
 
     @abstractmethod
-    def work(self, *inputs: np.ndarray) -> Mapping[str, float]:
+    def counters(self, *inputs: np.ndarray) -> Mapping[str, float]:
         """`pixels` the DRP streams, and for the CPU's model `ops`, `flops`, `macs`, `bytes`."""
 
-
-def total(runs: Sequence[Run]) -> Run:
-    """The kernels of one stage as one run: outputs of the last, sums of everything else.
-
-    `modelled_s` and `energy_j` are None where any kernel's is.
-    """
-
-    def added(values: Sequence[float | None]) -> float | None:
-        return None if any(v is None for v in values) else sum(v for v in values if v is not None)
-
-    counters: dict[str, float] = {}
-    for run in runs:
-        for key, value in run.counters.items():
-            counters[key] = counters.get(key, 0.0) + value
-    return dataclasses.replace(
-        runs[-1],
-        wall_s=sum(run.wall_s for run in runs),
-        modelled_s=added([run.modelled_s for run in runs]),
-        energy_j=added([run.energy_j for run in runs]),
-        counters=counters,
-    )
+    def work(self, *inputs: np.ndarray) -> Work:
+        """The call as work of the DRP, or of the CPU where it is placed there or refused."""
+        reasons = tuple(self.reasons(*inputs))
+        place = "cpu" if reasons else self.place
+        unit = "cpu" if place == "cpu" else "drp"
+        counters = {counter: float(value) for counter, value in self.counters(*inputs).items()}
+        return Work(unit, self.name, counters, place, self.kind, self.configuration, reasons=reasons)
 
 
 class Grey(Kernel):
@@ -101,7 +86,7 @@ class Grey(Kernel):
     def empty(self, *inputs: np.ndarray) -> Arrays:
         return (np.zeros(inputs[0].shape[:2], np.uint8),)
 
-    def work(self, *inputs: np.ndarray) -> Mapping[str, float]:
+    def counters(self, *inputs: np.ndarray) -> Mapping[str, float]:
         pixels = inputs[0].shape[0] * inputs[0].shape[1]
         return {"pixels": pixels, "ops": 4 * pixels, "bytes": 4 * pixels}
 
@@ -118,7 +103,7 @@ class Statistics(Kernel):
     def empty(self, *inputs: np.ndarray) -> Arrays:
         return (np.array([0.0, 1.0]),)
 
-    def work(self, *inputs: np.ndarray) -> Mapping[str, float]:
+    def counters(self, *inputs: np.ndarray) -> Mapping[str, float]:
         return {"pixels": inputs[0].size, "ops": 3 * inputs[0].size, "bytes": inputs[0].size}
 
 
@@ -147,6 +132,6 @@ class Normalise(Kernel):
     def empty(self, *inputs: np.ndarray) -> Arrays:
         return (np.zeros(inputs[0].shape, self._dtype),)
 
-    def work(self, *inputs: np.ndarray) -> Mapping[str, float]:
+    def counters(self, *inputs: np.ndarray) -> Mapping[str, float]:
         pixels = inputs[0].size
         return {"pixels": pixels, "ops": pixels, "bytes": pixels * (1 + self._dtype.itemsize)}

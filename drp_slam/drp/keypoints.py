@@ -87,7 +87,7 @@ class Heatmap(Kernel):
         h, w = inputs[0].shape[:2]
         return (np.zeros((h * CELL_PX, w * CELL_PX), np.float32),)
 
-    def work(self, *inputs: np.ndarray) -> Mapping[str, float]:
+    def counters(self, *inputs: np.ndarray) -> Mapping[str, float]:
         logits = inputs[0].shape[0] * inputs[0].shape[1] * LOGITS
         moved = logits * (inputs[0].dtype.itemsize + 4)
         return {"pixels": logits, "ops": 3 * logits, "flops": 3 * logits, "bytes": moved}
@@ -123,7 +123,7 @@ class Suppress(Kernel):
     def empty(self, *inputs: np.ndarray) -> Arrays:
         return (np.zeros(0, np.int64),)
 
-    def work(self, *inputs: np.ndarray) -> Mapping[str, float]:
+    def counters(self, *inputs: np.ndarray) -> Mapping[str, float]:
         # a separable maximum: two passes of the window, then two comparisons
         each = 2 * len(self._window) + 2
         pixels = inputs[0].size
@@ -162,7 +162,7 @@ class Select(Kernel):
     def empty(self, *inputs: np.ndarray) -> Arrays:
         return np.zeros((0, 2), np.int64), np.zeros(0, np.float32)
 
-    def work(self, *inputs: np.ndarray) -> Mapping[str, float]:
+    def counters(self, *inputs: np.ndarray) -> Mapping[str, float]:
         cells, n = inputs[1].shape[0] * inputs[1].shape[1], len(inputs[2])
         compares = n * math.log2(max(n, 2))
         return {"pixels": n, "flops": 4 * cells + 10 * n, "ops": 8 * compares, "bytes": 40 * n}
@@ -198,7 +198,7 @@ class Refine(Kernel):
     def empty(self, *inputs: np.ndarray) -> Arrays:
         return (np.zeros(inputs[1].shape, np.float32),)
 
-    def work(self, *inputs: np.ndarray) -> Mapping[str, float]:
+    def counters(self, *inputs: np.ndarray) -> Mapping[str, float]:
         read = len(inputs[1]) * len(self._moments)
         return {"pixels": read, "flops": 6 * read, "ops": 4 * read, "bytes": 4 * read}
 
@@ -244,7 +244,7 @@ class Describe(Kernel):
     def empty(self, *inputs: np.ndarray) -> Arrays:
         return (np.zeros((len(inputs[1]), FEATURE_DIM), np.float32),)
 
-    def work(self, *inputs: np.ndarray) -> Mapping[str, float]:
+    def counters(self, *inputs: np.ndarray) -> Mapping[str, float]:
         dense = inputs[0].shape[0] * inputs[0].shape[1] * FEATURE_DIM
         gathered = len(inputs[1]) * 16 * FEATURE_DIM
         moved = (dense + gathered) * inputs[0].dtype.itemsize

@@ -58,7 +58,7 @@ class OpenCva(Kernel):
     def empty(self, *inputs: np.ndarray) -> Arrays:
         return (np.zeros(self._function.shape(self._call(inputs)), self._function.dtype),)
 
-    def work(self, *inputs: np.ndarray) -> Mapping[str, float]:
+    def counters(self, *inputs: np.ndarray) -> Mapping[str, float]:
         call = self._call(inputs)
         made = float(np.prod(self._function.shape(call)))
         moved = made * np.dtype(self._function.dtype).itemsize + sum(i.nbytes for i in inputs)

@@ -63,7 +63,7 @@ class Shrink(Kernel):
     def empty(self, *inputs: np.ndarray) -> Arrays:
         return (np.zeros(self._shape, np.uint8),)
 
-    def work(self, *inputs: np.ndarray) -> Mapping[str, float]:
+    def counters(self, *inputs: np.ndarray) -> Mapping[str, float]:
         made = self._shape[0] * self._shape[1]
         return {"pixels": inputs[0].size, "ops": 6 * made, "bytes": inputs[0].size + made}
 
@@ -86,7 +86,7 @@ class Blur(Kernel):
     def empty(self, *inputs: np.ndarray) -> Arrays:
         return (np.zeros_like(inputs[0]),)
 
-    def work(self, *inputs: np.ndarray) -> Mapping[str, float]:
+    def counters(self, *inputs: np.ndarray) -> Mapping[str, float]:
         pixels = inputs[0].size
         return {"pixels": pixels, "ops": 2 * 2 * 7 * pixels, "bytes": 2 * pixels}
 
@@ -127,7 +127,7 @@ class Fast(Kernel):
     def empty(self, *inputs: np.ndarray) -> Arrays:
         return np.zeros((0, 2), np.int64), np.zeros(0, np.uint8)
 
-    def work(self, *inputs: np.ndarray) -> Mapping[str, float]:
+    def counters(self, *inputs: np.ndarray) -> Mapping[str, float]:
         # on the CPU most pixels fall at the first four tests; about one in seven needs the whole circle
         pixels = inputs[0].size
         return {"pixels": pixels, "ops": (8 + 2 * 96 / 7) * pixels, "bytes": pixels}
@@ -196,7 +196,7 @@ class Describe(Kernel):
     def empty(self, *inputs: np.ndarray) -> Arrays:
         return np.zeros((len(inputs[2]), 32), np.uint8), np.zeros(len(inputs[2]), np.float32)
 
-    def work(self, *inputs: np.ndarray) -> Mapping[str, float]:
+    def counters(self, *inputs: np.ndarray) -> Mapping[str, float]:
         n = len(inputs[2])
         read = n * (len(_DISC) + 2 * len(PAIRS))
         # a patch is read row by row: 31 rows of 31 bytes for the orientation, 37 of 37 for the descriptor

@@ -9,7 +9,6 @@ from drp_slam.card import Card
 from drp_slam.config import DrpConfig
 from drp_slam.datatypes import Features
 from drp_slam.device import Device, Run
-from drp_slam.drp.kernels import total
 from drp_slam.drp.keypoints import Describe, Heatmap, Refine, Select, Suppress
 from drp_slam.errors import DrpError
 
@@ -30,7 +29,7 @@ class Postprocess:
         self._describe = Describe(card)
         self._refine = Refine(config.nms_px) if config.subpixel else None
 
-    def __call__(self, heads: np.ndarray, original_shape_hw: tuple[int, int]) -> tuple[Features, Run]:
+    def __call__(self, heads: np.ndarray, original_shape_hw: tuple[int, int]) -> tuple[Features, tuple[Run, ...]]:
         """(h, w, C) heads, int8 or float32 (`card.dtype`) -> features in original pixels.
 
         `original_shape_hw` is the (height, width) of the camera's image; h and w are an eighth
@@ -49,7 +48,7 @@ class Postprocess:
         (descriptor,) = run(self._describe, heads, pixels)
         (refined,) = run(self._refine, heat, pixels) if self._refine else (pixels,)
         uv = original_pixels(refined, heat.shape, original_shape_hw)
-        return Features(uv, score, descriptor), total(runs)
+        return Features(uv, score, descriptor), tuple(runs)
 
     def _check(self, heads: np.ndarray) -> None:
         card = self._card

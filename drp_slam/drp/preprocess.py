@@ -8,7 +8,7 @@ import numpy as np
 from drp_slam.card import Card
 from drp_slam.config import DrpConfig
 from drp_slam.device import Device, Run
-from drp_slam.drp.kernels import Grey, Normalise, Statistics, total
+from drp_slam.drp.kernels import Grey, Normalise, Statistics
 from drp_slam.drp.opencva import OpenCva
 from drp_slam.errors import DrpError
 
@@ -27,7 +27,7 @@ class Preprocess:
         self._grey, self._statistics = Grey(), Statistics()
         self._normalise = Normalise(card.dtype, card.input)
 
-    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, Run]:
+    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, tuple[Run, ...]]:
         """(H, W, 3) BGR or (H, W) grey, uint8 -> (H32, W32) int8 or float32 (`card.dtype`).
 
         H32 and W32 are the next lower multiples of 32. Raises DrpError for another dtype or
@@ -46,7 +46,7 @@ class Preprocess:
             grey = run(OpenCva("resize", dsize=(width, height)), grey)
         # one table per image: mean and deviation decide what each grey value becomes
         tensor = run(self._normalise, grey, run(self._statistics, grey))
-        return tensor, total(runs)
+        return tensor, tuple(runs)
 
 
 def network_shape(height: int, width: int) -> tuple[int, int]:

@@ -39,7 +39,7 @@ class DisparityDepth(Kernel):
     def empty(self, *inputs: np.ndarray) -> Arrays:
         return (np.zeros(inputs[0].shape, np.float32),)
 
-    def work(self, *inputs: np.ndarray) -> Mapping[str, float]:
+    def counters(self, *inputs: np.ndarray) -> Mapping[str, float]:
         return {"pixels": inputs[0].size, "flops": inputs[0].size, "bytes": 6 * inputs[0].size}
 
 
@@ -87,7 +87,7 @@ class MatchRows(Kernel):
     def empty(self, *inputs: np.ndarray) -> Arrays:
         return (np.zeros(len(inputs[2]), np.float32),)
 
-    def work(self, *inputs: np.ndarray) -> Mapping[str, float]:
+    def counters(self, *inputs: np.ndarray) -> Mapping[str, float]:
         patches = self._coarse * (2 * COARSE_RADIUS + 1) ** 2 + (2 * REFINED + 1) * (2 * FINE_RADIUS + 1) ** 2
         read = len(inputs[2]) * patches
         return {"pixels": read, "ops": 3 * read + 2 * inputs[0].size, "bytes": read + 2 * inputs[0].size}

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from drp_slam.device import Work
 from drp_slam.drpai3.emulator import session
+from drp_slam.drpai3.network_cost import RESULTS_TAKEN, network_work
 from drp_slam.errors import DrpAi3Error
 
 FORM = "(1, 3, H, W) in, (1, 5 + classes, h, w) out, float32 or int8, as FastestDet exports it"
@@ -22,9 +22,6 @@ class DetectorNetwork:
     `stored` makes the tensor from real numbers, `real` turns planes back into them; for float32
     both change nothing. Raises DrpAi3Error for a file that is no ONNX network or has another form.
     """
-
-    results_stay = False
-    """The CPU decodes the boxes."""
 
     def __init__(self, path: Path, threads: int = 1) -> None:
         if not path.is_file():
@@ -40,7 +37,7 @@ class DetectorNetwork:
         self.shape: tuple[int, ...] = tuple(inputs[0].shape[1:])
         self._planes: tuple[int, ...] = tuple(outputs[0].shape[1:])
         self.classes = self._planes[0] - 5
-        self._work: Mapping[str, float] = {}
+        self._work: Work | None = None
         self.dtype = np.dtype(DTYPES[inputs[0].type])
         self._scale, self._zero = 1.0, 0
         self._plane_scale = np.ones((1, 1, 1), np.float32)
@@ -100,19 +97,11 @@ class DetectorNetwork:
         self._plane_scale = np.repeat(scales, channels)[:, None, None]
         self._plane_zero = np.repeat(zeros, channels)[:, None, None]
 
-    def work(self, *inputs: np.ndarray) -> Mapping[str, float]:
+    def work(self, *inputs: np.ndarray) -> Work:
         """`macs`, dense, counted from the graph once."""
-        if not self._work:
-            from drp_slam.drpai3.layers import layers
-
-            self._work = {"macs": float(sum(la.macs for la in layers(self.graph(self.shape))))}
+        if self._work is None:
+            self._work = network_work(self.path, (1, *self.shape), RESULTS_TAKEN)
         return self._work
-
-    def graph(self, shape: tuple[int, ...]) -> Any:
-        """The network's `graph.Graph`, for the model of the chip."""
-        from drp_slam.drpai3.graph import load
-
-        return load(self.path, {"": (1, *shape)})
 
     def check(self, tensor: np.ndarray) -> None:
         """Raises DrpAi3Error unless the tensor fits the network."""

@@ -1,28 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DRP-AI3 emulated: INT8 results through onnxruntime, time and energy from the chip's model."""
+"""DRP-AI3 emulated: a network as a program whose INT8 results onnxruntime computes exactly."""
 
 from __future__ import annotations
 
-import logging
 import math
-import time
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from drp_slam.device import Constants, Run
+from drp_slam.device import Work
+from drp_slam.drpai3.network_cost import RESULTS_STAY, network_work
 from drp_slam.drpai3.space_to_depth import rewritten, space_to_depth
 from drp_slam.errors import DrpAi3Error
 
 if TYPE_CHECKING:
     import onnxruntime
-
-    from drp_slam.drpai3.estimate import Estimate
-
-log = logging.getLogger(__name__)
 
 DIMENSION_STEP_PX = 32
 """Height and width of a SLAM network's input are multiples of this (five halvings)."""
@@ -74,15 +68,12 @@ class Network:
     DrpAi3Error for a tensor of another dtype or with sides that are no multiple of 32.
     """
 
-    results_stay = True
-    """The DRP reads the heads where the accelerator left them; the CPU never does."""
-
     def __init__(self, path: Path, dtype: str, channels: int, threads: int = 1) -> None:
         self.name, self.path = path.stem, path
         self._dtype, self._channels, self._threads = np.dtype(dtype), channels, threads
         self._session: Any = None
         self._input, self._blocks = "", False
-        self._work: dict[tuple[int, ...], Mapping[str, float]] = {}
+        self._work: dict[tuple[int, ...], Work] = {}
 
     def compute(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         """The heads, bit for bit."""
@@ -120,20 +111,12 @@ class Network:
         height, width = (side // 8 for side in tensor.shape)
         return (np.zeros((height, width, self._channels), self._dtype),)
 
-    def work(self, *inputs: np.ndarray) -> Mapping[str, float]:
+    def work(self, *inputs: np.ndarray) -> Work:
         """`macs`, dense; counted from the graph once a shape."""
         shape = inputs[0].shape
         if shape not in self._work:
-            from drp_slam.drpai3.layers import layers
-
-            self._work[shape] = {"macs": float(sum(layer.macs for layer in layers(self.graph(shape))))}
+            self._work[shape] = network_work(self.path, (1, 1, *shape), RESULTS_STAY)
         return self._work[shape]
-
-    def graph(self, shape: tuple[int, ...]) -> Any:
-        """The network's `graph.Graph` for a tensor of this shape."""
-        from drp_slam.drpai3.graph import load
-
-        return load(self.path, {"": (1, 1, *shape)})
 
     def check(self, tensor: np.ndarray) -> None:
         """Raises DrpAi3Error unless the tensor fits the network."""
@@ -146,38 +129,6 @@ class Network:
                 f"network {self.name}: tensor of shape {tensor.shape}, expected "
                 f"(H, W), each a multiple of {DIMENSION_STEP_PX}; resize it"
             )
-
-
-class EmulatedDrpAi3:
-    """The accelerator at one AI-MAC clock: the program's arithmetic, the chip's modelled cost."""
-
-    unit = "drpai3"
-
-    def __init__(self, constants: Constants, freq_index: int = 2) -> None:
-        self.name = f"emulated:{constants.name}"
-        self._constants, self._freq_index = constants, freq_index
-        self._estimates: dict[tuple[Any, ...], Estimate] = {}
-        if saturates():
-            log.warning("%s: this CPU saturates U8S8 products (no VNNI); the slower exact kernels are used", self.name)
-
-    def run(self, program: Any, *inputs: np.ndarray) -> Run:
-        start = time.perf_counter()
-        outputs = program.compute(*inputs)
-        wall_s = time.perf_counter() - start
-        cost = self.estimate(program, inputs[0].shape)
-        counters = {**program.work(*inputs), "cycles": cost.cycles, "bytes": cost.bytes}
-        return Run(outputs, wall_s, cost.total_s, cost.energy_j, self.name, counters)
-
-    def estimate(self, program: Any, shape: tuple[int, ...]) -> Estimate:
-        """The chip's cost of the program for an input shape, computed once."""
-        key = (program.path, shape)
-        if key not in self._estimates:
-            from drp_slam.drpai3.estimate import estimate
-
-            self._estimates[key] = estimate(
-                program.graph(shape), self._constants, self._freq_index, results_stay=program.results_stay
-            )
-        return self._estimates[key]
 
 
 @lru_cache(maxsize=1)

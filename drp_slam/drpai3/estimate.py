@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from drp_slam.device import Constants
+from drp_slam.chip.constants import Constants
 from drp_slam.drpai3 import placement, subgraphs, timing
 from drp_slam.drpai3.energy import layer_joules
 from drp_slam.drpai3.graph import Graph

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from drp_slam.device import Constants
+from drp_slam.chip.constants import Constants
 from drp_slam.drpai3.estimate import Estimate
 
 

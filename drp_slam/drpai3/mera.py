@@ -7,6 +7,7 @@ the folder given here. Times are the board's own wall times: nothing is modelled
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import time
 from pathlib import Path
@@ -64,7 +65,7 @@ class MeraDevice:
             raise DeviceError(f"backend mera: {folder}: the runtime refuses it: {error}") from error
 
     def run(self, program: Any, *inputs: np.ndarray) -> Run:
-        """One inference on the board; `modelled_s` and `energy_j` are None.
+        """One inference on the board, whose own wall time is the figure.
 
         Raises DeviceError if the runtime fails or returns another type than the card promises.
         """
@@ -86,4 +87,4 @@ class MeraDevice:
             planes = planes.astype(tensor.dtype)
         heads = program.heads(planes)
         wall_s = time.perf_counter() - start
-        return Run((heads,), wall_s, None, None, self.name, program.work(tensor))
+        return Run((heads,), wall_s, dataclasses.replace(program.work(tensor), unit="board"), self.name)

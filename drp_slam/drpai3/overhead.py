@@ -16,7 +16,7 @@ import numpy as np
 from drp_slam.card import load_card
 from drp_slam.config import PerceptionConfig
 from drp_slam.drpai3.emulator import session
-from drp_slam.drpai3.perceive import Perceive, open_device
+from drp_slam.drpai3.perceive import Perceive, open_accelerator
 from drp_slam.drpai3.space_to_depth import rewritten, space_to_depth
 from drp_slam.errors import DrpAi3Error
 
@@ -31,7 +31,7 @@ def measure(network: str, shape: tuple[int, int], threads: int, repeats: int) ->
         raise DrpAi3Error(f"--repeats {repeats}, expected at least 1")
     card = load_card(network)
     config = PerceptionConfig(network=network, threads=threads)
-    perceive = Perceive(open_device(config), card, config)
+    perceive = Perceive(open_accelerator(config), card, config)
     bare = session(card.onnx, threads)
     name = bare.get_inputs()[0].name
     model = rewritten(card.onnx) if np.dtype(card.dtype) == np.int8 else None

@@ -9,29 +9,24 @@ import numpy as np
 
 from drp_slam.card import Card
 from drp_slam.config import PerceptionConfig
-from drp_slam.device import CpuDevice, Device, NullDevice, Run, load_constants
-from drp_slam.drpai3.emulator import EmulatedDrpAi3, Network
-from drp_slam.errors import DeviceError
+from drp_slam.device import Device, Run, open_device
+from drp_slam.drpai3.emulator import Network, saturates
 
 log = logging.getLogger(__name__)
 
 
-def open_device(config: PerceptionConfig) -> Device:
+def open_accelerator(config: PerceptionConfig) -> Device:
     """The device that runs networks. Nothing falls back to another one.
 
     Raises DeviceError where the backend cannot be opened, with the remedy.
     """
-    if config.backend == "null":
-        return NullDevice("drpai3")
-    if config.backend == "emulated":
-        return EmulatedDrpAi3(load_constants(config.device), config.freq_index)
-    if config.backend == "cpu":
-        return CpuDevice(load_constants(config.device), "drpai3")
     if config.backend == "mera":
         from drp_slam.drpai3.mera import MeraDevice
 
         return MeraDevice(config.compiled, config.freq_index)
-    raise DeviceError(f"backend {config.backend!r} is unknown; use emulated, cpu, null or mera")
+    if config.backend == "emulated" and saturates():
+        log.warning("this CPU saturates U8S8 products (no VNNI); the slower exact kernels are used")
+    return open_device(config.backend, "drpai3")
 
 
 class Perceive:
@@ -45,7 +40,7 @@ class Perceive:
         self.device = device
         self.network = Network(card.onnx, card.dtype, card.channels, config.threads)
         log.info("network %s on %s", card.name, device.name)
-        if device.name.startswith("emulated") and card.dtype != "int8":
+        if device.name == "emulated" and card.dtype != "int8":
             log.warning(
                 "%s: network %s computes %s on this host, but the accelerator INT8: modelled time "
                 "and energy suppose it quantised",

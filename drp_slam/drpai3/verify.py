@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from drp_slam.device import Constants
+from drp_slam.chip.constants import Constants
 from drp_slam.drpai3 import packing
 from drp_slam.drpai3.graph import Graph
 from drp_slam.drpai3.layers import layers, weight_of

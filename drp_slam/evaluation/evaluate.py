@@ -85,25 +85,14 @@ def facts(name: str) -> dict[str, Any]:
 
 
 def extract(name: str, frames: Iterable[Frame], config: Config) -> dict[int, Features]:
-    """Features of each frame: the first three stages of the pipeline."""
-    from drp_slam.card import load_card
+    """Features of each frame, as the front end finds them with network `name`."""
+    from drp_slam.config import override
     from drp_slam.data.progress import track
-    from drp_slam.drp.postprocess import Postprocess
-    from drp_slam.drp.preprocess import Preprocess
-    from drp_slam.drpai3.perceive import Perceive, open_device
-    from drp_slam.pipeline import drp_device
+    from drp_slam.frontend.front_end import open_front_end
 
-    card = load_card(name)
-    drp = drp_device(config.drp.backend, config.drp.device)
-    preprocess, postprocess = Preprocess(drp, card, config.drp), Postprocess(drp, card, config.drp)
-    perceive = Perceive(open_device(config.drpai3), card, config.drpai3)
-    found = {}
+    front = open_front_end(override(config, {"drp.network": name, "drpai3.network": name}))
     frames = list(frames)
-    for frame in track(frames, len(frames), name):
-        assert frame.image is not None
-        heads, _ = perceive(preprocess(frame.image)[0])
-        found[frame.index], _ = postprocess(heads, frame.image.shape[:2])
-    return found
+    return {frame.index: front(frame)[0] for frame in track(frames, len(frames), name)}
 
 
 def measure(

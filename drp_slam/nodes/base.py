@@ -22,10 +22,14 @@ from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
 
-from drp_slam.config import GraphConfig
+from drp_slam.chip.soc import Meter
+from drp_slam.config import NODE_SECTIONS, Config, GraphConfig
+from drp_slam.device import StageRun
 from drp_slam.errors import DrpSlamError
+from drp_slam.frontend.modelled import open_soc
 from drp_slam.nodes import params, qos, status_codec
-from drp_slam.profiler.span import Span
+from drp_slam.nodes.table import UNITS_OF
+from drp_slam.profiler.span import make_span
 
 try:
     from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
@@ -46,6 +50,10 @@ class StageNode(Node):
         super().__init__(name, automatically_declare_parameters_from_overrides=True, **kwargs)
         try:
             *self.configs, self.graph = params.read(self, *sections, GraphConfig)
+            own = {NODE_SECTIONS[name]: self.configs[0]} if name in NODE_SECTIONS else {}
+            self.config = Config(**own, graph=self.graph)
+            if name in UNITS_OF:
+                self._meter = Meter(open_soc(self.config, UNITS_OF[name]))
         except DrpSlamError:
             self.destroy_node()
             raise
@@ -102,9 +110,10 @@ class StageNode(Node):
         self._last_problem, self._fresh = " ".join(str(error).split()), True
         self.get_logger().warning(self._last_problem, throttle_duration_sec=1.0)
 
-    def publish_spans(self, stamp_ns: int, *spans: Span) -> None:
-        """The ledger's lines of one frame."""
-        statuses = [status_codec.span_status(self.get_name(), span) for span in spans]
+    def publish_runs(self, stamp_ns: int, *runs: StageRun) -> None:
+        """Stages of one frame, priced for the chip: the ledger's lines."""
+        spans = [make_span(-1, stamp_ns, run, self._meter) for run in runs]
+        statuses = [status_codec.span_status(self.get_name(), s, r.works) for s, r in zip(spans, runs)]
         self._spans.publish(status_codec.array_of(stamp_ns, statuses))
 
     def ready(self) -> bool:

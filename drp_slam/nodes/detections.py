@@ -20,12 +20,11 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from drp_slam.config import PerceptionConfig
 from drp_slam.datatypes import Camera, Detections, Features
-from drp_slam.device import load_constants
+from drp_slam.device import stage_run
 from drp_slam.errors import GraphError
 from drp_slam.nodes import convert, qos
 from drp_slam.nodes.limits import IN_FLIGHT
 from drp_slam.nodes.pairing import Stamped
-from drp_slam.pipeline import make_span
 from drp_slam.slam.masking import outside
 
 if TYPE_CHECKING:
@@ -57,7 +56,6 @@ class DetectionPublisher:
 
     def __init__(self, node: StageNode, detector: Detector, config: PerceptionConfig) -> None:
         self._node, self._detector, self._every = node, detector, config.detector_every
-        self._constants = load_constants(config.device)
         self._images: Stamped[Image | CompressedImage] = Stamped(IN_FLIGHT)
         self._camera: Camera | None = None
         self._frames = 0
@@ -105,8 +103,7 @@ class DetectionPublisher:
         stamp_ns = convert.stamp_ns(head)
         found, run = self._detector(_pixels(message))
         self._out.publish(to_message(self._kind, found, head, self._camera))
-        span = make_span(-1, stamp_ns, "detect", "drpai3", run, self._constants)
-        self._node.publish_spans(stamp_ns, span)
+        self._node.publish_runs(stamp_ns, stage_run("detect", "drpai3", [run]))
 
 
 def _pixels(message: Image | CompressedImage) -> np.ndarray:

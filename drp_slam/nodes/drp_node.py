@@ -6,26 +6,36 @@ from __future__ import annotations
 import sys
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 
-from drp_slam.card import load_card
-from drp_slam.config import DrpConfig
+from drp_slam.config import DrpConfig, override
 from drp_slam.data.stamps import StampGate
 from drp_slam.datatypes import Features
-from drp_slam.device import load_constants
-from drp_slam.drp.postprocess import Postprocess
-from drp_slam.drp.preprocess import Preprocess
+from drp_slam.device import StageRun
 from drp_slam.errors import GraphError
+from drp_slam.frontend.front_end import open_front_end
 from drp_slam.nodes import convert, qos
 from drp_slam.nodes.base import StageNode, run
-from drp_slam.pipeline import drp_device, make_span
-from drp_slam.profiler.span import Span
+from drp_slam.nodes.table import UNITS_OF
 
 REMEMBERED = 64
 """Frames whose size, and picture if somebody looks at `features_image`, are kept."""
+
+
+UNITS = UNITS_OF["drp_node"]
+
+
+@dataclass(frozen=True)
+class UnderWay:
+    """A frame whose heads are awaited: its image's shape, what it took so far, the next stage."""
+
+    shape_hw: tuple[int, int]
+    runs: tuple[StageRun, ...]
+    after: int
 
 
 class DrpNode(StageNode):
@@ -34,16 +44,14 @@ class DrpNode(StageNode):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("drp_node", DrpConfig, **kwargs)
         (config,) = self.configs
-        card = load_card(config.network)
-        device = drp_device(config.backend, config.device, config.mindiv)
-        self._constants = load_constants(config.device)
-        self._preprocess = Preprocess(device, card, config)
-        self._postprocess = Postprocess(device, card, config)
-        self._under_way: OrderedDict[int, tuple[tuple[int, int], Span]] = OrderedDict()
+        self._front = open_front_end(override(self.config, {"drpai3.network": config.network}), UNITS)
+        self._under_way: OrderedDict[int, UnderWay] = OrderedDict()
         self._pictures: OrderedDict[int, np.ndarray] = OrderedDict()
         self._gate: StampGate[tuple[Any, np.ndarray]] = StampGate("image")
 
-        self._tensor = self.needs_listener(self.create_publisher(Image, "tensor", qos.frames_out()))
+        self._tensor = self.create_publisher(Image, "tensor", qos.frames_out())
+        if any(s.unit not in UNITS for s in self._front.stages):
+            self.needs_listener(self._tensor)
         self._features = self.needs_listener(self.create_publisher(PointCloud2, "features", qos.frames_out()))
         self._drawn = self.create_publisher(Image, "features_image", qos.camera_in())
         self.take(Image, "image", self._on_image, qos.camera_in(), foreign=True)
@@ -65,29 +73,38 @@ class DrpNode(StageNode):
 
     def _to_tensor(self, header: Any, image: np.ndarray) -> None:
         stamp_ns = convert.stamp_ns(header)
-        tensor, preprocessed = self._preprocess(image)
-        span = make_span(-1, stamp_ns, "preprocess", "drp", preprocessed, self._constants)
-        remember(self._under_way, stamp_ns, (image.shape[:2], span))
+        height, width = image.shape[:2]
+        data, runs, after = self._front.part(image, (height, width), 0, UNITS)
         if self._drawn.get_subscription_count():
             remember(self._pictures, stamp_ns, image)
-        self._tensor.publish(convert.image_message(header, tensor, convert.tensor_encoding(tensor)))
+        if after == len(self._front.stages):
+            self._publish(header, data, runs)
+            return
+        others = next(i for i, s in enumerate(self._front.stages) if i > after and s.unit in UNITS)
+        remember(self._under_way, stamp_ns, UnderWay((height, width), runs, others))
+        self._tensor.publish(convert.image_message(header, data, convert.tensor_encoding(data)))
 
     def _on_heads(self, message: Image) -> None:
         stamp_ns = convert.stamp_ns(message.header)
-        shape, before = self._under_way.pop(stamp_ns, (None, None))
-        if shape is None or before is None:
+        begun = self._under_way.pop(stamp_ns, None)
+        if begun is None:
             raise GraphError(
                 f"heads: stamp {stamp_ns} ns belongs to no image of the last {REMEMBERED}; "
                 "perception must copy the header of the tensor"
             )
-        features, postprocessed = self._postprocess(convert.tensor(message, "heads"), shape)
-        self._features.publish(convert.features_message(features, message.header))
-        span = make_span(-1, stamp_ns, "postprocess", "drp", postprocessed, self._constants)
-        self.publish_spans(stamp_ns, before, span)
+        heads = convert.tensor(message, "heads")
+        features, runs, _ = self._front.part(heads, begun.shape_hw, begun.after, UNITS)
+        self._publish(message.header, features, begun.runs + runs)
+
+    def _publish(self, header: Any, features: Features, runs: tuple[StageRun, ...]) -> None:
+        """Features, what they took, and a picture of them if somebody looks."""
+        stamp_ns = convert.stamp_ns(header)
+        self._features.publish(convert.features_message(features, header))
+        self.publish_runs(stamp_ns, *runs)
         self.frames += 1
         picture = self._pictures.pop(stamp_ns, None)
         if picture is not None:
-            self._drawn.publish(convert.image_message(message.header, drawn(picture, features), "bgr8"))
+            self._drawn.publish(convert.image_message(header, drawn(picture, features), "bgr8"))
 
     def health(self) -> dict[str, object]:
         return {"refused": self._gate.refused, "epoch": self._gate.epoch}

@@ -5,21 +5,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from drp_slam.frontend.front_end import Stage
+from drp_slam.nodes.table import UNITS_OF
+from drp_slam.pipeline import TRACK, stages
 
 if TYPE_CHECKING:
     from drp_slam.config import Config
     from drp_slam.data.sequence import Sequence
 
-STAGES = (
-    ("preprocess", "drp_node", "DRP"),
-    ("network", "perception_node", "DRP-AI3"),
-    ("postprocess", "drp_node", "DRP"),
-    ("track", "pose_node", "CPU"),
-)
-
 PERIOD_S = 0.5
 """The nodes need the cores more than the picture of them does."""
+
+
+def runner(stage: Stage) -> str:
+    """The node that runs a stage."""
+    if stage == TRACK:
+        return "pose_node"
+    return next(node for node, units in UNITS_OF.items() if stage.unit in units)
 
 
 class View:
@@ -31,7 +36,8 @@ class View:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         loop = config.player.loop or sequence is None
-        self._title = f"{config.drpai3.network} on {config.drpai3.backend}:{config.drpai3.device}"
+        self._title = f"{config.drpai3.network} on {config.drpai3.backend}:{Path(config.graph.device).stem}"
+        self._stages = stages(config.graph.features)
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[fps]} Hz")
         )
@@ -74,12 +80,13 @@ class View:
             table.add_column(name)
         table.add_column("measured p50 ms", justify="right")
         table.add_column("health")
-        for stage, node, unit in STAGES:
+        for stage in self._stages:
+            node = runner(stage)
             table.add_row(
-                stage,
-                unit,
+                stage.name,
+                stage.unit,
                 node,
-                profiler.get(f"{stage}.wall_ms", "–"),
+                profiler.get(f"{stage.name}.wall_ms", "–"),
                 health.get(node, {}).get("message", "starting"),
             )
         table.add_row("frame", "", "", profiler.get("latency.wall_ms", "–"), f"{profiler.get('lost', '0')} lost")

@@ -9,14 +9,13 @@ from typing import Any
 
 from sensor_msgs.msg import Image
 
-from drp_slam.card import load_card
 from drp_slam.config import PerceptionConfig
-from drp_slam.device import load_constants
 from drp_slam.drpai3.detect import open_detector
-from drp_slam.drpai3.perceive import Perceive, open_device
+from drp_slam.errors import GraphError
+from drp_slam.frontend.front_end import open_front_end
 from drp_slam.nodes import convert, qos
 from drp_slam.nodes.base import StageNode, run
-from drp_slam.pipeline import make_span
+from drp_slam.nodes.table import UNITS_OF
 
 
 class PerceptionNode(StageNode):
@@ -25,23 +24,24 @@ class PerceptionNode(StageNode):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("perception_node", PerceptionConfig, **kwargs)
         (config,) = self.configs
-        self._constants = load_constants(config.device)
-        device = open_device(config)
-        self._perceive = Perceive(device, load_card(config.network), config)
+        self._front = open_front_end(self.config, UNITS_OF["perception_node"])
+        if self._front.accelerator is None:
+            raise GraphError(f"features {self.graph.features!r} need no network; leave perception_node out")
+        self._first = [s.unit for s in self._front.stages].index("drpai3")
         self._heads = self.needs_listener(self.create_publisher(Image, "heads", qos.frames_out()))
         self.take(Image, "tensor", self._on_tensor, qos.stage_in())
         self._detections = None
-        detector = open_detector(device, config)
+        detector = open_detector(self._front.accelerator, config)
         if detector is not None:
             from drp_slam.nodes.detections import DetectionPublisher
 
             self._detections = DetectionPublisher(self, detector, config)
 
     def _on_tensor(self, message: Image) -> None:
-        heads, perceived = self._perceive(convert.tensor(message, "tensor"))
+        tensor = convert.tensor(message, "tensor")
+        heads, runs, _ = self._front.part(tensor, (0, 0), self._first, UNITS_OF["perception_node"])
         self._heads.publish(convert.image_message(message.header, heads, convert.tensor_encoding(heads)))
-        stamp_ns = convert.stamp_ns(message.header)
-        self.publish_spans(stamp_ns, make_span(-1, stamp_ns, "network", "drpai3", perceived, self._constants))
+        self.publish_runs(convert.stamp_ns(message.header), *runs)
         self.frames += 1
         if self._detections is not None:
             self._detections.frame(message.header)

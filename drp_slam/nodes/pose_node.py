@@ -21,7 +21,6 @@ from drp_slam.data.ply import write_ply
 from drp_slam.data.stamps import StampGate
 from drp_slam.data.trajectory import write_tum
 from drp_slam.datatypes import Camera, Features, Frame, Track
-from drp_slam.device import load_constants
 from drp_slam.errors import DrpSlamError, GraphError
 from drp_slam.nodes import convert, qos, status_codec
 from drp_slam.nodes.base import StageNode, run
@@ -29,7 +28,7 @@ from drp_slam.nodes.limits import IN_FLIGHT, NEWEST
 from drp_slam.nodes.odometry import Odometry
 from drp_slam.nodes.pairing import Stamped, Verdict
 from drp_slam.nodes.world_publisher import WorldPublisher
-from drp_slam.pipeline import cpu_run, make_span
+from drp_slam.pipeline import track_run
 from drp_slam.reporting import folder as files
 from drp_slam.slam.tracker import Tracker
 
@@ -45,7 +44,6 @@ class PoseNode(StageNode):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("pose_node", SlamConfig, **kwargs)
         (self._config,) = self.configs
-        self._constants = load_constants(self._config.device)
         self._tracker: Tracker | None = None
         self._camera: Camera | None = None
         self._stated: tuple[Any, ...] = ()
@@ -149,12 +147,12 @@ class PoseNode(StageNode):
         frame = Frame(self.frames, stamp_ns, self._images.exact(stamp_ns), self._camera, depth, unit_m)
         start = time.perf_counter()
         track = self._tracker.track(frame, features)
-        tracked = cpu_run(self._constants, time.perf_counter() - start, track)
+        tracked = track_run(track, time.perf_counter() - start)
         if track.T_world_camera is not None:
             self._world.publish(header, track, self._tracker)
             if refused := self._odometry.add(stamp_ns, track.T_world_camera):
                 self.problem(refused)
-        self.publish_spans(stamp_ns, make_span(-1, stamp_ns, "track", "cpu", tracked, self._constants))
+        self.publish_runs(stamp_ns, tracked)
         self._report(header, track)
 
     def _report(self, header: Header, track: Track) -> None:

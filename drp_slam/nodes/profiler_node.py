@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
 from collections import deque
@@ -14,9 +15,12 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 
 from drp_slam.config import ProfilerConfig
+from drp_slam.device import Work
 from drp_slam.nodes import convert, qos, status_codec
 from drp_slam.nodes.base import StageNode, run
 from drp_slam.nodes.limits import GRAPH
+from drp_slam.pipeline import stages
+from drp_slam.profiler import work_table
 from drp_slam.profiler.span import Span, write_spans
 from drp_slam.reporting import folder as files
 
@@ -30,8 +34,10 @@ class Ledger:
     `keep` False: nobody will ask for them, only for the figures; the last frames are held then.
     """
 
-    def __init__(self, keep: bool = True) -> None:
-        self._keep = keep
+    def __init__(self, keep: bool = True, order: Sequence[str] = ()) -> None:
+        """`order`: names of the stages of a frame; others come after them."""
+        self._keep, self._order = keep, {stage: i for i, stage in enumerate(order)}
+        self.works: dict[tuple[int, str], tuple[Work, ...]] = {}
         self.frames = self.lost = 0
         self.spans: list[Span] = []
         self.rows: dict[int, tuple[dict[str, str], str]] = {}
@@ -48,6 +54,7 @@ class Ledger:
         if entry.span is not None:
             if self._keep:
                 self.spans.append(entry.span)
+                self.works[entry.stamp_ns, entry.stage] = entry.works
             begin_ns -= int(entry.span.wall_s * 1e9)
             recent = self.recent.setdefault(entry.stage, deque(maxlen=RECENT))
             recent.append(entry.span.wall_s)
@@ -88,13 +95,15 @@ class Ledger:
         return (self._last_ns - self._first_ns) * 1e-9
 
     def write(self, out: Path) -> None:
-        """`spans.csv` and `frames.csv`, frames numbered by stamp."""
+        """`spans.csv`, `kernels.csv` and `frames.csv`, frames numbered by stamp."""
         stamps = sorted({s.stamp_ns for s in self.spans} | set(self.rows))
         number = {stamp_ns: i for i, stamp_ns in enumerate(stamps)}
-        order = {stage: i for i, stage in enumerate(("preprocess", "network", "postprocess", "track"))}
-        spans = [Span(s.stamp_ns, number[s.stamp_ns], *_rest(s)) for s in self.spans]
-        spans.sort(key=lambda s: (s.frame, order.get(s.stage, len(order))))
+        spans = [dataclasses.replace(s, frame=number[s.stamp_ns]) for s in self.spans]
+        spans.sort(key=lambda s: (s.frame, self._order.get(s.stage, len(self._order))))
         write_spans(out / files.SPANS, spans)
+        with work_table.writing(out / files.KERNELS) as kernels:
+            for s in spans:
+                work_table.add(kernels, s.stamp_ns, s.stage, self.works[s.stamp_ns, s.stage])
         files.write_frames(
             out / files.FRAMES,
             (
@@ -112,26 +121,13 @@ class Ledger:
         )
 
 
-def _rest(span: Span) -> tuple[Any, ...]:
-    return (
-        span.stage,
-        span.unit,
-        span.device,
-        span.wall_s,
-        span.modelled_s,
-        span.energy_j,
-        span.cpu_modelled_s,
-        span.cpu_energy_j,
-    )
-
-
 class ProfilerNode(StageNode):
     """`spans`, `status`, `/diagnostics` -> `spans.csv`, `frames.csv`, and who is dead."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("profiler_node", ProfilerConfig, **kwargs)
         (self._config,) = self.configs
-        self._ledger = Ledger(keep=bool(self.graph.out))
+        self._ledger = Ledger(bool(self.graph.out), [s.name for s in stages(self.graph.features)])
         self._heard_s: dict[str, float] = {}
         self._problems_of: dict[str, str] = {}
         for topic, handle, profile in (

@@ -8,6 +8,7 @@ difference of two of them.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import time
 from collections.abc import Iterable, Mapping
@@ -15,9 +16,11 @@ from collections.abc import Iterable, Mapping
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from drp_slam.datatypes import Track
+from drp_slam.device import Work
 from drp_slam.errors import GraphError
 from drp_slam.nodes import convert
 from drp_slam.profiler.span import Span
+from drp_slam.profiler.work_table import fields_of, work_of
 
 STATES = ("tracked", "lost")
 """What a frame's status says in words."""
@@ -53,10 +56,11 @@ def values_of(status: DiagnosticStatus) -> dict[str, str]:
     return {pair.key: pair.value for pair in status.values}
 
 
-def span_status(node: str, span: Span) -> DiagnosticStatus:
-    """A span as it travels; `repr` keeps every bit of the figures."""
+def span_status(node: str, span: Span, works: Iterable[Work] = ()) -> DiagnosticStatus:
+    """A span as it travels, with the work it took; `repr` keeps every bit of the figures."""
     values: dict[str, object] = {name: repr(getattr(span, name)) for name in _FIGURES}
     values |= {"unit": span.unit, "at_ns": time.monotonic_ns()}
+    values["works"] = json.dumps([fields_of(work) for work in works])
     return entry(f"{node}: {span.stage}", DiagnosticStatus.OK, "", values, span.device)
 
 
@@ -74,6 +78,7 @@ class Entry:
     stamp_ns: int
     at_ns: int
     span: Span | None
+    works: tuple[Work, ...] = ()
 
 
 def entries(message: DiagnosticArray, topic: str = "spans") -> list[Entry]:
@@ -95,11 +100,12 @@ def entries(message: DiagnosticArray, topic: str = "spans") -> list[Entry]:
                     stamp_ns, -1, stage, values["unit"], status.hardware_id, *(float(values[name]) for name in _FIGURES)
                 )
             )
+            works = tuple(work_of(tuple(fields)) for fields in json.loads(values.get("works", "[]")))
             if span is not None and not math.isfinite(span.wall_s):
                 raise ValueError(f"wall_s is {span.wall_s}")
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, TypeError) as error:
             raise GraphError(f"{topic}: {status.name!r} is no span: {error!r}") from error
-        out.append(Entry(node, stage, stamp_ns, at_ns, span))
+        out.append(Entry(node, stage, stamp_ns, at_ns, span, works))
     return out
 
 

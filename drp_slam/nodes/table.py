@@ -24,6 +24,8 @@ CAMERA_TOPICS = ("image", "depth", "camera_info")
 CAMERA_IN = {"drp_node": ("image",), "perception_node": ("image",), "pose_node": CAMERA_TOPICS}
 STAGE_IN = {"drp_node": ("heads",), "perception_node": ("tensor",), "pose_node": ("features",)}
 """Node -> what it takes from the camera or player, and from the stage before it."""
+UNITS_OF = {"drp_node": ("drp", "cpu"), "perception_node": ("drpai3",), "pose_node": ("cpu",)}
+"""Node -> units whose stages it runs: pose_node the tracker's, the others the front end's."""
 PROFILE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from drp_slam.chip.schedule import UNITS, Schedule
+from drp_slam.chip.schedule import Schedule
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -204,11 +204,11 @@ def gantt(schedule: Schedule, frames: range, title: str = "") -> str:
     start_s, end_s = min(s.start_s for s in own), max(s.end_s for s in own)
     slots = [s for s in schedule.slots if s.end_s > start_s and s.start_s < end_s]
     names = list(dict.fromkeys(s.step.stage for s in schedule.slots))
-    rows = [u for u in UNITS if any(s.step.unit == u for s in schedule.slots)]
+    rows = [u.name for u in schedule.units if any(s.step.unit == u for s in schedule.slots)]
     figure, ax = new(11.2, 0.95 + 0.46 * len(rows))
     for slot in slots:
         left, right = max(slot.start_s, start_s) - start_s, min(slot.end_s, end_s) - start_s
-        row = rows.index(slot.step.unit)
+        row = rows.index(slot.step.unit.name)
         ax.barh(
             row,
             (right - left) * 1e3,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from drp_slam.chip.schedule import UNITS, Schedule
+from drp_slam.chip.schedule import Schedule
 from drp_slam.profiler import figures
 from drp_slam.profiler.page import MEASURED, MODELLED, section, table, tag
 
@@ -81,22 +81,30 @@ def schedule(report: Report, plan: Schedule | None) -> str:
     known = report["schedule"]
     if known is None or plan is None:
         return ""
-    middle = len(plan.done_s) // 2
+    middle, units = len(plan.done_s) // 2, [unit.name for unit in plan.units]
     rows = []
     for count, body in known["in_flight"].items():
-        busy = [f"{100 * body['utilisation'].get(unit, 0.0):.0f} %" for unit in UNITS]
+        busy = [f"{100 * body['utilisation'].get(unit, 0.0):.0f} %" for unit in units]
         latency = body["latency_ms"]
         rows.append([count, body["throughput_hz"], latency["p50"], latency["p95"], *busy])
-    names = ("throughput [Hz]", "latency p50 [ms]", "latency p95 [ms]", *UNITS)
+    names = ("throughput [Hz]", "latency p50 [ms]", "latency p95 [ms]", *units)
     columns = [("frames in flight", "text"), *((name, MODELLED) for name in names)]
     return section(
         "The chip in time",
         f"{tag(MODELLED)} Each unit is one queue; while it works on "
-        "one frame, others work on the next. DRP0 queues with inference. The same "
+        f"one frame, others work on the next.{_shared(plan)} The same "
         "schedule is in <code>trace.json</code>, for ui.perfetto.dev.",
         figures.gantt(plan, range(middle, min(middle + SHOWN_FRAMES, len(plan.done_s)))),
-        table(columns, rows, groups=[("", 1), ("", 3), ("utilisation", 4)]),
+        table(columns, rows, groups=[("", 1), ("", 3), ("utilisation", len(units))]),
     )
+
+
+def _shared(plan: Schedule) -> str:
+    """Which units wait for each other, as a sentence with a space before it."""
+    queues: dict[str, list[str]] = {}
+    for unit in plan.units:
+        queues.setdefault(unit.queue, []).append(unit.name)
+    return "".join(f" {' and '.join(names)} share one queue." for names in queues.values() if len(names) > 1)
 
 
 def energy(report: Report) -> str:

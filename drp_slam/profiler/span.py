@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drp_slam.atomic import replacing
+from drp_slam.chip.soc import Meter
+from drp_slam.device import StageRun
 from drp_slam.errors import ProfilerError
 
 
@@ -32,6 +34,25 @@ class Span:
     energy_j: float
     cpu_modelled_s: float
     cpu_energy_j: float
+
+
+def make_span(frame: int, stamp_ns: int, run: StageRun, meter: Meter) -> Span:
+    """The ledger's line of one stage, priced for the chip and for its CPU alone."""
+    costs = [meter.cost(work) for work in run.works]
+    alone = meter.soc.cpu_cost(run.works)
+    device = f"{run.device}:{meter.soc.name}" if run.device == "emulated" else run.device
+    return Span(
+        stamp_ns,
+        frame,
+        run.stage,
+        run.unit,
+        device,
+        run.wall_s,
+        sum(cost.modelled_s for cost in costs),
+        sum(cost.energy_j for cost in costs),
+        alone.modelled_s,
+        alone.energy_j,
+    )
 
 
 _TYPES = {"int": int, "str": str, "float": float}

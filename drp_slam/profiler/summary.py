@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from drp_slam.chip.cpu_alone import FrameMeans, ratio
 from drp_slam.profiler.span import Span
 
 
@@ -75,4 +76,36 @@ def latency(spans: Sequence[Span], measured_s: Sequence[float] = ()) -> dict[str
         "wall_is": "end to end" if measured else "sum of the stages",
         "modelled_ms": spread_ms(by_frame(spans, lambda s: s.modelled_s)),
         "cpu_modelled_ms": spread_ms(by_frame(spans, lambda s: s.cpu_modelled_s)),
+    }
+
+
+def frame_means(spans: Sequence[Span]) -> FrameMeans | None:
+    """What a frame takes on the chip and on its CPU alone; None where nothing is modelled."""
+    chip_ms = mean(by_frame(spans, lambda s: s.modelled_s), 1e3)
+    cpu_ms = mean(by_frame(spans, lambda s: s.cpu_modelled_s), 1e3)
+    if chip_ms is None or cpu_ms is None:
+        return None
+    energies = (mean(by_frame(spans, energy), 1e3) for energy in (lambda s: s.energy_j, lambda s: s.cpu_energy_j))
+    return FrameMeans(chip_ms, cpu_ms, *energies)
+
+
+def beside_baseline(spans: Sequence[Span], baseline: Sequence[Span]) -> dict[str, Any] | None:
+    """Measured on this host, the same frames: this run, and the run with backend `cpu`.
+
+    None where the two have no frame in common.
+    """
+    common = {s.stamp_ns for s in spans} & {s.stamp_ns for s in baseline}
+    if not common:
+        return None
+    ours = [s for s in spans if s.stamp_ns in common]
+    theirs = [s for s in baseline if s.stamp_ns in common]
+    frame = spread_ms(by_frame(ours, lambda s: s.wall_s))
+    cpu = spread_ms(by_frame(theirs, lambda s: s.wall_s))
+    return {
+        "frames": len(common),
+        "wall_ms": frame,
+        "cpu_wall_ms": cpu,
+        "ratio": None if cpu is None or frame is None else ratio(cpu["p50"], frame["p50"]),
+        "stages": {name: {"wall_ms": s["wall_ms"]} for name, s in stages(ours).items()},
+        "cpu_stages": {name: {"device": s["device"], "wall_ms": s["wall_ms"]} for name, s in stages(theirs).items()},
     }

@@ -3,162 +3,117 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from types import SimpleNamespace
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from drp_slam.card import load_card
+from drp_slam.chip.constants import Constants, Unit
+from drp_slam.chip.cost import Cost
 from drp_slam.chip.sensitivity import elasticities, summary
-from drp_slam.config import Config, override
-from drp_slam.data.dataset import open_sequence
-from drp_slam.device import Constants, CpuDevice, Run, a55_seconds, load_constants
-from drp_slam.drp.emulator import EmulatedDrp
-from drp_slam.drp.kernels import Kernel
-from drp_slam.drp.postprocess import Postprocess
-from drp_slam.drp.preprocess import Preprocess
-from drp_slam.drpai3.emulator import EmulatedDrpAi3, Network
-from drp_slam.drpai3.perceive import Perceive, open_device
-from drp_slam.profiler.span import Span
+from drp_slam.chip.soc import Meter, Soc
+from drp_slam.device import StageRun, Work
+from drp_slam.profiler.span import Span, make_span
 from drp_slam.profiler.summary import by_stage
+from drp_slam.profiler.work_table import FrameWorks
+
+SECTIONS = {"drp": ("drp.", "cpu."), "drpai3": ("drpai3.", "fallback.", "cpu."), "cpu": ("cpu.",)}
+"""Unit of work -> sections of the device file that its cost may rest on."""
 
 
-@dataclass(frozen=True)
-class Call:
-    """A kernel's call as it was: a program that gives its recorded outputs and work at no cost,
-    so that it can be timed again with other constants.
+def kernels(frame: FrameWorks, soc: Soc) -> list[dict[str, Any]]:
+    """One entry an image kernel, of a frame in the middle of a run.
+
+    `stage`, `kernel`, `place`, `reasons` (why the CPU runs what the DRP would not), `modelled_s`,
+    `energy_j`, and on the A55 `cpu_modelled_s`, `cpu_energy_j`.
     """
-
-    name: str
-    place: str
-    kind: str
-    configuration: str
-    outputs: tuple[np.ndarray, ...]
-    counters: Mapping[str, float]
-    why: tuple[str, ...]
-
-    def compute(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        return self.outputs
-
-    def empty(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        return self.outputs
-
-    def work(self, *inputs: np.ndarray) -> Mapping[str, float]:
-        return self.counters
-
-    def reasons(self, *inputs: np.ndarray) -> list[str]:
-        return list(self.why)
-
-
-class Recorder:
-    """A device that notes every call."""
-
-    name, unit = "recorder", "drp"
-
-    def __init__(self, constants: Constants) -> None:
-        self._device, self.calls = CpuDevice(constants, "drp"), list[Call]()
-
-    def run(self, program: Kernel, *inputs: np.ndarray) -> Run:
-        run = self._device.run(program, *inputs)
-        reasons = tuple(program.reasons(*inputs))
-        self.calls.append(
-            Call(program.name, program.place, program.kind, program.configuration, run.outputs, run.counters, reasons)
-        )
-        return run
-
-
-def record(image: np.ndarray, config: Config) -> dict[str, list[Call]]:
-    """The calls of the DRP's kernels for one image, by stage."""
-    card, constants = load_card(config.drpai3.network), load_constants(config.drp.device)
-    recorders = {"preprocess": Recorder(constants), "postprocess": Recorder(constants)}
-    tensor, _ = Preprocess(recorders["preprocess"], card, config.drp)(image)
-    heads, _ = Perceive(open_device(config.drpai3), card, config.drpai3)(tensor)
-    Postprocess(recorders["postprocess"], card, config.drp)(heads, image.shape[:2])
-    return {stage: recorder.calls for stage, recorder in recorders.items()}
-
-
-def timed(calls: Mapping[str, Sequence[Call]], constants: Constants) -> list[tuple[str, Call, Run]]:
-    """(stage, call, run) of each kernel on the emulated DRP, configurations being loaded before."""
-    device = EmulatedDrp(constants)
-    listed = [(stage, call) for stage, some in calls.items() for call in some]
-    for _, call in listed:
-        device.run(call)  # type: ignore[arg-type]
-    return [(stage, call, device.run(call)) for stage, call in listed]  # type: ignore[arg-type]
-
-
-def kernels(calls: Mapping[str, Sequence[Call]], constants: Constants) -> list[dict[str, Any]]:
-    """One entry a kernel: `stage`, `kernel`, `place`, `reasons` (why the CPU runs what the DRP
-    would not), `modelled_s`, `energy_j`, and on the A55 `cpu_modelled_s`, `cpu_energy_j`.
-    """
-    power_w = constants["cpu.power_busy"]
     rows = []
-    for stage, call, run in timed(calls, constants):
-        cpu_s = a55_seconds(constants, call.counters)
+    for stage, work, cost in steady(frame, soc):
+        if not work.place or not work.kind:
+            continue
+        alone = soc.cpu_cost([work])
         rows.append(
             {
                 "stage": stage,
-                "kernel": call.name,
-                "place": "cpu" if call.why else call.place,
-                "reasons": list(call.why),
-                "modelled_s": run.modelled_s,
-                "energy_j": run.energy_j,
-                "cpu_modelled_s": cpu_s,
-                "cpu_energy_j": cpu_s * power_w,
+                "kernel": work.name,
+                "place": work.place,
+                "reasons": list(work.reasons),
+                "modelled_s": cost.modelled_s,
+                "energy_j": cost.energy_j,
+                "cpu_modelled_s": alone.modelled_s,
+                "cpu_energy_j": alone.energy_j,
             }
         )
     return rows
 
 
-def drp_seconds(calls: Mapping[str, Sequence[Call]], stage: str, constants: Constants) -> float:
-    """Modelled time of one DRP stage of the recorded frame, in seconds."""
-    return sum(run.modelled_s or 0.0 for name, _, run in timed(calls, constants) if name == stage)
+def steady(frame: FrameWorks, soc: Soc, stages: Collection[str] = ()) -> Iterator[tuple[str, Work, Cost]]:
+    """Stage, work and cost of a frame that follows one like it; only of `stages`, where given.
 
-
-def of_run(run: Mapping[str, Any], spans: Sequence[Span]) -> dict[str, Any]:
-    """`kernels` and `assumptions` of a run, by its `run.json`, on one frame of its sequence.
-
-    Raises DrpSlamError where the sequence or the network is not there any more.
+    What of its configurations is still loaded depends on how many the DRP holds.
     """
-    sections = dict(run.get("config") or {})
-    config = override(
-        Config(), {f"{section}.{key}": value for section, body in sections.items() for key, value in body.items()}
-    )
-    name = str(run.get("source") or run["sequence"])
-    sequence = open_sequence(name, run.get("camera"), int(run.get("start") or 0), 1)
-    image = next(iter(sequence)).image
-    assert image is not None
-    calls = record(image, config)
-    constants = load_constants(config.drp.device)
-    return {"kernels": kernels(calls, constants), "assumptions": rests_on(calls, config, spans)}
+    meter = Meter(soc)
+    for works in frame.values():
+        for work in works:
+            if work.unit == "drp":
+                meter.cost(work)
+    for stage, works in frame.items():
+        for work in works:
+            if not stages or stage in stages:
+                yield stage, work, meter.cost(work)
+            elif work.unit == "drp":
+                meter.cost(work)
 
 
-def rests_on(calls: Mapping[str, Sequence[Call]], config: Config, spans: Sequence[Span]) -> dict[str, Any]:
-    """How much of the modelled time of each stage rests on which constants (`assumptions`)."""
-    constants = load_constants(config.drp.device)
-    mean_s = {stage: sum(s.modelled_s for s in group) / len(group) for stage, group in by_stage(spans).items()}
-    tensor = next(c for c in calls["preprocess"][::-1]).outputs[0]
-    card = load_card(config.drpai3.network)
-    network = Network(card.onnx, card.dtype, card.channels)
-    graph = network.graph(tensor.shape)  # read once
-    program = SimpleNamespace(path=card.onnx, graph=lambda shape: graph, results_stay=network.results_stay)
+def shares(frame: FrameWorks, soc: Soc) -> dict[str, list[tuple[Unit, float]]]:
+    """Stage -> units of silicon in order, with the modelled seconds of one frame on each."""
+    units = {unit.name: unit for unit in soc.units}
+    found: dict[str, list[tuple[Unit, float]]] = {}
+    for stage, _, cost in steady(frame, soc):
+        parts, unit = found.setdefault(stage, []), units.get(cost.unit)
+        if unit is not None:
+            before = parts.pop()[1] if parts and parts[-1][0] == unit else 0.0
+            parts.append((unit, before + cost.modelled_s))
+    return found
 
-    def network_s(c: Constants) -> float:
-        emulated = EmulatedDrpAi3(c, config.drpai3.freq_index)
-        return emulated.estimate(program, tensor.shape).total_s
 
-    overhead_s, rate = constants["cpu.call_overhead"], constants["cpu.float_rate"]
-    flops = max(0.0, mean_s.get("track", 0.0) - overhead_s) * rate  # the tracker counts flops only
-    models: dict[str, tuple[tuple[str, ...], Callable[[Constants], float]]] = {
-        "preprocess": (("drp.", "cpu."), lambda c: drp_seconds(calls, "preprocess", c)),
-        "network": (("drpai3.", "fallback.", "cpu."), network_s),
-        "postprocess": (("drp.", "cpu."), lambda c: drp_seconds(calls, "postprocess", c)),
-        "track": (("cpu.",), lambda c: a55_seconds(c, {"flops": flops})),
-    }
+def repriced(spans: Iterable[Span], frames: Mapping[int, FrameWorks], soc: Soc) -> Iterator[Span]:
+    """The same spans as `soc` would have run them; wall times stay as measured.
+
+    A span without works in `frames` is left out.
+    """
+    meter = Meter(soc)
+    for span in sorted(spans, key=lambda s: s.stamp_ns):
+        works = frames.get(span.stamp_ns, {}).get(span.stage)
+        if works:
+            device = span.device.partition(":")[0]
+            yield make_span(
+                span.frame, span.stamp_ns, StageRun(span.stage, span.unit, device, span.wall_s, tuple(works)), meter
+            )
+
+
+def rests_on(works: FrameWorks, soc: Soc, spans: Sequence[Span]) -> dict[str, Any]:
+    """How much of the modelled time of each stage rests on which constants (`assumptions`).
+
+    `works` are a mean frame's. Stages are weighted by the mean of their modelled time.
+    """
     found = {}
-    for stage, (prefixes, model) in models.items():
-        if stage in mean_s:
-            keys = [key for key in constants if key.startswith(prefixes)]
-            found[stage] = mean_s[stage], elasticities(model, constants, keys)
-    return summary(found, constants)
+    for stage, group in by_stage(spans).items():
+        mine = works.get(stage, ())
+        if not mine or any(w.unit not in SECTIONS for w in mine):
+            continue
+        mean_s = sum(s.modelled_s for s in group) / len(group)
+        if not math.isfinite(mean_s):
+            continue
+        prefixes = tuple({prefix for work in mine for prefix in SECTIONS[work.unit]})
+        keys = [key for key in soc.constants if key.startswith(prefixes)]
+        found[stage] = mean_s, elasticities(_seconds(soc, works, stage), soc.constants, keys)
+    return summary(found, soc.constants)
+
+
+def _seconds(soc: Soc, works: FrameWorks, stage: str) -> Callable[[Constants], float]:
+    """Modelled time of a stage as a function of the constants."""
+
+    def seconds(constants: Constants) -> float:
+        return sum(cost.modelled_s for _, _, cost in steady(works, soc.with_constants(constants), (stage,)))
+
+    return seconds

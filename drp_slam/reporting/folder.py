@@ -8,6 +8,7 @@
 | `groundtruth.txt` | if known, TUM format                                                 |
 | `map.ply`         | the map's points                                                     |
 | `spans.csv`       | `profiler.span`: one line a stage and frame                          |
+| `kernels.csv`     | `profiler.work_table`: one line a program and frame, its work        |
 | `frames.csv`      | `FrameRow`: one line a frame                                         |
 | `run.json`        | sequence, network, backend, configuration, host, wall time in all    |
 | `report.json`, `report.html`, `trace.json` | made from the others by `results.build`     |
@@ -26,13 +27,13 @@ from pathlib import Path
 from typing import Any
 
 from drp_slam.atomic import write_text
-from drp_slam.datatypes import Track, Trajectory
+from drp_slam.datatypes import Track
 from drp_slam.errors import ProfilerError
 
 TRAJECTORY, ODOMETRY, GROUND_TRUTH = "trajectory.txt", "odometry.txt", "groundtruth.txt"
 JOURNAL = "odometry.journal"
 """Odometry of a graph as it is published; gone once `odometry.txt` is written."""
-MAP, SPANS, FRAMES, RUN = "map.ply", "spans.csv", "frames.csv", "run.json"
+MAP, SPANS, KERNELS, FRAMES, RUN = "map.ply", "spans.csv", "kernels.csv", "frames.csv", "run.json"
 REPORT_JSON, REPORT_HTML, TRACE = "report.json", "report.html", "trace.json"
 
 
@@ -92,11 +93,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ProfilerError(f"{path}: not a JSON object; make the results again")
     return content
-
-
-def trajectory_of(tracks: Iterable[Track]) -> Trajectory:
-    """The poses of the tracked frames, as they were given out."""
-    return Trajectory.of((t.stamp_ns, t.T_world_camera) for t in tracks if t.T_world_camera is not None)
 
 
 def host() -> dict[str, Any]:

@@ -12,35 +12,33 @@ from typing import Any
 import numpy as np
 
 from drp_slam.atomic import write_text
-from drp_slam.chip import cpu_alone as cpu_only
-from drp_slam.chip import thermal
-from drp_slam.chip.schedule import Schedule, jobs, parts, simulate, write_trace
-from drp_slam.chip.sensitivity import listing
+from drp_slam.chip.schedule import Schedule, write_trace
 from drp_slam.data.accuracy import Ate, ate, rpe
 from drp_slam.data.trajectory import read_tum
 from drp_slam.datatypes import Trajectory
-from drp_slam.device import load_constants
-from drp_slam.errors import DataError, DrpSlamError, ProfilerError
+from drp_slam.errors import DataError, ProfilerError
 from drp_slam.profiler import summary
 from drp_slam.profiler.report import Curves, render
 from drp_slam.profiler.span import Span, read_spans
 from drp_slam.reporting import folder as files
+from drp_slam.reporting import on_chip
 
 log = logging.getLogger(__name__)
 
 COPIED = ("sequence", "backend", "network", "features", "device", "wall_total_s", "error")
 """What the report takes from run.json as it is."""
 RPE_DELTA_S = 1.0
-IN_FLIGHT = (1, 3)
-"""Frames under way for which the chip's schedule is computed."""
 Z_UP = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
 """Turns the first camera's optical axes (x right, y down) so that z is up, for the pictures."""
 
 
-def build(out: Path, baseline: Path | None = None, into: Path | None = None) -> dict[str, Any]:
+def build(
+    out: Path, baseline: Path | None = None, into: Path | None = None, device: str | None = None
+) -> dict[str, Any]:
     """Reads the results in `out`, writes `report.json` and `report.html` there, returns the report.
 
-    `into` is another folder to write to.
+    `into` is another folder to write to. `device` is another chip to price the run for; nothing
+    runs again.
 
     A file that is missing makes its part of the report None. `baseline` is the folder of the same
     frames run with backend `cpu`. Raises ProfilerError where `out` is no folder or is empty, and
@@ -56,8 +54,11 @@ def build(out: Path, baseline: Path | None = None, into: Path | None = None) -> 
     rows = files.read_frames(out / files.FRAMES) if (out / files.FRAMES).is_file() else None
     estimate, live, truth = (_trajectory(out / name) for name in (files.TRAJECTORY, files.ODOMETRY, files.GROUND_TRUTH))
     error, live_error = _ate(estimate, truth), _ate(live, truth)
+    soc = on_chip.chip_of(run, spans, device)
+    if device is not None and soc is not None:
+        spans = on_chip.priced(out, spans, soc)
 
-    result: dict[str, Any] = {name: run.get(name) for name in COPIED}
+    result: dict[str, Any] = {name: run.get(name) for name in COPIED} | ({"device": device} if device else {})
     result["host"] = (run.get("host") or {}).get("processor")
     result |= _counts(run, rows, spans, estimate)
     result |= {
@@ -68,10 +69,8 @@ def build(out: Path, baseline: Path | None = None, into: Path | None = None) -> 
         "stages": summary.stages(spans) or None,
         "latency": summary.latency(spans, [r.latency_s for r in rows or ()]) if spans else None,
     }
-    result |= _anatomy(run, spans)
-    schedules = _schedules(spans, result["kernels"])
-    other = read_spans(baseline / files.SPANS) if baseline else []
-    result |= _chip(result["kernels"], spans, other, schedules)
+    of_chip, schedules = on_chip.figures(out, spans, read_spans(baseline / files.SPANS) if baseline else [], soc)
+    result |= of_chip
     curves, into = _curves(out, rows, estimate, truth, error, schedules), into or out
     result["report"] = str(into / files.REPORT_HTML)
     if schedules:
@@ -131,75 +130,6 @@ def _counts(
         "fps": frames / wall_s if frames and wall_s else None,
         "duration": (stamps[-1] - stamps[0]) * 1e-9 if stamps else None,
     }
-
-
-def _anatomy(run: dict[str, Any], spans: Sequence[Span]) -> dict[str, Any]:
-    """`kernels` and `assumptions`; None where nothing was emulated or the sequence is gone."""
-    emulated = any(s.device.startswith("emulated") for s in spans)
-    if not emulated or not run.get("sequence"):
-        return {"kernels": None, "assumptions": None}
-    from drp_slam.reporting import breakdown
-
-    try:
-        return breakdown.of_run(run, spans)
-    except DrpSlamError as error:
-        log.warning("no breakdown by kernel: %s", error)
-        constants = listing(load_constants(_device(spans)))
-        return {"kernels": None, "assumptions": {"share": None, "stages": None, "constants": constants}}
-
-
-def _schedules(spans: Sequence[Span], kernels: list[dict[str, Any]] | None) -> list[Schedule]:
-    """One for each of `IN_FLIGHT`; none where a stage is not modelled, or nothing takes time."""
-    if not spans or not 0.0 < sum(s.modelled_s for s in spans) < float("inf"):
-        return []
-    frames = jobs(spans, parts(kernels or ()))
-    return [simulate(frames, in_flight) for in_flight in IN_FLIGHT]
-
-
-def _chip(
-    kernels: list[dict[str, Any]] | None, spans: Sequence[Span], other: Sequence[Span], schedules: Sequence[Schedule]
-) -> dict[str, Any]:
-    """`schedule`, `comparison` and `thermal`; what is modelled only where the chip is emulated."""
-    emulated = any(s.device.startswith("emulated") for s in spans)
-    modelled = None
-    if emulated and schedules:
-        modelled = cpu_only.modelled(spans, schedules[-1].throughput_hz)
-    heat = None
-    if modelled:
-        constants = load_constants(_device(spans))
-        fast, slow = modelled["throughput_hz"], modelled["cpu_throughput_hz"]
-        heat = {
-            name: thermal.estimate(constants, modelled[energy], rate_hz)
-            for name, energy, rate_hz in (
-                ("the chip, as fast as it can", "chip_mj", fast),
-                ("the chip, as fast as its A55 alone can", "chip_mj", slow),
-                ("its A55 alone, as fast as they can", "cpu_mj", slow),
-            )
-        }
-    plan = {
-        str(count): {
-            "throughput_hz": s.throughput_hz,
-            "utilisation": s.utilisation(),
-            "latency_ms": summary.spread_ms(s.latency_s),
-        }
-        for count, s in zip(IN_FLIGHT, schedules, strict=False)
-    }
-    return {
-        "schedule": {"in_flight": plan} if plan else None,
-        "comparison": {
-            "host_cpu": cpu_only.host(spans, other),
-            "modelled_a55": modelled,
-            "without_custom": cpu_only.without_custom(kernels or (), spans),
-            "article": cpu_only.ARTICLE,
-        },
-        "thermal": heat,
-    }
-
-
-def _device(spans: Sequence[Span]) -> str:
-    """Name of the device file that was emulated."""
-    names = [s.device.partition(":")[2] for s in spans if s.device.startswith("emulated:")]
-    return names[0] if names else "rzv2h"
 
 
 def _curves(

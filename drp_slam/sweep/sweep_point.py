@@ -198,8 +198,9 @@ def cost(network: str, shape: tuple[int, ...], device: str) -> dict[str, Any]:
     `cycles`, `latency_ms` and `energy_mj` are None for a float network: DRP-AI3 computes INT8.
     """
     from drp_slam.card import load_card
-    from drp_slam.device import load_constants
-    from drp_slam.drpai3.emulator import EmulatedDrpAi3, Network
+    from drp_slam.chip.constants import load_constants
+    from drp_slam.drpai3.estimate import estimate
+    from drp_slam.drpai3.graph import load
 
     card = load_card(network)
     found: dict[str, Any] = {
@@ -211,8 +212,7 @@ def cost(network: str, shape: tuple[int, ...], device: str) -> dict[str, Any]:
         "energy_mj": None,
     }
     if card.dtype == "int8":
-        network_program = Network(card.onnx, card.dtype, card.channels)
-        modelled = EmulatedDrpAi3(load_constants(device)).estimate(network_program, shape)
+        modelled = estimate(load(card.onnx, {"": (1, 1, *shape)}), load_constants(device), results_stay=True)
         found |= {
             "cycles": float(modelled.cycles),
             "latency_ms": modelled.total_s * 1e3,

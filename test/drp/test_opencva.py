@@ -7,9 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from drp_slam.device import NullDevice, load_constants
+from drp_slam.device import EmulatedDevice, NullDevice
 from drp_slam.drp.conditions import CONDITIONS, MODE_SGM_DRP
-from drp_slam.drp.emulator import EmulatedDrp
 from drp_slam.drp.opencva import FUNCTIONS, OpenCva
 from drp_slam.errors import DrpError
 
@@ -62,9 +61,9 @@ CASES = [
 )
 def test_result_shape_and_place(name, arguments, inputs, oracle):
     program = OpenCva(name, **arguments)
-    run = EmulatedDrp(load_constants()).run(program, *inputs)
+    run = EmulatedDevice("drp").run(program, *inputs)
     np.testing.assert_array_equal(run.outputs[0], oracle())
-    assert run.counters["fallback_calls"] == 0 and run.counters["modelled_opencva_s"] > 0
+    assert (run.work.unit, run.work.place, run.work.reasons) == ("drp", "opencva", ())
     (empty,) = NullDevice("drp").run(program, *inputs).outputs
     assert (empty.shape, empty.dtype) == (run.outputs[0].shape, run.outputs[0].dtype)
 
@@ -87,18 +86,17 @@ def test_stereo_measures_a_known_disparity():
     right = np.random.default_rng(3).integers(0, 256, (64, 160), dtype=np.uint8)
     left = np.roll(right, 8, axis=1)
     program = OpenCva("StereoSGBM", numDisparities=32, blockSize=5, P1=8, P2=32, mode=MODE_SGM_DRP)
-    (disparity,) = EmulatedDrp(load_constants()).run(program, left, right).outputs
+    (disparity,) = EmulatedDevice("drp").run(program, left, right).outputs
     assert np.median(disparity[8:-8, 48:-8]) == 8 * 16
     assert program.empty(left, right)[0].shape == disparity.shape
 
 
-def test_a_call_outside_the_conditions_is_modelled_on_the_cpu_and_counted():
-    device = EmulatedDrp(load_constants())
+def test_a_call_outside_the_conditions_is_the_cpus_work_and_says_why():
+    device = EmulatedDevice("drp")
     inside = device.run(OpenCva("GaussianBlur", ksize=(5, 5)), GREY)
     outside = device.run(OpenCva("GaussianBlur", ksize=(9, 9)), GREY)
-    assert (inside.counters["fallback_calls"], outside.counters["fallback_calls"]) == (0, 1)
-    assert outside.modelled_s == outside.counters["modelled_cpu_s"]
-    assert "modelled_opencva_s" not in outside.counters
+    assert (inside.work.unit, inside.work.place, inside.work.reasons) == ("drp", "opencva", ())
+    assert (outside.work.unit, outside.work.place) == ("cpu", "cpu") and "ksize" in outside.work.reasons[0]
 
 
 @pytest.mark.parametrize(

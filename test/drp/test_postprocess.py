@@ -12,14 +12,12 @@ from hypothesis import strategies as st
 
 from drp_slam.card import Card, Head, Quantisation
 from drp_slam.config import DrpConfig
-from drp_slam.device import CpuDevice, NullDevice, load_constants
-from drp_slam.drp.emulator import EmulatedDrp
+from drp_slam.device import CpuDevice, EmulatedDevice, NullDevice
 from drp_slam.drp.keypoints import Refine
 from drp_slam.drp.postprocess import Postprocess, original_pixels
 from drp_slam.errors import DrpError
 
-CONSTANTS = load_constants()
-DEVICE = CpuDevice(CONSTANTS, "drp")
+DEVICE = CpuDevice("drp")
 SPANS = {"descriptors": (0, 64), "keypoints": (64, 129), "reliability": (129, 130)}
 SCALES = {
     "descriptors": Quantisation(0.05, 3),
@@ -122,7 +120,7 @@ def test_what_every_result_has_in_common(h, w, seed):
     config = DrpConfig(top_k=64)
     stage = Postprocess(DEVICE, card("int8"), config)
     stored = quantise(make_heads(h, w, seed))
-    features, run = stage(stored, (8 * h, 8 * w))
+    features, runs = stage(stored, (8 * h, 8 * w))
     again, _ = stage(stored, (8 * h, 8 * w))
     for a, b in zip((features.uv, features.score, features.descriptor), (again.uv, again.score, again.descriptor)):
         assert a.dtype == np.float32 and np.array_equal(a, b)
@@ -130,7 +128,7 @@ def test_what_every_result_has_in_common(h, w, seed):
     assert np.all((features.score > 0) & (features.score <= 1))
     assert np.all((features.uv >= 0) & (features.uv <= (8 * w - 1, 8 * h - 1)))
     np.testing.assert_allclose(np.linalg.norm(features.descriptor, axis=1), 1, atol=1e-5)
-    assert run.counters["ops"] > 0
+    assert all(run.work.counters["ops"] > 0 for run in runs)
 
 
 @pytest.mark.parametrize("window", [3, 5, 9])
@@ -206,15 +204,14 @@ def test_pixels_map_centre_to_centre():
 
 def test_every_device_gives_the_same_features_and_null_none():
     stored = quantise(make_heads(12, 16))
-    devices = (DEVICE, EmulatedDrp(CONSTANTS), NullDevice("drp"))
+    devices = (DEVICE, EmulatedDevice("drp"), NullDevice("drp"))
     cpu, emulated, null = (Postprocess(d, card("int8"), DrpConfig())(stored, (96, 128)) for d in devices)
     assert np.array_equal(cpu[0].uv, emulated[0].uv) and len(cpu[0]) > 20
     assert np.array_equal(cpu[0].descriptor, emulated[0].descriptor)
-    assert len(null[0]) == 0 and null[1].modelled_s == 0
-    counters = emulated[1].counters
-    parts = [counters[f"modelled_{p}_s"] for p in ("preruntime", "custom", "cpu")]
-    assert sum(parts) == pytest.approx(emulated[1].modelled_s)
-    assert counters["ops"] == cpu[1].counters["ops"]
+    assert len(null[0]) == 0 and {run.work.unit for run in null[1]} == {"null"}
+    assert {run.work.place for run in emulated[1]} == {"preruntime", "custom", "cpu"}
+    assert {run.work.place for run in cpu[1]} == {run.work.unit for run in cpu[1]} == {"cpu"}
+    assert [run.work.counters for run in emulated[1]] == [run.work.counters for run in cpu[1]]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 from drp_slam.config import PerceptionConfig
 from drp_slam.drpai3 import detect
 from drp_slam.drpai3.detect import Detector, open_detector
-from drp_slam.drpai3.perceive import open_device
+from drp_slam.drpai3.network_cost import RESULTS_TAKEN
+from drp_slam.drpai3.perceive import open_accelerator
 from drp_slam.drpai3.quantize import quantize
 from drp_slam.errors import ConfigError, DeviceError, DrpAi3Error, ResourceError
 
@@ -119,7 +120,7 @@ def test_boxes_are_those_of_plain_loops(seed, height, width, classes):
 
 def test_detections_are_in_pixels_of_the_image_best_first(network):
     image = picture()
-    found, run = Detector(open_device(CPU), network, CPU)(image)
+    found, run = Detector(open_accelerator(CPU), network, CPU)(image)
     tensor = detect.prepare(image, (32, 64))
     assert tensor.dtype == np.float32 and tensor.shape == (3, 32, 64)
     small = cv2.resize(image, (64, 32))
@@ -131,23 +132,23 @@ def test_detections_are_in_pixels_of_the_image_best_first(network):
     np.testing.assert_allclose(found.boxes_px, np.clip(boxes, 0, (100, 48, 100, 48)), atol=1e-3)
     assert found.label == tuple(str(one[2]) for one in expected)
     assert found.boxes_px.dtype == found.score.dtype == np.float32
-    assert run.counters["macs"] == 8 * 3 * 256 * 8 and run.device == "cpu"
+    assert run.work.counters["macs"] == 8 * 3 * 256 * 8 and run.device == "cpu"
 
 
 def test_emulated_is_modelled_and_null_finds_nothing(network):
     emulated = PerceptionConfig(detector_threshold=0.5)
-    found, run = Detector(open_device(emulated), network, emulated)(picture())
-    on_cpu, _ = Detector(open_device(CPU), network, CPU)(picture())
+    found, run = Detector(open_accelerator(emulated), network, emulated)(picture())
+    on_cpu, _ = Detector(open_accelerator(CPU), network, CPU)(picture())
     np.testing.assert_array_equal(found.boxes_px, on_cpu.boxes_px)
-    assert run.modelled_s > 0 and run.energy_j > 0 and run.device == "emulated:rzv2h"
+    assert (run.work.unit, run.work.kind, run.device) == ("drpai3", RESULTS_TAKEN, "emulated")
     null = PerceptionConfig(backend="null")
-    found, run = Detector(open_device(null), network, null)(picture())
-    assert len(found) == 0 and found.boxes_px.shape == (0, 4) and run.modelled_s == 0
+    found, run = Detector(open_accelerator(null), network, null)(picture())
+    assert len(found) == 0 and found.boxes_px.shape == (0, 4) and run.work.unit == "null"
 
 
 def test_grey_images_are_grey_in_all_channels(network):
     grey = picture((48, 100))
-    detector = Detector(open_device(CPU), network, CPU)
+    detector = Detector(open_accelerator(CPU), network, CPU)
     colour = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
     np.testing.assert_array_equal(detector(grey)[0].boxes_px, detector(colour)[0].boxes_px)
 
@@ -170,7 +171,7 @@ def test_grey_images_are_grey_in_all_channels(network):
 def test_another_form_is_refused_with_the_expected_one(tmp_path, form):
     path = save(tmp_path / "other.onnx", **form)
     with pytest.raises(DrpAi3Error, match=r"other\.onnx") as error:
-        Detector(open_device(CPU), path, CPU)
+        Detector(open_accelerator(CPU), path, CPU)
     assert "\n" not in str(error.value)
 
 
@@ -178,15 +179,15 @@ def test_no_network_no_file_no_board(tmp_path, network):
     junk = tmp_path / "junk.onnx"
     junk.write_bytes(b"no network")
     with pytest.raises(DrpAi3Error, match=r"junk\.onnx"):
-        Detector(open_device(CPU), junk, CPU)
+        Detector(open_accelerator(CPU), junk, CPU)
     with pytest.raises(DrpAi3Error, match="no such file"):
-        Detector(open_device(CPU), tmp_path / "gone.onnx", CPU)
+        Detector(open_accelerator(CPU), tmp_path / "gone.onnx", CPU)
     with pytest.raises(ResourceError, match="gone"):
-        open_detector(open_device(CPU), PerceptionConfig(detector=str(tmp_path / "gone.onnx")))
+        open_detector(open_accelerator(CPU), PerceptionConfig(detector=str(tmp_path / "gone.onnx")))
     board = PerceptionConfig(backend="mera", detector=str(network))
     with pytest.raises(DeviceError, match="one compiled network"):
-        open_detector(open_device(CPU), board)
-    assert open_detector(open_device(CPU), CPU) is None
+        open_detector(open_accelerator(CPU), board)
+    assert open_detector(open_accelerator(CPU), CPU) is None
     with pytest.raises(ConfigError, match=r"drpai3\.detector_every is 0"):
         PerceptionConfig(detector_every=0)
 
@@ -195,16 +196,16 @@ def test_names_come_from_a_file(tmp_path, network):
     names = tmp_path / "three.names"
     names.write_text("person\nbicycle\ntraffic light\n")
     config = PerceptionConfig(backend="cpu", detector=str(network), detector_names=str(names), detector_threshold=0.5)
-    detector = open_detector(open_device(config), config)
+    detector = open_detector(open_accelerator(config), config)
     found, _ = detector(picture())
     listed = names.read_text().splitlines()
     assert found.label == tuple(listed[i] for i in found.class_id) and len(found)
     names.write_text("person\nbicycle\n")
     with pytest.raises(DrpAi3Error, match="2 names, the detector has 3 classes"):
-        open_detector(open_device(config), config)
+        open_detector(open_accelerator(config), config)
     names.unlink()
     with pytest.raises(DrpAi3Error, match="cannot read names"):
-        open_detector(open_device(config), config)
+        open_detector(open_accelerator(config), config)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +215,7 @@ def test_names_come_from_a_file(tmp_path, network):
 )
 def test_what_is_no_image_is_refused(network, image):
     with pytest.raises(DrpAi3Error, match="image is"):
-        Detector(open_device(CPU), network, CPU)(image)
+        Detector(open_accelerator(CPU), network, CPU)(image)
 
 
 @pytest.mark.parametrize("value", [-0.5, 3.0, float("nan"), float("inf")])
@@ -232,7 +233,7 @@ def test_an_int8_network_finds_what_the_float_one_finds(tmp_path, network):
     int8 = tmp_path / "cells-int8.onnx"
     quantize(onnx.load(network), tensors, int8)
     low = replace(CPU, detector_threshold=0.3)
-    exact, coarse = (Detector(open_device(low), path, low) for path in (network, int8))
+    exact, coarse = (Detector(open_accelerator(low), path, low) for path in (network, int8))
     assert coarse.network.dtype == np.int8
     for image, tensor in zip(images, tensors):
         (real,) = exact.network.compute(tensor[0])
@@ -241,7 +242,7 @@ def test_an_int8_network_finds_what_the_float_one_finds(tmp_path, network):
         np.testing.assert_allclose(coarse.network.real(stored), real, atol=0.03)
         assert len(coarse(image)[0]) > 0
     null = PerceptionConfig(backend="null", detector_threshold=0.0)
-    assert len(Detector(open_device(null), int8, null)(images[0])[0]) == 0
+    assert len(Detector(open_accelerator(null), int8, null)(images[0])[0]) == 0
 
 
 def test_parts_of_a_last_concat_have_their_own_scales(tmp_path):
@@ -284,7 +285,7 @@ def test_real_network_finds_the_four_people_of_its_picture(data_folder):
         pytest.skip(f"{folder} is not there")
     config = PerceptionConfig(detector=str(folder / "FastestDet.onnx"), detector_names=str(folder / "coco.names"))
     image = cv2.imread(str(folder / "3.jpg"))
-    detector = open_detector(open_device(config), config)
+    detector = open_detector(open_accelerator(config), config)
     found, run = detector(image)
     assert found.label == ("person",) * 4
     by_eye = [(42, 66, 164, 297), (162, 138, 248, 266), (235, 140, 325, 288), (292, 143, 485, 294)]
@@ -297,4 +298,4 @@ def test_real_network_finds_the_four_people_of_its_picture(data_folder):
         for box, _, _ in plain_suppression(plain_cells(planes, config.detector_threshold))
     ]
     np.testing.assert_allclose(found.boxes_px, expected, atol=0.01)
-    assert run.counters["macs"] == pytest.approx(121.5e6, rel=0.01) and run.modelled_s > 0
+    assert run.work.counters["macs"] == pytest.approx(121.5e6, rel=0.01)

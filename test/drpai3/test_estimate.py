@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx_networks import Builder, residual
 
 from drp_slam import cli
-from drp_slam.device import load_constants
+from drp_slam.chip.constants import load_constants
 from drp_slam.drpai3 import packing, timing
 from drp_slam.drpai3.estimate import estimate
 from drp_slam.drpai3.graph import load

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from drp_slam.config import PerceptionConfig
+from drp_slam.device import Work
 from drp_slam.drpai3.mera import START_ADDRESS, MeraDevice, runtime
-from drp_slam.drpai3.perceive import open_device
+from drp_slam.drpai3.perceive import open_accelerator
 from drp_slam.errors import DeviceError, DrpAi3Error
 
 
@@ -66,7 +67,7 @@ class Program:
         return np.ascontiguousarray(planes[0].transpose(1, 2, 0))
 
     def work(self, tensor):
-        return {"macs": float(tensor.size)}
+        return Work("drpai3", "stand-in", {"macs": float(tensor.size)})
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_documented_calls_in_order(folder):
     run = device.run(Program(), tensor)
     assert stand_in.calls == [("load", str(folder)), (DeviceTarget.DRPAI_BUILTIN_MEM, START_ADDRESS, 3)]
     assert stand_in.fed.shape == (1, 1, 32, 64)
-    assert run.modelled_s is None and run.energy_j is None
+    assert run.work.unit == "board" and run.work.counters == {"macs": tensor.size}
     assert run.device == f"mera:{folder.name}" and run.wall_s > 0
     np.testing.assert_array_equal(run.outputs[0], planes[0].transpose(1, 2, 0).astype(np.float32))
 
@@ -110,7 +111,7 @@ def test_a_missing_runtime_is_an_error_and_never_an_emulation(tmp_path):
     with pytest.raises(DeviceError, match="install its wheel"):
         runtime("mera_that_is_not_installed")
     with pytest.raises(DeviceError, match="runtime"):
-        open_device(PerceptionConfig(backend="mera"))
+        open_accelerator(PerceptionConfig(backend="mera"))
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from drp_slam.device import load_constants
+from drp_slam.chip.constants import load_constants
 from drp_slam.drpai3 import subgraphs
 from drp_slam.drpai3.fitting import translator
 from drp_slam.drpai3.fitting.translator_report import compare, layer_report

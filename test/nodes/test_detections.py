@@ -20,7 +20,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from drp_slam.config import PerceptionConfig
 from drp_slam.datatypes import FEATURE_DIM, Camera, Detections, Features
-from drp_slam.device import Run
+from drp_slam.device import Run, Work
 from drp_slam.errors import GraphError
 from drp_slam.nodes import convert, detections, qos
 
@@ -94,7 +94,7 @@ class Listening:
     """The part of a node that publishers and subscribers use; keeps what is published."""
 
     def __init__(self) -> None:
-        self.handlers, self.published, self.spans = {}, [], []
+        self.handlers, self.published, self.runs = {}, [], []
 
     def create_subscription(self, kind, topic, handle, *_, **__) -> None:
         self.handlers[kind, topic] = handle
@@ -109,8 +109,8 @@ class Listening:
     def guarded(self, handle):
         return handle
 
-    def publish_spans(self, stamp_ns, *spans) -> None:
-        self.spans += [(stamp_ns, s) for s in spans]
+    def publish_runs(self, stamp_ns, *runs) -> None:
+        self.runs += [(stamp_ns, r) for r in runs]
 
     def hear(self, topic: str, message) -> None:
         self.handlers[type(message), topic](message)
@@ -121,7 +121,7 @@ def test_every_nth_frame_is_searched_once_its_image_is_there():
 
     def detector(image):
         seen.append(int(image[0, 0, 0]))
-        return FOUND, Run((), 0.004, 0.002, 1e-4, "emulated:rzv2h", {"macs": 1.0})
+        return FOUND, Run((), 0.004, Work("drpai3", "stand-in", {"macs": 1.0}), "emulated")
 
     publisher = detections.DetectionPublisher(node, detector, PerceptionConfig(detector_every=3))
     if (detections.message_type()) is MarkerArray:
@@ -140,8 +140,8 @@ def test_every_nth_frame_is_searched_once_its_image_is_there():
             assert seen == [0, 3, 6]
     node.hear("image", images[12])  # that of frame 9 was lost
     assert seen == [0, 3, 6, 12]
-    assert [stamp for stamp, _ in node.spans] == [1_000, 1_003, 1_006, 1_012]
-    assert {(s.stage, s.unit, s.device) for _, s in node.spans} == {("detect", "drpai3", "emulated:rzv2h")}
+    assert [stamp for stamp, _ in node.runs] == [1_000, 1_003, 1_006, 1_012]
+    assert {(s.stage, s.unit, s.device) for _, s in node.runs} == {("detect", "drpai3", "emulated")}
     assert len(node.published) == 4
 
 

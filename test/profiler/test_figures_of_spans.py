@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drp_slam.chip import cpu_alone, sensitivity, thermal
-from drp_slam.device import Constants, load_constants
+from drp_slam.chip.constants import Constants, load_constants
 from drp_slam.profiler import summary
 from drp_slam.profiler.span import Span
 
@@ -58,13 +58,14 @@ def test_what_is_not_modelled_is_none() -> None:
     stage = summary.stages(spans)["network"]
     assert stage["wall_ms"]["p50"] == 100.0
     assert stage["modelled_ms"] is stage["energy_mj"] is stage["cpu_modelled_ms"] is None
-    assert cpu_alone.modelled(spans, None) is None
+    assert summary.frame_means(spans) is None
     assert summary.spread_ms([]) is None and summary.mean([]) is None
 
 
 def test_ratios_of_a_comparison_worked_by_hand() -> None:
     spans = [span(i, s, 0.01) for i in range(4) for s in ("preprocess", "network")]
-    m = cpu_alone.modelled(spans, throughput_hz=800.0)
+    means = summary.frame_means(spans)
+    m = cpu_alone.compare(means, throughput_hz=800.0)
     assert m["chip_ms"] == pytest.approx(2.0) and m["cpu_ms"] == pytest.approx(4.0)
     assert m["latency_speedup"] == pytest.approx(2.0)
     assert m["throughput_speedup"] == pytest.approx(800 / 250)
@@ -88,7 +89,7 @@ def test_ratios_of_a_comparison_worked_by_hand() -> None:
             "cpu_energy_j": 9.0,
         },
     ]
-    without = cpu_alone.without_custom(kernels, spans)
+    without = cpu_alone.without_custom(kernels, means)
     assert without["kernels"] == ["a"]
     assert without["chip_ms"] == pytest.approx(2.0 + 1.0)
     assert without["chip_mj"] == pytest.approx(2.0 + 0.9)
@@ -97,9 +98,9 @@ def test_ratios_of_a_comparison_worked_by_hand() -> None:
 def test_host_comparison_takes_only_common_frames() -> None:
     ours = [span(i, "track", 0.01) for i in range(5)]
     theirs = [span(i, "track", 0.03) for i in range(3, 9)]
-    h = cpu_alone.host(ours, theirs)
+    h = summary.beside_baseline(ours, theirs)
     assert h["frames"] == 2 and h["ratio"] == pytest.approx(3.0)
-    assert cpu_alone.host(ours, []) is None
+    assert summary.beside_baseline(ours, []) is None
 
 
 @settings(max_examples=30, deadline=None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from drp_slam.device import load_constants
+from drp_slam.chip.constants import load_constants
 from drp_slam.errors import PruningError
 from drp_slam.pruning import eie
 

@@ -12,7 +12,7 @@ import torch
 
 from drp_slam import resources
 from drp_slam.card import HEADS
-from drp_slam.device import load_constants
+from drp_slam.chip.constants import load_constants
 from drp_slam.drpai3.estimate import estimate
 from drp_slam.drpai3.graph import load
 from drp_slam.errors import PruningError

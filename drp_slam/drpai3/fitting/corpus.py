@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from drp_slam.device import Constants
+from drp_slam.chip.constants import Constants
 from drp_slam.drpai3 import placement, subgraphs, timing
 from drp_slam.drpai3.graph import load
 from drp_slam.drpai3.layers import Layer, layers

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from drp_slam.device import Constants
+from drp_slam.chip.constants import Constants
 from drp_slam.drpai3 import placement, timing
 from drp_slam.drpai3.fitting.corpus import Sample
 

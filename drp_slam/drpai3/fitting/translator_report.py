@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from drp_slam.device import Constants
+from drp_slam.chip.constants import Constants
 from drp_slam.drpai3 import subgraphs, timing
 from drp_slam.drpai3.estimate import estimate
 from drp_slam.drpai3.fitting.translator import Group, align, read_rows

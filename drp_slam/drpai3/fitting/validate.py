@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from drp_slam.device import Constants
+from drp_slam.chip.constants import Constants
 from drp_slam.drpai3 import placement
 from drp_slam.drpai3.fitting import fit
 from drp_slam.drpai3.fitting.corpus import Sample, read_corpus, read_index, read_pairs, with_pairs

@@ -12,7 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drp_slam.chip.schedule import UNITS, Schedule, Step, bound_hz, chrome_trace, simulate, write_trace
+from drp_slam.chip.constants import load_constants
+from drp_slam.chip.schedule import Schedule, Step, bound_hz, chrome_trace, simulate, split, write_trace
+
+UNITS = load_constants().units
+UNIT = {unit.name: unit for unit in UNITS}
 
 STEPS = st.builds(Step, st.sampled_from("abcd"), st.sampled_from(UNITS), st.integers(1, 6).map(float))
 JOBS = st.lists(st.lists(STEPS, min_size=1, max_size=5), min_size=1, max_size=8)
@@ -23,7 +27,7 @@ def tick(jobs: list[list[Step]], in_flight: int, period: int) -> tuple[dict, lis
     starts: dict[tuple[int, int], int] = {}
     arrived: list[int] = []
     done: dict[int, int] = {}
-    lines: dict[str, list[tuple[int, int, int]]] = {s.queue: [] for job in jobs for s in job}
+    lines: dict[str, list[tuple[int, int, int]]] = {s.unit.queue: [] for job in jobs for s in job}
     busy: dict[str, tuple[int, int, int] | None] = dict.fromkeys(lines)  # (end, frame, step)
     now = 0
     while len(done) < len(jobs):
@@ -32,7 +36,7 @@ def tick(jobs: list[list[Step]], in_flight: int, period: int) -> tuple[dict, lis
                 _, frame, index = running
                 busy[queue] = None
                 if index + 1 < len(jobs[frame]):
-                    lines[jobs[frame][index + 1].queue].append((now, frame, index + 1))
+                    lines[jobs[frame][index + 1].unit.queue].append((now, frame, index + 1))
                 else:
                     done[frame] = now
         while (
@@ -40,7 +44,7 @@ def tick(jobs: list[list[Step]], in_flight: int, period: int) -> tuple[dict, lis
             and len(arrived) - len(done) < in_flight
             and (not arrived or now >= arrived[-1] + period)
         ):
-            lines[jobs[len(arrived)][0].queue].append((now, len(arrived), 0))
+            lines[jobs[len(arrived)][0].unit.queue].append((now, len(arrived), 0))
             arrived.append(now)
         for queue, line in lines.items():
             if busy[queue] is None and line:
@@ -55,7 +59,7 @@ def tick(jobs: list[list[Step]], in_flight: int, period: int) -> tuple[dict, lis
 @settings(max_examples=150, deadline=None)
 @given(JOBS, st.integers(1, 4), st.integers(0, 5))
 def test_events_equal_a_ticking_clock(jobs: list[list[Step]], in_flight: int, period: int) -> None:
-    schedule = simulate(jobs, in_flight, float(period))
+    schedule = simulate(jobs, UNITS, in_flight, float(period))
     starts, arrived, done = tick(jobs, in_flight, period)
     found: dict[tuple[int, int], float] = {}
     for slot in sorted(schedule.slots, key=lambda s: s.start_s):
@@ -69,10 +73,10 @@ def test_events_equal_a_ticking_clock(jobs: list[list[Step]], in_flight: int, pe
 @settings(max_examples=60, deadline=None)
 @given(JOBS, st.integers(1, 4))
 def test_a_queue_serves_one_step_at_a_time(jobs: list[list[Step]], in_flight: int) -> None:
-    slots = simulate(jobs, in_flight).slots
+    slots = simulate(jobs, UNITS, in_flight).slots
     assert len(slots) == sum(map(len, jobs))
-    for queue in {s.step.queue for s in slots}:
-        line = sorted((s.start_s, s.end_s) for s in slots if s.step.queue == queue)
+    for queue in {s.step.unit.queue for s in slots}:
+        line = sorted((s.start_s, s.end_s) for s in slots if s.step.unit.queue == queue)
         assert all(a[1] <= b[0] for a, b in itertools.pairwise(line))
 
 
@@ -80,8 +84,8 @@ def test_a_queue_serves_one_step_at_a_time(jobs: list[list[Step]], in_flight: in
 @given(st.lists(STEPS, min_size=1, max_size=5))
 def test_throughput_lies_between_serial_and_bound(job: list[Step]) -> None:
     serial_hz = 1.0 / sum(s.modelled_s for s in job)
-    one = simulate([job] * 40, in_flight=1)
-    many = simulate([job] * 400, in_flight=60)
+    one = simulate([job] * 40, UNITS, in_flight=1)
+    many = simulate([job] * 400, UNITS, in_flight=60)
     assert one.throughput_hz == pytest.approx(serial_hz)
     assert np.allclose(one.latency_s, 1.0 / serial_hz)
     assert serial_hz * (1 - 1e-9) <= many.throughput_hz <= bound_hz(job) * (1 + 1e-9)
@@ -89,16 +93,16 @@ def test_throughput_lies_between_serial_and_bound(job: list[Step]) -> None:
 
 
 def test_different_units_overlap_and_the_busiest_one_sets_the_pace() -> None:
-    job = [Step("pre", "DRP1", 2.0), Step("net", "DRP-AI3", 3.0), Step("track", "CPU", 5.0)]
-    schedule = simulate([job] * 50, in_flight=3)
+    job = [Step("pre", UNIT["DRP1"], 2.0), Step("net", UNIT["DRP-AI3"], 3.0), Step("track", UNIT["CPU"], 5.0)]
+    schedule = simulate([job] * 50, UNITS, in_flight=3)
     assert schedule.throughput_hz == pytest.approx(50 / 255)
     assert schedule.utilisation()["CPU"] == pytest.approx(250 / (250 + 5))
-    shared = [Step("pre", "DRP0", 2.0), Step("net", "DRP-AI3", 3.0)]
+    shared = [Step("pre", UNIT["DRP0"], 2.0), Step("net", UNIT["DRP-AI3"], 3.0)]
     assert bound_hz(shared) == pytest.approx(1 / 5)  # DRP0 queues with inference
 
 
 def test_trace_has_every_slot_on_its_units_row(tmp_path: Path) -> None:
-    schedule: Schedule = simulate([[Step("pre", "DRP1", 1e-3), Step("net", "DRP-AI3", 2e-3)]] * 2)
+    schedule: Schedule = simulate([[Step("pre", UNIT["DRP1"], 1e-3), Step("net", UNIT["DRP-AI3"], 2e-3)]] * 2, UNITS)
     write_trace(tmp_path / "trace.json", schedule, "emulated:rzv2h")
     trace = json.loads((tmp_path / "trace.json").read_text())
     assert trace == chrome_trace(schedule, "emulated:rzv2h")
@@ -107,3 +111,20 @@ def test_trace_has_every_slot_on_its_units_row(tmp_path: Path) -> None:
     assert (
         sorted(drawn) == [("DRP-AI3", "net", pytest.approx(2000.0))] * 2 + [("DRP1", "pre", pytest.approx(1000.0))] * 2
     )
+
+
+def test_a_step_is_split_by_shares_and_stays_whole_without() -> None:
+    step = Step("post", UNIT["DRP1"], 6.0)
+    parts = split(step, [(UNIT["DRP0"], 1.0), (UNIT["CPU"], 2.0)])
+    assert parts == [Step("post", UNIT["DRP0"], 2.0), Step("post", UNIT["CPU"], 4.0)]
+    assert split(step, []) == split(step, [(UNIT["CPU"], 0.0)]) == [step]
+
+
+def test_units_of_one_queue_do_not_overlap_where_they_share_the_drp() -> None:
+    """On RZ/V2N OpenCVA and inference wait for each other, on RZ/V2H they overlap."""
+    rates = []
+    for device in ("rzv2h", "rzv2n"):
+        units = load_constants(device).units
+        job = [Step("pre", units[0], 2.0), Step("net", next(u for u in units if "drpai3" in u.runs), 3.0)]
+        rates.append(simulate([job] * 200, units, in_flight=3).throughput_hz)
+    assert rates == pytest.approx([1 / 3, 1 / 5], rel=0.01)

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The numbers of a device model, each with unit and source, and which unit of silicon runs what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from drp_slam import resources
+from drp_slam.errors import DeviceError
+
+
+@dataclass(frozen=True)
+class Constant:
+    """One number of a device model. `source` is a citation, `fitted ...` or `assumed ...`."""
+
+    key: str
+    value: float
+    unit: str
+    source: str
+
+    @property
+    def kind(self) -> str:
+        """`cited`, `fitted` or `assumed`."""
+        first = self.source.split(maxsplit=1)[0].rstrip(":;,.").lower()
+        return first if first in ("fitted", "assumed") else "cited"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One unit of silicon: a row of the schedule.
+
+    `runs` are the units of `Work` that it serves, with a place where only some kernels run there
+    (`drp.custom`). Units of the same `queue` serve one step at a time between them.
+    """
+
+    name: str
+    runs: tuple[str, ...]
+    queue: str
+    source: str
+
+
+class Constants(Mapping[str, float]):
+    """One file of `config/devices`: its numbers by dotted key, and `units`, in the file's order."""
+
+    def __init__(self, name: str, entries: dict[str, Constant], units: tuple[Unit, ...] = ()) -> None:
+        self.name, self.units, self._entries = name, units, entries
+
+    def __getitem__(self, key: str) -> float:
+        try:
+            return self._entries[key].value
+        except KeyError:
+            raise DeviceError(
+                f"device {self.name!r} has no constant {key!r}; add it to its file with value, unit and source"
+            ) from None
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def entry(self, key: str) -> Constant:
+        """The constant with its unit and source."""
+        self[key]
+        return self._entries[key]
+
+    def entries(self) -> tuple[Constant, ...]:
+        """All constants, in the file's order."""
+        return tuple(self._entries.values())
+
+    def replace(self, values: Mapping[str, float]) -> Constants:
+        """A copy with other values (for fits, clocks and what-if questions)."""
+        entries = dict(self._entries)
+        for key, value in values.items():
+            old = self.entry(key)
+            entries[key] = Constant(key, float(value), old.unit, old.source)
+        return Constants(self.name, entries, self.units)
+
+
+@lru_cache(maxsize=8)
+def load_constants(name: str = "rzv2h") -> Constants:
+    """Reads `config/devices/<name>.yaml` (or a file).
+
+    Raises ResourceError where there is none, DeviceError where a leaf lacks `value`, `unit` or
+    `source`.
+    """
+    import yaml
+
+    path = resources.device_file(name)
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DeviceError(f"{path}: cannot read: {str(error).splitlines()[0]}") from error
+    if not isinstance(tree, dict):
+        raise DeviceError(f"{path}: expected a mapping of constants; see config/devices/rzv2h.yaml")
+    units = tuple(_unit(path, name, body) for name, body in (tree.pop("units", None) or {}).items())
+    tree.pop("title", None)
+    return Constants(path.stem, {c.key: c for c in _leaves(path, tree, "")}, units)
+
+
+def _leaves(path: Path, node: Any, key: str) -> Iterator[Constant]:
+    if not isinstance(node, dict):
+        raise DeviceError(f"{path}: {key} is a bare {node!r}; write value, unit and source")
+    if "value" not in node:
+        for child, value in node.items():
+            yield from _leaves(path, value, f"{key}.{child}" if key else str(child))
+        return
+    missing = {"value", "unit", "source"} - set(node)
+    if missing or not str(node["source"]).strip():
+        raise DeviceError(
+            f"{path}: {key} lacks {sorted(missing) or ['source']}; every constant has value, unit and source"
+        )
+    try:
+        yield Constant(key, float(node["value"]), str(node["unit"]), str(node["source"]))
+    except (TypeError, ValueError) as error:
+        raise DeviceError(f"{path}: {key} is {node['value']!r}, expected a number") from error
+
+
+def _unit(path: Path, name: str, body: Any) -> Unit:
+    if not isinstance(body, dict) or not all(body.get(k) for k in ("runs", "queue", "source")):
+        raise DeviceError(f"{path}: unit {name} lacks runs, queue or source; see config/devices/rzv2h.yaml")
+    return Unit(str(name), tuple(map(str, body["runs"])), str(body["queue"]), str(body["source"]))

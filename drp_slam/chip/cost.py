@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a piece of work costs on a chip. Modelled, never measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Modelled time and energy of one piece of work.
+
+    `unit` is the name of the unit of silicon that does it (`chip.constants.Unit`). `parts` are
+    seconds by cause and add up to `modelled_s`. Both figures are NaN where nothing is modelled.
+    """
+
+    modelled_s: float
+    energy_j: float
+    unit: str
+    parts: Mapping[str, float] = field(default_factory=dict)
+
+
+FREE = Cost(0.0, 0.0, "")
+"""Nobody did anything."""
+UNKNOWN = Cost(NAN, NAN, "")
+"""Real hardware did it, or the chip has no unit for it: nothing is modelled."""

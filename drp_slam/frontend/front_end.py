@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A front end turns an image into features, stage by stage, each stage on one unit of the chip."""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from drp_slam.config import Config
+from drp_slam.datatypes import DescriptorSpec, Features, Frame
+from drp_slam.device import Device, StageRun
+from drp_slam.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A named step of every frame; `unit` is the unit of the chip that it is meant for."""
+
+    name: str
+    unit: str
+
+
+class FrontEnd(ABC):
+    """`front(frame) -> (features, runs)`: all stages in order, each with what it took.
+
+    The first stage takes the image, (H, W, 3) BGR or (H, W) grey uint8; each later one takes what
+    the one before gave, an array; the last one gives `Features` in pixels of the image.
+    """
+
+    stages: ClassVar[tuple[Stage, ...]]
+    descriptor: ClassVar[DescriptorSpec]
+    accelerator: Device | None = None
+    """What runs its networks, where they are open: a detector may share it."""
+
+    @abstractmethod
+    def __init__(self, config: Config, units: Collection[str]) -> None:
+        """Opens the stages of `units` only: a ROS node owns one piece of silicon."""
+
+    @abstractmethod
+    def step(self, stage: str, data: Any, shape_hw: tuple[int, int]) -> tuple[Any, StageRun]:
+        """One stage, by name. `shape_hw` is the (height, width) of the camera's image."""
+
+    def part(
+        self, data: Any, shape_hw: tuple[int, int], first: int, units: Collection[str]
+    ) -> tuple[Any, tuple[StageRun, ...], int]:
+        """The stages from number `first` on, as long as they run on `units`.
+
+        Returns what the last of them gave, their runs, and the number of the stage that is next.
+        """
+        runs = []
+        while first < len(self.stages) and self.stages[first].unit in units:
+            data, run = self.step(self.stages[first].name, data, shape_hw)
+            runs.append(run)
+            first += 1
+        return data, tuple(runs), first
+
+    def __call__(self, frame: Frame) -> tuple[Features, tuple[StageRun, ...]]:
+        """Features of a frame, and the run of every stage."""
+        assert frame.image is not None
+        height, width = frame.image.shape[:2]
+        features, runs, _ = self.part(frame.image, (height, width), 0, UNITS)
+        return features, runs
+
+
+UNITS = ("drp", "drpai3", "cpu")
+"""Units that a stage may be meant for: sections of a device file."""
+
+FRONT_ENDS = {"xfeat": "drp_slam.frontend.xfeat:XFeat"}
+"""`--features` -> module and class, imported when it is chosen."""
+
+
+def front_end_class(name: str) -> type[FrontEnd]:
+    """The class of a front end, for its stages and descriptor. Raises ConfigError."""
+    if name not in FRONT_ENDS:
+        raise ConfigError(f"features {name!r} are unknown; choose from {', '.join(FRONT_ENDS)}")
+    module, _, cls = FRONT_ENDS[name].partition(":")
+    return getattr(importlib.import_module(module), cls)
+
+
+def open_front_end(config: Config, units: Collection[str] = UNITS) -> FrontEnd:
+    """The front end that `config.graph.features` names, with the stages of `units`."""
+    return front_end_class(config.graph.features)(config, units)

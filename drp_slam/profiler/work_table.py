@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`kernels.csv`: every program that ran for every frame, so that a run can be priced for any chip.
+
+One line a program, in the order in which they ran: the frame's stamp, the stage, and the fields of
+`device.Work`, its counters in columns of their own.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+from drp_slam.atomic import replacing
+from drp_slam.device import COUNTERS, Work
+from drp_slam.errors import ProfilerError
+
+NAMES = ("stamp_ns", "stage", "unit", "name", "place", "kind", "configuration", "shape", "reasons", *COUNTERS)
+BETWEEN_REASONS = " | "
+
+FrameWorks = Mapping[str, Sequence[Work]]
+"""What each stage of one frame took, by its name."""
+
+
+class Rows(Protocol):
+    """Where rows go: a `csv.writer`."""
+
+    def writerow(self, row: Iterable[object], /) -> object: ...
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Rows]:
+    """A table to which `add` writes while frames pass; it appears under its name at the end.
+
+    Raises ProfilerError.
+    """
+    with replacing(path, ProfilerError) as temporary, temporary.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(NAMES)
+        yield rows
+
+
+def add(rows: Rows, stamp_ns: int, stage: str, works: Iterable[Work]) -> None:
+    """The programs of one stage of one frame."""
+    for work in works:
+        rows.writerow((stamp_ns, stage, *fields_of(work)))
+
+
+def read_works(path: Path) -> dict[int, dict[str, tuple[Work, ...]]]:
+    """Stamp -> stage -> its works in order, as the table has them.
+
+    Raises ProfilerError that names the line.
+    """
+    found: dict[int, dict[str, tuple[Work, ...]]] = {}
+    with path.open(newline="") as file:
+        rows = csv.reader(file)
+        if tuple(next(rows, ())) != NAMES:
+            raise ProfilerError(f"{path}: not a table of kernels; its first line must be {','.join(NAMES)}")
+        try:
+            for stamp, stage, *rest in rows:
+                frame = found.setdefault(int(stamp), {})
+                frame[stage] = (*frame.get(stage, ()), work_of(tuple(rest)))
+        except (ValueError, TypeError) as error:
+            raise ProfilerError(f"{path}: line {rows.line_num}: {error}") from error
+    return found
+
+
+def averaged(frames: Iterable[FrameWorks]) -> dict[str, tuple[Work, ...]]:
+    """The programs of each stage as the first frame has them, with the mean of their counters."""
+    first: dict[str, tuple[Work, ...]] = {}
+    sums: dict[tuple[str, int], tuple[int, dict[str, float]]] = {}
+    for frame in frames:
+        for stage, works in frame.items():
+            first.setdefault(stage, tuple(works))
+            for n, work in enumerate(works[: len(first[stage])]):
+                count, total = sums.get((stage, n), (0, {}))
+                added = {c: total.get(c, 0.0) + work.counters.get(c, 0.0) for c in COUNTERS}
+                sums[stage, n] = count + 1, added
+    return {
+        stage: tuple(
+            Work(w.unit, w.name, _means(*sums[stage, n]), w.place, w.kind, w.configuration, w.shape, w.reasons)
+            for n, w in enumerate(works)
+        )
+        for stage, works in first.items()
+    }
+
+
+def _means(count: int, total: Mapping[str, float]) -> dict[str, float]:
+    return {counter: value / count for counter, value in total.items()}
+
+
+def fields_of(work: Work) -> tuple[str, ...]:
+    """A work as texts, the columns of the table; `repr` keeps every bit."""
+    shape, reasons = "x".join(map(str, work.shape)), BETWEEN_REASONS.join(work.reasons)
+    counters = (repr(float(work.counters[c])) if c in work.counters else "" for c in COUNTERS)
+    return (work.unit, work.name, work.place, work.kind, work.configuration, shape, reasons, *counters)
+
+
+@lru_cache(maxsize=4096)
+def work_of(fields: tuple[str, ...]) -> Work:
+    """The work that `fields_of` wrote; one object for equal fields. Raises ValueError."""
+    unit, name, place, kind, configuration, shape, reasons, *counts = fields
+    counters = {c: float(text) for c, text in zip(COUNTERS, counts, strict=True) if text}
+    sides = tuple(int(side) for side in shape.split("x")) if shape else ()
+    told = tuple(reasons.split(BETWEEN_REASONS)) if reasons else ()
+    return Work(unit, name, counters, place, kind, configuration, sides, told)
