@@ -13,12 +13,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from drp_slam.chip.constants import load_constants
     from drp_slam.config import Config
     from drp_slam.data.accuracy import ate
     from drp_slam.data.dataset import open_sequence
     from drp_slam.data.trajectory import read_tum
     from drp_slam.datatypes import Camera, Features, Frame, Trajectory
-    from drp_slam.device import load_constants
     from drp_slam.drpai3.estimate import estimate
     from drp_slam.drpai3.graph import load as load_network
     from drp_slam.errors import DrpSlamError
@@ -59,7 +59,7 @@ _HOMES = {
     "Trajectory": "datatypes:Trajectory",
     "ate": "data.accuracy:ate",
     "estimate": "drpai3.estimate:estimate",
-    "load_constants": "device:load_constants",
+    "load_constants": "chip.constants:load_constants",
     "load_network": "drpai3.graph:load",
     "open_sequence": "data.dataset:open_sequence",
     "read_tum": "data.trajectory:read_tum",

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx_networks import Builder
 
-from drp_slam.device import load_constants
+from drp_slam.chip.constants import load_constants
 from drp_slam.drpai3.estimate import estimate
 from drp_slam.drpai3.graph import load
 
