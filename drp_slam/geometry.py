@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rigid motions SE(3), vectorised: (..., 4, 4) float64 and their (..., 6) tangents.
+"""Rigid motions SE(3), vectorised: (..., 4, 4) float64, their (..., 6) tangents, and quaternions.
 
 A tangent is (translation, rotation) and acts from the left: `exp(xi) @ T`. Formulas: Barfoot,
 State Estimation for Robotics (2017), section 7.1.
@@ -96,13 +96,10 @@ def rotation_vector(R: np.ndarray) -> np.ndarray:
 def quaternion(R: np.ndarray) -> np.ndarray:
     """(..., 3, 3) rotations to (..., 4) unit quaternions x y z w with w >= 0.
 
-    Each of the four squared components is known from the diagonal; the largest is the pivot.
+    Of the four ways to divide, takes the one by the largest component (Shepperd 1978).
     """
-    d = np.einsum("...ii->...i", R)
-    trace = d.sum(-1)
-    square = np.stack(
-        [1 + 2 * d[..., 0] - trace, 1 + 2 * d[..., 1] - trace, 1 + 2 * d[..., 2] - trace, 1 + trace], axis=-1
-    )
+    xx, yy, zz = R[..., 0, 0], R[..., 1, 1], R[..., 2, 2]
+    square = np.stack([1 + xx - yy - zz, 1 - xx + yy - zz, 1 - xx - yy + zz, 1 + xx + yy + zz], axis=-1)
     s = (R[..., 2, 1] + R[..., 1, 2], R[..., 0, 2] + R[..., 2, 0], R[..., 1, 0] + R[..., 0, 1])
     m = (R[..., 2, 1] - R[..., 1, 2], R[..., 0, 2] - R[..., 2, 0], R[..., 1, 0] - R[..., 0, 1])
     rows = np.stack(
@@ -114,10 +111,24 @@ def quaternion(R: np.ndarray) -> np.ndarray:
         ],
         axis=-2,
     )
-    pivot = np.argmax(square, axis=-1)[..., None, None]
-    q = np.take_along_axis(rows, pivot, axis=-2)[..., 0, :]
+    largest = np.argmax(square, axis=-1)[..., None, None]
+    q = np.take_along_axis(rows, largest, axis=-2)[..., 0, :]
     q = q / np.linalg.norm(q, axis=-1, keepdims=True)
     return np.where(q[..., 3:] < 0, -q, q)
+
+
+def rotation(quaternion: np.ndarray) -> np.ndarray:
+    """(..., 4) quaternions x y z w of any length but 0 to (..., 3, 3) rotations."""
+    q = quaternion / np.linalg.norm(quaternion, axis=-1, keepdims=True)
+    x, y, z, w = q[..., 0], q[..., 1], q[..., 2], q[..., 3]
+    return np.stack(
+        [
+            np.stack([1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)], axis=-1),
+            np.stack([2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)], axis=-1),
+            np.stack([2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)], axis=-1),
+        ],
+        axis=-2,
+    )
 
 
 def inverse(T: np.ndarray) -> np.ndarray:

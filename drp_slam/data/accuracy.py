@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from drp_slam.data.trajectory import MAX_DIFFERENCE_S, associate, quaternions
+from drp_slam import geometry
+from drp_slam.data.trajectory import MAX_DIFFERENCE_S, associate
 from drp_slam.datatypes import Trajectory
 from drp_slam.errors import DataError
 
@@ -124,7 +125,7 @@ def rpe(
     error = np.linalg.inv(np.linalg.inv(P[first]) @ P[second]) @ np.linalg.inv(E[first]) @ E[second]
     errors_m = np.linalg.norm(error[:, :3, 3], axis=1)
     # 2 atan2(|xyz|, w) keeps its digits at small angles, where arccos of the trace has none
-    q = quaternions(error[:, :3, :3])
+    q = geometry.quaternion(error[:, :3, :3])
     errors_deg = np.degrees(2 * np.arctan2(np.linalg.norm(q[:, :3], axis=1), q[:, 3]))
     return Rpe(
         float(np.sqrt(np.mean(errors_m**2))),

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from drp_slam.data.trajectory import rotations
+from drp_slam import geometry
 from drp_slam.datatypes import Trajectory
 from drp_slam.errors import DataError
 
@@ -125,11 +125,11 @@ def samples(message: Any, msgtype: str) -> list[Sample]:
         pose = message.pose if msgtype == POSES[1] else message.pose.pose
         place, turn = pose.position, pose.orientation
     T = np.eye(4)
-    q = np.array([[turn.x, turn.y, turn.z, turn.w]])
+    q = np.array([turn.x, turn.y, turn.z, turn.w])
     T[:3, 3] = place.x, place.y, place.z
     if not (q.any() and np.isfinite(q).all() and np.isfinite(T).all()):
         return []
-    T[:3, :3] = rotations(q)[0]
+    T[:3, :3] = geometry.rotation(q)
     return [(stamp_ns, parent.lstrip("/"), child.lstrip("/"), T)]
 
 

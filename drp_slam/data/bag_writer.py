@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from drp_slam import geometry
 from drp_slam.data import bag_images
 from drp_slam.data.bag import typestore
 from drp_slam.data.progress import track
 from drp_slam.data.sequence import Sequence
-from drp_slam.data.trajectory import quaternions
 from drp_slam.datatypes import Frame, Trajectory
 from drp_slam.errors import DataError
 
@@ -112,7 +112,7 @@ def encode_depth(frame: Frame, encoding: str) -> tuple[np.ndarray, float]:
 
 def _poses(types: Any, truth: Trajectory) -> Iterator[tuple[int, Any]]:
     """Stamps and geometry_msgs/Pose."""
-    turns = quaternions(truth.T_world_camera[:, :3, :3])
+    turns = geometry.quaternion(truth.T_world_camera[:, :3, :3])
     for stamp_ns, place, turn in zip(truth.stamps_ns.tolist(), truth.positions_m, turns):
         yield (
             stamp_ns,

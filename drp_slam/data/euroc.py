@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from drp_slam import geometry
 from drp_slam.data.sequence import Sequence, window
-from drp_slam.data.trajectory import rotations
 from drp_slam.data.tum import read_colour
 from drp_slam.datatypes import DISTORTION, Camera, Frame, Trajectory
 from drp_slam.errors import DataError
@@ -120,6 +120,6 @@ def _ground_truth(root: Path, T_body_left: np.ndarray) -> Trajectory | None:
     good = np.isfinite(values).all(axis=1) & (np.abs(np.linalg.norm(values[:, 3:], axis=1) - 1.0) < 0.1)
     good[1:] &= np.diff(stamps_ns) > 0
     T_world_body = np.tile(np.eye(4), (int(good.sum()), 1, 1))
-    T_world_body[:, :3, :3] = rotations(values[good][:, [4, 5, 6, 3]])
+    T_world_body[:, :3, :3] = geometry.rotation(values[good][:, [4, 5, 6, 3]])
     T_world_body[:, :3, 3] = values[good, :3]
     return Trajectory(stamps_ns[good], T_world_body @ T_body_left) if good.any() else None

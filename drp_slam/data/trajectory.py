@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trajectories: files in TUM's format, rotations and quaternions, association by stamp.
+"""Trajectories: files in TUM's format, association by stamp.
 
 A line of a file is `t tx ty tz qx qy qz qw`, with t in seconds. Stamps are read and written as
 decimal text, never as floats, so integer nanoseconds survive exactly.
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from drp_slam import geometry
 from drp_slam.atomic import write_text
 from drp_slam.datatypes import Trajectory
 from drp_slam.errors import DataError
@@ -52,7 +53,7 @@ def read_tum(path: str | Path) -> Trajectory:
             )
     table = np.array(rows).reshape(-1, 7)
     poses = np.tile(np.eye(4), (len(table), 1, 1))
-    poses[:, :3, :3] = rotations(table[:, 3:])
+    poses[:, :3, :3] = geometry.rotation(table[:, 3:])
     poses[:, :3, 3] = table[:, :3]
     return Trajectory(np.array(stamps, np.int64), poses)
 
@@ -64,7 +65,7 @@ def write_tum(path: str | Path, trajectory: Trajectory) -> None:
 
 def lines(trajectory: Trajectory) -> str:
     """The poses as lines of TUM's format, with full precision."""
-    values = np.hstack([trajectory.positions_m, quaternions(trajectory.T_world_camera[:, :3, :3])])
+    values = np.hstack([trajectory.positions_m, geometry.quaternion(trajectory.T_world_camera[:, :3, :3])])
     return "".join(
         f"{format_stamp(stamp_ns)} {' '.join(map(repr, row))}\n"
         for stamp_ns, row in zip(trajectory.stamps_ns.tolist(), values.tolist(), strict=True)
@@ -86,43 +87,6 @@ def format_stamp(stamp_ns: int) -> str:
     """Nanoseconds -> seconds with nine digits, exact."""
     seconds, fraction = divmod(abs(stamp_ns), 10**9)
     return f"{'-' if stamp_ns < 0 else ''}{seconds}.{fraction:09d}"
-
-
-def rotations(quaternion: np.ndarray) -> np.ndarray:
-    """(N, 4) quaternions x y z w of any length but 0 -> (N, 3, 3) rotations."""
-    x, y, z, w = (quaternion / np.linalg.norm(quaternion, axis=1, keepdims=True)).T
-    return np.stack(
-        [
-            np.stack([1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)], -1),
-            np.stack([2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)], -1),
-            np.stack([2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)], -1),
-        ],
-        axis=-2,
-    )
-
-
-def quaternions(rotation: np.ndarray) -> np.ndarray:
-    """(N, 3, 3) rotations -> (N, 4) unit quaternions x y z w with w >= 0.
-
-    Takes, of the four ways to divide, the one by the largest component (Shepperd 1978).
-    """
-    R = np.asarray(rotation, np.float64)
-    xx, yy, zz = R[:, 0, 0], R[:, 1, 1], R[:, 2, 2]
-    squares = np.stack([1 + xx - yy - zz, 1 - xx + yy - zz, 1 - xx - yy + zz, 1 + xx + yy + zz], 1)
-    a, b, c = R[:, 2, 1] - R[:, 1, 2], R[:, 0, 2] - R[:, 2, 0], R[:, 1, 0] - R[:, 0, 1]
-    d, e, f = R[:, 1, 0] + R[:, 0, 1], R[:, 0, 2] + R[:, 2, 0], R[:, 2, 1] + R[:, 1, 2]
-    rows = np.stack(
-        [
-            np.stack([squares[:, 0], d, e, a], 1),
-            np.stack([d, squares[:, 1], f, b], 1),
-            np.stack([e, f, squares[:, 2], c], 1),
-            np.stack([a, b, c, squares[:, 3]], 1),
-        ],
-        axis=1,
-    )
-    q = rows[np.arange(len(R)), squares.argmax(1)]
-    q /= np.linalg.norm(q, axis=1, keepdims=True)
-    return np.where(q[:, 3:] < 0, -q, q)
 
 
 def associate(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from drp_slam.data.trajectory import quaternions, rotations
+from drp_slam import geometry
 from drp_slam.datatypes import Trajectory
 from drp_slam.errors import DataError
 from drp_slam.slam.matching import match
@@ -100,12 +100,12 @@ def interpolated(truth: Trajectory, stamps_ns: np.ndarray) -> np.ndarray:
     before = after - 1
     span = (truth.stamps_ns[after] - truth.stamps_ns[before]).astype(np.float64)
     part = (stamps_ns - truth.stamps_ns[before]) / span
-    q = quaternions(truth.T_world_camera[:, :3, :3])
+    q = geometry.quaternion(truth.T_world_camera[:, :3, :3])
     q0, q1 = q[before], q[after]
     q1 = np.where((q0 * q1).sum(1, keepdims=True) < 0, -q1, q1)
     mixed = q0 + part[:, None] * (q1 - q0)
     poses = np.tile(np.eye(4), (len(stamps_ns), 1, 1))
-    poses[:, :3, :3] = rotations(mixed / np.linalg.norm(mixed, axis=1, keepdims=True))
+    poses[:, :3, :3] = geometry.rotation(mixed / np.linalg.norm(mixed, axis=1, keepdims=True))
     p = truth.positions_m
     poses[:, :3, 3] = p[before] + part[:, None] * (p[after] - p[before])
     poses[(part < 0) | (part > 1) | (span > 1e8)] = np.nan

@@ -188,12 +188,6 @@ def camera(message: CameraInfo, topic: str = "camera_info") -> Camera:
     return Camera(message.width, message.height, fx, fy, cx, cy, distortion)
 
 
-def same(a: Camera, b: Camera) -> bool:
-    """Whether two calibrations are equal within what a driver's rounding makes of one."""
-    first, second = ([c.width, c.height, c.fx, c.fy, c.cx, c.cy, *c.distortion] for c in (a, b))
-    return bool(np.allclose(first, second, rtol=1e-5, atol=1e-6))
-
-
 def spelled(camera: Camera) -> str:
     """A calibration in words."""
     return f"{camera.width}x{camera.height} with f {camera.fx:.6g}, {camera.fy:.6g}"

@@ -30,6 +30,7 @@ from drp_slam.nodes.pairing import Stamped, Verdict
 from drp_slam.nodes.world_publisher import WorldPublisher
 from drp_slam.pipeline import track_run
 from drp_slam.reporting import folder as files
+from drp_slam.slam.camera import same_camera
 from drp_slam.slam.tracker import Tracker
 
 PATIENCE_S = 0.1
@@ -77,9 +78,9 @@ class PoseNode(StageNode):
         if stated == self._stated:
             return
         camera = convert.camera(message)
-        if self._camera is None or self._tracker is None or not self._tracker.map.keyframes:
+        if self._camera is None or self._tracker is None or not len(self._tracker.map):
             self._tracker, self._camera = Tracker(camera, self._config), camera
-        elif not convert.same(camera, self._camera):
+        elif not same_camera(camera, self._camera):
             raise GraphError(
                 f"camera_info: {convert.spelled(camera)}, but tracking began with {convert.spelled(self._camera)} "
                 "and goes on with it; restart the nodes for another camera"
@@ -164,7 +165,7 @@ class PoseNode(StageNode):
     def health(self) -> dict[str, object]:
         return {
             "tracked": len(self._odometry),
-            "keyframes": len(self._tracker.map.keyframes) if self._tracker else 0,
+            "keyframes": len(self._tracker.map) if self._tracker else 0,
             "refused": self._gate.refused,
             "epoch": self._gate.epoch,
         }

@@ -15,7 +15,6 @@ from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
 from drp_slam import geometry
-from drp_slam.data.trajectory import quaternions
 from drp_slam.datatypes import MapCloud
 from drp_slam.errors import ConfigError
 from drp_slam.nodes.convert import bytes_of
@@ -79,7 +78,7 @@ def pose(T: np.ndarray) -> Pose:
     """A rigid transform as a Pose."""
     out = Pose()
     out.position.x, out.position.y, out.position.z = T[:3, 3].tolist()
-    q = quaternions(T[None, :3, :3])[0].tolist()
+    q = geometry.quaternion(T[:3, :3]).tolist()
     out.orientation.x, out.orientation.y, out.orientation.z, out.orientation.w = q
     return out
 

@@ -56,13 +56,13 @@ class WorldPublisher:
 
     def _publish_map(self, in_map: Header, tracker: Tracker) -> None:
         """Path, keyframes and points, where a keyframe has come."""
-        count = len(tracker.map.keyframes)
+        count = len(tracker.map)
         if count == self._count:
             return
         self._count = count
         T_base_camera = self._frames.T_base_camera
         back = geometry.inverse(T_base_camera)
-        poses = [T_base_camera @ T @ back for T in tracker.keyframe_poses().T_world_camera]
+        poses = list(T_base_camera @ geometry.inverse(tracker.map.T_camera_world) @ back)
         self._path.publish(world.path(in_map, poses))
         self._keyframes.publish(world.pose_array(in_map, poses))
         self._points.publish(world.map_cloud(in_map, self._frames, tracker.cloud()))

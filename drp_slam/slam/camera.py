@@ -68,6 +68,16 @@ def check_camera(camera: Camera) -> None:
         raise SlamError(f"distortion {camera.model!r} has {np.size(camera.distortion)} numbers, expected {known}")
 
 
+def same_camera(a: Camera, b: Camera) -> bool:
+    """Whether both project alike, within what a driver's rounding makes of a calibration."""
+    if a is b:
+        return True
+    if (a.width, a.height, a.model, len(a.distortion)) != (b.width, b.height, b.model, len(b.distortion)):
+        return False
+    first, second = ([c.fx, c.fy, c.cx, c.cy, *c.distortion] for c in (a, b))
+    return bool(np.allclose(first, second, rtol=1e-5, atol=1e-6))
+
+
 def undistort(camera: Camera, uv: np.ndarray, iterations: int = 6) -> np.ndarray:
     """(N, 2) pixels of the original image to (N, 2) float64 points of the normalised plane.
 
@@ -127,12 +137,6 @@ def _distort_by_opencv(camera: Camera, xy: np.ndarray) -> np.ndarray:
         return cv2.fisheye.distortPoints(xy[:, None], camera.K, camera.distortion)[:, 0]
     xyz = np.concatenate([xy, np.ones((len(xy), 1))], axis=1)
     return cv2.projectPoints(xyz, np.zeros(3), np.zeros(3), camera.K, camera.distortion)[0][:, 0]
-
-
-def project(camera: Camera, T_camera_world: np.ndarray, xyz: np.ndarray) -> np.ndarray:
-    """(N, 3) points of the world, all in front of the camera, to (N, 2) pixels (distorted)."""
-    p = xyz @ T_camera_world[:3, :3].T + T_camera_world[:3, 3]
-    return distort(camera, p[:, :2] / p[:, 2:])
 
 
 def plane_bounds(camera: Camera) -> np.ndarray:

@@ -8,17 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from drp_slam import geometry
-from drp_slam.config import SlamConfig
-from drp_slam.slam.camera import Geometry
+from drp_slam.slam.map import Map
 from drp_slam.slam.mapping import Mapping
-from drp_slam.slam.matching import Prior, match
-from drp_slam.slam.optimize import DEPTH_GATE2, Noise, pose_jacobian
+from drp_slam.slam.optimize import Noise, pose_jacobian
 from drp_slam.slam.posegraph import Graph, Optimised, optimise
 
 EDGE_POINTS = 30
 """Keyframes that share as many points are an edge of the pose graph."""
 STRAIN_M, STRAIN_RAD = 0.15, 0.15
-"""A closure that pulls two linked keyframes further apart is none."""
+"""A closure that pulls two linked keyframes further apart is refused."""
 JOINED = 8
 """Keyframes of each side whose points are fused."""
 FUSE_PX = 6.0
@@ -42,52 +40,50 @@ class Loop:
     xyz: np.ndarray
 
 
-def join(mapping: Mapping, cam: Geometry, config: SlamConfig, loop: Loop) -> tuple[bool, float]:
-    """Moves the map so that the loop fits, if it can: whether it did, and the work in flops."""
-    chart = mapping.map
+def join(mapping: Mapping, loop: Loop) -> bool:
+    """Moves the map so that the loop fits, if it can: whether it did."""
+    slam_map = mapping.map
     # the two sides, while they are not linked yet
-    new = [loop.new, *chart.covisible(loop.new, JOINED - 1)]
-    old = [loop.old, *chart.covisible(loop.old, JOINED - 1)]
+    new = [loop.new, *slam_map.covisible(loop.new, JOINED - 1)]
+    old = [loop.old, *slam_map.covisible(loop.old, JOINED - 1)]
     # spread the drift over all keyframes
-    graph = _graph(mapping, cam, loop)
+    graph = _graph(slam_map, mapping.geometry.noise, loop)
     solution = optimise(graph)
+    mapping.work.add(solution.flops)
     if _strained(graph, solution):
-        return False, solution.flops
-    _move(mapping, solution.poses)
-    # what both sides saw becomes one, and the measurements have the last word
-    flops = solution.flops + _fuse(mapping, cam, config, new, old)
-    for k in new:
-        chart.link(chart.keyframes[k], np.unique(np.r_[old, np.flatnonzero(chart.links[k])]))
+        return False
+    slam_map.move(solution.poses)
     mapping.changed()
-    before = mapping.flops
-    window = [k for k in dict.fromkeys(new + old) if k > 0]
-    mapping.adjust(window, FIXED_KEYFRAMES, 2 * config.adjust_iterations)
-    mapping.flops, flops = before, flops + mapping.flops - before
-    return True, flops
+    # what both sides saw becomes one, and the measurements have the last word
+    for k in new:
+        mapping.fuse(k, np.array(old), np.arange(len(slam_map.views[k])), FUSE_PX)
+    for k in new:
+        slam_map.link(k, np.unique(np.r_[old, np.flatnonzero(slam_map.links[k])]))
+    mapping.changed()
+    mapping.adjust(list(dict.fromkeys(new + old)), FIXED_KEYFRAMES, 2 * mapping.config.adjust_iterations)
+    return True
 
 
-def _graph(mapping: Mapping, cam: Geometry, loop: Loop) -> Graph:
+def _graph(slam_map: Map, noise: Noise, loop: Loop) -> Graph:
     """Edges between keyframes that share points, as they stand, and the loop's.
 
     A keyframe's information is shared among its edges to earlier ones: each feature of it counts
     once, as it does in the loop's.
     """
-    chart = mapping.map
-    poses = np.stack([k.T_camera_world for k in chart.keyframes])
-    a, b, information = [loop.old], [loop.new], [_information(loop.T_new_world, loop.xyz, cam.noise)]
+    poses = slam_map.T_camera_world.copy()
+    a, b, information = [loop.old], [loop.new], [_information(loop.T_new_world, loop.xyz, noise)]
     for k in range(1, len(poses)):
-        links = chart.links[k, :k]
+        links = slam_map.links[k, :k]
         earlier = np.flatnonzero(links >= EDGE_POINTS)
         if not len(earlier):
             earlier = np.array([int(np.argmax(links)) if links.max() else k - 1])
-        mine = np.zeros(chart.size, dtype=bool)
-        mine[chart.keyframes[k].observed()[1]] = True
+        mine = slam_map.seen_by([k])
         for j in earlier.tolist():
-            seen = chart.keyframes[j].observed()[1]
-            shared = chart.xyz[seen[mine[seen]]]
+            seen = slam_map.observed(j)[1]
+            shared = slam_map.xyz[seen[mine[seen]]]
             a.append(j)
             b.append(k)
-            information.append(_information(poses[k], shared, cam.noise) / len(earlier))
+            information.append(_information(poses[k], shared, noise) / len(earlier))
     measured = poses[b] @ geometry.inverse(poses[a])
     measured[0] = loop.T_new_world @ geometry.inverse(poses[loop.old])
     return Graph(poses, np.array(a), np.array(b), measured, np.stack(information))
@@ -107,42 +103,3 @@ def _strained(graph: Graph, solution: Optimised) -> bool:
         or (np.linalg.norm(pull[:, 3:], axis=1) > STRAIN_RAD).any()
         or not np.isfinite(solution.poses).all()
     )
-
-
-def _move(mapping: Mapping, poses: np.ndarray) -> None:
-    """Keyframes to their new poses, and every point with the keyframe that made it."""
-    chart = mapping.map
-    old = np.stack([k.T_camera_world for k in chart.keyframes])
-    S = (geometry.inverse(poses) @ old)[chart.reference]
-    chart.xyz[:] = np.einsum("nij,nj->ni", S[:, :3, :3], chart.xyz) + S[:, :3, 3]
-    for keyframe, pose in zip(chart.keyframes, poses):
-        keyframe.T_camera_world = pose
-    mapping.changed()
-
-
-def _fuse(mapping: Mapping, cam: Geometry, config: SlamConfig, new: list[int], old: list[int]) -> float:
-    """Points of the old side that keyframes of the new one see: one of each pair stays."""
-    chart, flops = mapping.map, 0.0
-    for k in new:
-        keyframe = chart.keyframes[k]
-        points, px = mapping.visible(keyframe.T_camera_world, np.array(old))
-        mine = np.zeros(chart.size, dtype=bool)
-        mine[keyframe.observed()[1]] = True
-        points, px = points[~mine[points]], px[~mine[points]]
-        view = keyframe.view
-        pairs = match(
-            view.descriptor,
-            chart.descriptor[points],
-            config.min_cosine - 0.1,
-            Prior(view.xy * cam.focal_px, px, FUSE_PX),
-        )
-        flops += pairs.flops
-        features, points = pairs.a, points[pairs.b]
-        z = geometry.apply(keyframe.T_camera_world, chart.xyz[points])[:, 2]
-        depth = view.inverse_depth[features]
-        agrees = (depth <= 0) | ((cam.noise.fd * (1.0 / z - depth)) ** 2 < DEPTH_GATE2)
-        features, points = features[agrees], points[agrees]
-        double = keyframe.point[features]
-        chart.observe(keyframe, features[double < 0], points[double < 0])
-        chart.merge(double[double >= 0], points[double >= 0])
-    return flops

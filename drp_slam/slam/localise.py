@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a view stands in the map: read `Localiser.follow` first."""
+"""Finds the pose of a view in the map: read `Localiser.follow` first."""
 
 from __future__ import annotations
 
@@ -8,30 +8,36 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from drp_slam.config import SlamConfig
-from drp_slam.slam.camera import Geometry
 from drp_slam.slam.mapping import Mapping
-from drp_slam.slam.matching import Prior, match
+from drp_slam.slam.matching import Prior
 from drp_slam.slam.optimize import CHI2_PIXEL, PoseFit, ransac_pose, refine_pose
 from drp_slam.slam.view import View
 
 DOUBT, DROP = 0.72, 0.9
-"""A smaller share of inliers than this among the matches, that is also a drop to this part of what
-is usual of late, asks for a RANSAC."""
+"""Run RANSAC when the inlier ratio falls below DOUBT and below DROP times its recent mean."""
+RECENT = 0.1
+"""Weight of the newest frame in that mean."""
 CONSENSUS = 250
 """Matches that a RANSAC gets at most: the refinement after it uses all."""
 CANDIDATES = 5
 """Keyframes that relocalisation tries."""
+FAR_OFF = 0.2
+"""Match again from the pose found when the prediction was off by this part of the gate: its prior was wrong."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """A pose with the inlying pairs of features and map points."""
+    """A pose with the inlying pairs of features and map points.
+
+    `matches` is the number of pairs that it was fitted to, `offset_px` the median distance of the
+    inliers from where the pose before the fit expected them, `root` the keyframe it was found from.
+    """
 
     fit: PoseFit
     features: np.ndarray
     points: np.ndarray
     matches: int
+    offset_px: float
     root: int
     relocalised: bool = False
 
@@ -39,37 +45,28 @@ class Found:
 class Localiser:
     """Finds the poses of views in the map of `mapping`, which it does not change."""
 
-    def __init__(self, mapping: Mapping, config: SlamConfig, geometry: Geometry) -> None:
-        self._mapping, self._config, self._geometry = mapping, config, geometry
-        self._share = 1.0
-        self.flops = 0.0
+    def __init__(self, mapping: Mapping) -> None:
+        self._mapping, self._config = mapping, mapping.config
+        self._inlier_ratio = 1.0
 
     def accept(self, found: Found) -> None:
-        """The pose is used: its share of inliers counts for what is usual of late."""
-        self._share += 0.1 * (found.fit.count / found.matches - self._share)
+        """The pose is used: its inlier ratio enters the recent mean."""
+        self._inlier_ratio += RECENT * (found.fit.count / found.matches - self._inlier_ratio)
 
     def follow(self, view: View, T: np.ndarray, root: int, gate: float = 1.0) -> Found | None:
         """Pose from the local map around a predicted pose, as far as it is linked with `root`."""
-        keyframes = self._mapping.near(T, root)
-        points, px = self._mapping.visible(T, keyframes)
-        seen_px, gate_px = view.xy * self._geometry.focal_px, gate * self._config.gate_px
-        pairs = match(
-            view.descriptor, self._mapping.map.descriptor[points], self._config.min_cosine, Prior(seen_px, px, gate_px)
-        )
-        self.flops += pairs.flops
-        found = self._solve(view, T, pairs.a, points[pairs.b], root)
-        if found is None or gate < 1.0:
-            return found
-        # Where the prediction was far off, its prior misled the matching: once more, from here.
-        offset = np.linalg.norm(seen_px[pairs.a] - px[pairs.b], axis=1)[found.fit.inliers]
-        if np.median(offset) > 0.2 * gate_px:
+        gate_px = gate * self._config.gate_px
+        doubt = min(DOUBT, DROP * self._inlier_ratio)
+        near = self._mapping.near(T, root)
+        found = fit_view(self._mapping, view, T, near, gate_px, self._config.min_inliers, root, doubt)
+        if found is not None and gate == 1.0 and found.offset_px > FAR_OFF * gate_px:
             return self.follow(view, found.fit.T_camera_world, root, 0.5) or found
         return found
 
     def relocalise(self, view: View) -> Found | None:
         """Pose from the keyframes that look like the view."""
         candidates, flops = self._mapping.places.query(view, self._config.min_cosine, CANDIDATES)
-        self.flops += flops
+        self._mapping.work.add(flops)
         for candidate in candidates:
             found = self.recognise(view, candidate)
             if found is not None:
@@ -78,33 +75,55 @@ class Localiser:
 
     def recognise(self, view: View, keyframe: int) -> Found | None:
         """Pose from a keyframe's points, wherever the view is, then from the map around it."""
-        chart = self._mapping.map
-        _, points = chart.keyframes[keyframe].observed()
-        pairs = match(view.descriptor, chart.descriptor[points], self._config.min_cosine)
-        self.flops += pairs.flops
-        points = points[pairs.b]
-        threshold = np.sqrt(CHI2_PIXEL) * 2.0 / self._geometry.noise.fx
-        pose = ransac_pose(chart.xyz[points], view.xy[pairs.a], threshold)
-        if pose is None or pose[1].sum() < self._config.min_inliers // 2:
-            return None
-        return self.follow(view, pose[0], keyframe)
+        _, points = self._mapping.map.observed(keyframe)
+        pose = pose_without_prediction(self._mapping, view, slice(None), points)
+        return None if pose is None else self.follow(view, pose, keyframe)
 
-    def _solve(self, view: View, T: np.ndarray, features: np.ndarray, points: np.ndarray, root: int) -> Found | None:
-        if len(features) < self._config.min_inliers:
-            return None
-        xyz = self._mapping.map.xyz[points]
-        xy, depth = view.xy[features], view.inverse_depth[features]
-        fit = refine_pose(T, xyz, xy, depth, self._geometry.noise)
-        self.flops += fit.flops
-        if fit.count < min(DOUBT, DROP * self._share) * len(features):
-            # The prediction may have led into a local minimum: see what a consensus says.
-            some = slice(None, None, -(-len(features) // CONSENSUS))
-            pose = ransac_pose(xyz[some], xy[some], np.sqrt(CHI2_PIXEL) / self._geometry.noise.fx)
-            other = None if pose is None else refine_pose(pose[0], xyz, xy, depth, self._geometry.noise)
-            if other is not None:
-                self.flops += other.flops
-                fit = max(fit, other, key=lambda f: f.count)
-        if fit.count < self._config.min_inliers:
-            return None
-        good = fit.inliers & (fit.depth_inliers | (depth <= 0))
-        return Found(fit, features[good], points[good], len(features), root)
+
+def fit_view(
+    mapping: Mapping,
+    view: View,
+    T: np.ndarray,
+    keyframes: np.ndarray,
+    gate_px: float,
+    least: int,
+    root: int,
+    doubt: float = 0.0,
+) -> Found | None:
+    """Matches a view with the points of `keyframes` around pose `T`, and refines the pose.
+
+    With a smaller inlier ratio than `doubt`, `T` may have led into a local minimum: a RANSAC gives
+    a second start, and the pose with more inliers wins. None with fewer than `least` inliers.
+    """
+    noise = mapping.geometry.noise
+    points, px = mapping.visible(T, keyframes)
+    seen_px = view.xy * mapping.geometry.focal_px
+    pairs = mapping.match(view, slice(None), points, 0.0, Prior(seen_px, px, gate_px))
+    features, points = pairs.a, points[pairs.b]
+    if len(features) < least:
+        return None
+    xyz, xy, depth = mapping.map.xyz[points], view.xy[features], view.inverse_depth[features]
+    fit = refine_pose(T, xyz, xy, depth, noise)
+    mapping.work.add(fit.flops)
+    if fit.count < doubt * len(features):
+        some = slice(None, None, -(-len(features) // CONSENSUS))
+        pose = ransac_pose(xyz[some], xy[some], np.sqrt(CHI2_PIXEL) / noise.fx)
+        if pose is not None:
+            other = refine_pose(pose[0], xyz, xy, depth, noise)
+            mapping.work.add(other.flops)
+            fit = max(fit, other, key=lambda f: f.count)
+    if fit.count < least:
+        return None
+    offset_px = np.linalg.norm(seen_px[features] - px[pairs.b], axis=1)[fit.inliers]
+    good = fit.inliers & (fit.depth_inliers | (depth <= 0))
+    return Found(fit, features[good], points[good], len(features), float(np.median(offset_px)), root)
+
+
+def pose_without_prediction(mapping: Mapping, view: View, features: slice, points: np.ndarray) -> np.ndarray | None:
+    """`T_camera_world` of a view that sees some of the points, by RANSAC, or None."""
+    pairs = mapping.match(view, features, points, 0.0, None)
+    threshold = np.sqrt(CHI2_PIXEL) * 2.0 / mapping.geometry.noise.fx
+    pose = ransac_pose(mapping.map.xyz[points[pairs.b]], view.xy[pairs.a], threshold)
+    if pose is None or pose[1].sum() < mapping.config.min_inliers // 2:
+        return None
+    return pose[0]

@@ -1,88 +1,59 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The map: keyframes, points and which keyframe saw which point."""
+"""The map as data: keyframes, points, and which feature of which keyframe saw which point."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import copy
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from drp_slam import geometry
-from drp_slam.datatypes import FEATURE_DIM
+from drp_slam.datatypes import XFEAT_DESCRIPTOR, DescriptorSpec
+from drp_slam.slam import descriptors
 from drp_slam.slam.view import View
 
 LINKED = 15
 """Keyframes that share as many points are neighbours."""
 
-GROWING = ("_xyz", "_descriptor", "_rgb", "_observations", "_alive", "_reference", "_found")
-"""Arrays of a map with a row a point."""
-
-
-@dataclass
-class Keyframe:
-    """A view with its pose. `point` (N,) holds the map point of each feature, -1 for none;
-    `number` is its place in `Map.keyframes`."""
-
-    view: View
-    T_camera_world: np.ndarray
-    point: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
-    number: int = -1
-
-    @property
-    def T_world_camera(self) -> np.ndarray:
-        return geometry.inverse(self.T_camera_world)
-
-    def observed(self) -> tuple[np.ndarray, np.ndarray]:
-        """Features that have a point, and those points."""
-        features = np.flatnonzero(self.point >= 0)
-        return features, self.point[features]
-
 
 class Map:
-    """Points live in arrays that grow by doubling; the number of a dead one is given again."""
+    """Arrays and numbers only: keyframes and points are known by their numbers.
 
-    def __init__(self) -> None:
-        self.keyframes: list[Keyframe] = []
+    `views[k]` are the features of keyframe k, which never change, and `point[k]` (N,) intp holds
+    the map point of each, -1 for none. Arrays with a row a keyframe or a point grow by doubling;
+    their properties are writable views of the rows in use. The number of a dead point is given
+    again. Two maps are equal where all their arrays are.
+    """
+
+    def __init__(self, spec: DescriptorSpec = XFEAT_DESCRIPTOR) -> None:
+        descriptors.check_spec(spec)
+        self.spec = spec
+        self.views: list[View] = []
+        self.point: list[np.ndarray] = []
         self.size = 0
-        self._xyz = np.zeros((1024, 3))
-        self._descriptor = np.zeros((1024, FEATURE_DIM), dtype=np.float32)
-        self._rgb = np.zeros((1024, 3), dtype=np.uint8)
-        self._observations = np.zeros(1024, dtype=np.intp)
-        self._reference = np.zeros(1024, dtype=np.intp)
-        self._found = np.zeros(1024, dtype=np.intp)
-        self._alive = np.zeros(1024, dtype=bool)
-        self.coloured = False
+        self._poses = np.zeros((16, 4, 4))
         self._links = np.zeros((16, 16), dtype=np.intp)
+        self._points = {
+            "xyz": np.zeros((1024, 3)),
+            "descriptor": np.zeros((1024, spec.length), dtype=spec.dtype),
+            "rgb": np.zeros((1024, 3), dtype=np.uint8),
+            "observations": np.zeros(1024, dtype=np.intp),
+            "reference": np.zeros(1024, dtype=np.intp),
+            "found": np.zeros(1024, dtype=np.intp),
+            "alive": np.zeros(1024, dtype=bool),
+        }
+        if spec.metric == "hamming":
+            self._points["votes"] = np.zeros((1024, descriptors.width(spec)), dtype=np.int8)
+
+    def __len__(self) -> int:
+        """Number of keyframes."""
+        return len(self.views)
 
     @property
-    def xyz(self) -> np.ndarray:
-        """(M, 3) float64 metres in the world; a writable view."""
-        return self._xyz[: self.size]
-
-    @property
-    def descriptor(self) -> np.ndarray:
-        """(M, 64) float32 unit descriptors."""
-        return self._descriptor[: self.size]
-
-    @property
-    def rgb(self) -> np.ndarray:
-        """(M, 3) uint8."""
-        return self._rgb[: self.size]
-
-    @property
-    def observations(self) -> np.ndarray:
-        """(M,) number of keyframes that see the point."""
-        return self._observations[: self.size]
-
-    @property
-    def reference(self) -> np.ndarray:
-        """(M,) number of the keyframe that made the point."""
-        return self._reference[: self.size]
-
-    @property
-    def found(self) -> np.ndarray:
-        """(M,) number of frames that were tracked by the point."""
-        return self._found[: self.size]
+    def T_camera_world(self) -> np.ndarray:
+        """(K, 4, 4) float64 poses of the keyframes."""
+        return self._poses[: len(self.views)]
 
     @property
     def links(self) -> np.ndarray:
@@ -90,13 +61,77 @@ class Map:
 
         Points that were forgotten since are counted still.
         """
-        count = len(self.keyframes)
-        return self._links[:count, :count]
+        return self._links[: len(self.views), : len(self.views)]
+
+    @property
+    def coloured(self) -> bool:
+        """Whether some keyframe came with an image."""
+        return any(view.rgb is not None for view in self.views)
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """All that is known of the points, by name: arrays of M rows."""
+        return {name: array[: self.size] for name, array in self._points.items()}
+
+    @property
+    def xyz(self) -> np.ndarray:
+        """(M, 3) float64 metres in the world."""
+        return self._points["xyz"][: self.size]
+
+    @property
+    def descriptor(self) -> np.ndarray:
+        """(M, length) as `spec` says."""
+        return self._points["descriptor"][: self.size]
+
+    @property
+    def rgb(self) -> np.ndarray:
+        """(M, 3) uint8."""
+        return self._points["rgb"][: self.size]
+
+    @property
+    def observations(self) -> np.ndarray:
+        """(M,) number of keyframes that see the point."""
+        return self._points["observations"][: self.size]
+
+    @property
+    def reference(self) -> np.ndarray:
+        """(M,) number of the keyframe that made the point."""
+        return self._points["reference"][: self.size]
+
+    @property
+    def found(self) -> np.ndarray:
+        """(M,) number of frames that were tracked by the point."""
+        return self._points["found"][: self.size]
 
     @property
     def alive(self) -> np.ndarray:
         """(M,) False for culled points."""
-        return self._alive[: self.size]
+        return self._points["alive"][: self.size]
+
+    def observed(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Features of a keyframe that have a point, and those points."""
+        point = self.point[number]
+        features = np.flatnonzero(point >= 0)
+        return features, point[features]
+
+    def seen_by(self, keyframes: Iterable[int]) -> np.ndarray:
+        """(M,) bool: points that at least one of the keyframes sees."""
+        seen = np.zeros(self.size, dtype=bool)
+        for k in keyframes:
+            seen[self.observed(k)[1]] = True
+        return seen
+
+    def add_keyframe(self, view: View, T_camera_world: np.ndarray) -> int:
+        """Appends a keyframe that sees no point yet and returns its number."""
+        number = len(self.views)
+        if number == len(self._poses):
+            capacity = max(16, 2 * number)
+            self._poses = _grown(self._poses, capacity)
+            self._links = _grown(_grown(self._links, capacity).T, capacity).T
+        self._poses[number] = T_camera_world
+        self.views.append(view)
+        self.point.append(np.full(len(view), -1, dtype=np.intp))
+        return number
 
     def add_points(
         self, xyz: np.ndarray, descriptor: np.ndarray, rgb: np.ndarray | None, keyframe: int = 0
@@ -105,86 +140,44 @@ class Map:
         free = np.flatnonzero(~self.alive)[: len(xyz)]
         more = len(xyz) - len(free)
         numbers = np.concatenate([free, np.arange(self.size, self.size + more)])
-        self._reserve(self.size + more)
+        capacity = max(1024, len(self._points["xyz"]))
+        while capacity < self.size + more:
+            capacity *= 2
+        if capacity > len(self._points["xyz"]):
+            self._points = {name: _grown(array, capacity) for name, array in self._points.items()}
         self.size += more
         self.xyz[numbers], self.descriptor[numbers] = xyz, descriptor
         self.alive[numbers], self.observations[numbers] = True, 0
         self.reference[numbers], self.found[numbers] = keyframe, 0
+        if "votes" in self._points:
+            self._points["votes"][numbers] = 0
         if rgb is not None:
-            self.rgb[numbers], self.coloured = rgb, True
+            self.rgb[numbers] = rgb
         return numbers
 
-    def observe(self, keyframe: Keyframe, features: np.ndarray, points: np.ndarray) -> None:
+    def observe(self, number: int, features: np.ndarray, points: np.ndarray) -> None:
         """Notes that a keyframe's features see points; the points' descriptors follow them."""
-        keyframe.point[features] = points
-        seen = self.observations[points][:, None]
-        mean = self.descriptor[points] * np.minimum(seen, 8) + keyframe.view.descriptor[features]
-        mean /= np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
-        self.descriptor[points] = mean
+        self.point[number][features] = points
+        new = self.views[number].descriptor[features]
+        if "votes" in self._points:
+            votes = self._points["votes"]
+            votes[points], self.descriptor[points] = descriptors.vote(votes[points], new)
+        else:
+            self.descriptor[points] = descriptors.follow(self.descriptor[points], self.observations[points], new)
         self.observations[points] += 1
 
-    def forget(self, keyframe: Keyframe, features: np.ndarray) -> None:
+    def forget(self, number: int, features: np.ndarray) -> None:
         """Takes observations back; points that nobody sees any more die."""
-        points = keyframe.point[features]
-        keyframe.point[features] = -1
+        points = self.point[number][features]
+        self.point[number][features] = -1
         self.observations[points] -= 1
         self.alive[points[self.observations[points] <= 0]] = False
 
-    def cull(self, keyframe: Keyframe, least_found: int) -> None:
+    def cull(self, number: int, least_found: int) -> None:
         """Forgets points that no other keyframe and fewer than `least_found` frames have seen."""
-        features, points = keyframe.observed()
+        features, points = self.observed(number)
         poor = (self.observations[points] == 1) & (self.found[points] < least_found)
-        self.forget(keyframe, features[poor])
-
-    def _reserve(self, size: int) -> None:
-        capacity = len(self._xyz)
-        while capacity < size:
-            capacity *= 2
-        if capacity > len(self._xyz):
-            for name in GROWING:
-                old = getattr(self, name)
-                new = np.zeros((capacity,) + old.shape[1:], dtype=old.dtype)
-                new[: len(old)] = old
-                setattr(self, name, new)
-
-    def add_keyframe(self, keyframe: Keyframe) -> None:
-        """Appends a keyframe; `link` says with which others it shares points."""
-        keyframe.number = len(self.keyframes)
-        self.keyframes.append(keyframe)
-        if len(self.keyframes) > len(self._links):
-            old = self._links
-            self._links = np.zeros((2 * len(old), 2 * len(old)), dtype=np.intp)
-            self._links[: len(old), : len(old)] = old
-
-    def link(self, keyframe: Keyframe, others: np.ndarray, parent: int = -1) -> None:
-        """Counts the points that a keyframe shares with each of `others`.
-
-        The `parent` is the one it was tracked from: linked in any case.
-        """
-        mark = np.zeros(self.size, dtype=bool)
-        mark[keyframe.observed()[1]] = True
-        for k in others.tolist():
-            if k != keyframe.number:
-                shared = int(mark[self.keyframes[k].observed()[1]].sum())
-                self.links[k, keyframe.number] = self.links[keyframe.number, k] = shared
-        if parent >= 0:
-            shared = max(LINKED, int(self.links[parent, keyframe.number]))
-            self.links[parent, keyframe.number] = self.links[keyframe.number, parent] = shared
-
-    def covisible(self, number: int, limit: int) -> list[int]:
-        """Numbers of the keyframes that share most points with one, best first, itself excluded."""
-        shared = self.links[number]
-        order = np.argsort(-shared, kind="stable")[:limit]
-        return [int(i) for i in order if shared[i] > 0]
-
-    def reach(self, number: int, hops: int) -> np.ndarray:
-        """(K,) bool: keyframes that a chain of at most `hops` links leads to, each of at least
-        `LINKED` shared points; the keyframe itself belongs to them."""
-        inside = np.zeros(len(self.keyframes), dtype=bool)
-        inside[number] = True
-        for _ in range(hops):  # only rows that are needed: this is asked for in every frame
-            inside |= (self.links[inside] >= LINKED).any(axis=0)
-        return inside
+        self.forget(number, features[poor])
 
     def merge(self, duplicates: np.ndarray, points: np.ndarray) -> None:
         """Whoever sees `duplicates[i]` sees `points[i]` from now on; the duplicates die.
@@ -195,15 +188,74 @@ class Map:
         alias[duplicates] = points
         double = np.zeros(self.size, dtype=bool)
         double[duplicates] = True
-        for keyframe in self.keyframes:
-            features, seen = keyframe.observed()
+        for number, point in enumerate(self.point):
+            features, seen = self.observed(number)
             moved = double[seen]
             if not moved.any():
                 continue
             taken = np.zeros(self.size, dtype=bool)
             taken[seen[~moved]] = True
             new = alias[seen[moved]]
-            keyframe.point[features[moved]] = np.where(taken[new], -1, new)
+            point[features[moved]] = np.where(taken[new], -1, new)
             np.add.at(self.observations, new[~taken[new]], 1)
         self.observations[duplicates] = 0
         self.alive[duplicates] = False
+
+    def link(self, number: int, others: np.ndarray, parent: int = -1) -> None:
+        """Counts the points that a keyframe shares with each of `others`.
+
+        The `parent` is the one it was tracked from: linked in any case.
+        """
+        mine = self.seen_by([number])
+        for k in others.tolist():
+            if k != number:
+                self.links[k, number] = self.links[number, k] = int(mine[self.observed(k)[1]].sum())
+        if parent >= 0:
+            shared = max(LINKED, int(self.links[parent, number]))
+            self.links[parent, number] = self.links[number, parent] = shared
+
+    def covisible(self, number: int, limit: int) -> list[int]:
+        """Numbers of the keyframes that share most points with one, best first, itself excluded."""
+        shared = self.links[number]
+        order = np.argsort(-shared, kind="stable")[:limit]
+        return [int(i) for i in order if shared[i] > 0]
+
+    def reach(self, number: int, hops: int) -> np.ndarray:
+        """(K,) bool: keyframes that a chain of at most `hops` links leads to, each of at least
+        `LINKED` shared points; the keyframe itself belongs to them."""
+        inside = np.zeros(len(self), dtype=bool)
+        inside[number] = True
+        for _ in range(hops):  # only rows that are needed: this is asked for in every frame
+            inside |= (self.links[inside] >= LINKED).any(axis=0)
+        return inside
+
+    def move(self, T_camera_world: np.ndarray) -> None:
+        """Keyframes to new poses (K, 4, 4), and every point with the keyframe that made it."""
+        S = (geometry.inverse(T_camera_world) @ self.T_camera_world)[self.reference]
+        self.xyz[:] = np.einsum("nij,nj->ni", S[:, :3, :3], self.xyz) + S[:, :3, 3]
+        self.T_camera_world[:] = T_camera_world
+
+    def copy(self) -> Map:
+        """A map that shares nothing with this one."""
+        return copy.deepcopy(self)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Map) or (self.spec, len(self), self.size) != (other.spec, len(other), other.size):
+            return False
+        return all(np.array_equal(a, b) for a, b in zip(self._content(), other._content()))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _content(self) -> Iterator[np.ndarray]:
+        """Everything that two equal maps have in common, in a fixed order."""
+        yield from (self.T_camera_world, self.links, *self.columns.values(), *self.point)
+        for view in self.views:
+            yield from (np.array([view.index, view.stamp_ns]), view.uv, view.xy, view.inverse_depth)
+            yield from (view.descriptor, np.zeros(0) if view.rgb is None else view.rgb)
+
+
+def _grown(array: np.ndarray, capacity: int) -> np.ndarray:
+    """The array with rows of zeros behind its own."""
+    new = np.zeros((capacity, *array.shape[1:]), dtype=array.dtype)
+    new[: len(array)] = array
+    return new

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Grows the map: new keyframes, their points, and the adjustment of what they see."""
+"""Grows the map: new keyframes, their points, and the adjustment of what they see. Read `Mapping.insert` first."""
 
 from __future__ import annotations
 
@@ -7,194 +7,156 @@ import numpy as np
 
 from drp_slam import geometry
 from drp_slam.config import SlamConfig
-from drp_slam.slam import bundle
+from drp_slam.slam.adjustment import adjust
 from drp_slam.slam.camera import Geometry
-from drp_slam.slam.map import Keyframe, Map
-from drp_slam.slam.matching import Prior, match
-from drp_slam.slam.optimize import CHI2_PIXEL, DEPTH_GATE2
+from drp_slam.slam.map import Map
+from drp_slam.slam.matching import Matches, Prior, match
+from drp_slam.slam.optimize import DEPTH_GATE2
 from drp_slam.slam.places import Places
 from drp_slam.slam.view import View
+from drp_slam.slam.work import WorkCounter
 
 FUSE_PX = 4.0
 """A feature this near to the projection of a map point, and like it, is that point."""
+FUSE_COSINE = 0.1
+"""There the pose is known, so that descriptors may differ by so much more than `min_cosine` allows."""
 HOPS = 2
 """Links that lead from the keyframe last seen to those a frame is matched with."""
 YOUNG_KEYFRAMES, LEAST_FOUND = 5, 3
-"""A point that one keyframe made, and only it and fewer frames have seen when so many keyframes
-came after it, dies."""
+"""After so many later keyframes, a point is culled that only its own keyframe and fewer frames have seen."""
 FIXED_KEYFRAMES = 10
 """Keyframes that hold a local adjustment in place."""
+AHEAD_M = 1.5
+"""Cameras look alike where they stand near each other and so do the points this far ahead of them."""
 
 
 class Mapping:
-    """Owns the map; `tracker` reads it."""
+    """A map with what is needed to read it fast; `tracker`, `localise` and `loop` share one."""
 
-    def __init__(self, config: SlamConfig, geometry: Geometry) -> None:
-        self.map, self.places = Map(), Places()
-        self._config, self._geometry = config, geometry
+    def __init__(self, slam_map: Map, geometry: Geometry, config: SlamConfig) -> None:
+        self.map, self.geometry, self.config = slam_map, geometry, config
+        self.places, self.work = Places(slam_map), WorkCounter()
         self._local: tuple[tuple[int, ...], np.ndarray] = ((), np.zeros(0, dtype=np.intp))
         self._reach: tuple[int, np.ndarray] = (-1, np.zeros(0, dtype=np.intp))
-        self._gaze: np.ndarray | None = None
-        self.flops = 0.0
+        self._standing: np.ndarray | None = None
 
     def near(self, T_camera_world: np.ndarray, root: int) -> np.ndarray:
         """Numbers of the local keyframes: those that stand and look like this pose, best first.
 
         Only such as are linked with the keyframe `root`: what stands near, but was reached on
-        another way, lies in a part of the map that has drifted apart until a loop is closed.
+        another path, lies in a part of the map that has drifted apart until a loop is closed.
         """
         if self._reach[0] != root:
             self._reach = (root, np.flatnonzero(self.map.reach(root, HOPS)))
         linked = self._reach[1]
-        if self._gaze is None:
-            self._gaze = _stand_and_gaze(np.stack([k.T_camera_world for k in self.map.keyframes]))
-        apart = self._gaze[linked] - _stand_and_gaze(T_camera_world[None])
+        if self._standing is None:
+            self._standing = _position_and_view_point(self.map.T_camera_world)
+        apart = self._standing[linked] - _position_and_view_point(T_camera_world[None])
         distance = np.sqrt((apart * apart).sum(axis=2)).sum(axis=1)
-        return linked[np.argsort(distance, kind="stable")[: self._config.local_keyframes]]
+        return linked[np.argsort(distance, kind="stable")[: self.config.local_keyframes]]
 
     def visible(self, T_camera_world: np.ndarray, keyframes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Points of the keyframes that the pose sees: numbers and (M, 2) undistorted pixels."""
         key = tuple(sorted(int(k) for k in keyframes))
         if self._local[0] != key:
-            seen = np.zeros(self.map.size, dtype=bool)
-            for k in key:
-                seen[self.map.keyframes[k].observed()[1]] = True
-            self._local = (key, np.flatnonzero(seen))
+            self._local = (key, np.flatnonzero(self.map.seen_by(key)))
         points = self._local[1]
         points = points[self.map.alive[points]]
         p = geometry.apply(T_camera_world, self.map.xyz[points])
         xy = p[:, :2] / np.maximum(p[:, 2:], 1e-3)
-        low, high = self._geometry.bounds
+        low, high = self.geometry.bounds
         inside = (p[:, 2] > 0.1) & (xy > low).all(axis=1) & (xy < high).all(axis=1)
         points, xy = points[inside], xy[inside]
-        limit = self._config.local_points
+        limit = self.config.local_points
         if len(points) > limit:
             # most seen first, of equals the newest: old points seen once were not worth it
             rank = np.lexsort((-self.map.reference[points], -self.map.observations[points]))
             best = np.sort(rank[:limit])
             points, xy = points[best], xy[best]
-        return points, xy * self._geometry.focal_px
+        return points, xy * self.geometry.focal_px
+
+    def match(
+        self, view: View, features: slice | np.ndarray, points: np.ndarray, slack: float, prior: Prior | None
+    ) -> Matches:
+        """Some of a view's features against some of the map's points, at `slack` below `min_cosine`."""
+        pairs = match(
+            view.descriptor[features], self.map.descriptor[points], self.config.min_cosine - slack, prior, self.map.spec
+        )
+        self.work.add(pairs.flops)
+        return pairs
 
     def insert(
         self, view: View, T_camera_world: np.ndarray, features: np.ndarray, points: np.ndarray, root: int = -1
-    ) -> Keyframe:
-        """Adds a keyframe whose `features` see the map's `points`, then adjusts around it.
+    ) -> int:
+        """Adds a keyframe whose `features` see the map's `points`, adjusts around it, returns its number.
 
         `root` is the keyframe that it was tracked from, -1 for the first of all.
         """
-        keyframe = Keyframe(view, T_camera_world, np.full(len(view), -1, dtype=np.intp))
-        self.map.observe(keyframe, features, points)
         near = self.near(T_camera_world, root) if root >= 0 else np.zeros(0, dtype=np.intp)
+        number = self.map.add_keyframe(view, T_camera_world)
+        self.map.observe(number, features, points)
         if root >= 0:
-            self._fuse(keyframe, near)
-        self.map.add_keyframe(keyframe)
-        self._create(keyframe)
-        self.places.add(view)
+            # known points that tracking missed
+            self.fuse(number, near, np.flatnonzero(self.map.point[number] < 0), FUSE_PX)
+        self._create(number)
+        self.places.update()
         if root >= 0:
             others = (self.map.links[near] > 0).any(axis=0)
             others[near] = True
-            self.map.link(keyframe, np.flatnonzero(others), root)
+            self.map.link(number, np.flatnonzero(others), root)
         self.changed()
-        if self._config.adjust_iterations and root >= 0:
-            self._adjust(keyframe)
-        if keyframe.number >= YOUNG_KEYFRAMES:
-            self.map.cull(self.map.keyframes[keyframe.number - YOUNG_KEYFRAMES], LEAST_FOUND)
-        return keyframe
+        if self.config.adjust_iterations and root >= 0:
+            window = [number, *self.map.covisible(number, self.config.adjusted_keyframes - 1)]
+            self.adjust(window, FIXED_KEYFRAMES, self.config.adjust_iterations)
+        if number >= YOUNG_KEYFRAMES:
+            self.map.cull(number - YOUNG_KEYFRAMES, LEAST_FOUND)
+        return number
+
+    def fuse(self, number: int, keyframes: np.ndarray, features: np.ndarray, gate_px: float) -> None:
+        """Finds points of other keyframes among the `features` of keyframe `number`, by its pose.
+
+        A feature that had a point already shows that two points are one: that of `keyframes` stays.
+        """
+        view, T_camera_world = self.map.views[number], self.map.T_camera_world[number]
+        points, px = self.visible(T_camera_world, keyframes)
+        free = ~self.map.seen_by([number])[points]
+        points, px = points[free], px[free]
+        prior = Prior(view.xy[features] * self.geometry.focal_px, px, gate_px)
+        pairs = self.match(view, features, points, FUSE_COSINE, prior)
+        features, points = features[pairs.a], points[pairs.b]
+        depth = view.inverse_depth[features]
+        z = geometry.apply(T_camera_world, self.map.xyz[points])[:, 2]
+        agrees = (depth <= 0) | ((self.geometry.noise.fd * (1.0 / z - depth)) ** 2 < DEPTH_GATE2)
+        features, points = features[agrees], points[agrees]
+        before = self.map.point[number][features]
+        self.map.observe(number, features[before < 0], points[before < 0])
+        if (before >= 0).any():
+            self.map.merge(before[before >= 0], points[before >= 0])
+
+    def adjust(self, window: list[int], fixed_limit: int, iterations: int) -> None:
+        """Bundle adjustment of the keyframes `window` but the first of the map, which holds the world."""
+        flops = adjust(self.map, self.geometry.noise, [k for k in window if k > 0], fixed_limit, iterations)
+        self.work.add(flops)
+        self._standing = None
 
     def changed(self) -> None:
         """Keyframes have moved, or see other points: forgets what was derived from them."""
         self._local = ((), self._local[1])
         self._reach = (-1, self._reach[1])
-        self._gaze = None
+        self._standing = None
 
-    def _fuse(self, keyframe: Keyframe, near: np.ndarray) -> None:
-        """Finds known points again that tracking missed, from the refined pose."""
-        points, px = self.visible(keyframe.T_camera_world, near)
-        taken = np.zeros(self.map.size, dtype=bool)
-        taken[keyframe.observed()[1]] = True
-        free = ~taken[points]
-        points, px = points[free], px[free]
-        features = np.flatnonzero(keyframe.point < 0)
-        prior = Prior(keyframe.view.xy[features] * self._geometry.focal_px, px, FUSE_PX)
-        found = match(
-            keyframe.view.descriptor[features], self.map.descriptor[points], self._config.min_cosine - 0.1, prior
-        )
-        self.flops += found.flops
-        a, b = features[found.a], points[found.b]
-        depth = keyframe.view.inverse_depth[a]
-        z = geometry.apply(keyframe.T_camera_world, self.map.xyz[b])[:, 2]
-        agrees = (depth <= 0) | ((self._geometry.noise.fd * (1.0 / z - depth)) ** 2 < DEPTH_GATE2)
-        self.map.observe(keyframe, a[agrees], b[agrees])
-
-    def _create(self, keyframe: Keyframe) -> None:
-        view = keyframe.view
-        new = np.flatnonzero((keyframe.point < 0) & (view.inverse_depth > 0))
-        xyz = geometry.apply(geometry.inverse(keyframe.T_camera_world), view.xyz()[new])
+    def _create(self, number: int) -> None:
+        """Points of the features that have depth and no point yet."""
+        view = self.map.views[number]
+        new = np.flatnonzero((self.map.point[number] < 0) & (view.inverse_depth > 0))
+        xyz = geometry.apply(geometry.inverse(self.map.T_camera_world[number]), view.xyz()[new])
         rgb = None if view.rgb is None else view.rgb[new]
-        points = self.map.add_points(xyz, view.descriptor[new], rgb, keyframe.number)
-        self.map.observe(keyframe, new, points)
-
-    def _adjust(self, keyframe: Keyframe) -> None:
-        """Local bundle adjustment of the keyframe and of those that share its points."""
-        window = [keyframe.number]
-        window += self.map.covisible(keyframe.number, self._config.adjusted_keyframes - 1)
-        window = [k for k in window if k > 0]
-        self.adjust(window, FIXED_KEYFRAMES, self._config.adjust_iterations)
-
-    def adjust(self, window: list[int], fixed_limit: int, iterations: int) -> None:
-        """Bundle adjustment of the keyframes `window`; others that share points stand still."""
-        keyframes = self.map.keyframes
-        inside = np.zeros(self.map.size, dtype=bool)
-        for k in window:
-            inside[keyframes[k].observed()[1]] = True
-        inside &= self.map.observations >= 2
-        linked = np.flatnonzero((self.map.links[window] > 0).any(axis=0)).tolist()
-        shared = {k: int(inside[keyframes[k].observed()[1]].sum()) for k in linked if k not in window}
-        fixed = sorted((k for k in shared if shared[k]), key=lambda k: (-shared[k], k))[:fixed_limit]
-        order = window + fixed
-        problem, features, points = self._problem(order, inside, len(window))
-        if len(problem.point) < 10 or not fixed:
-            return
-        solution = bundle.adjust(problem, self._geometry.noise, iterations)
-        self.flops += solution.flops
-        for k, pose in zip(window, solution.poses):
-            # points that only this keyframe has seen are not adjusted: they go with it
-            lone = keyframes[k].observed()[1]
-            lone = lone[self.map.observations[lone] == 1]
-            moved = geometry.inverse(pose) @ keyframes[k].T_camera_world
-            self.map.xyz[lone] = geometry.apply(moved, self.map.xyz[lone])
-            keyframes[k].T_camera_world = pose
-        self._gaze = None
-        self.map.xyz[points] = solution.points
-        bad = (solution.error2_px > 2.0 * CHI2_PIXEL) | (solution.error2_depth > DEPTH_GATE2)
-        for row, k in enumerate(order):
-            self.map.forget(keyframes[k], features[bad & (problem.camera == row)])
-
-    def _problem(
-        self, order: list[int], inside: np.ndarray, free: int
-    ) -> tuple[bundle.Problem, np.ndarray, np.ndarray]:
-        """The adjustment, the feature of each observation, and the number of each point."""
-        camera, feature, number, xy, depth = [], [], [], [], []
-        for row, k in enumerate(order):
-            keyframe = self.map.keyframes[k]
-            features, points = keyframe.observed()
-            keep = inside[points]
-            features = features[keep]
-            camera.append(np.full(len(features), row))
-            feature.append(features)
-            number.append(points[keep])
-            xy.append(keyframe.view.xy[features])
-            depth.append(keyframe.view.inverse_depth[features])
-        points, point = np.unique(np.concatenate(number), return_inverse=True)
-        poses = np.stack([self.map.keyframes[k].T_camera_world for k in order])
-        problem = bundle.Problem(
-            poses, self.map.xyz[points], np.concatenate(camera), point, np.concatenate(xy), np.concatenate(depth), free
-        )
-        return problem, np.concatenate(feature), points
+        points = self.map.add_points(xyz, view.descriptor[new], rgb, number)
+        self.map.observe(number, new, points)
 
 
-def _stand_and_gaze(T_camera_world: np.ndarray) -> np.ndarray:
-    """(K, 2, 3): where cameras stand, and the points 1.5 m before them."""
+def _position_and_view_point(T_camera_world: np.ndarray) -> np.ndarray:
+    """(K, 2, 3): the cameras' positions, and the points `AHEAD_M` ahead of them."""
     T = geometry.inverse(T_camera_world)
-    stand = T[:, :3, 3]
-    return np.stack([stand, stand + 1.5 * T[:, :3, 2]], axis=1)
+    position = T[:, :3, 3]
+    return np.stack([position, position + AHEAD_M * T[:, :3, 2]], axis=1)

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from drp_slam.datatypes import XFEAT_DESCRIPTOR, DescriptorSpec
+from drp_slam.slam.descriptors import unit
+
 
 @dataclass(frozen=True)
 class Matches:
@@ -34,8 +37,12 @@ class Prior:
     penalty: float = 0.1
 
 
-def match(a: np.ndarray, b: np.ndarray, min_cosine: float, prior: Prior | None = None) -> Matches:
-    """Mutual nearest neighbours of (N, 64) and (M, 64) unit descriptors.
+def match(
+    a: np.ndarray, b: np.ndarray, min_cosine: float, prior: Prior | None = None, spec: DescriptorSpec = XFEAT_DESCRIPTOR
+) -> Matches:
+    """Mutual nearest neighbours of (N, length) and (M, length) descriptors.
+
+    The cosine of binary ones is 1 - 2 h / bits at a Hamming distance of h.
 
     The prior costs no extra pass: `cosine - k |pa - pb|^2` is itself a product of vectors longer
     by four, `(da, pa, |pa|^2, 1) . (db, 2k pb, -k, -k |pb|^2)`. It saves some, because strips of
@@ -44,6 +51,7 @@ def match(a: np.ndarray, b: np.ndarray, min_cosine: float, prior: Prior | None =
     if not len(a) or not len(b):
         empty = np.zeros(0, dtype=np.intp)
         return Matches(empty, empty, np.zeros(0), 0.0)
+    a, b = unit(spec, a), unit(spec, b)
     if prior is None:
         rows, best, flops = _mutual(a, b, [(0, len(a), 0, len(b))])
     else:

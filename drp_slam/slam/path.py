@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The way of the camera: every tracked frame relative to its reference keyframe."""
+"""The camera's path: every tracked frame relative to its reference keyframe."""
 
 from __future__ import annotations
 
@@ -10,57 +10,60 @@ import numpy as np
 
 from drp_slam import geometry
 from drp_slam.datatypes import Trajectory
-from drp_slam.slam.map import Keyframe
+from drp_slam.slam.map import Map
 
 LONGEST_GAP = 3.0
 """Motion is predicted over at most so many of the intervals it was seen in."""
 
 
 @dataclass(frozen=True)
-class Stop:
-    """One tracked frame. It moves with its keyframe."""
+class TrackedFrame:
+    """The pose of one frame, kept relative to keyframe number `keyframe`: it moves with it."""
 
     stamp_ns: int
-    reference: Keyframe
-    T_camera_reference: np.ndarray
-
-    def T_camera_world(self) -> np.ndarray:
-        return self.T_camera_reference @ self.reference.T_camera_world
+    keyframe: int
+    T_camera_keyframe: np.ndarray
 
 
 class Path:
-    """Tracked frames in order."""
+    """Tracked frames of one session in order, in the map that they were tracked in."""
 
-    def __init__(self) -> None:
-        self._stops: list[Stop] = []
+    def __init__(self, slam_map: Map) -> None:
+        self._map = slam_map
+        self._frames: list[TrackedFrame] = []
 
     def __len__(self) -> int:
-        return len(self._stops)
+        return len(self._frames)
 
     @property
-    def last(self) -> Stop:
-        return self._stops[-1]
+    def last_stamp_ns(self) -> int:
+        """Stamp of the last frame; IndexError while there is none."""
+        return self._frames[-1].stamp_ns
 
-    def add(self, stamp_ns: int, reference: Keyframe, T_camera_world: np.ndarray) -> None:
+    @property
+    def last_T_camera_world(self) -> np.ndarray:
+        """(4, 4) pose of the last frame as the map stands now; IndexError while there is none."""
+        return self._pose(self._frames[-1])
+
+    def add(self, stamp_ns: int, keyframe: int, T_camera_world: np.ndarray) -> None:
         """The next frame, by its pose in the world as the map stands now."""
-        relative = T_camera_world @ geometry.inverse(reference.T_camera_world)
-        self._stops.append(Stop(stamp_ns, reference, relative))
+        relative = T_camera_world @ geometry.inverse(self._map.T_camera_world[keyframe])
+        self._frames.append(TrackedFrame(stamp_ns, keyframe, relative))
 
-    def last_is(self, keyframe: Keyframe) -> None:
+    def last_is(self, keyframe: int) -> None:
         """The last frame has become a keyframe itself."""
-        self._stops[-1] = Stop(self.last.stamp_ns, keyframe, np.eye(4))
+        self._frames[-1] = TrackedFrame(self.last_stamp_ns, keyframe, np.eye(4))
 
     def predict(self, stamp_ns: int) -> np.ndarray:
-        """`T_camera_world` if the last motion goes on."""
-        last = self._stops[-1]
-        T = last.T_camera_world()
-        if len(self._stops) < 2:
+        """`T_camera_world` if the last motion continues."""
+        T = self.last_T_camera_world
+        if len(self._frames) < 2:
             return T
-        before = self._stops[-2]
+        before, last = self._frames[-2:]
         rate = (stamp_ns - last.stamp_ns) / max(last.stamp_ns - before.stamp_ns, 1)
         if not 0.0 < rate <= LONGEST_GAP:
             return T
-        motion = T @ geometry.inverse(before.T_camera_world())
+        motion = T @ geometry.inverse(self._pose(before))
         scaled = np.eye(4)
         scaled[:3, :3] = cv2.Rodrigues(rate * cv2.Rodrigues(motion[:3, :3])[0])[0]
         scaled[:3, 3] = rate * motion[:3, 3]
@@ -71,10 +74,8 @@ class Path:
 
         Of frames with one stamp (a recording in a loop) the last one counts.
         """
-        return trajectory([(s.stamp_ns, s.T_camera_world()) for s in self._stops])
+        inverse = Trajectory.of((f.stamp_ns, self._pose(f)) for f in self._frames)
+        return Trajectory(inverse.stamps_ns, geometry.inverse(inverse.T_world_camera))
 
-
-def trajectory(poses: list[tuple[int, np.ndarray]]) -> Trajectory:
-    """Of stamps and `T_camera_world`, in any order; of one stamp's poses the last."""
-    inverse = Trajectory.of(poses)
-    return Trajectory(inverse.stamps_ns, geometry.inverse(inverse.T_world_camera))
+    def _pose(self, frame: TrackedFrame) -> np.ndarray:
+        return frame.T_camera_keyframe @ self._map.T_camera_world[frame.keyframe]

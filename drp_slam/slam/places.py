@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Place recognition: which keyframes show what this view shows.
+"""Place recognition: which keyframes show what a view shows.
 
 Every keyframe keeps its best descriptors; one matrix product compares a view with all of them,
 and each of the view's descriptors votes for the keyframes that hold something like it.
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from drp_slam.datatypes import FEATURE_DIM
+from drp_slam.slam.descriptors import unit, width
+from drp_slam.slam.map import Map
 from drp_slam.slam.view import View
 
 KEPT = 128
@@ -19,28 +20,31 @@ ASKED = 256
 
 
 class Places:
-    """All keyframes by appearance."""
+    """The keyframes of a map by appearance: derived from the map, and nothing but a faster form of it."""
 
-    def __init__(self) -> None:
-        self._descriptors = np.zeros((16, KEPT, FEATURE_DIM), dtype=np.float32)
-        self.count = 0
+    def __init__(self, slam_map: Map) -> None:
+        self._map = slam_map
+        self._descriptors = np.zeros((16, KEPT, width(slam_map.spec)), dtype=np.float32)
+        self._count = 0
+        self.update()
 
-    def add(self, view: View) -> None:
-        """The next keyframe; features are best first, so the first are kept."""
-        if self.count == len(self._descriptors):
-            self._descriptors = np.concatenate([self._descriptors, np.zeros_like(self._descriptors)])
-        kept = view.descriptor[:KEPT]
-        self._descriptors[self.count, : len(kept)] = kept
-        self.count += 1
+    def update(self) -> None:
+        """Takes in the keyframes that are new; features are best first, so the first are kept."""
+        for view in self._map.views[self._count :]:
+            if self._count == len(self._descriptors):
+                self._descriptors = np.concatenate([self._descriptors, np.zeros_like(self._descriptors)])
+            kept = unit(self._map.spec, view.descriptor[:KEPT])
+            self._descriptors[self._count, : len(kept)] = kept
+            self._count += 1
 
     def votes(self, view: View, min_cosine: float, asked: int = ASKED) -> tuple[np.ndarray, float]:
-        """(K,) how many of the view's `asked` best descriptors each keyframe holds; flops."""
-        descriptors = view.descriptor[:asked]
-        if not self.count or not len(descriptors):
-            return np.zeros(self.count, dtype=np.intp), 0.0
-        stored = self._descriptors[: self.count].reshape(-1, FEATURE_DIM)
-        best = (descriptors @ stored.T).reshape(len(descriptors), self.count, KEPT).max(axis=2)
-        return (best >= min_cosine).sum(axis=0), 2.0 * FEATURE_DIM * len(descriptors) * len(stored)
+        """(K,) how many of the view's `asked` best descriptors each keyframe holds, and the work in flops."""
+        asking = unit(self._map.spec, view.descriptor[:asked])
+        if not self._count or not len(asking):
+            return np.zeros(self._count, dtype=np.intp), 0.0
+        stored = self._descriptors[: self._count].reshape(-1, self._descriptors.shape[2])
+        best = (asking @ stored.T).reshape(len(asking), self._count, KEPT).max(axis=2)
+        return (best >= min_cosine).sum(axis=0), 2.0 * stored.size * len(asking)
 
     def query(self, view: View, min_cosine: float, limit: int) -> tuple[list[int], float]:
         """Numbers of the keyframes with most votes, best first, and the work in flops."""

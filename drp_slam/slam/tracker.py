@@ -12,10 +12,10 @@ from drp_slam.errors import SlamError
 from drp_slam.slam.camera import Geometry
 from drp_slam.slam.localise import Found, Localiser
 from drp_slam.slam.loop import Loops
-from drp_slam.slam.map import Keyframe, Map
+from drp_slam.slam.map import Map
 from drp_slam.slam.mapping import Mapping
 from drp_slam.slam.optimize import PoseFit
-from drp_slam.slam.path import Path, trajectory
+from drp_slam.slam.path import Path
 from drp_slam.slam.view import View, observe
 
 MIN_FIRST_POINTS = 50
@@ -27,13 +27,18 @@ SHORT_LOSS_NS = 500_000_000
 class Tracker:
     """Poses of a stream of frames and the map they make. Same input, same result, bit for bit."""
 
-    def __init__(self, camera: Camera, config: SlamConfig | None = None) -> None:
+    def __init__(self, camera: Camera, config: SlamConfig | None = None, slam_map: Map | None = None) -> None:
+        """Begins a map at the first frame; with a `slam_map`, finds itself in it and continues it in place.
+
+        An empty `Map(spec)` says which descriptors to expect. Raises SlamError for a camera with
+        which nothing can be projected.
+        """
         self._config = config or SlamConfig()
-        self._geometry = Geometry.of(camera, self._config)
-        self._mapping = Mapping(self._config, self._geometry)
-        self._localiser = Localiser(self._mapping, self._config, self._geometry)
-        self._loops = Loops(self._mapping, self._config, self._geometry)
-        self._path = Path()
+        self.map = Map() if slam_map is None else slam_map
+        self._mapping = Mapping(self.map, Geometry.of(camera, self._config), self._config)
+        self._localiser = Localiser(self._mapping)
+        self._loops = Loops(self._mapping)
+        self._path = Path(self.map)
         self._lost = True
         self._epoch_ns: int | None = None
         self._root = 0
@@ -51,14 +56,13 @@ class Tracker:
             raise SlamError(
                 f"frame {frame.index} has stamp {stamp_ns} ns, but {self._epoch_ns} ns came before it; sort the frames"
             )
-        self._localiser.flops = self._mapping.flops = self._loops.flops = 0.0
-        view = observe(self._geometry, self._config, frame, features)
+        view = observe(self._mapping.geometry, self._config, frame, features, self.map.spec)
         self._epoch_ns = stamp_ns
-        if not self._mapping.map.keyframes:
+        if not len(self.map):
             return self._begin(view)
         # pose against the local map, from where motion leads; else against all keyframes
         found = None
-        if not self._lost or 0 < stamp_ns - self._path.last.stamp_ns <= SHORT_LOSS_NS:
+        if len(self._path) and (not self._lost or 0 < stamp_ns - self._path.last_stamp_ns <= SHORT_LOSS_NS):
             found = self._localiser.follow(view, self._path.predict(stamp_ns), self._root)
             found = found or self._recover(view)
         found = found or self._localiser.relocalise(view)
@@ -69,15 +73,15 @@ class Tracker:
         self.map.found[found.points] += 1
         self._localiser.accept(found)
         pose, correction = found.fit.T_camera_world, None
-        reference = self.map.keyframes[int(self._mapping.near(pose, found.root)[0])]
+        reference = int(self._mapping.near(pose, found.root)[0])
         keyframe = self._wants_keyframe(found, reference)
         if keyframe:
-            reference = self._mapping.insert(view, pose, found.features, found.points, reference.number)
-            correction = self._loops.close(reference.number) if self._config.close_loops else None
-            pose, self._peak, self._since = reference.T_camera_world, 0, 0
+            reference = self._mapping.insert(view, pose, found.features, found.points, reference)
+            correction = self._loops.close(reference) if self._config.close_loops else None
+            pose, self._peak, self._since = self.map.T_camera_world[reference], 0, 0
         else:
             self._peak, self._since = max(self._peak, found.fit.count), self._since + 1
-        self._root = reference.number
+        self._root = reference
         self._path.add(stamp_ns, reference, pose)
         self._last = None if keyframe else (view, found)
         return self._report(view, found, keyframe, correction)
@@ -91,17 +95,9 @@ class Tracker:
         """Numbers of the keyframes, old and new, of the loops closed so far."""
         return self._loops.closed
 
-    @property
-    def map(self) -> Map:
-        return self._mapping.map
-
     def trajectory(self) -> Trajectory:
         """All tracked frames, each relative to its reference keyframe as it stands now."""
         return self._path.trajectory()
-
-    def keyframe_poses(self) -> Trajectory:
-        """The keyframes as they stand now."""
-        return trajectory([(k.view.stamp_ns, k.T_camera_world) for k in self.map.keyframes])
 
     def cloud(self) -> MapCloud:
         """The map's points, coloured where images were given."""
@@ -115,9 +111,9 @@ class Tracker:
         keyframe = self._mapping.insert(view, np.eye(4), none, none)
         self._path.add(view.stamp_ns, keyframe, np.eye(4))
         self._lost = False
-        points = keyframe.observed()[1]
+        points = self.map.observed(keyframe)[1]
         fit = PoseFit(np.eye(4), np.ones(len(points), bool), np.ones(len(points), bool), np.zeros((6, 6)), 0.0)
-        return self._report(view, Found(fit, points, points, 0, 0), True)
+        return self._report(view, Found(fit, points, points, 0, 0.0, keyframe), True)
 
     def _recover(self, view: View) -> Found | None:
         """Pose of a frame that lost the map, from the frame before: that becomes a keyframe."""
@@ -125,20 +121,20 @@ class Tracker:
             return None
         if self._last is not None:
             last, found = self._last
-            pose = self._path.last.T_camera_world()
+            pose = self._path.last_T_camera_world
             keyframe = self._mapping.insert(last, pose, found.features, found.points, self._root)
             self._path.last_is(keyframe)
-            self._last, self._root, self._peak, self._since = None, keyframe.number, 0, 0
+            self._last, self._root, self._peak, self._since = None, keyframe, 0, 0
             follow = self._localiser.follow(view, self._path.predict(view.stamp_ns), self._root)
             if follow is not None:
                 return follow
         return self._localiser.recognise(view, self._root)
 
-    def _wants_keyframe(self, found: Found, nearest: Keyframe) -> bool:
+    def _wants_keyframe(self, found: Found, nearest: int) -> bool:
         config, pose = self._config, found.fit.T_camera_world
         if self._since < 1:
             return False
-        motion = pose @ geometry.inverse(nearest.T_camera_world)
+        motion = pose @ geometry.inverse(self.map.T_camera_world[nearest])
         turn = np.degrees(np.arccos(np.clip(0.5 * (np.trace(motion[:3, :3]) - 1.0), -1.0, 1.0)))
         return bool(
             found.fit.count < config.keyframe_ratio * self._peak
@@ -147,10 +143,10 @@ class Tracker:
         )
 
     def _report(self, view: View, found: Found | None, keyframe: bool, correction: np.ndarray | None = None) -> Track:
-        counters = {"flops": self._localiser.flops + self._mapping.flops + self._loops.flops}
+        counters = self._mapping.work.take()
         if found is None:
             return Track(view.index, view.stamp_ns, "lost", None, counters=counters)
-        pose = geometry.inverse(self._path.last.T_camera_world())
+        pose = geometry.inverse(self._path.last_T_camera_world)
         return Track(
             view.index,
             view.stamp_ns,

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from drp_slam.config import SlamConfig
-from drp_slam.datatypes import FEATURE_DIM, Camera, Features, Frame
+from drp_slam.datatypes import XFEAT_DESCRIPTOR, Camera, DescriptorSpec, Features, Frame
 from drp_slam.errors import SlamError
-from drp_slam.slam.camera import Geometry, undistort
+from drp_slam.slam.camera import Geometry, same_camera, undistort
 
 BORDER_PX = 1.0
 """Features lie at most this far outside the middles of the image's outer pixels. One that does not
@@ -22,8 +22,8 @@ class View:
     """Features of one frame, ready for geometry.
 
     `uv` (N, 2) float32 pixels of the original image, `xy` (N, 2) float64 on the normalised plane,
-    `inverse_depth` (N,) float64 in 1/m (0: no depth), `descriptor` (N, 64) float32, `rgb` (N, 3)
-    uint8 or None.
+    `inverse_depth` (N,) float64 in 1/m (0: no depth), `descriptor` (N, length) as the front end
+    gives them, `rgb` (N, 3) uint8 or None.
     """
 
     index: int
@@ -44,10 +44,12 @@ class View:
         return np.concatenate([self.xy * z, z], axis=1)
 
 
-def observe(geometry: Geometry, config: SlamConfig, frame: Frame, features: Features) -> View:
+def observe(
+    geometry: Geometry, config: SlamConfig, frame: Frame, features: Features, spec: DescriptorSpec = XFEAT_DESCRIPTOR
+) -> View:
     """Rays and depths of a frame's features. Raises SlamError for arrays that do not fit each other."""
     camera = geometry.camera
-    _check(camera, frame, features)
+    _check(camera, spec, frame, features)
     xy = undistort(camera, features.uv)
     uv_int = np.rint(features.uv).astype(np.intp)
     u = np.clip(uv_int[:, 0], 0, camera.width - 1)
@@ -95,12 +97,16 @@ def inverse_medians(patch: np.ndarray, range_m: tuple[float, float], edge: float
     return np.where(keep, 1.0 / median, 0.0)
 
 
-def _check(camera: Camera, frame: Frame, features: Features) -> None:
-    n = len(features.uv)
-    if features.uv.shape != (n, 2) or features.descriptor.shape != (n, FEATURE_DIM):
-        got = f"uv {features.uv.shape} and descriptor {features.descriptor.shape}"
-        raise SlamError(f"features have {got}; expected (N, 2) and (N, {FEATURE_DIM})")
-    if not (np.isfinite(features.uv).all() and np.isfinite(features.descriptor).all()):
+def _check(camera: Camera, spec: DescriptorSpec, frame: Frame, features: Features) -> None:
+    if not same_camera(frame.camera, camera):
+        raise SlamError(f"frame {frame.index} was taken with another camera than tracking began with; begin anew")
+    n, descriptor = len(features.uv), features.descriptor
+    if features.uv.shape != (n, 2) or descriptor.shape != (n, spec.length) or descriptor.dtype != spec.dtype:
+        raise SlamError(
+            f"features have uv {features.uv.shape} and descriptor {descriptor.shape} {descriptor.dtype}; "
+            f"expected (N, 2) and (N, {spec.length}) {spec.dtype}: does the map come from this front end?"
+        )
+    if not (np.isfinite(features.uv).all() and np.isfinite(descriptor).all()):
         raise SlamError("features hold a number that is not finite; check the network's output")
     low, high = features.uv.min(initial=0.0), features.uv.max(axis=0, initial=0.0)
     if low < -BORDER_PX or (high > np.array([camera.width, camera.height]) - 1 + BORDER_PX).any():

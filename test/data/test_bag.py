@@ -16,10 +16,10 @@ import cv2
 import numpy as np
 import pytest
 
+from drp_slam import geometry
 from drp_slam.data import bag, bag_images, bag_writer
 from drp_slam.data.dataset import open_sequence
 from drp_slam.data.sequence import Sequence
-from drp_slam.data.trajectory import quaternions
 from drp_slam.datatypes import Frame
 from drp_slam.errors import DataError
 
@@ -252,7 +252,7 @@ def test_header_stamps_out_of_order(room: Sequence, tmp_path: Path) -> None:
 
 
 def transform(stamp_ns: int, parent: str, child: str, T: np.ndarray) -> Any:
-    q = TYPES["geometry_msgs/msg/Quaternion"](*map(float, quaternions(T[None, :3, :3])[0]))
+    q = TYPES["geometry_msgs/msg/Quaternion"](*map(float, geometry.quaternion(T[:3, :3])))
     p = TYPES["geometry_msgs/msg/Vector3"](*map(float, T[:3, 3]))
     body = TYPES["geometry_msgs/msg/Transform"](p, q)
     return TYPES["geometry_msgs/msg/TransformStamped"](header(stamp_ns, parent), child, body)

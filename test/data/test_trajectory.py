@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drp_slam import geometry
 from drp_slam.data import accuracy
 from drp_slam.data import trajectory as tr
 from drp_slam.datatypes import Trajectory
@@ -22,7 +23,7 @@ def random_walk(seed: int, n: int, step_ns: int = SECOND // 15, noise: float = 1
     """Poses that wander; `noise` scales the steps."""
     rng = np.random.default_rng(seed)
     poses = np.tile(np.eye(4), (n, 1, 1))
-    poses[:, :3, :3] = tr.rotations(np.cumsum(rng.normal(0, 0.05 * noise, (n, 4)), 0) + (0, 0, 0.2, 1))
+    poses[:, :3, :3] = geometry.rotation(np.cumsum(rng.normal(0, 0.05 * noise, (n, 4)), 0) + (0, 0, 0.2, 1))
     poses[:, :3, 3] = np.cumsum(rng.normal(0, 0.02 * noise, (n, 3)), 0)
     return Trajectory(5 * SECOND + step_ns * np.arange(n, dtype=np.int64), poses)
 
@@ -58,14 +59,6 @@ def test_files_keep_every_bit_of_stamps_and_positions(
 @given(st.integers(-(2**63), 2**63 - 1))
 def test_stamps_survive_text(stamp_ns: int) -> None:
     assert tr.parse_stamp(tr.format_stamp(stamp_ns), "here") == stamp_ns
-
-
-@settings(max_examples=50)
-@given(st.lists(st.floats(-1, 1), min_size=4, max_size=4).filter(lambda q: np.linalg.norm(q) > 1e-3))
-def test_quaternions_invert_rotations(q: list[float]) -> None:
-    R = tr.rotations(np.array([q]))
-    assert np.abs(R @ R.transpose(0, 2, 1) - np.eye(3)).max() < 1e-14
-    assert np.abs(tr.rotations(tr.quaternions(R)) - R).max() < 1e-14
 
 
 @pytest.mark.parametrize(

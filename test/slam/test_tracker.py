@@ -63,9 +63,9 @@ def test_follows_the_camera(turn: tuple[list[np.ndarray], Tracker, list[Track]])
 
 def test_map_and_keyframes(turn: tuple[list[np.ndarray], Tracker, list[Track]]) -> None:
     poses, tracker, tracks = turn
-    keyframes = tracker.keyframe_poses()
-    assert len(keyframes) == sum(t.keyframe for t in tracks) > 3
-    assert errors_m(poses, keyframes.stamps_ns, keyframes.T_world_camera).max() < 0.03
+    stamps_ns = np.array([view.stamp_ns for view in tracker.map.views])
+    assert len(tracker.map) == sum(t.keyframe for t in tracks) > 3
+    assert errors_m(poses, stamps_ns, geometry.inverse(tracker.map.T_camera_world)).max() < 0.03
     cloud = tracker.cloud()
     assert cloud.rgb is None and len(cloud.xyz_m) > 500
     truth = geometry.apply(geometry.inverse(poses[0]), make_world().xyz)
@@ -105,7 +105,7 @@ def test_a_few_frames_that_show_nothing_end_no_odometry() -> None:
     assert [k for k, t in enumerate(tracks) if not t.tracked] == [20, 21, 22]
     assert not any(t.relocalised for t in tracks)
     whole, _ = play(poses)
-    assert len(tracker.map.keyframes) <= len(whole.map.keyframes) + 1
+    assert len(tracker.map) <= len(whole.map) + 1
 
 
 def test_a_sudden_turn_is_followed_from_the_frame_before() -> None:
@@ -185,7 +185,7 @@ def test_a_new_epoch_goes_on_in_the_same_map() -> None:
     """A recording in a loop: the same stamps again, from a place far from where the lap before ended."""
     poses = walk(40)
     tracker, first = play(poses)
-    world, keyframes = make_world(), len(tracker.map.keyframes)
+    world, keyframes = make_world(), len(tracker.map)
     tracker.begin_epoch()
     second = []
     for k, pose in enumerate(poses):
@@ -193,7 +193,16 @@ def test_a_new_epoch_goes_on_in_the_same_map() -> None:
         second.append(tracker.track(frame(k, 1000 + k * STEP_NS, depth), features))
     assert second[0].relocalised and all(t.tracked for t in second)
     assert not any(t.relocalised for t in second[1:])
-    assert len(tracker.map.keyframes) <= keyframes + 2
+    assert len(tracker.map) <= keyframes + 2
     live = np.stack([t.T_world_camera for t in second if t.T_world_camera is not None])
     assert errors_m(poses, np.array([t.stamp_ns for t in second]), live).max() < 0.03
     assert tracker.trajectory().stamps_ns.tolist() == [t.stamp_ns for t in first]
+
+
+def test_frames_of_another_camera_are_refused() -> None:
+    features, depth = make_world().see(walk(1)[0])
+    other = dataclasses.replace(CAMERA, fx=CAMERA.fx + 1.0)
+    same = dataclasses.replace(CAMERA, distortion=CAMERA.distortion.copy(), depth_scale=1.0)
+    with pytest.raises(SlamError, match="another camera"):
+        Tracker(CAMERA).track(dataclasses.replace(frame(0, 0, depth), camera=other), features)
+    assert Tracker(CAMERA).track(dataclasses.replace(frame(0, 0, depth), camera=same), features).tracked

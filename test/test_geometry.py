@@ -72,3 +72,21 @@ def test_orthonormal_repairs_a_rotation(xi: np.ndarray) -> None:
     repaired = geometry.orthonormal(broken)[:3, :3]
     np.testing.assert_allclose(repaired @ repaired.T, np.eye(3), atol=1e-12)
     assert np.linalg.det(repaired) > 0 and np.abs(repaired - T[:3, :3]).max() < 2e-3
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(-1, 1), min_size=4, max_size=4).filter(lambda q: np.linalg.norm(q) > 1e-3))
+def test_quaternions_and_rotations_are_each_others_inverse(q: list[float]) -> None:
+    R = geometry.rotation(np.array(q))
+    assert np.abs(R @ R.T - np.eye(3)).max() < 1e-14
+    assert np.abs(geometry.rotation(geometry.quaternion(R)) - R).max() < 1e-14
+
+
+@settings(max_examples=20, deadline=None)
+@given(tangents)
+def test_a_quaternion_turns_like_its_rotation(xi: np.ndarray) -> None:
+    R = geometry.exp(xi)[:3, :3]
+    (x, y, z, w), v = geometry.quaternion(R), np.array([0.3, -1.2, 0.7])
+    turned = v + 2.0 * np.cross([x, y, z], np.cross([x, y, z], v) + w * v)
+    np.testing.assert_allclose(turned, R @ v, atol=1e-12)
+    assert w >= 0 and geometry.quaternion(np.stack([R, R])).shape == (2, 4)

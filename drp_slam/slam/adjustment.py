@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bundle adjustment of some keyframes of the map and the points that they share. Read `adjust` first."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from drp_slam import geometry
+from drp_slam.slam import bundle
+from drp_slam.slam.map import Map
+from drp_slam.slam.optimize import CHI2_PIXEL, DEPTH_GATE2, Noise
+
+LEAST_OBSERVATIONS = 10
+"""Fewer than these determine nothing."""
+
+
+def adjust(slam_map: Map, noise: Noise, window: list[int], fixed_limit: int, iterations: int) -> float:
+    """Adjusts the keyframes `window`; up to `fixed_limit` others that share points stay still.
+
+    Takes back observations that do not fit the result. Returns the work in flops.
+    """
+    inside = slam_map.seen_by(window) & (slam_map.observations >= 2)
+    linked = np.flatnonzero((slam_map.links[window] > 0).any(axis=0)).tolist()
+    shared = {k: int(inside[slam_map.observed(k)[1]].sum()) for k in linked if k not in window}
+    fixed = sorted((k for k in shared if shared[k]), key=lambda k: (-shared[k], k))[:fixed_limit]
+    order = window + fixed
+    problem, features, points = _problem(slam_map, order, inside, len(window))
+    if len(problem.point) < LEAST_OBSERVATIONS or not fixed:
+        return 0.0
+    solution = bundle.adjust(problem, noise, iterations)
+    for k, pose in zip(window, solution.poses):
+        # points that only this keyframe has seen are not adjusted: they go with it
+        lone = slam_map.observed(k)[1]
+        lone = lone[slam_map.observations[lone] == 1]
+        moved = geometry.inverse(pose) @ slam_map.T_camera_world[k]
+        slam_map.xyz[lone] = geometry.apply(moved, slam_map.xyz[lone])
+        slam_map.T_camera_world[k] = pose
+    slam_map.xyz[points] = solution.points
+    bad = (solution.error2_px > 2.0 * CHI2_PIXEL) | (solution.error2_depth > DEPTH_GATE2)
+    for row, k in enumerate(order):
+        slam_map.forget(k, features[bad & (problem.camera == row)])
+    return solution.flops
+
+
+def _problem(
+    slam_map: Map, order: list[int], inside: np.ndarray, free: int
+) -> tuple[bundle.Problem, np.ndarray, np.ndarray]:
+    """The adjustment, the feature of each observation, and the number of each point."""
+    camera, feature, number, xy, depth = [], [], [], [], []
+    for row, k in enumerate(order):
+        features, points = slam_map.observed(k)
+        keep = inside[points]
+        features = features[keep]
+        camera.append(np.full(len(features), row))
+        feature.append(features)
+        number.append(points[keep])
+        xy.append(slam_map.views[k].xy[features])
+        depth.append(slam_map.views[k].inverse_depth[features])
+    points, point = np.unique(np.concatenate(number), return_inverse=True)
+    poses = slam_map.T_camera_world[order]
+    problem = bundle.Problem(
+        poses, slam_map.xyz[points], np.concatenate(camera), point, np.concatenate(xy), np.concatenate(depth), free
+    )
+    return problem, np.concatenate(feature), points
