@@ -86,7 +86,10 @@ def log(T: np.ndarray) -> np.ndarray:
 
 def rotation_vector(R: np.ndarray) -> np.ndarray:
     """(..., 3, 3) rotations to (..., 3) axis times angle, through the unit quaternion."""
-    q = quaternion(R)
+    d = np.einsum("...ii->...i", R)
+    trace = d.sum(-1)[..., None]
+    # rounded otherwise than in `quaternion`, and kept so: trajectories with a loop stay the same to the last bit
+    q = _by_largest(R, np.concatenate([1 + 2 * d - trace, 1 + trace], axis=-1))
     sine = np.linalg.norm(q[..., :3], axis=-1)
     angle = 2.0 * np.arctan2(sine, q[..., 3])
     small = sine < 1e-9
@@ -94,12 +97,16 @@ def rotation_vector(R: np.ndarray) -> np.ndarray:
 
 
 def quaternion(R: np.ndarray) -> np.ndarray:
-    """(..., 3, 3) rotations to (..., 4) unit quaternions x y z w with w >= 0.
+    """(..., 3, 3) rotations to (..., 4) unit quaternions x y z w with w >= 0."""
+    xx, yy, zz = R[..., 0, 0], R[..., 1, 1], R[..., 2, 2]
+    return _by_largest(R, np.stack([1 + xx - yy - zz, 1 - xx + yy - zz, 1 - xx - yy + zz, 1 + xx + yy + zz], axis=-1))
+
+
+def _by_largest(R: np.ndarray, square: np.ndarray) -> np.ndarray:
+    """Unit quaternions from four times their squared components (..., 4).
 
     Of the four ways to divide, takes the one by the largest component (Shepperd 1978).
     """
-    xx, yy, zz = R[..., 0, 0], R[..., 1, 1], R[..., 2, 2]
-    square = np.stack([1 + xx - yy - zz, 1 - xx + yy - zz, 1 - xx - yy + zz, 1 + xx + yy + zz], axis=-1)
     s = (R[..., 2, 1] + R[..., 1, 2], R[..., 0, 2] + R[..., 2, 0], R[..., 1, 0] + R[..., 0, 1])
     m = (R[..., 2, 1] - R[..., 1, 2], R[..., 0, 2] - R[..., 2, 0], R[..., 1, 0] - R[..., 0, 1])
     rows = np.stack(
