@@ -19,9 +19,13 @@ SEQUENCE = "TUM RGB-D folder, rosbag2 (BAG:image=/T,depth=/T chooses topics), or
 
 def add_common(p: argparse.ArgumentParser) -> None:
     """Options of every command."""
-    p.add_argument("--out", type=Path, metavar="DIR", help="folder of the results (default: results/NAME-TIME)")
     p.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     p.add_argument("--verbose", action="store_true", help="log more")
+
+
+def add_out(p: argparse.ArgumentParser, default: str = "results/NAME-TIME") -> None:
+    """The folder of a command that writes files."""
+    p.add_argument("--out", type=Path, metavar="DIR", help=f"write files to this folder (default: {default})")
 
 
 def add_sequence(p: argparse.ArgumentParser, name: str = "sequence", **kwargs: Any) -> None:
@@ -103,18 +107,20 @@ def out_folder(args: argparse.Namespace) -> Path:
     return out
 
 
+def kept(args: argparse.Namespace, result: dict[str, Any]) -> dict[str, Any]:
+    """The result, written to `<command>.json` where `--out` is given; `json` then names the file."""
+    from drp_slam.reporting.folder import write_json
+
+    if not args.out:
+        return result
+    path = out_folder(args) / f"{args.command}.json"
+    write_json(path, result)
+    return result | {"json": str(path)}
+
+
 def parsed(command: Command, argv: list[str]) -> argparse.Namespace:
     """The arguments of one command, for a command that runs others."""
     p = argparse.ArgumentParser()
     command.add_arguments(p)
     add_common(p)
     return p.parse_args(argv)
-
-
-def table_console() -> Any:
-    """Standard output, wide enough for the tables where it is not a terminal."""
-    import sys
-
-    from rich.console import Console
-
-    return Console() if sys.stdout.isatty() else Console(width=170)

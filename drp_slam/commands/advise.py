@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from drp_slam.commands._options import add_out, kept
+from drp_slam.commands._tables import print_written
+
 HELP = "choose the network of a sweep that fits limits, and say why"
 EXAMPLE = "advise --max-latency 2ms --max-ate-increase 5%"
 
@@ -18,6 +21,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--max-energy", metavar="1mJ", help="limit the modelled energy of one inference")
     p.add_argument("--max-ate-increase", metavar="5%", help="limit the mean ATE beyond the reference's")
     p.add_argument("--max-inliers-lost", metavar="5%", help="limit the PnP inliers below the reference's")
+    add_out(p, "none")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -27,7 +31,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     wanted = limits(args.max_latency, args.max_energy, args.max_ate_increase, args.max_inliers_lost)
     folder = args.sweep or latest()
-    return {"sweep": str(folder)} | choose(load(folder)["points"], wanted, folder)
+    return kept(args, {"sweep": str(folder)} | choose(load(folder)["points"], wanted, folder))
 
 
 def show(result: Mapping[str, Any]) -> None:
@@ -44,3 +48,4 @@ def show(result: Mapping[str, Any]) -> None:
         console.print(f"  note     ATE is {result['ate_ratio']:.3f} of the reference's, {interval}")
     for other in result["others"]:
         console.print(f"  not      {other['name']}: {other['because']}")
+    print_written(result)

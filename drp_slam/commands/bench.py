@@ -9,7 +9,8 @@ from typing import Any
 
 from drp_slam.commands import run as offline
 from drp_slam.commands import up
-from drp_slam.commands._options import SEQUENCE, add_device, add_frames, add_sequence, out_folder, parsed
+from drp_slam.commands._options import SEQUENCE, add_device, add_frames, add_out, add_sequence, out_folder, parsed
+from drp_slam.commands._tables import print_table
 
 HELP = "measure frame rate and latency of the graph and of one process on this host"
 EXAMPLE = "bench rgbd_dataset_freiburg1_xyz"
@@ -21,6 +22,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     add_sequence(p, nargs="?", default="synthetic", help=f"{SEQUENCE} (default: synthetic)")
     add_frames(p, start=False)
     add_device(p)
+    add_out(p)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -51,16 +53,14 @@ def case(args: argparse.Namespace, name: str, in_flight: int, out: Path) -> dict
 
 def show(result: dict[str, Any]) -> None:
     """Prints the cases as a table: everything in it was measured on this host."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"{result['sequence']}: measured on this host, ms are p50 / p95")
     stages = list(result["cases"][0]["stages_wall_ms"])
-    for name in ("case", "frames/s", "ATE m", "latency", *stages):
-        table.add_column(name, justify="left" if name == "case" else "right")
+    rows = []
     for row in result["cases"]:
         spreads = [row["latency_ms"], *(row["stages_wall_ms"][s] for s in stages)]
         ate = "–" if row["ate_rmse_m"] is None else f"{row['ate_rmse_m']:.4f}"
         times = ("–" if s is None else f"{s['p50']:.1f} / {s['p95']:.1f}" for s in spreads)
-        table.add_row(row["case"], f"{row['fps']:.1f}", ate, *times)
-    Console().print(table)
+        rows.append((row["case"], f"{row['fps']:.1f}", ate, *times))
+    title = f"{result['sequence']}: measured on this host, ms are p50 / p95"
+    columns = "|".join(("case", "frames/s", "ATE m", "latency", *stages))
+    print_table(columns, rows, title=title, left=("case",), spare="|".join(stages))
+    print(f"results of each case below {result['out']}")

@@ -7,7 +7,8 @@ import argparse
 from typing import Any
 
 from drp_slam.commands._networks import add_network_model, read_network
-from drp_slam.commands._options import table_console
+from drp_slam.commands._options import add_out, kept
+from drp_slam.commands._tables import print_table, print_written
 
 HELP = "compare networks on DRP-AI3 side by side"
 EXAMPLE = "compare-networks xfeat xfeat-p50 --input-shape 1,1,480,640"
@@ -17,6 +18,7 @@ SUMS = ("total_ms", "energy_mj", "gmacs", "cycles", "dense_cycles", "memory_mib"
 def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("models", nargs="+", help="ONNX files or shipped networks; the first is the reference")
     add_network_model(p)
+    add_out(p, "none")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -34,30 +36,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         rows.append(row | {"fallbacks": len(whole["fallbacks"])})
     for row in rows:
         row["speedup"] = rows[0]["total_ms"] / row["total_ms"]
-    return {"device": f"emulated:{constants.name}", "networks": rows}
+    return kept(args, {"device": f"emulated:{constants.name}", "networks": rows})
 
 
 def show(result: dict[str, Any]) -> None:
     """Prints the comparison; the first network is the reference."""
-    from rich.table import Table
-
-    table = Table(title=f"{result['device']} (modelled)", header_style="bold")
-    columns = "network|ms|speed-up|mJ|GMAC|Mcycle|of dense|MiB|TOPS/W|on A55|crossings ms"
-    for column in columns.split("|"):
-        table.add_column(column, justify="left" if column == "network" else "right")
+    rows = []
     for row in result["networks"]:
         share = row["cycles"] / row["dense_cycles"] if row["dense_cycles"] else 1.0
-        table.add_row(
-            row["name"],
-            f"{row['total_ms']:.3f}",
-            f"{row['speedup']:.2f} x",
-            f"{row['energy_mj']:.2f}",
-            f"{row['gmacs']:.3f}",
-            f"{row['cycles'] * 1e-6:.3f}",
-            f"{share:.0%}",
-            f"{row['memory_mib']:.1f}",
-            f"{row['tops_per_w']:.2f}",
-            str(row["fallbacks"]),
-            f"{row['crossing_ms']:.2f}",
-        )
-    table_console().print(table)
+        times = (f"{row['total_ms']:.3f}", f"{row['speedup']:.2f} x", f"{row['energy_mj']:.2f}")
+        work = (f"{row['gmacs']:.3f}", f"{row['cycles'] * 1e-6:.3f}", f"{share:.0%}", f"{row['memory_mib']:.1f}")
+        rest = (f"{row['tops_per_w']:.2f}", str(row["fallbacks"]), f"{row['crossing_ms']:.2f}")
+        rows.append((row["name"], *times, *work, *rest))
+    columns = "network|ms|speed-up|mJ|GMAC|Mcycle|of dense|MiB|TOPS/W|on A55|crossings ms"
+    title = f"{result['device']} (modelled)"
+    print_table(columns, rows, title=title, left=("network",), spare="TOPS/W|Mcycle|MiB|GMAC|crossings ms")
+    print_written(result)

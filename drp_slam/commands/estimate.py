@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from drp_slam.commands._networks import add_network_model, read_network
-from drp_slam.commands._options import out_folder, table_console
+from drp_slam.commands._options import add_out, kept, out_folder
+from drp_slam.commands._tables import console as stdout
+from drp_slam.commands._tables import print_table, print_written
 from drp_slam.errors import DrpAi3Error
 
 HELP = "estimate what DRP-AI3 does with a network: placement, packing, time, energy"
 EXAMPLE = "estimate model.onnx --sparsity 0.9 --html"
 COLUMNS = "layer|op|unit|shape|MMAC|zeros|N/M|kcycle|us|+cross|kB|bound by|use|uJ"
-LEFT = {"layer", "op", "unit", "shape", "bound by"}
+LEFT = ("layer", "op", "unit", "shape", "bound by")
+SPARE = "kB|uJ|zeros|kcycle|use|N/M|shape|MMAC"
+"""Left out in this order where the terminal is narrow."""
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
@@ -39,6 +43,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--csv", action="store_true", help="write layers.csv")
     text = "write estimate.html, roofline.png and timeline.json (Chrome trace)"
     p.add_argument("--html", action="store_true", help=text)
+    add_out(p)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -71,22 +76,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
         written = estimate_page.write(out_folder(args), result, constants, args.html, args.csv)
         result["files"] = [str(p) for p in written]
-    return result
+    return kept(args, result)
 
 
 def show(result: dict[str, Any]) -> None:
     """Prints the layers, totals and fallbacks."""
-    from rich.table import Table
-
-    console = table_console()
+    console = stdout()
     title = f"{result['name']} on {result['device']}, AI-MAC {result['mac_mhz']:.0f} MHz (modelled)"
-    table = Table(title=title, header_style="bold")
-    for column in COLUMNS.split("|"):
-        table.add_column(column, justify="left" if column in LEFT else "right", no_wrap=True)
     busy = [row for row in result["layers"] if row["us"] or row["crossing_us"]]
-    for row in busy:
-        table.add_row(*_cells(row), style="red" if row["unit"] == "cpu" else None)
-    console.print(table)
+    styles = ["red" if row["unit"] == "cpu" else None for row in busy]
+    print_table(COLUMNS, [_cells(row) for row in busy], title=title, left=LEFT, spare=SPARE, styles=styles)
     hidden = len(result["layers"]) - len(busy)
     console.print(f"{hidden} layers run behind others and take no time of their own")
     console.print(
@@ -112,8 +111,7 @@ def show(result: dict[str, Any]) -> None:
         console.print(f"[red]{count:.0f} on the Cortex-A55[/]: {reason}: {times}")
     kinds = result["constants"]
     console.print(f"rests on {kinds['cited']} cited, {kinds['fitted']} fitted and {kinds['assumed']} assumed constants")
-    for path in result.get("files", ()):
-        console.print(f"wrote {path}")
+    print_written(result)
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

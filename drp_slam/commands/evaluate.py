@@ -8,11 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from drp_slam.commands._options import add_camera, add_sequence, out_folder, table_console
+from drp_slam.commands._options import add_camera, add_out, add_sequence, kept, out_folder
+from drp_slam.commands._tables import console, print_table, print_written
 
 HELP = "evaluate networks against the first: inliers, relative pose error, trajectory"
 EXAMPLE = "evaluate xfeat-fp32 xfeat xfeat-p70 --sequence DIR --ate"
-COLUMNS = "network|zero|kB|part|inliers|ratio|overlap|lost|error cm|ratio|of medians|error deg|ratio|of medians"
+COLUMNS = "network|zero|kB|part|inliers|%|overlap|lost|cm|% cm|median cm|deg|% deg|median deg"
+SPARE = "kB|median deg|% deg|deg|% cm|median cm|overlap|zero"
+"""Left out in this order where the terminal is narrow."""
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
@@ -26,6 +29,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     text = "vary start frame and keyframe threshold this many times for --ate (10)"
     p.add_argument("--configurations", type=int, default=10, metavar="N", help=text)
     p.add_argument("--card", action="store_true", help="write what was measured into the networks' cards")
+    add_out(p, "none")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -34,15 +38,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from drp_slam.data.dataset import open_sequence
     from drp_slam.evaluation.agreement import write_agreement
     from drp_slam.evaluation.evaluate import compare
-    from drp_slam.reporting.folder import write_json
 
     recording = open_sequence(args.sequence, args.camera)
     out = out_folder(args) if args.out else None
     networks, configurations = list(dict.fromkeys(args.networks)), args.configurations if args.ate else 0
     options: dict[str, Any] = {"gap_s": args.gap, "limit": args.pairs, "configurations": configurations}
     result = compare(networks, recording, load(args.config), keep=out, **options)
-    if out is not None:
-        write_json(out / "evaluate.json", result)
+    result = kept(args, result)
     if args.card:
         result["cards"] = [str(write_agreement(n, result)) for n in args.networks]
     return result
@@ -50,25 +52,22 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def show(result: Mapping[str, Any]) -> None:
     """Prints one row a network and part."""
-    from rich.table import Table
-
-    pairs = f"{result['pairs']} pairs {result['gap_s']:g} s apart, {result['pairs_kept_out']} kept out"
-    table = Table(title=f"{result['sequence']}: {pairs}; ratios to {result['reference']}")
-    for column in COLUMNS.split("|"):
-        table.add_column(column, justify="left" if column in ("network", "part") else "right")
+    rows = []
     for name, body in result["networks"].items():
-        head = [name, f"{body['sparsity']:.0%}", f"{body['bytes'] / 1000:.0f}"]
+        head = (name, f"{body['sparsity']:.0%}", f"{body['bytes'] / 1000:.0f}")
         for part in ("all", "kept_out"):
             if body[part] is not None:
-                table.add_row(*(head if part == "all" else [""] * 3), part.replace("_", " "), *_cells(body[part]))
-    console = table_console()
-    console.print(table)
+                rows.append((*(head if part == "all" else ("", "", "")), part.replace("_", " "), *_cells(body[part])))
+    pairs = f"{result['pairs']} pairs {result['gap_s']:g} s apart, {result['pairs_kept_out']} kept out"
+    title = f"{result['sequence']}: {pairs}; % with 95 % intervals: ratios to {result['reference']}"
+    print_table(COLUMNS, rows, title=title, left=("network", "part"), spare=SPARE)
     for name, body in result["networks"].items():
         if "ate_m" in body:
             ate = body["ate_m"]
             mean, low, high = (100 * ate[key] for key in ("mean", "low", "high"))
             error = f"ATE {mean:.2f} cm [{low:.2f}, {high:.2f}] over {ate['count']} configurations"
-            console.print(f"{name}: {error}, ratio {_ratio(ate)}, {body['tracked']:.1%} tracked")
+            console().print(f"{name}: {error}, ratio {_ratio(ate)} %, {body['tracked']:.1%} tracked", soft_wrap=True)
+    print_written(result)
 
 
 def _cells(part: Mapping[str, Any]) -> list[str]:
@@ -76,12 +75,13 @@ def _cells(part: Mapping[str, Any]) -> list[str]:
     cells = [f"{inliers['mean']:.0f}", _ratio(inliers), f"{shared['mean']:.0%}", str(part["lost_pairs"])]
     for metric, scale in (("error_m", 100), ("error_deg", 1)):
         mean, middle = part[metric]["mean"], part[metric]["median_ratio"]
-        cells += ["-" if mean is None else f"{mean * scale:.2f}", _ratio(part[metric])]
-        cells += ["-" if middle is None else f"{middle:.0%}"]
+        cells += ["–" if mean is None else f"{mean * scale:.2f}", _ratio(part[metric])]
+        cells += ["–" if middle is None else f"{middle:.0%}"]
     return cells
 
 
 def _ratio(body: Mapping[str, Any]) -> str:
     if body["ratio"] is None:
-        return "-"
-    return f"{body['ratio']:.1%} [{body['ratio_low']:.1%}, {body['ratio_high']:.1%}]"
+        return "–"
+    middle, low, high = (100 * body[key] for key in ("ratio", "ratio_low", "ratio_high"))
+    return f"{middle:.1f} [{low:.1f}, {high:.1f}]"

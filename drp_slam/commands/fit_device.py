@@ -7,7 +7,9 @@ import argparse
 from typing import Any
 
 from drp_slam.commands._networks import add_corpus
-from drp_slam.commands._options import table_console
+from drp_slam.commands._options import add_out, kept
+from drp_slam.commands._tables import console as stdout
+from drp_slam.commands._tables import print_written
 from drp_slam.commands.validate_device import show_errors
 
 HELP = "fit the timing model to published latencies, cross-validated"
@@ -17,6 +19,7 @@ EXAMPLE = "fit-device calibration --pairs pruning_speedup.csv --write"
 def add_arguments(p: argparse.ArgumentParser) -> None:
     add_corpus(p)
     p.add_argument("--write", action="store_true", help="write the constants into the device file")
+    add_out(p, "none")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -34,16 +37,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         count = errors["all"]["n"]
         note = f"fitted: fit-device, {count} networks, median error held out {every} (mapped {mapped})"
         result["written"] = str(write_constants(args.device, result["constants"], note))
-    return result
+    return kept(args, result)
 
 
 def show(result: dict[str, Any]) -> None:
     """Prints errors by family, the pairs, and what was fitted."""
     show_errors([("fit", result["fitted"]), ("held out by family, 5 folds", result["cross_validated"])])
-    console = table_console()
+    console = stdout()
     for tag, unit in result["rules"].items():
         console.print(f"rule {tag}: {unit}")
     for key, value in result["constants"].items():
         console.print(f"{key} = {value:.4g}")
-    if "written" in result:
-        console.print(f"wrote {result['written']}")
+    print_written(result)

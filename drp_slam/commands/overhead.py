@@ -6,6 +6,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from drp_slam.commands._options import add_out, kept
+from drp_slam.commands._tables import print_written
+
 HELP = "measure emulated execution against bare onnxruntime on this host"
 EXAMPLE = "overhead xfeat --repeats 50"
 
@@ -16,13 +19,14 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--width", type=int, default=640, metavar="PX", help="make the input this wide (default: 640)")
     p.add_argument("--threads", type=int, default=1, metavar="N", help="run on this many threads (default: 1)")
     p.add_argument("--repeats", type=int, default=50, metavar="N", help="run each this many times (default: 50)")
+    add_out(p, "none")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Medians of wall and processor time. Raises DrpAi3Error."""
     from drp_slam.drpai3.overhead import measure
 
-    return measure(args.network, (args.height, args.width), args.threads, args.repeats)
+    return kept(args, measure(args.network, (args.height, args.width), args.threads, args.repeats))
 
 
 def show(result: dict[str, Any]) -> None:
@@ -35,3 +39,4 @@ def show(result: dict[str, Any]) -> None:
             f"rewritten network {result[f'rewritten_{k}_ms']:.2f} ms "
             f"({result[f'overhead_over_rewritten_{k}_pct']:+.1f} %)"
         )
+    print_written(result)

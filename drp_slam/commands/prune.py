@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from drp_slam.commands._options import add_device, out_folder
+from drp_slam.commands._options import add_device, add_out, out_folder
+from drp_slam.commands._tables import print_written
 from drp_slam.errors import DrpAi3Error, PruningError
 from drp_slam.pruning.methods import BUDGETS, LAYER_RATES, PATTERNS, SALIENCIES, SCHEDULES
 
@@ -45,6 +46,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--compress", action="store_true", help=text)
     add_device(p)
     p.add_argument("--seed", type=int, default=0, metavar="N", help="seed the random numbers (0)")
+    add_out(p)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -179,9 +181,7 @@ def show(result: Mapping[str, Any]) -> None:
     if m is not None:
         dense = f", dense {m['dense_s'] * 1e3:.3f} ms" if "dense_s" in m else ""
         console.print(f"modelled on {result['device']} at {result['shape']}: {m['pruned_s'] * 1e3:.3f} ms{dense}")
-    for key in ("onnx", "int8"):
-        if result[key]:
-            console.print(f"wrote {result[key]}", soft_wrap=True)
+    print_written(result)
     if found := result.get("compressed"):
         centroids = "trained" if found["centroids_trained"] else "of k-means; --retrain trains them"
         console.print(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from drp_slam.commands._options import out_folder
+from drp_slam.commands._options import add_out, out_folder
 
 HELP = "rebuild a shipped network, from published weights to ONNX and card"
 EXAMPLE = "rebuild xfeat --out models"
@@ -18,6 +18,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("name", help="shipped network, such as xfeat-p70")
     text = "calibrate and train on this folder of images or recordings too, beside photographs of installed packages"
     p.add_argument("--data", type=Path, metavar="DIR", help=text)
+    add_out(p)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

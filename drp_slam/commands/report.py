@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from drp_slam.commands._options import add_device, out_folder
+from drp_slam.commands._options import add_device, add_out, out_folder
 from drp_slam.profiler.terminal import show as show
 
 HELP = "rebuild the report of a folder of results"
@@ -19,6 +19,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     text = "compare with these results of the same frames, run with --backend cpu"
     p.add_argument("--baseline", type=Path, metavar="DIR", help=text)
     add_device(p, None, "the run's own")
+    add_out(p, "the folder itself")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drp_slam.commands._options import add_frames, add_sequence, add_slam, configured, out_folder
+from drp_slam.commands._options import add_frames, add_out, add_sequence, add_slam, configured, out_folder
 from drp_slam.profiler.terminal import show as show
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     add_sequence(p)
     add_slam(p)
     add_frames(p)
+    add_out(p)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

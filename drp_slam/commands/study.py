@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from drp_slam.commands._options import out_folder
+from drp_slam.commands._options import add_out, out_folder
+from drp_slam.commands._tables import print_written
 from drp_slam.errors import PruningError
 
 HELP = "measure pruning methods on small networks: accuracy, size, where they gain"
@@ -36,6 +37,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--data", type=Path, metavar="DIR", help=text)
     text = "split the images this many times; a study that was stopped resumes with the same --out"
     p.add_argument("--seeds", type=int, default=3, metavar="N", help=text)
+    add_out(p)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -86,7 +88,7 @@ def show(result: Mapping[str, Any]) -> None:
             f"{name}: {found['rate']:.0%} pruned, {ratio:.1f} times smaller, accuracy {at:.4f}, dense {dense:.4f}"
         )
     console.print(f"{result['cpu_s']:.0f} s of CPU time in all, {result['wall_s']:.0f} s now")
-    console.print(f"wrote {result['json']} and {result['picture']}", soft_wrap=True)
+    print_written(result)
 
 
 def _cell(value: Any) -> str:

@@ -8,7 +8,7 @@ import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drp_slam.commands._options import add_camera, add_frames, add_sequence, out_folder
+from drp_slam.commands._options import add_camera, add_frames, add_out, add_sequence, out_folder
 from drp_slam.errors import ConfigError
 from drp_slam.pruning.methods import PATTERNS, SALIENCIES
 
@@ -41,6 +41,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--jobs", type=int, metavar="N", help="run this many processes here (one a core)")
     text = "measure the points on the workers of this dask.distributed scheduler"
     p.add_argument("--scheduler", metavar="tcp://HOST:PORT", help=text)
+    add_out(p)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from drp_slam.commands._networks import add_corpus
-from drp_slam.commands._options import out_folder, table_console
+from drp_slam.commands._options import add_out, kept, out_folder
+from drp_slam.commands._tables import console as stdout
+from drp_slam.commands._tables import print_table, print_written
 
 HELP = "check the timing model against published board latencies"
 EXAMPLE = "validate-device calibration --pairs pruning_speedup.csv"
@@ -23,6 +25,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--layers", type=Path, metavar="FILE", help=text)
     text = "take this as the network of that table (default: YOLOX-S, 640 pixels)"
     p.add_argument("--network", type=Path, metavar="ONNX", help=text)
+    add_out(p)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -44,7 +47,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         from drp_slam.drpai3.fitting.translator_report import layer_report
 
         result["layers"] = layer_report(args.layers, args.network, constants, out)
-    return result
+    return kept(args, result)
 
 
 def show(result: dict[str, Any]) -> None:
@@ -53,7 +56,7 @@ def show(result: dict[str, Any]) -> None:
     if "cross_validated" in result:
         parts.append(("held out by family, 5 folds", result["cross_validated"]))
     show_errors(parts)
-    console = table_console()
+    console = stdout()
     for row in result["worst"]:
         times = f"published {row['published_ms']:.1f}, predicted {row['predicted_ms']:.2f} ms"
         console.print(f"{row['id']}: {times} ({row['error_pct']:+.0f} %): {row['reason']}")
@@ -61,26 +64,23 @@ def show(result: dict[str, Any]) -> None:
         from drp_slam.drpai3.fitting.translator_report import show_layers
 
         show_layers(result["layers"], console)
-    console.print(f"wrote {result['plot']}")
+    print_written(result)
 
 
 def show_errors(parts: Sequence[tuple[str, dict[str, Any]]]) -> None:
     """Prints a table of errors and the speed-ups of pruned networks for each (title, summary)."""
-    from rich.table import Table
-
-    console = table_console()
     for title, part in parts:
-        table = Table(title=title, header_style="bold")
-        for column in ("networks", "n", "median %", "mean %", "median % beyond rounding", "rank"):
-            table.add_column(column, justify="left" if column == "networks" else "right")
         totals = {name: part[name] for name in ("all", "mapped", "fallback")}
-        for name, row in (totals | part["families"]).items():
-            if row["n"]:
-                errors = (row["median_ape_pct"], row["mape_pct"], row["median_ape_rounded_pct"])
-                rank = "" if row["spearman"] is None else f"{row['spearman']:.3f}"
-                cells = (str(row["n"]), *(f"{error:.1f}" for error in errors), rank)
-                table.add_row(name, *cells, style="bold" if name in totals else None)
-        console.print(table)
+        shown = {name: row for name, row in (totals | part["families"]).items() if row["n"]}
+        cells = [
+            (name, str(row["n"]))
+            + tuple(f"{row[key]:.1f}" for key in ("median_ape_pct", "mape_pct", "median_ape_rounded_pct"))
+            + ("" if row["spearman"] is None else f"{row['spearman']:.3f}",)
+            for name, row in shown.items()
+        ]
+        columns = "networks|n|median %|mean %|beyond rounding %|rank"
+        styles = ["bold" if name in totals else None for name in shown]
+        print_table(columns, cells, title=title, left=("networks",), styles=styles)
         for pair in part["pairs"]:
             gains = f"published {pair['published_speedup']:.2f} x, predicted {pair['predicted_speedup']:.2f} x"
-            console.print(f"{pair['id']}: {gains} ({pair['error_pct']:+.0f} %)")
+            stdout().print(f"{pair['id']}: {gains} ({pair['error_pct']:+.0f} %)")
