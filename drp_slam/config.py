@@ -160,7 +160,7 @@ class GraphConfig:
     """What every node takes beside its own section. Without ROS, `device` and `features` count."""
 
     device: str = param("rzv2h", "chip that is modelled: a name of config/devices, or a file")
-    features: str = param("xfeat", "front end that finds the features")
+    features: str = param("xfeat", "front end that finds the features: a name, or module:Class of your own")
     out: str = param("", "folder of results, written when the node ends; empty: none")
     map_frame: str = param("map", "REP-105 frame of the map")
     odom_frame: str = param("odom", "REP-105 frame of the odometry")

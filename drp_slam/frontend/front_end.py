@@ -73,11 +73,20 @@ FRONT_ENDS = {"xfeat": "drp_slam.frontend.xfeat:XFeat"}
 
 
 def front_end_class(name: str) -> type[FrontEnd]:
-    """The class of a front end, for its stages and descriptor. Raises ConfigError."""
-    if name not in FRONT_ENDS:
-        raise ConfigError(f"features {name!r} are unknown; choose from {', '.join(FRONT_ENDS)}")
-    module, _, cls = FRONT_ENDS[name].partition(":")
-    return getattr(importlib.import_module(module), cls)
+    """The class of a front end, for its stages and descriptor.
+
+    `name` is one of `FRONT_ENDS`, or `module:Class` of somebody's own. Raises ConfigError.
+    """
+    module, colon, cls = FRONT_ENDS.get(name, name).partition(":")
+    if not colon:
+        raise ConfigError(f"features {name!r} are unknown; choose from {', '.join(FRONT_ENDS)}, or name module:Class")
+    try:
+        found = getattr(importlib.import_module(module), cls)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"features {name!r} cannot be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, FrontEnd)):
+        raise ConfigError(f"features {name!r} are no drp_slam.frontend.front_end.FrontEnd")
+    return found
 
 
 def open_front_end(config: Config, units: Collection[str] = UNITS) -> FrontEnd:

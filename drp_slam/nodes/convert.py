@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ROS messages of camera, tensors and features <-> numpy. No copy where a view will do.
+"""ROS messages of camera and tensors <-> numpy. No copy where a view will do.
 
 Every function that reads a message checks it against its own header and raises GraphError, so
 that no node dies of a bad message.
@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from drp_slam.datatypes import FEATURE_DIM, Camera, Features
+from drp_slam.datatypes import Camera
 from drp_slam.errors import GraphError
 
 DTYPES = {"8U": np.uint8, "8S": np.int8, "16U": np.uint16, "32F": np.float32}
@@ -28,7 +28,6 @@ LARGEST_PX = 16384
 MOST_FOCAL = 100.0
 """A focal length is at most so many times the image's longer side, or that part of it."""
 MOST_DISTORTION = 1e4
-FEATURE_FLOATS = 3 + FEATURE_DIM
 
 
 def stamp_ns(header: Header) -> int:
@@ -191,43 +190,3 @@ def camera(message: CameraInfo, topic: str = "camera_info") -> Camera:
 def spelled(camera: Camera) -> str:
     """A calibration in words."""
     return f"{camera.width}x{camera.height} with f {camera.fx:.6g}, {camera.fy:.6g}"
-
-
-def features_message(features: Features, head: Header) -> PointCloud2:
-    """`u v score descriptor[64]`, float32, one point a feature."""
-    table = np.concatenate([features.uv, features.score[:, None], features.descriptor], axis=1, dtype=np.float32)
-    step = 4 * FEATURE_FLOATS
-    return PointCloud2(
-        header=head,
-        height=1,
-        width=len(features),
-        fields=FEATURE_FIELDS,
-        point_step=step,
-        row_step=step * len(features),
-        data=bytes_of(table),
-        is_dense=True,
-    )
-
-
-FEATURE_FIELDS = [
-    PointField(name=name, offset=4 * first, datatype=PointField.FLOAT32, count=count)
-    for name, first, count in (("u", 0, 1), ("v", 1, 1), ("score", 2, 1), ("descriptor", 3, FEATURE_DIM))
-]
-
-
-def features(message: PointCloud2, topic: str = "features") -> Features:
-    """Features of a message. Raises GraphError for other fields or truncated data."""
-    layout = [(f.name, f.offset, f.datatype, f.count) for f in message.fields]
-    if layout != [(f.name, f.offset, f.datatype, f.count) for f in FEATURE_FIELDS]:
-        raise GraphError(
-            f"{topic}: fields {[f.name for f in message.fields]}, expected u v score "
-            f"descriptor[{FEATURE_DIM}] as float32"
-        )
-    count = message.width * message.height
-    if message.point_step != 4 * FEATURE_FLOATS or len(message.data) < count * message.point_step:
-        raise GraphError(
-            f"{topic}: truncated: {len(message.data)} bytes for {count} points of "
-            f"{4 * FEATURE_FLOATS} bytes; fix the publisher"
-        )
-    table = np.frombuffer(message.data, np.float32, count * FEATURE_FLOATS).reshape(-1, FEATURE_FLOATS)
-    return Features(*(np.ascontiguousarray(part) for part in (table[:, :2], table[:, 2], table[:, 3:])))

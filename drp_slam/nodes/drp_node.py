@@ -18,7 +18,7 @@ from drp_slam.datatypes import Features
 from drp_slam.device import StageRun
 from drp_slam.errors import GraphError
 from drp_slam.frontend.front_end import open_front_end
-from drp_slam.nodes import convert, qos
+from drp_slam.nodes import convert, feature_codec, qos
 from drp_slam.nodes.base import StageNode, run
 from drp_slam.nodes.table import UNITS_OF
 
@@ -99,7 +99,7 @@ class DrpNode(StageNode):
     def _publish(self, header: Any, features: Features, runs: tuple[StageRun, ...]) -> None:
         """Features, what they took, and a picture of them if somebody looks."""
         stamp_ns = convert.stamp_ns(header)
-        self._features.publish(convert.features_message(features, header))
+        self._features.publish(feature_codec.to_message(features, self._front.descriptor, header))
         self.publish_runs(stamp_ns, *runs)
         self.frames += 1
         picture = self._pictures.pop(stamp_ns, None)

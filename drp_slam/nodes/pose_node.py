@@ -22,7 +22,8 @@ from drp_slam.data.stamps import StampGate
 from drp_slam.data.trajectory import write_tum
 from drp_slam.datatypes import Camera, Features, Frame, Track
 from drp_slam.errors import DrpSlamError, GraphError
-from drp_slam.nodes import convert, qos, status_codec
+from drp_slam.frontend.front_end import front_end_class
+from drp_slam.nodes import convert, feature_codec, qos, status_codec
 from drp_slam.nodes.base import StageNode, run
 from drp_slam.nodes.limits import IN_FLIGHT, NEWEST
 from drp_slam.nodes.odometry import Odometry
@@ -45,6 +46,7 @@ class PoseNode(StageNode):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("pose_node", SlamConfig, **kwargs)
         (self._config,) = self.configs
+        self._descriptor = front_end_class(self.graph.features).descriptor
         self._tracker: Tracker | None = None
         self._camera: Camera | None = None
         self._stated: tuple[Any, ...] = ()
@@ -110,7 +112,7 @@ class PoseNode(StageNode):
 
     def _on_features(self, message: PointCloud2) -> None:
         stamp_ns = convert.stamp_ns(message.header)
-        admission = self._gate.admit(stamp_ns, (message.header, convert.features(message)))
+        admission = self._gate.admit(stamp_ns, (message.header, feature_codec.from_message(message, self._descriptor)))
         if admission.problem:
             self.problem(admission.problem)
         if admission.new_epoch:

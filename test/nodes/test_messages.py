@@ -13,9 +13,9 @@ pytest.importorskip("rclpy")
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 
-from drp_slam.datatypes import Camera, Features
+from drp_slam.datatypes import XFEAT_DESCRIPTOR, Camera, DescriptorSpec, Features
 from drp_slam.errors import GraphError
-from drp_slam.nodes import convert
+from drp_slam.nodes import convert, feature_codec
 from drp_slam.nodes.player_node import rep118
 
 HEAD = convert.header(1_305_031_102_175_304_001, "camera")
@@ -90,14 +90,23 @@ def test_nan_depth_is_refused_with_the_topic():
     convert.check_depth(one)
 
 
-@given(st.integers(0, 300))
+BINARY = DescriptorSpec(32, "uint8", "hamming")
+
+
+@given(st.integers(0, 300), st.sampled_from([XFEAT_DESCRIPTOR, BINARY]))
 @settings(max_examples=20, deadline=None)
-def test_features_round_trip(count):
+def test_features_keep_the_descriptor_of_their_front_end(count, spec):
     rng = np.random.default_rng(count)
-    made = Features(*(rng.random(s, np.float32) for s in ((count, 2), count, (count, 64))))
-    back = convert.features(sent(convert.features_message(made, HEAD)))
+    descriptor = rng.integers(0, 256, (count, spec.length)).astype(spec.dtype)
+    made = Features(rng.random((count, 2), np.float32), rng.random(count, np.float32), descriptor)
+    message = sent(feature_codec.to_message(made, spec, HEAD))
+    assert message.point_step == 12 + spec.length * np.dtype(spec.dtype).itemsize
+    back = feature_codec.from_message(message, spec)
     for name in ("uv", "score", "descriptor"):
         assert np.array_equal(getattr(back, name), getattr(made, name))
+        assert getattr(back, name).dtype == getattr(made, name).dtype
+    with pytest.raises(GraphError, match=r"expected float32 u v score and .*descriptor\[.*same features"):
+        feature_codec.from_message(message, BINARY if spec is XFEAT_DESCRIPTOR else XFEAT_DESCRIPTOR)
 
 
 def test_camera_round_trip():
@@ -143,16 +152,16 @@ def test_no_feature_message_gets_through_or_crashes(width, point_step, length):
         height=1,
         width=width,
         point_step=point_step,
-        fields=convert.FEATURE_FIELDS,
+        fields=feature_codec.fields(XFEAT_DESCRIPTOR),
         data=convert.bytes_of(np.zeros(length, np.uint8)),
     )
     if point_step == 268 and length >= 268 * width:
-        assert len(convert.features(message)) == width
+        assert len(feature_codec.from_message(message, XFEAT_DESCRIPTOR)) == width
     else:
         with pytest.raises(GraphError, match="truncated"):
-            convert.features(message)
+            feature_codec.from_message(message, XFEAT_DESCRIPTOR)
     with pytest.raises(GraphError, match="fields"):
-        convert.features(PointCloud2())
+        feature_codec.from_message(PointCloud2(), XFEAT_DESCRIPTOR)
 
 
 def test_damaged_jpeg_names_the_topic():
