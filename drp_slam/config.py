@@ -59,6 +59,12 @@ class DrpConfig:
     threshold: float = param(0.05, "least keypoint probability", low=0.0, high=1.0)
     nms_px: int = param(5, "window of non-maximum suppression, odd", unit="px", low=1, high=31)
     subpixel: bool = param(True, "move keypoints to the heatmap's centre of mass in their window")
+    stereo: str = param(
+        "keypoints", "depth of a stereo pair: at the keypoints, or of every pixel", choices=("keypoints", "dense")
+    )
+    disparities: int = param(
+        128, "disparities that are searched, a multiple of 16; nearer things get none", unit="px", low=16, high=256
+    )
     mindiv: int = param(2, "modelled DRP clock: 1260 / (mindiv + 1) MHz", low=2, high=127)
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ from drp_slam.datatypes import Camera, Features, Frame, Track
 from drp_slam.device import StageRun, Work
 from drp_slam.frontend.front_end import Stage, front_end_class, open_front_end
 from drp_slam.frontend.modelled import open_soc
+from drp_slam.frontend.sensor import open_sensor, sensor_run
 from drp_slam.profiler.span import Span, make_span
 from drp_slam.slam.tracker import Tracker
 
@@ -35,12 +36,17 @@ class Pipeline:
     def __init__(self, camera: Camera, config: Config | None = None) -> None:
         config = config or Config()
         self._meter = Meter(open_soc(config, [s.unit for s in stages(config.graph.features)]))
+        self._sensor = open_sensor(camera, config.drp)
         self._front = open_front_end(config)
-        self.tracker = Tracker(camera, config.slam)
+        self.tracker = Tracker(self._sensor.camera, config.slam)
 
     def process(self, frame: Frame) -> Step:
         """One frame: image to features, features to pose."""
+        # a stereo pair is rectified and matched, densely before or at the keypoints after
+        frame, matched = self._sensor.before(frame)
         features, runs = self._front(frame)
+        features, measured = self._sensor.after(frame, features)
+        runs += sensor_run(matched + measured)
         start = time.perf_counter()
         track = self.tracker.track(frame, features)
         runs += (track_run(track, time.perf_counter() - start),)
