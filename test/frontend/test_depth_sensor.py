@@ -16,7 +16,7 @@ from drp_slam.data.accuracy import ate
 from drp_slam.data.dataset import open_sequence
 from drp_slam.datatypes import Camera, Features, Frame
 from drp_slam.errors import ConfigError, DrpError
-from drp_slam.frontend.sensor import Sensor, StereoSensor, open_sensor, rectification
+from drp_slam.frontend.depth_sensor import Sensor, StereoSensor, open_sensor, rectification
 from drp_slam.pipeline import Pipeline
 from drp_slam.slam.camera import distort
 
