@@ -10,9 +10,9 @@ from drp_slam.chip.soc import Meter
 from drp_slam.config import Config
 from drp_slam.datatypes import Camera, Features, Frame, Track
 from drp_slam.device import StageRun, Work
+from drp_slam.frontend.depth_sensor import open_sensor, sensor_run
 from drp_slam.frontend.front_end import Stage, front_end_class, open_front_end
 from drp_slam.frontend.modelled import open_soc
-from drp_slam.frontend.depth_sensor import open_sensor, sensor_run
 from drp_slam.profiler.span import Span, make_span
 from drp_slam.slam.tracker import Tracker
 
