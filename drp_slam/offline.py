@@ -58,6 +58,8 @@ def run_sequence(
             for frame, new_epoch in gate.stream(decoded_ahead(sequence)):
                 if new_epoch:
                     pipeline.tracker.begin_epoch()
+                if not history.rows and frame.depth is None and frame.right is None:
+                    log.warning("%s: frame 0 has no depth; tracking begins at the first that has", sequence.name)
                 begin = time.perf_counter()
                 step = pipeline.process(frame)
                 end = time.perf_counter()
@@ -70,22 +72,14 @@ def run_sequence(
             failure = error
     wall_total_s = time.perf_counter() - start
 
-    content = {
-        "sequence": sequence.name,
-        "backend": config.drpai3.backend,
-        "network": config.drpai3.network,
-        "device": config.graph.device,
-        "features": config.graph.features,
+    write_results(out, pipeline, sequence, history)
+    facts: dict[str, Any] = {
         "frames": len(history.rows),
         "frames_expected": len(sequence),
         "frames_refused": gate.refused,
         "wall_total_s": wall_total_s,
-        "config": dataclasses.asdict(config),
-        "host": files.host(),
-        "error": None if failure is None else str(failure) or "interrupted",
-        **(about or {}),
     }
-    write_results(out, pipeline, sequence, history, content)
+    content = files.write_run(out, config, failure=failure, **{"sequence": sequence.name, **facts, **(about or {})})
     if failure is not None:
         log.warning("stopped after %d frames; what was tracked is in %s", len(history.rows), out)
         raise failure
@@ -110,8 +104,8 @@ class History:
             self.poses.append((step.track.stamp_ns, step.track.T_world_camera.copy()))
 
 
-def write_results(out: Path, pipeline: Any, sequence: Sequence, history: History, content: dict[str, Any]) -> None:
-    """The files of `drp_slam.reporting.folder` but for the report; `run.json` comes last."""
+def write_results(out: Path, pipeline: Any, sequence: Sequence, history: History) -> None:
+    """The files of `drp_slam.reporting.folder` but for `run.json`, `kernels.csv` and the report."""
     from drp_slam.data.ply import write_ply
     from drp_slam.data.trajectory import write_tum
     from drp_slam.datatypes import Trajectory
@@ -125,7 +119,6 @@ def write_results(out: Path, pipeline: Any, sequence: Sequence, history: History
     write_ply(out / files.MAP, pipeline.tracker.cloud())
     write_spans(out / files.SPANS, history.spans)
     files.write_frames(out / files.FRAMES, history.rows)
-    files.write_json(out / files.RUN, content)
 
 
 def decoded_ahead(items: Iterable[Item], ahead: int = AHEAD) -> Iterator[Item]:

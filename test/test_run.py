@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from drp_slam import cli
+from drp_slam import Config, Pipeline, cli, open_sequence
 from drp_slam.commands._options import configured
 from drp_slam.data.ply import read_ply
 from drp_slam.data.trajectory import read_tum
 from drp_slam.errors import ConfigError, DataError, ProfilerError
-from drp_slam.offline import decoded_ahead
+from drp_slam.offline import decoded_ahead, run_sequence
 from drp_slam.profiler import terminal
 from drp_slam.profiler.span import read_spans, write_spans
 from drp_slam.reporting import folder, results
@@ -94,9 +94,6 @@ def test_a_truncated_image_keeps_what_was_tracked(
 
 
 def test_an_interrupt_keeps_what_was_tracked(wall: Path, tmp_path: Path) -> None:
-    from drp_slam.config import Config
-    from drp_slam.data.dataset import open_sequence
-    from drp_slam.offline import run_sequence
 
     def stop_at_three(step: object, fps: float) -> None:
         seen.append(step)
@@ -165,6 +162,33 @@ def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
         results.build(tmp_path)
     with pytest.raises(ProfilerError, match="no results"):
         results.build(tmp_path / "absent")
+    (tmp_path / "holiday.jpg").write_bytes(b"not of a run")
+    assert cli.main(["report", str(tmp_path)]) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["holiday.jpg"], "no page is written there"
+
+
+def test_why_there_is_no_ate_is_said(wall: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One frame has ground truth, but no error: two poses do not determine the alignment."""
+    assert cli.main(["run", str(wall), "--frames", "1", "--out", str(tmp_path)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "no ground truth" not in shown and "ATE RMSE" in shown
+    report = folder.read_json(tmp_path / folder.REPORT_JSON)
+    assert report["ate_rmse_m"] is None and "pose" in report["ate_note"]
+    (tmp_path / folder.GROUND_TRUTH).unlink()
+    assert results.build(tmp_path)["ate_note"] == "no ground truth"
+
+
+def test_frames_without_depth_are_said(wall: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole = open_sequence(str(wall))
+    flat = dataclasses.replace(whole, source=lambda: (dataclasses.replace(f, depth=None) for f in whole.source()))
+    assert run_sequence(flat, Config(), tmp_path)["frames"] == len(whole)
+    assert "has no depth" in caplog.text
+
+
+def test_a_frame_without_an_image_is_an_error(wall: Path) -> None:
+    sequence = open_sequence(str(wall))
+    with pytest.raises(DataError, match="no image"):
+        Pipeline(sequence.camera).process(dataclasses.replace(next(iter(sequence)), image=None))
 
 
 def test_a_damaged_table_names_itself(done: Path, tmp_path: Path) -> None:

@@ -200,7 +200,9 @@ def _input_shape(path: Path, value: onnx.ValueInfoProto, asked: Sequence[int] | 
     kind = value.type.tensor_type
     if not value.type.HasField("tensor_type"):
         raise DrpAi3Error(f"{path}: input {value.name!r} is no tensor; only tensors can be placed")
-    remedy = f"give --input-shape {value.name}=1,3,224,224 (its own numbers)"
+    usual = (1, 3, 224, 224)
+    known = [d.dim_value or usual[min(k, 3)] for k, d in enumerate(kind.shape.dim)] or usual
+    remedy = f"give --input-shape {value.name}={','.join(map(str, known))} (its own numbers)"
     if not kind.HasField("shape"):
         if asked is None:
             raise DrpAi3Error(f"{path}: input {value.name!r} has no shape; {remedy}")

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from drp_slam.config import Config
 from drp_slam.datatypes import DescriptorSpec, Features, Frame
 from drp_slam.device import Device, StageRun
-from drp_slam.errors import ConfigError
+from drp_slam.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,9 @@ class FrontEnd(ABC):
         return data, tuple(runs), first
 
     def __call__(self, frame: Frame) -> tuple[Features, tuple[StageRun, ...]]:
-        """Features of a frame, and the run of every stage."""
-        assert frame.image is not None
+        """Features of a frame, and the run of every stage. Raises DataError for a frame without image."""
+        if frame.image is None:
+            raise DataError(f"frame {frame.index}: no image; give (H, W) grey or (H, W, 3) BGR, uint8")
         height, width = frame.image.shape[:2]
         features, runs, _ = self.part(frame.image, (height, width), 0, UNITS)
         return features, runs

@@ -33,43 +33,49 @@ class View:
     def __init__(self, config: Config, sequence: Sequence | None) -> None:
         from rich.console import Console
         from rich.live import Live
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         loop = config.player.loop or sequence is None
         self._title = f"{config.drpai3.network} on {config.drpai3.backend}:{Path(config.graph.device).stem}"
         self._stages = stages(config.graph.features)
-        self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[fps]} Hz")
-        )
+        text, rate = TextColumn("{task.description}"), TextColumn("{task.fields[fps]} Hz")
+        self._bar = Progress(text, BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
         self._task = self._bar.add_task("starting", total=None if loop else len(sequence or ()), fps="–")
         self._live = Live(self._bar, console=Console(stderr=True), auto_refresh=False)
         self._drawn_s = 0.0
+        self._health: Mapping[str, Mapping[str, str]] = {}
 
     def __enter__(self) -> View:
         self._live.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
+        self._draw()
         self._live.__exit__(*error)
         if not self._live.console.is_terminal:
             self._live.console.line()
 
     def update(self, health: Mapping[str, Mapping[str, str]]) -> None:
         """Takes the last health of each node; draws it at most twice a second."""
+        self._health = health
+        if time.monotonic() - self._drawn_s >= PERIOD_S:
+            self._drawn_s = time.monotonic()
+            self._draw()
+
+    @property
+    def done(self) -> int:
+        """Frames that were played, those that nobody had time for among them; live: those tracked."""
+        frames = (self._health.get(node, {}).get("frames", 0) for node in ("player_node", "profiler_node"))
+        return max(map(int, frames))
+
+    def _draw(self) -> None:
         from rich.console import Group
 
-        if time.monotonic() - self._drawn_s < PERIOD_S:
-            return
-        self._drawn_s = time.monotonic()
-        profiler = health.get("profiler_node", {})
-        playing = health.get("player_node", {}).get("playing", "1") == "1" and "fps" in profiler
-        self._bar.update(
-            self._task,
-            completed=int(profiler.get("frames", 0)),
-            fps=profiler.get("fps", "–"),
-            description="tracking" if playing else "starting",
-        )
-        table = self._table(health, profiler)
+        profiler = self._health.get("profiler_node", {})
+        playing = self._health.get("player_node", {}).get("playing", "1") == "1" and "fps" in profiler
+        text = "tracking" if playing else "starting"
+        self._bar.update(self._task, completed=self.done, fps=profiler.get("fps", "–"), description=text)
+        table = self._table(self._health, profiler)
         self._live.update(Group(self._bar, table), refresh=self._live.console.is_terminal)
 
     def _table(self, health: Mapping[str, Mapping[str, str]], profiler: Mapping[str, str]) -> Any:

@@ -30,6 +30,8 @@ from drp_slam.nodes.playback import Playback
 OPTICAL_FRAME = "camera_color_optical_frame"
 NEEDED = ("drp_node", "perception_node", "pose_node")
 WATCH_PERIOD_S = 0.2
+HINT_S = 10.0
+"""After this, the player says what it is waiting for."""
 LINGER_S = 2.0
 """At the end the last messages are given so long to arrive."""
 
@@ -57,6 +59,7 @@ class PlayerNode(StageNode):
         self._others: set[str] = set()
         self._started = False
         self._ended_s: float | None = None
+        self._silent_until_s: float | None = time.monotonic() + HINT_S
 
         self._image = self.create_publisher(Image, "image", qos.frames_out())
         self._depth = self.create_publisher(Image, "depth", qos.frames_out())
@@ -141,6 +144,13 @@ class PlayerNode(StageNode):
     def _watch(self) -> None:
         """Starts when the others are ready, gives up frames without status, ends after the last."""
         now_s = time.monotonic()
+        if not self._started and self._silent_until_s is not None and now_s > self._silent_until_s:
+            self._silent_until_s = None
+            missing = ", ".join(sorted(set(NEEDED) - self._others)) or "a subscriber of image, depth and camera_info"
+            self.get_logger().warning(
+                f"waiting for {missing}; start the graph with `ros2 launch` or `python -m drp_slam up`, "
+                "or play at a fixed rate such as --rate 1.0"
+            )
         if not self._started and self._everybody_is_ready():
             self._started = True
             if not self._config.paused:

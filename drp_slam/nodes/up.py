@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import os
 import signal
@@ -109,24 +108,14 @@ def finish(
     if sequence is not None and sequence.ground_truth is not None:
         write_tum(out / files.GROUND_TRUTH, sequence.ground_truth)
     graph = files.read_json(out / GRAPH) if (out / GRAPH).is_file() else {}
-    files.write_json(
-        out / files.RUN,
-        {
-            "sequence": sequence.name if sequence else "live",
-            "backend": config.drpai3.backend,
-            "network": config.drpai3.network,
-            "device": config.graph.device,
-            "features": config.graph.features,
-            "frames": graph.get("frames", 0),
-            "wall_total_s": graph.get("wall_total_s"),
-            "frames_expected": len(sequence) if sequence else None,
-            "problems": graph.get("problems"),
-            "config": dataclasses.asdict(config),
-            "host": files.host(),
-            "error": None if failure is None else str(failure),
-            **about,
-        },
-    )
+    facts: dict[str, Any] = {
+        "sequence": sequence.name if sequence else "live",
+        "frames": graph.get("frames", 0),
+        "wall_total_s": graph.get("wall_total_s"),
+        "frames_expected": len(sequence) if sequence else None,
+        "problems": graph.get("problems"),
+    }
+    files.write_run(out, config, failure=failure, **(facts | about))
 
 
 @contextlib.contextmanager

@@ -75,7 +75,7 @@ def _head(report: Mapping[str, Any]) -> str:
     latency, a55 = report["latency"] or {}, report["comparison"]["modelled_a55"] or {}
     plan = (report["schedule"] or {"in_flight": {}})["in_flight"]
     ate, live, keyframes = (report[k] for k in ("ate_rmse_m", "ate_live_rmse_m", "keyframes"))
-    accuracy = "no ground truth" if ate is None else "aligned by rotation and translation"
+    accuracy = report["ate_note"] if ate is None else "aligned by rotation and translation"
     if live is not None:
         accuracy += f"; as published live {live * 100:.2f} cm"
     target = "its four A55, first order" if report["backend"] == "cpu" else "the chip"
@@ -133,7 +133,7 @@ def _trajectory(report: Mapping[str, Any], c: Curves) -> str:
     rpe = report["rpe"]
     text = "Aligned to ground truth with a rotation and a translation, no scale."
     if report["ate_rmse_m"] is None:
-        text = "No ground truth for this sequence: the path starts where the camera started."
+        text = f"Not aligned ({escape(report['ate_note'])}): the path starts where the camera started."
     if rpe:
         text += (
             f" Drift over {rpe['delta_s']:g} s: {rpe['translation_rmse_m'] * 100:.2f} cm and "

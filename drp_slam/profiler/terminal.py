@@ -20,7 +20,7 @@ def show(result: dict[str, Any]) -> None:
     line("frames", f"{result['frames']}, tracked {result['tracked']}, keyframes {result['keyframes']}")
     ate, live = result["ate_rmse_m"], result["ate_live_rmse_m"]
     published = "" if live is None else f" (as published live {live:.4f} m)"
-    line("ATE RMSE", "no ground truth" if ate is None else f"{ate:.4f} m{published}")
+    line("ATE RMSE", result["ate_note"] if ate is None else f"{ate:.4f} m{published}")
     line("frame rate", f"{_text(result['fps'], 1)} Hz, measured on this host")
     host, a55 = result["comparison"]["host_cpu"], result["comparison"]["modelled_a55"]
     if host:

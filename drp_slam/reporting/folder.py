@@ -24,17 +24,22 @@ import platform
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drp_slam.atomic import write_text
 from drp_slam.datatypes import Track
 from drp_slam.errors import ProfilerError
+
+if TYPE_CHECKING:
+    from drp_slam.config import Config
 
 TRAJECTORY, ODOMETRY, GROUND_TRUTH = "trajectory.txt", "odometry.txt", "groundtruth.txt"
 JOURNAL = "odometry.journal"
 """Odometry of a graph as it is published; gone once `odometry.txt` is written."""
 MAP, SPANS, KERNELS, FRAMES, RUN = "map.ply", "spans.csv", "kernels.csv", "frames.csv", "run.json"
 REPORT_JSON, REPORT_HTML, TRACE = "report.json", "report.html", "trace.json"
+MADE_BY_A_RUN = (TRAJECTORY, ODOMETRY, GROUND_TRUTH, MAP, SPANS, KERNELS, FRAMES, RUN)
+"""A report can be made where one of these is."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,31 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ProfilerError(f"{path}: not a JSON object; make the results again")
     return content
+
+
+def write_run(out: Path, config: Config, sequence: str, failure: BaseException | None, **facts: Any) -> dict[str, Any]:
+    """Writes `run.json` and returns it. `facts` are `frames`, `wall_total_s` and what else is known.
+
+    `failure` is what ended the run early. Raises ProfilerError.
+    """
+    content = {
+        "sequence": sequence,
+        "backend": config.drpai3.backend,
+        "network": config.drpai3.network,
+        "device": config.graph.device,
+        "features": config.graph.features,
+        "config": dataclasses.asdict(config),
+        "host": host(),
+        "error": None if failure is None else str(failure) or "interrupted",
+        **facts,
+    }
+    write_json(out / RUN, content)
+    return content
+
+
+def read_run(out: Path) -> dict[str, Any]:
+    """`run.json`; empty where there is none. Raises ProfilerError."""
+    return read_json(out / RUN) if (out / RUN).is_file() else {}
 
 
 def host() -> dict[str, Any]:

@@ -41,19 +41,19 @@ def build(
     runs again.
 
     A file that is missing makes its part of the report None. `baseline` is the folder of the same
-    frames run with backend `cpu`. Raises ProfilerError where `out` is no folder or is empty, and
-    the reader's own error for a file that is there and cannot be read.
+    frames run with backend `cpu`. Raises ProfilerError where `out` holds no file of a run, and the
+    reader's own error for a file that is there and cannot be read.
     """
     for folder in (out, *([baseline] if baseline else [])):
-        if not folder.is_dir() or not any(folder.iterdir()):
+        if not any((folder / name).is_file() for name in files.MADE_BY_A_RUN):
             raise ProfilerError(
                 f"{folder}: no results in it; make some with python -m drp_slam run SEQUENCE --out {folder}"
             )
-    run = files.read_json(out / files.RUN) if (out / files.RUN).is_file() else {}
+    run = files.read_run(out)
     spans = read_spans(out / files.SPANS) if (out / files.SPANS).is_file() else []
     rows = files.read_frames(out / files.FRAMES) if (out / files.FRAMES).is_file() else None
     estimate, live, truth = (_trajectory(out / name) for name in (files.TRAJECTORY, files.ODOMETRY, files.GROUND_TRUTH))
-    error, live_error = _ate(estimate, truth), _ate(live, truth)
+    (error, note), (live_error, _) = _ate(estimate, truth), _ate(live, truth)
     soc = on_chip.chip_of(run, spans, device)
     if device is not None and soc is not None:
         spans = on_chip.priced(out, spans, soc)
@@ -63,6 +63,7 @@ def build(
     result |= _counts(run, rows, spans, estimate)
     result |= {
         "ate_rmse_m": error and error.rmse_m,
+        "ate_note": note,
         "ate_live_rmse_m": live_error and live_error.rmse_m,
         "rpe": _rpe(estimate, truth),
         "trajectory_sha256": _sha256(out / files.TRAJECTORY),
@@ -84,15 +85,16 @@ def _trajectory(path: Path) -> Trajectory | None:
     return read_tum(path) if path.is_file() else None
 
 
-def _ate(estimate: Trajectory | None, truth: Trajectory | None) -> Ate | None:
-    """None without ground truth, or where too few poses have one."""
-    if estimate is None or truth is None:
-        return None
+def _ate(estimate: Trajectory | None, truth: Trajectory | None) -> tuple[Ate | None, str | None]:
+    """The error, or None and the reason: no ground truth, or too few poses that have one."""
+    if truth is None:
+        return None, "no ground truth"
+    if estimate is None:
+        return None, "no trajectory"
     try:
-        return ate(estimate, truth)
+        return ate(estimate, truth), None
     except DataError as error:
-        log.warning("no ATE: %s", error)
-        return None
+        return None, str(error)
 
 
 def _rpe(estimate: Trajectory | None, truth: Trajectory | None) -> dict[str, float] | None:
@@ -101,7 +103,7 @@ def _rpe(estimate: Trajectory | None, truth: Trajectory | None) -> dict[str, flo
     try:
         drift = rpe(estimate, truth, RPE_DELTA_S)
     except DataError as error:
-        log.warning("no RPE: %s", error)
+        log.info("no RPE: %s", error)
         return None
     return {
         "delta_s": RPE_DELTA_S,
