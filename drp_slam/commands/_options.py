@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from drp_slam.commands import Command
     from drp_slam.config import Config
 
-SEQUENCE = "TUM RGB-D folder, rosbag2 (BAG:image=/T,depth=/T chooses topics), or synthetic (synthetic:seed=1)"
+SEQUENCE = "folder of TUM RGB-D, KITTI or EuRoC, rosbag2 (BAG:image=/T,depth=/T chooses topics), or synthetic:seed=1"
 
 
 def add_common(p: argparse.ArgumentParser) -> None:

@@ -21,7 +21,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--max-energy", metavar="1mJ", help="limit the modelled energy of one inference")
     p.add_argument("--max-ate-increase", metavar="5%", help="limit the mean ATE beyond the reference's")
     p.add_argument("--max-inliers-lost", metavar="5%", help="limit the PnP inliers below the reference's")
-    add_out(p, "none")
+    add_out(p, "write none")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

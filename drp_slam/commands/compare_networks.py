@@ -18,7 +18,7 @@ SUMS = ("total_ms", "energy_mj", "gmacs", "cycles", "dense_cycles", "memory_mib"
 def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("models", nargs="+", help="ONNX files or shipped networks; the first is the reference")
     add_network_model(p)
-    add_out(p, "none")
+    add_out(p, "write none")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

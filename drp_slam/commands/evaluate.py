@@ -29,7 +29,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     text = "vary start frame and keyframe threshold this many times for --ate (10)"
     p.add_argument("--configurations", type=int, default=10, metavar="N", help=text)
     p.add_argument("--card", action="store_true", help="write what was measured into the networks' cards")
-    add_out(p, "none")
+    add_out(p, "write none")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

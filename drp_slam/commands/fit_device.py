@@ -19,7 +19,7 @@ EXAMPLE = "fit-device calibration --pairs pruning_speedup.csv --write"
 def add_arguments(p: argparse.ArgumentParser) -> None:
     add_corpus(p)
     p.add_argument("--write", action="store_true", help="write the constants into the device file")
-    add_out(p, "none")
+    add_out(p, "write none")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

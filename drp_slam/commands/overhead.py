@@ -19,7 +19,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--width", type=int, default=640, metavar="PX", help="make the input this wide (default: 640)")
     p.add_argument("--threads", type=int, default=1, metavar="N", help="run on this many threads (default: 1)")
     p.add_argument("--repeats", type=int, default=50, metavar="N", help="run each this many times (default: 50)")
-    add_out(p, "none")
+    add_out(p, "write none")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
