@@ -55,12 +55,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from rich.progress import Progress
 
     from drp_slam.chip.constants import load_constants
-    from drp_slam.pruning import command
+    from drp_slam.pruning.cutting import Options
     from drp_slam.pruning.layout import Cell
+    from drp_slam.pruning.prunefile import prune_file
     from drp_slam.reporting.folder import write_json
 
     constants = load_constants(args.device)
-    options = command.Options(
+    options = Options(
         args.rate,
         args.pattern,
         args.saliency,
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     out, start = out_folder(args), time.perf_counter()
     with Progress(*Progress.get_default_columns(), console=Console(stderr=True)) as bar:
         task = bar.add_task("reading", total=1.0)
-        result = command.run(
+        result = prune_file(
             args.source,
             options,
             args.calibration,

@@ -25,7 +25,7 @@ class UnitDecay:
     def step(self) -> None:
         """Shrinks every weight once; none passes zero."""
         for module in self.layers.values():
-            weight: Tensor = module.weight.detach()  # type: ignore[operator, union-attr]
+            weight: Tensor = module.weight.detach()
             m = weight.abs().flatten(1).sum(1)
             by = self.strength * self.scale / (1.0 + self.scale * m).square()
             by = by.reshape(-1, *[1] * (weight.ndim - 1))

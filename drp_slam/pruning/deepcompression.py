@@ -18,11 +18,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from drp_slam.atomic import write_bytes
 from drp_slam.errors import PruningError
 from drp_slam.pruning import huffman
 from drp_slam.pruning.sharing import Shared
@@ -152,11 +150,3 @@ def _decode_shared(entry: dict, parts: list[bytes]) -> np.ndarray:
     flat = np.zeros(int(np.prod(entry["shape"])), np.float32)
     flat[np.cumsum(jump + 1) - 1] = book[symbols]
     return flat
-
-
-def save(path: Path, blob: bytes) -> None:
-    """Writes the file under a temporary name, then renames it; an old file stays until then.
-
-    Raises PruningError where the disk is full or the folder cannot be written.
-    """
-    write_bytes(path, blob, PruningError)

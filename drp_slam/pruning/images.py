@@ -46,16 +46,20 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
 STEP = 32
 
 
-def package_images() -> list[np.ndarray]:
-    """Grey photographs of installed packages, (H, W) uint8, in a fixed order."""
-    found = []
+def package_files() -> list[Path]:
+    """Photographs inside installed packages, in a fixed order."""
+    found: list[Path] = []
     for package, names in PACKAGE_IMAGES.items():
         spec = importlib.util.find_spec(package)
-        if spec is None or not spec.origin:
-            continue
-        folder = Path(spec.origin).parent
-        found += [grey(folder / name) for name in names if (folder / name).is_file()]
+        if spec is not None and spec.origin:
+            folder = Path(spec.origin).parent
+            found += [folder / name for name in names if (folder / name).is_file()]
     return found
+
+
+def package_images() -> list[np.ndarray]:
+    """Grey photographs of installed packages, (H, W) uint8, in a fixed order."""
+    return [grey(file) for file in package_files()]
 
 
 def folder_images(folder: str | Path) -> list[np.ndarray]:

@@ -41,9 +41,9 @@ class Statistics:
     batches: int = 0
 
     @staticmethod
-    def empty(module: nn.Module) -> Statistics:
+    def empty(module: Any) -> Statistics:
         """Zeros."""
-        k, cout = matrix(module.weight).shape  # type: ignore[arg-type]
+        k, cout = matrix(module.weight).shape
         sizes = ((k + 1, k + 1), (cout,), (k, cout), (k, cout))
         a, b, c, d = (torch.zeros(size, dtype=torch.float64) for size in sizes)
         return Statistics(a, b, c, d)
@@ -128,7 +128,7 @@ def collect(
     generator = torch.Generator().manual_seed(seed)
     trainable = {p: p.requires_grad for p in model.parameters()}
 
-    def see(name: str, module: nn.Module, inputs: Tensor, output: Tensor) -> None:
+    def see(name: str, module: Any, inputs: Tensor, output: Tensor) -> None:
         x = L.rows(module, inputs.detach(), sample if loss is None else None)
         found[name].see(L.sampled(x, sample))
         if loss is not None:
@@ -170,7 +170,7 @@ def saliencies(
     generator = torch.Generator().manual_seed(seed)
     found = {}
     for name, module in layers.items():
-        weight: Tensor = module.weight.detach()  # type: ignore[assignment, operator, union-attr]
+        weight: Tensor = module.weight.detach()
         own = statistics[name] if entry.needs and statistics is not None else None
         layer = Scored(matrix(weight).double(), own, module.bias is not None, damping, generator)
         found[name] = unmatrix(entry.score(layer), weight.shape)
@@ -194,6 +194,6 @@ def absorb(layers: L.Layers, masks: Mapping[str, Tensor], statistics: Mapping[st
     for name, mask in masks.items():
         weight, bias = layers[name].weight, layers[name].bias
         if bias is not None:
-            gone = matrix(weight * ~mask).double()  # type: ignore[operator, arg-type]
+            gone = matrix(weight * ~mask).double()
             mean = statistics[name].mean_input[:-1]
-            bias += (mean @ gone).float()  # type: ignore[operator]
+            bias += (mean @ gone).float()

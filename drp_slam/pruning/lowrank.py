@@ -34,13 +34,13 @@ def decompose(weights: Tensor, hessian: Tensor | None = None) -> tuple[Tensor, T
     return left, values, v
 
 
-def factorised(module: nn.Module, left: Tensor, right: Tensor, rank: int) -> nn.Sequential:
+def factorised(module: Any, left: Tensor, right: Tensor, rank: int) -> nn.Sequential:
     """The pair of layers of the given rank."""
     u, v = left[:, :rank], right[:rank]
     bias = module.bias is not None
     if isinstance(module, nn.Linear):
-        first: nn.Module = nn.Linear(module.in_features, rank, bias=False)
-        second: nn.Module = nn.Linear(rank, module.out_features, bias=bias)
+        first: Any = nn.Linear(module.in_features, rank, bias=False)
+        second: Any = nn.Linear(rank, module.out_features, bias=bias)
     elif isinstance(module, nn.Conv2d):
         names = ("kernel_size", "stride", "padding", "dilation")
         shape: dict[str, Any] = {name: getattr(module, name) for name in names}
@@ -49,10 +49,10 @@ def factorised(module: nn.Module, left: Tensor, right: Tensor, rank: int) -> nn.
     else:
         raise PruningError(f"{type(module).__name__} cannot be factorised; only Conv2d and Linear")
     with torch.no_grad():
-        first.weight.copy_(unmatrix(u, first.weight.shape))  # type: ignore[operator, arg-type, union-attr]
-        second.weight.copy_(unmatrix(v, second.weight.shape))  # type: ignore[operator, arg-type, union-attr]
+        first.weight.copy_(unmatrix(u, first.weight.shape))
+        second.weight.copy_(unmatrix(v, second.weight.shape))
         if bias:
-            second.bias.copy_(module.bias)  # type: ignore[operator, union-attr, arg-type]
+            second.bias.copy_(module.bias)
     return nn.Sequential(first, second)
 
 
@@ -69,7 +69,7 @@ def factorise(
     parts = {}
     gains, costs, owners = [], [], []
     for index, (name, module) in enumerate(layers.items()):
-        weights = matrix(module.weight.detach())  # type: ignore[arg-type, operator, union-attr]
+        weights = matrix(module.weight.detach())
         hessian = None if statistics is None else statistics[name].inputs[:-1, :-1]
         left, values, right = decompose(weights, hessian)
         parts[name] = left, right
@@ -79,18 +79,18 @@ def factorise(
         owners.append(torch.full((len(values),), index))
     gain, cost_, owner = torch.cat(gains), torch.cat(costs), torch.cat(owners)
     order = gain.argsort(descending=True)
-    total = sum(m.weight.numel() for m in layers.values())  # type: ignore[operator, union-attr, misc]
+    total = sum(m.weight.numel() for m in layers.values())
     kept = order[cost_[order].cumsum(0) <= (1 - rate) * total]
     ranks = {}
     for index, (name, module) in enumerate(layers.items()):
         rank = max(1, int((owner[kept] == index).sum()))
-        size: int = module.weight.numel()  # type: ignore[operator, union-attr, assignment]
-        if rank * sum(matrix(module.weight).shape) < size:  # type: ignore[arg-type]
+        size: int = module.weight.numel()
+        if rank * sum(matrix(module.weight).shape) < size:
             _replace(model, name, factorised(module, *parts[name], rank))
             ranks[name] = rank
     return ranks
 
 
-def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
+def _replace(model: nn.Module, name: str, module: Any) -> None:
     parent, _, last = name.rpartition(".")
     setattr(model.get_submodule(parent), last, module)

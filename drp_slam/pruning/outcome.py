@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `prune` leaves: the table of layers, the ONNX files, the Deep Compression file."""
+"""What `prune` leaves: the table of layers, what stayed dense and why, the Deep Compression file."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import onnx
 import torch
 from torch import Tensor, nn
 
@@ -18,51 +16,57 @@ from drp_slam.pruning import deepcompression as dc
 from drp_slam.pruning import prunable as L
 from drp_slam.pruning import sharing
 from drp_slam.pruning.layout import Cell, kept_rows
+from drp_slam.pruning.onnxgraph import Graph
 
 
 def table(
-    layers: L.Layers, masks: Mapping[str, Tensor], positions: Mapping[str, int], cell: Cell
+    layers: L.Layers, masks: Mapping[str, Tensor], positions: Mapping[str, int] | None, cell: Cell
 ) -> list[dict[str, Any]]:
-    """One row a layer: shape, rate, mean N and packed cycles beside dense ones."""
+    """One row a layer: shape, rate, mean N and packed cycles beside dense ones.
+
+    Without `positions` cycles are those of one output position of each layer.
+    """
     rows = []
     for name, mask in masks.items():
         n, full = kept_rows(mask, cell), kept_rows(torch.ones_like(mask), cell)
+        times = 1 if positions is None else positions[name]
         rows.append(
             {
                 "layer": name,
                 "shape": list(mask.shape),
                 "rate": 1.0 - float(mask.float().mean()),
                 "mean_n": float(n.mean()),
-                "cycles": int(n.sum()) * positions[name],
-                "dense_cycles": int(full.sum()) * positions[name],
+                "cycles": int(n.sum()) * times,
+                "dense_cycles": int(full.sum()) * times,
             }
         )
     return rows
 
 
-def write(model: onnx.ModelProto, path: Path) -> None:
-    """Under a temporary name first. Raises PruningError where the disk refuses."""
-    write_bytes(path, model.SerializeToString(), PruningError)
+def left_dense(graph: Graph, layers: L.Layers) -> dict[str, Any]:
+    """What was not pruned: `weights` in all, their `share`, and by reason (`reasons`) operator, count, weights."""
+    size = {name: int(module.weight.numel()) for name, module in graph.layers.items()}
+    rows = [*graph.dense, *((n, "layer", s, "not chosen, or spared") for n, s in size.items() if n not in layers)]
+    reasons: dict[tuple[str, str], list[int]] = {}
+    for _, operator, weights, reason in rows:
+        found = reasons.setdefault((operator, reason), [0, 0])
+        found[0] += 1
+        found[1] += weights
+    dense, pruned = sum(r[2] for r in rows), sum(size[n] for n in layers)
+    listed = [{"operator": o, "reason": r, "nodes": k, "weights": w} for (o, r), (k, w) in reasons.items()]
+    return {"weights": dense, "share": dense / max(dense + pruned, 1), "reasons": listed}
 
 
 def compress(
-    net: nn.Module, layers: L.Layers, path: Path, train: Callable[[nn.Module, Callable[[], None]], None] | None = None
-) -> tuple[nn.Module, dict[str, Any]]:
-    """Deep Compression of the pruned network: what the file holds, and its size beside the dense.
+    bag: nn.Module, layers: L.Layers, path: Path, train: Callable[[Callable[[], None]], None] | None = None
+) -> dict[str, Any]:
+    """Deep Compression of pruned layers, in place: what the file holds, and its size beside the dense.
 
-    `train(net, tie)` trains the centroids, calling `tie` after each step; None leaves them as
-    k-means finds them. The pruned network itself stays as it is. Raises PruningError.
+    `train(tie)` trains the centroids, calling `tie` after each step; None leaves them as k-means
+    finds them. Raises PruningError.
     """
-    small = copy.deepcopy(net)
     bits = sharing.CONV_BITS, sharing.LINEAR_BITS
-    state, shared = sharing.share_and_train(
-        small, bits, lambda tie: train(small, tie) if train else None, tuple(layers)
-    )
+    state, shared = sharing.share_and_train(bag, bits, train or (lambda tie: None), tuple(layers))
     blob, sizes = dc.encode(state, shared)
-    dc.save(path, blob)
-    return small, {
-        "file": str(path),
-        "bytes": sizes.file_bytes,
-        "ratio": sizes.ratio,
-        "centroids_trained": train is not None,
-    }
+    write_bytes(path, blob, PruningError)
+    return {"file": str(path), "bytes": sizes.file_bytes, "ratio": sizes.ratio, "centroids_trained": train is not None}

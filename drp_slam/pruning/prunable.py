@@ -12,17 +12,18 @@ from torch import Tensor, nn
 
 from drp_slam.errors import PruningError
 
-Layers = Mapping[str, nn.Module]
+Layers = Mapping[str, Any]
+"""Layer name -> module with a weight and a bias or None."""
 
 
-def can_prune(module: nn.Module) -> bool:
+def can_prune(module: Any) -> bool:
     """Ordinary convolutions and linear layers; grouped ones do not pack on DRP-AI3."""
-    if isinstance(module, nn.Conv2d):
+    if isinstance(module, (nn.Conv1d, nn.Conv2d)):
         return module.groups == 1 and not isinstance(module.padding, str)
     return isinstance(module, nn.Linear)
 
 
-def prunable(model: nn.Module, names: Iterable[str] | None = None, spare: Iterable[str] = ()) -> dict[str, nn.Module]:
+def prunable(model: nn.Module, names: Iterable[str] | None = None, spare: Iterable[str] = ()) -> dict[str, Any]:
     """Layer name -> module, in the order of definition: all that can be pruned, or those named.
 
     Raises PruningError: a name that is not there, a layer that cannot be pruned, nothing left.
@@ -38,17 +39,17 @@ def prunable(model: nn.Module, names: Iterable[str] | None = None, spare: Iterab
         if name not in usable and name not in spared:
             raise PruningError(
                 f"layer {name!r} ({_describe(modules[name])}) cannot be pruned; "
-                "only Conv2d with groups=1 and Linear can"
+                "only Conv1d and Conv2d with groups=1 and Linear can"
             )
     chosen = {n: modules[n] for n in (names or usable) if n not in spared}
     if not chosen:
         raise PruningError(
-            "no layer left to prune; spare fewer, or check that the model has Conv2d (groups=1) or Linear layers"
+            "no layer left to prune; spare fewer, or check that the model has convolutions (groups=1) or Linear layers"
         )
     return chosen
 
 
-def _describe(module: nn.Module) -> str:
+def _describe(module: Any) -> str:
     groups = getattr(module, "groups", 1)
     return type(module).__name__ + (f", groups={groups}" if groups != 1 else "")
 
@@ -60,8 +61,8 @@ def positions(model: nn.Module, layers: Layers, inputs: Any) -> dict[str, int]:
     """
     found: dict[str, int] = {}
 
-    def note(name: str, module: nn.Module, _: Any, output: Tensor) -> None:
-        count = output.shape[2] * output.shape[3] if isinstance(module, nn.Conv2d) else 1
+    def note(name: str, module: Any, _: Any, output: Tensor) -> None:
+        count = 1 if isinstance(module, nn.Linear) else output.shape[2:].numel()
         found[name] = found.get(name, 0) + count
 
     with watching(layers, note), torch.no_grad():
@@ -100,16 +101,19 @@ def watching(layers: Layers, see: Callable[[str, nn.Module, Any, Tensor], None])
         yield
 
 
-def rows(module: nn.Module, inputs: Tensor, sample: int | None = None) -> Tensor:
+def rows(module: Any, inputs: Tensor, sample: int | None = None) -> Tensor:
     """What each output position of the layer sees: (N, L, K), K ordered kh, kw, cin.
 
     `sample`: at most so many positions, evenly spread; only those are copied.
     """
     if isinstance(module, nn.Linear):
         return sampled(inputs.reshape(inputs.shape[0], -1, inputs.shape[-1]), sample)
-    assert isinstance(module, nn.Conv2d) and not isinstance(module.padding, str)
-    (kh, kw), (sy, sx), (dy, dx) = module.kernel_size, module.stride, module.dilation
-    py, px = module.padding
+    assert isinstance(module, (nn.Conv1d, nn.Conv2d)) and not isinstance(module.padding, str)
+    kernel, stride, dilation, padding = module.kernel_size, module.stride, module.dilation, module.padding
+    if isinstance(module, nn.Conv1d):
+        inputs, kernel, padding = inputs[:, :, None], (1, *kernel), (0, *padding)
+        stride, dilation = (1, *stride), (1, *dilation)
+    (kh, kw), (sy, sx), (dy, dx), (py, px) = kernel, stride, dilation, padding  # type: ignore[misc]
     x = nn.functional.pad(inputs, (px, px, py, py))
     seen = x.unfold(2, dy * (kh - 1) + 1, sy).unfold(3, dx * (kw - 1) + 1, sx)[..., ::dy, ::dx]
     n, cin, height, width = seen.shape[:4]
@@ -132,7 +136,7 @@ def sampled(found: Tensor, sample: int | None) -> Tensor:
     return found[:, places(found.shape[1], sample)]
 
 
-def output_rows(module: nn.Module, output: Tensor, sample: int | None = None) -> Tensor:
+def output_rows(module: Any, output: Tensor, sample: int | None = None) -> Tensor:
     """An output (or its gradient) as (N, L, Cout), at the places of `rows`."""
     if isinstance(module, nn.Linear):
         return sampled(output.reshape(output.shape[0], -1, output.shape[-1]), sample)
@@ -143,7 +147,7 @@ def apply(layers: Layers, masks: Mapping[str, Tensor]) -> None:
     """Sets the weights outside the masks to zero."""
     with torch.no_grad():
         for name, mask in masks.items():
-            weight: Tensor = layers[name].weight  # type: ignore[assignment]
+            weight: Tensor = layers[name].weight
             weight.mul_(mask.to(weight.dtype))
 
 

@@ -145,7 +145,7 @@ def get_model_info(model: nn.Module, input_data: Sequence[Any], cell: Cell = DEF
     positions = L.positions(model, layers, tuple(input_data))
     rows: list[dict[str, Any]] = []
     for name, module in layers.items():
-        weight: Tensor = module.weight.detach()  # type: ignore[assignment, operator, union-attr]
+        weight: Tensor = module.weight.detach()
         mask = weight != 0
         rows.append(
             {

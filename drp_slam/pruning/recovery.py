@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,16 @@ from torch import Tensor, nn
 from drp_slam.pruning import decay
 from drp_slam.pruning import prunable as L
 from drp_slam.pruning.xfeat import distill
+
+BATCH = 8
+
+
+class Images(Protocol):
+    """Inputs (N, C, H, W) of the network, each of the batch that it takes; a tensor of them will do."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Tensor: ...
 
 
 def output_error(wanted: Any, found: Any) -> float:
@@ -26,10 +36,30 @@ def _tensors(value: Any) -> Sequence[Tensor]:
     return value if isinstance(value, (tuple, list)) else [value]
 
 
-def _batches(images: Tensor, seed: int, size: int = 8) -> Iterator[Tensor]:
+@torch.no_grad()
+def joins(net: nn.Module, images: Images) -> bool:
+    """Whether inputs may be joined along the batch: two together give what each gives alone.
+
+    Not so where a graph fixes its batch, in a Reshape for one.
+    """
+    pair = images[0], images[-1]
+    if len(images) == 1 or pair[0].shape[0] > 1:
+        return False
+    try:
+        both = _tensors(net(torch.cat(pair)))
+    except (RuntimeError, ValueError, IndexError):
+        return False
+    alone = [torch.cat(parts) for parts in zip(*(_tensors(net(x)) for x in pair))]
+    return all(a.shape == b.shape and torch.allclose(a, b, atol=1e-4, rtol=1e-3) for a, b in zip(alone, both))
+
+
+def _batches(images: Images, seed: int, joined: bool) -> Iterator[list[Tensor]]:
+    """Endless random batches: one tensor where inputs may be joined, else one for each input."""
     generator = torch.Generator().manual_seed(seed)
     while True:
-        yield images[torch.randint(len(images), (min(size, len(images)),), generator=generator)]
+        index = torch.randint(len(images), (min(BATCH, len(images)),), generator=generator).tolist()
+        batch = [images[i] for i in index]
+        yield [torch.cat(batch)] if joined else batch
 
 
 def imitation(net: nn.Module, dense: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -46,33 +76,51 @@ def imitation(net: nn.Module, dense: nn.Module) -> Callable[[Tensor], Tensor]:
     return loss
 
 
-def retrain(
-    net: nn.Module,
+def _learn(
+    trainer: distill.MaskedTrainer,
     dense: nn.Module,
-    layers: L.Layers,
-    masks: Mapping[str, Tensor],
-    images: Tensor,
+    images: Images,
     steps: int,
     seed: int,
     checkpoint: Path | None,
     after: Callable[[int, float], None],
 ) -> None:
+    one = imitation(trainer.net, dense)
+    batches = _batches(images, seed, joins(dense, images))
+    distill.fit(
+        trainer, batches, lambda batch: torch.stack([one(x) for x in batch]).mean(), steps, checkpoint, 50, after
+    )
+
+
+def retrain(
+    net: nn.Module,
+    dense: nn.Module,
+    layers: L.Layers,
+    masks: Mapping[str, Tensor],
+    images: Images,
+    steps: int,
+    seed: int,
+    checkpoint: Path | None,
+    after: Callable[[int, float], None],
+    rate: float = 5e-4,
+) -> None:
     """Distillation from the dense network, without labels, under masks that hold exactly.
 
     Raises PruningError on a loss that is not finite; `checkpoint` keeps the last good state.
     """
-    trainer = distill.MaskedTrainer(net, rate=5e-4)
-    trainer.mask({f"{name}.weight": mask for name, mask in masks.items()})
+    trainer = distill.MaskedTrainer(net, rate=rate)
+    names = {id(parameter): name for name, parameter in net.named_parameters()}
+    trainer.mask({names[id(layers[name].weight)]: mask for name, mask in masks.items()})
     if checkpoint is not None:  # takes the place of an earlier stage's or run's
         distill.save_checkpoint(trainer.state(), checkpoint)
-    distill.fit(trainer, _batches(images, seed), imitation(net, dense), steps, checkpoint, 50, after)
+    _learn(trainer, dense, images, steps, seed, checkpoint, after)
 
 
 def unit_decay(
     net: nn.Module,
     dense: nn.Module,
     layers: L.Layers,
-    images: Tensor,
+    images: Images,
     seed: int,
     say: Callable[[str, float], None],
     steps: int = 100,
@@ -84,5 +132,4 @@ def unit_decay(
         shrinking.step()
         say(f"weight decay, loss {loss:.4g}", step / steps)
 
-    trainer = distill.MaskedTrainer(net, rate=1e-4)
-    distill.fit(trainer, _batches(images, seed), imitation(net, dense), steps, None, 50, after)
+    _learn(distill.MaskedTrainer(net, rate=1e-4), dense, images, steps, seed, None, after)

@@ -70,7 +70,7 @@ def share_and_train(
     layers = L.prunable(net, names)
     shared, index = {}, {}
     for name, module in layers.items():
-        weight: Tensor = module.weight  # type: ignore[assignment]
+        weight: Tensor = module.weight
         values = weight.detach().numpy()
         shared[name] = share(values[values != 0], bits[0] if weight.ndim == 4 else bits[1])
         index[name] = weight.detach() != 0, torch.from_numpy(shared[name].index)
@@ -79,7 +79,7 @@ def share_and_train(
     def tie() -> None:
         for name, module in layers.items():
             kept, owner = index[name]
-            weight: Tensor = module.weight  # type: ignore[assignment]
+            weight: Tensor = module.weight
             k = len(shared[name].codebook)
             sums = torch.zeros(k).index_add_(0, owner, weight[kept])
             book = sums / torch.bincount(owner, minlength=k).clamp_min(1)

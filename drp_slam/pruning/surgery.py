@@ -31,7 +31,7 @@ class Layer:
     With a bias, K counts it as a last row that is never removed.
     """
 
-    module: nn.Module
+    module: Any
     dense: Tensor
     hessian: Tensor
     outputs: Tensor
@@ -40,13 +40,13 @@ class Layer:
     diagonal: Tensor | None = None
 
     @staticmethod
-    def of(module: nn.Module, s: Statistics, damping: float, block: int | None) -> Layer:
+    def of(module: Any, s: Statistics, damping: float, block: int | None) -> Layer:
         """From the module and its statistics."""
-        dense = matrix(module.weight.detach()).double()  # type: ignore[arg-type, operator, union-attr]
+        dense = matrix(module.weight.detach()).double()
         bias = module.bias
         size = dense.shape[0] + (bias is not None)
         if bias is not None:
-            dense = torch.cat([dense, bias.detach().double()[None]])  # type: ignore[operator, union-attr]
+            dense = torch.cat([dense, bias.detach().double()[None]])
         hessian = blocked(damped(s.inputs[:size, :size], damping), block)
         return Layer(module, dense, hessian, s.outputs, torch.ones_like(dense, dtype=torch.bool), dense.clone())
 
@@ -60,7 +60,7 @@ class Layer:
         if self.diagonal is None:
             _, self.diagonal = solve(self.hessian @ self.dense, self.hessian, self.support)
         value = standing(0.5 * self.weights.square() / self.diagonal * self.outputs, self.support)
-        return unmatrix(value[: self.rows], self.module.weight.shape)  # type: ignore[arg-type]
+        return unmatrix(value[: self.rows], self.module.weight.shape)
 
     def cut(self, mask: Tensor, last: bool) -> None:
         """Keeps the mask (of the weight's shape) and moves the rest to make up for what goes."""
@@ -70,15 +70,15 @@ class Layer:
 
     def mask(self) -> Tensor:
         """What is kept, of the weight's shape."""
-        return unmatrix(self.support[: self.rows], self.module.weight.shape)  # type: ignore[arg-type]
+        return unmatrix(self.support[: self.rows], self.module.weight.shape)
 
     @torch.no_grad()
     def write(self) -> None:
         """Puts the weights (and the bias) into the module."""
-        weight: Tensor = self.module.weight  # type: ignore[assignment]
+        weight: Tensor = self.module.weight
         weight.copy_(unmatrix(self.weights[: self.rows], weight.shape))
         if self.module.bias is not None:
-            self.module.bias.copy_(self.weights[-1])  # type: ignore[operator, union-attr]
+            self.module.bias.copy_(self.weights[-1])
 
 
 def surgery(
@@ -184,16 +184,10 @@ def refit(
 
 
 def _fit(
-    module: nn.Module,
-    twin: nn.Module,
-    mask: Tensor,
-    parts: Sequence[Tensor],
-    wanted: Tensor,
-    sample: int,
-    damping: float,
+    module: Any, twin: Any, mask: Tensor, parts: Sequence[Tensor], wanted: Tensor, sample: int, damping: float
 ) -> None:
     """Solves one layer for input parts (n, ...) and the outputs (rows, Cout) they should give."""
-    size = matrix(module.weight).shape[0] + (module.bias is not None)  # type: ignore[arg-type]
+    size = matrix(module.weight).shape[0] + (module.bias is not None)
     own, target = torch.zeros(size, size).double(), torch.zeros(size, wanted.shape[1]).double()
     first = 0
     for part in parts:
@@ -202,11 +196,20 @@ def _fit(
         own += (rows.T @ rows).double()
         target += (rows.T @ wanted[first : first + len(rows)]).double()
         first += len(rows)
+    solve_again(module, twin, mask, own, target, damping)
+
+
+def solve_again(module: Any, twin: Any, mask: Tensor, own: Tensor, target: Tensor, damping: float) -> None:
+    """Writes into `module` the weights under the mask that are nearest in the outputs.
+
+    `own` (K+1, K+1) is the sum of x x^T over what the module sees, `target` (K+1, Cout) that of
+    x y^T with the outputs y it should give; without a bias both end at K. The damping pulls towards
+    the weights of `twin`, the dense layer.
+    """
     layer = Layer.of(module, _only(own), damping, None)
     start = Layer.of(twin, _only(own), damping, None).dense
     layer.support[: layer.rows] = matrix(mask.bool())
-    target += (layer.hessian - own) @ start
-    layer.weights = reconstruct(target, layer.hessian, layer.support)
+    layer.weights = reconstruct(target + (layer.hessian - own) @ start, layer.hessian, layer.support)
     layer.write()
 
 
@@ -219,7 +222,7 @@ def _outputs(model: nn.Module, layers: L.Layers, parts: Sequence[Tensor], sample
     found: dict[str, list[Tensor]] = {name: [] for name in layers}
     for count, part in enumerate(parts, 1):
 
-        def see(name: str, module: nn.Module, _: Any, output: Tensor, count: int = count) -> None:
+        def see(name: str, module: Any, _: Any, output: Tensor, count: int = count) -> None:
             if len(found[name]) < count:
                 found[name].append(L.output_rows(module, output, sample).flatten(0, 1))
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drp_slam.atomic import write_bytes
 from drp_slam.errors import PruningError
 from drp_slam.pruning import deepcompression as dc
 from drp_slam.pruning import huffman, sharing
@@ -84,8 +85,8 @@ def test_damage_is_found_and_a_failed_write_keeps_the_old_file(tmp_path):
     with pytest.raises(PruningError, match="DSDC"):
         dc.decode(b"zip!")
     path = tmp_path / "net.dsdc"
-    dc.save(path, blob)
+    write_bytes(path, blob, PruningError)
     (tmp_path / f"net.dsdc.part{os.getpid()}").symlink_to("/dev/full")  # every write: no space left
     with pytest.raises(PruningError, match="what was there is kept"):
-        dc.save(path, b"new")
+        write_bytes(path, b"new", PruningError)
     assert path.read_bytes() == blob

@@ -67,7 +67,7 @@ SERIES = (
 
 def layer_rates(model: nn.Module, kind: str, rate: float) -> Rates:
     """One number under one budget (`global`, `cycles`), or by layer: `uniform`, `magnitude`."""
-    weights = {n: m.weight.detach() for n, m in L.prunable(model).items()}  # type: ignore[operator, union-attr]
+    weights = {n: m.weight.detach() for n, m in L.prunable(model).items()}
     if kind in ("global", "cycles"):
         return rate
     if kind == "uniform":

@@ -1,0 +1,355 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An ONNX file whose weights can be pruned where they stand: the graph stays as it is.
+
+Convolutions, Gemm and MatMul with constant weights become torch modules that only hold weight and
+bias. What an image does to them is seen through onnxruntime (`probe`), so that every operator is
+allowed; only retraining and gradients need the torch form of the whole graph (`onnxnet`).
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from drp_slam.errors import PruningError
+
+OPSET = 17
+TRANSPARENT = ("Identity", "Cast", "Transpose")
+"""Operators between a stored weight and its layer that are looked through."""
+QUANTISED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger")
+RECURRENT = ("LSTM", "GRU", "RNN")
+LAYERS = ("Conv", "Gemm", "MatMul")
+CONSTANTS = ("value", "value_float", "value_floats", "value_int", "value_ints")
+
+
+@dataclass
+class Site:
+    """A layer where it stands: indices of its nodes, names of values, and how its weight is stored.
+
+    `source` feeds the layer, `result` is its output with the bias. `stored` names the weight's
+    initialiser, which holds the module's weight transposed where `transposed`. `last` is the node
+    that gives `result` (the Add of a MatMul's bias, else `node`).
+    """
+
+    node: int
+    last: int
+    source: str
+    result: str
+    stored: str
+    bias: str | None
+    transposed: bool
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+    def padded(self, module: Any, x: Tensor) -> Tensor:
+        """The input as the module must see it: padding that torch has no option for is done here."""
+        kind, pads = self.attributes.get("auto_pad", "NOTSET"), self.attributes.get("uneven_pads")
+        if kind in ("SAME_UPPER", "SAME_LOWER"):
+            pads = []
+            sizes: Any = zip(x.shape[2:], module.kernel_size, module.stride, module.dilation)  # type: ignore[arg-type]
+            for size, kernel, stride, dilation in reversed(list(sizes)):
+                total = max(0, (-(-size // stride) - 1) * stride + dilation * (kernel - 1) + 1 - size)
+                few, many = total // 2, total - total // 2
+                pads += [few, many] if kind == "SAME_UPPER" else [many, few]
+        return F.pad(x, tuple(pads)) if pads else x
+
+
+class Graph:
+    """A file's graph, its layers that can be pruned, and why the others stay dense.
+
+    `bag` holds the layers as modules by name (`layers`); `sites` says where each stands; `dense`
+    lists (node, operator, weights, reason) of all other nodes with weights.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        if any(n.op_type in QUANTISED for n in model.graph.node):
+            raise PruningError("the network is quantised already; prune the float network, quantise after")
+        self.model = _lifted(model)
+        self.nodes = list(self.model.graph.node)
+        self.constants = {w.name: w for w in self.model.graph.initializer}
+        self.inputs = [i for i in self.model.graph.input if i.name not in self.constants]
+        self.outputs = [o.name for o in self.model.graph.output]
+        self.bag = nn.Module()
+        self.sites: dict[str, list[Site]] = {}
+        self.dense: list[tuple[str, str, int, str]] = []
+        self._makers = {name: node for node in self.nodes for name in node.output}
+        self._readers: dict[str, list[int]] = {}
+        for index, node in enumerate(self.nodes):
+            for name in node.input:
+                self._readers.setdefault(name, []).append(index)
+        for index, node in enumerate(self.nodes):
+            self._take(index, node)
+
+    @property
+    def layers(self) -> dict[str, Any]:
+        """Name -> module, in the order of the graph."""
+        return dict(self.bag.named_children())
+
+    def _take(self, index: int, node: onnx.NodeProto) -> None:
+        label = node.name or node.output[0]
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                size = sum(int(np.prod(w.dims)) for w in attribute.g.initializer)
+                inner = Counter(
+                    n.op_type for n in attribute.g.node if n.op_type in ("Conv", "Gemm", "MatMul", *RECURRENT)
+                )
+                if inner:
+                    what = ", ".join(f"{count} {op}" for op, count in inner.items())
+                    self.dense.append((label, node.op_type, size, f"{what} inside a branch or loop"))
+        if node.op_type in RECURRENT:
+            size = sum(int(np.prod(self.constants[n].dims)) for n in node.input[1:3] if n in self.constants)
+            self.dense.append((label, node.op_type, size, "recurrent weights do not run on the accelerator's array"))
+        if node.op_type not in (*LAYERS, "ConvTranspose"):
+            return
+        stored, transposed = self._stored(node.input[1])
+        size = int(np.prod(self.constants[stored].dims)) if stored else 0
+        reason = self._refused(node, stored) if stored is None or node.op_type == "ConvTranspose" else None
+        reason = reason or self._add(index, node, label, str(stored), transposed)
+        if reason:
+            self.dense.append((label, node.op_type, size, reason))
+
+    def _stored(self, name: str) -> tuple[str | None, bool]:
+        """The initialiser that a value is, seen through `TRANSPARENT`; whether it is transposed."""
+        transposed = False
+        while name not in self.constants:
+            maker = self._makers.get(name)
+            if maker is None or maker.op_type not in TRANSPARENT or len(self._readers[name]) > 1:
+                return None, False
+            if maker.op_type == "Transpose":
+                if list(attributes(maker).get("perm", [1, 0])) != [1, 0]:
+                    return None, False
+                transposed = not transposed
+            name = maker.input[0]
+        return name, transposed
+
+    def _refused(self, node: onnx.NodeProto, stored: str | None) -> str:
+        if node.op_type == "ConvTranspose":
+            return "a transposed convolution does not pack"
+        if node.op_type == "MatMul" and self._stored(node.input[0])[0]:
+            return "the constant is on the left; only weights on the right pack"
+        return "both operands are computed" if node.op_type == "MatMul" else "the weight is computed, not stored"
+
+    def _add(self, index: int, node: onnx.NodeProto, label: str, stored: str, transposed: bool) -> str | None:
+        """Adds the layer, or says why not."""
+        value, a = (
+            torch.from_numpy(np.array(numpy_helper.to_array(self.constants[stored]), np.float32)),
+            attributes(node),
+        )
+        if node.op_type == "Gemm" and (a.get("alpha", 1.0) != 1.0 or a.get("beta", 1.0) != 1.0 or a.get("transA")):
+            return "a Gemm with alpha, beta or transA"
+        if node.op_type == "Conv" and a.get("group", 1) != 1:
+            return "a grouped convolution does not pack"
+        if node.op_type == "Conv" and value.ndim not in (3, 4):
+            return f"a convolution of {value.ndim - 2} dimensions"
+        if node.op_type != "Conv" and value.ndim != 2:
+            return f"a constant of {value.ndim} axes"
+        last, result, bias = index, node.output[0], node.input[2] if len(node.input) > 2 else None
+        if node.op_type == "MatMul":
+            last, result, bias = self._added_bias(index, value.shape[0 if transposed else 1])
+        outputs = value.shape[0 if node.op_type == "Conv" or transposed or a.get("transB") else 1]
+        if bias and (bias not in self.constants or np.prod(self.constants[bias].dims) != outputs):
+            return "its bias is computed or has another form"
+        bias = bias or None
+        if node.op_type != "Conv":
+            transposed ^= not a.get("transB", 0)
+        site = Site(index, last, node.input[0], result, stored, bias, transposed, a)
+        for other, sites in self.sites.items():
+            if sites[0].stored == stored:
+                if (sites[0].transposed, sites[0].bias) != (transposed, bias):
+                    return f"it shares its weight with {other} in another form"
+                sites.append(site)
+                return None
+        if any(self.nodes[i].op_type not in (*LAYERS, *TRANSPARENT) for i in self._readers[stored]):
+            return "another operator reads the same weight"
+        module = (
+            _conv(value, a) if node.op_type == "Conv" else nn.Linear(*value.T.shape if not transposed else value.shape)
+        )
+        if bias is None:
+            module.bias = None  # type: ignore[assignment]
+        self._fill(module, site, value)
+        name = self._name(node, stored)
+        self.bag.add_module(name, module)
+        self.sites[name] = [site]
+        return None
+
+    def _value(self, name: str) -> Tensor:
+        return torch.from_numpy(np.array(numpy_helper.to_array(self.constants[name]), np.float32))
+
+    def _added_bias(self, index: int, outputs: int) -> tuple[int, str, str | None]:
+        """A MatMul's bias: the constant of the Add that alone reads its result."""
+        result = self.nodes[index].output[0]
+        readers = self._readers.get(result, [])
+        if len(readers) == 1 and self.nodes[readers[0]].op_type == "Add" and result not in self.outputs:
+            add = self.nodes[readers[0]]
+            for name in add.input:
+                if name in self.constants and list(self.constants[name].dims) == [outputs]:
+                    return readers[0], add.output[0], name
+        return index, result, None
+
+    @torch.no_grad()
+    def _fill(self, module: Any, site: Site, value: Tensor) -> None:
+        module.weight.copy_(value.T if site.transposed else value)
+        if site.bias is not None:
+            module.bias.copy_(self._value(site.bias).reshape(-1))
+
+    def _name(self, node: onnx.NodeProto, stored: str) -> str:
+        name = stored if stored.endswith(".weight") or not node.name else node.name
+        name = identifier(name.removesuffix(".weight"))
+        while hasattr(self.bag, name):
+            name += "_"
+        return name
+
+    def copied(self) -> Graph:
+        """The same file with layers of its own, as they are now."""
+        twin = copy.copy(self)
+        twin.bag = copy.deepcopy(self.bag)
+        return twin
+
+    def updated(self) -> onnx.ModelProto:
+        """The file's graph with the weights and biases as the modules hold them now, in their own dtype."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self.model)
+        stored = {w.name: w for w in model.graph.initializer}
+        for name, module in self.layers.items():
+            site, weight = self.sites[name][0], module.weight.detach()
+            _store(stored[site.stored], weight.T if site.transposed else weight)
+            if site.bias is not None:
+                _store(stored[site.bias], module.bias.detach())
+        return model
+
+
+def identifier(name: str) -> str:
+    """A layer's name as it is given to `--layers`: no dots, slashes or colons."""
+    return name.strip("/").replace(".", "_").replace("/", "_").replace(":", "_")
+
+
+def _store(target: onnx.TensorProto, value: Tensor) -> None:
+    kind, shape = onnx.helper.tensor_dtype_to_np_dtype(target.data_type), tuple(target.dims)
+    array = np.ascontiguousarray(value.cpu().numpy().reshape(shape), kind)
+    target.CopyFrom(numpy_helper.from_array(array, target.name))
+
+
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    """A node's attributes: text as str, tensors as torch."""
+    found: dict[str, Any] = {}
+    for attribute in node.attribute:
+        value = onnx.helper.get_attribute_value(attribute)
+        if isinstance(value, bytes):
+            value = value.decode()
+        if isinstance(value, onnx.TensorProto):
+            value = torch.from_numpy(np.array(numpy_helper.to_array(value)))
+        found[attribute.name] = value
+    return found
+
+
+def _lifted(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose Constant nodes are initialisers, so that a weight has one form."""
+    whole = onnx.ModelProto()
+    whole.CopyFrom(model)
+    nodes = []
+    for node in whole.graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name in (
+            "value",
+            "value_float",
+            "value_floats",
+            "value_int",
+            "value_ints",
+        ):
+            value = onnx.helper.get_attribute_value(node.attribute[0])
+            if not isinstance(value, onnx.TensorProto):
+                kind = np.float32 if "float" in node.attribute[0].name else np.int64
+                value = numpy_helper.from_array(np.array(value, kind))
+            tensor = whole.graph.initializer.add()
+            tensor.CopyFrom(value)
+            tensor.name = node.output[0]
+        else:
+            nodes.append(node)
+    if len(nodes) < len(whole.graph.node):
+        kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+        del whole.graph.node[:]
+        whole.graph.node.extend(kept)
+    return whole
+
+
+def _conv(weight: Tensor, a: dict[str, Any]) -> nn.Module:
+    size = weight.ndim - 2
+    begin, end = a.get("pads", [0] * 2 * size)[:size], a.get("pads", [0] * 2 * size)[size:]
+    if a.get("auto_pad", "NOTSET") != "NOTSET":
+        begin = end = [0] * size
+    if list(begin) != list(end):
+        a["uneven_pads"] = [p for pair in zip(reversed(begin), reversed(end)) for p in pair]
+        begin = [0] * size
+    kind: Any = nn.Conv2d if size == 2 else nn.Conv1d
+    ones = [1] * size
+    stride, dilation = tuple(a.get("strides", ones)), tuple(a.get("dilations", ones))
+    return kind(weight.shape[1], weight.shape[0], tuple(weight.shape[2:]), stride, tuple(begin), dilation)
+
+
+def read(source: str, shape: Sequence[int] | None = None) -> Graph:
+    """From `file.onnx`, a shipped network's name, or `package.module:factory`.
+
+    A factory returns a torch module; it is traced on `shape` (N, C, H, W). Raises PruningError for
+    a file that cannot be read or is quantised, and for a factory that cannot be called or traced.
+    """
+    if ":" in source and not Path(source).is_file():
+        return Graph(_traced(source, shape))
+    from drp_slam import resources
+
+    path = resources.network(source)
+    try:
+        model = onnx.load(path)
+    except Exception as error:  # protobuf's own error types differ between versions
+        raise PruningError(f"{path}: not an ONNX file: {str(error).splitlines()[0]}") from error
+    try:
+        return Graph(model)
+    except PruningError as error:
+        raise PruningError(f"{path}: {error}") from error
+
+
+def _traced(source: str, shape: Sequence[int] | None) -> onnx.ModelProto:
+    import io
+
+    module_name, _, name = source.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise PruningError(f"{source}: {error}; expected package.module:factory") from error
+    try:
+        made = factory()
+    except Exception as error:  # anything can happen inside foreign code
+        raise PruningError(f"{source} cannot be called without arguments: {type(error).__name__}: {error}") from error
+    if not isinstance(made, nn.Module):
+        raise PruningError(f"{source} returns {type(made).__name__}, expected a torch.nn.Module")
+    if shape is None:
+        raise PruningError(f"{source}: the input's shape is needed to trace it; give --shape 1,C,H,W")
+    buffer = io.BytesIO()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter's own deprecation notices
+            torch.onnx.export(
+                made.eval(),
+                (torch.zeros(*shape),),
+                buffer,  # type: ignore[arg-type]
+                opset_version=OPSET,
+                dynamo=False,
+                input_names=["input"],
+            )
+    except Exception as error:  # anything can happen inside foreign code that is traced
+        logging.getLogger(__name__).info("tracing failed", exc_info=True)
+        raise PruningError(
+            f"{source} cannot be traced on {tuple(shape)}: {str(error).strip().splitlines()[0]}"
+        ) from error
+    return onnx.load_from_string(buffer.getvalue())

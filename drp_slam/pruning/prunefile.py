@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`prune` from source to files: read, prune, compare, write FP32 and INT8, a card, a compressed file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from drp_slam.atomic import write_bytes
+from drp_slam.errors import DrpAi3Error, PruningError
+from drp_slam.pruning import cutting, onnxgraph, outcome, probe, recovery, selection
+from drp_slam.pruning.cutting import Options, Say
+from drp_slam.pruning.inputs import Feeds, feeds
+from drp_slam.pruning.onnxnet import OnnxNet
+
+log = logging.getLogger(__name__)
+COMPARED = 16
+"""Inputs on which the outputs are compared."""
+
+
+def prune_file(
+    source: str,
+    options: Options,
+    folder: Path | None,
+    out: Path,
+    say: Say,
+    *,
+    shape: Sequence[int] | None = None,
+    count: int = 100,
+    bgr: bool = False,
+    int8: bool = True,
+    method: str = "minmax",
+    compress: bool = False,
+) -> dict[str, Any]:
+    """Writes `<name>-pNN.onnx` and `<name>-pNN-int8.onnx` into `out`; returns what `prune` shows.
+
+    `source` is an ONNX file, a shipped network's name or `package.module:factory`. The float file
+    is kept where the quantiser refuses the network; the reason is then in `int8_refused`.
+    Raises PruningError.
+    """
+    selection.check_rate(options.rate)
+    if options.stages < 1 or options.retrain < 0 or count < 1:
+        raise PruningError(
+            f"--stages {options.stages}, --retrain {options.retrain}, --images {count}: expected stages and images of "
+            "at least 1, retrain of at least 0"
+        )
+    graph = onnxgraph.read(source, shape)
+    layers = cutting.chosen(graph, options)
+    dense = graph.copied()
+    images, note = _images(folder, graph, shape, count, bgr, needed=cutting.needs_images(options))
+    masks = cutting.prune(graph, options, images, say, out / "training.pt")
+    name = Path(source.rpartition(":")[2]).stem
+    path = out / f"{name}-p{round(100 * options.rate):02d}.onnx"
+    model = graph.updated()
+    write_bytes(path, model.SerializeToString(), PruningError)
+    some = None if images is None else images.first(COMPARED)
+    positions = None if images is None else probe.positions(graph, layers, images[0])
+    result: dict[str, Any] = {
+        "source": source,
+        "shape": None if images is None or (images.files[:1] and not any(images.shapes.values())) else _shape(images),
+        "images": note,
+        "onnx": str(path),
+        "int8": None,
+        "output_error": None if some is None else probe.network_error(dense.updated(), model, some),
+        "layers": outcome.table(layers, masks, positions, options.cell),
+        "left_dense": outcome.left_dense(graph, layers),
+    }
+    if int8:
+        say("quantising", 1.0)
+        result |= _quantised(model, images, method, path)
+    if compress:
+        say("compressing", 1.0)
+        result["compressed"] = _compressed(graph, dense, options, images, path, say)
+    return result
+
+
+def _shape(images: Feeds) -> list[int]:
+    (shape,) = images.shapes.values()
+    return list(shape)
+
+
+def _images(
+    folder: Path | None, graph: onnxgraph.Graph, shape: Sequence[int] | None, count: int, bgr: bool, needed: bool
+) -> tuple[Feeds | None, str]:
+    """The feeds and what they are, in words. Without a folder and without need, None where nothing fits."""
+    try:
+        found = feeds(folder, graph, shape, count, bgr)
+    except PruningError as error:
+        if folder is not None or needed:
+            raise
+        return None, f"no images: {error}"
+    if folder is None:
+        return found, f"no images given: {len(found)} photographs of installed packages"
+    return found, f"{len(found)} inputs of {folder}"
+
+
+def _quantised(model: Any, images: Feeds | None, method: str, path: Path) -> dict[str, Any]:
+    from drp_slam.drpai3.quantize import quantize
+
+    if images is None or len(images.shapes) != 1:
+        return {"int8_refused": "the quantiser needs images of one input; give --calibration DIR"}
+    quantised = path.with_name(f"{path.stem}-int8.onnx")
+    arrays = [array for feed in images for array in feed.values()]
+    try:
+        write_bytes(quantised, quantize(model, arrays, None, method).SerializeToString(), PruningError)
+    except DrpAi3Error as error:
+        return {"int8_refused": str(error)}
+    except Exception as error:  # onnxruntime's quantiser raises what it likes; the float file is good
+        log.info("quantising failed", exc_info=True)
+        return {"int8_refused": f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"}
+    return {"int8": str(quantised)}
+
+
+def _compressed(
+    small: onnxgraph.Graph, dense: onnxgraph.Graph, options: Options, images: Feeds | None, path: Path, say: Say
+) -> dict[str, Any]:
+    """Deep Compression of `small`, in place; its centroids imitate the dense network for a quarter of `retrain`."""
+    steps, layers = options.retrain // 4, cutting.chosen(small, options)
+
+    def train(tie: Callable[[], None]) -> None:
+        def after(step: int, loss: float) -> None:
+            tie()
+            say(f"centroids, step {step} of {steps}, loss {loss:.4g}", 1.0)
+
+        assert images is not None
+        student, teacher = OnnxNet(small).eval(), OnnxNet(dense).eval()
+        recovery.retrain(student, teacher, layers, {}, cutting.Stack(images), steps, options.seed, None, after)
+
+    found = outcome.compress(small.bag, layers, path.with_suffix(".dsdc"), train if steps else None)
+    error = None if images is None else probe.network_error(dense.updated(), small.updated(), images.first(COMPARED))
+    return found | {"output_error": error}
