@@ -26,7 +26,9 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--rate", type=float, required=True, help="remove this part of the weights, in [0, 1)")
     p.add_argument("--pattern", default="flexible-nm", choices=PATTERNS, help="zero in this pattern (flexible-nm)")
     p.add_argument("--saliency", default="obs", choices=tuple(SALIENCIES), help="rank weights by this (obs)")
-    p.add_argument("--calibration", type=Path, metavar="DIR", help="read images from this folder")
+    text = "read images, or .npz files of input arrays, from this folder (photographs of installed packages)"
+    p.add_argument("--calibration", type=Path, metavar="DIR", help=text)
+    p.add_argument("--bgr", action="store_true", help="feed blue first; RGB otherwise")
     p.add_argument("--images", type=int, default=100, metavar="N", help="use this many of them (100)")
     p.add_argument("--shape", metavar="1,C,H,W", help="set the input's shape, where the source leaves it open")
     text = "count this in the rate of flexible-nm (weights)"
@@ -86,6 +88,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             lambda text, part: bar.update(task, description=text, completed=part),
             shape=shape(args.shape),
             count=args.images,
+            bgr=args.bgr,
             int8=not args.no_int8,
             method=args.calibrate_method,
             compress=args.compress,
@@ -175,19 +178,23 @@ def show(result: Mapping[str, Any]) -> None:
     console = Console()
     console.print(table)
     share, m, error = result["totals"]["cycles_share"], result["modelled"], result["output_error"]
-    console.print(
-        f"packed cycles {share:.1%} of dense; outputs differ by {error:.3g} "
-        "of their variance (FP32, calibration images)"
-    )
+    compared = "outputs not compared" if error is None else f"outputs differ by {error:.3g} of their variance (FP32)"
+    console.print(f"packed cycles {share:.1%} of dense; {compared}")
+    console.print(result["images"], soft_wrap=True)
+    for row in (left := result["left_dense"])["reasons"]:
+        console.print(f"left dense: {row['nodes']} {row['operator']}, {row['weights']:,} weights: {row['reason']}")
+    if left["weights"]:
+        console.print(f"{left['share']:.1%} of the network's weights are left dense")
     if m is not None:
         dense = f", dense {m['dense_s'] * 1e3:.3f} ms" if "dense_s" in m else ""
         console.print(f"modelled on {result['device']} at {result['shape']}: {m['pruned_s'] * 1e3:.3f} ms{dense}")
     print_written(result)
+    if "int8_refused" in result:
+        console.print(f"no INT8 file: {result['int8_refused']}", soft_wrap=True)
     if found := result.get("compressed"):
         centroids = "trained" if found["centroids_trained"] else "of k-means; --retrain trains them"
         console.print(
-            f"wrote {found['file']}, {found['ratio']:.1f} times smaller than dense FP32; "
-            f"outputs differ by {found['output_error']:.3g} of their variance "
-            f"(centroids {centroids})",
+            f"wrote {found['file']}, {found['ratio']:.1f} times smaller than dense FP32; outputs differ by "
+            f"{found['output_error'] or float('nan'):.3g} of their variance (centroids {centroids})",
             soft_wrap=True,
         )

@@ -43,19 +43,20 @@ def prune(name: str, rate: float, pattern: str, saliency: str, calibration: Sequ
     `obs` moves the remaining weights too. Same arguments, same file. Raises PruningError.
     """
     from drp_slam.drpai3.quantize import quantize
-    from drp_slam.evaluation import rebuild
-    from drp_slam.pruning import command
-    from drp_slam.pruning.xfeat import export, network
+    from drp_slam.pruning import cutting, inputs, onnxgraph
+    from drp_slam.pruning.xfeat import export, network, shipping
 
-    net = network.xfeat(mapped=True)
+    graph = onnxgraph.Graph(export.to_onnx(network.xfeat(mapped=True), name))
     if rate > 0:
-        options = command.Options(rate, pattern, saliency)
-        command.prune_arrays(net, options, _batch(calibration), lambda text, part: log.info("%s: %s", name, text))
-    model = quantize(export.to_onnx(net, name), calibration, method="percentile")
+        batch = _batch(calibration)
+        feeds = inputs.Feeds({"tensor": batch.shape}, given=tuple({"tensor": image[None]} for image in batch))
+        options = cutting.Options(rate, pattern, saliency)
+        cutting.prune(graph, options, feeds, lambda text, part: log.info("%s: %s", name, text))
     path = out / f"{name}.onnx"
-    rebuild.save(model, path)
+    weights = {layer: module.weight.detach().numpy() for layer, module in graph.layers.items()}
     made_by = f"one-shot, rate {rate}, {pattern}, {saliency}, no retraining (a point of a sweep)"
-    rebuild.write_card(path.with_suffix(".yaml"), rebuild.card(name, path, model, net, made_by))
+    model = quantize(graph.updated(), calibration, method="percentile")
+    shipping.save(path, model, weights, shipping.ORIGIN, "Apache-2.0", made_by)
     return path
 
 

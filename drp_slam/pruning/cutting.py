@@ -51,6 +51,9 @@ def chosen(graph: Graph, options: Options) -> dict[str, Any]:
     for name in names:
         if name in reasons:
             raise PruningError(f"layer {name!r} cannot be pruned: {reasons[name]}")
+    if not graph.layers:
+        found = "; ".join(dict.fromkeys(reasons.values())) or "no convolution, Gemm or MatMul with stored weights"
+        raise PruningError(f"the network has no layer that can be pruned: {found}")
     return L.prunable(graph.bag, names or None, [n for n in spare if n not in reasons])
 
 

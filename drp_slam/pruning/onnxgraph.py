@@ -256,31 +256,44 @@ def attributes(node: onnx.NodeProto) -> dict[str, Any]:
 
 
 def _lifted(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose Constant nodes are initialisers, so that a weight has one form."""
+    """A copy in which a stored value has one form: Constant, and Identity of a constant, are initialisers.
+
+    A bias that several layers share, as exporters do with equal ones, becomes one for each.
+    """
     whole = onnx.ModelProto()
     whole.CopyFrom(model)
+    graph = whole.graph
+    stored = {w.name: w for w in graph.initializer}
+    outputs = {o.name for o in graph.output}
+
+    def store(value: onnx.TensorProto, name: str) -> None:
+        tensor = graph.initializer.add()
+        tensor.CopyFrom(value)
+        tensor.name = name
+        stored[name] = tensor
+
     nodes = []
-    for node in whole.graph.node:
-        if node.op_type == "Constant" and node.attribute[0].name in (
-            "value",
-            "value_float",
-            "value_floats",
-            "value_int",
-            "value_ints",
-        ):
+    for node in graph.node:
+        value: Any = None
+        if node.op_type == "Constant" and node.attribute[0].name in CONSTANTS:
             value = onnx.helper.get_attribute_value(node.attribute[0])
             if not isinstance(value, onnx.TensorProto):
                 kind = np.float32 if "float" in node.attribute[0].name else np.int64
                 value = numpy_helper.from_array(np.array(value, kind))
-            tensor = whole.graph.initializer.add()
-            tensor.CopyFrom(value)
-            tensor.name = node.output[0]
+        elif node.op_type == "Identity":
+            value = stored.get(node.input[0])
+        if value is None or node.output[0] in outputs:
+            nodes.append(onnx.NodeProto.FromString(node.SerializeToString()))
         else:
-            nodes.append(node)
-    if len(nodes) < len(whole.graph.node):
-        kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-        del whole.graph.node[:]
-        whole.graph.node.extend(kept)
+            store(value, node.output[0])
+    readers = Counter(name for node in nodes for name in node.input)
+    for index, node in enumerate(nodes):
+        if node.op_type in ("Conv", "Gemm") and len(node.input) > 2 and readers[node.input[2]] > 1:
+            if node.input[2] in stored:
+                store(stored[node.input[2]], f"{node.input[2]}_of_{index}")
+                node.input[2] = f"{node.input[2]}_of_{index}"
+    del graph.node[:]
+    graph.node.extend(nodes)
     return whole
 
 

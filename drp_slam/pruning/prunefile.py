@@ -8,12 +8,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import onnx
+
 from drp_slam.atomic import write_bytes
 from drp_slam.errors import DrpAi3Error, PruningError
 from drp_slam.pruning import cutting, onnxgraph, outcome, probe, recovery, selection
 from drp_slam.pruning.cutting import Options, Say
 from drp_slam.pruning.inputs import Feeds, feeds
 from drp_slam.pruning.onnxnet import OnnxNet
+from drp_slam.pruning.xfeat import shipping
 
 log = logging.getLogger(__name__)
 COMPARED = 16
@@ -70,15 +73,22 @@ def prune_file(
     if int8:
         say("quantising", 1.0)
         result |= _quantised(model, images, method, path)
+    if shipping.is_xfeat(model):
+        weights = {n: module.weight.detach().numpy() for n, module in layers.items()}
+        made_by = f"python -m drp_slam prune {Path(source).name} --rate {options.rate} --saliency {options.saliency}"
+        for file in filter(None, (path, result["int8"])):
+            stored = model if file == path else onnx.load(file)
+            shipping.save(Path(file), stored, weights, Path(source).name, "that of the source", made_by)
+        result["card"] = str(path.with_suffix(".yaml"))
     if compress:
         say("compressing", 1.0)
         result["compressed"] = _compressed(graph, dense, options, images, path, say)
     return result
 
 
-def _shape(images: Feeds) -> list[int]:
-    (shape,) = images.shapes.values()
-    return list(shape)
+def _shape(images: Feeds) -> list[int] | None:
+    """Of a network with one input."""
+    return list(next(iter(images[0].values())).shape) if len(images.shapes) == 1 else None
 
 
 def _images(

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import copy
 import json
 import os
 from pathlib import Path
@@ -16,10 +15,12 @@ import onnx  # noqa: E402
 import onnxruntime as ort  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
+from drp_slam.atomic import write_bytes  # noqa: E402
 from drp_slam.cli import main  # noqa: E402
 from drp_slam.errors import PruningError  # noqa: E402
-from drp_slam.pruning import command, deepcompression, inputs, layout, onnxnet, outcome, recovery, sharing  # noqa: E402
-from drp_slam.pruning import prunable as L  # noqa: E402
+from drp_slam.pruning import cutting, deepcompression, inputs, layout, probe, recovery, sharing  # noqa: E402
+from drp_slam.pruning.onnxgraph import Graph, read  # noqa: E402
+from drp_slam.pruning.onnxnet import OnnxNet  # noqa: E402
 from drp_slam.pruning.xfeat import distill  # noqa: E402
 
 
@@ -81,18 +82,19 @@ def outputs(path_or_model, x: np.ndarray) -> np.ndarray:
 
 
 def test_the_torch_form_of_a_file_equals_onnxruntime_and_goes_back(folder):
-    net = onnxnet.read(str(folder / "small.onnx")).eval()
+    graph = read(str(folder / "small.onnx"))
+    net = OnnxNet(graph).eval()
     x = np.random.default_rng(2).random((1, 3, 16, 16), np.float32)
     with torch.no_grad():
         found = net(torch.from_numpy(x)).numpy()
     assert np.allclose(found, outputs(folder / "small.onnx", x), atol=1e-5)
-    assert np.allclose(outputs(net.to_onnx().SerializeToString(), x), found, atol=1e-5)
-    assert list(L.prunable(net)) == ["a", "b", "d"]
+    assert np.allclose(outputs(graph.updated().SerializeToString(), x), found, atol=1e-5)
+    assert list(graph.layers) == ["a", "b", "d"]
 
 
 def test_a_factory_is_traced(tmp_path):
-    net = onnxnet.read("drp_slam.pruning.studies.reference:resnet20", (1, 3, 32, 32))
-    assert len(L.prunable(net)) == 20
+    graph = read("drp_slam.pruning.studies.reference:resnet20", (1, 3, 32, 32))
+    assert len(graph.layers) == 20
 
 
 @pytest.mark.parametrize("saliency", ["obs", "obd", "magnitude"])
@@ -116,8 +118,7 @@ def test_command_writes_float_and_int8_files_with_the_zeros_in_them(folder, sali
     captured = capsys.readouterr()
     assert code == 0, captured.err
     result = json.loads(captured.out)
-    net = onnxnet.read(str(out / "small-p60.onnx"))
-    masks = {name: module.weight != 0 for name, module in L.prunable(net).items()}
+    masks = {name: module.weight != 0 for name, module in read(str(out / "small-p60.onnx")).layers.items()}
     assert layout.density(masks) == pytest.approx(0.4, abs=0.05)
     assert all(layout.exact_rows(mask) for mask in masks.values())
     assert result["totals"]["cycles_share"] < 0.5
@@ -129,16 +130,17 @@ def test_command_writes_float_and_int8_files_with_the_zeros_in_them(folder, sali
     assert not quantised[~masks["b"].numpy()].any()
 
 
+def images_of(folder: Path, graph: Graph) -> inputs.Feeds:
+    return inputs.feeds(folder / "images", graph, None, 6)
+
+
 def test_obs_keeps_the_outputs_closer_than_magnitude(folder):
-    images = inputs.calibration(folder / "images", (1, 3, 16, 16), 6)
     errors = {}
     for saliency in ("obs", "magnitude"):
-        net = onnxnet.read(str(folder / "small.onnx")).eval()
-        with torch.no_grad():
-            wanted = net(images)
-        command.prune(net, command.Options(0.6, saliency=saliency), images, lambda *_: None)
-        with torch.no_grad():
-            errors[saliency] = recovery.output_error(wanted, net(images))
+        graph = read(str(folder / "small.onnx"))
+        images = images_of(folder, graph)
+        cutting.prune(graph, cutting.Options(0.6, saliency=saliency), images)
+        errors[saliency] = probe.network_error(model(), graph.updated(), images)
     assert errors["obs"] < errors["magnitude"]
 
 
@@ -154,11 +156,10 @@ def test_obs_keeps_the_outputs_closer_than_magnitude(folder):
     ],
 )
 def test_every_way_of_pruning_holds_its_masks(folder, options):
-    images = inputs.calibration(folder / "images", (1, 3, 16, 16), 6)
-    net = onnxnet.read(str(folder / "small.onnx")).eval()
-    chosen = command.Options(0.5, **{"saliency": "magnitude", "stages": 2, **options})
-    masks = command.prune(net, chosen, images, lambda *_: None, folder / "training.pt")
-    for name, module in L.prunable(net).items():
+    graph = read(str(folder / "small.onnx"))
+    chosen = cutting.Options(0.5, **{"saliency": "magnitude", "stages": 2, **options})
+    masks = cutting.prune(graph, chosen, images_of(folder, graph), checkpoint=folder / "training.pt")
+    for name, module in graph.layers.items():
         assert not module.weight[~masks[name]].any()
     assert 0.2 < layout.density(masks) <= 0.56
 
@@ -169,8 +170,8 @@ def test_every_way_of_pruning_holds_its_masks(folder, options):
         (["--rate", "1.0"], "rate is 1.0, expected 0 <= rate < 1"),
         (["--rate", "0.5", "--layers", "conv9"], "no layer 'conv9' in the model"),
         (["--rate", "0.5", "--shape", "3,16"], "expected four positive numbers"),
-        (["--rate", "0.5", "--calibration", "nowhere"], "no image below it"),
-        (["--rate", "0.5"], "no calibration image"),
+        (["--rate", "0.5", "--shape", "1,3,32,32"], "the file fixes its input to [1, 3, 16, 16]"),
+        (["--rate", "0.5", "--calibration", "nowhere"], "no image and no .npz file below it"),
         (["--rate", "0.5", "--stages", "0"], "--stages 0"),
         (["--rate", "0.5", "--images", "0"], "--images 0"),
         (["--rate", "0.5", "--retrain", "-1"], "--retrain -1"),
@@ -182,25 +183,38 @@ def test_bad_input_is_one_line(folder, arguments, message, capsys):
     assert code == 1 and message in error
 
 
-def test_what_cannot_be_traced_is_named(folder):
+def test_an_operator_without_a_torch_form_stops_only_what_needs_gradients(folder):
     strange = model()
     strange.graph.node[1].op_type = "Selu"
-    with pytest.raises(PruningError, match="is a Selu, which cannot be traced"):
-        onnxnet.OnnxNet(strange)
+    graph = Graph(strange)
+    images = images_of(folder, graph)
+    cutting.prune(graph, cutting.Options(0.5, saliency="obs"), images)
+    assert probe.network_error(strange, graph.updated(), images) < 0.5
+    for options in (cutting.Options(0.5, retrain=4), cutting.Options(0.5, saliency="taylor")):
+        with pytest.raises(PruningError, match="node 'r' is a Selu, which has no torch form here; prune by obs"):
+            cutting.prune(Graph(strange), options, images)
+
+
+def test_a_factory_that_cannot_be_traced_is_named():
     with pytest.raises(PruningError, match="expected package.module:factory"):
-        onnxnet.read("drp_slam.pruning.studies.reference:nothing", (1, 3, 8, 8))
+        read("drp_slam.pruning.studies.reference:nothing", (1, 3, 8, 8))
     with pytest.raises(PruningError, match="cannot be called without arguments: TypeError"):
-        onnxnet.read("drp_slam.pruning.studies.reference:cifar_folder", (1, 3, 8, 8))
+        read("drp_slam.pruning.studies.reference:cifar_folder", (1, 3, 8, 8))
     with pytest.raises(PruningError, match="give --shape"):
-        onnxnet.read("drp_slam.pruning.studies.reference:resnet20")
+        read("drp_slam.pruning.studies.reference:resnet20")
     with pytest.raises(PruningError, match="cannot be traced on"):
-        onnxnet.read("drp_slam.pruning.studies.reference:resnet20", (1, 5, 8, 8))
+        read("drp_slam.pruning.studies.reference:resnet20", (1, 5, 8, 8))
+
+
+def trained(folder: Path) -> tuple[OnnxNet, OnnxNet, dict, cutting.Stack]:
+    graph = read(str(folder / "small.onnx"))
+    dense = graph.copied()
+    return OnnxNet(graph).eval(), OnnxNet(dense).eval(), graph.layers, cutting.Stack(images_of(folder, graph))
 
 
 def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(folder):
-    images = inputs.calibration(folder / "images", (1, 3, 16, 16), 6)
-    net = onnxnet.read(str(folder / "small.onnx")).eval()
-    dense, layers, checkpoint = copy.deepcopy(net), L.prunable(net), folder / "training.pt"
+    net, dense, layers, images = trained(folder)
+    checkpoint = folder / "training.pt"
 
     def spoil(step: int, loss: float) -> None:
         if step == 60:
@@ -213,9 +227,8 @@ def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(folder):
 
 
 def test_a_later_stage_that_fails_at_once_still_has_a_checkpoint(folder):
-    images = inputs.calibration(folder / "images", (1, 3, 16, 16), 6)
-    net = onnxnet.read(str(folder / "small.onnx")).eval()
-    dense, layers, checkpoint = copy.deepcopy(net), L.prunable(net), folder / "training.pt"
+    net, dense, layers, images = trained(folder)
+    checkpoint = folder / "training.pt"
     recovery.retrain(net, dense, layers, {}, images, 5, 0, checkpoint, lambda *_: None)
     good = {name: value.clone() for name, value in net.state_dict().items()}
 
@@ -262,8 +275,7 @@ def test_compression_trains_the_centroids_where_there_is_retraining(folder, caps
     plain, trained = prune(), prune("--retrain", "80")
     assert not plain["centroids_trained"] and trained["centroids_trained"]
     tensors = deepcompression.decode(Path(trained["file"]).read_bytes())
-    net = onnxnet.read(str(folder / "o-retrain-80" / "small-p60.onnx"))
-    for name, module in L.prunable(net).items():
+    for name, module in read(str(folder / "o-retrain-80" / "small-p60.onnx")).layers.items():
         weight = tensors[f"{name}.weight"]
         assert ((weight != 0) == (module.weight.detach().numpy() != 0)).all()
         bits = sharing.CONV_BITS if weight.ndim == 4 else sharing.LINEAR_BITS
@@ -274,17 +286,17 @@ def test_a_full_disk_keeps_the_file_that_was_there(folder):
     before = (folder / "small.onnx").read_bytes()
     (folder / f"small.onnx.part{os.getpid()}").symlink_to("/dev/full")
     with pytest.raises(PruningError, match="what was there is kept"):
-        outcome.write(model(), folder / "small.onnx")
+        write_bytes(folder / "small.onnx", model().SerializeToString(), PruningError)
     assert (folder / "small.onnx").read_bytes() == before
 
 
 @pytest.mark.parametrize("saliency", ["obs", "obd-network", "taylor", "magnitude"])
 def test_stages_keep_the_pattern_where_a_layer_has_a_dead_output(folder, saliency):
-    images = inputs.calibration(folder / "images", (1, 3, 16, 16), 6)
-    net = onnxnet.read(str(folder / "small.onnx")).eval()
+    graph = read(str(folder / "small.onnx"))
     with torch.no_grad():
-        net.a.bias[:4] = -1e3  # four outputs never leave zero: all their saliencies are zero
-    chosen = command.Options(0.8, saliency=saliency, schedule="agp", stages=4)
-    masks = command.prune(net, chosen, images, lambda *_: None)
+        graph.layers["a"].bias[:4] = -1e3  # four outputs never leave zero: all their saliencies are zero
+    graph = Graph(graph.updated())
+    chosen = cutting.Options(0.8, saliency=saliency, schedule="agp", stages=4)
+    masks = cutting.prune(graph, chosen, images_of(folder, graph))
     assert all(layout.exact_rows(mask) for mask in masks.values())
     assert layout.density(masks) == pytest.approx(0.2, abs=0.02)
