@@ -288,10 +288,10 @@ def _lifted(model: onnx.ModelProto) -> onnx.ModelProto:
             store(value, node.output[0])
     readers = Counter(name for node in nodes for name in node.input)
     for index, node in enumerate(nodes):
-        if node.op_type in ("Conv", "Gemm") and len(node.input) > 2 and readers[node.input[2]] > 1:
-            if node.input[2] in stored:
-                store(stored[node.input[2]], f"{node.input[2]}_of_{index}")
-                node.input[2] = f"{node.input[2]}_of_{index}"
+        bias = node.input[2] if node.op_type in ("Conv", "Gemm") and len(node.input) > 2 else ""
+        if bias in stored and readers[bias] > 1:
+            store(stored[bias], f"{bias}_of_{index}")
+            node.input[2] = f"{bias}_of_{index}"
     del graph.node[:]
     graph.node.extend(nodes)
     return whole
