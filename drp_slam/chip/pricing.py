@@ -40,7 +40,7 @@ def clock_hz(constants: Constants, key: str, divider: int) -> float:
 
 
 def cpu_cost(constants: Constants, counters: Mapping[str, float]) -> Cost:
-    """All four cores doing `counters` in one call (first order)."""
+    """All cores doing `counters` in one call (first order)."""
     parts = {"overhead": constants["cpu.call_overhead"]}
     parts |= {counter: counters.get(counter, 0.0) / constants[rate] for counter, rate in CPU_RATES.items()}
     modelled_s = sum(parts.values())

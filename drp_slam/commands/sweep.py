@@ -8,7 +8,7 @@ import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drp_slam.commands._options import add_camera, add_frames, add_out, add_sequence, out_folder
+from drp_slam.commands._options import add_camera, add_device, add_frames, add_out, add_sequence, out_folder
 from drp_slam.errors import ConfigError
 from drp_slam.pruning.methods import PATTERNS, SALIENCIES
 
@@ -33,6 +33,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     text = "prune and quantise with these images too, beside photographs of installed packages"
     p.add_argument("--calibration", type=Path, metavar="DIR", help=text)
     add_camera(p)
+    add_device(p)
     add_frames(p)
     p.add_argument("--pairs", type=int, default=100, metavar="N", help="judge a point on this many frame pairs (100)")
     p.add_argument("--gap", type=float, default=0.4, metavar="S", help="pair frames this many seconds apart (0.4)")
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from drp_slam.sweep.sweep import sweep
 
     one_thread_a_library()
-    return sweep(plan(args), out_folder(args), args.scheduler, args.jobs)
+    return sweep(plan(args), out_folder(args), args.scheduler, args.jobs, args.device)
 
 
 def plan(args: argparse.Namespace) -> list[Point]:

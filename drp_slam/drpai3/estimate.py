@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from drp_slam.chip.constants import Constants
+from drp_slam.chip.pricing import clock_hz
 from drp_slam.drpai3 import placement, subgraphs, timing
 from drp_slam.drpai3.energy import layer_joules
 from drp_slam.drpai3.graph import Graph
@@ -106,7 +107,7 @@ def estimate(
     units = placement.units(tags, work, wires, release)
     cpu = placement.on_cpu(units, work, wires)
     packs = pack_layers(graph, work, units, constants, sparsity, pattern)
-    mac_hz = timing.clock_hz(constants, freq_index)
+    mac_hz = clock_hz(constants, "drpai3.mac_clock", freq_index)
     table = timing.table(work, wires, tags, packs.cycles, packs.bytes)
     parts = timing.layer_seconds(table, units, constants, mac_hz)
     energy = layer_joules(table, parts, 1.0 - packs.sparsity, constants)

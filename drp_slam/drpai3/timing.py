@@ -18,22 +18,6 @@ import numpy as np
 from drp_slam.drpai3.layers import MATRIX_KINDS, Layer
 from drp_slam.drpai3.placement import CPU, DRP, MAC
 from drp_slam.drpai3.subgraphs import Wiring
-from drp_slam.errors import DrpAi3Error
-
-FASTEST_DIVISOR_HZ = 1.26e9
-SLOWEST_INDEX = 127
-
-
-def clock_hz(constants: Mapping[str, float], freq_index: int) -> float:
-    """AI-MAC clock of the runtime's frequency index: 1, 2 -> the default, n -> 1260/(n-1) MHz
-    (rzv2h_drp-ai_driver README 4.2.16). Never above the device's own clock. Raises DrpAi3Error for
-    an index that the driver does not know."""
-    if not 1 <= freq_index <= SLOWEST_INDEX:
-        raise DrpAi3Error(
-            f"--freq-index {freq_index}, expected 1 to {SLOWEST_INDEX} (1, 2: the default clock, n: 1260/(n-1) MHz)"
-        )
-    default = constants["drpai3.mac_clock"]
-    return default if freq_index <= 2 else min(default, FASTEST_DIVISOR_HZ / (freq_index - 1))
 
 
 @dataclass(frozen=True)

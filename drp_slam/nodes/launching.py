@@ -26,6 +26,8 @@ ARGUMENTS = (
     ("config", "", "YAML like config/drp_slam.yaml; the other arguments override it"),
     ("backend", "", "what runs the network and the image kernels: emulated (default) or cpu"),
     ("network", "", f"shipped network or ONNX file (default: {DEFAULT_NETWORK})"),
+    ("device", "", "chip that is modelled: rzv2h (default), rzv2n or a file"),
+    ("features", "", "front end that finds the features: xfeat (default)"),
     ("out", "", "folder of results, written at the end; empty: none"),
     ("rviz", "false", "show image, features, trajectory, map and TF"),
 )
@@ -86,6 +88,10 @@ def configuration(given: dict[str, str], player: bool) -> Config:
         for name in ("backend", "network")
         if given[name]
     }
+    if given["features"]:
+        values["features"] = given["features"]
+    if given["device"]:
+        values["device"] = resources.device_name(given["device"])
     if player:
         values |= {
             "player.sequence": given["bag"],

@@ -40,9 +40,12 @@ def run_graph(config: Config, sequence: Sequence | None, out: Path, about: dict[
     Ends with the sequence or with SIGINT. Raises GraphError that names a node which died; what
     was tracked until then is kept in `out`.
     """
+    from drp_slam.frontend.modelled import open_soc
     from drp_slam.nodes.live import View
     from drp_slam.nodes.odometry import recover
+    from drp_slam.pipeline import stages
 
+    open_soc(config, [stage.unit for stage in stages(config.graph.features)])  # says what it cannot model
     logs = out / "log"
     specs = nodes(config, player=sequence is not None)
     os.environ.update(environment(sequence is not None, logs) | transport(sends_images=False))

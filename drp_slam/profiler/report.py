@@ -78,7 +78,7 @@ def _head(report: Mapping[str, Any]) -> str:
     accuracy = report["ate_note"] if ate is None else "aligned by rotation and translation"
     if live is not None:
         accuracy += f"; as published live {live * 100:.2f} cm"
-    target = "its four A55, first order" if report["backend"] == "cpu" else "the chip"
+    target = "its A55, first order" if report["backend"] == "cpu" else "the chip"
     items = [
         tile("ATE RMSE", number(None if ate is None else ate * 100), "cm", accuracy),
         tile(

@@ -168,7 +168,7 @@ def comparison(report: Report) -> str:
     )
     if rows:
         columns = [("means a frame, first order", "text"), *((head, MODELLED) for head in heads)]
-        parts += [f"<h3>The chip beside its own four Cortex-A55 {tag(MODELLED)}</h3>", table(columns, rows)]
+        parts += [f"<h3>The chip beside its own Cortex-A55 {tag(MODELLED)}</h3>", table(columns, rows)]
     claim = known["article"]
     parts += [
         f"<p class='nothing'>Claimed: {escape(claim['source'])}. Our figures are of our own "

@@ -33,7 +33,7 @@ def show(result: dict[str, Any]) -> None:
     if a55:
         line(
             "CPU only",
-            f"modelled, first order: {_text(a55['cpu_ms'])} ms a frame on four A55, "
+            f"modelled, first order: {_text(a55['cpu_ms'])} ms a frame on its A55 alone, "
             f"{_text(a55['chip_ms'])} ms on the chip: {_text(a55['latency_speedup'])} "
             f"times faster at {_text(a55['energy_ratio'])} of the energy",
         )

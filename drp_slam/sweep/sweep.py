@@ -3,8 +3,8 @@
 
 Every finished point is one JSON file, named by the hash of its definition and of the files it
 depends on, and written at once. A sweep that was killed resumes when it is run again with the same
-`--out`; further choices add to it. Costs are modelled anew each time, so another device file
-measures no point again.
+`--out`; further choices add to it. Costs are modelled anew each time, so another
+`--device` measures no point again.
 """
 
 from __future__ import annotations
@@ -21,23 +21,30 @@ from drp_slam.errors import DrpSlamError, ProfilerError
 from drp_slam.reporting.folder import read_json, write_json
 
 if TYPE_CHECKING:
+    from drp_slam.chip.constants import Constants
     from drp_slam.evaluation.measured import Measured
     from drp_slam.sweep.sweep_point import Outcome, Point
 
 POINTS, NETWORKS, SWEEP_JSON, SWEEP_HTML = "points", "networks", "sweep.json", "sweep.html"
-FORMAT = 2
+FORMAT = 3
 """Of `sweep.json` and of a point's file; goes up when a key changes its meaning."""
 
 
-def sweep(points: Sequence[Point], out: Path, scheduler: str | None = None, jobs: int | None = None) -> dict[str, Any]:
+def sweep(
+    points: Sequence[Point], out: Path, scheduler: str | None = None, jobs: int | None = None, device: str = "rzv2h"
+) -> dict[str, Any]:
     """Measures what is missing in `out`, on `jobs` processes or a dask scheduler; returns `sweep.json`.
 
-    `points` begins with the reference. Raises the first point's error after all others are done.
+    `points` begins with the reference; `device` is the chip that they are priced for. Raises
+    ResourceError, DeviceError for a wrong `device` before it measures, and the first point's error
+    after all others are done.
     """
+    from drp_slam.chip.constants import load_constants
     from drp_slam.data.progress import track
     from drp_slam.sweep.sweep_page import render
     from drp_slam.sweep.sweep_workers import completed
 
+    constants = load_constants(device)
     keys = {point.key(): point for point in points}  # once: a file may change meanwhile
     names = {point: key for key, point in keys.items()}
     (out / POINTS).mkdir(exist_ok=True)
@@ -53,7 +60,7 @@ def sweep(points: Sequence[Point], out: Path, scheduler: str | None = None, jobs
             else:
                 keep(out, names[point], outcome)
                 print(f"{point.name}: {outcome.result['wall_s']:.0f} s", file=sys.stderr)
-    result = summarise(finished(out, points[0]), out, len(todo) - len(failures))
+    result = summarise(finished(out, points[0]), out, len(todo) - len(failures), constants)
     write_json(out / SWEEP_JSON, result)
     write_text(out / SWEEP_HTML, render(result), ProfilerError)
     if failures:
@@ -114,15 +121,12 @@ def _key(point: Point) -> str | None:
         return None
 
 
-def summarise(points: Sequence[dict[str, Any]], out: Path, measured_now: int) -> dict[str, Any]:
+def summarise(points: Sequence[dict[str, Any]], out: Path, measured_now: int, constants: Constants) -> dict[str, Any]:
     """`sweep.json`: the points by rate with their cost, which are on the Pareto front, where."""
     from drp_slam.sweep.sweep_point import cost
 
     costed = [
-        p
-        | cost(
-            p["point"]["network"] or str(out / NETWORKS / f"{p['name']}.onnx"), tuple(p["shape"]), p["point"]["device"]
-        )
+        p | cost(p["point"]["network"] or str(out / NETWORKS / f"{p['name']}.onnx"), tuple(p["shape"]), constants)
         for p in points
     ]
     ordered = sorted(costed, key=lambda p: (p["point"]["network"] == "", p["sparsity"], p["name"]))
@@ -132,6 +136,7 @@ def summarise(points: Sequence[dict[str, Any]], out: Path, measured_now: int) ->
         "format": FORMAT,
         "sequence": points[0]["point"]["sequence"] if points else None,
         "reference": points[0]["point"]["reference"] if points else None,
+        "device": constants.name,
         "points": body,
         "measured_now": measured_now,
         "report": str(out / SWEEP_HTML),

@@ -22,6 +22,7 @@ from drp_slam import __version__, resources
 from drp_slam.errors import DrpSlamError
 
 if TYPE_CHECKING:
+    from drp_slam.chip.constants import Constants
     from drp_slam.config import Config
     from drp_slam.data.sequence import Sequence as Recording
     from drp_slam.datatypes import Frame
@@ -36,7 +37,7 @@ class Point:
     """What is measured: a network by name or file, or (`network` empty) one that is pruned here.
 
     `pairs` and `configurations` are how many frame pairs and perturbed trajectories judge it,
-    against `reference`; `frames` and `start` bound the sequence; `device` is the device file.
+    against `reference`; `frames` and `start` bound the sequence.
     """
 
     sequence: str
@@ -52,7 +53,6 @@ class Point:
     pairs: int = 100
     configurations: int = 5
     gap_s: float = 0.4
-    device: str = "rzv2h"
 
     @property
     def name(self) -> str:
@@ -65,13 +65,12 @@ class Point:
         """Hash of the definition, the tracker's settings, networks, scales and recording: same key,
         same result.
 
-        The device file is not among them, since `cost` is computed apart. Raises ResourceError for
-        a network or device that is not there.
+        The chip is not among them, since `cost` is computed apart. Raises ResourceError for a
+        network that is not there.
         """
         from drp_slam.card import load_card
         from drp_slam.config import Config
 
-        resources.device_file(self.device)
         about = (dataclasses.asdict(self), dataclasses.asdict(Config().slam), __version__)
         content = json.dumps(about, sort_keys=True, default=str)
         digest = hashlib.sha256(content.encode())
@@ -192,13 +191,12 @@ def _judged(point: Point, network: str, judge: Judge, reference: Measured) -> di
     return found
 
 
-def cost(network: str, shape: tuple[int, ...], device: str) -> dict[str, Any]:
+def cost(network: str, shape: tuple[int, ...], constants: Constants) -> dict[str, Any]:
     """Size and sparsity of a network, and its modelled cost for tensors of `shape` (H, W).
 
     `cycles`, `latency_ms` and `energy_mj` are None for a float network: DRP-AI3 computes INT8.
     """
     from drp_slam.card import load_card
-    from drp_slam.chip.constants import load_constants
     from drp_slam.drpai3.estimate import estimate
     from drp_slam.drpai3.graph import load
 
@@ -212,7 +210,7 @@ def cost(network: str, shape: tuple[int, ...], device: str) -> dict[str, Any]:
         "energy_mj": None,
     }
     if card.dtype == "int8":
-        modelled = estimate(load(card.onnx, {"": (1, 1, *shape)}), load_constants(device), results_stay=True)
+        modelled = estimate(load(card.onnx, {"": (1, 1, *shape)}), constants, results_stay=True)
         found |= {
             "cycles": float(modelled.cycles),
             "latency_ms": modelled.total_s * 1e3,

@@ -14,7 +14,8 @@ from onnx_networks import Builder, residual
 
 from drp_slam import cli
 from drp_slam.chip.constants import load_constants
-from drp_slam.drpai3 import packing, timing
+from drp_slam.chip.pricing import clock_hz
+from drp_slam.drpai3 import packing
 from drp_slam.drpai3.estimate import estimate
 from drp_slam.drpai3.graph import load
 from drp_slam.drpai3.packed_layers import share_of_rows
@@ -75,7 +76,7 @@ def test_supposed_sparsity_is_monotone(tmp_path, a, b, pattern):
 @given(st.integers(1, 127), st.integers(1, 127), st.floats(0.05, 1), st.integers(0, 9))
 def test_a_lower_clock_never_saves_time(tmp_path, first, second, density, seed):
     low, high = sorted((first, second))
-    assert timing.clock_hz(DEVICE, high) <= timing.clock_hz(DEVICE, low)
+    assert clock_hz(DEVICE, "drpai3.mac_clock", high) <= clock_hz(DEVICE, "drpai3.mac_clock", low)
     b = Builder((1, 32, 16, 16), seed=seed)
     graph = load(b.save(tmp_path / "a.onnx", b.conv("x", 32, 48, density=density)))
     fast, slow = (estimate(graph, DEVICE, index) for index in (low, high))
@@ -87,7 +88,7 @@ def test_a_lower_clock_never_saves_time(tmp_path, first, second, density, seed):
 def test_clock_table(tmp_path):
     mhz = {1: 1000, 2: 1000, 3: 630, 4: 420, 5: 315, 8: 180, 16: 84, 127: 10}
     for index, value in mhz.items():
-        assert timing.clock_hz(DEVICE, index) == pytest.approx(value * 1e6)
+        assert clock_hz(DEVICE, "drpai3.mac_clock", index) == pytest.approx(value * 1e6)
     graph = load(residual(tmp_path / "a.onnx"))
     times = [estimate(graph, DEVICE, index).total_s for index in (2, 3, 8, 127)]
     assert times == sorted(times) and times[0] < times[-1]
@@ -332,7 +333,7 @@ def test_compare_networks_command(tmp_path, capsys):
     "argv, says",
     [
         (["--pattern", "random"], "needs --sparsity"),
-        (["--freq-index", "0"], "1 to 127"),
+        (["--freq-index", "0"], "drpai3.mac_clock is 0, expected 1 (1000 MHz) to 127 (10 MHz) on rzv2h"),
         (["--sparsity", "1.5"], "expected 0 to below"),
         (["--device", "rzv9"], "shipped"),
         (["--run", "empty"], "no calibration image"),
