@@ -71,7 +71,7 @@ setup(
             "open3d; platform_system != 'Linux' or platform_machine != 'x86_64'",
         ],
         "sweep": ["distributed"],
-        "test": ["pytest", "hypothesis", "evo", "scipy", "gtsam; python_version < '3.14'"],
+        "test": ["pytest", "hypothesis", "evo", "scipy", "onnx-tool", "gtsam; python_version < '3.14'"],
         "lint": ["ruff", "mypy", "types-PyYAML"],
     },
     entry_points={

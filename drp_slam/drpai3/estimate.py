@@ -46,7 +46,8 @@ class Estimate:
 
     `accelerator_j` leaves out DDR and the CPU, as published TOPS/W figures do. `histogram[n]`
     counts weight groups rebuilt as n rows. `assumed_share` is the part of `energy_j` and
-    `total_s` that rests on assumed constants.
+    `total_s` that rests on assumed constants. `notes` says what was left out of the network;
+    `incomplete` which work is in no sum because nobody knows it.
     """
 
     name: str
@@ -66,6 +67,8 @@ class Estimate:
     histogram: np.ndarray
     losses: Mapping[str, float]
     mac_hz: float
+    notes: tuple[str, ...] = ()
+    incomplete: tuple[str, ...] = ()
 
     @property
     def fallbacks(self) -> tuple[Row, ...]:
@@ -147,6 +150,8 @@ def estimate(
         histogram=packs.histogram,
         losses=packs.losses,
         mac_hz=mac_hz,
+        notes=graph.notes,
+        incomplete=(*graph.incomplete, *(layer.unknown for layer in work if layer.unknown)),
     )
 
 

@@ -15,17 +15,17 @@ from typing import Any
 
 import numpy as np
 
+from drp_slam.drpai3.bodies import Body, bodies
 from drp_slam.drpai3.lifting import lift, spell_out
 from drp_slam.drpai3.normalise import normalise
 from drp_slam.drpai3.onnx_model import OnnxModel, Shape, label
+from drp_slam.drpai3.operators import NO_PRODUCTS
 from drp_slam.drpai3.reading import fixed_model, read_model
 from drp_slam.drpai3.shapes import check_sizes, infer
 from drp_slam.errors import DrpAi3Error
 
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization"})
 """Operators whose constants are weights; infinities elsewhere are masks and bounds."""
-WORKING = WEIGHTED | {"LSTM", "GRU", "RNN", "Einsum", "ConvInteger", "MatMulInteger", "If", "Loop", "Scan"}
-"""Operators whose work is missing from the total where they are cut off."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class Graph:
     """`nodes` in topological order; `shapes` of every tensor; `inputs` and `outputs` by name.
 
     `int8` is True where activations are quantised in the file. Constants are read by `constant`.
-    `notes` says what was left out; `incomplete` what of it would have added to the work.
+    `notes` says what was left out; `incomplete` what of it would have added to the work. `bodies`
+    holds what an If, Loop or Scan runs, by its first output.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Graph:
     int8: bool
     notes: tuple[str, ...]
     incomplete: tuple[str, ...]
+    bodies: Mapping[str, Body]
     _model: OnnxModel
     _zero_points: Mapping[str, np.ndarray]
 
@@ -94,16 +96,22 @@ def load(path: str | Path, input_shapes: Mapping[str, Sequence[int]] | None = No
     """
     path = Path(path)
     model = load_model(path, input_shapes)
+    return as_graph(model, path.name.removesuffix(".gz").removesuffix(".onnx"))
+
+
+def as_graph(model: OnnxModel, name: str) -> Graph:
+    """An inferred model as a graph, quantisation folded. Raises DrpAi3Error for bad weights."""
     nodes, alias, zero_points = _fold_qdq(model)
     graph = Graph(
-        path.name.removesuffix(".gz").removesuffix(".onnx"),
-        path,
+        name,
+        model.path,
         tuple(nodes),
         model.shapes,
         tuple(v.name for v in model.inputs),
         tuple(alias.get(v.name, v.name) for v in model.outputs),
         any(node.op_type == "QuantizeLinear" for node in model.nodes),
         *_left_out(model),
+        bodies(model, as_graph),
         model,
         zero_points,
     )
@@ -133,7 +141,7 @@ def _left_out(model: OnnxModel) -> tuple[tuple[str, ...], tuple[str, ...]]:
         f"{len(model.cut)} nodes from {label(first)} ({first.op_type}) on have no static shape and are left out; "
         "they would run on the CPU"
     )
-    working = [n for n in model.cut if n.op_type in WORKING or n.domain not in ("", "ai.onnx")]
+    working = [n for n in model.cut if n.op_type not in NO_PRODUCTS]
     missing = tuple(f"{label(n)} ({n.op_type}): behind {label(first)}, whose shape is not static" for n in working)
     return (what,), missing
 
@@ -165,6 +173,14 @@ def _fold_qdq(model: OnnxModel) -> tuple[list[Node], dict[str, str], dict[str, n
                 axis, block = attributes.get("axis", 1), attributes.get("block_size", 0)
                 zero_points[source] = _along(zero, axis, block, model.shapes[source])
             continue
+        if (
+            node.op_type in ("ConvInteger", "MatMulInteger")
+            and len(node.input) > 3
+            and node.input[3] in model.constants
+        ):
+            axis = 0 if node.op_type == "ConvInteger" else -1
+            zero = model.array(node.input[3])
+            zero_points[node.input[1]] = _along(zero, axis, 0, model.shapes[node.input[1]])
         inputs = tuple(alias.get(i, i) for i in node.input)
         foreign = "" if node.domain in ("", "ai.onnx") else f"{node.domain}::"
         nodes.append(Node(label(node), foreign + node.op_type, inputs, tuple(node.output), attributes))

@@ -78,6 +78,8 @@ RULES: tuple[Rule, ...] = (
     Rule("normalisation", CPU, "layer normalisation"),
     Rule("softmax", CPU, "softmax inside the network"),
     Rule("gelu", CPU, "error function (GELU)"),
+    Rule("recurrent", CPU, "recurrent layer"),
+    Rule("body", CPU, "control flow"),
     Rule("attention", CPU, "product of two activations (attention)"),
     Rule("other", CPU, "operator that no rule maps"),
 )

@@ -162,7 +162,9 @@ def _unpacked(model: OnnxModel, body: onnx.GraphProto, prefix: str, results: lis
     names = {t.name: prefix + t.name for t in body.initializer}
     names |= {o: prefix + o for node in body.node for o in node.output if o}
     for tensor in body.initializer:
-        model.constants[names[tensor.name]] = tensor
+        model.constants[names[tensor.name]] = twin = type(tensor)()
+        twin.CopyFrom(tensor)
+        twin.name = names[tensor.name]
     nodes = []
     for inner in body.node:
         node = type(inner)()

@@ -104,12 +104,14 @@ def _alone(graph: Graph, layer: Layer) -> str:
     """The tag that needs no neighbours."""
     node, shape = layer.node, layer.out_shape
     if layer.kind in CONVOLUTIONS:
-        if layer.op != "Conv":
+        if layer.op not in ("Conv", "ConvInteger"):
             return layer.kind
         kernel = graph.shapes[node.inputs[1]][2:]
         if len(kernel) != 2:
             return "conv-1d-3d"
         return "asymmetric" if layer.kind == "conv" and kernel[0] != kernel[1] else layer.kind
+    if layer.kind in ("matmul", "recurrent", "body"):
+        return "attention" if layer.kind == "matmul" else layer.kind
     if layer.op in ("ReduceMean", "GlobalAveragePool", "GlobalMaxPool"):
         spatial = len(layer.in_shape) == 4 and _axes(graph, layer) == {2, 3}
         return "global-pool" if spatial else "normalisation"
@@ -134,8 +136,6 @@ def _alone(graph: Graph, layer: Layer) -> str:
         return "slice" if _cuts(graph, layer) else "move"
     simple = {
         "BatchNormalization": "scale",
-        "MatMul": "attention",
-        "Gemm": "attention",
         "Softmax": "softmax",
         "Erf": "gelu",
         "Gelu": "gelu",

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an If, a Loop or a Scan runs inside: graphs of their own, and how often."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from drp_slam.drpai3.onnx_model import OnnxModel, Shape, in_order, reads, subgraphs_of
+from drp_slam.drpai3.shapes import infer
+from drp_slam.errors import DrpAi3Error
+
+if TYPE_CHECKING:
+    import onnx
+
+
+AsGraph = Callable[[OnnxModel, str], Any]
+
+
+@dataclass(frozen=True)
+class Body:
+    """Branches of an If (`times` 1), or the body of a Loop or Scan and how often it runs.
+
+    `graphs` are `graph.Graph`. `unknown` says why the number of passes, or a shape inside, is not known.
+    """
+
+    graphs: tuple[Any, ...]
+    times: int = 1
+    unknown: str = ""
+
+
+def bodies(model: OnnxModel, as_graph: AsGraph) -> dict[str, Body]:
+    """The bodies of a model's control flow, by the first output of their node."""
+    return {node.output[0]: _body(model, node, as_graph) for node in model.nodes if subgraphs_of(node)}
+
+
+def _body(model: OnnxModel, node: onnx.NodeProto, as_graph: AsGraph) -> Body:
+    def inside(body: onnx.GraphProto, shapes: Sequence[Shape]) -> Any:
+        inner = _inner(model, body, shapes)
+        return as_graph(inner, inner.name)
+
+    try:
+        match node.op_type:
+            case "If":
+                return Body(tuple(inside(body, []) for body in subgraphs_of(node)))
+            case "Loop":
+                return _loop(model, node, inside)
+            case "Scan":
+                return _scan(model, node, inside)
+    except DrpAi3Error as error:  # a shape inside that depends on data
+        return Body((), unknown=str(error).removeprefix(f"{model.path}: "))
+    return Body((), unknown=f"what {node.op_type} runs is not known")
+
+
+def _loop(model: OnnxModel, node: onnx.NodeProto, inside: Callable[..., Any]) -> Body:
+    """A Loop of a constant number of passes that nothing inside ends early."""
+    (body,) = subgraphs_of(node)
+    inner = inside(body, [(), (), *(model.shapes[name] for name in node.input[2:])])
+    if not node.input[0] or node.input[0] not in model.constants:
+        return Body((inner,), unknown="the number of passes of its Loop depends on data")
+    makers = {o: n for n in body.node for o in n.output}
+    going = body.output[0].name
+    while going in makers and makers[going].op_type == "Identity":
+        going = makers[going].input[0]
+    kept = going == body.input[1].name or makers.get(going, node).op_type == "Constant"
+    kept |= going in {t.name for t in body.initializer} | set(model.constants)
+    times = max(int(model.array(node.input[0]).ravel()[0]), 0)
+    return Body((inner,), times, "" if kept else f"its Loop may end before {times} passes")
+
+
+def _scan(model: OnnxModel, node: onnx.NodeProto, inside: Callable[..., Any]) -> Body:
+    """A Scan over the first axis (or the stated ones) of its scan inputs."""
+    (body,) = subgraphs_of(node)
+    count = next(a.i for a in node.attribute if a.name == "num_scan_inputs")
+    axes = next((list(a.ints) for a in node.attribute if a.name == "scan_input_axes"), [0] * count)
+    shapes, times = [model.shapes[name] for name in node.input], 1
+    for n, axis in enumerate(axes, len(shapes) - count):
+        shape = list(shapes[n])
+        times = shape.pop(axis)
+        shapes[n] = tuple(shape)
+    return Body((inside(body, shapes),), times)
+
+
+def _inner(model: OnnxModel, body: onnx.GraphProto, shapes: Sequence[Shape]) -> OnnxModel:
+    """A body as an inferred model; what it takes from outside are inputs, or constants."""
+    from onnx import helper
+
+    inputs = [
+        helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type or 1, shape)
+        for value, shape in zip(body.input, shapes)
+    ]
+    constants = {**model.constants, **{t.name: t for t in body.initializer}}
+    known = {v.name for v in inputs}
+    made = {o for node in body.node for o in node.output}
+    outer = {name for node in body.node for name in reads(node)} | {o.name for o in body.output}
+    for name in sorted(outer - made - known - set(constants)):
+        if name not in model.shapes:
+            raise DrpAi3Error(f"{model.path}: body {body.name}: the shape of {name!r} is not known")
+        inputs.append(helper.make_tensor_value_info(name, model.types.get(name, 1), model.shapes[name]))
+    nodes = in_order(model.path, enumerate(body.node), {v.name for v in inputs} | set(constants))
+    outputs = [o for o in body.output if o.name in made]
+    inner = OnnxModel(
+        model.path, body.name or "body", model.ir_version, model.opsets, nodes, inputs, outputs, constants
+    )
+    if nodes:
+        infer(inner)
+    return inner
