@@ -20,6 +20,8 @@ def add_network_model(p: argparse.ArgumentParser) -> None:
     add_device(p)
     text = "set the shape of a dynamic input; may be repeated"
     p.add_argument("--input-shape", action="append", default=[], metavar="[NAME=]1,3,H,W", help=text)
+    text = "set a named dynamic dimension of any input, or all that are not named; may be repeated"
+    p.add_argument("--dim", action="append", default=[], metavar="[NAME=]N", help=text)
     text = "set the AI-MAC clock by the runtime's index, 1 to 127 (default: 2, full speed)"
     p.add_argument("--freq-index", type=int, default=2, metavar="N", help=text)
     text = "leave the results to the DRP, as in the pipeline (default: the CPU fetches them)"
@@ -45,7 +47,18 @@ def input_shapes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def read_network(name: str, shapes: Iterable[str] = ()) -> Graph:
+def dimensions(texts: Iterable[str]) -> dict[str, int]:
+    """`--dim` texts, `NAME=N`, or `N` for every other dynamic dimension. Raises DrpAi3Error."""
+    sizes = {}
+    for text in texts:
+        name, _, size = text.rpartition("=")
+        if not size.isdigit():
+            raise DrpAi3Error(f"--dim {text!r}, expected NAME=64 or 64")
+        sizes[name] = int(size)
+    return sizes
+
+
+def read_network(name: str, shapes: Iterable[str] = (), dims: Iterable[str] = ()) -> Graph:
     """A network file, or a shipped network by name, as a graph. Raises DrpAi3Error, ResourceError."""
     from drp_slam import resources
     from drp_slam.drpai3.graph import load
@@ -53,4 +66,4 @@ def read_network(name: str, shapes: Iterable[str] = ()) -> Graph:
     path = Path(name).expanduser()
     if not path.is_file() and path.suffix not in (".gz", ".onnx"):
         path = resources.network(name)
-    return load(path, input_shapes(shapes))
+    return load(path, input_shapes(shapes), dimensions(dims))

@@ -29,10 +29,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     constants, rows = load_constants(args.device), list[dict[str, Any]]()
     for name in args.models:
-        graph = read_network(name, args.input_shape)
+        graph = read_network(name, args.input_shape, args.dim)
         found = estimate(graph, constants, args.freq_index, results_stay=args.results_stay)
         whole = as_dict(found, constants, "file")
-        row = {key: whole[key] for key in ("name", *SUMS, "crossings", "crossing_ms")}
+        row = {key: whole[key] for key in ("name", *SUMS, "crossings", "crossing_ms", "incomplete")}
         rows.append(row | {"fallbacks": len(whole["fallbacks"])})
     for row in rows:
         row["speedup"] = rows[0]["total_ms"] / row["total_ms"]
@@ -47,7 +47,8 @@ def show(result: dict[str, Any]) -> None:
         times = (f"{row['total_ms']:.3f}", f"{row['speedup']:.2f} x", f"{row['energy_mj']:.2f}")
         work = (f"{row['gmacs']:.3f}", f"{row['cycles'] * 1e-6:.3f}", f"{share:.0%}", f"{row['memory_mib']:.1f}")
         rest = (f"{row['tops_per_w']:.2f}", str(row["fallbacks"]), f"{row['crossing_ms']:.2f}")
-        rows.append((row["name"], *times, *work, *rest))
+        name = row["name"] + (" (incomplete)" if row["incomplete"] else "")
+        rows.append((name, *times, *work, *rest))
     columns = "network|ms|speed-up|mJ|GMAC|Mcycle|of dense|MiB|TOPS/W|on A55|crossings ms"
     title = f"{result['device']} (modelled)"
     print_table(columns, rows, title=title, left=("network",), spare="TOPS/W|Mcycle|MiB|GMAC|crossings ms")

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from drp_slam.commands._networks import add_network_model, read_network
+from drp_slam.commands._networks import add_network_model, dimensions, read_network
 from drp_slam.commands._options import add_out, kept, out_folder
 from drp_slam.commands._tables import console as stdout
 from drp_slam.commands._tables import print_table, print_written
@@ -23,7 +23,7 @@ SPARE = "kB|uJ|zeros|kcycle|use|N/M|shape|MMAC"
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("model", help="ONNX file (.onnx, .onnx.gz) or shipped network")
+    p.add_argument("model", help="ONNX file (.onnx, .onnx.gz), shipped network, or folder of ONNX files")
     add_network_model(p)
     sparsity = p.add_mutually_exclusive_group()
     text = "assume this share of zeros instead of the file's own"
@@ -41,6 +41,8 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     text = "keep this percentage of the values with --method percentile (default: 99.99)"
     p.add_argument("--percentile", type=float, default=99.99, metavar="P", help=text)
     p.add_argument("--csv", action="store_true", help="write layers.csv")
+    text = "write the network with unit, time and reason in each node's metadata (open it in Netron)"
+    p.add_argument("--annotate", type=Path, metavar="FILE", help=text)
     text = "write estimate.html, roofline.png and timeline.json (Chrome trace)"
     p.add_argument("--html", action="store_true", help=text)
     add_out(p)
@@ -54,13 +56,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     start = time.perf_counter()
     constants = load_constants(args.device)
-    graph = read_network(args.model, args.input_shape)
     sparsity = 0.0 if args.dense else args.sparsity
     pattern = args.pattern or ("file" if sparsity is None else "balanced")
     if sparsity is None and pattern != "file":
         raise DrpAi3Error(f"--pattern {pattern} needs --sparsity; without it the file's own zeros count")
     assumed: dict[str, Any] = {"sparsity": sparsity, "pattern": pattern, "release": args.release}
-    found = estimate(graph, constants, args.freq_index, results_stay=args.results_stay, **assumed)
+    assumed |= {"freq_index": args.freq_index, "results_stay": args.results_stay}
+    if Path(args.model).expanduser().is_dir():
+        return kept(args, _survey(args, constants, assumed))
+    graph = read_network(args.model, args.input_shape, args.dim)
+    found = estimate(graph, constants, **assumed)
     result = as_dict(found, constants, pattern)
     if args.verify:
         from drp_slam.drpai3.verify import verify
@@ -70,6 +75,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         from drp_slam.drpai3.execute import execute
 
         result["executed"] = execute(graph, args.run, args.method, args.percentile, out_folder(args))
+    if args.annotate is not None:
+        from drp_slam.drpai3.annotate import annotate
+
+        annotate(graph, found, result["device"], args.annotate)
+        result["onnx"] = str(args.annotate)
     result["wall_s"] = time.perf_counter() - start
     if args.html or args.csv:
         from drp_slam.drpai3 import estimate_page
@@ -79,9 +89,25 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return kept(args, result)
 
 
+def _survey(args: argparse.Namespace, constants: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """Every ONNX file of a folder."""
+    from collections import Counter
+
+    from drp_slam.drpai3.survey import survey
+
+    if args.input_shape or args.verify or args.run or args.annotate or args.csv or args.html:
+        raise DrpAi3Error(f"{args.model} is a folder; it takes --dim, --sparsity and the options of the chip alone")
+    rows = survey(Path(args.model).expanduser(), constants, dimensions(args.dim), **options)
+    outcomes = dict(Counter(row["outcome"] for row in rows))
+    return {"device": f"emulated:{constants.name}", "outcomes": outcomes, "survey": rows}
+
+
 def show(result: dict[str, Any]) -> None:
-    """Prints the layers, totals and fallbacks."""
+    """Prints the layers, totals and fallbacks; of a folder, one line a file."""
     console = stdout()
+    if "survey" in result:
+        _show_survey(result)
+        return
     title = f"{result['name']} on {result['device']}, AI-MAC {result['mac_mhz']:.0f} MHz (modelled)"
     busy = [row for row in result["layers"] if row["us"] or row["crossing_us"]]
     styles = ["red" if row["unit"] == "cpu" else None for row in busy]
@@ -89,10 +115,15 @@ def show(result: dict[str, Any]) -> None:
     hidden = len(result["layers"]) - len(busy)
     console.print(f"{hidden} layers run behind others and take no time of their own")
     console.print(
+        f"{'[red]INCOMPLETE[/] ' if result['incomplete'] else ''}"
         f"[bold]{result['total_ms']:.3f} ms, {result['energy_mj']:.2f} mJ[/] ({result['average_w']:.2f} W), "
         f"{result['gmacs']:.3f} GMAC, {result['tops_per_w']:.2f} TOPS/W of the accelerator "
         "(published: 9 to 11 for pruned ResNet-50 class, 23.9 for the ideal layer)"
     )
+    for reason in result["incomplete"]:
+        console.print(f"[red]incomplete[/], in no sum above: {reason}", highlight=False)
+    for note in result["notes"]:
+        console.print(f"note: {note}", highlight=False)
     console.print(
         f"cycles {result['cycles']:.3g} of {result['dense_cycles']:.3g} dense; memory {result['memory_mib']:.1f} MiB; "
         f"traffic {result['traffic_mb']:.1f} MB; fixed {result['overhead_ms']:.2f} ms; "
@@ -111,6 +142,19 @@ def show(result: dict[str, Any]) -> None:
         console.print(f"[red]{count:.0f} on the Cortex-A55[/]: {reason}: {times}")
     kinds = result["constants"]
     console.print(f"rests on {kinds['cited']} cited, {kinds['fitted']} fitted and {kinds['assumed']} assumed constants")
+    print_written(result)
+
+
+def _show_survey(result: dict[str, Any]) -> None:
+    rows = []
+    for row in result["survey"]:
+        sums = ["", "", ""]
+        if row["outcome"] != "refused":
+            sums = [f"{row['gmacs']:.4f}", f"{row['total_ms']:.2f}", str(row["on_cpu"])]
+        rows.append((row["file"], row["outcome"], *sums, f"{row['wall_s']:.2f}", row["why"]))
+    title = f"{result['device']} (ms modelled, wall s measured here)"
+    print_table("file|outcome|GMAC|ms|on A55|wall s|why", rows, title=title, left=("file", "outcome", "why"))
+    stdout().print(", ".join(f"{count} {outcome}" for outcome, count in sorted(result["outcomes"].items())))
     print_written(result)
 
 

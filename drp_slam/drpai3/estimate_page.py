@@ -172,7 +172,9 @@ def _page(result: dict[str, Any], image: bytes) -> str:
         f"<p class=big><b>{result['total_ms']:.3f} ms</b>, {result['energy_mj']:.2f} mJ, "
         f"{result['gmacs']:.3f} GMAC on {text(result['device'])}, AI-MAC {result['mac_mhz']:.0f} "
         "MHz. Every figure is modelled; nothing here was measured.</p>"
-        f"<p>{result['tops_per_w']:.2f} TOPS/W of the accelerator (published: 9 to 11 for pruned "
+        + "".join(f"<p><b>Incomplete</b>, in no sum: {text(reason)}</p>" for reason in result["incomplete"])
+        + "".join(f"<p>{text(note)}</p>" for note in result["notes"])
+        + f"<p>{result['tops_per_w']:.2f} TOPS/W of the accelerator (published: 9 to 11 for pruned "
         f"ResNet-50 class networks, 23.9 for the ideal layer). Memory "
         f"{result['memory_mib']:.1f} MiB. Rests on {kinds['cited']} cited, "
         f"{kinds['fitted']} fitted and {kinds['assumed']} assumed constants.</p>"

@@ -38,6 +38,8 @@ def as_dict(found: Estimate, constants: Constants, pattern: str) -> dict[str, An
             kinds[entry.kind] += 1
     return {
         "name": found.name,
+        "notes": list(found.notes),
+        "incomplete": list(found.incomplete),
         "device": f"emulated:{constants.name}",
         "pattern": pattern,
         "mac_mhz": found.mac_hz * 1e-6,

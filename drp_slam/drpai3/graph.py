@@ -89,13 +89,18 @@ class Graph:
         return self._model.whole()
 
 
-def load(path: str | Path, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
+def load(
+    path: str | Path, input_shapes: Mapping[str, Sequence[int]] | None = None, dims: Mapping[str, int] | None = None
+) -> Graph:
     """Reads, fixes, lifts, infers, normalises and folds an ONNX network.
+
+    `input_shapes` is by input name ("" for the only input), `dims` by the name of a dynamic
+    dimension ("" for all that are not named).
 
     Raises DrpAi3Error with one line: the file, the node, the remedy.
     """
     path = Path(path)
-    model = load_model(path, input_shapes)
+    model = load_model(path, input_shapes or {}, dims or {})
     return as_graph(model, path.name.removesuffix(".gz").removesuffix(".onnx"))
 
 
@@ -119,9 +124,9 @@ def as_graph(model: OnnxModel, name: str) -> Graph:
     return graph
 
 
-def load_model(path: Path, input_shapes: Mapping[str, Sequence[int]] | None = None) -> OnnxModel:
+def load_model(path: Path, input_shapes: Mapping[str, Sequence[int]], dims: Mapping[str, int]) -> OnnxModel:
     """The normalised network, quantisation as the file has it. Raises DrpAi3Error."""
-    model = fixed_model(path, read_model(path), input_shapes or {})
+    model = fixed_model(path, read_model(path), input_shapes, dims)
     lift(model)
     infer(model)
     if spell_out(model):

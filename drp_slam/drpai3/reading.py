@@ -152,11 +152,14 @@ def _load_external(path: Path, model: onnx.ModelProto) -> None:
         raise DrpAi3Error(f"{path}: weight {name!r} is a sparse_initializer; store zeros densely")
 
 
-def fixed_model(path: Path, model: onnx.ModelProto, input_shapes: Mapping[str, Sequence[int]]) -> OnnxModel:
+def fixed_model(
+    path: Path, model: onnx.ModelProto, input_shapes: Mapping[str, Sequence[int]], dims: Mapping[str, int]
+) -> OnnxModel:
     """The model taken apart, all input dimensions fixed, nodes in order.
 
-    A dynamic first dimension of an input of rank 2 or more is the batch and becomes 1.
-    `input_shapes` is by input name; the name "" serves the only input. Raises DrpAi3Error.
+    `input_shapes` is by input name; the name "" serves the only input. `dims` gives sizes to named
+    dynamic dimensions, the name "" to all others; without it, the first dimension of an input of
+    rank 2 or more is the batch and becomes 1. Raises DrpAi3Error.
     """
     from onnx import helper
 
@@ -171,7 +174,7 @@ def fixed_model(path: Path, model: onnx.ModelProto, input_shapes: Mapping[str, S
         )
     inputs, dynamic = [], False
     for value in entries:
-        shape, changed = _input_shape(path, value, input_shapes.get(value.name, input_shapes.get("")))
+        shape, changed = _input_shape(path, value, input_shapes.get(value.name, input_shapes.get("")), dims)
         dynamic |= changed
         inputs.append(helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, shape))
     stated = () if dynamic else (*model.graph.value_info, *model.graph.output)
@@ -195,14 +198,16 @@ def _static(value: onnx.ValueInfoProto) -> bool:
     return dims is not None and is_static(dims) and 0 not in dims
 
 
-def _input_shape(path: Path, value: onnx.ValueInfoProto, asked: Sequence[int] | None) -> tuple[list[int], bool]:
+def _input_shape(
+    path: Path, value: onnx.ValueInfoProto, asked: Sequence[int] | None, sizes: Mapping[str, int]
+) -> tuple[list[int], bool]:
     """The fixed shape of an input, and whether it was dynamic."""
     kind = value.type.tensor_type
     if not value.type.HasField("tensor_type"):
         raise DrpAi3Error(f"{path}: input {value.name!r} is no tensor; only tensors can be placed")
     usual = (1, 3, 224, 224)
     known = [d.dim_value or usual[min(k, 3)] for k, d in enumerate(kind.shape.dim)] or usual
-    remedy = f"give --input-shape {value.name}={','.join(map(str, known))} (its own numbers)"
+    remedy = f"give --input-shape {value.name}={','.join(map(str, known))} (its own numbers), or --dim"
     if not kind.HasField("shape"):
         if asked is None:
             raise DrpAi3Error(f"{path}: input {value.name!r} has no shape; {remedy}")
@@ -223,8 +228,12 @@ def _input_shape(path: Path, value: onnx.ValueInfoProto, asked: Sequence[int] | 
         if size <= 0:
             if asked is not None:
                 dims[axis] = asked[axis]
+            elif names[axis] in sizes:
+                dims[axis] = sizes[names[axis]]
             elif axis == 0 and len(dims) > 1:
                 dims[axis] = 1
+            elif "" in sizes:
+                dims[axis] = sizes[""]
             else:
                 raise DrpAi3Error(
                     f"{path}: input {value.name!r}: dimension {axis} ({names[axis]!r}) is not fixed; {remedy}"

@@ -18,6 +18,7 @@ LARGEST_TENSOR = 1 << 31
 """Elements; beyond it a shape is taken for an error of the model."""
 LARGEST_CONSTANT = 1 << 27
 """Elements of a constant that the network computes for itself."""
+UNTYPED = "expected to have type but instead is null"
 UNFOLDED = frozenset({"If", "Loop", "Scan", "DequantizeLinear", "QuantizeLinear"})
 
 
@@ -37,11 +38,7 @@ def infer(model: OnnxModel, cut: bool = True) -> None:
         except Exception as error:  # ValidationError, and what C++ throws on damaged models
             lines = str(error).strip().splitlines() or ["damaged"]
             raise DrpAi3Error(f"{model.path}: invalid model: {lines[0]}; export it again") from error
-        try:
-            light = onnx.shape_inference.infer_shapes(light, strict_mode=True, data_prop=True)
-        except Exception as error:  # InferenceError, and what C++ throws on damaged models
-            reason = (str(error).strip().splitlines() or ["damaged"])[-1]
-            raise DrpAi3Error(f"{model.path}: shape inference: {reason}; fix the node or give --input-shape") from error
+        light = _inferred(model, light)
         _note_shapes(model, light)
         if _fold_constants(model) or _take_branches(model):
             # what was not known before folding is inferred anew
@@ -52,6 +49,19 @@ def infer(model: OnnxModel, cut: bool = True) -> None:
             continue
         if not cut or not _cut_off(model):
             return
+
+
+def _inferred(model: OnnxModel, light: onnx.ModelProto) -> onnx.ModelProto:
+    import onnx
+
+    try:
+        return onnx.shape_inference.infer_shapes(light, strict_mode=True, data_prop=True)
+    except Exception as error:  # InferenceError, and what C++ throws on damaged models
+        reason = (str(error).strip().splitlines() or ["damaged"])[-1]
+        if UNTYPED in reason:
+            # behind an operator that onnx cannot infer: the lenient mode leaves all of that open
+            return onnx.shape_inference.infer_shapes(light, strict_mode=False, data_prop=True)
+        raise DrpAi3Error(f"{model.path}: shape inference: {reason}; fix the node or give --input-shape") from error
 
 
 def _known(value: onnx.ValueInfoProto) -> bool:

@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx_networks import Builder
 
-from drp_slam.device import load_constants
+from drp_slam.chip.constants import load_constants
 from drp_slam.drpai3.estimate import estimate
 from drp_slam.drpai3.graph import load
 from drp_slam.drpai3.layers import layers, weight_of
