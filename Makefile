@@ -10,7 +10,7 @@ export RMW_IMPLEMENTATION ?= rmw_fastrtps_cpp
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.ros            ## the real nodes on the synthetic room: trajectory, map, report
-	$(PY) -m drp_slam demo --out $(OUT)
+	$(PY) -m drp_slam demo --dense --out $(OUT)
 
 test: $(VENV)/.all            ## the whole suite, including the system tests
 	$(PY) -m pytest test

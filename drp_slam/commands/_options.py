@@ -40,6 +40,21 @@ def add_frames(p: argparse.ArgumentParser, start: bool = True) -> None:
     p.add_argument("--frames", type=int, metavar="N", help="stop after this many frames")
 
 
+def add_dense(p: argparse.ArgumentParser) -> None:
+    """A dense map after the run; `dense_files` makes it."""
+    text = "fuse the depth after the run: mesh, cloud and occupancy grid beside the results (needs Open3D)"
+    p.add_argument("--dense", action="store_true", help=text)
+
+
+def dense_files(args: argparse.Namespace, out: Path) -> dict[str, Any]:
+    """`dense` of a report, where `--dense` asks for it."""
+    if not args.dense:
+        return {}
+    from drp_slam.reporting.dense import write_dense
+
+    return {"dense": write_dense(out)}
+
+
 def add_camera(p: argparse.ArgumentParser) -> None:
     p.add_argument("--camera", metavar="NAME|FILE", help="use this calibration where the sequence has none")
 

@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from drp_slam.commands import up
-from drp_slam.commands._options import add_device, add_frames, add_out, add_sequence, out_folder, parsed
+from drp_slam.commands._options import (
+    add_dense,
+    add_device,
+    add_frames,
+    add_out,
+    add_sequence,
+    dense_files,
+    out_folder,
+    parsed,
+)
 from drp_slam.profiler.terminal import show as show
 
 HELP = "run the ROS 2 graph on the synthetic room, emulated and CPU only, and compare"
@@ -20,6 +29,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     add_sequence(p, "--sequence", default="synthetic")
     add_frames(p, start=False)
     add_device(p)
+    add_dense(p)
     add_out(p)
 
 
@@ -32,7 +42,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     out = out_folder(args)
     emulated = graph(args, "emulated", out)
-    return build(emulated, graph(args, "cpu", out / "cpu"))
+    return build(emulated, graph(args, "cpu", out / "cpu")) | dense_files(args, emulated)
 
 
 def graph(args: argparse.Namespace, backend: str, out: Path) -> Path:

@@ -9,7 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drp_slam.commands._options import add_frames, add_out, add_sequence, add_slam, configured, out_folder
+from drp_slam.commands._options import (
+    add_dense,
+    add_frames,
+    add_out,
+    add_sequence,
+    add_slam,
+    configured,
+    dense_files,
+    out_folder,
+)
 from drp_slam.profiler.terminal import show as show
 
 if TYPE_CHECKING:
@@ -24,6 +33,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     add_sequence(p)
     add_slam(p)
     add_frames(p)
+    add_dense(p)
     add_out(p)
 
 
@@ -47,7 +57,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
     with progress_bar(len(sequence), f"{config.drpai3.network}, {config.drpai3.backend}") as progress:
         run_sequence(sequence, config, out, progress, about)
-    return build(out)
+    return build(out) | dense_files(args, out)
 
 
 @contextmanager

@@ -7,7 +7,17 @@ import argparse
 import dataclasses
 from typing import Any
 
-from drp_slam.commands._options import SEQUENCE, add_out, add_player, add_sequence, add_slam, configured, out_folder
+from drp_slam.commands._options import (
+    SEQUENCE,
+    add_dense,
+    add_out,
+    add_player,
+    add_sequence,
+    add_slam,
+    configured,
+    dense_files,
+    out_folder,
+)
 from drp_slam.profiler.terminal import show as show
 
 HELP = "start the ROS 2 nodes as processes, with a recording or a camera"
@@ -19,6 +29,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     add_sequence(p, "--sequence", help=text)
     add_slam(p)
     add_player(p)
+    add_dense(p)
     add_out(p)
 
 
@@ -48,4 +59,4 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "rate": args.rate,
     }
     run_graph(config, sequence, out, about)
-    return build(out)
+    return build(out) | (dense_files(args, out) if sequence is not None else {})

@@ -37,6 +37,9 @@ def show(result: dict[str, Any]) -> None:
             f"{_text(a55['chip_ms'])} ms on the chip: {_text(a55['latency_speedup'])} "
             f"times faster at {_text(a55['energy_ratio'])} of the energy",
         )
+    if dense := result.get("dense"):
+        line("dense map", f"{dense['triangles']} triangles, voxels of {dense['voxel_m']} m, {dense['frames']} frames")
+        line("", ", ".join(dense["files"]))
     line("report", result["report"])
 
 
