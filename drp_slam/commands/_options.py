@@ -50,7 +50,7 @@ def dense_files(args: argparse.Namespace, out: Path) -> dict[str, Any]:
     """`dense` of a report, where `--dense` asks for it."""
     if not args.dense:
         return {}
-    from drp_slam.reporting.dense import write_dense
+    from drp_slam.reporting.dense_files import write_dense
 
     return {"dense": write_dense(out)}
 

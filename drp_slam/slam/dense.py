@@ -56,12 +56,12 @@ class DenseMap:
         o3d = _open3d()
         if kind == "mesh":
             shape = o3d.t.geometry.TriangleMesh(_tensor(self.vertices_m), _tensor(self.triangles))
-            shape.vertex.colors = _tensor(self.vertex_rgb)
+            shape.vertex.colors = _tensor(self.vertex_rgb / np.float32(255))
             shape.compute_vertex_normals()
             write = o3d.t.io.write_triangle_mesh
         else:
             shape = o3d.t.geometry.PointCloud(_tensor(self.points_m))
-            shape.point.colors = _tensor(self.points_rgb)
+            shape.point.colors = _tensor(self.points_rgb / np.float32(255))
             write = o3d.t.io.write_point_cloud
         with replacing(path, SlamError) as temporary:
             named = temporary.with_suffix(path.suffix)  # Open3D chooses the format by it
@@ -176,4 +176,6 @@ def _open3d() -> Any:
         raise SlamError(
             f"the dense map needs Open3D ({error}); pip install 'drp_slam[dense]' and, on Debian, libusb-1.0-0"
         ) from error
+    # its notes would go to standard output, which is the result's
+    open3d.utility.set_verbosity_level(open3d.utility.VerbosityLevel.Error)
     return open3d

@@ -11,7 +11,7 @@ import pytest
 
 from drp_slam import cli
 from drp_slam.errors import DrpSlamError
-from drp_slam.reporting.dense import chosen, write_dense
+from drp_slam.reporting.dense_files import chosen, write_dense
 
 
 def test_a_run_leaves_mesh_cloud_and_grid(wall: Path, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
