@@ -14,6 +14,7 @@ from drp_slam.errors import DataError
 
 METRICS = ("inliers", "matches", "overlap", "error_m", "error_deg")
 """Columns of `evaluate.Measured.table`."""
+STATISTICS = ("mean", "low", "high", "ratio", "ratio_low", "ratio_high", "median", "median_ratio")
 RESAMPLES = 2000
 LOST_M, LOST_DEG = 0.1, 5.0
 """A pair is lost where no pose is found, or one that is further off than this."""
@@ -26,41 +27,26 @@ def lost(table: np.ndarray) -> int:
 
 
 def estimate(values: np.ndarray, reference: np.ndarray, seed: int = 0) -> dict[str, Any]:
-    """Mean with its 95 % bootstrap interval; ratio of means to `reference`, item by item, with its;
-    median and ratio of medians.
+    """`STATISTICS` of `values` beside `reference`, item by item, and their `count`.
 
-    Items that are NaN in either (no pose found) are left out of both, so a mean of errors must be
-    read beside `lost`: one pair with a wrong pose decides the mean, not the median. None where
-    nothing is left.
+    Means and ratios of means have 95 % bootstrap intervals. Items that are NaN in either (no pose
+    found) are left out of both, so read a mean of errors beside `lost`: one pair with a wrong pose
+    decides the mean, not the median. None where nothing is left.
     """
     good = np.isfinite(values) & np.isfinite(reference)
     values, reference = values[good], reference[good]
+    found: dict[str, Any] = dict.fromkeys(STATISTICS) | {"count": len(values)}
     if not len(values):
-        return dict.fromkeys(("mean", "low", "high", "ratio", "ratio_low", "ratio_high", "median", "median_ratio")) | {
-            "count": 0
-        }
+        return found
     picks = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
     means, base = values[picks].mean(1), reference[picks].mean(1)
     low, high = np.percentile(means, (2.5, 97.5))
     middle, base_middle = float(np.median(values)), float(np.median(reference))
-    found = {
-        "mean": float(values.mean()),
-        "low": float(low),
-        "high": float(high),
-        "ratio": None,
-        "ratio_low": None,
-        "ratio_high": None,
-        "count": len(values),
-        "median": middle,
-        "median_ratio": middle / base_middle if base_middle else None,
-    }
+    found |= {"mean": float(values.mean()), "low": float(low), "high": float(high), "median": middle}
+    found["median_ratio"] = middle / base_middle if base_middle else None
     if (base > 0).all():
-        ratio_low, ratio_high = np.percentile(means / base, (2.5, 97.5))
-        found |= {
-            "ratio": float(values.mean() / reference.mean()),
-            "ratio_low": float(ratio_low),
-            "ratio_high": float(ratio_high),
-        }
+        low, high = np.percentile(means / base, (2.5, 97.5))
+        found |= {"ratio": float(values.mean() / reference.mean()), "ratio_low": float(low), "ratio_high": float(high)}
     return found
 
 
@@ -93,7 +79,4 @@ def write_agreement(name: str, result: Mapping[str, Any]) -> Path:
 
 
 def _short(body: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        k: None if body[k] is None else float(f"{body[k]:.4g}")
-        for k in ("mean", "low", "high", "ratio", "ratio_low", "ratio_high", "median_ratio")
-    }
+    return {k: None if body[k] is None else float(f"{body[k]:.4g}") for k in STATISTICS if k != "median"}

@@ -47,13 +47,8 @@ def _styles(points: Points) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for p in sorted(points, key=lambda p: (series(p) != SHIPPED, series(p))):
         line, mark = FORMS.get(p["point"]["pattern"], ("-.", "^"))
-        found[series(p)] = {
-            "color": HUES.get(p["point"]["saliency"], COLOURS[0]),
-            "ls": line,
-            "marker": mark,
-            "ms": 4.5,
-            "lw": 1.2,
-        }
+        colour = HUES.get(p["point"]["saliency"], COLOURS[0])
+        found[series(p)] = {"color": colour, "ls": line, "marker": mark, "ms": 4.5, "lw": 1.2}
     if SHIPPED in found:
         found[SHIPPED] |= {"color": COLOURS[0], "ls": "-", "marker": "o", "ms": 6.5, "lw": 2.2, "zorder": 4}
     return found
@@ -100,16 +95,8 @@ def _names(ax: Any, points: Points, cost: str, worth: str) -> None:
     for i, p in enumerate(shown):
         value = ratio(p, worth)
         if value is not None and 100 * value[0] < CUT_PERCENT:
-            ax.annotate(
-                p["name"],
-                (p[cost], 100 * value[0]),
-                xytext=(0, 13 if i % 2 else -20),
-                textcoords="offset points",
-                fontsize=8,
-                color="#1c2430",
-                ha="center",
-                zorder=6,
-            )
+            where = {"xytext": (0, 13 if i % 2 else -20), "textcoords": "offset points", "ha": "center"}
+            ax.annotate(p["name"], (p[cost], 100 * value[0]), fontsize=8, color="#1c2430", zorder=6, **where)
 
 
 def _legend(figure: Any, ax: Any) -> None:
@@ -123,16 +110,8 @@ def _cut(ax: Any) -> None:
     ax.set_ylim(bottom=0)
     if ax.get_ylim()[1] > CUT_PERCENT:
         ax.set_ylim(0, CUT_PERCENT)
-        ax.text(
-            0.99,
-            0.97,
-            f"cut at {CUT_PERCENT} %",
-            transform=ax.transAxes,
-            ha="right",
-            va="top",
-            fontsize=8,
-            color="#5d6878",
-        )
+        corner = {"transform": ax.transAxes, "ha": "right", "va": "top"}
+        ax.text(0.99, 0.97, f"cut at {CUT_PERCENT} %", fontsize=8, color="#5d6878", **corner)
 
 
 def curves(points: Points) -> str | None:

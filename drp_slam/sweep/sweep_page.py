@@ -12,55 +12,44 @@ from drp_slam.evaluation.agreement import LOST_DEG, LOST_M
 from drp_slam.profiler.page import MODELLED, number, page, section, table, tile, tiles
 from drp_slam.sweep.sweep_figures import Points, curves, front, ratio, series
 
+FRONT = (
+    "Modelled latency of the network on DRP-AI3 against PnP inliers, and modelled energy against the relative "
+    "pose error, both relative to the reference, with 95 % bootstrap intervals. "
+    "Ringed: no other point is as fast and good."
+)
+RATE = (
+    "The share of the weights that is zero, against cost (modelled for the chip) and accuracy (measured on this "
+    "recording, relative to the reference). 100 % is the reference."
+)
+POINTS = (
+    "Means over the same frame pairs and trajectories; relative to the reference, with the 95 % bootstrap interval "
+    "below. Kept out: inliers in the last quarter of a whole recording. Median: of the pose errors. Lost: pairs "
+    f"without a pose or with one wrong by more than {100 * LOST_M:.0f} cm or {LOST_DEG:g} degrees; a pair "
+    "without a pose counts in no mean. Green: on the Pareto front."
+)
+FOOTER = (
+    "Cycles, latency and energy are modelled for the chip from its device file. Inliers, overlap and errors are "
+    "results of running each network."
+)
+COLUMNS = "network|zero|file [kB]|packed cycles [M]|latency [ms]|energy [mJ]|PnP inliers|kept out|overlap|pose error"
+COLUMNS += "|median|pairs lost|ATE|tracked"
+STYLES = {"network": "text", "packed cycles [M]": MODELLED, "latency [ms]": MODELLED, "energy [mJ]": MODELLED}
+
 
 def render(result: Mapping[str, Any]) -> str:
     """The whole page from `sweep.json`."""
     points: Points = result["points"]
     name = PurePath(result["sequence"] or "").name
     first = points[0]["point"] if points else {}
-    reference = escape(str(result["reference"]))
     pairs = points[0]["all"]["inliers"]["count"] if points else 0
     subtitle = (
-        f"sequence <b>{escape(name)}</b> · reference <b>{reference}</b> · "
+        f"sequence <b>{escape(name)}</b> · reference <b>{escape(str(result['reference']))}</b> · "
         f"<b>{pairs}</b> frame pairs {first.get('gap_s')} s apart · "
         f"<b>{first.get('configurations')}</b> perturbed trajectories a point"
     )
-    body = "".join(
-        (
-            _head(points),
-            section(
-                "Pareto front",
-                "Modelled latency of the network on DRP-AI3 against PnP inliers, "
-                "and modelled energy against the relative pose error, both relative to the "
-                "reference, with 95 % bootstrap intervals. Ringed: no other point is faster and as "
-                "good.",
-                front(points),
-            ),
-            section(
-                "Over the rate",
-                "The part of the weights that is zero, against cost (modelled for "
-                "the chip) and worth (measured on this recording, relative to the reference). "
-                "100 % is the reference.",
-                curves(points),
-            ),
-            section(
-                "Every point",
-                "Means over the same frame pairs and trajectories; relative to the "
-                "reference, with the 95 % bootstrap interval below. Kept out: inliers in the last "
-                "quarter of a whole recording. Median: of the pose errors. Lost: pairs without a "
-                f"pose or with one wrong by more than {100 * LOST_M:.0f} cm or {LOST_DEG:g} "
-                "degrees; those without count in no mean. Green: on the Pareto front.",
-                _table(points),
-            ),
-        )
-    )
-    return page(
-        f"drp_slam sweep: {name}",
-        subtitle,
-        body,
-        "Cycles, latency and energy are modelled for the chip from its device file. "
-        "Inliers, overlap and errors are results of running each network.",
-    )
+    parts = (("Pareto front", FRONT, front), ("Over the rate", RATE, curves), ("Every point", POINTS, _table))
+    body = _head(points) + "".join(section(title, text, draw(points)) for title, text, draw in parts)
+    return page(f"drp_slam sweep: {name}", subtitle, body, FOOTER)
 
 
 def _head(points: Points) -> str:
@@ -78,9 +67,8 @@ def _head(points: Points) -> str:
         ]
         if good:
             best = min(good, key=lambda p: p["latency_ms"])
-            items[2] = tile(
-                "Fastest with 95 % of the inliers", number(best["latency_ms"]), "ms", best["name"], MODELLED
-            )
+            title = "Fastest with 95 % of the inliers"
+            items[2] = tile(title, number(best["latency_ms"]), "ms", best["name"], MODELLED)
     return tiles(items)
 
 
@@ -89,42 +77,21 @@ def _table(points: Points) -> str:
     for i, p in enumerate(points):
         if p["pareto"]:
             best.append(i)
-        kept_out = p["kept_out"] or {"inliers": {"ratio": None}}
+        kept_out, every = p["kept_out"] or {"inliers": {"ratio": None}}, p["all"]
         name = p["name"] if p["point"]["network"] else series(p)
-        rows.append(
-            [
-                escape(name),
-                f"{100 * p['sparsity']:.0f} %",
-                p["file_bytes"] / 1e3,
-                None if p["cycles"] is None else p["cycles"] * 1e-6,
-                p["latency_ms"],
-                p["energy_mj"],
-                _percent(ratio(p, "inliers")),
-                _percent((kept_out["inliers"]["ratio"],)),
-                _percent((p["all"]["overlap"]["mean"],)),
-                _percent(ratio(p, "error_m")),
-                _percent((p["all"]["error_m"]["median_ratio"],)),
-                p["all"]["lost_pairs"],
-                _percent(ratio(p, "ate_m")),
-                None if "tracked" not in p else f"{p['tracked']:.0%}",
-            ]
-        )
-    columns = [
-        ("network", "text"),
-        ("zero", ""),
-        ("file [kB]", ""),
-        ("packed cycles [M]", MODELLED),
-        ("latency [ms]", MODELLED),
-        ("energy [mJ]", MODELLED),
-        ("PnP inliers", ""),
-        ("kept out", ""),
-        ("overlap", ""),
-        ("pose error", ""),
-        ("median", ""),
-        ("pairs lost", ""),
-        ("ATE", ""),
-        ("tracked", ""),
-    ]
+        cycles = None if p["cycles"] is None else p["cycles"] * 1e-6
+        size: list[Any] = [escape(name), f"{100 * p['sparsity']:.0f} %", p["file_bytes"] / 1e3]
+        shares = [
+            ratio(p, "inliers"),
+            (kept_out["inliers"]["ratio"],),
+            (every["overlap"]["mean"],),
+            ratio(p, "error_m"),
+            (every["error_m"]["median_ratio"],),
+        ]
+        tracked = None if "tracked" not in p else f"{p['tracked']:.0%}"
+        worth = [*map(_percent, shares), every["lost_pairs"], _percent(ratio(p, "ate_m")), tracked]
+        rows.append([*size, cycles, p["latency_ms"], p["energy_mj"], *worth])
+    columns = [(column, STYLES.get(column, "")) for column in COLUMNS.split("|")]
     return table(columns, rows, best=best)
 
 
