@@ -24,6 +24,7 @@ from drp_slam.errors import DrpSlamError
 MESSAGES = ["std", "sensor", "nav", "geometry", "diagnostic", "visualization", "rosgraph", "lifecycle"]
 EXTRAS = {
     "prune": {"torch", "torch_pruning", "sklearn", "skimage"},
+    "dense": {"open3d"},
     "sweep": {"distributed"},
     "ros": {"rclpy", "rcl_interfaces", "builtin_interfaces", "std_srvs", *(f"{m}_msgs" for m in MESSAGES)},
 }

@@ -9,6 +9,7 @@ import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -96,6 +97,11 @@ def test_wrong_arguments_are_one_line_and_exit_code_2(
 )
 def test_a_missing_package_names_what_installs_it(module: str, remedy: str) -> None:
     assert cli.remedy(module).endswith(remedy)
+
+
+def test_the_extras_that_are_named_exist() -> None:
+    extras = (Path(__file__).parent.parent / "setup.py").read_text().partition("extras_require")[2]
+    assert all(f'"{name}": [' in extras for name in cli.EXTRAS)
 
 
 def test_version_is_the_package_s() -> None:

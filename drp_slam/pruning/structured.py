@@ -37,7 +37,7 @@ def remove_filters(
     try:
         import torch_pruning as tp
     except ImportError as error:
-        raise PruningError("structured pruning needs the package torch-pruning; pip install torch-pruning") from error
+        raise PruningError("structured pruning needs torch-pruning; pip install 'drp_slam[prune]'") from error
     layers = L.prunable(model)
     owner = {module: saliency[name] for name, module in layers.items() if name in saliency}
 

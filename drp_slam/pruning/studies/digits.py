@@ -32,7 +32,7 @@ def everything() -> tuple[Tensor, Tensor]:
     try:
         from sklearn import datasets
     except ImportError as error:
-        raise PruningError("the digits study needs scikit-learn; pip install scikit-learn") from error
+        raise PruningError("the digits study needs scikit-learn; pip install 'drp_slam[prune]'") from error
     data = datasets.load_digits()
     x = torch.from_numpy((data.images / 16.0).astype(np.float32))[:, None]
     return x, torch.from_numpy(data.target.astype(np.int64))

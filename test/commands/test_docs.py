@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Command lines in the documentation parse, and its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from drp_slam import cli
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("*.md", "docs/**/*.md", "models/*.md")
+PAGES = sorted(page for folder in FOLDERS for page in ROOT.glob(folder) if page.name != "cli.md")
+LINE = re.compile(r"python -m drp_slam +((?:[^`\n\\]|\\\n)+)")
+
+
+def command_lines(page: Path) -> list[list[str]]:
+    """Arguments of every whole `python -m drp_slam ...`; one that only names a command is left out."""
+    found = []
+    for text in LINE.findall(page.read_text()):
+        text = re.sub(r"\[(-[^\]]*)\]", r"\1", text.replace("\\\n", " "))  # optional parts are taken
+        words = shlex.split(text.partition(" #")[0].partition(" > ")[0].rstrip(" .,;:)"), comments=True)
+        if len(words) > 1 and "…" not in words and "..." not in words:
+            found.append(words)
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_command_lines_parse(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in command_lines(page):
+        try:
+            cli.parser().parse_args(words)
+        except SystemExit:
+            pytest.fail(f"{page.name}: python -m drp_slam {shlex.join(words)}: {capsys.readouterr().err}")
+
+
+def test_command_lines_are_found() -> None:
+    assert sum(len(command_lines(page)) for page in PAGES) >= 20
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text())
+    gone = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert not gone
