@@ -134,14 +134,6 @@ def split(step: Step, shares: Sequence[tuple[Unit, float]]) -> list[Step]:
     return [Step(step.stage, unit, step.modelled_s * share / total) for unit, share in shares]
 
 
-def bound_hz(job: Sequence[Step]) -> float:
-    """Frames a second that no schedule can exceed: the busiest queue's, for one frame's steps."""
-    busy: dict[str, float] = {}
-    for step in job:
-        busy[step.unit.queue] = busy.get(step.unit.queue, 0.0) + step.modelled_s
-    return 1.0 / max(busy.values()) if busy and max(busy.values()) > 0 else float("inf")
-
-
 def chrome_trace(schedule: Schedule, process: str) -> dict[str, Any]:
     """The schedule for chrome://tracing or ui.perfetto.dev; times in microseconds, modelled."""
     rows: Mapping[str, int] = {unit: i for i, unit in enumerate(u.name for u in schedule.units)}

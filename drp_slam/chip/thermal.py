@@ -11,15 +11,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-
-def temperature_c(constants: Mapping[str, float], power_w: float, time_s: np.ndarray) -> np.ndarray:
-    """Junction temperature in degrees Celsius, `time_s` after `power_w` was switched on."""
-    resistance, capacity = constants["thermal.resistance"], constants["thermal.capacity"]
-    rise = power_w * resistance * (1.0 - np.exp(-np.asarray(time_s) / (resistance * capacity)))
-    return constants["thermal.ambient"] + rise
-
 
 def estimate(constants: Mapping[str, float], energy_mj: float | None, rate_hz: float) -> dict[str, Any] | None:
     """Running frames of `energy_mj` at `rate_hz`, added to the idle power of the chip.

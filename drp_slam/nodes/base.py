@@ -41,7 +41,7 @@ READY_PERIOD_S = 0.1
 
 
 class StageNode(Node):
-    """A node that owns one unit. A bad message is reported on /diagnostics, and life goes on.
+    """A node that owns one unit. Invalid messages are reported on /diagnostics and dropped.
 
     Raises ConfigError for unknown or out-of-range parameters.
     """

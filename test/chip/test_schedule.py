@@ -13,10 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drp_slam.chip.constants import load_constants
-from drp_slam.chip.schedule import Schedule, Step, bound_hz, chrome_trace, simulate, split, write_trace
+from drp_slam.chip.schedule import Schedule, Step, chrome_trace, simulate, split, write_trace
 
 UNITS = load_constants().units
 UNIT = {unit.name: unit for unit in UNITS}
+
+
+def bound_hz(job: list[Step]) -> float:
+    """Frames a second that no schedule can exceed: the busiest queue's."""
+    queues = {step.unit.queue for step in job}
+    return 1 / max(sum(step.modelled_s for step in job if step.unit.queue == queue) for queue in queues)
+
 
 STEPS = st.builds(Step, st.sampled_from("abcd"), st.sampled_from(UNITS), st.integers(1, 6).map(float))
 JOBS = st.lists(st.lists(STEPS, min_size=1, max_size=5), min_size=1, max_size=8)

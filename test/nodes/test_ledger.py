@@ -12,9 +12,11 @@ pytest.importorskip("rclpy")
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 
 from drp_slam.datatypes import Track
+from drp_slam.device import Work
 from drp_slam.errors import GraphError
 from drp_slam.nodes import status_codec
 from drp_slam.nodes.profiler_node import RECENT, Ledger
+from drp_slam.profiler import work_table
 from drp_slam.profiler.span import Span, read_spans
 from drp_slam.reporting import folder
 
@@ -29,6 +31,31 @@ def test_a_span_keeps_every_bit():
     assert repr(entry.span) == repr(span(5, "preprocess")) and entry.node == "drp_node"
     (left,) = status_codec.entries(status_codec.array_of(6, [status_codec.sent_status("player_node")]))
     assert left.span is None and left.stamp_ns == 6
+
+
+def test_the_work_of_a_span_travels_with_it(tmp_path):
+    works = (
+        Work("drp", "resize", {"pixels": 1 / 3, "bytes": 7.0}, "opencva", "stencil", "resize"),
+        Work("cpu", "GaussianBlur", {"ops": 2.0}, "cpu", "stencil", "GaussianBlur", reasons=("ksize is (9, 9)", "src")),
+        Work("drpai3", "xfeat", {"macs": 1e9}, kind="results stay", configuration="x.onnx", shape=(1, 1, 64, 96)),
+    )
+    book = Ledger(order=("preprocess", "postprocess"))
+    for stage in ("postprocess", "preprocess"):
+        status = status_codec.span_status("drp_node", span(5, stage), works)
+        (entry,) = status_codec.entries(status_codec.array_of(5, [status]))
+        assert entry.works == works
+        book.add(entry)
+    book.write(tmp_path)
+    frame = work_table.read_works(tmp_path / folder.KERNELS)[5]
+    assert list(frame) == ["preprocess", "postprocess"] and list(frame.values()) == [works, works]
+
+
+@pytest.mark.parametrize("text", ["", "{", "7", "[7]", '["drp"]', '[["drp"]]', '[["drp", 1, {}]]'])
+def test_work_that_cannot_be_read_is_refused(text):
+    values = status_codec.values_of(status_codec.span_status("drp_node", span(5, "preprocess"))) | {"works": text}
+    status = status_codec.entry("drp_node: preprocess", DiagnosticStatus.OK, "", values)
+    with pytest.raises(GraphError, match="is no span"):
+        status_codec.entries(status_codec.array_of(5, [status]))
 
 
 def test_what_is_no_span_is_refused():

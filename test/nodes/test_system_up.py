@@ -18,6 +18,7 @@ pytest.importorskip("rclpy")
 from graphs import SEQUENCE
 from nav_msgs.msg import Odometry
 
+from drp_slam import resources
 from drp_slam.data.trajectory import read_tum
 from drp_slam.nodes import qos
 from drp_slam.nodes.limits import GRAPH
@@ -30,9 +31,12 @@ RESULTS = [folder.TRAJECTORY, folder.ODOMETRY, folder.GROUND_TRUTH, folder.MAP, 
 
 
 def test_graph_gives_what_the_offline_run_gives(command, listen, small_room, tmp_path):
+    """On a chip under another name."""
     odometry = listen(Odometry, "odom", qos.world())
+    chip = shutil.copy(resources.device_file("rzv2h"), tmp_path / "mine.yaml")
+    options = ("--device", chip, "--json")
     up = command(
-        "up", "--sequence", SEQUENCE, "--rate", "max", "--set", "player.paused=true", "--json", "--out", tmp_path / "up"
+        "up", "--sequence", SEQUENCE, "--rate", "max", "--set", "player.paused=true", *options, "--out", tmp_path / "up"
     )
     listen.play()
     listen.until(lambda: up.process.poll() is not None)
@@ -50,8 +54,15 @@ def test_graph_gives_what_the_offline_run_gives(command, listen, small_room, tmp
     stamps = [m.header.stamp.sec * 10**9 + m.header.stamp.nanosec for m in odometry]
     assert stamps == tracked.stamps_ns.tolist()
 
-    code, _, err = command("run", SEQUENCE, "--out", tmp_path / "run", "--json").finish()
+    code, out, err = command("run", SEQUENCE, "--out", tmp_path / "run", *options).finish()
     assert code == 0, err
+    alone = json.loads(out)
+    for key in ("kernels", "assumptions", "schedule", "thermal"):
+        assert report[key] == alone[key]
+    assert report["comparison"]["modelled_a55"] == alone["comparison"]["modelled_a55"]
+    assert report["stages"]["network"]["device"] == alone["stages"]["network"]["device"] == "emulated:mine"
+    tables = [(tmp_path / d / folder.KERNELS).read_bytes() for d in ("up", "run")]
+    assert tables[0] == tables[1]
     for name in (folder.TRAJECTORY, folder.ODOMETRY):
         graph, offline = (read_tum(tmp_path / d / name) for d in ("up", "run"))
         assert np.array_equal(graph.stamps_ns, offline.stamps_ns)
