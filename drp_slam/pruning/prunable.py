@@ -54,10 +54,10 @@ def _describe(module: Any) -> str:
     return type(module).__name__ + (f", groups={groups}" if groups != 1 else "")
 
 
-def positions(model: nn.Module, layers: Layers, inputs: Any) -> dict[str, int]:
-    """Output positions (H x W, 1 for linear) of each layer for these inputs.
+def positions(model: nn.Module, layers: Layers, inputs: Any, all_reached: bool = True) -> dict[str, int]:
+    """Output positions (H x W, 1 for linear) of each layer that these inputs reach.
 
-    Raises PruningError where the model cannot be run or a layer is never reached.
+    Raises PruningError where the model cannot be run or, with `all_reached`, a layer is not reached.
     """
     found: dict[str, int] = {}
 
@@ -67,7 +67,7 @@ def positions(model: nn.Module, layers: Layers, inputs: Any) -> dict[str, int]:
 
     with watching(layers, note), torch.no_grad():
         forward(model, inputs)
-    if missing := [name for name in layers if name not in found]:
+    if all_reached and (missing := [name for name in layers if name not in found]):
         raise PruningError(
             f"layer {missing[0]!r} is not reached by the example input; spare it or give an input that uses it"
         )
@@ -75,16 +75,27 @@ def positions(model: nn.Module, layers: Layers, inputs: Any) -> dict[str, int]:
 
 
 def forward(model: nn.Module, inputs: Any) -> Any:
-    """The model's outputs in evaluation mode. Raises PruningError where it cannot be run."""
+    """The model's outputs in evaluation mode, for one input, a sequence of them or a dict by keyword.
+
+    Raises PruningError where it cannot be run.
+    """
     was = model.training
     model.eval()
     try:
+        if isinstance(inputs, Mapping):
+            return model(**inputs)
         return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        first = inputs[0] if isinstance(inputs, (tuple, list)) else inputs
-        raise PruningError(
-            f"the model cannot be run on an input of shape {tuple(first.shape)}: {str(error).splitlines()[0]}"
-        ) from error
+        given = (
+            inputs.values()
+            if isinstance(inputs, Mapping)
+            else inputs
+            if isinstance(inputs, (tuple, list))
+            else [inputs]
+        )
+        shapes = ", ".join(str(tuple(x.shape)) for x in given if isinstance(x, Tensor))
+        reason = str(error).splitlines()[0]
+        raise PruningError(f"the model cannot be run on an input of shape {shapes}: {reason}") from error
     finally:
         model.train(was)
 

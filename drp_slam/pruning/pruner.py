@@ -7,14 +7,15 @@
         pruner.update()
         ...  # forward, loss, backward, optimizer.step() as before
 
-The pattern is flexible N:M as DRP-AI3 packs it. To go on from a pruned file:
-`load_pruned_state_dict(model, state)` or `Pruner(model, layers, final_pr=0.0)` and its
-`load_state_dict`.
+The pattern is flexible N:M as DRP-AI3 packs it; masks hold as `holding` says. To go on from a
+pruned file: `load_pruned_state_dict(model, state)`, or `Pruner(model, layers, final_pr=0.0)` and
+then `model.load_state_dict`. Scripts written for Renesas' package import `extension_pack` instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import copy
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -23,29 +24,52 @@ from torch import Tensor, nn
 from drp_slam.errors import PruningError
 from drp_slam.pruning import allocation, importance, methods, selection
 from drp_slam.pruning import prunable as L
+from drp_slam.pruning.holding import hold
 from drp_slam.pruning.layout import DEFAULT_CELL, Cell, density, kept_rows
 
 
-def make_pruning_layer_list(model: nn.Module, input_data: Sequence[Any], spare: Iterable[str] = ()) -> list[str]:
-    """Names of the layers that can be pruned and that `input_data` (the model's inputs) reaches.
+def make_pruning_layer_list(
+    model: nn.Module, input_data: Any = None, spare: Iterable[str] = (), *, input_size: Any = None
+) -> list[str]:
+    """Names of the layers that can be pruned and that the model's inputs reach.
 
+    `input_data`: a tensor, a list of the positional inputs, or a dict of inputs by keyword.
+    `input_size`: their shapes instead, filled at random, such as [(1, 3, 224, 224)].
     Raises PruningError where the model cannot be run or nothing is left.
     """
     layers = L.prunable(model, spare=spare)
-    reached: set[str] = set()
-    with L.watching(layers, lambda name, *_: reached.add(name)), torch.no_grad():
-        L.forward(model, tuple(input_data))
-    found = [name for name in layers if name in reached]
-    if not found:
+    reached = L.positions(model, layers, example(model, input_data, input_size), all_reached=False)
+    if not reached:
         raise PruningError("input_data reaches no layer that can be pruned; check the model")
-    return found
+    return [name for name in layers if name in reached]
+
+
+def example(model: nn.Module, input_data: Any, input_size: Any) -> Any:
+    """The inputs as `model` takes them, from either argument; shapes given as `input_data` count as sizes."""
+    if input_data is not None and not isinstance(input_data, (Tensor, Mapping)):
+        parts = list(input_data)
+        if all(isinstance(p, int) for p in parts):
+            parts = [parts]
+        if all(isinstance(p, (tuple, list, torch.Size)) and all(isinstance(n, int) for n in p) for p in parts):
+            input_size = parts
+    elif input_data is not None:
+        return input_data if isinstance(input_data, Mapping) else (input_data,)
+    if input_size is None:
+        if input_data is None:
+            raise PruningError("give input_data (tensors) or input_size (shapes), such as [(1, 3, 224, 224)]")
+        return tuple(input_data)
+    shapes = [input_size] if isinstance(input_size[0], int) else input_size
+    parameter = next(model.parameters())
+    return tuple(torch.rand(*shape, dtype=parameter.dtype, device=parameter.device) for shape in shapes)
 
 
 class Pruner:
     """Keeps weights outside the masks at zero, exactly, while the user's loop trains.
 
-    `final_pr` is the rate in [0, 1). `schedule` spreads it over the first `steps` updates
-    (`one-shot`, `iterative`, `agp`); masks change every `every` updates. Raises PruningError.
+    `final_pr` is the rate in [0, 1); 0 takes the zeros of weights that are loaded later as its
+    masks. `schedule_name` spreads the rate over the first `steps` updates (`iterative`, `agp`), with
+    new masks every `every` updates; `one-shot` prunes at once, here, or at the first update where
+    the saliency reads gradients. Raises PruningError.
     """
 
     def __init__(
@@ -73,12 +97,26 @@ class Pruner:
         self.final_pr, self.pattern, self.saliency = final_pr, pattern, saliency
         self._schedule, self._steps, self._every = schedule_name, steps, every
         self._cell, self._least, self.count = cell, least, 0
-        self.masks = {n: torch.ones_like(w, dtype=torch.bool) for n, w in self._weights()}
-        for name, weight in self._weights():
-            weight.register_hook(lambda g, name=name: g * self.masks[name])  # type: ignore[misc]
+        self._holds = {name: hold(module) for name, module in self.layers.items()}
+        for own in self._holds.values():
+            own.follows_zeros = final_pr == 0.0
+        if final_pr > 0 and schedule_name == "one-shot" and not methods.saliency(saliency).needs:
+            self._cut(final_pr)
 
-    def _weights(self) -> list[tuple[str, Tensor]]:
-        return [(n, m.weight) for n, m in self.layers.items()]  # type: ignore[misc]
+    @property
+    def masks(self) -> dict[str, Tensor]:
+        """Layer -> bool tensor of the weight's shape, True = kept."""
+        return {name: own.mask for name, own in self._holds.items()}
+
+    def _put(self, masks: Mapping[str, Tensor]) -> None:
+        for name, mask in masks.items():
+            self._holds[name].mask = mask
+            self._holds[name].put_on(self.layers[name])
+
+    def _cut(self, rate: float) -> None:
+        """Masks of `rate`; a removed weight never comes back."""
+        found = selection.masks(self._values(), rate, self.pattern, cell=self._cell, least=self._least)
+        self._put({name: self.masks[name] & mask for name, mask in found.items()})
 
     @property
     def rate(self) -> float:
@@ -94,23 +132,21 @@ class Pruner:
         due = self.count <= self._steps and (self.count - 1) % self._every == 0
         if self.final_pr > 0 and (due or self.count == self._steps):
             steps = 1 if self._schedule == "one-shot" else self._steps
-            wanted = allocation.rate_at(self._schedule, self.final_pr, min(self.count, steps), steps)
-            values = self._values()
-            found = selection.masks(values, wanted, self.pattern, cell=self._cell, least=self._least)
-            self.masks = {n: self.masks[n] & mask for n, mask in found.items()}
-        L.apply(self.layers, self.masks)
+            self._cut(allocation.rate_at(self._schedule, self.final_pr, min(self.count, steps), steps))
+        self._put(self.masks)
         return self.rate
 
     def _values(self) -> dict[str, Tensor]:
         if self.saliency != "taylor":
             values = importance.saliencies(self.saliency, self.layers)
         else:
-            values = {n: (w.detach() if w.grad is None else w.detach() * w.grad).abs() for n, w in self._weights()}
+            weights = {name: module.weight for name, module in self.layers.items()}
+            values = {n: (w.detach() if w.grad is None else w.detach() * w.grad).abs() for n, w in weights.items()}
         return {n: importance.standing(value, self.masks[n]) for n, value in values.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Masks and count, for a checkpoint."""
-        return {"count": self.count, "masks": dict(self.masks)}
+        return {"count": self.count, "masks": self.masks}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes them back. Raises PruningError where the layers differ."""
@@ -118,8 +154,8 @@ class Pruner:
             raise PruningError(
                 f"the checkpoint's masks are of other layers: {sorted(set(state['masks']) ^ set(self.masks))}"
             )
-        self.count, self.masks = state["count"], dict(state["masks"])
-        L.apply(self.layers, self.masks)
+        self.count = state["count"]
+        self._put(state["masks"])
 
 
 def load_pruned_state_dict(
@@ -129,31 +165,40 @@ def load_pruned_state_dict(
 
     Raises PruningError where the state does not fit the model.
     """
+    pruner = Pruner(model, pruning_layer_list, final_pr=0.0)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise PruningError(f"the state does not fit the model: {reason}") from error
-    pruner = Pruner(model, pruning_layer_list, final_pr=0.0)
-    pruner.masks = {name: module.weight != 0 for name, module in pruner.layers.items()}  # type: ignore[misc]
     return pruner
 
 
-def get_model_info(model: nn.Module, input_data: Sequence[Any], cell: Cell = DEFAULT_CELL) -> dict[str, Any]:
-    """Parameters, zeros, MACs and packed cycles, in all and by layer."""
+def deepcopy_model(model: nn.Module) -> nn.Module:
+    """A copy whose masks are the pruner's, now and after each update: for an average of the weights (EMA)."""
+    return copy.deepcopy(model)
+
+
+def get_model_info(
+    model: nn.Module, input_data: Any = None, cell: Cell = DEFAULT_CELL, *, input_size: Any = None
+) -> dict[str, Any]:
+    """Parameters, zeros, MACs and packed cycles, in all and by layer; inputs as `make_pruning_layer_list`.
+
+    Layers that the inputs do not reach are left out. Raises PruningError.
+    """
     layers = L.prunable(model)
-    positions = L.positions(model, layers, tuple(input_data))
+    positions = L.positions(model, layers, example(model, input_data, input_size), all_reached=False)
     rows: list[dict[str, Any]] = []
-    for name, module in layers.items():
-        weight: Tensor = module.weight.detach()
+    for name, count in positions.items():
+        weight: Tensor = layers[name].weight.detach()
         mask = weight != 0
         rows.append(
             {
                 "layer": name,
                 "parameters": weight.numel(),
                 "pruning_rate": 1.0 - float(mask.float().mean()),
-                "macs": weight.numel() * positions[name],
-                "cycles": int(kept_rows(mask, cell).sum()) * positions[name],
+                "macs": weight.numel() * count,
+                "cycles": int(kept_rows(mask, cell).sum()) * count,
             }
         )
     total = sum(row["parameters"] for row in rows)

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Zeros that stay zero whatever trains the network: a mask that a layer carries with it.
+
+A mask is put on after every optimizer step, before every forward pass, after weights are loaded and
+before they are saved. So momentum, weight decay, optimizer state from before pruning, averaged
+copies (EMA) and mixed precision cannot fill what was removed, and saved weights are exactly sparse.
+Names of parameters do not change. A deep copy of the network shares the masks.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
+
+
+class Hold:
+    """The mask of one layer; True = kept. `follows_zeros`: loaded weights set the mask by their zeros."""
+
+    def __init__(self, mask: Tensor) -> None:
+        self.mask, self.follows_zeros = mask, False
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Hold:
+        return self
+
+    def put_on(self, module: Any, *_: Any) -> None:
+        """Sets the weights outside the mask to zero. Not seen by autograd: a network may run twice before backward."""
+        if torch.compiler.is_compiling():
+            return  # the optimizer's hook serves a compiled network
+        if self.mask.device != module.weight.device:
+            self.mask = self.mask.to(module.weight.device)
+        module.weight.data.mul_(self.mask)
+
+    def loaded(self, module: Any, _: Any) -> None:
+        """After `load_state_dict`."""
+        if self.follows_zeros:
+            self.mask = module.weight.detach() != 0
+        self.put_on(module)
+
+    def gradient(self, gradient: Tensor) -> Tensor:
+        """Of what is kept, so that clipping by norm and momentum do not see the rest."""
+        return gradient * self.mask
+
+
+def held(module: nn.Module) -> Hold | None:
+    """The mask that a layer carries."""
+    hooks = (getattr(hook, "__self__", None) for hook in module._forward_pre_hooks.values())
+    return next((owner for owner in hooks if isinstance(owner, Hold)), None)
+
+
+def hold(module: Any) -> Hold:
+    """The mask that a layer carries, all kept if it had none: from now on it is held."""
+    found = held(module)
+    if found is None:
+        found = Hold(torch.ones_like(module.weight, dtype=torch.bool))
+        module.register_forward_pre_hook(found.put_on)
+        module.register_state_dict_pre_hook(found.put_on)
+        module.register_load_state_dict_post_hook(found.loaded)
+        if module.weight.requires_grad:
+            module.weight.register_hook(found.gradient)
+        _HELD.add(module)
+    return found
+
+
+_HELD: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+"""Layers that carry a mask; torch's hook of optimizers is for all of them in the process, so this is too."""
+
+
+def _after_each_step(optimizer: Optimizer, *_: Any) -> None:
+    """Puts the masks on after a step of any optimizer that has their layers' weights."""
+    own = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    for module in _HELD:
+        if id(module.weight) in own and (found := held(module)) is not None:
+            found.put_on(module)
+
+
+register_optimizer_step_post_hook(_after_each_step)
