@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every parameter, once: frozen dataclasses with defaults, which a YAML file may override.
+"""Every parameter, defined once: frozen dataclasses with defaults that a YAML file may override.
 
 The same fields become ROS parameters (with description and range), YAML sections and `--set`
 keys. One section a node: `drp`, `drpai3`, `slam`, `profiler`, `player`.
@@ -54,16 +54,18 @@ class DrpConfig:
     """Image pre- and post-processing (`drp_node`)."""
 
     backend: str = param("emulated", "what runs the image kernels", choices=BACKENDS[:3])
-    network: str = param(DEFAULT_NETWORK, "network whose card gives the scales of tensor and heads")
-    top_k: int = param(1024, "features kept of an image, best score first", low=16, high=8192)
-    threshold: float = param(0.05, "least keypoint probability", low=0.0, high=1.0)
+    network: str = param(DEFAULT_NETWORK, "network whose card holds the scales of the tensor and the heads")
+    top_k: int = param(1024, "keep at most this many features per image, best score first", low=16, high=8192)
+    threshold: float = param(0.05, "minimum keypoint probability", low=0.0, high=1.0)
     nms_px: int = param(5, "window of non-maximum suppression, odd", unit="px", low=1, high=31)
-    subpixel: bool = param(True, "move keypoints to the heatmap's centre of mass in their window")
+    subpixel: bool = param(True, "refine keypoints to the centre of mass of the heatmap in their window")
     stereo: str = param(
-        "keypoints", "depth of a stereo pair: at the keypoints, or of every pixel", choices=("keypoints", "dense")
+        "keypoints",
+        "where to measure stereo depth: at the keypoints, or at every pixel",
+        choices=("keypoints", "dense"),
     )
     disparities: int = param(
-        128, "disparities that are searched, a multiple of 16; nearer things get none", unit="px", low=16, high=256
+        128, "range of the disparity search, a multiple of 16; nearer objects get no depth", unit="px", low=16, high=256
     )
     mindiv: int = param(2, "modelled DRP clock: 1260 / (mindiv + 1) MHz", low=2, high=127)
 
@@ -80,10 +82,10 @@ class PerceptionConfig:
     threads: int = param(1, "threads of onnxruntime on this host", low=1, high=64)
     freq_index: int = param(2, "AI-MAC clock index of the board's runtime", low=1, high=127)
     compiled: str = param("", "folder of the compiled network, for backend mera")
-    detector: str = param("", "ONNX file of an object detector, for the ROS node; empty: none")
-    detector_names: str = param("", "file of the detector's class names, one a line")
-    detector_every: int = param(5, "every so many frames one is searched", low=1, high=1000)
-    detector_threshold: float = param(0.65, "least score of a detection", low=0.0, high=1.0)
+    detector: str = param("", "ONNX file of an object detector (ROS node only); empty: no detector")
+    detector_names: str = param("", "text file of the detector's class names, one per line")
+    detector_every: int = param(5, "run the detector on every n-th frame", low=1, high=1000)
+    detector_threshold: float = param(0.65, "minimum score of a detection", low=0.0, high=1.0)
 
     def __post_init__(self) -> None:
         check("drpai3", self)
@@ -93,35 +95,44 @@ class PerceptionConfig:
 class SlamConfig:
     """Tracking and mapping on the CPU (`pose_node`)."""
 
-    min_cosine: float = param(0.8, "least cosine of two matched descriptors", low=-1.0, high=1.0)
+    min_cosine: float = param(0.8, "minimum cosine similarity of two matched descriptors", low=-1.0, high=1.0)
     gate_px: float = param(
-        60.0, "farthest that a feature may lie from where motion predicts it", unit="px", low=1.0, high=2000.0
+        60.0, "search radius around the position that the motion model predicts", unit="px", low=1.0, high=2000.0
     )
-    pixel_sigma_px: float = param(1.2, "standard deviation of a keypoint", unit="px", low=0.05, high=20.0)
+    pixel_sigma_px: float = param(1.2, "standard deviation of a keypoint's position", unit="px", low=0.05, high=20.0)
     inverse_depth_sigma: float = param(
-        0.003, "standard deviation of a measured inverse depth", unit="1/m", low=1e-5, high=1.0
+        0.003, "standard deviation of a measured inverse depth (RGB-D)", unit="1/m", low=1e-5, high=1.0
     )
     disparity_sigma_px: float = param(
         0.5,
-        "standard deviation of a stereo pair's disparity, which gives that of its depth",
+        "standard deviation of a stereo disparity, from which that of the depth follows",
         unit="px",
         low=0.05,
         high=10.0,
     )
-    depth_min_m: float = param(0.2, "depth below this is ignored", unit="m", low=0.0, high=100.0)
-    depth_max_m: float = param(6.0, "depth beyond this is ignored", unit="m", low=0.1, high=1000.0)
-    depth_edge: float = param(0.04, "share of the depth that a 3x3 neighbourhood may span", low=0.0, high=1.0)
-    min_inliers: int = param(25, "fewer inliers than this: lost", low=6, high=1000)
-    keyframe_ratio: float = param(0.65, "new keyframe when fewer of the last one's points are seen", low=0.0, high=1.0)
-    keyframe_translation_m: float = param(0.15, "new keyframe after this way", unit="m", low=0.001, high=100.0)
-    keyframe_rotation_deg: float = param(12.0, "new keyframe after this turn", unit="deg", low=0.1, high=180.0)
-    local_keyframes: int = param(12, "keyframes whose points a frame is matched with", low=1, high=100)
-    local_points: int = param(2000, "map points a frame is matched with", low=100, high=20000)
-    adjusted_keyframes: int = param(8, "keyframes that local bundle adjustment moves", low=1, high=50)
-    adjust_iterations: int = param(5, "iterations of local bundle adjustment; 0 for none", low=0, high=100)
-    close_loops: bool = param(True, "close loops where a keyframe sees an old part of the map")
+    depth_min_m: float = param(0.2, "ignore depth below this", unit="m", low=0.0, high=100.0)
+    depth_max_m: float = param(6.0, "ignore depth beyond this (RGB-D)", unit="m", low=0.1, high=1000.0)
+    depth_edge: float = param(
+        0.04, "reject depth where a 3x3 neighbourhood spans more than this ratio of it", low=0.0, high=1.0
+    )
+    min_inliers: int = param(25, "report lost with fewer inliers than this", low=6, high=1000)
+    keyframe_ratio: float = param(
+        0.65,
+        "insert a keyframe when the inliers fall below this ratio of their peak since the last one",
+        low=0.0,
+        high=1.0,
+    )
+    keyframe_translation_m: float = param(
+        0.15, "insert a keyframe after this translation", unit="m", low=0.001, high=100.0
+    )
+    keyframe_rotation_deg: float = param(12.0, "insert a keyframe after this rotation", unit="deg", low=0.1, high=180.0)
+    local_keyframes: int = param(12, "match a frame with the points of this many keyframes", low=1, high=100)
+    local_points: int = param(2000, "match a frame with at most this many map points", low=100, high=20000)
+    adjusted_keyframes: int = param(8, "number of keyframes that local bundle adjustment optimises", low=1, high=50)
+    adjust_iterations: int = param(5, "iterations of local bundle adjustment; 0: off", low=0, high=100)
+    close_loops: bool = param(True, "close loops when a keyframe recognises an old part of the map")
     mask_people: bool = param(
-        False, "leave out features in boxes of class person, where perception_node has a detector with names"
+        False, "ignore features inside detections of class person; needs a detector with class names"
     )
 
     def __post_init__(self) -> None:
@@ -132,9 +143,7 @@ class SlamConfig:
 class ProfilerConfig:
     """The ledger of time and energy (`profiler_node`)."""
 
-    silence_s: float = param(
-        2.0, "a node that was heard and is silent this long is reported dead", unit="s", low=0.1, high=60.0
-    )
+    silence_s: float = param(2.0, "report a node as dead after this much silence", unit="s", low=0.1, high=60.0)
 
     def __post_init__(self) -> None:
         check("profiler", self)
@@ -145,16 +154,16 @@ class PlayerConfig:
     """Playback of a sequence (`player_node`)."""
 
     sequence: str = param("synthetic", "TUM RGB-D folder, rosbag2, or synthetic")
-    camera: str = param("", "calibration, where the sequence has none: name or file")
+    camera: str = param("", "calibration for a sequence without one: name or file")
     start: int = param(0, "first frame", low=0, high=10_000_000)
-    frames: int = param(0, "at most so many frames; 0: all", low=0, high=10_000_000)
-    rate: float = param(1.0, "speed of playback; 0 is `max`: as fast as the graph gives credit", low=0.0, high=100.0)
-    in_flight: int = param(3, "frames under way at rate max", low=1, high=16)
-    loop: bool = param(False, "start again at the end, with later stamps")
+    frames: int = param(0, "number of frames; 0: all", low=0, high=10_000_000)
+    rate: float = param(1.0, "playback speed; 0 is `max`: as fast as the graph keeps up", low=0.0, high=100.0)
+    in_flight: int = param(3, "frames in flight at rate max", low=1, high=16)
+    loop: bool = param(False, "loop: restart at the end, with later stamps")
     paused: bool = param(False, "wait for the service `play` (std_srvs/SetBool) to start")
     wait: bool = param(True, "start only when the nodes of the graph report ready")
     patience_s: float = param(
-        20.0, "at rate max, a frame without status so long counts as lost", unit="s", low=0.1, high=600.0
+        20.0, "at rate max, count a frame as dropped after this time without a status", unit="s", low=0.1, high=600.0
     )
 
     def __post_init__(self) -> None:
@@ -163,16 +172,16 @@ class PlayerConfig:
 
 @dataclass(frozen=True)
 class GraphConfig:
-    """What every node takes beside its own section. Without ROS, `device` and `features` count."""
+    """Parameters of every node. Without ROS, only `device` and `features` have an effect."""
 
-    device: str = param("rzv2h", "chip that is modelled: a name of config/devices, or a file")
-    features: str = param("xfeat", "front end that finds the features: a name, or module:Class of your own")
-    out: str = param("", "folder of results, written when the node ends; empty: none")
+    device: str = param("rzv2h", "chip to model: a name from config/devices, or a file")
+    features: str = param("xfeat", "feature front end: a name, or module:Class of your own")
+    out: str = param("", "results folder, written when the node ends; empty: none")
     map_frame: str = param("map", "REP-105 frame of the map")
     odom_frame: str = param("odom", "REP-105 frame of the odometry")
     base_frame: str = param("base_link", "REP-105 frame of the robot")
     camera_frame: str = param("camera_link", "frame of the camera's body, x forward")
-    mount: str = param("0 0 0 0 0 0", "camera_frame in base_frame: x y z in m, roll pitch yaw in deg")
+    mount: str = param("0 0 0 0 0 0", "pose of camera_frame in base_frame: x y z in m, roll pitch yaw in deg")
 
     def __post_init__(self) -> None:
         check("graph", self)
@@ -201,7 +210,7 @@ NODE_SECTIONS = {
 
 
 def override(config: Config, values: Mapping[str, Any]) -> Config:
-    """A copy with `{"slam.min_inliers": ...}` replaced; a key without a section is of `graph`.
+    """Return a copy with values such as `{"slam.min_inliers": ...}` replaced; keys without a section belong to `graph`.
 
     Raises ConfigError for an unknown key.
     """
