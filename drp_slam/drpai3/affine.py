@@ -106,7 +106,7 @@ def fold_back(r: Rewriter, node: onnx.NodeProto) -> bool:
     weight = r.array(host.input[1])
     rank = len(r.shape(host.output[0]))
     plain = host.op_type in ("Conv", "ConvTranspose")
-    if weight is None or weight.dtype.kind != "f" or (not plain and weight.ndim != 2):
+    if weight is None or (not plain and weight.ndim != 2):
         return False
     if host.input[0] in r.model.constants or (
         found.axis != (1 if plain else rank - 1) and found.scale.size + found.shift.size > 2
@@ -115,27 +115,34 @@ def fold_back(r: Rewriter, node: onnx.NodeProto) -> bool:
     channels = r.shape(host.output[0])[1 if plain else -1]
     scale, shift = found.wide(channels)
     out = node.output[0]
+    if weight.dtype.kind != "f":  # integers keep their values: the scale joins their requantisation
+        scale = np.ones(channels)
     if host.op_type == "MatMul":
+        new = _scaled(r, host, out, weight, scale)
         if not shift.any():
-            new = r.constant(out, weight * scale, weight.dtype)
             return r.replace([host, node], [r.node("MatMul", [host.input[0], new], out, host)])
-        return _as_gemm(r, host, node, weight * scale, shift)
+        return _as_gemm(r, host, node, new, shift)
     bias = _bias(r, host, channels)
     if bias is None:
         return False
+    kind = weight.dtype if weight.dtype.kind == "f" else np.float32
+    names = [_scaled(r, host, out, weight, scale), r.constant(out, bias * scale + shift, kind)]
+    kept = _attributes(host, "beta")
+    return r.replace([host, node], [r.node(host.op_type, [host.input[0], *names], out, host, **kept)])
+
+
+def _scaled(r: Rewriter, host: onnx.NodeProto, out: str, weight: np.ndarray, scale: np.ndarray) -> str:
+    """The weight with each output channel scaled, as a new constant; the old one if nothing changes."""
+    if (scale == 1).all():
+        return host.input[1]
     if host.op_type == "ConvTranspose":
-        wide = scale.reshape(int(attribute(host, "group", 1)), -1)
-        turned = weight.reshape(wide.shape[0], -1, *weight.shape[1:]) * wide.reshape(
-            wide.shape[0], 1, -1, *[1] * (weight.ndim - 2)
-        )
-        new = turned.reshape(weight.shape)
+        wide = scale.reshape(int(attribute(host, "group", 1)), 1, -1, *[1] * (weight.ndim - 2))
+        new = (weight.reshape(len(wide), -1, *weight.shape[1:]) * wide).reshape(weight.shape)
     elif host.op_type == "Conv" or attribute(host, "transB", 0):
         new = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
     else:
         new = weight * scale
-    names = [r.constant(out, new, weight.dtype), r.constant(out, bias * scale + shift, weight.dtype)]
-    kept = _attributes(host, "beta")
-    return r.replace([host, node], [r.node(host.op_type, [host.input[0], *names], out, host, **kept)])
+    return r.constant(out, new, weight.dtype)
 
 
 def _attributes(node: onnx.NodeProto, *without: str) -> dict[str, Any]:
@@ -152,13 +159,13 @@ def _bias(r: Rewriter, host: onnx.NodeProto, channels: int) -> np.ndarray | None
     return np.broadcast_to(bias.ravel().astype(np.float64) * attribute(host, "beta", 1.0), channels)
 
 
-def _as_gemm(r: Rewriter, host: onnx.NodeProto, node: onnx.NodeProto, weight: np.ndarray, shift: np.ndarray) -> bool:
+def _as_gemm(r: Rewriter, host: onnx.NodeProto, node: onnx.NodeProto, weight: str, shift: np.ndarray) -> bool:
     """A matrix product with a bias; of more than two axes between two reshapes, which move nothing."""
     source, out = host.input[0], node.output[0]
-    shape, kind = r.shape(source), r.array(host.input[1]).dtype  # type: ignore[union-attr]
+    shape, kind = r.shape(source), np.float16 if r.model.types.get(source) == 10 else np.float32
     if len(shape) < 2:
         return False
-    names = [r.constant(out, weight, kind), r.constant(out, shift, kind)]
+    names = [weight, r.constant(out, shift, kind)]
     if len(shape) == 2:
         return r.replace([host, node], [r.node("Gemm", [source, *names], out, host)])
     rows = math.prod(shape[:-1])

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A network as the model of the chip sees it: nodes in order, every shape known, INT8 folded in.
 
-`load` is the way in. Quantize/dequantize pairs vanish: what they surround becomes an INT8 layer
-whose weights are the stored integers, as the chip's own quantiser leaves it. Nodes whose inputs are
-all constant are computed once and vanish too.
+`load` is the way in: it reads, lifts, infers and normalises. Constant nodes are computed once, and
+quantize/dequantize pairs become INT8 layers whose weights are the stored integers.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from drp_slam.drpai3.lifting import lift, spell_out
 from drp_slam.drpai3.normalise import normalise
 from drp_slam.drpai3.onnx_model import OnnxModel, Shape, label
 from drp_slam.drpai3.operators import NO_PRODUCTS
+from drp_slam.drpai3.qdq import without_qdq
 from drp_slam.drpai3.reading import fixed_model, read_model
 from drp_slam.drpai3.shapes import check_sizes, infer
 from drp_slam.errors import DrpAi3Error
@@ -58,19 +58,20 @@ class Graph:
     notes: tuple[str, ...]
     incomplete: tuple[str, ...]
     bodies: Mapping[str, Body]
-    _model: OnnxModel
+    _runs: OnnxModel
+    _stripped: OnnxModel
     _zero_points: Mapping[str, np.ndarray]
 
     def is_constant(self, name: str) -> bool:
         """Whether a tensor is a weight or another constant of the file."""
-        return name in self._model.constants
+        return name in self._stripped.constants
 
     def constant(self, name: str) -> np.ndarray:
         """A constant as stored; quantised weights with their zero point already subtracted.
 
         Raises DrpAi3Error for NaN or infinity, or data that does not fill the shape.
         """
-        array = self._model.array(name)
+        array = self._stripped.array(name)
         if array.dtype.kind == "V":  # four-bit integers and eight-bit floats, which numpy does not know
             array = array.astype(np.int8 if "int" in array.dtype.name else np.float32)
         if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -86,7 +87,7 @@ class Graph:
 
     def model(self) -> Any:
         """The normalised network as an ONNX model that runs: float or QDQ, input shapes fixed."""
-        return self._model.whole()
+        return self._runs.whole()
 
 
 def load(
@@ -106,18 +107,19 @@ def load(
 
 def as_graph(model: OnnxModel, name: str) -> Graph:
     """An inferred model as a graph, quantisation folded. Raises DrpAi3Error for bad weights."""
-    nodes, alias, zero_points = _fold_qdq(model)
+    stripped, zero_points, int8 = without_qdq(model)
     graph = Graph(
         name,
         model.path,
-        tuple(nodes),
-        model.shapes,
+        _nodes(stripped),
+        stripped.shapes,
         tuple(v.name for v in model.inputs),
-        tuple(alias.get(v.name, v.name) for v in model.outputs),
-        any(node.op_type == "QuantizeLinear" for node in model.nodes),
+        tuple(v.name for v in stripped.outputs),
+        int8,
         *_left_out(model),
         bodies(model, as_graph),
         model,
+        stripped,
         zero_points,
     )
     _check_weights(graph)
@@ -159,46 +161,14 @@ def _check_weights(graph: Graph) -> None:
                 graph.constant(name)
 
 
-def _fold_qdq(model: OnnxModel) -> tuple[list[Node], dict[str, str], dict[str, np.ndarray]]:
-    """Nodes without quantize and dequantize, what their outputs are names for, and zero points."""
+def _nodes(model: OnnxModel) -> tuple[Node, ...]:
     from onnx import helper
 
-    alias: dict[str, str] = {}
-    zero_points: dict[str, np.ndarray] = {}
     nodes = []
     for node in model.nodes:
         attributes = {
             a.name: helper.get_attribute_value(a) for a in node.attribute if not a.HasField("g") and not a.graphs
         }
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            source = alias.get(node.input[0], node.input[0])
-            alias[node.output[0]] = source
-            if source in model.constants and len(node.input) > 2 and node.input[2] in model.constants:
-                zero = model.array(node.input[2])
-                axis, block = attributes.get("axis", 1), attributes.get("block_size", 0)
-                zero_points[source] = _along(zero, axis, block, model.shapes[source])
-            continue
-        if (
-            node.op_type in ("ConvInteger", "MatMulInteger")
-            and len(node.input) > 3
-            and node.input[3] in model.constants
-        ):
-            axis = 0 if node.op_type == "ConvInteger" else -1
-            zero = model.array(node.input[3])
-            zero_points[node.input[1]] = _along(zero, axis, 0, model.shapes[node.input[1]])
-        inputs = tuple(alias.get(i, i) for i in node.input)
         foreign = "" if node.domain in ("", "ai.onnx") else f"{node.domain}::"
-        nodes.append(Node(label(node), foreign + node.op_type, inputs, tuple(node.output), attributes))
-    return nodes, alias, zero_points
-
-
-def _along(zero: np.ndarray, axis: int, block: int, shape: Shape) -> np.ndarray:
-    """Zero points so that they broadcast to a stored tensor: one in all, one a slice, or one a block."""
-    zero = zero.astype(np.int16)
-    if zero.ndim == 0 or not shape:
-        return zero
-    axis %= len(shape)
-    if block:
-        wide = np.repeat(zero, block, axis)
-        return wide[tuple(slice(size) for size in shape)]
-    return zero.reshape([zero.size if n == axis else 1 for n in range(len(shape))])
+        nodes.append(Node(label(node), foreign + node.op_type, tuple(node.input), tuple(node.output), attributes))
+    return tuple(nodes)

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 OPSET = 13
 """Older models are converted to it: axes are inputs since then, and weights quantised per channel."""
-FOREIGN = frozenset({"com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc"})
+FOREIGN = "com.microsoft"
+OTHER_LAYOUTS = ("com.microsoft.nchwc", "com.ms.internal.nhwc")
+"""Domains of files that onnxruntime optimised for the layout of one processor."""
 
 
 def lift(model: OnnxModel) -> None:
@@ -29,11 +31,17 @@ def lift(model: OnnxModel) -> None:
 
     Raises DrpAi3Error where onnx cannot convert an operator.
     """
+    turned = next((node for node in model.nodes if node.domain in OTHER_LAYOUTS), None)
+    if turned is not None:
+        raise DrpAi3Error(
+            f"{model.path}: node {label(turned)}: optimised by onnxruntime for the layout of one processor "
+            f"({turned.domain}); give the model from before, or save it with ORT_ENABLE_EXTENDED"
+        )
     if 0 < model.opset < OPSET:
         _convert(model)
-    while any(node.domain in FOREIGN for node in model.nodes):
+    while any(node.domain == FOREIGN for node in model.nodes):
         infer(model, cut=False)  # some need the rank of their inputs, or scales that are computed
-        if not _written(model, lambda node: WRITERS.get(node.op_type) if node.domain in FOREIGN else None):
+        if not _written(model, lambda node: WRITERS.get(node.op_type) if node.domain == FOREIGN else None):
             return
 
 
@@ -192,7 +200,8 @@ def _kind(w: _Writer, name: str) -> Callable[[float], Any]:
 
 
 def _quick_gelu(w: _Writer) -> list[onnx.NodeProto]:
-    scaled = w.op("Mul", w.input(0), w.constant(np.float32(w.attributes.get("alpha", 1.702)), "alpha"))
+    alpha = w.attributes.get("alpha", 1.702)
+    scaled = w.input(0) if alpha == 1 else w.op("Mul", w.input(0), w.constant(np.float32(alpha), "alpha"))
     return w.done(w.op("Mul", w.input(0), w.op("Sigmoid", scaled)))
 
 
@@ -267,6 +276,21 @@ def _qlinear_concat(w: _Writer) -> list[onnx.NodeProto]:
     return w.quantised(w.op("Concat", *parts, **w.attributes), 0)
 
 
+def _dynamic_lstm(w: _Writer) -> list[onnx.NodeProto] | None:
+    """Weights are stored input-first and dequantised; the dynamic range of the input is left out."""
+    turned = []
+    for n, scale in ((1, 8), (2, 10)):
+        if any(w.input(i) not in w.model.constants for i in (n, scale, scale + 1)):
+            return None
+        weight, factor, zero = (w.model.array(w.input(i)) for i in (n, scale, scale + 1))
+        wide = [part.astype(np.float32).reshape(len(weight), 1, -1) for part in (factor, zero)]
+        real = (weight.astype(np.float32) - wide[1]) * wide[0]
+        turned.append(w.constant(real.transpose(0, 2, 1), f"weight{n}"))
+    w.op("LSTM", w.input(0), *turned, *(w.input(n) for n in range(3, 8)), **w.attributes)
+    w.nodes[-1].output[:] = w.node.output
+    return w.nodes
+
+
 def _standard(w: _Writer) -> list[onnx.NodeProto]:
     """An operator that only differs by its domain."""
     w.op(w.node.op_type, *w.node.input, **w.attributes)
@@ -297,6 +321,7 @@ WRITERS: dict[str, Callable[[_Writer], list[onnx.NodeProto] | None]] = {
     "QuickGelu": _quick_gelu,
     "LayerNormalization": _layer_norm,
     "SkipLayerNormalization": _skip_layer_norm,
+    "DynamicQuantizeLSTM": _dynamic_lstm,
     "QGemm": _qgemm,
     "QLinearAdd": _qlinear_pair("Add"),
     "QLinearMul": _qlinear_pair("Mul"),

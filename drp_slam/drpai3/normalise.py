@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import onnx
 
 VIEWS = ("Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Cast", "Transpose", "Slice")
-CLOSE = 1e-6
+CLOSE = 1e-5
 """Relative difference up to which a constant such as 1/6 is taken for another spelling of it."""
 
 
@@ -209,6 +209,41 @@ def _gated(
     return False
 
 
+def _dequantised_product(r: Rewriter, node: onnx.NodeProto) -> bool:
+    """ConvInteger or MatMulInteger of a dynamically quantised tensor, times both scales: the product of
+    what is dequantised, which is the same number."""
+    for side in (0, 1):
+        cast = r.only(node.input[side], node, "Cast")
+        product = r.only(cast.input[0], cast, "ConvInteger", "MatMulInteger") if cast is not None else None
+        scales = r.only(node.input[1 - side], node, "Mul")
+        if cast is None or product is None or scales is None or len(product.input) < 3:
+            continue
+        source = r.maker.get(product.input[0])
+        if source is None or source.op_type != "DynamicQuantizeLinear" or product.input[2] != source.output[2]:
+            continue
+        weight_scale = [i for i in scales.input if i in r.model.constants]
+        if len(weight_scale) != 1 or source.output[1] not in scales.input or product.input[1] not in r.model.constants:
+            continue
+        axis = 0 if product.op_type == "ConvInteger" else -1
+        scale = r.model.array(weight_scale[0])
+        flat = r.constant(node.output[0], scale.reshape(-1 if scale.size > 1 else ()))
+        x, w = r.fresh(f"{product.output[0]}/x"), r.fresh(f"{product.output[0]}/w")
+        for name, like in ((x, product.input[0]), (w, product.input[1])):
+            r.model.shapes[name], r.model.types[name] = r.shape(like), 1
+        rest = [product.input[3]] if len(product.input) > 3 else []
+        op = product.op_type.removesuffix("Integer")
+        names = {a.name: attribute(product, a.name) for a in product.attribute}
+        return r.replace(
+            [product, cast, scales, node],
+            [
+                r.node("DequantizeLinear", [product.input[0], source.output[1], source.output[2]], x, cast),
+                r.node("DequantizeLinear", [product.input[1], flat, *rest], w, scales, axis=axis),
+                r.node(op, [x, w], node.output[0], product, **names),
+            ],
+        )
+    return False
+
+
 def _slices(r: Rewriter, node: onnx.NodeProto) -> bool:
     """Slices that cut a tensor into parts without rest: one Split."""
     source = node.input[0]
@@ -266,7 +301,7 @@ FORMS: dict[str, tuple[Rule, ...]] = {
     "Min": (_single, _clip),
     "Clip": (_clip,),
     "Relu": (_clip,),
-    "Mul": (_hard_sigmoid,),
+    "Mul": (_dequantised_product, _hard_sigmoid),
     "Div": (_hard_sigmoid,),
     "Slice": (_drop, _slices),
     "Transpose": (_drop, _transposes),

@@ -179,7 +179,7 @@ def _unpacked(model: OnnxModel, body: onnx.GraphProto, prefix: str, results: lis
     for inner in body.node:
         node = type(inner)()
         node.CopyFrom(inner)
-        _rename(node, names)
+        rename_inputs(node, names)
         node.output[:] = [names.get(o, o) for o in inner.output]
         node.name = prefix + inner.name if inner.name else ""
         nodes.append(node)
@@ -188,7 +188,7 @@ def _unpacked(model: OnnxModel, body: onnx.GraphProto, prefix: str, results: lis
     return nodes
 
 
-def _rename(node: onnx.NodeProto, names: dict[str, str]) -> None:
+def rename_inputs(node: onnx.NodeProto, names: dict[str, str]) -> None:
     """Inputs of a node, and what its bodies take from outside, under their new names."""
     node.input[:] = [names.get(i, i) for i in node.input]
     for body in subgraphs_of(node):
@@ -196,7 +196,7 @@ def _rename(node: onnx.NodeProto, names: dict[str, str]) -> None:
         own |= {o for inner in body.node for o in inner.output}
         outer = {k: v for k, v in names.items() if k not in own}
         for inner in body.node:
-            _rename(inner, outer)
+            rename_inputs(inner, outer)
         for value in body.output:
             value.name = outer.get(value.name, value.name)
 
