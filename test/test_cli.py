@@ -46,6 +46,20 @@ def test_every_option_says_what_it_does() -> None:
     assert not silent
 
 
+def test_a_new_command_is_one_file(tmp_path: Path) -> None:
+    """Put beside the others, it is found: name, help, example, arguments, handler and output."""
+    (tmp_path / "say_hello.py").write_text(
+        'HELP, EXAMPLE = "greet somebody", "say-hello Ada"\n'
+        'def add_arguments(p): p.add_argument("name", help="greet this person")\n'
+        'def run(args): return {"text": f"hello {args.name}"}\n'
+        'def show(result): print(result["text"])\n'
+    )
+    code = f"import drp_slam.commands as c; c.__path__.append({str(tmp_path)!r}); from drp_slam.cli import main; main("
+    for options, shown in (([], "hello Ada"), (["--json"], '{"text": "hello Ada"}')):
+        argv = [sys.executable, "-c", f"{code}{['say-hello', 'Ada', *options]})"]
+        assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip() == shown
+
+
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; from drp_slam.cli import parser; parser().format_help();"

@@ -17,7 +17,7 @@ def show(result: dict[str, Any]) -> None:
 
     if result["stages"]:
         console.print(_stage_table(result))
-    line("frames", f"{result['frames']}, tracked {result['tracked']}, keyframes {result['keyframes']}")
+    line("frames", f"{result['frames']}, tracked {result['tracked']}, keyframes {result['keyframes']}{_missed(result)}")
     ate, live = result["ate_rmse_m"], result["ate_live_rmse_m"]
     published = "" if live is None else f" (as published live {live:.4f} m)"
     line("ATE RMSE", result["ate_note"] if ate is None else f"{ate:.4f} m{published}")
@@ -41,6 +41,13 @@ def show(result: dict[str, Any]) -> None:
         line("dense map", f"{dense['triangles']} triangles, voxels of {dense['voxel_m']} m, {dense['frames']} frames")
         line("", ", ".join(dense["files"]))
     line("report", result["report"])
+
+
+def _missed(result: dict[str, Any]) -> str:
+    """What is said where a recording has more frames than were processed, as on a host slower than it."""
+    expected, frames = result["frames_expected"] or 0, result["frames"] or 0
+    remedy = "" if result["error"] else "; --rate max plays them all"
+    return f", {expected - frames} of {expected} not processed{remedy}" if expected > frames else ""
 
 
 def _text(value: float | None, digits: int = 2) -> str:
