@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are complete or absent: written under a temporary name, then renamed."""
+"""Files that are complete or absent: written under a temporary name, then renamed; and work that no signal cuts."""
 
 from __future__ import annotations
 
 import os
+import secrets
+import signal
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from drp_slam.errors import DrpSlamError
@@ -17,8 +21,10 @@ def replacing(path: Path, error: type[DrpSlamError]) -> Iterator[Path]:
 
     Raises `error`, with the path, the reason and the remedy, for every OSError.
     """
-    temporary = _beside(path)
+    temporary = path.with_name(f"{path.name}.part{os.getpid()}-{secrets.token_hex(4)}")
     try:
+        # An empty file first: no link that somebody has planted is followed by whoever writes to it.
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
         yield temporary
         temporary.replace(path)
     except OSError as refused:
@@ -27,7 +33,8 @@ def replacing(path: Path, error: type[DrpSlamError]) -> Iterator[Path]:
             "free the disk or name another folder with --out"
         ) from refused
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # on a read-only disk it is refused, too, and would hide the error
+            temporary.unlink()
 
 
 def write_text(path: Path, text: str, error: type[DrpSlamError]) -> None:
@@ -41,6 +48,31 @@ def write_bytes(path: Path, content: bytes, error: type[DrpSlamError]) -> None:
         temporary.write_bytes(content)
 
 
-def _beside(path: Path) -> Path:
-    """A temporary name in the same folder, so that a rename is enough; one for each process."""
-    return path.with_name(f"{path.name}.part{os.getpid()}")
+@dataclass
+class Interrupts:
+    """How often SIGINT or SIGTERM came."""
+
+    count: int = 0
+
+
+@contextmanager
+def uninterrupted() -> Iterator[Interrupts]:
+    """Note SIGINT and SIGTERM while the block runs, even where SIGINT was ignored (a shell's `&`).
+
+    Nothing is raised: in the middle of an import or of a file KeyboardInterrupt may be swallowed or
+    lose data. Other threads than the main one get no signals, so nothing is changed there.
+    """
+    interrupts = Interrupts()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupts
+        return
+
+    def note(*_: object) -> None:
+        interrupts.count += 1
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield interrupts
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -10,9 +10,11 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from drp_slam.atomic import uninterrupted
 from drp_slam.errors import DrpSlamError
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Progress = Callable[["Step", float], None]
 """Called after each frame with what became of it and the frames a second so far."""
+UNFINISHED = DrpSlamError("ended before all results were written")
 AHEAD = 4
 """Frames decoded before they are needed."""
 
@@ -53,33 +56,41 @@ def run_sequence(
     history = History()
     failure: DrpSlamError | KeyboardInterrupt | None = None
     start = time.perf_counter()
-    with work_table.writing(out / files.KERNELS) as kernels:
-        try:
-            for frame, new_epoch in gate.stream(decoded_ahead(sequence)):
-                if new_epoch:
-                    pipeline.tracker.begin_epoch()
-                if not history.rows and frame.depth is None and frame.right is None:
-                    log.warning("%s: frame 0 has no depth; tracking begins at the first that has", sequence.name)
-                begin = time.perf_counter()
-                step = pipeline.process(frame)
-                end = time.perf_counter()
-                for run in step.runs:
-                    work_table.add(kernels, frame.stamp_ns, run.stage, run.works)
-                history.add(step, end - begin)
-                if progress is not None:
-                    progress(step, len(history.rows) / (end - start))
-        except (DrpSlamError, KeyboardInterrupt) as error:
-            failure = error
+    try:
+        with work_table.writing(out / files.KERNELS) as kernels:
+            try:
+                for frame, new_epoch in gate.stream(decoded_ahead(sequence)):
+                    if new_epoch:
+                        pipeline.tracker.begin_epoch()
+                    if not history.rows and frame.depth is None and frame.right is None:
+                        log.warning("%s: frame 0 has no depth; tracking begins at the first that has", sequence.name)
+                    begin = time.perf_counter()
+                    step = pipeline.process(frame)
+                    end = time.perf_counter()
+                    for run in step.runs:
+                        work_table.add(kernels, frame.stamp_ns, run.stage, run.works)
+                    history.add(step, end - begin)
+                    if progress is not None:
+                        progress(step, len(history.rows) / (end - start))
+            except (DrpSlamError, KeyboardInterrupt) as error:
+                failure = error
+    except DrpSlamError as refused:  # the disk is full: the small files may still fit
+        failure = failure or refused
     wall_total_s = time.perf_counter() - start
 
-    write_results(out, pipeline, sequence, history)
     facts: dict[str, Any] = {
         "frames": len(history.rows),
         "frames_expected": len(sequence),
         "frames_refused": gate.refused,
         "wall_total_s": wall_total_s,
     }
-    content = files.write_run(out, config, failure=failure, **{"sequence": sequence.name, **facts, **(about or {})})
+    with uninterrupted() as interrupts:
+        write = partial(files.write_run, out, config, **{"sequence": sequence.name, **facts, **(about or {})})
+        write(failure=failure or UNFINISHED)
+        write_results(out, pipeline, sequence, history)
+        content = write(failure=failure, complete=True)
+    if interrupts.count and failure is None:
+        failure = KeyboardInterrupt()
     if failure is not None:
         log.warning("stopped after %d frames; what was tracked is in %s", len(history.rows), out)
         raise failure
@@ -105,7 +116,10 @@ class History:
 
 
 def write_results(out: Path, pipeline: Any, sequence: Sequence, history: History) -> None:
-    """The files of `drp_slam.reporting.folder` but for `run.json`, `kernels.csv` and the report."""
+    """The files of `drp_slam.reporting.folder` but for `run.json`, `kernels.csv` and the report.
+
+    The small ones come first: a full disk loses least.
+    """
     from drp_slam.data.ply import write_ply
     from drp_slam.data.trajectory import write_tum
     from drp_slam.datatypes import Trajectory
@@ -116,9 +130,9 @@ def write_results(out: Path, pipeline: Any, sequence: Sequence, history: History
     write_tum(out / files.ODOMETRY, Trajectory.of(history.poses))
     if sequence.ground_truth is not None:
         write_tum(out / files.GROUND_TRUTH, sequence.ground_truth)
-    write_ply(out / files.MAP, pipeline.tracker.cloud())
-    write_spans(out / files.SPANS, history.spans)
     files.write_frames(out / files.FRAMES, history.rows)
+    write_spans(out / files.SPANS, history.spans)
+    write_ply(out / files.MAP, pipeline.tracker.cloud())
 
 
 def decoded_ahead(items: Iterable[Item], ahead: int = AHEAD) -> Iterator[Item]:

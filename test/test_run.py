@@ -7,6 +7,8 @@ import argparse
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -242,3 +244,15 @@ def test_decoding_stops_when_nobody_listens() -> None:
     assert [next(items) for _ in range(3)] == [0, 1, 2]
     items.close()
     assert len(made) < 20
+
+
+def test_a_full_disk_loses_least(wall, tmp_path):
+    """No file may grow beyond 6 kB, as on a disk that is nearly full: map and tables do not fit, the rest does."""
+    limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (6144, 6144));"
+    code = f"{limited} from drp_slam.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "run", str(wall), "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1 and "cannot write" in last and "Traceback" not in done.stderr
+    assert len(read_tum(tmp_path / folder.TRAJECTORY)) == FRAMES
+    assert folder.read_run(tmp_path)["error"] and not list(tmp_path.glob("*.part*"))

@@ -43,6 +43,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     one_thread_a_library()
     from drp_slam.data.dataset import open_sequence
+    from drp_slam.reporting.claim import claimed
     from drp_slam.reporting.results import build
 
     config = configured(args)
@@ -55,8 +56,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "camera": args.camera,
         "start": args.start,
     }
-    with progress_bar(len(sequence), f"{config.drpai3.network}, {config.drpai3.backend}") as progress:
-        run_sequence(sequence, config, out, progress, about)
+    title = f"{config.drpai3.network}, {config.drpai3.backend}"
+    with claimed(out, args.sequence) as run_id, progress_bar(len(sequence), title) as progress:
+        run_sequence(sequence, config, out, progress, about | {"run_id": run_id})
     return build(out) | dense_files(args, out)
 
 

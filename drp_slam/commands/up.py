@@ -30,6 +30,8 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     add_slam(p)
     add_player(p)
     add_dense(p)
+    text = "start nodes again that die (default: with a camera; a recording ends with an error)"
+    p.add_argument("--respawn", action=argparse.BooleanOptionalAction, help=text)
     add_out(p)
 
 
@@ -42,6 +44,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from drp_slam.data.dataset import open_sequence
     from drp_slam.nodes.options import player_parameters
     from drp_slam.nodes.up import run_graph
+    from drp_slam.reporting.claim import claimed
     from drp_slam.reporting.results import build
 
     config, sequence = configured(args), None
@@ -49,6 +52,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         config = override(config, {f"player.{k}": v for k, v in player_parameters(args).items()})
         sequence = open_sequence(args.sequence, args.camera, args.start, args.frames)
     out = out_folder(args).resolve()
+    respawn = sequence is None if args.respawn is None else args.respawn
     config = dataclasses.replace(config, graph=dataclasses.replace(config.graph, out=str(out)))
     about = {
         "sequence": args.sequence,
@@ -58,5 +62,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "in_flight": config.player.in_flight,
         "rate": args.rate,
     }
-    run_graph(config, sequence, out, about)
+    with claimed(out, args.sequence) as run_id:
+        run_graph(config, sequence, out, about | {"run_id": run_id}, respawn)
     return build(out) | (dense_files(args, out) if sequence is not None else {})

@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -38,6 +37,10 @@ except ImportError:  # Humble
 
 HEALTH_PERIOD_S = 1.0
 READY_PERIOD_S = 0.1
+LEAVING_S = 5.0
+"""A node that has done its work leaves the graph within this, or is ended by SIGALRM."""
+LONGEST = 500
+"""Characters of a problem that are reported: it may quote what anybody sent."""
 
 
 class StageNode(Node):
@@ -107,7 +110,7 @@ class StageNode(Node):
     def problem(self, error: object) -> None:
         """Counts a problem, for /diagnostics and the log."""
         self._problems += 1
-        self._last_problem, self._fresh = " ".join(str(error).split()), True
+        self._last_problem, self._fresh = " ".join(str(error).split())[:LONGEST], True
         self.get_logger().warning(self._last_problem, throttle_duration_sec=1.0)
 
     def publish_runs(self, stamp_ns: int, *runs: StageRun) -> None:
@@ -164,7 +167,7 @@ def run(name: str, make: Callable[[], StageNode], args: Sequence[str] | None = N
     return 0
 
 
-def spin(make: Callable[[], StageNode], args: Sequence[str] | None = None) -> None:
+def spin(make: Callable[[], Any], args: Sequence[str] | None = None) -> None:
     """Makes a node and spins it until SIGINT, SIGTERM or its own end. Raises what ended it early.
 
     Whoever starts nodes blocks SIGINT in them until here (`processes`). A signal lets the callback
@@ -175,9 +178,9 @@ def spin(make: Callable[[], StageNode], args: Sequence[str] | None = None) -> No
 
     cv2.setNumThreads(1)  # the nodes are the parallelism
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    stop = threading.Event()
+    stop: list[int] = []  # no Event: its lock is not for signal handlers
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda number, _: stop.append(number))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
     node = None
@@ -186,7 +189,7 @@ def spin(make: Callable[[], StageNode], args: Sequence[str] | None = None) -> No
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         gc.freeze()  # what a node is made of is never garbage
-        while not stop.is_set():
+        while not stop:
             executor.spin_once()
     except (ExternalShutdownException, Finished):
         pass
@@ -194,9 +197,15 @@ def spin(make: Callable[[], StageNode], args: Sequence[str] | None = None) -> No
         try:
             if node is not None:
                 node.close()
-                node.destroy_node()
         finally:
+            # Fast DDS may wait for ever for a neighbour that was killed, with the interpreter's lock
+            # held: nothing is left to be lost, so the system may end that.
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.setitimer(signal.ITIMER_REAL, LEAVING_S)
+            if node is not None:
+                node.destroy_node()
             rclpy.try_shutdown()
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
 
 
 class Finished(Exception):

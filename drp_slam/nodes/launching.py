@@ -17,6 +17,7 @@ from drp_slam.errors import ConfigError
 from drp_slam.nodes.options import rate
 from drp_slam.nodes.shared_memory import remove_orphans
 from drp_slam.nodes.table import CAMERA_TOPICS, environment, nodes
+from drp_slam.reporting.claim import clear
 from launch import LaunchContext, LaunchDescription  # type: ignore[attr-defined]
 
 GRACE_S = "60"
@@ -55,6 +56,8 @@ def _actions(context: LaunchContext, player: bool, names: list[str]) -> list[Any
     config = configuration(given, player)
     topics = {} if player else {t: given[t] for t in CAMERA_TOPICS if given[t] != t}
     remove_orphans()
+    if config.graph.out and Path(config.graph.out).is_dir():
+        clear(Path(config.graph.out))
     actions: list[Any] = [SetEnvironmentVariable(n, v) for n, v in environment(player).items()]
     for spec in nodes(config, player, topics):
         actions.append(

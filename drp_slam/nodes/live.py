@@ -38,10 +38,10 @@ class View:
         loop = config.player.loop or sequence is None
         self._title = f"{config.drpai3.network} on {config.drpai3.backend}:{Path(config.graph.device).stem}"
         self._stages = stages(config.graph.features)
-        text, rate = TextColumn("{task.description}"), TextColumn("{task.fields[fps]} Hz")
+        text, rate = TextColumn("{task.description}"), TextColumn("{task.fields[fps]} Hz", markup=False)
         self._bar = Progress(text, BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
         self._task = self._bar.add_task("starting", total=None if loop else len(sequence or ()), fps="–")
-        self._live = Live(self._bar, console=Console(stderr=True), auto_refresh=False)
+        self._live = Live(self._bar, console=Console(stderr=True, markup=False, emoji=False), auto_refresh=False)
         self._drawn_s = 0.0
         self._health: Mapping[str, Mapping[str, str]] = {}
 
@@ -66,7 +66,7 @@ class View:
     def done(self) -> int:
         """Frames that were played, those that nobody had time for among them; live: those tracked."""
         frames = (self._health.get(node, {}).get("frames", 0) for node in ("player_node", "profiler_node"))
-        return max(map(int, frames))
+        return max(int(f) if str(f).isdecimal() else 0 for f in frames)
 
     def _draw(self) -> None:
         from rich.console import Group

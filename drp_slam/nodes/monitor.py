@@ -1,55 +1,73 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Listens to `/diagnostics` for whoever started the graph."""
+"""What runs on the domain, for whoever started the graph: one JSON object a line on standard output.
+
+`health` is the last health of each node that the parent process has started: its values, with
+`message`. Anybody may publish on /diagnostics, and a recording that is played does; a child of the
+parent has its process number. `nodes` are the names of all nodes in the root namespace, `ticket` is
+this one's. It is a process of its own because the middleware may hang or die where its shared
+memory does (`reports`).
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import os
+import sys
+import time
+from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
+from drp_slam.config import NODE_SECTIONS
 from drp_slam.nodes import qos, status_codec
+from drp_slam.nodes.base import spin
+from drp_slam.nodes.reports import PERIOD_S, TICKET
 
 
-class Monitor:
-    """The last health of each node: its values, with `level` and `message`."""
+class Monitor(Node):
+    """Collects and prints."""
 
     def __init__(self) -> None:
-        self._context = Context()
-        self._context.init(args=[], initialize_logging=False)
-        self._node = Node(
-            "up_monitor",
-            context=self._context,
-            use_global_arguments=False,
-            start_parameter_services=False,
-            enable_rosout=False,
-        )
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self._node)
-        self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_health, qos.health())
-        self.health: dict[str, dict[str, str]] = {}
-        self.pids: dict[str, set[str]] = {}
+        self._ticket = f"{TICKET}{time.time_ns():020d}_{os.getpid()}"
+        super().__init__(self._ticket, start_parameter_services=False, enable_rosout=False)
+        self._health: dict[str, dict[str, str]] = {}
+        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_health, qos.health())
+        self.create_timer(PERIOD_S, self._print, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
-    def spin(self, seconds: float) -> None:
-        """Handles what has arrived."""
-        self._executor.spin_once(seconds)
-
-    def rivals(self) -> list[str]:
-        """Nodes that speak with more than one process: another graph is on the same domain."""
-        return sorted(node for node, pids in self.pids.items() if len(pids) > 1)
-
-    def close(self) -> None:
-        """Leaves the graph."""
-        self._executor.shutdown()
-        self._node.destroy_node()
-        self._context.try_shutdown()
-
-    def _on_health(self, message: Any) -> None:
+    def _on_health(self, message: DiagnosticArray) -> None:
         for status in message.status:
             node, _, part = status.name.partition(": ")
-            if part == "health":
-                values = status_codec.values_of(status)
-                self.health[node] = {**values, "message": status.message}
-                self.pids.setdefault(node, set()).add(values.get("pid", ""))
+            values = status_codec.values_of(status)
+            if part == "health" and node in NODE_SECTIONS and is_child(values.get("pid", ""), os.getppid()):
+                self._health[node] = {**values, "message": status.message}
+
+    def _print(self) -> None:
+        nodes = [name for name, namespace in self.get_node_names_and_namespaces() if namespace == "/"]
+        content = {"health": self._health, "nodes": nodes, "ticket": self._ticket}
+        print(json.dumps(content), flush=True)
+
+    def close(self) -> None:
+        """Nothing is to be written."""
+
+
+def is_child(pid: str, parent: int) -> bool:
+    """Whether the process of that number was started by `parent` (Linux's /proc/PID/stat, field 4)."""
+    if not pid.isascii() or not pid.isdecimal() or len(pid) > 10:
+        return False
+    try:
+        stat = Path("/proc", pid, "stat").read_text(errors="replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[1:2] == [str(parent)]
+
+
+def main() -> int:
+    """Runs until SIGINT or SIGTERM, or until the parent is gone."""
+    spin(Monitor)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,74 +1,105 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The nodes as processes: start, watch, interrupt. No ROS is imported."""
+"""The nodes as processes: start, watch, restart, interrupt. No ROS is imported."""
 
 from __future__ import annotations
 
-import ctypes
+import logging
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from drp_slam.errors import GraphError
+from drp_slam.nodes.child import started
 from drp_slam.nodes.table import NodeSpec, write_parameters
 
-PR_SET_PDEATHSIG = 1
+log = logging.getLogger(__name__)
+
 GRACE_S = 60.0
 """An interrupted node writes its results within this, or is killed."""
+RESTARTS, WITHIN_S = 5, 60.0
+"""A node that dies more often than this within this time is not started again."""
 
 
 class Processes:
-    """One process a node. Each writes what it prints to `<logs>/<node>.log`."""
+    """One process a node. Each writes what it prints to `<logs>/<node>.log`.
 
-    def __init__(self, specs: list[NodeSpec], logs: Path, environment: Mapping[str, str]) -> None:
+    `respawn`: a node that has been ready and dies is started again, but for the player.
+    """
+
+    def __init__(
+        self, specs: list[NodeSpec], logs: Path, environment: Mapping[str, str], respawn: bool = False
+    ) -> None:
         self._specs = {spec.name: spec for spec in specs}
-        self._logs = logs
+        self.logs = logs
         self._environment = environment
+        self._respawn = respawn
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._were_ready: set[str] = set()
+        self._deaths_s: dict[str, list[float]] = {}
         self.ended: dict[str, int] = {}
+        self.restarts: Counter[str] = Counter()
 
     def start(self) -> None:
         """Starts all nodes, each in a session of its own: Ctrl-C reaches only the caller."""
-        self._logs.mkdir(parents=True, exist_ok=True)
-        parameters = self._logs / "parameters.yaml"
-        write_parameters(parameters, list(self._specs.values()))
-        for spec in self._specs.values():
-            renames = [w for a, b in spec.remappings for w in ("-r", f"{a}:={b}")]
-            command = [sys.executable, "-m", spec.module, "--ros-args", "--params-file", str(parameters), *renames]
-            with (self._logs / f"{spec.name}.log").open("wb") as log:
-                self._running[spec.name] = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                    preexec_fn=_before_exec,
-                    env={**self._environment, **spec.environment},
-                )
+        self.logs.mkdir(parents=True, exist_ok=True)
+        write_parameters(self.logs / "parameters.yaml", list(self._specs.values()))
+        for name in self._specs:
+            self._start(name, "wb")
+
+    def _start(self, name: str, mode: str) -> None:
+        spec, parameters = self._specs[name], self.logs / "parameters.yaml"
+        renames = [w for a, b in spec.remappings for w in ("-r", f"{a}:={b}")]
+        arguments = ["--ros-args", "--params-file", str(parameters), *renames]
+        with (self.logs / f"{name}.log").open(mode) as output:
+            self._running[name] = started(
+                spec.module,
+                arguments,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**self._environment, **spec.environment},
+            )
 
     def pids(self) -> dict[str, int]:
         """Process numbers of the nodes that run."""
         return {name: process.pid for name, process in self._running.items()}
 
+    def was_ready(self, name: str) -> None:
+        """Notes that a node worked: it may be started again when it dies."""
+        self._were_ready.add(name)
+
     def check(self) -> bool:
-        """False once a node has ended that ends the graph.
+        """False once a node has ended that ends the graph; starts dead nodes again where it may.
 
         Raises GraphError that names a node which died.
         """
         for name, process in list(self._running.items()):
             code = process.poll()
-            if code is not None:
-                del self._running[name]
-                self.ended[name] = code
-                if code != 0 or not self._specs[name].ends:
-                    raise GraphError(self._obituary(name, code))
+            if code is None:
+                continue
+            del self._running[name]
+            self.ended[name] = code
+            if code == 0 and self._specs[name].ends:
                 return False
+            if not self._may_restart(name):
+                raise GraphError(self._obituary(name, code))
+            log.warning("%s; it is started again", self._obituary(name, code))
+            self.restarts[name] += 1
+            self._start(name, "ab")
         return True
 
-    def interrupt(self, last: str = "profiler_node") -> None:
-        """SIGINT to all, and to `last` when the others have ended.
+    def _may_restart(self, name: str) -> bool:
+        if not self._respawn or self._specs[name].ends or name not in self._were_ready:
+            return False
+        now_s = time.monotonic()
+        recent = [t for t in self._deaths_s.get(name, []) if now_s - t < WITHIN_S]
+        self._deaths_s[name] = [*recent, now_s]
+        return len(recent) < RESTARTS
+
+    def interrupt(self, hurry: Callable[[], bool] = lambda: False, last: str = "profiler_node") -> None:
+        """SIGINT to all, and to `last` when the others have ended. `hurry` ends the waiting for them.
 
         Raises GraphError that names nodes which did not end, or not with exit code 0.
         """
@@ -79,16 +110,16 @@ class Processes:
             until_s = time.monotonic() + GRACE_S
             for name in group:
                 process = self._running.pop(name)
-                try:
-                    code = process.wait(max(0.1, until_s - time.monotonic()))
-                except subprocess.TimeoutExpired:
+                while process.poll() is None and time.monotonic() < until_s and not hurry():
+                    time.sleep(0.02)
+                if process.poll() is None:
                     process.kill()
                     process.wait()
                     wrong.append(f"{name} did not end within {GRACE_S:g} s of SIGINT and was killed")
                     continue
-                self.ended[name] = code
-                if code != 0:
-                    wrong.append(self._obituary(name, code))
+                self.ended[name] = process.returncode
+                if process.returncode not in (0, -signal.SIGALRM):  # the latter: see `base.spin`
+                    wrong.append(self._obituary(name, process.returncode))
         if wrong:
             raise GraphError("; ".join(wrong))
 
@@ -102,17 +133,7 @@ class Processes:
     def _obituary(self, name: str, code: int) -> str:
         """Which node ended, how, and its last words."""
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        log = self._logs / f"{name}.log"
-        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-        words = lines[-1].removeprefix(f"drp_slam {name}: ") if lines and code > 0 else f"see {log}"
+        path = self.logs / f"{name}.log"
+        lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+        words = lines[-1].removeprefix(f"drp_slam {name}: ") if lines and code > 0 else f"see {path}"
         return f"{name} {how}: {words}"
-
-
-def _before_exec() -> None:
-    """In the child: SIGINT when the parent is gone, however it went (Linux).
-
-    SIGINT waits until the node handles it (`base.run`): in the middle of its imports it would die.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 
-from drp_slam.config import ProfilerConfig
+from drp_slam.config import NODE_SECTIONS, ProfilerConfig
 from drp_slam.device import Work
 from drp_slam.nodes import convert, qos, status_codec
 from drp_slam.nodes.base import StageNode, run
-from drp_slam.nodes.limits import GRAPH
 from drp_slam.pipeline import stages
 from drp_slam.profiler import work_table
 from drp_slam.profiler.span import Span, write_spans
@@ -151,7 +150,7 @@ class ProfilerNode(StageNode):
     def _on_health(self, message: DiagnosticArray) -> None:
         for status in message.status:
             node, _, part = status.name.partition(": ")
-            if part == "health" and node != self.get_name():
+            if part == "health" and node in NODE_SECTIONS and node != self.get_name():
                 self._heard_s[node] = time.monotonic()
                 values = status_codec.values_of(status)
                 if values.get("problems", "0") != "0":
@@ -198,7 +197,7 @@ class ProfilerNode(StageNode):
         out.mkdir(parents=True, exist_ok=True)
         self._ledger.write(out)
         files.write_json(
-            out / GRAPH,
+            out / files.GRAPH,
             {
                 "frames": len(self._ledger.rows),
                 "wall_total_s": self._ledger.wall_total_s,

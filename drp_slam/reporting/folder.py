@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 import json
 import os
 import platform
@@ -40,6 +41,11 @@ MAP, SPANS, KERNELS, FRAMES, RUN = "map.ply", "spans.csv", "kernels.csv", "frame
 REPORT_JSON, REPORT_HTML, TRACE = "report.json", "report.html", "trace.json"
 MADE_BY_A_RUN = (TRAJECTORY, ODOMETRY, GROUND_TRUTH, MAP, SPANS, KERNELS, FRAMES, RUN)
 """A report can be made where one of these is."""
+GRAPH = "graph.json"
+"""What only the running graph knows: frames, wall time in all, problems of the nodes."""
+DIGESTED = (TRAJECTORY, ODOMETRY, MAP, SPANS, KERNELS, FRAMES)
+"""Files of one run that belong together; ground truth may be added later."""
+OWN = (*MADE_BY_A_RUN, JOURNAL, GRAPH, REPORT_JSON, REPORT_HTML, TRACE)
 
 
 @dataclass(frozen=True)
@@ -100,10 +106,13 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def write_run(out: Path, config: Config, sequence: str, failure: BaseException | None, **facts: Any) -> dict[str, Any]:
+def write_run(
+    out: Path, config: Config, sequence: str, failure: BaseException | None, complete: bool = False, **facts: Any
+) -> dict[str, Any]:
     """Writes `run.json` and returns it. `facts` are `frames`, `wall_total_s` and what else is known.
 
-    `failure` is what ended the run early. Raises ProfilerError.
+    `failure` is what ended the run early. `complete`: the other files are there, and their digests
+    are stored. Raises ProfilerError.
     """
     content = {
         "sequence": sequence,
@@ -116,13 +125,32 @@ def write_run(out: Path, config: Config, sequence: str, failure: BaseException |
         "error": None if failure is None else str(failure) or "interrupted",
         **facts,
     }
+    if complete:
+        content["files"] = {name: digest(out / name) for name in DIGESTED if (out / name).is_file()}
     write_json(out / RUN, content)
     return content
 
 
 def read_run(out: Path) -> dict[str, Any]:
-    """`run.json`; empty where there is none. Raises ProfilerError."""
-    return read_json(out / RUN) if (out / RUN).is_file() else {}
+    """`run.json`; empty where there is none. Raises ProfilerError, also where files are of different runs."""
+    run = read_json(out / RUN) if (out / RUN).is_file() else {}
+    known = run.get("files")
+    for name in DIGESTED:
+        if isinstance(known, dict) and (out / name).is_file() and known.get(name) != digest(out / name):
+            raise ProfilerError(
+                f"{out / name}: not of the run {str(run.get('run_id', ''))[:8]} that {RUN} describes, or changed "
+                "since; run again into an empty folder"
+            )
+    return run
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    sha = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            sha.update(block)
+    return sha.hexdigest()
 
 
 def host() -> dict[str, Any]:

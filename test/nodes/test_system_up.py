@@ -21,7 +21,6 @@ from nav_msgs.msg import Odometry
 from drp_slam import resources
 from drp_slam.data.trajectory import read_tum
 from drp_slam.nodes import qos
-from drp_slam.nodes.limits import GRAPH
 from drp_slam.nodes.shared_memory import remove_orphans
 from drp_slam.reporting import folder
 
@@ -77,7 +76,7 @@ def test_interrupt_ends_with_results(command, listen, small_room, tmp_path):
     assert code == 0, err
     report = json.loads(out)
     assert report["frames"] >= 3 and all((tmp_path / name).is_file() for name in RESULTS)
-    assert json.loads((tmp_path / GRAPH).read_text())["frames"] == report["frames"]
+    assert json.loads((tmp_path / folder.GRAPH).read_text())["frames"] == report["frames"]
 
 
 def test_interrupt_while_the_nodes_start(command, small_room, tmp_path):

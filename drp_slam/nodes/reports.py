@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The monitor as a process, and what it reports. No ROS is imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from drp_slam.nodes.child import started
+
+PERIOD_S = 0.2
+"""The monitor reports this often."""
+TICKET = "_drp_slam_up_"
+"""Hidden nodes of this name and of when they were started: of two graphs the older one stays."""
+GRACE_S = 5.0
+
+
+class Reports:
+    """The health of the graph's nodes, and which other nodes there are. Close it."""
+
+    def __init__(self, log: Path, environment: Mapping[str, str]) -> None:
+        self._log, self._environment = log, environment
+        self.health: dict[str, dict[str, str]] = {}
+        self._nodes: list[str] = []
+        self._ticket = ""
+        self._rest = b""
+        self._process = self._started()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as errors:
+            return started(
+                "drp_slam.nodes.monitor", [], stdout=subprocess.PIPE, stderr=errors, env=dict(self._environment)
+            )
+
+    def wait(self, seconds: float) -> None:
+        """Takes what was reported, for at most so long; starts a monitor again that has died."""
+        assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], seconds)[0]:
+            return
+        text = os.read(self._process.stdout.fileno(), 1 << 20)
+        if not text:
+            self._process.wait()
+            time.sleep(seconds)
+            self._process, self._rest = self._started(), b""
+            return
+        *lines, self._rest = (self._rest + text).split(b"\n")
+        if lines:
+            content = json.loads(lines[-1])
+            self.health, self._nodes, self._ticket = content["health"], content["nodes"], content["ticket"]
+
+    def rival(self, names: Collection[str]) -> str:
+        """A node of another graph on this domain that was there before, or an empty string.
+
+        `names` are the graph's own nodes, which nobody else should have.
+        """
+        seen = Counter(self._nodes)
+        others = [name for name in seen if name.startswith(TICKET) and name != self._ticket]
+        older = [name for name in others if name < self._ticket]
+        # Nodes that another `up` has started are its own matter: the older one of the two stays.
+        twice = [] if others else [name for name in names if seen[name] > 1]
+        return (older or twice or [""])[0]
+
+    def close(self) -> None:
+        """Ends the monitor."""
+        self._process.terminate()
+        try:
+            self._process.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A folder of results belongs to one run: it is locked, probed before the work, and cleared of an earlier run."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from drp_slam.errors import ProfilerError
+from drp_slam.reporting import folder as files
+
+
+@contextmanager
+def claimed(out: Path, recording: str | None = None) -> Iterator[str]:
+    """Hold the folder `out` for one run: lock it, remove an earlier run's results, yield a new run id.
+
+    Raises ProfilerError where another run holds it, nothing can be written there, or it is the
+    recording itself, whose ground truth bears the name of a result.
+    """
+    if recording and os.path.exists(recording) and os.path.samefile(recording, out):
+        raise ProfilerError(f"--out {out}: is the recording; name another folder")
+    lock = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ProfilerError(f"--out {out}: another run writes there; wait for it or name another folder") from None
+        probe(out)
+        clear(out)
+        yield uuid.uuid4().hex
+    finally:
+        os.close(lock)
+
+
+def probe(out: Path) -> None:
+    """Raises ProfilerError where nothing can be written into `out`."""
+    try:
+        with tempfile.TemporaryFile(dir=out) as file:
+            file.write(bytes(4096))
+            file.flush()
+    except OSError as refused:
+        raise ProfilerError(
+            f"--out {out}: cannot write there: {refused.strerror}; free the disk or name another folder"
+        ) from refused
+
+
+def clear(out: Path) -> None:
+    """Removes the results of an earlier run, which a report would mix with new ones. Raises ProfilerError."""
+    for name in files.OWN:
+        try:
+            for path in (out / name, *out.glob(f"{name}.part*")):
+                path.unlink(missing_ok=True)
+        except OSError as refused:
+            raise ProfilerError(
+                f"--out {out}: cannot remove {name} of an earlier run: {refused.strerror}; name another folder"
+            ) from refused
