@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Progress = Callable[["Step", float], None]
-"""Called after each frame with what became of it and the frames a second so far."""
+"""Called after each frame with its step and the frames per second so far."""
 UNFINISHED = DrpSlamError("ended before all results were written")
 AHEAD = 4
 """Frames decoded before they are needed."""
@@ -136,9 +136,9 @@ def write_results(out: Path, pipeline: Any, sequence: Sequence, history: History
 
 
 def decoded_ahead(items: Iterable[Item], ahead: int = AHEAD) -> Iterator[Item]:
-    """The same items in the same order, made by a thread while the caller works.
+    """The same items in the same order, produced by a thread while the caller works.
 
-    What the thread raises is raised here, after the items before it.
+    An exception of the thread is raised here, after the items before it.
     """
     done = object()
     line: queue.Queue[Any] = queue.Queue(ahead)
@@ -178,9 +178,9 @@ def decoded_ahead(items: Iterable[Item], ahead: int = AHEAD) -> Iterator[Item]:
 
 
 def one_thread_a_library() -> None:
-    """Keeps numpy's and OpenCV's thread pools from fighting over few cores.
+    """Limits numpy and OpenCV to one thread each.
 
-    The stages work on small arrays, where a pool costs more than it gives. Environment variables
+    The stages work on small arrays, for which a thread pool costs more time than it saves. Environment variables
     that the user has set stay; numpy reads them when it is first imported.
     """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks against the first, as SLAM feels it: what `evaluate` computes.
+"""Networks compared with the first by their effect on SLAM: what `evaluate` computes.
 
 On all pairs of frames 0.4 s apart: PnP inliers, keypoint overlap with the first network, relative
 pose error. With `--ate`: the trajectory error over perturbed configurations (start frame and
-keyframe threshold), because one trajectory proves little. Every mean has a 95 % bootstrap
-interval; ratios to the first network are of the same pairs. The last quarter of the sequence,
-which no shipped network was trained or calibrated on, is reported separately.
+keyframe threshold), since a single trajectory proves little. Every mean has a 95 % bootstrap
+interval; ratios to the first network use the same pairs. The last quarter of the sequence, on
+which no shipped network was trained or calibrated, is reported separately.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def trajectories(
     count: int,
     name: str,
 ) -> np.ndarray:
-    """(count, 2): ATE in metres and frames tracked (part) of perturbed configurations.
+    """(count, 2): ATE in metres and the share of frames tracked, of perturbed configurations.
 
     Configuration k starts 7 k frames later with keyframe ratio k of THRESHOLDS. A run that tracks
     fewer than 3 frames counts as 1 m.

@@ -27,7 +27,7 @@ THRESHOLDS = (0.55, 0.6, 0.65, 0.7, 0.75)
 @dataclass(frozen=True)
 class Measured:
     """One network on one sequence. `table` (N, len(METRICS)), a row a pair; `paths` (C, 2) ATE in
-    metres and part of the frames tracked, a row a configuration; `uv` keypoints by frame."""
+    metres and share of the frames tracked, a row a configuration; `uv` keypoints by frame."""
 
     table: np.ndarray
     paths: np.ndarray
@@ -68,4 +68,6 @@ def stored(path: Path) -> Measured:
             uv = dict(zip(found["frames"].tolist(), parts, strict=True))
             return Measured(found["table"], found["paths"], uv)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a measurement of this version ({error}); remove it, it is made again") from error
+        raise DataError(
+            f"{path}: not a measurement of this version ({error}); delete it; the next run measures again"
+        ) from error

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a network is worth to SLAM, measured on fixed pairs of frames: no tracker, no luck.
+"""How useful a network's features are to SLAM, measured on fixed pairs of frames, without a tracker.
 
 For each pair: mutual nearest neighbours, the first frame's depth, PnP with RANSAC, and the pose
 found against the ground truth.
@@ -20,7 +20,7 @@ from drp_slam.slam.view import View
 
 REPROJECTION_PX, ITERATIONS, CONFIDENCE, OVERLAP_PX = 3.0, 400, 0.999, 3.0
 MIN_POINTS = 6
-"""Fewer matches with depth than this and no pose is tried."""
+"""With fewer matches that have depth, no pose is estimated."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def pairs_apart(stamps_ns: np.ndarray, gap_s: float) -> np.ndarray:
     first = np.arange(len(stamps_ns))
     good = (np.abs(stamps_ns[later] - target) <= tolerance) & (later > first)
     if not good.any():
-        raise DataError(f"no two frames lie {gap_s:g} s apart; give a longer sequence or a smaller gap")
+        raise DataError(f"no two frames are {gap_s:g} s apart; give a longer sequence or a smaller gap")
     return np.stack([first[good], later[good]], 1)
 
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ROOMS = range(1, 9)
-"""Seeds of the synthetic rooms to train on. The default room, seed 0, is not among them: it
-judges."""
+"""Seeds of the synthetic rooms to train on. The default room, seed 0, is kept for
+evaluation."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ def ship(name: str, out: Path, model: onnx.ModelProto, net: XFeatChip, command: 
 
 
 def distilled(name: str, data: Path | None, out: Path) -> dict[str, Any]:
-    """Trains down to `name`, level by level, with a progress bar, and ships each; goes on where a
-    killed run left its checkpoints in `out`/training. Gives what `ship` says of the last."""
+    """Trains down to `name`, level by level, with a progress bar, and writes each; resumes from the
+    checkpoints that an interrupted run left in `out`/training. Gives what `ship` says of the last."""
     from rich.console import Console
     from rich.progress import Progress
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One frame taken apart: every image kernel with its place, and what its modelled time rests on."""
+"""A frame kernel by kernel: where each runs, and the constants on which its modelled time depends."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def kernels(frame: FrameWorks, soc: Soc) -> list[dict[str, Any]]:
 def steady(frame: FrameWorks, soc: Soc, stages: Collection[str] = ()) -> Iterator[tuple[str, Work, Cost]]:
     """Stage, work and cost of a frame that follows one like it; only of `stages`, where given.
 
-    What of its configurations is still loaded depends on how many the DRP holds.
+    Which configurations are still loaded depends on how many the DRP holds.
     """
     meter = Meter(soc)
     for works in frame.values():
@@ -92,7 +92,7 @@ def repriced(spans: Iterable[Span], frames: Mapping[int, FrameWorks], soc: Soc) 
 
 
 def rests_on(works: FrameWorks, soc: Soc, spans: Sequence[Span]) -> dict[str, Any]:
-    """How much of the modelled time of each stage rests on which constants (`assumptions`).
+    """How much of the modelled time of each stage depends on which constants (`assumptions`).
 
     `works` are a mean frame's. Stages are weighted by the mean of their modelled time.
     """

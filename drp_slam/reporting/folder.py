@@ -50,7 +50,7 @@ OWN = (*MADE_BY_A_RUN, JOURNAL, GRAPH, REPORT_JSON, REPORT_HTML, TRACE)
 
 @dataclass(frozen=True)
 class FrameRow:
-    """What became of one frame. `latency_s` is measured on this host, image in to pose out."""
+    """One frame. `latency_s` is measured on this host, image in to pose out."""
 
     index: int
     stamp_ns: int
@@ -100,9 +100,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise ProfilerError(f"{path}: cannot read: {error}; make the results again") from error
+        raise ProfilerError(f"{path}: cannot read: {error}; run it again") from error
     if not isinstance(content, dict):
-        raise ProfilerError(f"{path}: not a JSON object; make the results again")
+        raise ProfilerError(f"{path}: not a JSON object; run it again")
     return content
 
 
@@ -154,7 +154,7 @@ def digest(path: Path) -> str:
 
 
 def host() -> dict[str, Any]:
-    """What measured wall time was measured on."""
+    """The host on which wall time was measured."""
     processor = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file():

@@ -26,7 +26,7 @@ from drp_slam.reporting import on_chip
 log = logging.getLogger(__name__)
 
 COPIED = ("sequence", "backend", "network", "features", "device", "wall_total_s", "frames_expected", "error")
-"""What the report takes from run.json as it is."""
+"""Copied from run.json into the report."""
 RPE_DELTA_S = 1.0
 Z_UP = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
 """Turns the first camera's optical axes (x right, y down) so that z is up, for the pictures."""

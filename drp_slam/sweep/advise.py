@@ -13,12 +13,12 @@ from drp_slam.errors import ConfigError, DrpSlamError
 UNITS = {"latency": {"s": 1e3, "ms": 1.0, "us": 1e-3}, "energy": {"J": 1e3, "mJ": 1.0, "uJ": 1e-3}}
 """Units of a limit, in milliseconds and millijoules."""
 SAME_ENERGY = 1.02
-"""Energies that differ by less than this factor do not decide: the model is not that exact."""
+"""Energies within this factor count as equal: the model is not more exact."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """`value(point)` must not exceed `most`, in `unit`; a point without one does not meet it."""
+    """`value(point)` must not exceed `most`, in `unit`; a point without a value does not meet it."""
 
     name: str
     option: str
@@ -27,7 +27,7 @@ class Limit:
     scale: float = 1.0
 
     def value(self, point: Mapping[str, Any]) -> float | None:
-        """What the point has of it."""
+        """The point's value; None where it was not measured or is not modelled."""
         if self.name == "ATE increase":
             ate = (point.get("ate_m") or {}).get("ratio")
             return None if ate is None else 100.0 * (ate - 1.0)
@@ -137,7 +137,7 @@ def _against(point: Mapping[str, Any], best: Mapping[str, Any], wanted: Sequence
 
 
 def _remedy(points: Sequence[Mapping[str, Any]], wanted: Sequence[Limit]) -> str:
-    """The one limit whose easing is enough and what it would have to be, else the best of each."""
+    """The single limits whose relaxation is enough, and to what; else the best value of each."""
     eased = []
     for limit in wanted:
         rest = [x for x in wanted if x is not limit]
@@ -145,8 +145,8 @@ def _remedy(points: Sequence[Mapping[str, Any]], wanted: Sequence[Limit]) -> str
         if values:
             eased.append(f"{limit.option} {min(values):.3g}{limit.unit}")
     if eased:
-        return f"one would with {' or '.join(eased)}; or sweep more rates and patterns"
+        return f"one fits with {' or '.join(eased)}; or sweep more rates and patterns"
     least = [
         limit.text(min((v for p in points if (v := limit.value(p)) is not None), default=None)) for limit in wanted
     ]
-    return f"the least found: {', '.join(least)}; ease the limits or sweep more rates and patterns"
+    return f"the lowest found: {', '.join(least)}; relax the limits or sweep more rates and patterns"

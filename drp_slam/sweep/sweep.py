@@ -73,7 +73,7 @@ def sweep(
 
 
 def reference_of(point: Point, path: Path) -> Measured:
-    """The reference's measurement: from an earlier start of this sweep, else made now."""
+    """The reference's measurement: from an earlier run of this sweep, else measured now."""
     from drp_slam.evaluation import measured
     from drp_slam.sweep.sweep_point import measure_reference
 
@@ -98,7 +98,7 @@ def stored(out: Path, key: str) -> dict[str, Any] | None:
 
 
 def finished(out: Path, like: Point) -> list[dict[str, Any]]:
-    """All points in a folder that are judged as `like` is and rest on files as they are now."""
+    """All points in a folder that were measured as `like` is, with the networks and files of now."""
     from drp_slam.sweep.sweep_point import Point
 
     def judged(point: Point) -> Point:
@@ -122,7 +122,7 @@ def _key(point: Point) -> str | None:
 
 
 def summarise(points: Sequence[dict[str, Any]], out: Path, measured_now: int, constants: Constants) -> dict[str, Any]:
-    """`sweep.json`: the points by rate with their cost, which are on the Pareto front, where."""
+    """`sweep.json`: the points by sparsity with their cost, and which are on the Pareto front."""
     from drp_slam.sweep.sweep_point import cost
 
     costed = [
@@ -144,7 +144,7 @@ def summarise(points: Sequence[dict[str, Any]], out: Path, measured_now: int, co
 
 
 def pareto(costs: Sequence[tuple[float | None, ...]]) -> set[int]:
-    """Indices that no other one beats: at most as much of every cost, and less of one.
+    """Indices of the costs that no other dominates: nowhere higher, and lower somewhere.
 
     A point with a cost that is None is on no front.
     """
@@ -166,6 +166,6 @@ def load(folder: Path) -> dict[str, Any]:
         raise DrpSlamError(f"{path}: cannot read: {error}; {again}") from error
     if not isinstance(result, dict) or result.get("format") != FORMAT:
         raise DrpSlamError(
-            f"{path}: made by another version of drp_slam; {again}, finished points of this version are kept"
+            f"{path}: written by another version of drp_slam; {again}; finished points of this version are kept"
         )
     return result

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One point of a sweep: what it is worth to SLAM, measured, and what it costs on the chip.
+"""One point of a sweep: its effect on SLAM, measured, and its cost on the chip, modelled.
 
 Everything but `cost` runs in a worker, on this machine or another: a definition and the reference's
 tables go in, a JSON-able result and the files of the network come out.
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
     from drp_slam.evaluation.measured import Measured
 
 BASE = "xfeat-fp32"
-"""What fresh points are pruned from."""
+"""Network that points are pruned from."""
 
 
 @dataclass(frozen=True)
 class Point:
     """What is measured: a network by name or file, or (`network` empty) one that is pruned here.
 
-    `pairs` and `configurations` are how many frame pairs and perturbed trajectories judge it,
-    against `reference`; `frames` and `start` bound the sequence.
+    `pairs` and `configurations` are the numbers of frame pairs and perturbed trajectories on which it
+    is compared with `reference`; `frames` and `start` bound the sequence.
     """
 
     sequence: str
@@ -106,7 +106,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Judge:
-    """The recording and the pairs on which every point is judged."""
+    """The recording and the frame pairs on which every point is measured."""
 
     recording: Recording
     config: Config
@@ -156,7 +156,7 @@ def measure_reference(point: Point) -> Measured:
 
 
 def measure(point: Point, reference: Measured) -> Outcome:
-    """Makes the point's network if it has to be made, and judges it."""
+    """Prunes the point's network where it has none, and measures it."""
     from drp_slam.drp.preprocess import network_shape
     from drp_slam.offline import one_thread_a_library
 
