@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import onnx
 
 LARGEST_DIMENSION = 1 << 24
+CONTROL = re.compile("[\x00-\x1f]")
 MOST_NODES = 1_000_000
 """Nodes after functions are inlined; functions that call functions can grow without bound."""
 
@@ -68,7 +70,7 @@ def _check_text(path: Path, model: onnx.ModelProto) -> None:
                 graphs += subgraphs_of(node)
             for named in (*graph.initializer, *graph.input, *graph.output, *graph.value_info):
                 texts.append(named.name)
-        broken = any(not isinstance(text, str) for text in texts)
+        broken = any(not isinstance(text, str) or CONTROL.search(text) for text in texts)
     except UnicodeDecodeError:
         broken = True
     if broken:
@@ -179,13 +181,18 @@ def fixed_model(
         inputs.append(helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, shape))
     stated = () if dynamic else (*model.graph.value_info, *model.graph.output)
     hints = {v.name: v for v in stated if v.name not in known | set(stored) and _static(v)}
+    nodes = in_order(path, enumerate(model.graph.node), known | set(stored))
+    made = {o for node in nodes for o in node.output} | known | set(stored)
+    for value in model.graph.output:
+        if value.name not in made:
+            raise DrpAi3Error(f"{path}: output {value.name!r} is made by no node; export it again")
     opsets = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
     return OnnxModel(
         path,
         model.graph.name or "graph",
         model.ir_version,
         opsets,
-        in_order(path, enumerate(model.graph.node), known | set(stored)),
+        nodes,
         inputs,
         list(model.graph.output),
         dict(stored),
