@@ -76,3 +76,14 @@ def uninterrupted() -> Iterator[Interrupts]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def make_folder(path: Path) -> Path:
+    """Makes a folder of results, and those above it. Raises DrpSlamError where it cannot be made."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DrpSlamError(
+            f"{path}: cannot make the folder: {error.strerror}; name another folder with --out"
+        ) from error
+    return path

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from drp_slam.atomic import uninterrupted
+from drp_slam.atomic import make_folder, uninterrupted
 from drp_slam.errors import DrpSlamError
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def run_sequence(
     from drp_slam.profiler import work_table
     from drp_slam.reporting import folder as files
 
+    make_folder(out)
     gate: StampGate[Frame] = StampGate("sequence")
     pipeline = Pipeline(sequence.camera, config)
     history = History()

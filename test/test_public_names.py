@@ -34,6 +34,12 @@ def test_type_checkers_see_the_names_that_are_imported_at_run_time() -> None:
     assert (Path(drp_slam.__file__).parent / "py.typed").is_file()
 
 
+def test_the_example_of_the_package_runs(tmp_path: Path) -> None:
+    sequence = drp_slam.open_sequence("synthetic", frames=3)
+    assert drp_slam.run(sequence, drp_slam.Config(), tmp_path / "new/folder")["frames"] == 3
+    assert drp_slam.report(tmp_path / "new/folder")["tracked"] == 3
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="'fly'"):
         _ = drp_slam.fly

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drp_slam.errors import ConfigError, DrpSlamError
+from drp_slam.errors import ConfigError
 
 if TYPE_CHECKING:
     from drp_slam.commands import Command
@@ -114,12 +114,9 @@ def configured(args: argparse.Namespace) -> Config:
 
 def out_folder(args: argparse.Namespace) -> Path:
     """Makes and returns the folder of the results: `--out`, else `results/<command>-<time>`."""
-    out = args.out or Path("results") / f"{args.command}-{time.strftime('%Y%m%d-%H%M%S')}"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DrpSlamError(f"--out {out}: cannot make the folder: {error.strerror}") from error
-    return out
+    from drp_slam.atomic import make_folder
+
+    return make_folder(args.out or Path("results") / f"{args.command}-{time.strftime('%Y%m%d-%H%M%S')}")
 
 
 def kept(args: argparse.Namespace, result: dict[str, Any]) -> dict[str, Any]:
