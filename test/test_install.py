@@ -35,6 +35,19 @@ def pip(python: str | Path, *arguments: str | Path, cwd: Path) -> None:
     call(python, "-m", "pip", "-q", "--disable-pip-version-check", *arguments, cwd=cwd)
 
 
+def pip_version() -> tuple[int, int]:
+    """Of the interpreter alone, as the tests below call it; (0, 0) where it has no pip or no setuptools."""
+    code = "import pip, setuptools; print(pip.__version__)"
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run([sys.executable, "-c", code], cwd="/", env=environment, capture_output=True, text=True)
+    major, minor = (done.stdout.split(".") if done.returncode == 0 else ["0", "0"])[:2]
+    return int(major), int(minor)
+
+
+if pip_version() < (22, 3):
+    pytest.skip("needs setuptools and pip 22.3 or newer in this interpreter", allow_module_level=True)
+
+
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the checkout, since building writes into it."""
@@ -48,7 +61,6 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("setuptools")
     folder = tmp_path_factory.mktemp("wheel")
     pip(sys.executable, "wheel", "--no-deps", "--no-build-isolation", "-w", folder, source, cwd=folder)
     return next(folder.glob("*.whl"))
