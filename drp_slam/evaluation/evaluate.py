@@ -107,6 +107,7 @@ def measure(
     """One network: pairs, then trajectories. `reference` is the first network's keypoints."""
     from drp_slam.data.progress import track
     from drp_slam.evaluation.pairs import interpolated, judge, overlap
+    from drp_slam.frontend.front_end import front_end_class
     from drp_slam.slam.camera import Geometry
     from drp_slam.slam.view import observe
 
@@ -115,14 +116,14 @@ def measure(
         truth = interpolated(recording.ground_truth, recording.stamps_ns)
     features = extract(name, frames, config)
     uv = {index: f.uv for index, f in features.items()}
-    geometry = Geometry.of(camera, config.slam)
-    views = {f.index: observe(geometry, config.slam, f, features[f.index]) for f in frames}
+    geometry, spec = Geometry.of(camera, config.slam), front_end_class(config.graph.features).descriptor
+    views = {f.index: observe(geometry, config.slam, f, features[f.index], spec) for f in frames}
     rows = []
     for first, second in track(pairs.tolist(), len(pairs), f"{name}: pairs"):
         T = None
         if truth is not None and np.isfinite(truth[[first, second]]).all():
             T = np.linalg.inv(truth[second]) @ truth[first]
-        r = judge(views[first], views[second], (camera.fx + camera.fy) / 2, T)
+        r = judge(views[first], views[second], (camera.fx + camera.fy) / 2, T, spec)
         shared = overlap(uv[first], (reference or uv)[first])
         rows.append((r.inliers, r.matches, shared, r.error_m, r.error_deg))
     paths = np.zeros((0, 2))
@@ -146,14 +147,17 @@ def trajectories(
     """
     from drp_slam.data.accuracy import ate
     from drp_slam.data.progress import track
+    from drp_slam.frontend.front_end import front_end_class
+    from drp_slam.slam.map import Map
     from drp_slam.slam.tracker import Tracker
 
     if recording.ground_truth is None:
         raise DataError(f"{recording.name} has no ground truth; evaluate it without --ate")
-    rows = []
+    rows, spec = [], front_end_class(config.graph.features).descriptor
     for k in track(range(count), count, f"{name}: trajectories"):
         ratio = THRESHOLDS[k % len(THRESHOLDS)]
-        tracker = Tracker(recording.camera, dataclasses.replace(config.slam, keyframe_ratio=ratio))
+        slam = dataclasses.replace(config.slam, keyframe_ratio=ratio)
+        tracker = Tracker(recording.camera, slam, Map(spec))
         start = min(7 * k, len(frames) // 2)
         tracked = 0
         for frame in frames[start:]:

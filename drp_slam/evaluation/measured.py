@@ -42,7 +42,7 @@ def file_name(
     for part in (name, reference):
         digest.update(resources.network(part).read_bytes())
     slam = {k: v for k, v in dataclasses.asdict(config.slam).items() if configurations or k.startswith("depth_")}
-    drp = (config.drp.top_k, config.drp.threshold, config.drp.nms_px)
+    drp = (config.graph.features, config.drp.top_k, config.drp.threshold, config.drp.nms_px, config.drp.subpixel)
     about = (recording.name, configurations, drp, slam, THRESHOLDS)
     digest.update(repr(about).encode() + recording.stamps_ns.tobytes() + pairs.tobytes())
     return f"{Path(name).stem}-{digest.hexdigest()[:12]}.npz"

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from drp_slam import geometry
-from drp_slam.datatypes import Trajectory
+from drp_slam.datatypes import XFEAT_DESCRIPTOR, DescriptorSpec, Trajectory
 from drp_slam.errors import DataError
 from drp_slam.slam.matching import match
 from drp_slam.slam.view import View
@@ -49,9 +49,15 @@ def pairs_apart(stamps_ns: np.ndarray, gap_s: float) -> np.ndarray:
     return np.stack([first[good], later[good]], 1)
 
 
-def judge(first: View, second: View, focal_px: float, T_second_first: np.ndarray | None) -> PairResult:
+def judge(
+    first: View,
+    second: View,
+    focal_px: float,
+    T_second_first: np.ndarray | None,
+    spec: DescriptorSpec = XFEAT_DESCRIPTOR,
+) -> PairResult:
     """PnP of `second` against the points of `first` (RANSAC of OpenCV, fixed seed, 3 px)."""
-    found = match(first.descriptor, second.descriptor, -1.0)
+    found = match(first.descriptor, second.descriptor, -1.0, spec=spec)
     with_depth = first.inverse_depth[found.a] > 0
     a, b = found.a[with_depth], found.b[with_depth]
     nothing = PairResult(len(found), 0, float("nan"), float("nan"))

@@ -26,9 +26,9 @@ from drp_slam.datatypes import Frame
 from drp_slam.nodes import convert, qos, status_codec
 from drp_slam.nodes.base import Finished, StageNode, run
 from drp_slam.nodes.playback import Playback
+from drp_slam.nodes.table import stage_nodes
 
 OPTICAL_FRAME = "camera_color_optical_frame"
-NEEDED = ("drp_node", "perception_node", "pose_node")
 WATCH_PERIOD_S = 0.2
 HINT_S = 10.0
 """After this, the player says what it is waiting for."""
@@ -54,6 +54,7 @@ class PlayerNode(StageNode):
         self._sequence = open_sequence(
             self._config.sequence, self._config.camera or None, self._config.start, self._config.frames or None
         )
+        self._awaited = stage_nodes(self.graph.features)
         self._gate: StampGate[Messages] = StampGate("sequence")
         self._flight: OrderedDict[int, float] = OrderedDict()
         self._others: set[str] = set()
@@ -146,7 +147,9 @@ class PlayerNode(StageNode):
         now_s = time.monotonic()
         if not self._started and self._silent_until_s is not None and now_s > self._silent_until_s:
             self._silent_until_s = None
-            missing = ", ".join(sorted(set(NEEDED) - self._others)) or "a subscriber of image, depth and camera_info"
+            missing = (
+                ", ".join(sorted(set(self._awaited) - self._others)) or "a subscriber of image, depth and camera_info"
+            )
             self.get_logger().warning(
                 f"waiting for {missing}; start the graph with `ros2 launch` or `python -m drp_slam up`, "
                 "or play at a fixed rate such as --rate 1.0"
@@ -172,7 +175,7 @@ class PlayerNode(StageNode):
             raise Finished
 
     def _everybody_is_ready(self) -> bool:
-        return not self._config.wait or (self.ready() and self._others.issuperset(NEEDED))
+        return not self._config.wait or (self.ready() and self._others.issuperset(self._awaited))
 
     def health(self) -> dict[str, object]:
         return {

@@ -32,6 +32,7 @@ from drp_slam.nodes.world_publisher import WorldPublisher
 from drp_slam.pipeline import track_run
 from drp_slam.reporting import folder as files
 from drp_slam.slam.camera import same_camera
+from drp_slam.slam.map import Map
 from drp_slam.slam.tracker import Tracker
 
 PATIENCE_S = 0.1
@@ -81,7 +82,7 @@ class PoseNode(StageNode):
             return
         camera = convert.camera(message)
         if self._camera is None or self._tracker is None or not len(self._tracker.map):
-            self._tracker, self._camera = Tracker(camera, self._config), camera
+            self._tracker, self._camera = Tracker(camera, self._config, Map(self._descriptor)), camera
         elif not same_camera(camera, self._camera):
             raise GraphError(
                 f"camera_info: {convert.spelled(camera)}, but tracking began with {convert.spelled(self._camera)} "

@@ -17,7 +17,7 @@ from typing import Any
 from drp_slam import resources
 from drp_slam.atomic import write_text
 from drp_slam.config import NODE_SECTIONS, Config
-from drp_slam.errors import GraphError
+from drp_slam.errors import ConfigError, GraphError
 from drp_slam.nodes.limits import IN_FLIGHT
 
 CAMERA_TOPICS = ("image", "depth", "camera_info")
@@ -44,13 +44,23 @@ class NodeSpec:
         return f"drp_slam.nodes.{self.name}"
 
 
+def stage_nodes(features: str) -> tuple[str, ...]:
+    """The nodes that run the stages of a frame with front end `features`. Raises ConfigError."""
+    from drp_slam.frontend.front_end import front_end_class
+
+    units = {stage.unit for stage in front_end_class(features).stages}
+    return tuple(name for name, own in UNITS_OF.items() if name == "pose_node" or units & set(own))
+
+
 def nodes(config: Config, player: bool, remappings: Mapping[str, str] | None = None) -> list[NodeSpec]:
-    """The four nodes, and the player where a sequence is played.
+    """The nodes of the front end's stages, the profiler, and the player where a sequence is played.
 
     `remappings` renames `image`, `depth` and `camera_info` to a camera's topics. What the player
     sends is taken reliably, and at rate max no queue drops a frame: by ROS's own `qos_overrides`.
     """
-    names = ["profiler_node", "drp_node", "perception_node", "pose_node"]
+    names = ["profiler_node", *stage_nodes(config.graph.features)]
+    if config.drpai3.detector and "perception_node" not in names:
+        raise ConfigError(f"drpai3.detector needs the network stage that features {config.graph.features!r} lack")
     names += ["player_node"] if player else []
     lossless = config.player.rate == 0.0
     renamed = tuple((remappings or {}).items())

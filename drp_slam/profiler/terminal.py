@@ -65,7 +65,7 @@ def _stage_table(result: dict[str, Any]) -> Any:
     def pair(spread: dict[str, float] | None) -> str:
         return "–" if spread is None else f"{spread['p50']:.2f} / {spread['p95']:.2f}"
 
-    about = (result["sequence"], result["network"], result["backend"], result["device"])
+    about = (result["sequence"], result["features"], result["network"], result["backend"], result["device"])
     table = Table(title=" · ".join(str(a) for a in about if a), title_justify="left")
     table.add_column("stage", no_wrap=True)
     table.add_column("unit", no_wrap=True)

@@ -22,6 +22,7 @@ from drp_slam.frontend import front_end
 from drp_slam.frontend.front_end import FrontEnd, Stage, front_end_class, open_front_end
 from drp_slam.frontend.modelled import open_soc
 from drp_slam.frontend.xfeat import XFeat
+from drp_slam.nodes.table import nodes, stage_nodes
 from drp_slam.pipeline import TRACK, stages
 from drp_slam.profiler.span import make_span
 from drp_slam.reporting import folder
@@ -82,6 +83,24 @@ def test_the_stub_gives_features_with_the_work_of_its_stages() -> None:
     assert [s.device for s in spans] == ["emulated:rzv2h", "cpu"]
     assert all(s.modelled_s > 0 and s.energy_j > 0 and s.cpu_modelled_s > 0 for s in spans)
     assert [s.name for s in stages(BLOCKS)] == ["smooth", "extract", TRACK.name]
+
+
+def test_the_stub_runs_a_recording(wall: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its stages, kernels and descriptors, through `run` to the report; nothing else knows of it."""
+    assert cli.main(["run", str(wall), "--features", BLOCKS, "--out", str(tmp_path), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["features"], report["network"]) == (BLOCKS, None)
+    assert list(report["stages"]) == ["smooth", "extract", "track"]
+    assert [k["kernel"] for k in report["kernels"]] == ["GaussianBlur", "block-bits"]
+    assert report["tracked"] > 2 and report["comparison"]["modelled_a55"]["chip_ms"] > 0
+    assert set(report["schedule"]["in_flight"]["3"]["utilisation"]) == {"DRP1", "DRP0", "DRP-AI3", "CPU"}
+
+
+def test_the_graph_has_a_node_for_each_unit_of_the_front_end() -> None:
+    assert stage_nodes("xfeat") == ("drp_node", "perception_node", "pose_node")
+    assert stage_nodes(BLOCKS) == ("drp_node", "pose_node")
+    with pytest.raises(ConfigError, match="drpai3.detector needs"):
+        nodes(override(Config(), {"features": BLOCKS, "drpai3.detector": "x.onnx"}), player=False)
 
 
 def test_stages_run_one_by_one_as_the_nodes_run_them() -> None:
