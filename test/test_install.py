@@ -37,7 +37,7 @@ def pip(python: str | Path, *arguments: str | Path, cwd: Path) -> None:
 
 def pip_version() -> tuple[int, int]:
     """Of the interpreter alone, as the tests below call it; (0, 0) where it has no pip or no setuptools."""
-    code = "import pip, setuptools; print(pip.__version__)"
+    code = "import setuptools; import pip; print(pip.__version__)"
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     done = subprocess.run([sys.executable, "-c", code], cwd="/", env=environment, capture_output=True, text=True)
     major, minor = (done.stdout.split(".") if done.returncode == 0 else ["0", "0"])[:2]
