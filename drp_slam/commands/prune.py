@@ -182,7 +182,8 @@ def show(result: Mapping[str, Any]) -> None:
     console.print(f"packed cycles {share:.1%} of dense; {compared}")
     console.print(result["images"], soft_wrap=True)
     for row in (left := result["left_dense"])["reasons"]:
-        console.print(f"left dense: {row['nodes']} {row['operator']}, {row['weights']:,} weights: {row['reason']}")
+        what = f"{row['nodes']} {row['operator']}, {row['weights']:,} weights: {row['reason']}"
+        console.print(f"left dense: {what}", soft_wrap=True)
     if left["weights"]:
         console.print(f"{left['share']:.1%} of the network's weights are left dense")
     if m is not None:

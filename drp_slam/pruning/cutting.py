@@ -71,7 +71,8 @@ def prune(
     torch.manual_seed(options.seed)
     layers, dense = chosen(graph, options), graph.copied()
     needs_torch = bool(options.retrain) or saliency(options.saliency).needs_gradients
-    net = OnnxNet(graph).eval() if needs_torch else None
+    net = OnnxNet(graph, parts=True).eval() if needs_torch else None
+    teacher = OnnxNet(dense, parts=True).eval() if needs_torch else None
     if feeds is None and needs_images(options):
         raise PruningError(f"saliency {options.saliency} with these options needs images; give --calibration DIR")
     positions = None
@@ -86,17 +87,16 @@ def prune(
             say(text, (index + 0.7 * part) / len(stages))
 
         if rate > 0:
-            masks = _Stage(graph, net, dense, layers, masks, rate, options, feeds, positions, part_of).cut()
+            masks = _Stage(graph, net, teacher, dense, layers, masks, rate, options, feeds, positions, part_of).cut()
         share = [options.retrain * done // len(stages) for done in (index, index + 1)]
         if steps := share[1] - share[0]:
-            assert net is not None and feeds is not None
+            assert net is not None and teacher is not None and feeds is not None
 
             def after(step: int, loss: float, index: int = index, steps: int = steps) -> None:
                 say(f"retraining, loss {loss:.4g}", (index + 0.7 + 0.3 * step / steps) / len(stages))
 
-            recovery.retrain(
-                net, OnnxNet(dense).eval(), layers, masks, Stack(feeds), steps, options.seed, checkpoint, after
-            )
+            views = Stack(feeds.augmented(options.seed))
+            recovery.retrain(net, teacher, layers, masks, views, steps, options.seed, checkpoint, after)
     return masks
 
 
@@ -126,6 +126,7 @@ class _Stage:
 
     graph: Graph
     net: OnnxNet | None
+    teacher: OnnxNet | None
     dense: Graph
     layers: L.Layers
     before: Mapping[str, Tensor]
@@ -139,8 +140,9 @@ class _Stage:
         """Saliencies, layer rates, masks, and for OBS the weights that make up for it."""
         o, entry = self.o, saliency(self.o.saliency)
         if entry.decays:
-            assert self.net is not None and self.feeds is not None
-            recovery.unit_decay(self.net, OnnxNet(self.dense).eval(), self.layers, Stack(self.feeds), o.seed, self.say)
+            assert self.net is not None and self.teacher is not None and self.feeds is not None
+            images = Stack(self.feeds.augmented(o.seed))
+            recovery.unit_decay(self.net, self.teacher, self.layers, images, o.seed, self.say)
         statistics = self._statistics()
         values: dict[str, Tensor] = {}
         if not entry.moves_weights or o.layer_rates == "sensitivity":  # surgery finds its own otherwise

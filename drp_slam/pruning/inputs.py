@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,8 @@ from drp_slam.pruning.onnxgraph import Graph
 
 DYNAMIC_SIDES = (256, 320)
 """H and W used where the file leaves them open and no shape is given."""
+VIEWS = 64
+"""Random views of each image to train on."""
 Feed = dict[str, np.ndarray]
 
 
@@ -25,16 +28,22 @@ class Feeds:
     """Inputs of a network, one item at a time from the disk: `{input: array}` of the file's shapes.
 
     A fixed batch of B is filled with B images in a row. One channel: zero mean and unit variance an
-    image; three: RGB in [0, 1], or BGR. `given` are inputs in memory instead of files.
+    image; three: RGB in [0, 1], or BGR. `given` are inputs in memory instead of files. With `seed`,
+    each image comes as `VIEWS` random crops of other sizes, sides and brightness.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
     files: tuple[Path, ...] = ()
     bgr: bool = False
     given: tuple[Feed, ...] = ()
+    seed: int | None = None
 
     def __len__(self) -> int:
-        return len(self.given) or len(self.files)
+        return len(self.given) or len(self.files) * (1 if self.seed is None else VIEWS)
+
+    def augmented(self, seed: int) -> Feeds:
+        """Views of the images to train on; arrays stay as they are."""
+        return replace(self, seed=seed) if self.files and self.files[0].suffix != ".npz" else self
 
     def first(self, count: int) -> Feeds:
         """The first `count` inputs."""
@@ -45,20 +54,19 @@ class Feeds:
             raise IndexError(index)
         if self.given:
             return self.given[index]
-        if self.files[index].suffix == ".npz":
+        if self.files[index % len(self.files)].suffix == ".npz":
             return self._arrays(self.files[index])
         ((name, shape),) = self.shapes.items()
-        batch = [self._image(self.files[(index + k) % len(self.files)], shape) for k in range(shape[0])]
-        return {name: np.stack(batch)}
+        return {name: np.stack([self._image(index + k, shape) for k in range(shape[0])])}
 
     def __iter__(self) -> Iterator[Feed]:
         return (self[index] for index in range(len(self)))
 
-    def _image(self, file: Path, shape: Sequence[int]) -> np.ndarray:
+    def _image(self, index: int, shape: Sequence[int]) -> np.ndarray:
         _, channels, height, width = shape
-        image = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR)
-        if image is None:
-            raise PruningError(f"{file}: not an image that OpenCV reads; remove it or copy it again")
+        image = _decoded(self.files[index % len(self.files)], channels == 1)
+        if self.seed is not None:
+            image = _view(image, np.random.default_rng([self.seed, index]))
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
         if channels == 1:
             return photographs.normalised(image)[0]
@@ -100,6 +108,27 @@ def feeds(folder: Path | None, graph: Graph, shape: Sequence[int] | None, count:
             f"images have 1 or 3 channels; the network takes {size[1]}: give .npz files with --calibration"
         )
     return Feeds({graph.inputs[0].name: size}, _evenly(found, count), bgr)
+
+
+@functools.lru_cache(32)
+def _decoded(file: Path, grey: bool) -> np.ndarray:
+    image = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR)
+    if image is None:
+        raise PruningError(f"{file}: not an image that OpenCV reads; remove it or copy it again")
+    return image
+
+
+def _view(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A window of 20 to 100 % of the area, of another aspect, perhaps mirrored, lighter or darker."""
+    height, width = image.shape[:2]
+    area, aspect = rng.uniform(0.2, 1.0), np.exp(rng.uniform(-0.3, 0.3))
+    h, w = (max(1, int(side * min(1.0, np.sqrt(area) * by))) for side, by in ((height, aspect), (width, 1 / aspect)))
+    top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
+    image = image[top : top + h, left : left + w]
+    if rng.uniform() < 0.5:
+        image = image[:, ::-1]
+    gain, offset = rng.uniform(0.7, 1.3), rng.uniform(-20, 20)
+    return np.clip(image * np.float32(gain) + np.float32(offset), 0, 255).astype(np.uint8)
 
 
 def _evenly(files: list[Path], count: int) -> tuple[Path, ...]:

@@ -13,7 +13,7 @@ import importlib
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from drp_slam.errors import PruningError
+from drp_slam.pruning import prunable as L
 
 OPSET = 17
 TRANSPARENT = ("Identity", "Cast", "Transpose")
@@ -70,8 +71,9 @@ class Site:
 class Graph:
     """A file's graph, its layers that can be pruned, and why the others stay dense.
 
-    `bag` holds the layers as modules by name (`layers`); `sites` says where each stands; `dense`
-    lists (node, operator, weights, reason) of all other nodes with weights.
+    `bag` holds layers as modules by name, `layers` those that can be pruned (grouped convolutions
+    are only trained); `sites` says where each stands; `dense` lists (node, operator, weights,
+    reason) of all nodes whose weights stay dense.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -95,8 +97,8 @@ class Graph:
 
     @property
     def layers(self) -> dict[str, Any]:
-        """Name -> module, in the order of the graph."""
-        return dict(self.bag.named_children())
+        """Name -> module of what can be pruned, in the order of the graph."""
+        return {name: module for name, module in self.bag.named_children() if L.can_prune(module)}
 
     def _take(self, index: int, node: onnx.NodeProto) -> None:
         label = node.name or node.output[0]
@@ -150,8 +152,6 @@ class Graph:
         )
         if node.op_type == "Gemm" and (a.get("alpha", 1.0) != 1.0 or a.get("beta", 1.0) != 1.0 or a.get("transA")):
             return "a Gemm with alpha, beta or transA"
-        if node.op_type == "Conv" and a.get("group", 1) != 1:
-            return "a grouped convolution does not pack"
         if node.op_type == "Conv" and value.ndim not in (3, 4):
             return f"a convolution of {value.ndim - 2} dimensions"
         if node.op_type != "Conv" and value.ndim != 2:
@@ -183,7 +183,7 @@ class Graph:
         name = self._name(node, stored)
         self.bag.add_module(name, module)
         self.sites[name] = [site]
-        return None
+        return None if L.can_prune(module) else "a grouped convolution does not pack"
 
     def _value(self, name: str) -> Tensor:
         return torch.from_numpy(np.array(numpy_helper.to_array(self.constants[name]), np.float32))
@@ -212,6 +212,15 @@ class Graph:
             name += "_"
         return name
 
+    def parts(self) -> list[str]:
+        """The outputs; in the place of one that a Concat joins, the values that it joins."""
+        found: list[str] = []
+        for name in self.outputs:
+            maker = self._makers.get(name)
+            joined = maker is not None and maker.op_type == "Concat" and not set(maker.input) & set(self.constants)
+            found += list(maker.input) if joined and maker is not None else [name]
+        return list(dict.fromkeys(found))
+
     def copied(self) -> Graph:
         """The same file with layers of its own, as they are now."""
         twin = copy.copy(self)
@@ -223,7 +232,8 @@ class Graph:
         model = onnx.ModelProto()
         model.CopyFrom(self.model)
         stored = {w.name: w for w in model.graph.initializer}
-        for name, module in self.layers.items():
+        modules: Mapping[str, Any] = dict(self.bag.named_children())
+        for name, module in modules.items():
             site, weight = self.sites[name][0], module.weight.detach()
             _store(stored[site.stored], weight.T if site.transposed else weight)
             if site.bias is not None:
@@ -308,7 +318,10 @@ def _conv(weight: Tensor, a: dict[str, Any]) -> nn.Module:
     kind: Any = nn.Conv2d if size == 2 else nn.Conv1d
     ones = [1] * size
     stride, dilation = tuple(a.get("strides", ones)), tuple(a.get("dilations", ones))
-    return kind(weight.shape[1], weight.shape[0], tuple(weight.shape[2:]), stride, tuple(begin), dilation)
+    groups = a.get("group", 1)
+    return kind(
+        weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:]), stride, tuple(begin), dilation, groups
+    )
 
 
 def read(source: str, shape: Sequence[int] | None = None) -> Graph:

@@ -19,15 +19,16 @@ from drp_slam.pruning.onnxgraph import Graph, attributes
 class OnnxNet(nn.Module):
     """Runs a graph whose layers are `graph.bag`'s own modules: what is trained here is pruned there.
 
-    Raises PruningError for an operator without a torch form (`onnxops`), which it names.
+    With `parts`, an output that a Concat joins comes as what it joins, so that a loss can weigh
+    each part. Raises PruningError for an operator without a torch form (`onnxops`), which it names.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, parts: bool = False) -> None:
         super().__init__()
         if len(graph.inputs) != 1:
             raise PruningError(f"the network has {len(graph.inputs)} inputs; retraining and gradients take one")
         known = {*onnxops.SIMPLE, *onnxops.GENERAL}
-        for name, module in graph.layers.items():
+        for name, module in graph.bag.named_children():
             self.add_module(name, module)
         self._layers, skipped = {}, set()
         for name, sites in graph.sites.items():
@@ -42,7 +43,7 @@ class OnnxNet(nn.Module):
                     "obs, obd or magnitude without --retrain"
                 )
         self._nodes = [(i, node, attributes(node)) for i, node in enumerate(graph.nodes) if i not in skipped]
-        self._input, self._outputs = graph.inputs[0].name, graph.outputs
+        self._input, self._outputs = graph.inputs[0].name, graph.parts() if parts else graph.outputs
         self._values = {n: torch.from_numpy(np.array(numpy_helper.to_array(w))) for n, w in graph.constants.items()}
         reads = [[self._layers[i][1].source] if i in self._layers else list(node.input) for i, node, _ in self._nodes]
         self._spent = _last_uses(reads, {*self._outputs, *self._values})

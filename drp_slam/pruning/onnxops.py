@@ -73,6 +73,28 @@ def _pool(i: Inputs, a: Attributes, largest: bool) -> Tensor:
     return F.avg_pool2d(x, a["kernel_shape"], stride, pads, ceil, bool(a.get("count_include_pad", 0)))
 
 
+def _convolve(i: Inputs, a: Attributes) -> Tensor:
+    """Convolutions that are no layer of `onnxgraph`: weights that are computed, three dimensions."""
+    size = i[1].ndim - 2
+    pads, ones = list(a.get("pads", [0] * 2 * size)), [1] * size
+    x = F.pad(i[0], [p for n in reversed(range(size)) for p in (pads[n], pads[size + n])])
+    function = (F.conv1d, F.conv2d, F.conv3d)[size - 1]
+    bias = i[2] if len(i) > 2 else None
+    return function(x, i[1], bias, a.get("strides", ones), 0, a.get("dilations", ones), a.get("group", 1))
+
+
+def _transposed(i: Inputs, a: Attributes) -> Tensor:
+    pads, extra = list(a.get("pads", [0] * 4)), list(a.get("output_padding", [0, 0]))
+    bias = i[2] if len(i) > 2 else None
+    return F.conv_transpose2d(i[0], i[1], bias, a.get("strides", [1, 1]), pads[:2], extra, a.get("group", 1))
+
+
+def _gemm(i: Inputs, a: Attributes) -> Tensor:
+    x, w = (t.T if a.get(f"trans{side}") else t for side, t in zip("AB", i))
+    y = a.get("alpha", 1.0) * (x @ w)
+    return y + a.get("beta", 1.0) * i[2] if len(i) > 2 and i[2] is not None else y
+
+
 def _resize(i: Inputs, a: Attributes) -> Tensor:
     x = i[0]
     if len(i) > 3 and i[3] is not None and i[3].numel():
@@ -101,6 +123,8 @@ def _slice(i: Inputs, a: Attributes) -> Tensor:
 
 def _reshape(i: Inputs, a: Attributes) -> Tensor:
     shape = _ints(i[1])
+    if len(shape) > 1 and shape[0] == 1 and i[0].ndim > 1 and -1 not in shape:
+        shape[0] = i[0].shape[0]  # a batch that the exporter fixed to 1; `recovery.joins` sees whether it holds
     return i[0].reshape([i[0].shape[n] if s == 0 else s for n, s in enumerate(shape)])
 
 
@@ -159,6 +183,9 @@ GENERAL: dict[str, Callable[[Inputs, Attributes], Tensor]] = {
     "LeakyRelu": lambda i, a: F.leaky_relu(i[0], a.get("alpha", 0.01)),
     "HardSigmoid": lambda i, a: (a.get("alpha", 0.2) * i[0] + a.get("beta", 0.5)).clamp(0, 1),
     "Softmax": lambda i, a: i[0].softmax(a.get("axis", -1)),
+    "Conv": _convolve,
+    "ConvTranspose": _transposed,
+    "Gemm": _gemm,
     "Concat": lambda i, a: torch.cat(i, a["axis"]),
     "MaxPool": lambda i, a: _pool(i, a, True),
     "AveragePool": lambda i, a: _pool(i, a, False),

@@ -22,7 +22,7 @@ from drp_slam.pruning.inputs import Feed, Feeds
 from drp_slam.pruning.layout import matrix, unmatrix
 from drp_slam.pruning.onnxgraph import Graph
 
-GROUP_BYTES, GROUP_LAYERS = 2**28, 24
+GROUP_BYTES, GROUP_LAYERS = 2**29, 64
 """Most bytes of Hessians, and layers, that one pass over the images collects for."""
 SENSITIVITY_MACS, SENSITIVITY_IMAGES = 4e11, 4
 """Work spent on finding how much each layer matters, and most images it takes."""

@@ -135,8 +135,9 @@ def _compressed(
             say(f"centroids, step {step} of {steps}, loss {loss:.4g}", 1.0)
 
         assert images is not None
-        student, teacher = OnnxNet(small).eval(), OnnxNet(dense).eval()
-        recovery.retrain(student, teacher, layers, {}, cutting.Stack(images), steps, options.seed, None, after)
+        student, teacher = (OnnxNet(graph, parts=True).eval() for graph in (small, dense))
+        views = cutting.Stack(images.augmented(options.seed))
+        recovery.retrain(student, teacher, layers, {}, views, steps, options.seed, None, after)
 
     found = outcome.compress(small.bag, layers, path.with_suffix(".dsdc"), train if steps else None)
     error = None if images is None else probe.network_error(dense.updated(), small.updated(), images.first(COMPARED))

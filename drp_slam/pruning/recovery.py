@@ -42,7 +42,7 @@ def joins(net: nn.Module, images: Images) -> bool:
 
     Not so where a graph fixes its batch, in a Reshape for one.
     """
-    pair = images[0], images[-1]
+    pair = images[0], images[len(images) - 1]
     if len(images) == 1 or pair[0].shape[0] > 1:
         return False
     try:
