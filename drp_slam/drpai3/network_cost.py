@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from drp_slam import resources
 from drp_slam.chip.constants import Constants
 from drp_slam.chip.cost import Cost
 from drp_slam.device import Work
@@ -25,8 +26,8 @@ def network_work(onnx: Path, shape: tuple[int, ...], kind: str) -> Work:
 class NetworkCost:
     """Prices networks for `chip.soc.Soc`, at the AI-MAC clock index of the board's runtime.
 
-    Reads each network once for each shape. Raises DrpAi3Error for a file that cannot be read or
-    does not fit the chip.
+    Reads each network once for each shape. Raises ResourceError for a file that is gone, DrpAi3Error
+    for one that cannot be read or does not fit the chip.
     """
 
     def __init__(self, freq_index: int = 2) -> None:
@@ -38,7 +39,8 @@ class NetworkCost:
 
         key = (work.configuration, work.shape)
         if key not in self._graphs:
-            self._graphs[key] = load(Path(work.configuration), {"": work.shape})
+            path = Path(work.configuration)  # of the machine that ran it; a shipped network is known by its name
+            self._graphs[key] = load(path if path.is_file() else resources.network(work.name), {"": work.shape})
         found = estimate(self._graphs[key], constants, self._freq_index, results_stay=work.kind == RESULTS_STAY)
         parts = {"overhead": found.overhead_s, "crossings": found.crossing_s}
         for row in found.rows:

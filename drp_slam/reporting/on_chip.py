@@ -85,8 +85,13 @@ def figures(
     """
     emulated = any(s.device.startswith(EMULATED) for s in spans)
     frames = read_works(out / files.KERNELS) if soc and (out / files.KERNELS).is_file() else {}
-    first = next(iter(frames.values()), {})
-    schedules = _schedules(spans, breakdown.shares(first, soc), soc) if soc else []
+    first, shares = next(iter(frames.values()), {}), {}
+    try:
+        shares = breakdown.shares(first, soc) if soc else {}
+    except DrpSlamError as error:
+        log.warning("no kernels, and stages are not split over units: %s", error)
+        first, frames = {}, {}
+    schedules = _schedules(spans, shares, soc) if soc else []
     kernels = breakdown.kernels(first, soc) if soc and emulated else []
     if not all(math.isfinite(k["modelled_s"]) for k in kernels):
         kernels = []

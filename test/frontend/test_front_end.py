@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,14 +11,14 @@ import cv2
 import numpy as np
 import pytest
 
-from drp_slam import cli
+from drp_slam import cli, resources
 from drp_slam.chip.soc import Meter
 from drp_slam.config import Config, override
 from drp_slam.datatypes import Camera, DescriptorSpec, Features, Frame
 from drp_slam.device import open_device, stage_run
 from drp_slam.drp.kernels import Kernel
 from drp_slam.drp.opencva import OpenCva
-from drp_slam.errors import ConfigError, DeviceError
+from drp_slam.errors import ConfigError, DeviceError, ResourceError
 from drp_slam.frontend import front_end
 from drp_slam.frontend.front_end import FrontEnd, Stage, front_end_class, open_front_end
 from drp_slam.frontend.modelled import open_soc
@@ -134,8 +135,6 @@ def test_an_unknown_front_end_lists_the_known_ones(capsys: pytest.CaptureFixture
 @pytest.fixture
 def chip(tmp_path: Path) -> Path:
     """The chip under another name, twice as fast on its CPU."""
-    from drp_slam import resources
-
     text = resources.device_file("rzv2h").read_text()
     assert "float_rate: {value: 1.44e+10" in text
     path = tmp_path / "mine.yaml"
@@ -183,6 +182,15 @@ def test_without_a_drp_a_chip_prices_the_rest(wall: Path, tmp_path: Path, capsys
     (out / folder.KERNELS).unlink()
     assert cli.main(["report", str(out), "--device", "rzv2n"]) == 1
     assert "no kernels.csv" in capsys.readouterr().err
+
+
+def test_a_shipped_network_is_found_after_a_move() -> None:
+    """`kernels.csv` names the file of the machine that ran it."""
+    heads = open_front_end(Config(), ("drpai3",)).step("network", np.zeros((64, 96), np.int8), (64, 96))[1].works[0]
+    here = open_soc(Config()).cost(heads)
+    assert open_soc(Config()).cost(dataclasses.replace(heads, configuration="/gone/xfeat-p70.onnx")) == here
+    with pytest.raises(ResourceError, match="'mine' is neither a file nor shipped"):
+        open_soc(Config()).cost(dataclasses.replace(heads, name="mine", configuration="/gone/mine.onnx"))
 
 
 def test_a_device_that_nothing_is_modelled_for_does_not_need_one() -> None:
