@@ -95,7 +95,9 @@ class PerceptionConfig:
 class SlamConfig:
     """Tracking and mapping on the CPU (`pose_node`)."""
 
-    min_cosine: float = param(0.8, "minimum cosine similarity of two matched descriptors", low=-1.0, high=1.0)
+    min_cosine: float = param(
+        0.0, "minimum cosine similarity of two matched descriptors; 0: as the front end says", low=0.0, high=1.0
+    )
     gate_px: float = param(
         60.0, "search radius around the position that the motion model predicts", unit="px", low=1.0, high=2000.0
     )

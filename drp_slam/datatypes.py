@@ -72,12 +72,15 @@ class Frame:
 class DescriptorSpec:
     """What a front end's descriptors are: (N, `length`) arrays of `dtype`.
 
-    `metric` is "cosine" for float32 of unit length and "hamming" for uint8, of 8 bits each.
+    `metric` is "cosine" for float32 of unit length and "hamming" for uint8, of 8 bits each. Two descriptors may show
+    the same point from `min_cosine` on, where `slam.min_cosine` does not say otherwise; of binary ones the cosine
+    is 1 - 2 h / bits at a Hamming distance of h.
     """
 
     length: int
     dtype: str
     metric: str
+    min_cosine: float = 0.8
 
 
 XFEAT_DESCRIPTOR = DescriptorSpec(64, "float32", "cosine")

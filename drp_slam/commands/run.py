@@ -43,6 +43,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     one_thread_a_library()
     from drp_slam.data.dataset import open_sequence
+    from drp_slam.frontend.front_end import network_of
     from drp_slam.reporting.claim import claimed
     from drp_slam.reporting.results import build
 
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "camera": args.camera,
         "start": args.start,
     }
-    title = f"{config.drpai3.network}, {config.drpai3.backend}"
+    title = f"{network_of(config) or config.graph.features}, {config.drpai3.backend}"
     with claimed(out, args.sequence) as run_id, progress_bar(len(sequence), title) as progress:
         run_sequence(sequence, config, out, progress, about | {"run_id": run_id})
     return build(out) | dense_files(args, out)

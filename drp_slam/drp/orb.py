@@ -167,6 +167,41 @@ def corner_response(image: np.ndarray) -> np.ndarray:
     return out
 
 
+class Spread(Kernel):
+    """(n, 2) int64 x y, (n,) uint8 response -> (m,) int64: the corners that are kept, m at most `quota`.
+
+    They are spread over the level: the best of every cell first, then the second of every cell, and so on; of equals
+    the larger response. (ORB-SLAM divides a quadtree to the same end.) On the CPU: some thousand corners and a sort.
+    """
+
+    name, place, kind = "orb_select", "cpu", "gather"
+
+    def __init__(self, quota: int) -> None:
+        self._quota = quota
+
+    def compute(self, *inputs: np.ndarray) -> Arrays:
+        pixels, response = inputs
+        if len(pixels) <= self._quota:
+            return (np.arange(len(pixels)),)
+        size = np.ptp(pixels, axis=0) + 1
+        cell_px = max(1, int(math.sqrt(size[0] * size[1] / self._quota)))
+        column, row = ((pixels - pixels.min(axis=0)) // cell_px).T
+        strength = -response.astype(np.int16)
+        cell = row * (size[0] // cell_px + 1) + column
+        order = np.lexsort((strength, cell))
+        first = np.flatnonzero(np.r_[True, np.diff(cell[order]) > 0])
+        rank = np.empty(len(pixels), np.int64)
+        rank[order] = np.arange(len(pixels)) - np.repeat(first, np.diff(np.r_[first, len(pixels)]))
+        return (np.lexsort((strength, rank))[: self._quota],)
+
+    def empty(self, *inputs: np.ndarray) -> Arrays:
+        return (np.zeros(0, np.int64),)
+
+    def counters(self, *inputs: np.ndarray) -> Mapping[str, float]:
+        n = len(inputs[0])
+        return {"pixels": n, "ops": 2 * 8 * n * math.log2(max(n, 2)), "bytes": 40 * n}
+
+
 class Describe(Kernel):
     """Level, blurred level, (n, 2) pixels x y -> (n, 32) uint8 descriptors, (n,) float32 angles in degrees.
 

@@ -69,7 +69,7 @@ class FrontEnd(ABC):
 UNITS = ("drp", "drpai3", "cpu")
 """Units that a stage may be meant for: sections of a device file."""
 
-FRONT_ENDS = {"xfeat": "drp_slam.frontend.xfeat:XFeat"}
+FRONT_ENDS = {"xfeat": "drp_slam.frontend.xfeat:XFeat", "orb": "drp_slam.frontend.orb:Orb"}
 """`--features` -> module and class, imported when it is chosen."""
 
 
@@ -88,6 +88,12 @@ def front_end_class(name: str) -> type[FrontEnd]:
     if not (isinstance(found, type) and issubclass(found, FrontEnd)):
         raise ConfigError(f"features {name!r} are no drp_slam.frontend.front_end.FrontEnd")
     return found
+
+
+def network_of(config: Config) -> str | None:
+    """Name of the network that the front end runs; None for one without."""
+    stages = front_end_class(config.graph.features).stages
+    return config.drpai3.network if any(stage.unit == "drpai3" for stage in stages) else None
 
 
 def open_front_end(config: Config, units: Collection[str] = UNITS) -> FrontEnd:

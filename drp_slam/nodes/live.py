@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drp_slam.frontend.front_end import Stage
+from drp_slam.frontend.front_end import Stage, network_of
 from drp_slam.nodes.table import UNITS_OF
 from drp_slam.pipeline import TRACK, stages
 
@@ -36,7 +36,9 @@ class View:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         loop = config.player.loop or sequence is None
-        self._title = f"{config.drpai3.network} on {config.drpai3.backend}:{Path(config.graph.device).stem}"
+        self._title = (
+            f"{network_of(config) or config.graph.features} on {config.drpai3.backend}:{Path(config.graph.device).stem}"
+        )
         self._stages = stages(config.graph.features)
         text, rate = TextColumn("{task.description}"), TextColumn("{task.fields[fps]} Hz", markup=False)
         self._bar = Progress(text, BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 from drp_slam.atomic import write_text
 from drp_slam.datatypes import Track
 from drp_slam.errors import ProfilerError
-from drp_slam.frontend.front_end import front_end_class
+from drp_slam.frontend.front_end import network_of
 
 if TYPE_CHECKING:
     from drp_slam.config import Config
@@ -115,11 +115,11 @@ def write_run(
     `failure` is what ended the run early. `complete`: the other files are there, and their digests
     are stored. Raises ProfilerError.
     """
-    network = any(stage.unit == "drpai3" for stage in front_end_class(config.graph.features).stages)
+    network = network_of(config)
     content = {
         "sequence": sequence,
         "backend": config.drpai3.backend if network else config.drp.backend,
-        "network": config.drpai3.network if network else None,
+        "network": network,
         "device": config.graph.device,
         "features": config.graph.features,
         "config": dataclasses.asdict(config),

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from drp_slam import geometry
@@ -33,8 +35,10 @@ class Tracker:
         An empty `Map(spec)` says which descriptors to expect. Raises SlamError for a camera with
         which nothing can be projected.
         """
-        self._config = config or SlamConfig()
         self.map = Map() if slam_map is None else slam_map
+        self._config = config or SlamConfig()
+        if not self._config.min_cosine:
+            self._config = replace(self._config, min_cosine=self.map.spec.min_cosine)
         self._mapping = Mapping(self.map, Geometry.of(camera, self._config), self._config)
         self._localiser = Localiser(self._mapping)
         self._loops = Loops(self._mapping)
