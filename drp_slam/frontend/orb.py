@@ -12,7 +12,7 @@ from drp_slam.config import Config
 from drp_slam.datatypes import DescriptorSpec, Features
 from drp_slam.device import Run, StageRun, open_device, stage_run
 from drp_slam.drp.kernels import Grey
-from drp_slam.drp.orb import Blur, Describe, Fast, Shrink, Spread, level_shapes
+from drp_slam.drp.orb_kernels import Blur, Describe, Fast, Shrink, Spread, level_shapes
 from drp_slam.drp.preprocess import check_image
 from drp_slam.frontend.front_end import UNITS, FrontEnd, Stage
 

@@ -13,7 +13,7 @@ import pytest
 from drp_slam import cli
 from drp_slam.config import Config, override
 from drp_slam.datatypes import Camera, Frame
-from drp_slam.drp.orb import Spread
+from drp_slam.drp.orb_kernels import Spread
 from drp_slam.errors import DrpError
 from drp_slam.frontend.front_end import open_front_end
 

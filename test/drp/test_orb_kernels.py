@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from drp_slam.drp.orb import Blur, Describe, Fast, Shrink, corner_response, level_shapes
+from drp_slam.drp.orb_kernels import Blur, Describe, Fast, Shrink, corner_response, level_shapes
 from drp_slam.errors import DrpError
 
 VECTORS = Path(os.environ.get("DRP_SLAM_DATA") or "absent") / "drp_fast"
