@@ -132,6 +132,9 @@ class SlamConfig:
     local_points: int = param(2000, "match a frame with at most this many map points", low=100, high=20000)
     adjusted_keyframes: int = param(8, "number of keyframes that local bundle adjustment optimises", low=1, high=50)
     adjust_iterations: int = param(5, "iterations of local bundle adjustment; 0: off", low=0, high=100)
+    map: str = param("", "continue in the map of this file; empty: begin a new one")
+    save_map: str = param("", "write the map to this file at the end; empty: no")
+    localise: bool = param(False, "only find the pose in the map file; never change the map")
     close_loops: bool = param(True, "close loops when a keyframe recognises an old part of the map")
     mask_people: bool = param(
         False, "ignore features inside detections of class person; needs a detector with class names"
@@ -139,6 +142,11 @@ class SlamConfig:
 
     def __post_init__(self) -> None:
         check("slam", self)
+        if self.localise and (not self.map or self.save_map):
+            raise ConfigError(
+                f"slam.localise finds poses in a map and never changes it: map is {self.map!r}, save_map "
+                f"{self.save_map!r}; give --map FILE and no --save-map"
+            )
 
 
 @dataclass(frozen=True)

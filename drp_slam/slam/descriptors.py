@@ -16,7 +16,7 @@ MEMORY = 8
 
 def check_spec(spec: DescriptorSpec) -> None:
     """Raises SlamError for descriptors that cannot be compared."""
-    if METRICS.get(spec.metric) != spec.dtype or spec.length < 1:
+    if METRICS.get(spec.metric) != spec.dtype or type(spec.length) is not int or spec.length < 1:
         known = ", ".join(f"{dtype} with {metric}" for metric, dtype in METRICS.items())
         raise SlamError(f"descriptors are {spec.length} {spec.dtype} with metric {spec.metric!r}; expected {known}")
 

@@ -55,6 +55,12 @@ class World:
         return Features(uv.astype(np.float32), score.astype(np.float32), d.astype(np.float32)), depth
 
 
+def binary(features: Features) -> Features:
+    """The signs of 256 fixed projections: what binary descriptors do, with the same points."""
+    planes = np.random.default_rng(1).normal(size=(64, 256)).astype(np.float32)
+    return Features(features.uv, features.score, np.packbits(features.descriptor @ planes > 0, axis=1))
+
+
 def make_world(seed: int = 0, count: int = 6000) -> World:
     """Points on six walls, two metres from the middle, with relief."""
     rng = np.random.default_rng(seed)

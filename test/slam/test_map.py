@@ -7,11 +7,11 @@ import pickle
 
 import numpy as np
 import pytest
-from point_world import CAMERA, World, errors_m, frame, make_world, walk
+from point_world import CAMERA, World, binary, errors_m, frame, make_world, walk
 
 from drp_slam import geometry
 from drp_slam.config import SlamConfig
-from drp_slam.datatypes import DescriptorSpec, Features, Track
+from drp_slam.datatypes import DescriptorSpec, Track
 from drp_slam.errors import SlamError
 from drp_slam.slam.map import Map
 from drp_slam.slam.places import Places
@@ -29,12 +29,6 @@ def play(tracker: Tracker, world: World, poses: list[np.ndarray], first: int = 0
             features = binary(features)
         tracks.append(tracker.track(frame(k, k * STEP_NS, depth), features))
     return tracks
-
-
-def binary(features: Features) -> Features:
-    """The signs of 256 fixed projections: what binary descriptors do, with the same points."""
-    planes = np.random.default_rng(1).normal(size=(64, 256)).astype(np.float32)
-    return Features(features.uv, features.score, np.packbits(features.descriptor @ planes > 0, axis=1))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A map as named arrays of fixed types, and back: what its file holds (docs/map_format.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from drp_slam.datatypes import DescriptorSpec
+from drp_slam.slam.descriptors import width
+from drp_slam.slam.map import Map
+from drp_slam.slam.view import View
+
+
+def schema(spec: DescriptorSpec) -> dict[str, tuple[str, str, tuple[int, ...]]]:
+    """Every array of a file: its type, what has a row in it (keyframe, feature, point), and a row's shape."""
+    descriptor = np.dtype(spec.dtype).newbyteorder("<").str
+    arrays: dict[str, tuple[str, str, tuple[int, ...]]] = {
+        "keyframe_T_camera_world": ("<f8", "keyframe", (4, 4)),
+        "keyframe_index": ("<i8", "keyframe", ()),
+        "keyframe_stamp_ns": ("<i8", "keyframe", ()),
+        "keyframe_features": ("<i8", "keyframe", ()),
+        "keyframe_coloured": ("|b1", "keyframe", ()),
+        "link": ("<i8", "link", (3,)),
+        "feature_uv": ("<f4", "feature", (2,)),
+        "feature_xy": ("<f8", "feature", (2,)),
+        "feature_inverse_depth": ("<f8", "feature", ()),
+        "feature_descriptor": (descriptor, "feature", (spec.length,)),
+        "feature_rgb": ("|u1", "feature", (3,)),
+        "feature_point": ("<i8", "feature", ()),
+        "point_xyz": ("<f8", "point", (3,)),
+        "point_descriptor": (descriptor, "point", (spec.length,)),
+        "point_rgb": ("|u1", "point", (3,)),
+        "point_observations": ("<i8", "point", ()),
+        "point_reference": ("<i8", "point", ()),
+        "point_found": ("<i8", "point", ()),
+        "point_alive": ("|b1", "point", ()),
+    }
+    if spec.metric == "hamming":
+        arrays["point_votes"] = ("|i1", "point", (width(spec),))
+    return arrays
+
+
+def to_arrays(slam_map: Map) -> dict[str, np.ndarray]:
+    """The map as the arrays of `schema`; the features of all keyframes lie one behind the other."""
+    spec, views = slam_map.spec, slam_map.views
+    grey = [np.zeros((len(v), 3), np.uint8) if v.rgb is None else v.rgb for v in views]
+    one, other = np.nonzero(np.triu(slam_map.links))
+    found = {
+        "keyframe_T_camera_world": slam_map.T_camera_world,
+        "keyframe_index": np.array([v.index for v in views]),
+        "keyframe_stamp_ns": np.array([v.stamp_ns for v in views]),
+        "keyframe_features": np.array([len(v) for v in views]),
+        "keyframe_coloured": np.array([v.rgb is not None for v in views]),
+        "link": np.stack([one, other, slam_map.links[one, other]], axis=1),
+        "feature_uv": [v.uv for v in views],
+        "feature_xy": [v.xy for v in views],
+        "feature_inverse_depth": [v.inverse_depth for v in views],
+        "feature_descriptor": [v.descriptor for v in views],
+        "feature_rgb": grey,
+        "feature_point": slam_map.point,
+        **{f"point_{name}": column for name, column in slam_map.columns.items()},
+    }
+    arrays = {}
+    for name, (dtype, _, row) in schema(spec).items():
+        rows = found[name]
+        if isinstance(rows, list):
+            rows = np.concatenate(rows) if rows else np.zeros((0, *row))
+        arrays[name] = np.ascontiguousarray(rows, dtype)
+    return arrays
+
+
+def from_arrays(spec: DescriptorSpec, arrays: Mapping[str, np.ndarray]) -> Map:
+    """The map of `to_arrays`. They are copied, not checked."""
+    slam_map = Map(spec)
+    end = 0
+    for k, count in enumerate(arrays["keyframe_features"].tolist()):
+        mine, end = slice(end, end + count), end + count
+        rgb = arrays["feature_rgb"][mine].copy() if arrays["keyframe_coloured"][k] else None
+        uv, xy, depth, descriptor = (
+            arrays[f"feature_{name}"][mine].copy() for name in ("uv", "xy", "inverse_depth", "descriptor")
+        )
+        index, stamp_ns = int(arrays["keyframe_index"][k]), int(arrays["keyframe_stamp_ns"][k])
+        view = View(index, stamp_ns, uv, xy, depth, descriptor, rgb)
+        slam_map.add_keyframe(view, arrays["keyframe_T_camera_world"][k])
+        slam_map.point[k][:] = arrays["feature_point"][mine]
+    one, other, shared = arrays["link"].T
+    slam_map.links[one, other] = slam_map.links[other, one] = shared
+    slam_map.add_points(arrays["point_xyz"], arrays["point_descriptor"], None)
+    for name, column in slam_map.columns.items():
+        column[:] = arrays[f"point_{name}"]
+    return slam_map
+
+
+def fault(arrays: Mapping[str, np.ndarray]) -> str:
+    """Why arrays that fit the schema are not those of a map, or "" where they are."""
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            return f"{name} has a number that is not finite"
+    keyframes, points = len(arrays["keyframe_index"]), len(arrays["point_xyz"])
+    point, features, link = arrays["feature_point"], arrays["keyframe_features"], arrays["link"]
+    limits = {
+        "keyframe_features": (features, 0, len(point)),
+        "feature_point": (point, -1, points - 1),
+        "point_reference": (arrays["point_reference"], 0, keyframes - 1),
+        "point_found": (arrays["point_found"], 0, np.iinfo(np.int64).max),
+        "feature_inverse_depth": (arrays["feature_inverse_depth"], 0.0, np.inf),
+        "link": (link[:, :2], 0, keyframes - 1),
+        "shared points of link": (link[:, 2], 1, np.iinfo(np.int64).max),
+    }
+    for name, (array, low, high) in limits.items():
+        if array.size and (array.min() < low or array.max() > high):
+            return f"{name} has {array.min()} to {array.max()}, expected {low} to {high}"
+    if features.sum() != len(point):
+        return f"keyframe_features adds up to {features.sum()}, but there are {len(point)} features"
+    if (link[:, 0] >= link[:, 1]).any():
+        return "link has a pair of keyframes that is not in ascending order"
+    owner = np.repeat(np.arange(keyframes), features)[point >= 0]
+    seen = point[point >= 0]
+    if len(np.unique(owner * max(points, 1) + seen)) != len(seen):
+        return "feature_point has a point twice in one keyframe"
+    count = np.bincount(seen, minlength=points)
+    if not np.array_equal(count, arrays["point_observations"]) or not np.array_equal(count > 0, arrays["point_alive"]):
+        return "point_observations or point_alive does not agree with feature_point"
+    T = arrays["keyframe_T_camera_world"]
+    R = T[:, :3, :3]
+    rigid = np.abs(R @ R.transpose(0, 2, 1) - np.eye(3)).max(initial=0.0) < 1e-6 and (np.linalg.det(R) > 0).all()
+    if not rigid or (T[:, 3] != (0.0, 0.0, 0.0, 1.0)).any():
+        return "keyframe_T_camera_world has a matrix that is not a rigid motion"
+    return ""

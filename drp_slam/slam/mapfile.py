@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A map as a file: `save` and `load`. The format is described in docs/map_format.md.
+
+    8 bytes   magic
+    32 bytes  SHA-256 of everything behind it
+    8 bytes   length of the header, unsigned, little-endian
+    header    JSON: version, descriptor, and name, type and shape of every array
+    arrays    in that order, little-endian, row by row, one behind the other
+
+Nothing in a file is executed, and nothing of a file is used before its checksum and contents hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from drp_slam import __version__
+from drp_slam.atomic import replacing
+from drp_slam.datatypes import DescriptorSpec
+from drp_slam.errors import SlamError
+from drp_slam.slam.descriptors import check_spec
+from drp_slam.slam.map import Map
+from drp_slam.slam.maparrays import fault, from_arrays, schema, to_arrays
+
+MAGIC = b"\x89DRPMAP\n"
+VERSION = 1
+LONGEST_HEADER = 1 << 20
+
+
+def save(slam_map: Map, path: Path) -> None:
+    """Writes a map; a file that was there before is replaced at once, or kept. Raises SlamError."""
+    arrays = to_arrays(slam_map)
+    header = {
+        "version": VERSION,
+        "written_by": f"drp_slam {__version__}",
+        "descriptor": asdict(slam_map.spec),
+        "arrays": [{"name": n, "dtype": a.dtype.str, "shape": a.shape} for n, a in arrays.items()],
+    }
+    text = json.dumps(header).encode()
+    parts = [len(text).to_bytes(8, "little"), text, *(a.tobytes() for a in arrays.values())]
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SlamError(f"{path}: cannot make its folder: {error.strerror}") from error
+    with replacing(path, SlamError) as temporary, temporary.open("wb") as file:
+        file.writelines([MAGIC, digest.digest(), *parts])
+
+
+def load(path: Path) -> Map:
+    """Reads a map. Raises SlamError in one line for a file that is foreign, damaged or not sound."""
+    try:
+        with path.open("rb") as file:
+            if file.read(len(MAGIC)) != MAGIC:
+                raise SlamError(f"{path}: not a map of drp_slam; name a file written by --save-map")
+            content = memoryview(file.read())
+    except OSError as error:
+        raise SlamError(f"{path}: cannot read the map: {error.strerror}") from error
+    digest, content = content[:32], content[32:]
+    if hashlib.sha256(content).digest() != digest:
+        raise SlamError(f"{path}: damaged or cut short: its checksum does not fit; use another copy, or map anew")
+    length = int.from_bytes(content[:8], "little")
+    try:
+        header = json.loads(bytes(content[8 : 8 + min(length, LONGEST_HEADER)]))
+        version, spec = header["version"], DescriptorSpec(**header["descriptor"])
+        stated = [(str(a["name"]), str(a["dtype"]), tuple(map(int, a["shape"]))) for a in header["arrays"]]
+        if version == VERSION:
+            check_spec(spec)
+    except (ValueError, KeyError, TypeError, RecursionError, SlamError) as error:
+        raise _unsound(path, f"its header cannot be read: {error}") from error
+    if version != VERSION:
+        raise SlamError(f"{path}: a map of version {version!r}; this program reads version {VERSION}: map anew")
+    _fit(path, spec, stated)
+    arrays, data = {}, content[8 + length :]
+    for name, dtype, shape in stated:
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        if size > len(data):
+            raise _unsound(path, f"{name} {shape} does not fit into it")
+        arrays[name], data = np.frombuffer(data[:size], dtype).reshape(shape), data[size:]
+    if len(data):
+        raise _unsound(path, f"{len(data)} bytes lie behind its arrays")
+    if wrong := fault(arrays):
+        raise _unsound(path, wrong)
+    return from_arrays(spec, arrays)
+
+
+def open_map(path: str, spec: DescriptorSpec) -> Map:
+    """The map of a file for a front end with such descriptors, or an empty one where `path` is empty.
+
+    Raises SlamError as `load` does, and for a map of other descriptors.
+    """
+    if not path:
+        return Map(spec)
+    slam_map = load(Path(path).expanduser())
+    if slam_map.spec != spec:
+        raise SlamError(
+            f"{path}: a map of {_spelled(slam_map.spec)} descriptors, but the front end gives "
+            f"{_spelled(spec)}; choose the front end that made it with --features, or map anew"
+        )
+    return slam_map
+
+
+def _spelled(spec: DescriptorSpec) -> str:
+    return f"{spec.length} {spec.dtype} ({spec.metric})"
+
+
+def _fit(path: Path, spec: DescriptorSpec, stated: list[tuple[str, str, tuple[int, ...]]]) -> None:
+    """Raises SlamError unless the arrays of the header are exactly those of the schema, with rows that agree."""
+    expected = schema(spec)
+    names = [name for name, _, _ in stated]
+    if names != list(expected):
+        other = sorted(set(names) ^ set(expected))
+        raise _unsound(path, f"it lacks, or has beyond what is known, {', '.join(other)[:200] or 'an order'}")
+    rows: dict[str, int] = {}
+    for name, dtype, shape in stated:
+        known, of, row = expected[name]
+        agrees = len(shape) > 0 and shape[0] >= 0 and rows.setdefault(of, shape[0]) == shape[0]
+        if dtype != known or shape[1:] != row or not agrees:
+            raise _unsound(path, f"{name} is {dtype} {shape}, expected {known} ({rows.get(of, 'N')}, {row})")
+
+
+def _unsound(path: Path, what: str) -> SlamError:
+    return SlamError(f"{path}: not a sound map: {what}; write it again with --save-map")
