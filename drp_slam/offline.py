@@ -50,6 +50,7 @@ def run_sequence(
     from drp_slam.pipeline import Pipeline
     from drp_slam.profiler import work_table
     from drp_slam.reporting import folder as files
+    from drp_slam.slam.mapfile import save as save_map
 
     make_folder(out)
     gate: StampGate[Frame] = StampGate("sequence")
@@ -89,6 +90,11 @@ def run_sequence(
         write = partial(files.write_run, out, config, **{"sequence": sequence.name, **facts, **(about or {})})
         write(failure=failure or UNFINISHED)
         write_results(out, pipeline, sequence, history)
+        try:
+            if config.slam.save_map:
+                save_map(pipeline.tracker.map, Path(config.slam.save_map))
+        except DrpSlamError as refused:
+            failure = failure or refused
         content = write(failure=failure, complete=True)
     if interrupts.count and failure is None:
         failure = KeyboardInterrupt()

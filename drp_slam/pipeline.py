@@ -14,7 +14,7 @@ from drp_slam.frontend.depth_sensor import open_sensor, sensor_run
 from drp_slam.frontend.front_end import Stage, front_end_class, open_front_end
 from drp_slam.frontend.modelled import open_soc
 from drp_slam.profiler.span import Span, make_span
-from drp_slam.slam.map import Map
+from drp_slam.slam.mapfile import open_map
 from drp_slam.slam.tracker import Tracker
 
 TRACK = Stage("track", "cpu")
@@ -39,7 +39,8 @@ class Pipeline:
         self._meter = Meter(open_soc(config, [s.unit for s in stages(config.graph.features)]))
         self._sensor = open_sensor(camera, config.drp)
         self._front = open_front_end(config)
-        self.tracker = Tracker(self._sensor.camera, config.slam, Map(self._front.descriptor))
+        slam_map = open_map(config.slam.map, self._front.descriptor)
+        self.tracker = Tracker(self._sensor.camera, config.slam, slam_map)
 
     def process(self, frame: Frame) -> Step:
         """One frame: image to features, features to pose."""

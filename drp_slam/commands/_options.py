@@ -77,6 +77,13 @@ def add_slam(p: argparse.ArgumentParser) -> None:
     add_camera(p)
 
 
+def add_map(p: argparse.ArgumentParser) -> None:
+    """A map that outlives the run; `configured` reads it."""
+    p.add_argument("--map", metavar="FILE", help="continue in this map, wherever in it the camera is")
+    p.add_argument("--localise", action="store_true", help="with --map: only find the pose; never change the map")
+    p.add_argument("--save-map", metavar="FILE", help="write the map at the end; may be the file of --map")
+
+
 def add_player(p: argparse.ArgumentParser) -> None:
     """How a recording is played into the graph."""
     text = "play at this speed; max: as fast as the graph gives credit (default: 1.0)"
@@ -103,6 +110,11 @@ def configured(args: argparse.Namespace) -> Config:
         if getattr(args, name) is not None:
             values |= {f"{section}.{name}": getattr(args, name) for section in ("drp", "drpai3")}
     values |= {name: getattr(args, name) for name in ("device", "features") if getattr(args, name) is not None}
+    for name in ("map", "save_map"):
+        if getattr(args, name, None):
+            values[f"slam.{name}"] = str(Path(getattr(args, name)).expanduser().absolute())
+    if getattr(args, "localise", False):
+        values["slam.localise"] = True
     for item in args.set:
         key, equals, text = item.partition("=")
         if not equals:

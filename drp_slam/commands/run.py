@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from drp_slam.commands._options import (
     add_dense,
     add_frames,
+    add_map,
     add_out,
     add_sequence,
     add_slam,
@@ -32,6 +33,7 @@ EXAMPLE = "run synthetic --backend emulated --json"
 def add_arguments(p: argparse.ArgumentParser) -> None:
     add_sequence(p)
     add_slam(p)
+    add_map(p)
     add_frames(p)
     add_dense(p)
     add_out(p)

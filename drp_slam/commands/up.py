@@ -10,6 +10,7 @@ from typing import Any
 from drp_slam.commands._options import (
     SEQUENCE,
     add_dense,
+    add_map,
     add_out,
     add_player,
     add_sequence,
@@ -28,6 +29,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     text = f"play this: {SEQUENCE}; without it a camera publishes image, depth and camera_info"
     add_sequence(p, "--sequence", help=text)
     add_slam(p)
+    add_map(p)
     add_player(p)
     add_dense(p)
     text = "start nodes again that die (default: with a camera; a recording ends with an error)"

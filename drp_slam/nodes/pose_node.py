@@ -32,7 +32,8 @@ from drp_slam.nodes.world_publisher import WorldPublisher
 from drp_slam.pipeline import track_run
 from drp_slam.reporting import folder as files
 from drp_slam.slam.camera import same_camera
-from drp_slam.slam.map import Map
+from drp_slam.slam.mapfile import open_map
+from drp_slam.slam.mapfile import save as save_map
 from drp_slam.slam.tracker import Tracker
 
 PATIENCE_S = 0.1
@@ -48,6 +49,7 @@ class PoseNode(StageNode):
         super().__init__("pose_node", SlamConfig, **kwargs)
         (self._config,) = self.configs
         self._descriptor = front_end_class(self.graph.features).descriptor
+        self._start = open_map(self._config.map, self._descriptor)
         self._tracker: Tracker | None = None
         self._camera: Camera | None = None
         self._stated: tuple[Any, ...] = ()
@@ -81,8 +83,9 @@ class PoseNode(StageNode):
         if stated == self._stated:
             return
         camera = convert.camera(message)
-        if self._camera is None or self._tracker is None or not len(self._tracker.map):
-            self._tracker, self._camera = Tracker(camera, self._config, Map(self._descriptor)), camera
+        if self._camera is None or not len(self._odometry):
+            # a tracker fills the map that it is given: nothing is in it yet but what was loaded
+            self._tracker, self._camera = Tracker(camera, self._config, self._start), camera
         elif not same_camera(camera, self._camera):
             raise GraphError(
                 f"camera_info: {convert.spelled(camera)}, but tracking began with {convert.spelled(self._camera)} "
@@ -174,14 +177,21 @@ class PoseNode(StageNode):
         }
 
     def close(self) -> None:
-        """Writes `trajectory.txt`, `odometry.txt` and `map.ply`."""
-        if not self.graph.out or self._tracker is None:
+        """Writes `trajectory.txt`, `odometry.txt`, `map.ply`, and the map where `save_map` asks for it."""
+        if self._tracker is None:
             return
-        out = Path(self.graph.out)
+        try:
+            if self.graph.out:
+                self._write(Path(self.graph.out), self._tracker)
+        finally:
+            if self._config.save_map:
+                save_map(self._tracker.map, Path(self._config.save_map))
+
+    def _write(self, out: Path, tracker: Tracker) -> None:
         out.mkdir(parents=True, exist_ok=True)
         self._odometry.write(out)
-        write_tum(out / files.TRAJECTORY, self._tracker.trajectory())
-        write_ply(out / files.MAP, self._tracker.cloud())
+        write_tum(out / files.TRAJECTORY, tracker.trajectory())
+        write_ply(out / files.MAP, tracker.cloud())
 
 
 def main(args: Sequence[str] | None = None) -> int:

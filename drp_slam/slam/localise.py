@@ -21,6 +21,9 @@ CONSENSUS = 250
 """Matches that a RANSAC gets at most: the refinement after it uses all."""
 CANDIDATES = 5
 """Keyframes that relocalisation tries."""
+SURE_SHARE, SURE_CELLS = 0.125, 6
+"""A pose without a prediction is believed when this share of the view's features agrees with it, in so
+many of the image's 4 x 4 cells: one thing that stands twice in a room explains less of a view."""
 FAR_OFF = 0.2
 """Match again from the pose found when the prediction was off by this part of the gate: its prior was wrong."""
 
@@ -69,9 +72,14 @@ class Localiser:
         self._mapping.work.add(flops)
         for candidate in candidates:
             found = self.recognise(view, candidate)
-            if found is not None:
+            if found is not None and self.sure(view, found):
                 return dataclasses.replace(found, relocalised=True)
         return None
+
+    def sure(self, view: View, found: Found) -> bool:
+        """Whether so much of the view agrees with the pose that nothing else can be behind it."""
+        share = len(found.features) / max(len(view), 1)
+        return share >= SURE_SHARE and occupied_cells(self._mapping, view, found) >= SURE_CELLS
 
     def recognise(self, view: View, keyframe: int) -> Found | None:
         """Pose from a keyframe's points, wherever the view is, then from the map around it."""
@@ -117,6 +125,12 @@ def fit_view(
     offset_px = np.linalg.norm(seen_px[features] - px[pairs.b], axis=1)[fit.inliers]
     good = fit.inliers & (fit.depth_inliers | (depth <= 0))
     return Found(fit, features[good], points[good], len(features), float(np.median(offset_px)), root)
+
+
+def occupied_cells(mapping: Mapping, view: View, found: Found) -> int:
+    """How many of the image's 4 x 4 cells have at least two of the inliers."""
+    cell = np.minimum(view.uv[found.features] * 4.0 / mapping.geometry.size_px, 3.0).astype(np.intp)
+    return int((np.bincount(4 * cell[:, 1] + cell[:, 0], minlength=16) >= 2).sum())
 
 
 def pose_without_prediction(mapping: Mapping, view: View, features: slice, points: np.ndarray) -> np.ndarray | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from drp_slam import geometry
 from drp_slam.slam.join import Loop, join
-from drp_slam.slam.localise import Found, fit_view, pose_without_prediction
+from drp_slam.slam.localise import Found, fit_view, occupied_cells, pose_without_prediction
 from drp_slam.slam.mapping import Mapping
 from drp_slam.slam.view import View
 
@@ -120,10 +120,8 @@ class Loops:
 
     def _plentiful(self, view: View, found: Found) -> bool:
         """Whether enough matches agree with the pose, all over the image."""
-        cell = np.minimum(view.uv[found.features] * 4.0 / self._mapping.geometry.size_px, 3.0).astype(np.intp)
-        cells = np.bincount(4 * cell[:, 1] + cell[:, 0], minlength=16)
         least = max(2 * self._config.min_inliers, INLIERS_SHARE * found.matches)
-        return bool(len(found.features) >= least and (cells >= 2).sum() >= CELLS)
+        return len(found.features) >= least and occupied_cells(self._mapping, view, found) >= CELLS
 
     def _plausible(self, old: int, new: int, T_new_world: np.ndarray) -> bool:
         """Whether drift on the path between the keyframes can have led so far off."""

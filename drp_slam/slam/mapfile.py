@@ -99,7 +99,7 @@ def open_map(path: str, spec: DescriptorSpec) -> Map:
     """
     if not path:
         return Map(spec)
-    slam_map = load(Path(path).expanduser())
+    slam_map = load(Path(path))
     if slam_map.spec != spec:
         raise SlamError(
             f"{path}: a map of {_spelled(slam_map.spec)} descriptors, but the front end gives "

@@ -62,23 +62,27 @@ class Tracker:
             )
         view = observe(self._mapping.geometry, self._config, frame, features, self.map.spec)
         self._epoch_ns = stamp_ns
-        if not len(self.map):
+        localise = self._config.localise
+        if not len(self.map) and not localise:
             return self._begin(view)
         # pose against the local map, from where motion leads; else against all keyframes
         found = None
         if len(self._path) and (not self._lost or 0 < stamp_ns - self._path.last_stamp_ns <= SHORT_LOSS_NS):
             found = self._localiser.follow(view, self._path.predict(stamp_ns), self._root)
             found = found or self._recover(view)
+            if localise and found is not None and not self._localiser.sure(view, found):
+                found = None
         found = found or self._localiser.relocalise(view)
         self._lost = found is None
         if found is None:
             return self._report(view, None, False)
-        # the map grows where it must
-        self.map.found[found.points] += 1
         self._localiser.accept(found)
         pose, correction = found.fit.T_camera_world, None
         reference = int(self._mapping.near(pose, found.root)[0])
-        keyframe = self._wants_keyframe(found, reference)
+        # the map grows where it must
+        if not localise:
+            self.map.found[found.points] += 1
+        keyframe = not localise and self._wants_keyframe(found, reference)
         if keyframe:
             reference = self._mapping.insert(view, pose, found.features, found.points, reference)
             correction = self._loops.close(reference) if self._config.close_loops else None
@@ -87,7 +91,7 @@ class Tracker:
             self._peak, self._since = max(self._peak, found.fit.count), self._since + 1
         self._root = reference
         self._path.add(stamp_ns, reference, pose)
-        self._last = None if keyframe else (view, found)
+        self._last = None if keyframe or localise else (view, found)
         return self._report(view, found, keyframe, correction)
 
     def begin_epoch(self) -> None:
