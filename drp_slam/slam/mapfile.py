@@ -63,7 +63,7 @@ def load(path: Path) -> Map:
                 raise SlamError(f"{path}: not a map of drp_slam; name a file written by --save-map")
             content = memoryview(file.read())
     except OSError as error:
-        raise SlamError(f"{path}: cannot read the map: {error.strerror}") from error
+        raise SlamError(f"{path}: cannot read the map: {error.strerror}; name a file written by --save-map") from error
     digest, content = content[:32], content[32:]
     if hashlib.sha256(content).digest() != digest:
         raise SlamError(f"{path}: damaged or cut short: its checksum does not fit; use another copy, or map anew")
