@@ -13,6 +13,8 @@ from drp_slam.errors import ResourceError
 
 HEADS = {"descriptors": (0, 64), "keypoints": (64, 129), "reliability": (129, 130)}
 """Channels [first, last) of XFeat's one output."""
+INPUT_MULTIPLE = 32
+"""Height and width of the network's input are multiples of this, because it halves them five times."""
 
 
 @dataclass(frozen=True)

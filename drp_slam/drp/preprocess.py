@@ -5,15 +5,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from drp_slam.card import Card
+from drp_slam.card import INPUT_MULTIPLE, Card
 from drp_slam.config import DrpConfig
 from drp_slam.device import Device, Run
 from drp_slam.drp.kernels import Grey, Normalise, Statistics
 from drp_slam.drp.opencva import OpenCva
 from drp_slam.errors import DrpError
-
-MULTIPLE = 32
-"""The network halves its input five times."""
 
 
 class Preprocess:
@@ -51,7 +48,7 @@ class Preprocess:
 
 def network_shape(height: int, width: int) -> tuple[int, int]:
     """The next lower multiples of 32."""
-    return height // MULTIPLE * MULTIPLE, width // MULTIPLE * MULTIPLE
+    return height // INPUT_MULTIPLE * INPUT_MULTIPLE, width // INPUT_MULTIPLE * INPUT_MULTIPLE
 
 
 def check_image(image: np.ndarray) -> None:
@@ -60,7 +57,7 @@ def check_image(image: np.ndarray) -> None:
         raise DrpError(
             f"image is {image.dtype} {image.shape}, expected uint8 (H, W) grey or (H, W, 3) BGR; convert it before"
         )
-    if min(image.shape[:2]) < MULTIPLE:
+    if min(image.shape[:2]) < INPUT_MULTIPLE:
         raise DrpError(
-            f"image is {image.shape[1]} x {image.shape[0]}, the network needs at least {MULTIPLE} x {MULTIPLE} pixels"
+            f"image is {image.shape[1]} x {image.shape[0]}, the network needs at least {INPUT_MULTIPLE} pixels each way"
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from drp_slam.card import INPUT_MULTIPLE
 from drp_slam.device import Work
 from drp_slam.drpai3.network_cost import RESULTS_STAY, network_work
 from drp_slam.drpai3.space_to_depth import rewritten, space_to_depth
@@ -17,9 +18,6 @@ from drp_slam.errors import DrpAi3Error
 
 if TYPE_CHECKING:
     import onnxruntime
-
-DIMENSION_STEP_PX = 32
-"""Height and width of a SLAM network's input are multiples of this (five halvings)."""
 
 
 def session(model: Path | bytes, threads: int = 1, exact: bool = True) -> onnxruntime.InferenceSession:
@@ -124,10 +122,10 @@ class Network:
             raise DrpAi3Error(
                 f"network {self.name} takes {self._dtype}, got {tensor.dtype}; preprocess with the same network's card"
             )
-        if tensor.ndim != 2 or not tensor.size or any(s % DIMENSION_STEP_PX for s in tensor.shape):
+        if tensor.ndim != 2 or not tensor.size or any(s % INPUT_MULTIPLE for s in tensor.shape):
             raise DrpAi3Error(
                 f"network {self.name}: tensor of shape {tensor.shape}, expected "
-                f"(H, W), each a multiple of {DIMENSION_STEP_PX}; resize it"
+                f"(H, W), each a multiple of {INPUT_MULTIPLE}; resize it"
             )
 
 

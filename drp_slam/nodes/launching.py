@@ -36,7 +36,7 @@ BAG = (
     ("bag", "synthetic", "TUM RGB-D folder, rosbag2, or synthetic"),
     ("camera", "", "calibration, where the recording has none"),
     ("rate", "1.0", "speed of playback, or max"),
-    ("frames", "0", "at most so many frames; 0: all"),
+    ("frames", "0", "number of frames; 0: all"),
     ("loop", "false", "start again at the end"),
 )
 

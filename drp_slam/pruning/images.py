@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from drp_slam.card import INPUT_MULTIPLE
 from drp_slam.errors import PruningError
 
 PACKAGE_IMAGES = {
@@ -43,7 +44,6 @@ INPUT_RANGE = (-2.5, 3.5)
 """Normalised grey that int8 holds: one step is 1.4 grey levels where they deviate by 60."""
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
-STEP = 32
 
 
 def package_files() -> list[Path]:
@@ -97,7 +97,7 @@ def fitted(image: np.ndarray, longest_px: int = 640) -> np.ndarray:
     factor = min(1.0, longest_px / max(image.shape))
     if factor < 1.0:
         image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-    height, width = (n // STEP * STEP for n in image.shape)
+    height, width = (n // INPUT_MULTIPLE * INPUT_MULTIPLE for n in image.shape)
     return image[:height, :width]
 
 

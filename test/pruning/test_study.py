@@ -16,7 +16,7 @@ from drp_slam.pruning import deepcompression as dc  # noqa: E402
 from drp_slam.pruning import imitation, layout, sharing  # noqa: E402
 from drp_slam.pruning import prunable as L  # noqa: E402
 from drp_slam.pruning.studies import compression, digits, pictures, reference, resnet20, series, splits  # noqa: E402
-from drp_slam.pruning.studies.checkpoints import Kept  # noqa: E402
+from drp_slam.pruning.studies.checkpoints import Checkpoints  # noqa: E402
 
 
 def test_halves_have_every_class_once_and_are_mixed():
@@ -83,12 +83,12 @@ def test_a_study_goes_on_with_what_is_missing_unless_its_settings_changed(tmp_pa
         made.append(value)
         return [value]
 
-    kept = Kept(tmp_path / "parts", "a")
+    kept = Checkpoints(tmp_path / "parts", "a")
     assert kept("one", lambda: make(1))[0] == [1]
     assert kept("one", lambda: make(2))[0] == [1] and made == [1]
     (tmp_path / "parts" / "one.json").write_text('{"settings": "a", "resu')  # cut off
     assert kept("one", lambda: make(3))[0] == [3]
-    assert Kept(tmp_path / "parts", "b")("one", lambda: make(4))[0] == [4]
+    assert Checkpoints(tmp_path / "parts", "b")("one", lambda: make(4))[0] == [4]
     (tmp_path / "parts" / f"two.json.part{os.getpid()}").symlink_to("/dev/full")
     with pytest.raises(PruningError, match=r"two\.json: cannot write: No space left"):
         kept("two", lambda: make(5))

@@ -15,7 +15,7 @@ from drp_slam.errors import PruningError
 
 
 @dataclass(frozen=True)
-class Kept:
+class Checkpoints:
     """Parts below `folder`; another `settings` text makes a part that is there worthless."""
 
     folder: Path

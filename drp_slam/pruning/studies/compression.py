@@ -23,7 +23,7 @@ from drp_slam.pruning import deepcompression as dc
 from drp_slam.pruning import prunable as L
 from drp_slam.pruning.methods import LEAST
 from drp_slam.pruning.studies import digits, reference, splits
-from drp_slam.pruning.studies.checkpoints import Kept
+from drp_slam.pruning.studies.checkpoints import Checkpoints
 from drp_slam.pruning.xfeat import distill
 
 PAPER = {"AlexNet": 35.0, "VGG-16": 49.0}
@@ -34,7 +34,7 @@ SETTINGS = DIGIT_RATES, RESNET_RATES, DIGIT_BITS, RESNET_BITS
 Split = tuple[Tensor, Tensor]
 
 
-def compression(seeds: int, data: Path | None, say: digits.Say, kept: Kept) -> dict[str, Any]:
+def compression(seeds: int, data: Path | None, say: digits.Say, kept: Checkpoints) -> dict[str, Any]:
     """Digits for each seed, and ResNet-20 (one split) where `data` holds it."""
     runs: dict[str, Callable[[digits.Say], list[dict[str, Any]]]] = {
         f"digits-seed{seed}": partial(_digits, seed) for seed in range(seeds)

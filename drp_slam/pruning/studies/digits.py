@@ -17,7 +17,7 @@ from drp_slam.errors import PruningError
 from drp_slam.pruning import allocation, importance, selection
 from drp_slam.pruning import prunable as L
 from drp_slam.pruning.studies import reference
-from drp_slam.pruning.studies.checkpoints import Kept
+from drp_slam.pruning.studies.checkpoints import Checkpoints
 
 Say = Callable[[str, float], None]
 FEW, GAIN_RATES, WRONG = 200, (0.0, 0.5, 0.7, 0.8, 0.9, 0.95), (0.0, 0.2)
@@ -108,7 +108,7 @@ def prune_and_train(
     return masks
 
 
-def regulariser(seeds: int, say: Say, kept: Kept) -> dict[str, Any]:
+def regulariser(seeds: int, say: Say, kept: Checkpoints) -> dict[str, Any]:
     """An over-sized network on few digits: accuracy against rate, pruned while it trains.
 
     Once with the labels as they are and once with some of them wrong, which a dense network learns

@@ -12,7 +12,7 @@ import torch
 from drp_slam.errors import PruningError
 from drp_slam.pruning.studies import compression, digits, pictures
 from drp_slam.pruning.studies import resnet20 as cifar
-from drp_slam.pruning.studies.checkpoints import Kept, write
+from drp_slam.pruning.studies.checkpoints import Checkpoints, write
 
 
 def measure(name: str, data: Path | None, seeds: int, out: Path, say: Callable[[str, float], None]) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def measure(name: str, data: Path | None, seeds: int, out: Path, say: Callable[[
         "compression": f"{compression.SETTINGS}",
         "regulariser": f"{digits.FEW} {digits.GAIN_RATES}",
     }
-    kept = Kept(out / f"{name}-parts", settings[name])
+    kept = Checkpoints(out / f"{name}-parts", settings[name])
     if name == "resnet20":
         if data is None:
             raise PruningError("resnet20 needs a data folder")

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from drp_slam.pruning import imitation, surgery
 from drp_slam.pruning import prunable as L
 from drp_slam.pruning.layout import DEFAULT_CELL, density
-from drp_slam.pruning.studies.checkpoints import Kept
+from drp_slam.pruning.studies.checkpoints import Checkpoints
 from drp_slam.pruning.studies.series import BATCH_NORM, DISTILLED, REFIT, SERIES, Series, cycles_share, pruned
 from drp_slam.pruning.studies.splits import Split
 
@@ -45,7 +45,7 @@ def recalibrate(model: nn.Module, images: Tensor) -> None:
     model.eval()
 
 
-def resnet20(data: Path, seeds: int, say: Say, kept: Kept) -> dict[str, Any]:
+def resnet20(data: Path, seeds: int, say: Say, kept: Checkpoints) -> dict[str, Any]:
     """Accuracy of ResNet-20 against rate for each of `SERIES`, on the half not calibrated on.
 
     `data` holds `networks/resnet_cifar10/resnet20*.th` and `cifar10_test_1000/<class>/*.jpg`.
