@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable, Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
@@ -22,6 +23,7 @@ from launch import LaunchContext, LaunchDescription  # type: ignore[attr-defined
 
 GRACE_S = "60"
 """An interrupted node writes its results within this."""
+RESPAWN_DELAY_S = 1.0
 
 ARGUMENTS = (
     ("config", "", "YAML like config/drp_slam.yaml; the other arguments override it"),
@@ -31,6 +33,7 @@ ARGUMENTS = (
     ("features", "", "front end that finds the features: xfeat (default)"),
     ("out", "", "folder of results, written at the end; empty: none"),
     ("rviz", "false", "show image, features, trajectory, map and TF"),
+    ("respawn", "", "start a node again that dies: true (default with a camera) or false (with a recording)"),
 )
 BAG = (
     ("bag", "synthetic", "TUM RGB-D folder, rosbag2, or synthetic"),
@@ -54,12 +57,15 @@ def _actions(context: LaunchContext, player: bool, names: list[str]) -> list[Any
     """All actions, once the arguments are known."""
     given = {name: LaunchConfiguration(name).perform(context) for name in names}
     config = configuration(given, player)
+    respawn = truth(given["respawn"] or str(not player), "respawn")
+    shown = rviz(player) if truth(given["rviz"], "rviz") else []
     topics = {} if player else {t: given[t] for t in CAMERA_TOPICS if given[t] != t}
     remove_orphans()
     if config.graph.out and Path(config.graph.out).is_dir():
         clear(Path(config.graph.out))
     actions: list[Any] = [SetEnvironmentVariable(n, v) for n, v in environment(player).items()]
     for spec in nodes(config, player, topics):
+        again = respawn and not spec.ends
         actions.append(
             Node(
                 package="drp_slam",
@@ -71,15 +77,25 @@ def _actions(context: LaunchContext, player: bool, names: list[str]) -> list[Any
                 output="screen",
                 sigterm_timeout=GRACE_S,
                 sigkill_timeout=GRACE_S,
-                on_exit=Shutdown(reason=f"{spec.name} has ended"),
+                respawn=again,
+                respawn_delay=RESPAWN_DELAY_S,
+                on_exit=None if again else Shutdown(reason=f"{spec.name} has ended"),
             )
         )
-    if truth(given["rviz"], "rviz"):
-        shown = str(resources.share() / "config" / "rviz" / "slam.rviz")
-        actions.append(
-            Node(package="rviz2", executable="rviz2", arguments=["-d", shown], parameters=[{"use_sim_time": player}])
-        )
-    return actions
+    return actions + shown
+
+
+def rviz(player: bool) -> list[Node]:
+    """rviz2 with the shipped view. Raises ConfigError where it is not installed: before any node runs.
+
+    launch itself notices it after it has started the nodes, and leaves them running.
+    """
+    try:
+        get_package_prefix("rviz2")
+    except PackageNotFoundError:
+        raise ConfigError("rviz:=true: rviz2 is not installed; install ros-$ROS_DISTRO-rviz2 or leave it out") from None
+    view = str(resources.share() / "config" / "rviz" / "slam.rviz")
+    return [Node(package="rviz2", executable="rviz2", arguments=["-d", view], parameters=[{"use_sim_time": player}])]
 
 
 def configuration(given: dict[str, str], player: bool) -> Config:
