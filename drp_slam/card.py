@@ -60,8 +60,6 @@ def load_card(name: str) -> Card:
 
     Raises ResourceError where the network or its card is missing or incomplete.
     """
-    import yaml
-
     onnx = resources.network(name)
     path = onnx.with_suffix(".yaml")
     if not path.is_file():
@@ -69,14 +67,14 @@ def load_card(name: str) -> Card:
             f"{onnx} has no card {path.name} beside it; a network used for SLAM needs one: see models/xfeat.yaml"
         )
     try:
-        facts = yaml.safe_load(path.read_text())
+        facts = resources.read_yaml(path, ResourceError)
         heads = {
             head: Head(int(body["channels"][0]), int(body["channels"][1]), _quantisation(body))
             for head, body in facts["heads"].items()
         }
         stored = facts["input"]
         return Card(facts["name"], onnx, stored["dtype"], _quantisation(stored), heads, facts)
-    except (yaml.YAMLError, LookupError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
         raise ResourceError(f"{path}: incomplete card ({error!r}); see models/xfeat.yaml") from error
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from drp_slam.device import BACKENDS
 from drp_slam.errors import ConfigError
+from drp_slam.resources import read_yaml
 
 DEFAULT_NETWORK = "xfeat-p70"
 
@@ -248,12 +249,7 @@ def load(path: str | Path | None = None) -> Config:
     """
     if path is None:
         return Config()
-    import yaml
-
-    try:
-        tree = yaml.safe_load(Path(path).read_text()) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot read: {str(error).splitlines()[0]}") from error
+    tree = read_yaml(Path(path), ConfigError) or {}
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected nodes with their ros__parameters, as in config/drp_slam.yaml")
     values: dict[str, Any] = {}

@@ -17,9 +17,16 @@ A message names the value, the limit and the remedy. The command line prints it 
 ends with exit code 1; anything that is not a DrpSlamError is a bug and shows its traceback.
 """
 
+LONGEST = 1000
+"""Characters of a message: it may quote a damaged file."""
+
 
 class DrpSlamError(Exception):
     """Root of all deliberate errors."""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if len(text) <= LONGEST else f"{text[: LONGEST - 200]} [...] {text[-180:]}"
 
 
 class ConfigError(DrpSlamError):

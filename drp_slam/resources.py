@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds shipped files: the folders `config`, `models` and `launch` of the repository.
+"""Finds shipped files, the folders `config`, `models` and `launch` of the repository, and reads files
+that nobody vouches for.
 
 An install of any kind has them in the package's folder `share`; a source tree, which an editable
 install is too, has them beside the package.
@@ -7,10 +8,19 @@ install is too, has them beside the package.
 
 from __future__ import annotations
 
+import os
+import stat
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from drp_slam.errors import ResourceError
+from drp_slam.errors import DrpSlamError, ResourceError
+
+LONGEST_YAML = 1 << 20
+"""Bytes of a YAML file; the largest shipped one has 10 kB."""
+DEEPEST_YAML = 50
+LONGEST_TEXT = 1 << 28
+"""Bytes of a list, a table or a trajectory: a day at 30 Hz has 200 MB."""
 
 
 @lru_cache(maxsize=1)
@@ -28,12 +38,12 @@ def find(kind: str, name: str, suffixes: tuple[str, ...]) -> Path:
 
     Raises ResourceError that lists what is shipped.
     """
-    path = Path(name).expanduser()
-    if path.is_file():
+    path = user_path(name)
+    if os.path.isfile(path):
         return path
     folder = share() / kind
     for suffix in suffixes:
-        if (folder / f"{name}{suffix}").is_file():
+        if os.path.isfile(folder / f"{name}{suffix}"):
             return folder / f"{name}{suffix}"
     shipped = sorted({p.name.removesuffix(s) for s in suffixes for p in folder.glob(f"*{s}")})
     raise ResourceError(f"{name!r} is neither a file nor shipped in {kind}/; shipped: {', '.join(shipped) or 'none'}")
@@ -58,3 +68,72 @@ def device_name(device: str) -> str:
 def camera_file(name: str) -> Path:
     """YAML of a named camera, such as `tum_fr1`."""
     return find("config/cameras", name, (".yaml",))
+
+
+def user_path(name: str | Path) -> Path:
+    """The path with `~` resolved where there is such a home."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
+
+
+def read_regular(path: Path, limit: int, error: type[DrpSlamError], remedy: str = "give another file") -> bytes:
+    """The bytes of a regular file of at most `limit` bytes.
+
+    Raises `error`, also for a FIFO, a device or a folder: those may hang or never end.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        with open(descriptor, "rb") as file:
+            about = os.fstat(descriptor)
+            if not stat.S_ISREG(about.st_mode):
+                raise error(f"{path}: not a regular file; {remedy}")
+            data = file.read(limit + 1) if about.st_size <= limit else bytes(0)
+    except OSError as refused:
+        raise error(f"{path}: cannot read: {refused.strerror}; {remedy}") from refused
+    except ValueError as refused:  # a NUL in the name
+        raise error(f"{str(path)!r}: cannot read: {refused}; {remedy}") from refused
+    if about.st_size > limit or len(data) > limit:
+        raise error(f"{path}: {max(about.st_size, len(data))} bytes, expected at most {limit}; {remedy}")
+    return data
+
+
+def read_text(
+    path: Path, error: type[DrpSlamError], limit: int = LONGEST_TEXT, remedy: str = "give another file"
+) -> str:
+    """The text of a regular UTF-8 file, whatever the locale. Raises `error`."""
+    try:
+        return read_regular(path, limit, error, remedy).decode()
+    except UnicodeDecodeError as broken:
+        raise error(f"{path}: cannot read: not UTF-8 at byte {broken.start}; {remedy}") from broken
+
+
+def read_yaml(path: Path, error: type[DrpSlamError]) -> Any:
+    """What a YAML file holds. Raises `error` as `parse_yaml` does."""
+    return parse_yaml(read_text(path, error, LONGEST_YAML), str(path), error)
+
+
+def parse_yaml(text: str, where: str, error: type[DrpSlamError]) -> Any:
+    """What a YAML text holds: plain values, lists and mappings.
+
+    Aliases are refused: a few of them, nested, are gigabytes, and one of them may be endless.
+    Raises `error`, with `where`.
+    """
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    depth = 0
+    try:
+        for event in yaml.parse(text, Loader=loader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST_YAML or isinstance(event, yaml.AliasEvent):
+                what = "an alias (*name)" if depth <= DEEPEST_YAML else f"more than {DEEPEST_YAML} levels"
+                line = event.start_mark.line + 1 if event.start_mark else 0
+                raise error(f"{where}: cannot read: line {line} has {what}; write it out")
+        return yaml.load(text, Loader=loader)
+    except DrpSlamError:
+        raise
+    except Exception as broken:  # PyYAML's constructors raise anything for a tag on the wrong scalar
+        first = next(iter(str(broken).splitlines()), type(broken).__name__)
+        raise error(f"{where}: cannot read: {first[:200]}") from broken

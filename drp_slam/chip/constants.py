@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -91,23 +92,21 @@ def load_constants(name: str = "rzv2h") -> Constants:
     Raises ResourceError where there is none, DeviceError where a leaf lacks `value`, `unit` or
     `source`.
     """
-    import yaml
-
     path = resources.device_file(name)
-    try:
-        tree = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DeviceError(f"{path}: cannot read: {str(error).splitlines()[0]}") from error
+    tree = resources.read_yaml(path, DeviceError)
     if not isinstance(tree, dict):
         raise DeviceError(f"{path}: expected a mapping of constants; see config/devices/rzv2h.yaml")
-    units = tuple(_unit(path, name, body) for name, body in (tree.pop("units", None) or {}).items())
+    units = tree.pop("units", None) or {}
+    if not isinstance(units, dict):
+        raise DeviceError(f"{path}: units is {str(units)[:80]!r}, expected a mapping; see config/devices/rzv2h.yaml")
+    units = tuple(_unit(path, name, body) for name, body in units.items())
     tree.pop("title", None)
     return Constants(path.stem, {c.key: c for c in _leaves(path, tree, "")}, units)
 
 
 def _leaves(path: Path, node: Any, key: str) -> Iterator[Constant]:
     if not isinstance(node, dict):
-        raise DeviceError(f"{path}: {key} is a bare {node!r}; write value, unit and source")
+        raise DeviceError(f"{path}: {key} is a bare {str(node)[:80]!r}; write value, unit and source")
     if "value" not in node:
         for child, value in node.items():
             yield from _leaves(path, value, f"{key}.{child}" if key else str(child))
@@ -118,12 +117,19 @@ def _leaves(path: Path, node: Any, key: str) -> Iterator[Constant]:
             f"{path}: {key} lacks {sorted(missing) or ['source']}; every constant has value, unit and source"
         )
     try:
-        yield Constant(key, float(node["value"]), str(node["unit"]), str(node["source"]))
-    except (TypeError, ValueError) as error:
-        raise DeviceError(f"{path}: {key} is {node['value']!r}, expected a number") from error
+        value = float(node["value"])
+    except (TypeError, ValueError, OverflowError):
+        value = float("nan")
+    least = -math.inf if key.endswith("_offset") else 0.0
+    rate = "/s" in str(node["unit"]) or "Hz" in str(node["unit"])
+    if not (least <= value < math.inf and math.isfinite(value)) or (rate and value == 0.0):
+        kind = "a number above 0" if rate else "a finite number" if least else "a finite number of at least 0"
+        raise DeviceError(f"{path}: {key} is {str(node['value'])[:80]!r}, expected {kind}")
+    yield Constant(key, value, str(node["unit"]), str(node["source"]))
 
 
 def _unit(path: Path, name: str, body: Any) -> Unit:
-    if not isinstance(body, dict) or not all(body.get(k) for k in ("runs", "queue", "source")):
+    whole = isinstance(body, dict) and all(body.get(k) for k in ("runs", "queue", "source"))
+    if not whole or not isinstance(body["runs"], list):
         raise DeviceError(f"{path}: unit {name} lacks runs, queue or source; see config/devices/rzv2h.yaml")
     return Unit(str(name), tuple(map(str, body["runs"])), str(body["queue"]), str(body["source"]))

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from drp_slam import resources
 from drp_slam.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -100,9 +101,6 @@ def configured(args: argparse.Namespace) -> Config:
     A device file is named by its absolute path, so that the results can be reported from anywhere.
     Raises ConfigError for a `--set` that is not SECTION.KEY=VALUE, and as `config.load` does.
     """
-    import yaml
-
-    from drp_slam import resources
     from drp_slam.config import load, override
 
     values: dict[str, Any] = {}
@@ -119,7 +117,7 @@ def configured(args: argparse.Namespace) -> Config:
         key, equals, text = item.partition("=")
         if not equals:
             raise ConfigError(f"--set {item!r} has no '='; write SECTION.KEY=VALUE, such as slam.min_inliers=20")
-        values[key] = yaml.safe_load(text) if text else ""
+        values[key] = resources.parse_yaml(text, f"--set {key}", ConfigError) if text else ""
     config = override(load(args.config), values)
     return override(config, {"device": resources.device_name(config.graph.device)})
 

@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from drp_slam.data.tum import decode
+from drp_slam.data.decoding import decode
 from drp_slam.datatypes import Camera
 from drp_slam.errors import DataError
 

@@ -34,12 +34,7 @@ def load_camera(path: str | Path) -> Camera:
 
     Nothing has a default but `baseline_m` (none): a calibration that is guessed is a wrong map.
     """
-    import yaml
-
-    try:
-        tree = yaml.safe_load(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: cannot read the calibration: {str(error).splitlines()[0]}") from error
+    tree = resources.read_yaml(Path(path), DataError)
     if not isinstance(tree, dict):
         raise DataError(f"{path}: expected the keys {', '.join(REQUIRED)}")
     missing = [key for key in REQUIRED if key not in tree]
@@ -77,7 +72,8 @@ def _value(path: str | Path, key: str, value: Any) -> Any:
 
 
 def _finite(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    """Whether it is a number that a float holds."""
+    return type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value)
 
 
 def save_camera(path: str | Path, camera: Camera) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from drp_slam import resources
@@ -24,12 +25,12 @@ def open_sequence(name: str, camera: str | None = None, start: int = 0, frames: 
     `camera` names a calibration (a file, or one of config/cameras) for a sequence that has none.
     Raises DataError in one line that names the file and the remedy.
     """
-    if name.split(":", 1)[0] == "synthetic" and not Path(name).exists():
+    if name.split(":", 1)[0] == "synthetic" and not os.path.exists(name):
         from drp_slam.data.synthetic import open_synthetic
 
         return open_synthetic(name, start, frames)
     path, topics = _split(name)
-    if not path.exists():
+    if not os.path.exists(path):
         raise DataError(f"{name}: no such file or folder; {REMEDY}")
     given = load_camera(resources.camera_file(camera)) if camera else None
     if is_bag(path):
@@ -52,14 +53,14 @@ def open_sequence(name: str, camera: str | None = None, start: int = 0, frames: 
 def _split(name: str) -> tuple[Path, dict[str, str]]:
     """`BAG:image=/topic,depth=/topic` -> the path and the topics chosen."""
     path, colon, choice = name.partition(":")
-    if not colon or Path(name).expanduser().exists() or "=" not in choice:
-        return Path(name).expanduser(), {}
+    if not colon or os.path.exists(resources.user_path(name)) or "=" not in choice:
+        return resources.user_path(name), {}
     topics = dict(item.split("=", 1) for item in choice.split(",") if "=" in item)
     known = ("image", "depth", "camera_info", "truth")
     unknown = [item for item in choice.split(",") if item.split("=")[0] not in known]
     if unknown:
         raise DataError(f"{name}: unknown choice {unknown[0]!r}; a bag has {', '.join(known)}")
-    return Path(path).expanduser(), topics
+    return resources.user_path(path), topics
 
 
 def is_bag(path: Path) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from drp_slam import geometry
+from drp_slam import geometry, resources
 from drp_slam.data.sequence import Sequence, window
 from drp_slam.data.tum import read_colour
 from drp_slam.datatypes import DISTORTION, Camera, Frame, Trajectory
@@ -62,17 +62,15 @@ def open_euroc(folder: Path, start: int = 0, frames: int | None = None) -> Seque
 
 def _camera(folder: Path) -> tuple[dict[str, Any], np.ndarray]:
     """Arguments of `Camera`, and (4, 4) `T_body_camera`."""
-    import yaml
-
     path = folder / "sensor.yaml"
     try:
-        tree = yaml.safe_load(path.read_text())
+        tree = resources.read_yaml(path, DataError)
         width, height = (int(v) for v in tree["resolution"])
         fx, fy, cx, cy = (float(v) for v in tree["intrinsics"])
         model = MODELS[tree["distortion_model"]]
         distortion = np.array(tree["distortion_coefficients"], np.float64)
         T_body_camera = np.array(tree["T_BS"]["data"], np.float64).reshape(4, 4)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, LookupError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
         raise DataError(
             f"{path}: not a camera of EuRoC's layout ({error!r}); expected resolution, intrinsics, distortion_model "
             f"({', '.join(MODELS)}), distortion_coefficients and T_BS"

@@ -17,6 +17,7 @@ from drp_slam.data.sequence import Sequence, window
 from drp_slam.data.tum import read_colour
 from drp_slam.datatypes import Camera, Frame, Trajectory
 from drp_slam.errors import DataError
+from drp_slam.resources import read_text
 
 PAIRS = (("image_0", "image_1"), ("image_2", "image_3"))
 SUFFIXES = (".png", ".jpg")
@@ -59,10 +60,10 @@ def _images(folder: Path) -> list[Path]:
 def _numbers(path: Path, width: int, label: bool = False) -> tuple[list[str], np.ndarray]:
     """Labels (if any) and (rows, width) float64. Raises DataError."""
     try:
-        rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
+        rows = [line.split() for line in read_text(path, DataError).splitlines() if line.strip()]
         labels = [row.pop(0).rstrip(":") for row in rows] if label else []
         values = np.array([[float(v) for v in row] for row in rows])
-    except (OSError, UnicodeDecodeError, ValueError, IndexError) as error:
+    except (ValueError, IndexError) as error:
         raise DataError(f"{path}: cannot read: {error}; copy the sequence again") from error
     if values.ndim != 2 or values.shape[1] != width or not np.isfinite(values).all():
         raise DataError(f"{path}: expected {width} finite numbers a line{' after its label' if label else ''}")

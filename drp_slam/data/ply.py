@@ -10,9 +10,13 @@ import numpy as np
 from drp_slam.atomic import replacing
 from drp_slam.datatypes import MapCloud
 from drp_slam.errors import DataError
+from drp_slam.resources import read_regular
 
 _XYZ = [("x", "<f4"), ("y", "<f4"), ("z", "<f4")]
 _RGB = [("red", "u1"), ("green", "u1"), ("blue", "u1")]
+LARGEST = 1 << 30
+"""Bytes of a map."""
+FARTHEST_M = 1e6
 _TYPES = {"float": "<f4", "double": "<f8", "uchar": "u1"}
 
 
@@ -42,10 +46,7 @@ def read_ply(path: Path) -> MapCloud:
 
     Raises DataError for anything else, and for a file shorter than its header says.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot read: {error.strerror}") from error
+    data = read_regular(path, LARGEST, DataError, "map it again")
     head, end, body = data.partition(b"end_header\n")
     lines = head.decode("ascii", "replace").split("\n")
     if not end or lines[0] != "ply" or "format binary_little_endian 1.0" not in lines:
@@ -57,6 +58,8 @@ def read_ply(path: Path) -> MapCloud:
         or any(len(w) != 3 or w[0] != "property" or w[1] not in _TYPES for w in words[1:])
     ):
         raise DataError(f"{path}: expected one element, vertex, of float, double and uchar properties")
+    if not words[0][2].isdecimal() or len({w[2] for w in words[1:]}) < len(words) - 1:
+        raise DataError(f"{path}: {words[0][2][:20]} vertices, or two properties of one name; map it again")
     fields = np.dtype([(w[2], _TYPES[w[1]]) for w in words[1:]])
     count, names = int(words[0][2]), fields.names or ()
     if not {"x", "y", "z"} <= set(names) or len(body) < count * fields.itemsize:
@@ -65,7 +68,10 @@ def read_ply(path: Path) -> MapCloud:
             f"{count * fields.itemsize} with x, y, z; the file is cut off"
         )
     rows = np.frombuffer(body, fields, count)
-    xyz_m = np.stack([rows[axis].astype(np.float64) for axis in "xyz"], axis=1)
+    with np.errstate(invalid="ignore"):  # a signalling NaN warns; it is refused below
+        xyz_m = np.stack([rows[axis].astype(np.float64) for axis in "xyz"], axis=1)
+    if not np.all(np.abs(xyz_m) < FARTHEST_M):  # NaN, too
+        raise DataError(f"{path}: a point further than {FARTHEST_M:g} m or not finite; map it again")
     colours = [name for name, _ in _RGB]
     rgb = np.stack([rows[c] for c in colours], 1) if set(colours) <= set(names) else None
     return MapCloud(xyz_m, rgb)

@@ -7,7 +7,7 @@ decimal text, never as floats, so integer nanoseconds survive exactly.
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
+from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from drp_slam import geometry
 from drp_slam.atomic import write_text
 from drp_slam.datatypes import Trajectory
 from drp_slam.errors import DataError
+from drp_slam.resources import read_text
 
 HEADER = "# timestamp tx ty tz qx qy qz qw\n"
 MAX_DIFFERENCE_S = 0.02
@@ -25,10 +26,7 @@ MAX_DIFFERENCE_S = 0.02
 def read_tum(path: str | Path) -> Trajectory:
     """Reads a trajectory. Raises DataError naming file and line; stamps must increase."""
     path = Path(path)
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot read the trajectory: {error}") from error
+    lines = read_text(path, DataError).splitlines()
     stamps: list[int] = []
     rows: list[list[float]] = []
     for number, line in enumerate(lines, 1):
@@ -75,10 +73,13 @@ def lines(trajectory: Trajectory) -> str:
 def parse_stamp(text: str, where: str) -> int:
     """Seconds as decimal text -> nanoseconds. `where` (file and line) goes into the DataError."""
     try:
-        stamp_ns = int(Decimal(text).scaleb(9).to_integral_value(ROUND_HALF_EVEN))
+        seconds = Decimal(text)
+        if not seconds.is_finite() or seconds.adjusted() > 10:  # 1e999990 would be written out
+            raise OverflowError
+        stamp_ns = int(seconds.scaleb(9).to_integral_value(ROUND_HALF_EVEN))
         if not -(2**63) <= stamp_ns < 2**63:
             raise OverflowError
-    except (InvalidOperation, OverflowError, ValueError) as error:
+    except (ArithmeticError, ValueError) as error:
         raise DataError(f"{where}: {text!r} is not a stamp in seconds") from error
     return stamp_ns
 

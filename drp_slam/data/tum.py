@@ -7,7 +7,6 @@ stamp; `camera.yaml`; `groundtruth.txt`, the pose of the colour camera.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,11 +14,15 @@ import cv2
 import numpy as np
 
 from drp_slam.data.calibration import load_camera, own_or_given
+from drp_slam.data.decoding import decode
 from drp_slam.data.sequence import Sequence, window
 from drp_slam.data.trajectory import MAX_DIFFERENCE_S, associate, parse_stamp, read_tum
 from drp_slam.datatypes import Camera, Frame
 from drp_slam.errors import DataError
+from drp_slam.resources import read_regular, read_text
 
+LARGEST_IMAGE = 1 << 28
+"""Bytes of an image file."""
 Listing = list[tuple[int, str]]
 """Stamp in ns and file name, relative to the folder."""
 
@@ -87,10 +90,7 @@ def _list(path: Path) -> Listing:
 
 def _rows(path: Path, width: int, form: str) -> list[tuple[str, list[str]]]:
     """The fields of each line, with its place for messages."""
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot read the list of images: {error}") from error
+    lines = read_text(path, DataError, remedy="copy the list of images again").splitlines()
     rows = []
     for number, line in enumerate(lines, 1):
         fields = line.split()
@@ -130,47 +130,5 @@ def read_depth(path: Path) -> np.ndarray:
 
 
 def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot read: {error.strerror}; the sequence lists it, so copy it again or remove its line"
-        ) from error
-
-
-def decode(data: bytes | memoryview, flags: int, where: str) -> np.ndarray:
-    """Decodes PNG, JPEG, ... Raises DataError that names `where`.
-
-    OpenCV returns half an image for a truncated file, so completeness is checked first.
-    """
-    data = memoryview(data)
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
-        sound = _png_is_sound(data)
-    elif data[:2] == b"\xff\xd8":
-        sound = b"\xff\xd9" in bytes(data[-64:])
-    else:
-        sound = len(data) > 0
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if sound else None
-    except cv2.error:  # a header with more pixels than OpenCV takes
-        image = None
-    if image is None:
-        raise DataError(
-            f"{where}: damaged or truncated image; copy it again from its source, or remove it from the list"
-        )
-    return image
-
-
-def _png_is_sound(data: memoryview) -> bool:
-    """Walks the chunks to IEND and checks each one's CRC (0.1 ms for VGA depth)."""
-    at = 8
-    while at + 12 <= len(data):
-        length = int.from_bytes(data[at : at + 4], "big")
-        kind, end = bytes(data[at + 4 : at + 8]), at + 8 + length
-        crc = int.from_bytes(data[end : end + 4], "big")
-        if end + 4 > len(data) or zlib.crc32(data[at + 4 : end]) != crc:
-            return False
-        if kind == b"IEND":
-            return True
-        at = end + 4
-    return False
+    remedy = "the sequence lists it, so copy it again or remove its line"
+    return read_regular(path, LARGEST_IMAGE, DataError, remedy)

@@ -84,10 +84,8 @@ def read_names(path: str, classes: int) -> tuple[str, ...]:
     """
     if not path:
         return tuple(str(i) for i in range(classes))
-    try:
-        names = tuple(Path(path).expanduser().read_text().split("\n"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DrpAi3Error(f"{path}: cannot read names: {error}; give one name a line") from error
+    text = resources.read_text(resources.user_path(path), DrpAi3Error, 1 << 20, "give one name a line")
+    names = tuple(text.split("\n"))
     names = tuple(name.strip() for name in names if name.strip())
     if len(names) != classes:
         raise DrpAi3Error(

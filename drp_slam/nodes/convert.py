@@ -15,6 +15,7 @@ from builtin_interfaces.msg import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
+from drp_slam.data.decoding import decode
 from drp_slam.datatypes import Camera
 from drp_slam.errors import GraphError
 
@@ -115,15 +116,12 @@ def decompress(message: CompressedImage, topic: str) -> np.ndarray:
     """JPEG or PNG as (H, W[, 3]), BGR, in its own depth. Raises GraphError for damaged data."""
     import cv2
 
-    data = np.frombuffer(message.data, np.uint8)
+    data = memoryview(message.data)
     flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        image = cv2.imdecode(data, flags) if len(data) else None
-    except cv2.error:  # a header with more pixels than OpenCV takes
-        image = None
-    if image is None:
-        raise GraphError(f"{topic}: cannot decode {len(data)} bytes of {message.format!r}; publish JPEG or PNG")
-    return image
+    where = f"{topic}: cannot decode {len(data)} bytes of {message.format[:80]!r}"
+    if data[:4] != b"\x89PNG" and data[:2] != b"\xff\xd8":
+        raise GraphError(f"{where}; publish JPEG or PNG")
+    return decode(data, flags, where, GraphError, "publish JPEG or PNG")
 
 
 def tensor_encoding(values: np.ndarray) -> str:

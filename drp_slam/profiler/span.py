@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from drp_slam.atomic import replacing
 from drp_slam.chip.soc import Meter
 from drp_slam.device import StageRun
 from drp_slam.errors import ProfilerError
+from drp_slam.resources import read_text
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ def make_span(frame: int, stamp_ns: int, run: StageRun, meter: Meter) -> Span:
     )
 
 
+LONGEST_S = 1e6
+"""Seconds that a stage may take."""
 _TYPES = {"int": int, "str": str, "float": float}
 
 
@@ -70,11 +75,16 @@ def read_spans(path: Path) -> list[Span]:
     """Reads what `write_spans` wrote. Raises ProfilerError that names the line."""
     types = [_TYPES[str(f.type)] for f in dataclasses.fields(Span)]
     names = [f.name for f in dataclasses.fields(Span)]
-    with path.open(newline="") as file:
-        rows = csv.reader(file)
+    rows = csv.reader(io.StringIO(read_text(path, ProfilerError), newline=""))
+    try:
         if next(rows, None) != names:
             raise ProfilerError(f"{path}: not a span table; its first line must be {','.join(names)}")
-        try:
-            return [Span(*(t(v) for t, v in zip(types, row, strict=True))) for row in rows]
-        except ValueError as error:
-            raise ProfilerError(f"{path}: line {rows.line_num}: {error}") from error
+        spans = [Span(*(t(v) for t, v in zip(types, row, strict=True))) for row in rows]
+    except (ValueError, csv.Error) as error:
+        raise ProfilerError(f"{path}: line {rows.line_num}: {error}") from error
+    for line, span in enumerate(spans, 2):
+        if not (0 <= span.wall_s < LONGEST_S and abs(span.stamp_ns) < 2**63 and 0 <= span.frame < 2**31):
+            raise ProfilerError(f"{path}: line {line}: no wall time, stamp or frame of a span; run again")
+        if any(figure < 0 or figure == math.inf for figure in (span.modelled_s, span.energy_j)):
+            raise ProfilerError(f"{path}: line {line}: a modelled figure is negative or infinite; run again")
+    return spans

@@ -8,6 +8,7 @@ One line a program, in the order in which they ran: the frame's stamp, the stage
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -17,8 +18,11 @@ from typing import Protocol
 from drp_slam.atomic import replacing
 from drp_slam.device import COUNTERS, Work
 from drp_slam.errors import ProfilerError
+from drp_slam.resources import read_text
 
 NAMES = ("stamp_ns", "stage", "unit", "name", "place", "kind", "configuration", "shape", "reasons", *COUNTERS)
+MOST = 1e18
+"""Operations or bytes of one program."""
 BETWEEN_REASONS = " | "
 
 FrameWorks = Mapping[str, Sequence[Work]]
@@ -55,16 +59,18 @@ def read_works(path: Path) -> dict[int, dict[str, tuple[Work, ...]]]:
     Raises ProfilerError that names the line.
     """
     found: dict[int, dict[str, tuple[Work, ...]]] = {}
-    with path.open(newline="") as file:
-        rows = csv.reader(file)
+    rows = csv.reader(io.StringIO(read_text(path, ProfilerError), newline=""))
+    try:
         if tuple(next(rows, ())) != NAMES:
             raise ProfilerError(f"{path}: not a table of kernels; its first line must be {','.join(NAMES)}")
-        try:
-            for stamp, stage, *rest in rows:
-                frame = found.setdefault(int(stamp), {})
-                frame[stage] = (*frame.get(stage, ()), work_of(tuple(rest)))
-        except (ValueError, TypeError) as error:
-            raise ProfilerError(f"{path}: line {rows.line_num}: {error}") from error
+        for stamp, stage, *rest in rows:
+            frame = found.setdefault(int(stamp), {})
+            work = work_of(tuple(rest))
+            if not all(0 <= count < MOST for count in work.counters.values()):
+                raise ValueError(f"a counter is negative or not below {MOST:g}")
+            frame[stage] = (*frame.get(stage, ()), work)
+    except (ValueError, TypeError, csv.Error) as error:
+        raise ProfilerError(f"{path}: line {rows.line_num}: {error}") from error
     return found
 
 

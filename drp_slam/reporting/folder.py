@@ -19,6 +19,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import platform
@@ -31,6 +32,7 @@ from drp_slam.atomic import write_text
 from drp_slam.datatypes import Track
 from drp_slam.errors import ProfilerError
 from drp_slam.frontend.front_end import network_of
+from drp_slam.resources import read_text
 
 if TYPE_CHECKING:
     from drp_slam.config import Config
@@ -44,6 +46,14 @@ MADE_BY_A_RUN = (TRAJECTORY, ODOMETRY, GROUND_TRUTH, MAP, SPANS, KERNELS, FRAMES
 """A report can be made where one of these is."""
 GRAPH = "graph.json"
 """What only the running graph knows: frames, wall time in all, problems of the nodes."""
+LONGEST_JSON = 1 << 24
+KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("sequence", "backend", "network", "device", "features", "error", "run_id"), (str,)),
+    **dict.fromkeys(("config", "host"), (dict,)),
+    "frames": (int,),
+    "wall_total_s": (int, float),
+}
+"""What the report expects of the values in `run.json`, where they are there."""
 DIGESTED = (TRAJECTORY, ODOMETRY, MAP, SPANS, KERNELS, FRAMES)
 """Files of one run that belong together; ground truth may be added later."""
 OWN = (*MADE_BY_A_RUN, JOURNAL, GRAPH, REPORT_JSON, REPORT_HTML, TRACE)
@@ -78,32 +88,40 @@ def write_frames(path: Path, rows: Iterable[FrameRow]) -> None:
 def read_frames(path: Path) -> list[FrameRow]:
     """Reads what `write_frames` wrote, by the names of the columns. Raises ProfilerError."""
     kinds = {f.name: {"int": int, "str": str, "float": float}[str(f.type)] for f in dataclasses.fields(FrameRow)}
-    with path.open(newline="") as file:
-        rows = csv.DictReader(file)
+    rows = csv.DictReader(io.StringIO(read_text(path, ProfilerError), newline=""))
+    try:
         missing = set(kinds) - set(rows.fieldnames or ())
         if missing:
             raise ProfilerError(
                 f"{path}: no column {', '.join(sorted(missing))}; its first line must be {','.join(kinds)}"
             )
-        try:
-            return [FrameRow(**{name: kind(row[name]) for name, kind in kinds.items()}) for row in rows]
-        except (TypeError, ValueError) as error:
-            raise ProfilerError(f"{path}: line {rows.line_num}: {error}") from error
+        read = [FrameRow(**{name: kind(row[name]) for name, kind in kinds.items()}) for row in rows]
+    except (TypeError, ValueError, csv.Error) as error:
+        raise ProfilerError(f"{path}: line {rows.line_num}: {error}") from error
+    for line, row in enumerate(read, 2):
+        counts = (row.index, row.matches, row.inliers, row.keyframe)
+        if not (all(0 <= n < 2**31 for n in counts) and abs(row.stamp_ns) < 2**63 and not abs(row.latency_s) >= 1e6):
+            raise ProfilerError(f"{path}: line {line}: a count, a stamp or the latency is out of range; run again")
+    return read
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes JSON without NaN, through a temporary name. Raises ProfilerError."""
-    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n", ProfilerError)
+    try:
+        text = json.dumps(content, indent=1, allow_nan=False)
+    except ValueError as error:
+        raise ProfilerError(f"{path}: a figure is not finite: the results are damaged; run again") from error
+    write_text(path, text + "\n", ProfilerError)
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Reads a JSON object. Raises ProfilerError that names the file."""
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ProfilerError(f"{path}: cannot read: {error}; run it again") from error
+        content = json.loads(read_text(path, ProfilerError, LONGEST_JSON, "run again"))
+    except (ValueError, RecursionError) as error:
+        raise ProfilerError(f"{path}: cannot read: {error}; run again") from error
     if not isinstance(content, dict):
-        raise ProfilerError(f"{path}: not a JSON object; run it again")
+        raise ProfilerError(f"{path}: not a JSON object; run again")
     return content
 
 
@@ -135,7 +153,12 @@ def write_run(
 
 def read_run(out: Path) -> dict[str, Any]:
     """`run.json`; empty where there is none. Raises ProfilerError, also where files are of different runs."""
-    run = read_json(out / RUN) if (out / RUN).is_file() else {}
+    run = read_json(out / RUN) if (out / RUN).exists() else {}
+    for name, kinds in KINDS.items():
+        value = run.get(name)
+        whole = isinstance(value, kinds) and not isinstance(value, bool)
+        if value is not None and not (whole and (isinstance(value, (str, dict)) or 0 <= value < 1e12)):
+            raise ProfilerError(f"{out / RUN}: {name} is {str(value)[:80]!r}; run again")
     known = run.get("files")
     for name in DIGESTED:
         if isinstance(known, dict) and (out / name).is_file() and known.get(name) != digest(out / name):

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Image files and compressed messages to arrays. What their header claims is checked before it is believed."""
+
+from __future__ import annotations
+
+import os
+import zlib
+
+import numpy as np
+
+MOST_PIXELS = 1 << 26
+"""Pixels of an image: 8192 x 8192. A few kB of PNG may say that they are gigabytes."""
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))  # for other formats; read by its import
+
+import cv2  # noqa: E402
+
+from drp_slam.errors import DataError, DrpSlamError  # noqa: E402
+
+
+def decode(
+    data: bytes | memoryview,
+    flags: int,
+    where: str,
+    error: type[DrpSlamError] = DataError,
+    remedy: str = "copy it again from its source, or remove it from the list",
+) -> np.ndarray:
+    """Decodes PNG, JPEG, ... Raises `error` that names `where`.
+
+    OpenCV returns half an image for a truncated file, so completeness is checked first.
+    """
+    data = memoryview(data)
+    pixels = pixels_of(data)
+    if pixels > MOST_PIXELS:
+        raise error(f"{where}: an image of {pixels} pixels, expected at most {MOST_PIXELS}; scale it down")
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        sound = _png_is_sound(data)
+    elif data[:2] == b"\xff\xd8":
+        sound = b"\xff\xd9" in bytes(data[-64:])
+    else:
+        sound = len(data) > 0
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if sound else None
+    except cv2.error:  # a header with more pixels than OpenCV takes
+        image = None
+    if image is None:
+        raise error(f"{where}: damaged or truncated image; {remedy}")
+    return image
+
+
+def pixels_of(data: memoryview) -> int:
+    """Pixels that the header of a PNG or JPEG claims; 0 where it claims none."""
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        return int.from_bytes(data[16:20], "big") * int.from_bytes(data[20:24], "big")
+    at = 2 if data[:2] == b"\xff\xd8" else len(data)
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a start of frame
+            return int.from_bytes(data[at + 5 : at + 7], "big") * int.from_bytes(data[at + 7 : at + 9], "big")
+        padding = marker == 0xFF
+        at += 1 if padding else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return 0
+
+
+def _png_is_sound(data: memoryview) -> bool:
+    """Walks the chunks to IEND and checks each one's CRC (0.1 ms for VGA depth)."""
+    at = 8
+    while at + 12 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        kind, end = bytes(data[at + 4 : at + 8]), at + 8 + length
+        crc = int.from_bytes(data[end : end + 4], "big")
+        if end + 4 > len(data) or zlib.crc32(data[at + 4 : end]) != crc:
+            return False
+        if kind == b"IEND":
+            return True
+        at = end + 4
+    return False

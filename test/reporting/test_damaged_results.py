@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Damaged folders of results: one clean line or a report, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drp_slam import Config, open_sequence
+from drp_slam.data.ply import read_ply
+from drp_slam.data.trajectory import read_tum
+from drp_slam.errors import DrpSlamError
+from drp_slam.offline import run_sequence
+from drp_slam.profiler.span import read_spans
+from drp_slam.profiler.work_table import read_works
+from drp_slam.reporting import folder, results
+
+CASES = 300
+ODD = b'|nan|-1|1e999|1e999990|inf|-0.0|\x00|\xff\xfe|,|\n|"|$\\frac{$|[/bold]|<script>|null|{}|[]|true|0x10'.split(
+    b"|"
+)
+ODD += [b"9" * 30, b"9" * 5000, b"[" * 3000, b"A" * 200_000]
+READERS: dict[str, Callable[[Path], Any]] = {
+    folder.RUN: lambda path: folder.read_run(path.parent),
+    folder.TRAJECTORY: read_tum,
+    folder.MAP: read_ply,
+    folder.SPANS: read_spans,
+    folder.FRAMES: folder.read_frames,
+    folder.KERNELS: read_works,
+}
+
+
+@pytest.fixture(scope="session")
+def sound(wall: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("sound")
+    run_sequence(open_sequence(str(wall)), Config(), out)
+    run = json.loads((out / folder.RUN).read_text())
+    del run["files"]  # or every damage would be told by its digest alone
+    (out / folder.RUN).write_text(json.dumps(run))
+    return out
+
+
+def damaged(data: bytes, rng: random.Random) -> bytes:
+    """One of the ways in which files break, or are made to break something."""
+    at, odd = rng.randrange(len(data) + 1), rng.choice(ODD)
+    fields, lines = data.split(b","), data.split(b"\n")
+    fields[rng.randrange(len(fields))] = odd
+    line = rng.randrange(len(lines))
+    return rng.choice(
+        [
+            data[:at],
+            data[:at] + odd + data[at + len(odd) :],
+            data[:at] + odd + data[at:],
+            data[:at] + data[at + rng.randrange(1, 400) :],
+            b",".join(fields),
+            b"\n".join(lines[:line] + [lines[line]] * 3 + lines[line + 1 :]),
+        ]
+    )
+
+
+def with_odd_value(data: bytes, rng: random.Random) -> bytes:
+    """`run.json` with one value of another kind."""
+    run = json.loads(data)
+    place = run if rng.random() < 0.7 else run["config"][rng.choice(list(run["config"]))]
+    odd = [None, -1, 1e308, "", "x" * 5000, "$\\frac{$", [], {}, {"a": [1]}, True, [None], "\x00", "[/bold]"]
+    place[rng.choice(list(place))] = rng.choice(odd)
+    return json.dumps(run).encode()
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_reader_refuses_damage_in_one_short_message(sound, tmp_path, name):
+    rng, refused, path = random.Random(name), 0, tmp_path / name
+    data = (sound / name).read_bytes()
+    for _ in range(CASES):
+        path.write_bytes(damaged(data, rng))
+        try:
+            READERS[name](path)
+        except DrpSlamError as error:
+            refused += 1
+            assert len(str(error)) <= 1000
+    assert refused > CASES // 4
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_report_of_damaged_results_is_one_line_or_a_report(sound, tmp_path, name):
+    """What the reader lets through must not break what comes after it."""
+    rng, built = random.Random(name), 0
+    data = (sound / name).read_bytes()
+    for case in range(CASES):
+        broken = with_odd_value(data, rng) if name == folder.RUN and case % 2 else damaged(data, rng)
+        path = tmp_path / name
+        path.write_bytes(broken)
+        try:
+            READERS[name](path)
+        except DrpSlamError:
+            continue
+        out = tmp_path / str(case)
+        shutil.copytree(sound, out)
+        shutil.copy(path, out / name)
+        try:
+            results.build(out)
+        except DrpSlamError as error:
+            assert len(str(error)) <= 1000
+        if (built := built + 1) >= (2 if name == folder.RUN else 1):  # drawing takes a second
+            return
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("target", ["/dev/zero", "fifo", "folder", "loop"])
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path, name, target):
+    path = tmp_path / name
+    if target == "fifo":
+        os.mkfifo(path)
+    elif target == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(name if target == "loop" else target)
+    if name == folder.RUN and target == "loop":
+        return  # it is as if there were none
+    with pytest.raises(DrpSlamError, match=name):
+        READERS[name](path)
