@@ -106,7 +106,7 @@ def load_constants(name: str = "rzv2h") -> Constants:
 
 def _leaves(path: Path, node: Any, key: str) -> Iterator[Constant]:
     if not isinstance(node, dict):
-        raise DeviceError(f"{path}: {key} is a bare {str(node)[:80]!r}; write value, unit and source")
+        raise DeviceError(f"{path}: {key} is a bare {repr(node)[:80]}; write value, unit and source")
     if "value" not in node:
         for child, value in node.items():
             yield from _leaves(path, value, f"{key}.{child}" if key else str(child))

@@ -194,4 +194,4 @@ def test_lines_that_are_no_association(folder: Path, line: str) -> None:
 def test_a_picture_too_large_to_decode(folder: Path, huge_png: bytes) -> None:
     file = images(folder, "depth")[0]
     file.write_bytes(huge_png)
-    refused(folder, str(file), "damaged")
+    refused(folder, str(file), "10000000000 pixels", "scale")
