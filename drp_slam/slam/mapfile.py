@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from drp_slam import __version__
-from drp_slam.atomic import replacing
+from drp_slam.atomic import make_folder, replacing
 from drp_slam.datatypes import DescriptorSpec
 from drp_slam.errors import SlamError
 from drp_slam.slam.descriptors import check_spec
@@ -47,10 +47,7 @@ def save(slam_map: Map, path: Path) -> None:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SlamError(f"{path}: cannot make its folder: {error.strerror}") from error
+    make_folder(path.parent)
     with replacing(path, SlamError) as temporary, temporary.open("wb") as file:
         file.writelines([MAGIC, digest.digest(), *parts])
 

@@ -89,8 +89,8 @@ def test_a_study_goes_on_with_what_is_missing_unless_its_settings_changed(tmp_pa
     (tmp_path / "parts" / "one.json").write_text('{"settings": "a", "resu')  # cut off
     assert kept("one", lambda: make(3))[0] == [3]
     assert Checkpoints(tmp_path / "parts", "b")("one", lambda: make(4))[0] == [4]
-    (tmp_path / "parts" / f"two.json.part{os.getpid()}").symlink_to("/dev/full")
-    with pytest.raises(PruningError, match=r"two\.json: cannot write: No space left"):
+    (tmp_path / "parts" / "two.json").mkdir()
+    with pytest.raises(PruningError, match=r"two\.json: cannot write"):
         kept("two", lambda: make(5))
 
 

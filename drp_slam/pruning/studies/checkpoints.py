@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from drp_slam.atomic import replacing
+from drp_slam.atomic import make_folder, write_text
 from drp_slam.errors import PruningError
 
 
@@ -43,6 +43,5 @@ class Checkpoints:
 def write(path: Path, content: Any) -> None:
     """JSON under a temporary name, then renamed. Raises PruningError."""
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-    with replacing(path, PruningError) as temporary:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text)
+    make_folder(path.parent)
+    write_text(path, text, PruningError)
