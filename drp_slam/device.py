@@ -28,9 +28,10 @@ import numpy as np
 from drp_slam.errors import DeviceError
 
 BACKENDS = ("emulated", "cpu", "null", "mera")
-COUNTERS = ("pixels", "macs", "flops", "ops", "bytes")
+COUNTERS = ("pixels", "macs", "flops", "ops", "bytes", "reads", "bits", "calls")
 """What work is counted in: pixels streamed, int8 multiply-accumulates, floating-point operations,
-byte operations, bytes moved."""
+byte operations, bytes moved, reads at random addresses, bits compared for a Hamming distance, and
+calls from Python into a library."""
 
 
 @dataclass(frozen=True)

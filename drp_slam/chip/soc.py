@@ -76,8 +76,11 @@ class Soc:
         known = unit in self._models or unit in ("drp", "cpu")
         return served and known and any(key.startswith(f"{unit}.") for key in self.constants)
 
-    def cost(self, work: Work, resident: bool = True) -> Cost:
-        """Modelled cost of `work` where it ran; `resident`: the DRP has its configuration loaded."""
+    def cost(self, work: Work, resident: bool = True, python: bool = False) -> Cost:
+        """Modelled cost of `work` where it ran; `resident`: the DRP has its configuration loaded.
+
+        `python`: the CPU's work as this package does it, else as a compiled port would.
+        """
         if work.unit == "null":
             return FREE
         unit = self.unit_of(work.unit, work.place)
@@ -89,16 +92,16 @@ class Soc:
                 self._networks[key] = self._models[work.unit](self.constants, work)
             return replace(self._networks[key], unit=unit.name)
         if work.unit == "cpu":
-            return replace(cpu_cost(self.constants, work.counters), unit=unit.name)
+            return replace(cpu_cost(self.constants, work.counters, python), unit=unit.name)
         return replace(drp_cost(self.constants, work, resident), unit=unit.name)
 
-    def cpu_cost(self, works: Iterable[Work]) -> Cost:
-        """The same work on the chip's CPU alone, as one call."""
+    def cpu_cost(self, works: Iterable[Work], python: bool = False) -> Cost:
+        """The same work on the chip's CPU alone, as one call; `python` as in `cost`."""
         counters: dict[str, float] = {}
         for work in works:
             for counter, value in work.counters.items():
                 counters[counter] = counters.get(counter, 0.0) + value
-        return self.cost(Work("cpu", "cpu alone", counters))
+        return self.cost(Work("cpu", "cpu alone", counters), python=python)
 
 
 class Meter:

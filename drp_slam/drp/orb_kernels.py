@@ -235,7 +235,8 @@ class Describe(Kernel):
         n = len(inputs[2])
         read = n * (len(_DISC) + 2 * len(PAIRS))
         # a patch is read row by row: 31 rows of 31 bytes for the orientation, 37 of 37 for the descriptor
-        return {"pixels": n * (31 * 2 + 37 * 3), "ops": 3 * read, "flops": n * 8 * len(PAIRS), "bytes": read}
+        beats, rows = n * (31 * 2 + 37 * 3), n * (31 + 37)
+        return {"pixels": beats, "reads": rows, "ops": 3 * read, "flops": n * 8 * len(PAIRS), "bytes": read}
 
 
 def orientation(level: np.ndarray, pixels: np.ndarray) -> np.ndarray:

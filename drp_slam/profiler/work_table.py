@@ -23,6 +23,8 @@ from drp_slam.resources import read_text
 NAMES = ("stamp_ns", "stage", "unit", "name", "place", "kind", "configuration", "shape", "reasons", *COUNTERS)
 MOST = 1e18
 """Operations or bytes of one program."""
+FIXED = len(NAMES) - len(COUNTERS)
+"""Columns before the counters."""
 BETWEEN_REASONS = " | "
 
 FrameWorks = Mapping[str, Sequence[Work]]
@@ -61,11 +63,15 @@ def read_works(path: Path) -> dict[int, dict[str, tuple[Work, ...]]]:
     found: dict[int, dict[str, tuple[Work, ...]]] = {}
     rows = csv.reader(io.StringIO(read_text(path, ProfilerError), newline=""))
     try:
-        if tuple(next(rows, ())) != NAMES:
+        names = tuple(next(rows, ()))
+        if names[:FIXED] != NAMES[:FIXED] or names != NAMES[: len(names)]:
             raise ProfilerError(f"{path}: not a table of kernels; its first line must be {','.join(NAMES)}")
+        later = ("",) * (len(NAMES) - len(names))  # counters that its version did not have
         for stamp, stage, *rest in rows:
+            if len(rest) + 2 != len(names):
+                raise ValueError(f"{len(rest) + 2} values for {len(names)} columns")
             frame = found.setdefault(int(stamp), {})
-            work = work_of(tuple(rest))
+            work = work_of((*rest, *later))
             if not all(0 <= count < MOST for count in work.counters.values()):
                 raise ValueError(f"a counter is negative or not below {MOST:g}")
             frame[stage] = (*frame.get(stage, ()), work)

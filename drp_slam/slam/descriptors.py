@@ -40,6 +40,11 @@ def unit(spec: DescriptorSpec, descriptor: np.ndarray) -> np.ndarray:
     return bits
 
 
+def comparing(spec: DescriptorSpec, pairs: float) -> dict[str, float]:
+    """Counters of comparing so many pairs of descriptors: a compiled port counts the bits of binary ones."""
+    return {"flops": 2.0 * spec.length * pairs} if spec.metric == "cosine" else {"bits": 8.0 * spec.length * pairs}
+
+
 def follow(descriptor: np.ndarray, seen: np.ndarray, new: np.ndarray) -> np.ndarray:
     """(N, length) float descriptors after one more observation each, of unit length.
 

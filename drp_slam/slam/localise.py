@@ -68,8 +68,8 @@ class Localiser:
 
     def relocalise(self, view: View) -> Found | None:
         """Pose from the keyframes that look like the view."""
-        candidates, flops = self._mapping.places.query(view, self._config.min_cosine, CANDIDATES)
-        self._mapping.work.add(flops)
+        candidates, counters = self._mapping.places.query(view, self._config.min_cosine, CANDIDATES)
+        self._mapping.work.add_all(counters)
         for candidate in candidates:
             found = self.recognise(view, candidate)
             if found is not None and self.sure(view, found):

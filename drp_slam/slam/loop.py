@@ -86,8 +86,8 @@ class Loops:
         own = slam_map.reach(number, 2)
         if own.all():
             return []
-        votes, flops = self._mapping.places.votes(slam_map.views[number], self._config.min_cosine, ASKED)
-        self._mapping.work.add(flops)
+        votes, counters = self._mapping.places.votes(slam_map.views[number], self._config.min_cosine, ASKED)
+        self._mapping.work.add_all(counters)
         linked = own.copy()
         linked[number] = False
         bar = max(LEAST_VOTES, VOTES_SHARE * votes[linked].max(initial=0))

@@ -9,6 +9,7 @@ from drp_slam import geometry
 from drp_slam.config import SlamConfig
 from drp_slam.slam.adjustment import adjust
 from drp_slam.slam.camera import Geometry
+from drp_slam.slam.descriptors import comparing
 from drp_slam.slam.map import Map
 from drp_slam.slam.matching import Matches, Prior, match
 from drp_slam.slam.optimize import DEPTH_GATE2
@@ -26,6 +27,8 @@ YOUNG_KEYFRAMES, LEAST_FOUND = 5, 3
 """After so many later keyframes, a point is culled that only its own keyframe and fewer frames have seen."""
 FIXED_KEYFRAMES = 10
 """Keyframes that hold a local adjustment in place."""
+PRIOR_FLOPS = 8.0
+"""What the distance from the prior takes, a pair."""
 AHEAD_M = 1.5
 """Cameras look alike where they stand near each other and so do the points this far ahead of them."""
 
@@ -82,7 +85,9 @@ class Mapping:
         pairs = match(
             view.descriptor[features], self.map.descriptor[points], self.config.min_cosine - slack, prior, self.map.spec
         )
-        self.work.add(pairs.flops)
+        self.work.add_all(comparing(self.map.spec, pairs.compared))
+        if prior is not None:
+            self.work.add(PRIOR_FLOPS * pairs.compared)
         return pairs
 
     def insert(

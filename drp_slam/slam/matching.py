@@ -13,12 +13,12 @@ from drp_slam.slam.descriptors import unit
 
 @dataclass(frozen=True)
 class Matches:
-    """Pairs `a[k]` - `b[k]` with their cosine; `flops` is the work of the matrix product."""
+    """Pairs `a[k]` - `b[k]` with their cosine; `compared` is the number of pairs that were compared."""
 
     a: np.ndarray
     b: np.ndarray
     cosine: np.ndarray
-    flops: float
+    compared: float
 
     def __len__(self) -> int:
         return len(self.a)
@@ -53,18 +53,18 @@ def match(
         return Matches(empty, empty, np.zeros(0), 0.0)
     a, b = unit(spec, a), unit(spec, b)
     if prior is None:
-        rows, best, flops = _mutual(a, b, [(0, len(a), 0, len(b))])
+        rows, best, compared = _mutual(a, b, [(0, len(a), 0, len(b))])
     else:
         by_x, strips, order_b = _strips(prior)
         left, right = _augment(a, b, prior)
-        rows, best, flops = _mutual(left[by_x], right[order_b], strips)
+        rows, best, compared = _mutual(left[by_x], right[order_b], strips)
         rows, best = by_x[rows], order_b[best]
     cosine = np.einsum("ij,ij->i", a[rows], b[best])
     keep = cosine >= min_cosine
     if prior is not None:
         offset = prior.a_px[rows] - prior.b_px[best]
         keep &= np.einsum("ij,ij->i", offset, offset) <= prior.gate_px**2
-    return Matches(rows[keep], best[keep], cosine[keep], flops)
+    return Matches(rows[keep], best[keep], cosine[keep], compared)
 
 
 STRIP = 128
@@ -87,22 +87,22 @@ def _strips(prior: Prior) -> tuple[np.ndarray, list[Strip], np.ndarray]:
 
 
 def _mutual(left: np.ndarray, right: np.ndarray, strips: list[Strip]) -> tuple[np.ndarray, np.ndarray, float]:
-    """Rows of both sides that are each other's best, and the work in flops."""
+    """Rows of both sides that are each other's best, and how many pairs were compared."""
     best = np.full(len(left), -1, dtype=np.intp)
     row_score = np.full(len(left), -np.inf, dtype=np.float32)
     column_score = np.full(len(right), -np.inf, dtype=np.float32)
-    flops = 0.0
+    compared = 0.0
     for first, last, low, high in strips:
         score = left[first:last] @ right[low:high].T
         best[first:last] = j = score.argmax(axis=1)
         best[first:last] += low
         row_score[first:last] = score[np.arange(last - first), j]
         np.maximum(column_score[low:high], score.max(axis=0), out=column_score[low:high])
-        flops += 2.0 * left.shape[1] * score.size
+        compared += score.size
     rows = np.flatnonzero((best >= 0) & (row_score >= column_score[best]))
     # Ties are the only way to one column twice: the first stays, so the pairs stay one to one.
     columns, first_of = np.unique(best[rows], return_index=True)
-    return rows[first_of], columns, flops
+    return rows[first_of], columns, compared
 
 
 def _augment(a: np.ndarray, b: np.ndarray, prior: Prior) -> tuple[np.ndarray, np.ndarray]:

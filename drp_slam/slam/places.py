@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from drp_slam.slam.descriptors import unit, width
+from drp_slam.slam.descriptors import comparing, unit, width
 from drp_slam.slam.map import Map
 from drp_slam.slam.view import View
 
@@ -37,17 +37,17 @@ class Places:
             self._descriptors[self._count, : len(kept)] = kept
             self._count += 1
 
-    def votes(self, view: View, min_cosine: float, asked: int = ASKED) -> tuple[np.ndarray, float]:
-        """(K,) how many of the view's `asked` best descriptors each keyframe holds, and the work in flops."""
+    def votes(self, view: View, min_cosine: float, asked: int = ASKED) -> tuple[np.ndarray, dict[str, float]]:
+        """(K,) how many of the view's `asked` best descriptors each keyframe holds, and the work by counter."""
         asking = unit(self._map.spec, view.descriptor[:asked])
         if not self._count or not len(asking):
-            return np.zeros(self._count, dtype=np.intp), 0.0
+            return np.zeros(self._count, dtype=np.intp), {}
         stored = self._descriptors[: self._count].reshape(-1, self._descriptors.shape[2])
         best = (asking @ stored.T).reshape(len(asking), self._count, KEPT).max(axis=2)
-        return (best >= min_cosine).sum(axis=0), 2.0 * stored.size * len(asking)
+        return (best >= min_cosine).sum(axis=0), comparing(self._map.spec, float(len(stored) * len(asking)))
 
-    def query(self, view: View, min_cosine: float, limit: int) -> tuple[list[int], float]:
-        """Numbers of the keyframes with most votes, best first, and the work in flops."""
-        votes, flops = self.votes(view, min_cosine)
+    def query(self, view: View, min_cosine: float, limit: int) -> tuple[list[int], dict[str, float]]:
+        """Numbers of the keyframes with most votes, best first, and the work by counter."""
+        votes, counters = self.votes(view, min_cosine)
         order = np.argsort(-votes, kind="stable")[:limit]
-        return [int(k) for k in order if votes[k] > 0], flops
+        return [int(k) for k in order if votes[k] > 0], counters

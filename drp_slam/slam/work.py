@@ -3,18 +3,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class WorkCounter:
-    """Floating-point operations of all that was given this counter, since the last `take`."""
+    """What all that was given this counter took, since the last `take`: `device.COUNTERS` by name."""
 
     def __init__(self) -> None:
-        self._flops = 0.0
+        self._counters = {"flops": 0.0}
 
     def add(self, flops: float) -> None:
-        """Counts operations."""
-        self._flops += flops
+        """Counts floating-point operations."""
+        self._counters["flops"] += flops
+
+    def add_all(self, counters: Mapping[str, float]) -> None:
+        """Counts operations of any kind."""
+        for name, count in counters.items():
+            self._counters[name] = self._counters.get(name, 0.0) + count
 
     def take(self) -> dict[str, float]:
         """The counters of `Track`; counting starts again from zero."""
-        flops, self._flops = self._flops, 0.0
-        return {"flops": flops}
+        counters, self._counters = self._counters, {"flops": 0.0}
+        return counters

@@ -200,9 +200,30 @@ def test_every_constant_of_the_drp_is_used_and_says_where_it_comes_from():
     rule = {f"clock{part}" for part in ("", "_source", "_offset", "_divider_low", "_divider_high")}
     limits = {"alu_rate", "memory_bandwidth", "copy_bandwidth", "power_busy"}
     calls = {"configuration_load", "resident_configurations", *(f"{p}_overhead" for p in PLACES if p != "cpu")}
-    known = rule | limits | calls | {f"{k}_rate" for k in KINDS}
+    known = rule | limits | calls | {"read_latency", "bus_period", "outstanding_reads"} | {f"{k}_rate" for k in KINDS}
     for device in ("rzv2h", "rzv2n"):
         entries = {e.key for e in load_constants(device).entries() if e.key.startswith("drp.")}
         assert entries == {f"drp.{k}" for k in known}
     assert CONSTANTS.entry("drp.clock").kind == "cited"
     assert CONSTANTS.entry("drp.point_rate").kind == "assumed"
+
+
+def test_a_hamming_distance_costs_byte_operations_compiled_and_a_matrix_product_in_python() -> None:
+    bits = 256 * 1e6
+    compiled, python = (cpu_cost(CONSTANTS, {"bits": bits}, python) for python in (False, True))
+    assert compiled.parts["hamming"] == pytest.approx(96e6 / CONSTANTS["cpu.pixel_op_rate"])
+    assert python.parts["hamming"] == pytest.approx(512e6 / CONSTANTS["cpu.float_rate"])
+    calls = {"calls": 1000.0}
+    dispatch_s = cpu_cost(CONSTANTS, calls, python=True).modelled_s - cpu_cost(CONSTANTS, calls).modelled_s
+    assert dispatch_s == pytest.approx(1000 * 15.8e-6)
+
+
+def test_random_reads_wait_for_the_memory_and_streams_do_not() -> None:
+    beats = {"pixels": 4000.0}
+    stream = drp_cost(CONSTANTS, kernel(beats, kind="gather"), True).parts["compute"]
+    read = drp_cost(CONSTANTS, kernel(beats | {"reads": 1000.0}, kind="gather"), True).parts["compute"]
+    assert stream == pytest.approx(4000 / (CONSTANTS["drp.gather_rate"] * CONSTANTS["drp.clock"]))
+    assert read == pytest.approx((1000 * 62 / 4 + 4000) * 2.5e-9)
+    one_at_a_time = CONSTANTS.replace({"drp.outstanding_reads": 1})
+    slow = drp_cost(one_at_a_time, kernel(beats | {"reads": 1000.0}, kind="gather"), True).parts["compute"]
+    assert slow == pytest.approx((1000 * 62 + 4000) * 2.5e-9)

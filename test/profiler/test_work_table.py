@@ -72,3 +72,13 @@ def test_a_damaged_table_names_its_line(tmp_path: Path, text: str, message: str)
     path.write_text(text)
     with pytest.raises(ProfilerError, match=message):
         work_table.read_works(path)
+
+
+def test_a_table_of_a_version_with_fewer_counters_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "kernels.csv"
+    names = work_table.NAMES[: work_table.NAMES.index("bytes") + 1]
+    path.write_text(f"{','.join(names)}\n5,track,cpu,track,cpu,,,,,,,7.0,,\n")
+    assert work_table.read_works(path)[5]["track"][0].counters == {"flops": 7.0}
+    path.write_text(f"{','.join(names)}\n5,track,cpu,track,cpu,,,,,,,7.0,\n")
+    with pytest.raises(ProfilerError, match="line 2"):
+        work_table.read_works(path)
