@@ -192,10 +192,25 @@ class GraphConfig:
     odom_frame: str = param("odom", "REP-105 frame of the odometry")
     base_frame: str = param("base_link", "REP-105 frame of the robot")
     camera_frame: str = param("camera_link", "frame of the camera's body, x forward")
-    mount: str = param("0 0 0 0 0 0", "pose of camera_frame in base_frame: x y z in m, roll pitch yaw in deg")
+    mount: str = param(
+        "0 0 0 0 0 0",
+        "pose of camera_frame in base_frame, where /tf does not know it: x y z in m, roll pitch yaw in deg",
+    )
+    publish_map_to_odom: bool = param(True, "publish the transform from map_frame to odom_frame")
+    publish_odom_to_base: bool = param(
+        True, "publish the transform from odom_frame to base_frame; false where wheel odometry or a filter does"
+    )
+    publish_mount: bool = param(True, "publish the camera's mount where /tf does not know it")
 
     def __post_init__(self) -> None:
         check("graph", self)
+        names = ("map_frame", "odom_frame", "base_frame", "camera_frame")
+        for name in names:  # tf2 takes no leading slash
+            object.__setattr__(self, name, getattr(self, name).strip().lstrip("/"))
+        frames = {name: getattr(self, name) for name in names}
+        if not all(frames.values()) or len(set(frames.values())) < len(frames):
+            stated = ", ".join(f"{name} {value!r}" for name, value in frames.items())
+            raise ConfigError(f"graph: {stated}; expected four different names of frames")
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,11 @@ def latched() -> QoSProfile:
     return _profile(True, 1, latched=True)
 
 
+def static_transforms() -> QoSProfile:
+    """Subscription to /tf_static: each of many publishers keeps its last message."""
+    return _profile(True, 100, latched=True)
+
+
 def world() -> QoSProfile:
     """`odom`, `pose`, `/clock`."""
     return _profile(True, 100)

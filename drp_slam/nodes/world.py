@@ -50,10 +50,14 @@ class Frames:
     in `map`."""
 
     def __init__(self, T_base_link: np.ndarray) -> None:
-        self.T_base_link = T_base_link
-        self.T_base_camera = T_base_link @ T_LINK_OPTICAL
+        self.T_map_world = T_base_link @ T_LINK_OPTICAL
+        self.T_base_camera = self.T_map_world
         self.T_map_odom = np.eye(4)
         self.T_odom_base = np.eye(4)
+
+    def move_camera(self, T_base_link: np.ndarray) -> None:
+        """The camera's mount has moved on the robot; the map stays where it is."""
+        self.T_base_camera = T_base_link @ T_LINK_OPTICAL
 
     def update(self, T_world_camera: np.ndarray, jumped: bool, T_correction: np.ndarray | None = None) -> np.ndarray:
         """A new pose of the camera; returns `T_map_base`. `jumped`: not a motion, a correction.
@@ -61,9 +65,9 @@ class Frames:
         `T_correction` is that of `Track`: the map has moved by it under the camera.
         """
         if T_correction is not None:
-            moved = self.T_base_camera @ T_correction @ geometry.inverse(self.T_base_camera)
+            moved = self.T_map_world @ T_correction @ geometry.inverse(self.T_map_world)
             self.T_map_odom = moved @ self.T_map_odom
-        T_map_base = self.T_base_camera @ T_world_camera @ geometry.inverse(self.T_base_camera)
+        T_map_base = self.T_map_world @ T_world_camera @ geometry.inverse(self.T_base_camera)
         if jumped:
             self.T_map_odom = T_map_base @ geometry.inverse(self.T_odom_base)
         self.T_odom_base = geometry.inverse(self.T_map_odom) @ T_map_base
@@ -71,7 +75,7 @@ class Frames:
 
     def points(self, xyz: np.ndarray) -> np.ndarray:
         """(N, 3) points of the tracker's world, in `map`."""
-        return xyz @ self.T_base_camera[:3, :3].T + self.T_base_camera[:3, 3]
+        return geometry.apply(self.T_map_world, xyz)
 
 
 def pose(T: np.ndarray) -> Pose:

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""/tf and /tf_static beside other publishers: no frame gets a second parent."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from std_msgs.msg import Header
+
+from drp_slam import geometry
+from drp_slam.config import GraphConfig
+from drp_slam.errors import GraphError
+from drp_slam.nodes import convert, qos, world
+from drp_slam.nodes.transforms import Mount, TransformTree, mounted
+
+if TYPE_CHECKING:
+    from drp_slam.nodes.base import StageNode
+
+MOUNT_WAIT_S = 2.0
+"""Where others publish transforms, those of the mount are awaited so long."""
+REMEMBERED = 1000
+"""Own transforms that are told from those of others when they come back."""
+
+
+class Transforms:
+    """What others say on /tf, and what this node adds to it. Off where `tf2_msgs` is not installed."""
+
+    def __init__(self, node: StageNode, graph: GraphConfig) -> None:
+        self._node, self._graph = node, graph
+        self.tree = TransformTree()
+        self._own: deque[tuple[str, int]] = deque(maxlen=REMEMBERED)
+        self._own_static: set[tuple[str, str]] = set()
+        self._told: set[str] = set()
+        self._since_s: float | None = None
+        self._mount: Mount | None = None
+        self._mounted_for = ""
+        self._tf, self._tf_static = self._publishers(node)
+
+    def _publishers(self, node: StageNode) -> tuple[Any, Any]:
+        """Publishers of /tf and /tf_static, or None twice."""
+        try:
+            from tf2_msgs.msg import TFMessage
+        except ImportError:
+            node.get_logger().info("tf2_msgs is not installed: no /tf (build it: .ci/tf2_msgs/build)")
+            return None, None
+        node.take(TFMessage, "/tf", lambda message: self._on_tf(message, False), qos.world())
+        node.take(TFMessage, "/tf_static", lambda message: self._on_tf(message, True), qos.static_transforms())
+        return (
+            node.create_publisher(TFMessage, "/tf", qos.world()),
+            node.create_publisher(TFMessage, "/tf_static", qos.latched()),
+        )
+
+    def _on_tf(self, message: Any, static: bool) -> None:
+        for transform in message.transforms:
+            child = transform.child_frame_id
+            own = (child, convert.stamp_ns(transform.header)) in self._own
+            if own or (static and (transform.header.frame_id, child) in self._own_static):
+                continue
+            try:
+                self.tree.add(transform, static)
+            except GraphError as error:
+                self._tell(str(error))
+
+    def mount(self, frame_id: str, stamp_ns: int) -> Mount | None:
+        """Where the camera sits; None while transforms of others may still come."""
+        if self._mount is not None and self._mounted_for == frame_id:
+            if self._mount.moving:
+                again = mounted(self.tree, self._graph, frame_id, stamp_ns)
+                self._mount = again if again.moving else self._mount
+            return self._mount
+        found = mounted(self.tree, self._graph, frame_id)
+        if found.static and self._others() and not self._waited():
+            return None
+        self._mount, self._mounted_for = found, frame_id
+        if found.problem:
+            self._tell(found.problem)
+        if found.static and self._tf_static is not None:
+            self._own_static |= {(parent, child) for parent, child, _ in found.static}
+            self._tf_static.publish(_message(convert.header(stamp_ns, "").stamp, found.static))
+        return found
+
+    def publish(self, stamp: Any, frames: world.Frames) -> None:
+        """`map -> odom -> base` of one frame, as far as nobody else publishes them."""
+        if self._tf is None:
+            return
+        graph, tree = self._graph, self.tree
+        stamp_ns = convert.stamp_ns(Header(stamp=stamp))
+        out: list[tuple[str, str, np.ndarray]] = []
+        T_map_odom: np.ndarray | None = frames.T_map_odom
+        base = tree.above(graph.base_frame, static=True)[-1]
+        if graph.odom_frame in tree.above(graph.base_frame):
+            # wheel odometry, or a filter, says where the base is in `odom`; this node where `odom` is in `map`
+            if graph.publish_odom_to_base:
+                self._tell(
+                    f"tf: another node publishes {graph.odom_frame} -> {graph.base_frame}: this one does not; set "
+                    "publish_odom_to_base: false"
+                )
+            T_odom_base = tree.lookup(graph.odom_frame, graph.base_frame, stamp_ns)
+            T_map_base = frames.T_map_odom @ frames.T_odom_base
+            T_map_odom = None if T_odom_base is None else T_map_base @ geometry.inverse(T_odom_base)
+        elif graph.publish_odom_to_base:
+            T_base_top = tree.lookup(graph.base_frame, base)
+            if tree.parent(base) is not None:
+                self._tell(f"tf: {base!r} already has the parent {tree.parent(base)!r}: no odometry on /tf")
+            elif T_base_top is not None:
+                out.append((graph.odom_frame, base, frames.T_odom_base @ T_base_top))
+        if graph.publish_map_to_odom and (owner := tree.parent(graph.odom_frame)) is not None:
+            self._tell(
+                f"tf: another node publishes {owner} -> {graph.odom_frame}: this one does not; set "
+                "publish_map_to_odom: false"
+            )
+        elif graph.publish_map_to_odom and T_map_odom is not None:
+            out.append((graph.map_frame, graph.odom_frame, T_map_odom))
+        if out:
+            self._own.extend((child, stamp_ns) for _, child, _ in out)
+            self._tf.publish(_message(stamp, tuple(out)))
+
+    def _others(self) -> bool:
+        """Whether anybody else publishes transforms."""
+        count = self._node.count_publishers
+        return self._tf is not None and count("/tf") + count("/tf_static") > 2
+
+    def _waited(self) -> bool:
+        now_s = time.monotonic()
+        self._since_s = now_s if self._since_s is None else self._since_s
+        return now_s - self._since_s > MOUNT_WAIT_S
+
+    def _tell(self, problem: str) -> None:
+        """Reports a problem once."""
+        if problem not in self._told:
+            self._told.add(problem)
+            self._node.problem(problem)
+
+
+def _message(stamp: Any, transforms: tuple[tuple[str, str, np.ndarray], ...]) -> Any:
+    from tf2_msgs.msg import TFMessage
+
+    return TFMessage(
+        transforms=[world.transform(Header(stamp=stamp, frame_id=parent), child, T) for parent, child, T in transforms]
+    )

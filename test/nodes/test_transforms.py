@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the camera sits, from the frames that others publish: tf2's rules hold for what is added."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from drp_slam import geometry
+from drp_slam.config import GraphConfig
+from drp_slam.errors import ConfigError, GraphError
+from drp_slam.nodes import convert, world
+from drp_slam.nodes.transforms import TransformTree, mounted
+
+RNG = np.random.default_rng(5)
+MOUNT = "0.1 0.2 0.3 1 2 3"
+OPTICAL = world.T_LINK_OPTICAL
+URDF, BODY = (geometry.exp(RNG.normal(0, 0.5, 6)) for _ in range(2))
+REALSENSE = [("camera_link", "camera_color_frame", BODY), ("camera_color_frame", "color_optical", OPTICAL)]
+OAK = [("oak", "oak_rgb", BODY), ("oak_rgb", "color_optical", OPTICAL)]
+
+
+def tree_of(edges, static=True, stamp_ns=0):
+    tree = TransformTree()
+    for parent, child, T in edges:
+        tree.add(world.transform(convert.header(stamp_ns, parent), child, T), static)
+    return tree
+
+
+def checked(edges, frame="color_optical", **values):
+    """The mount, after the rules of tf2: one parent a frame, no loop, and all that is expected is joined."""
+    graph = GraphConfig(mount=MOUNT, **values)
+    found = mounted(tree_of(edges), graph, frame)
+    parents = {}
+    for parent, child, _ in [*edges, *found.static]:
+        assert child not in parents and parent and child and parent != child
+        parents[child] = parent
+    if graph.publish_mount:
+        joined = tree_of([*edges, *found.static])
+        name = frame.lstrip("/")
+        camera = name if name not in ("", graph.base_frame) else graph.camera_frame
+        T = joined.lookup(graph.base_frame, camera)
+        optical = np.eye(4) if camera == graph.camera_frame else OPTICAL
+        assert np.allclose(T, found.T_base_link @ optical)
+    return found
+
+
+def test_nobody_else_publishes():
+    found = checked([])
+    assert [e[:2] for e in found.static] == [("base_link", "camera_link"), ("camera_link", "color_optical")]
+    assert np.allclose(found.T_base_link, world.mount(MOUNT)) and not found.problem
+
+
+def test_driver_owns_the_frames_below_camera_link():
+    found = checked(REALSENSE)
+    assert [e[:2] for e in found.static] == [("base_link", "camera_link")]
+    assert np.allclose(found.T_base_link, world.mount(MOUNT) @ BODY)
+
+
+def test_description_and_driver_know_all():
+    found = checked([("base_link", "camera_link", URDF), *REALSENSE])
+    assert not found.static and np.allclose(found.T_base_link, URDF @ BODY)
+
+
+def test_description_knows_the_link_only():
+    found = checked([("base_link", "mast", URDF), ("mast", "camera_link", BODY)])
+    assert [e[:2] for e in found.static] == [("camera_link", "color_optical")]
+    assert np.allclose(found.T_base_link, URDF @ BODY)
+
+
+def test_driver_has_a_root_of_its_own_name():
+    found = checked(OAK)
+    assert [e[:2] for e in found.static] == [("base_link", "oak")]
+    assert np.allclose(found.T_base_link, world.mount(MOUNT) @ BODY)
+    found = checked([("base_link", "camera_link", URDF), *OAK])
+    assert [e[:2] for e in found.static] == [("camera_link", "oak")]
+    assert np.allclose(found.T_base_link, URDF @ BODY)
+
+
+@pytest.mark.parametrize(("frame", "count", "told"), [("camera_link", 1, False), ("", 1, True), ("base_link", 1, True)])
+def test_frame_ids_that_are_no_optical_frame(frame, count, told):
+    found = checked([], frame)
+    assert len(found.static) == count and bool(found.problem) == told
+    assert np.allclose(found.T_base_link, world.mount(MOUNT))
+
+
+def test_leading_slashes_are_taken_off():
+    found = mounted(tree_of([("/camera_link", "/color_optical", OPTICAL)]), GraphConfig(), "/color_optical")
+    assert [e[:2] for e in found.static] == [("base_link", "camera_link")]
+
+
+def test_switched_off_it_only_reads():
+    assert not checked(REALSENSE, publish_mount=False).static
+    assert checked(REALSENSE, publish_mount=False).problem
+    joined = [("base_link", "camera_link", URDF), *REALSENSE]
+    assert not checked(joined, publish_mount=False).problem
+
+
+def test_a_camera_that_something_else_moves_gets_no_second_parent():
+    tree = tree_of(REALSENSE)
+    tree.add(world.transform(convert.header(5, "world"), "camera_link", URDF), False)
+    found = mounted(tree, GraphConfig(), "color_optical")
+    assert not found.static and "'camera_link' moves below 'world'" in found.problem
+
+
+def test_a_moving_mount_is_looked_up_at_the_stamp():
+    tree = TransformTree()
+    for k, T in enumerate((np.eye(4), geometry.exp(np.array([0, 0, 0, 0, 0, 0.2])))):
+        tree.add(world.transform(convert.header(k * 10**8, "base_link"), "camera_link", T), False)
+    found = mounted(tree, GraphConfig(), "camera_link", 5 * 10**7)
+    assert found.moving and np.allclose(geometry.log(found.T_base_link)[5], 0.1)
+    assert tree.lookup("base_link", "camera_link", 10**9) is None  # too long ago
+
+
+def test_what_tf2_refuses_is_refused():
+    tree = TransformTree()
+    for parent, child in (("a", "a"), ("", "a"), ("a", "/")):
+        with pytest.raises(GraphError, match="two different frames"):
+            tree.add(world.transform(convert.header(0, parent), child, np.eye(4)), True)
+    broken = world.transform(convert.header(0, "a"), "b", np.eye(4))
+    broken.transform.rotation.w = 0.0
+    with pytest.raises(GraphError, match="unit quaternion"):
+        tree.add(broken, True)
+
+
+def test_frames_of_the_graph_are_cleaned_and_distinct():
+    assert GraphConfig(map_frame="/map ").map_frame == "map"
+    for values in ({"odom_frame": ""}, {"base_frame": "odom"}, {"camera_frame": "/map"}):
+        with pytest.raises(ConfigError, match="four different names"):
+            GraphConfig(**values)
