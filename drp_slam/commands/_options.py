@@ -14,6 +14,7 @@ from drp_slam.errors import ConfigError
 if TYPE_CHECKING:
     from drp_slam.commands import Command
     from drp_slam.config import Config
+    from drp_slam.nodes.table import Place
 
 SEQUENCE = "folder of TUM RGB-D, KITTI or EuRoC, rosbag2 (BAG:image=/T,depth=/T chooses topics), or synthetic:seed=1"
 
@@ -95,6 +96,28 @@ def add_player(p: argparse.ArgumentParser) -> None:
     p.add_argument("--loop", action="store_true", help="begin again at the end")
 
 
+def add_place(p: argparse.ArgumentParser) -> None:
+    """Where a graph stands among other nodes; `placed` reads it."""
+    for name in ("image", "depth", "camera-info"):
+        text = f"take {name} from this topic of a camera (default: {name.replace('-', '_')})"
+        p.add_argument(f"--{name}-topic", metavar="TOPIC", help=text)
+    p.add_argument("--namespace", metavar="NAME", default="", help="put nodes, topics and /tf into this ROS namespace")
+    p.add_argument("--use-sim-time", action="store_true", help="follow /clock, as with a simulator or ros2 bag --clock")
+    text = "pose of the camera on the robot where /tf does not know it: x y z in m, roll pitch yaw in deg"
+    p.add_argument("--mount", metavar='"X Y Z R P Y"', help=text)
+
+
+def placed(args: argparse.Namespace) -> Place:
+    """Topics, namespace and clock of a graph. Raises GraphError for names that ROS does not take."""
+    from drp_slam.errors import GraphError
+    from drp_slam.nodes.table import CAMERA_TOPICS, Place
+
+    topics = {name: topic for name in CAMERA_TOPICS if (topic := getattr(args, f"{name}_topic")) is not None}
+    if topics and args.sequence is not None:
+        raise GraphError(f"--{next(iter(topics)).replace('_', '-')}-topic is of a camera; leave out --sequence")
+    return Place(topics, args.namespace, args.use_sim_time)
+
+
 def configured(args: argparse.Namespace) -> Config:
     """The defaults, overridden by `--config`, then by the options, then by `--set`.
 
@@ -107,7 +130,8 @@ def configured(args: argparse.Namespace) -> Config:
     for name in ("backend", "network"):
         if getattr(args, name) is not None:
             values |= {f"{section}.{name}": getattr(args, name) for section in ("drp", "drpai3")}
-    values |= {name: getattr(args, name) for name in ("device", "features") if getattr(args, name) is not None}
+    given = {name: getattr(args, name, None) for name in ("device", "features", "mount")}
+    values |= {name: value for name, value in given.items() if value is not None}
     for name in ("map", "save_map"):
         if getattr(args, name, None):
             values[f"slam.{name}"] = str(Path(getattr(args, name)).expanduser().absolute())

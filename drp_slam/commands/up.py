@@ -12,12 +12,14 @@ from drp_slam.commands._options import (
     add_dense,
     add_map,
     add_out,
+    add_place,
     add_player,
     add_sequence,
     add_slam,
     configured,
     dense_files,
     out_folder,
+    placed,
 )
 from drp_slam.profiler.terminal import show as show
 
@@ -31,6 +33,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     add_slam(p)
     add_map(p)
     add_player(p)
+    add_place(p)
     add_dense(p)
     text = "start nodes again that die (default: with a camera; a recording ends with an error)"
     p.add_argument("--respawn", action=argparse.BooleanOptionalAction, help=text)
@@ -50,6 +53,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from drp_slam.reporting.results import build
 
     config, sequence = configured(args), None
+    place = placed(args)
     if args.sequence is not None:
         config = override(config, {f"player.{k}": v for k, v in player_parameters(args).items()})
         sequence = open_sequence(args.sequence, args.camera, args.start, args.frames)
@@ -65,5 +69,5 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "rate": args.rate,
     }
     with claimed(out, args.sequence) as run_id:
-        run_graph(config, sequence, out, about | {"run_id": run_id}, respawn)
+        run_graph(config, sequence, out, about | {"run_id": run_id}, respawn, place)
     return build(out) | (dense_files(args, out) if sequence is not None else {})

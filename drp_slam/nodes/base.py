@@ -87,6 +87,9 @@ class StageNode(Node):
         `foreign`: somebody else may publish it, so incompatible QoS is warned about.
         """
         events = {"event_callbacks": SubscriptionEventCallbacks()} if foreign else {}
+        prefix = f"qos_overrides.{topic}.subscription"
+        given: dict[str, Any] = {name: p.value for name, p in self.get_parameters_by_prefix(prefix).items()}  # type: ignore[union-attr]
+        profile = qos.overridden(profile, given)
         return self.create_subscription(
             kind, topic, self.guarded(handle), profile, qos_overriding_options=qos.overridable(), **events
         )
@@ -144,7 +147,8 @@ class StageNode(Node):
             "pid": os.getpid(),
             **self.health(),
         }
-        status = status_codec.entry(f"{self.get_name()}: health", level, message, values)
+        name = self.get_fully_qualified_name().lstrip("/")
+        status = status_codec.entry(f"{name}: health", level, message, values)
         self._health.publish(status_codec.array_of(self.get_clock().now().nanoseconds, [status]))
 
     def _ready_beat(self) -> None:

@@ -69,9 +69,7 @@ class DetectionPublisher:
         if self._kind is MarkerArray:
             topics.append((CameraInfo, "camera_info", self._on_camera_info))
         for kind, topic, handle in topics:
-            node.create_subscription(
-                kind, topic, node.guarded(handle), qos.camera_in(IN_FLIGHT), qos_overriding_options=qos.overridable()
-            )
+            node.take(kind, topic, handle, qos.camera_in(IN_FLIGHT))
 
     def frame(self, head: Header) -> None:
         """A frame's features are on their way; every n-th one is now searched for objects."""

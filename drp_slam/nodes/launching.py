@@ -4,26 +4,36 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import signal
 from pathlib import Path
 from typing import Any
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable, Shutdown
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, RegisterEventHandler, SetEnvironmentVariable, Shutdown
+from launch.event_handlers import OnProcessExit, OnProcessStart
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from drp_slam import resources
+from drp_slam.atomic import make_folder
 from drp_slam.config import DEFAULT_NETWORK, Config, load, override
-from drp_slam.errors import ConfigError
+from drp_slam.data.dataset import open_sequence
+from drp_slam.data.sequence import Sequence
+from drp_slam.errors import ConfigError, GraphError
 from drp_slam.nodes.options import rate
 from drp_slam.nodes.shared_memory import remove_orphans
-from drp_slam.nodes.table import CAMERA_TOPICS, environment, nodes
-from drp_slam.reporting.claim import clear
+from drp_slam.nodes.table import CAMERA_TOPICS, Place, environment, nodes
+from drp_slam.nodes.up import conclude
+from drp_slam.reporting.claim import claimed
+from drp_slam.reporting.results import build
 from launch import LaunchContext, LaunchDescription  # type: ignore[attr-defined]
 
 GRACE_S = "60"
 """An interrupted node writes its results within this."""
 RESPAWN_DELAY_S = 1.0
+
+MODES = ("mapping", "localisation")
 
 ARGUMENTS = (
     ("config", "", "YAML like config/drp_slam.yaml; the other arguments override it"),
@@ -32,6 +42,12 @@ ARGUMENTS = (
     ("device", "", "chip that is modelled: rzv2h (default), rzv2n or a file"),
     ("features", "", "front end that finds the features: xfeat (default)"),
     ("out", "", "folder of results, written at the end; empty: none"),
+    ("namespace", "", "ROS namespace of nodes, topics and /tf; empty: none"),
+    ("use_sim_time", "false", "follow /clock, as with a simulator"),
+    ("mount", "", "pose of the camera on the robot where /tf does not know it: x y z in m, roll pitch yaw in deg"),
+    ("map", "", "file of a map to continue; empty: begin a new one"),
+    ("save_map", "", "write the map to this file at the end; empty: no"),
+    ("mode", "mapping", "mapping, or localisation: only find the pose in the map, never change it"),
     ("rviz", "false", "show image, features, trajectory, map and TF"),
     ("respawn", "", "start a node again that dies: true (default with a camera) or false (with a recording)"),
 )
@@ -58,19 +74,23 @@ def _actions(context: LaunchContext, player: bool, names: list[str]) -> list[Any
     given = {name: LaunchConfiguration(name).perform(context) for name in names}
     config = configuration(given, player)
     respawn = truth(given["respawn"] or str(not player), "respawn")
-    shown = rviz(player) if truth(given["rviz"], "rviz") else []
     topics = {} if player else {t: given[t] for t in CAMERA_TOPICS if given[t] != t}
+    place = Place(topics, given["namespace"], truth(given["use_sim_time"], "use_sim_time"))
+    shown = rviz(place, player or place.use_sim_time) if truth(given["rviz"], "rviz") else []
+    sequence = None
+    if player:
+        sequence = open_sequence(given["bag"], given["camera"] or None, 0, config.player.frames or None)
     remove_orphans()
-    if config.graph.out and Path(config.graph.out).is_dir():
-        clear(Path(config.graph.out))
+    results = [Results(config, sequence, given)] if config.graph.out else []
     actions: list[Any] = [SetEnvironmentVariable(n, v) for n, v in environment(player).items()]
-    for spec in nodes(config, player, topics):
+    for spec in nodes(config, player, place):
         again = respawn and not spec.ends
         actions.append(
             Node(
                 package="drp_slam",
                 executable=spec.name,
                 name=spec.name,
+                namespace=spec.namespace,
                 parameters=[dict(spec.parameters)],
                 remappings=list(spec.remappings),
                 additional_env=dict(spec.environment),
@@ -82,10 +102,51 @@ def _actions(context: LaunchContext, player: bool, names: list[str]) -> list[Any
                 on_exit=None if again else Shutdown(reason=f"{spec.name} has ended"),
             )
         )
-    return actions + shown
+    return actions + shown + [action for one in results for action in one.actions()]
 
 
-def rviz(player: bool) -> list[Node]:
+class Results:
+    """Writes what `up` writes once the last node has ended: `run.json`, ground truth, report."""
+
+    def __init__(self, config: Config, sequence: Sequence | None, given: dict[str, str]) -> None:
+        self._config, self._sequence, self._given = config, sequence, given
+        self._out = make_folder(Path(config.graph.out))
+        self._claim = claimed(self._out, given.get("bag"))
+        self._run_id = self._claim.__enter__()
+        self._running: set[str] = set()
+        self._failure: GraphError | None = None
+
+    def actions(self) -> list[Any]:
+        """Handlers of the processes that launch starts and sees end."""
+        return [
+            RegisterEventHandler(OnProcessStart(on_start=lambda event, _: self._running.add(event.process_name))),
+            RegisterEventHandler(OnProcessExit(on_exit=self._on_exit)),
+        ]
+
+    def _on_exit(self, event: Any, context: LaunchContext) -> None:
+        name = re.sub(r"-\d+$", "", event.process_name)
+        self._running.discard(event.process_name)
+        if event.returncode not in (0, -signal.SIGALRM) and name != "rviz2":  # the latter: see `base.spin`
+            self._failure = self._failure or GraphError(f"{name} ended with exit code {event.returncode}")
+        if not context.is_shutdown or self._running:
+            return
+        about = {
+            "sequence": self._given.get("bag"),
+            "camera": self._given.get("camera") or None,
+            "start": 0,
+            "graph": True,
+            "in_flight": self._config.player.in_flight,
+            "rate": self._given.get("rate"),
+            "run_id": self._run_id,
+        }
+        try:
+            conclude(self._config, self._sequence, self._out, about, self._failure)
+            build(self._out)
+        finally:
+            self._claim.__exit__(None, None, None)
+
+
+def rviz(place: Place, use_sim_time: bool) -> list[Node]:
     """rviz2 with the shipped view. Raises ConfigError where it is not installed: before any node runs.
 
     launch itself notices it after it has started the nodes, and leaves them running.
@@ -95,7 +156,9 @@ def rviz(player: bool) -> list[Node]:
     except PackageNotFoundError:
         raise ConfigError("rviz:=true: rviz2 is not installed; install ros-$ROS_DISTRO-rviz2 or leave it out") from None
     view = str(resources.share() / "config" / "rviz" / "slam.rviz")
-    return [Node(package="rviz2", executable="rviz2", arguments=["-d", view], parameters=[{"use_sim_time": player}])]
+    where: dict[str, Any] = {"namespace": place.namespace, "remappings": list(place.remappings())}
+    clock = [{"use_sim_time": use_sim_time}]
+    return [Node(package="rviz2", executable="rviz2", arguments=["-d", view], parameters=clock, **where)]
 
 
 def configuration(given: dict[str, str], player: bool) -> Config:
@@ -107,8 +170,13 @@ def configuration(given: dict[str, str], player: bool) -> Config:
         for name in ("backend", "network")
         if given[name]
     }
-    if given["features"]:
-        values["features"] = given["features"]
+    values |= {name: given[name] for name in ("features", "mount") if given[name]}
+    for name in ("map", "save_map"):
+        if given[name]:
+            values[f"slam.{name}"] = str(Path(given[name]).expanduser().absolute())
+    if given["mode"] not in MODES:
+        raise ConfigError(f"mode:={given['mode']}: expected one of {', '.join(MODES)}")
+    values["slam.localise"] = given["mode"] == MODES[1]
     if given["device"]:
         values["device"] = resources.device_name(given["device"])
     if player:

@@ -3,7 +3,7 @@
 
 `health` is the last health of each node that the parent process has started: its values, with
 `message`. Anybody may publish on /diagnostics, and a recording that is played does; a child of the
-parent has its process number. `nodes` are the names of all nodes in the root namespace, `ticket` is
+parent has its process number. `nodes` are the names of all nodes in its own namespace, `ticket` is
 this one's. It is a process of its own because the middleware may hang or die where its shared
 memory does (`reports`).
 """
@@ -38,13 +38,14 @@ class Monitor(Node):
 
     def _on_health(self, message: DiagnosticArray) -> None:
         for status in message.status:
-            node, _, part = status.name.partition(": ")
+            node = status_codec.health_of(status, self.get_namespace())
             values = status_codec.values_of(status)
-            if part == "health" and node in NODE_SECTIONS and is_child(values.get("pid", ""), os.getppid()):
+            if node in NODE_SECTIONS and is_child(values.get("pid", ""), os.getppid()):
                 self._health[node] = {**values, "message": status.message}
 
     def _print(self) -> None:
-        nodes = [name for name, namespace in self.get_node_names_and_namespaces() if namespace == "/"]
+        own = self.get_namespace()
+        nodes = [name for name, namespace in self.get_node_names_and_namespaces() if namespace == own]
         content = {"health": self._health, "nodes": nodes, "ticket": self._ticket}
         print(json.dumps(content), flush=True)
 

@@ -129,8 +129,8 @@ class PlayerNode(StageNode):
 
     def _on_health(self, message: DiagnosticArray) -> None:
         for status in message.status:
-            node = status.name.partition(": ")[0]
-            if status_codec.values_of(status).get("ready") == "1":
+            node = status_codec.health_of(status, self.get_namespace())
+            if node and status_codec.values_of(status).get("ready") == "1":
                 self._others.add(node)
 
     def _on_play(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:

@@ -51,7 +51,8 @@ class Processes:
 
     def _start(self, name: str, mode: str) -> None:
         spec, parameters = self._specs[name], self.logs / "parameters.yaml"
-        renames = [w for a, b in spec.remappings for w in ("-r", f"{a}:={b}")]
+        names = (*spec.remappings, *((("__ns", spec.namespace),) if spec.namespace else ()))
+        renames = [word for a, b in names for word in ("-r", f"{a}:={b}")]
         arguments = ["--ros-args", "--params-file", str(parameters), *renames]
         with (self.logs / f"{name}.log").open(mode) as output:
             self._running[name] = started(

@@ -149,8 +149,8 @@ class ProfilerNode(StageNode):
 
     def _on_health(self, message: DiagnosticArray) -> None:
         for status in message.status:
-            node, _, part = status.name.partition(": ")
-            if part == "health" and node in NODE_SECTIONS and node != self.get_name():
+            node = status_codec.health_of(status, self.get_namespace())
+            if node in NODE_SECTIONS and node != self.get_name():
                 self._heard_s[node] = time.monotonic()
                 values = status_codec.values_of(status)
                 if values.get("problems", "0") != "0":
@@ -165,7 +165,7 @@ class ProfilerNode(StageNode):
         now_s = time.monotonic()
         dead = [
             status_codec.entry(
-                f"{self.get_name()}: {node}",
+                f"{self.get_fully_qualified_name().lstrip('/')}: {node}",
                 DiagnosticStatus.ERROR,
                 f"{node} is dead: silent for {now_s - heard_s:.1f} s",
                 {},

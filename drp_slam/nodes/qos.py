@@ -2,11 +2,16 @@
 """Quality of service, by what a topic carries. Depth bounds every queue.
 
 Sensor data is offered reliably by the player and asked for with best effort, as cameras offer it,
-newest frame only. Where no frame may be lost (`--rate max`), the table of nodes sets ROS's own
-parameters `qos_overrides.<topic>.subscription.{reliability,depth}`, which every image topic takes.
+newest frame only. Where no frame may be lost (`--rate max`), the table of nodes sets parameters
+`qos_overrides.<topic>.subscription.{reliability,depth}`, with the topic's name as it is in the code,
+so that they hold in any namespace; ROS's own, with the full name, override them.
 """
 
 from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
 
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -66,3 +71,13 @@ def world() -> QoSProfile:
 def overridable() -> QoSOverridingOptions:
     """Lets parameters `qos_overrides...` change reliability and depth."""
     return QoSOverridingOptions.with_default_policies()
+
+
+def overridden(profile: QoSProfile, values: Mapping[str, Any]) -> QoSProfile:
+    """A copy of the profile with `reliability` (reliable, best_effort) and `depth` of the parameters."""
+    out = copy.copy(profile)
+    if "reliability" in values:
+        out.reliability = ReliabilityPolicy[str(values["reliability"]).upper()]
+    if "depth" in values:
+        out.depth = int(values["depth"])
+    return out

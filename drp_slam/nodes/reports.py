@@ -24,8 +24,8 @@ GRACE_S = 5.0
 class Reports:
     """The health of the graph's nodes, and which other nodes there are. Close it."""
 
-    def __init__(self, log: Path, environment: Mapping[str, str]) -> None:
-        self._log, self._environment = log, environment
+    def __init__(self, log: Path, environment: Mapping[str, str], namespace: str = "") -> None:
+        self._log, self._environment, self._namespace = log, environment, namespace
         self.health: dict[str, dict[str, str]] = {}
         self._nodes: list[str] = []
         self._ticket = ""
@@ -35,7 +35,11 @@ class Reports:
     def _started(self) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as errors:
             return started(
-                "drp_slam.nodes.monitor", [], stdout=subprocess.PIPE, stderr=errors, env=dict(self._environment)
+                "drp_slam.nodes.monitor",
+                ["--ros-args", "-r", f"__ns:={self._namespace or '/'}"],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=dict(self._environment),
             )
 
     def wait(self, seconds: float) -> None:
@@ -55,7 +59,7 @@ class Reports:
             self.health, self._nodes, self._ticket = content["health"], content["nodes"], content["ticket"]
 
     def rival(self, names: Collection[str]) -> str:
-        """A node of another graph on this domain that was there before, or an empty string.
+        """A node of another graph in this namespace that was there before, or an empty string.
 
         `names` are the graph's own nodes, which nobody else should have.
         """

@@ -56,6 +56,13 @@ def values_of(status: DiagnosticStatus) -> dict[str, str]:
     return {pair.key: pair.value for pair in status.values}
 
 
+def health_of(status: DiagnosticStatus, namespace: str) -> str:
+    """The node in `namespace` whose health this is, or an empty string: /diagnostics is everybody's."""
+    full, _, part = status.name.partition(": ")
+    space, _, node = ("/" + full).rpartition("/")
+    return node if part == "health" and (space or "/") == namespace else ""
+
+
 def span_status(node: str, span: Span, works: Iterable[Work] = ()) -> DiagnosticStatus:
     """A span as it travels, with the work it took; `repr` keeps every bit of the figures."""
     values: dict[str, object] = {name: repr(getattr(span, name)) for name in _FIGURES}

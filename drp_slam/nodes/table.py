@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,50 @@ UNITS_OF = {"drp_node": ("drp", "cpu"), "perception_node": ("drpai3",), "pose_no
 PROFILE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 
 
+TRANSPORTS = {"image": ("compressed",), "depth": ("compressed", "compressedDepth")}
+"""Topic -> what image_transport publishes below its name: renamed with it."""
+TF = (("/tf", "tf"), ("/tf_static", "tf_static"))
+"""In a namespace a robot has a tree of frames of its own, as in Nav2."""
+NAMESPACE = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)*")
+TOPIC = re.compile(r"/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the graph stands among other nodes.
+
+    `topics` renames `CAMERA_TOPICS` to a camera's; `namespace` is empty or starts with a slash. Raises GraphError
+    for names that ROS does not take.
+    """
+
+    topics: Mapping[str, str] = field(default_factory=dict)
+    namespace: str = ""
+    use_sim_time: bool = False
+
+    def __post_init__(self) -> None:
+        namespace = "/" + self.namespace.strip("/") if self.namespace.strip("/") else ""
+        object.__setattr__(self, "namespace", namespace)
+        if not NAMESPACE.fullmatch(namespace):
+            raise GraphError(f"namespace {self.namespace!r}: expected a name such as robot1")
+        for name, topic in self.topics.items():
+            if not TOPIC.fullmatch(topic):
+                raise GraphError(f"{name} topic {topic!r}: expected a ROS name such as /camera/color/image_raw")
+
+    def remappings(self) -> tuple[tuple[str, str], ...]:
+        """Pairs of names, for ROS's own remapping."""
+        out: list[tuple[str, str]] = []
+        for name, topic in self.topics.items():
+            transports = TRANSPORTS.get(name, ())
+            plain, _, last = topic.rpartition("/")
+            base = plain if last in transports else topic  # somebody named the compressed topic itself
+            out += [(name, base), *((f"{name}/{t}", f"{base}/{t}") for t in transports)]
+        return (*out, *(TF if self.namespace else ()))
+
+
+ROOT = Place()
+"""The root namespace, topics as they are called in the code."""
+
+
 @dataclass(frozen=True)
 class NodeSpec:
     """One process. `remappings` are pairs of names; `ends` means that its end ends the graph."""
@@ -37,6 +82,7 @@ class NodeSpec:
     parameters: Mapping[str, Any]
     remappings: tuple[tuple[str, str], ...] = ()
     ends: bool = False
+    namespace: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -52,28 +98,28 @@ def stage_nodes(features: str) -> tuple[str, ...]:
     return tuple(name for name, own in UNITS_OF.items() if name == "pose_node" or units & set(own))
 
 
-def nodes(config: Config, player: bool, remappings: Mapping[str, str] | None = None) -> list[NodeSpec]:
+def nodes(config: Config, player: bool, place: Place = ROOT) -> list[NodeSpec]:
     """The nodes of the front end's stages, the profiler, and the player where a sequence is played.
 
-    `remappings` renames `image`, `depth` and `camera_info` to a camera's topics. What the player
-    sends is taken reliably, and at rate max no queue drops a frame: by ROS's own `qos_overrides`.
+    What the player sends is taken reliably, and at rate max no queue drops a frame (`qos_overrides`).
     """
     names = ["profiler_node", *stage_nodes(config.graph.features)]
     if config.drpai3.detector and "perception_node" not in names:
         raise ConfigError(f"drpai3.detector needs the network stage that features {config.graph.features!r} lack")
     names += ["player_node"] if player else []
     lossless = config.player.rate == 0.0
-    renamed = tuple((remappings or {}).items())
     return [
         NodeSpec(
             name,
             {
                 **dataclasses.asdict(getattr(config, NODE_SECTIONS[name])),
                 **dataclasses.asdict(config.graph),
-                **(_overrides(name, dict(renamed), lossless) if player else {}),
+                **(_overrides(name, lossless) if player else {}),
+                **({"use_sim_time": True} if place.use_sim_time else {}),
             },
-            renamed,
+            place.remappings(),
             ends=name == "player_node",
+            namespace=place.namespace,
             environment={
                 **threads(config.drpai3.threads if name == "perception_node" else 1),
                 **transport(sends_images=name == "player_node"),
@@ -107,13 +153,12 @@ def environment(local: bool, logs: Path | None = None) -> dict[str, str]:
     return {name: os.environ.get(name, value) for name, value in wanted.items()}
 
 
-def _overrides(name: str, renamed: Mapping[str, str], lossless: bool) -> dict[str, Any]:
-    """QoS parameters of a node that is played to."""
+def _overrides(name: str, lossless: bool) -> dict[str, Any]:
+    """QoS parameters of a node that is played to, by the topic's own name: they hold in any namespace."""
     out: dict[str, Any] = {}
     camera, stages = CAMERA_IN.get(name, ()), STAGE_IN.get(name, ())
     for topic in camera + stages:
-        resolved = "/" + renamed.get(topic, topic).lstrip("/")
-        prefix = f"qos_overrides.{resolved}.subscription"
+        prefix = f"qos_overrides.{topic}.subscription"
         if topic in camera:
             out[f"{prefix}.reliability"] = "reliable"
         if lossless:
@@ -125,5 +170,5 @@ def write_parameters(path: Path, specs: list[NodeSpec]) -> None:
     """All parameters of all nodes as one ROS parameter file. Raises GraphError."""
     import yaml
 
-    tree = {spec.name: {"ros__parameters": dict(spec.parameters)} for spec in specs}
+    tree = {f"{s.namespace}/{s.name}": {"ros__parameters": dict(s.parameters)} for s in specs}
     write_text(path, yaml.safe_dump(tree, sort_keys=False), GraphError)

@@ -15,7 +15,7 @@ from drp_slam.nodes.odometry import recover
 from drp_slam.nodes.processes import Processes
 from drp_slam.nodes.reports import PERIOD_S, Reports
 from drp_slam.nodes.shared_memory import lacking_room, remove_orphans
-from drp_slam.nodes.table import environment, nodes, transport
+from drp_slam.nodes.table import ROOT, Place, environment, nodes, transport
 from drp_slam.reporting import folder as files
 
 if TYPE_CHECKING:
@@ -33,7 +33,12 @@ START_S = 180.0
 
 
 def run_graph(
-    config: Config, sequence: Sequence | None, out: Path, about: dict[str, Any], respawn: bool = False
+    config: Config,
+    sequence: Sequence | None,
+    out: Path,
+    about: dict[str, Any],
+    respawn: bool = False,
+    place: Place = ROOT,
 ) -> None:
     """Starts the graph, waits for its end, writes what the nodes do not write themselves.
 
@@ -47,26 +52,34 @@ def run_graph(
     open_soc(config, [stage.unit for stage in stages(config.graph.features)])  # says what it cannot model
     logs = out / "log"
     os.environ.update(environment(sequence is not None, logs) | transport(sends_images=False))
-    processes = Processes(nodes(config, player=sequence is not None), logs, os.environ, respawn)
+    processes = Processes(nodes(config, sequence is not None, place), logs, os.environ, respawn)
     remove_orphans()
     if lack := lacking_room():
         log.warning(lack)
     with uninterrupted() as interrupts:
-        failure = lead(processes, config, sequence, interrupts)
-        remove_orphans()
-        try:
-            if recover(out):
-                log.warning("pose_node was killed: the trajectory is the odometry that it published")
-        except DrpSlamError as error:
-            failure = failure or error
-        finish(config, sequence, out, about | {"restarts": dict(processes.restarts)}, failure)
+        failure = lead(processes, config, sequence, interrupts, place.namespace)
+        failure = conclude(config, sequence, out, about | {"restarts": dict(processes.restarts)}, failure)
     if failure is not None:
         log.warning("what was tracked is in %s", out)
         raise failure
 
 
+def conclude(
+    config: Config, sequence: Sequence | None, out: Path, about: dict[str, Any], failure: DrpSlamError | None
+) -> DrpSlamError | None:
+    """After the last node: removes what killed nodes left, and writes what nodes do not write. What went wrong."""
+    remove_orphans()
+    try:
+        if recover(out):
+            log.warning("pose_node was killed: the trajectory is the odometry that it published")
+    except DrpSlamError as error:
+        failure = failure or error
+    finish(config, sequence, out, about, failure)
+    return failure
+
+
 def lead(
-    processes: Processes, config: Config, sequence: Sequence | None, interrupts: Interrupts
+    processes: Processes, config: Config, sequence: Sequence | None, interrupts: Interrupts, namespace: str = ""
 ) -> DrpSlamError | None:
     """Starts and watches the nodes until the end; none runs after it. What went wrong."""
     from drp_slam.nodes.live import View
@@ -75,7 +88,7 @@ def lead(
     try:
         with View(config, sequence) as view:
             processes.start()
-            watch(processes, Reports(processes.logs / "monitor.log", os.environ), view, interrupts)
+            watch(processes, Reports(processes.logs / "monitor.log", os.environ, namespace), view, interrupts)
     except DrpSlamError as error:
         failure = error
     try:
@@ -107,7 +120,8 @@ def watch(processes: Processes, reports: Reports, view: View, interrupts: Interr
             ready = working == names
             if rival := reports.rival(names):
                 raise GraphError(
-                    f"another graph runs on this ROS domain ({rival}); end it, or set ROS_DOMAIN_ID to another number"
+                    f"another graph runs on this ROS domain ({rival}); end it, give --namespace, or set ROS_DOMAIN_ID "
+                    "to another number"
                 )
             if time.monotonic() - start_s > START_S:
                 late = ", ".join(sorted(names - working))

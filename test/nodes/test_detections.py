@@ -99,6 +99,8 @@ class Listening:
     def create_subscription(self, kind, topic, handle, *_, **__) -> None:
         self.handlers[kind, topic] = handle
 
+    take = create_subscription
+
     def create_publisher(self, kind, topic, profile):
         assert topic == "detections"
         return self

@@ -10,7 +10,7 @@ import pytest
 
 from drp_slam import resources
 from drp_slam.config import Config, DrpConfig, GraphConfig, PlayerConfig, load, override
-from drp_slam.errors import ConfigError
+from drp_slam.errors import ConfigError, GraphError
 from drp_slam.nodes import table, yaml_file
 
 pytest.importorskip("rclpy")
@@ -103,20 +103,43 @@ def test_table_carries_every_parameter(tmp_path):
         known = {f.name for f in dataclasses.fields(GraphConfig)}
         assert known <= set(spec.parameters)
     drp = next(s for s in specs if s.name == "drp_node").parameters
-    assert drp["top_k"] == 77 and drp["qos_overrides./image.subscription.reliability"] == "reliable"
+    assert drp["top_k"] == 77 and drp["qos_overrides.image.subscription.reliability"] == "reliable"
     live = {k for s in table.nodes(Config(), player=True) for k in s.parameters}
     assert not any(k.startswith("qos") and k.endswith("depth") for k in live)
     camera = {k for s in table.nodes(Config(), player=False) for k in s.parameters}
     assert not any(k.startswith("qos") for k in camera)
     table.write_parameters(tmp_path / "p.yaml", specs)
-    assert "drp_node:\n  ros__parameters:\n    backend: emulated" in (tmp_path / "p.yaml").read_text()
+    assert "/drp_node:\n  ros__parameters:\n    backend: emulated" in (tmp_path / "p.yaml").read_text()
 
 
-def test_table_renames_camera_topics():
-    config = override(Config(), {"player.rate": 0.0})
-    spec = next(s for s in table.nodes(config, True, {"image": "/cam/color"}) if s.name == "drp_node")
-    assert spec.remappings == (("image", "/cam/color"),)
-    assert spec.parameters["qos_overrides./cam/color.subscription.depth"] == 16
+def test_table_renames_camera_topics_with_their_transports():
+    place = table.Place({"image": "/cam/color", "depth": "/cam/depth/compressedDepth"}, "robot1", use_sim_time=True)
+    spec = next(s for s in table.nodes(Config(), False, place) if s.name == "pose_node")
+    assert dict(spec.remappings) == {
+        "image": "/cam/color",
+        "image/compressed": "/cam/color/compressed",
+        "depth": "/cam/depth",
+        "depth/compressed": "/cam/depth/compressed",
+        "depth/compressedDepth": "/cam/depth/compressedDepth",
+        "/tf": "tf",
+        "/tf_static": "tf_static",
+    }
+    assert spec.namespace == "/robot1" and spec.parameters["use_sim_time"] is True
+
+
+@pytest.mark.parametrize("wrong", [{"namespace": "1st"}, {"namespace": "a b"}, {"topics": {"image": ""}}])
+def test_names_that_ros_does_not_take_are_refused(wrong):
+    with pytest.raises(GraphError, match="expected a"):
+        table.Place(**wrong)
+
+
+def test_qos_of_a_topic_holds_whatever_it_is_called(make_node):
+    from drp_slam.nodes import qos
+
+    node = make_node(**{"qos_overrides.image.subscription.depth": 7})
+    given = node.get_parameters_by_prefix("qos_overrides.image.subscription")
+    profile = qos.overridden(qos.camera_in(), {name: p.value for name, p in given.items()})
+    assert profile.depth == 7 and qos.camera_in().depth != 7
 
 
 @pytest.mark.parametrize("text", ["- a", "word", "drp_node: 5", "drp_node: {top_k: 5}", "a: [", "n: {}"])

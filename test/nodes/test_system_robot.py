@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`up` beside a robot: a driver with topics and frames of its own, and two robots side by side."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from nav_msgs.msg import Odometry
+from sensor_msgs.msg import CameraInfo, Image
+
+from drp_slam import geometry
+from drp_slam.nodes import convert, qos, world
+from drp_slam.nodes.player_node import rep118
+from drp_slam.nodes.transforms import TransformTree
+from drp_slam.reporting import folder
+
+pytestmark = pytest.mark.system
+
+OPTICAL = "camera_color_optical_frame"
+URDF = world.mount("0.3 0 0.5 0 0 10")
+DRIVER = geometry.exp(np.array([0.0, 0.015, 0.0, 0.0, 0.0, 0.0]))
+
+
+class Driver:
+    """A camera driver as RealSense's: its topics, its frames below `camera_link`, and the robot's description."""
+
+    def __init__(self, listen, sequence, prefix="/camera") -> None:
+        self._listen, self._sequence = listen, sequence
+        node = listen.node
+        self._image = node.create_publisher(Image, f"{prefix}/color/image_raw", qos.frames_out())
+        self._depth = node.create_publisher(Image, f"{prefix}/aligned_depth_to_color/image_raw", qos.frames_out())
+        self._info = node.create_publisher(CameraInfo, f"{prefix}/color/camera_info", qos.frames_out())
+
+    def send(self, k: int) -> None:
+        """The k-th frame of the sequence."""
+        frame = self._sequence[k]
+        head = convert.header(frame.stamp_ns, OPTICAL)
+        self._info.publish(convert.camera_info(self._sequence.camera, head))
+        self._depth.publish(convert.image_message(head, *rep118(frame.depth, frame.depth_unit_m)))
+        self._image.publish(convert.image_message(head, frame.image, "bgr8"))
+
+
+def test_joins_a_robot_whose_driver_and_description_own_their_frames(command, listen, small_room, tmp_path):
+    tf2 = pytest.importorskip("tf2_msgs.msg")
+    static = listen.node.create_publisher(tf2.TFMessage, "/tf_static", qos.latched())
+    edges = [
+        ("base_footprint", "base_link", world.mount("0 0 0.1 0 0 0")),
+        ("base_link", "camera_link", URDF),
+        ("camera_link", "camera_color_frame", DRIVER),
+        ("camera_color_frame", OPTICAL, world.T_LINK_OPTICAL),
+    ]
+    sent = [world.transform(convert.header(0, parent), child, T) for parent, child, T in edges]
+    static.publish(tf2.TFMessage(transforms=sent))
+    moving = listen(tf2.TFMessage, "/tf", qos.world())
+    fixed = listen(tf2.TFMessage, "/tf_static", qos.static_transforms())
+    odometry = listen(Odometry, "odom", qos.world())
+    driver = Driver(listen, small_room)
+    up = command(
+        *("up", "--image-topic", "/camera/color/image_raw", "--camera-info-topic", "/camera/color/camera_info"),
+        *("--depth-topic", "/camera/aligned_depth_to_color/image_raw", "--json", "--out", tmp_path),
+    )
+    listen.ready({"drp_node", "perception_node", "pose_node", "profiler_node"})
+    for k in range(len(small_room)):
+        driver.send(k)
+        listen.spin(0.3)
+        if len(odometry) >= 8:
+            break
+    up.process.send_signal(signal.SIGINT)
+    code, out, err = up.finish()
+    assert code == 0, err
+    assert json.loads(out)["tracked"] >= 8
+    # tf2's rules: one parent a frame, and the whole chain
+    parents: dict[str, set[str]] = {}
+    tree = TransformTree()
+    for messages, is_static in ((fixed, True), (moving, False)):
+        for transform in (t for message in messages for t in message.transforms):
+            parents.setdefault(transform.child_frame_id, set()).add(transform.header.frame_id)
+            tree.add(transform, is_static)
+    assert all(len(names) == 1 for names in parents.values()), parents
+    assert parents["odom"] == {"map"} and parents["base_footprint"] == {"odom"}
+    assert np.allclose(tree.lookup("base_link", OPTICAL), URDF @ DRIVER @ world.T_LINK_OPTICAL)
+    last = odometry[-1].pose.pose.position
+    stamp_ns = convert.stamp_ns(odometry[-1].header)
+    at = tree.lookup("odom", "base_link", stamp_ns)
+    assert at is not None and np.allclose(at[:3, 3], [last.x, last.y, last.z], atol=1e-9)
+
+
+def test_two_robots_side_by_side_lose_no_frame(command, small_room, tmp_path):
+    from graphs import SEQUENCE
+
+    common = ("up", "--sequence", SEQUENCE, "--rate", "max", "--json")
+    ups = [command(*common, "--namespace", name, "--out", tmp_path / name) for name in ("robot1", "robot2")]
+    tracks = []
+    for name, up in zip(("robot1", "robot2"), ups):
+        code, out, err = up.finish()
+        assert code == 0, err
+        assert json.loads(out)["frames"] == len(small_room)
+        tracks.append((tmp_path / name / folder.ODOMETRY).read_text())
+    assert tracks[0] == tracks[1]
