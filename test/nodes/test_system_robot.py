@@ -37,9 +37,7 @@ class Driver:
         self._depth = node.create_publisher(Image, f"{prefix}/aligned_depth_to_color/image_raw", qos.frames_out())
         self._info = node.create_publisher(CameraInfo, f"{prefix}/color/camera_info", qos.frames_out())
 
-    def send(self, k: int) -> None:
-        """The k-th frame of the sequence."""
-        frame = self._sequence[k]
+    def send(self, frame) -> None:
         head = convert.header(frame.stamp_ns, OPTICAL)
         self._info.publish(convert.camera_info(self._sequence.camera, head))
         self._depth.publish(convert.image_message(head, *rep118(frame.depth, frame.depth_unit_m)))
@@ -66,8 +64,8 @@ def test_joins_a_robot_whose_driver_and_description_own_their_frames(command, li
         *("--depth-topic", "/camera/aligned_depth_to_color/image_raw", "--json", "--out", tmp_path),
     )
     listen.ready({"drp_node", "perception_node", "pose_node", "profiler_node"})
-    for k in range(len(small_room)):
-        driver.send(k)
+    for frame in small_room:
+        driver.send(frame)
         listen.spin(0.3)
         if len(odometry) >= 8:
             break
