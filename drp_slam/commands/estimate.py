@@ -34,8 +34,17 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     text = "place operators as this release of the vendor's compiler (default: 2.7)"
     p.add_argument("--release", type=float, default=2.7, metavar="X.Y", help=text)
     p.add_argument("--verify", action="store_true", help="prove that packed weights give the dense INT8 accumulators")
-    text = "run it in INT8 over a folder of images, which calibrate an FP32 network"
-    p.add_argument("--run", type=Path, metavar="DIR", help=text)
+    text = "run it in INT8 over a folder of images or .npz files, which calibrate a float network"
+    p.add_argument("--run", type=Path, metavar="DIR|NPZ", help=text)
+    text = "multiply pixels by this before --mean and --std (default: 1/255)"
+    p.add_argument("--input-scale", type=float, default=1 / 255, metavar="S", help=text)
+    text = "subtract this from scaled pixels: one value or one a channel (default: 0)"
+    p.add_argument("--mean", type=_numbers, default=(0.0,), metavar="R,G,B", help=text)
+    text = "divide by this after --mean: one value or one a channel (default: 1)"
+    p.add_argument("--std", type=_numbers, default=(1.0,), metavar="R,G,B", help=text)
+    p.add_argument("--bgr", action="store_true", help="feed blue first (--mean and --std are in that order)")
+    text = "order the input's axes like this (default: channels are the axis of size 1 or 3)"
+    p.add_argument("--layout", choices=("nchw", "nhwc"), help=text)
     text = "choose INT8 ranges this way for --run (default: minmax)"
     p.add_argument("--method", choices=("minmax", "percentile"), default="minmax", help=text)
     text = "keep this percentage of the values with --method percentile (default: 99.99)"
@@ -46,6 +55,10 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     text = "write estimate.html, roofline.png and timeline.json (Chrome trace)"
     p.add_argument("--html", action="store_true", help=text)
     add_out(p)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -73,8 +86,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         result["verified"] = verify(graph, constants)
     if args.run is not None:
         from drp_slam.drpai3.execute import execute
+        from drp_slam.drpai3.inputs import Preprocessing
 
-        result["executed"] = execute(graph, args.run, args.method, args.percentile, out_folder(args))
+        how = Preprocessing(args.input_scale, args.mean, args.std, args.bgr, args.layout)
+        result["executed"] = execute(graph, args.run, how, args.method, args.percentile, out_folder(args))
     if args.annotate is not None:
         from drp_slam.drpai3.annotate import annotate
 

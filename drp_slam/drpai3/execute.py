@@ -1,119 +1,119 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs any network with the chip's arithmetic over a folder of images, on this host."""
+"""Runs any network with the chip's arithmetic over images or arrays, on this host."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from drp_slam.drpai3.emulator import saturates, session
-from drp_slam.drpai3.graph import Graph
-from drp_slam.errors import DrpAi3Error
+from drp_slam.drpai3.graph import Graph, load
+from drp_slam.drpai3.inputs import Preprocessing, Sample, read_samples
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm")
-MOST_IMAGES = 100
-"""Images of the folder that take part in calibration."""
+COMPARED = 8
+"""Samples on which the INT8 network is compared with the float one."""
+SUSPICIOUS_DB = 15.0
+"""Below it, the input was probably not prepared as in training."""
+KINDS = {"tensor(float16)": np.float16, "tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(bool)": np.bool_}
 
 
-def read_images(folder: Path, shape: Sequence[int]) -> list[np.ndarray]:
-    """Images as float32 (N, C, H, W) in [0, 1], RGB or grey by the channels of `shape`.
+def execute(graph: Graph, path: Path, how: Preprocessing, method: str, percentile: float, out: Path) -> dict[str, Any]:
+    """Quantises a float network over the samples at `path` (kept in `out`), runs the INT8 network on them.
 
-    Raises DrpAi3Error for a folder without images or a shape that is no image.
+    Returns what ran, the wall time here, and for float networks the signal-to-quantisation-noise
+    ratio of each output in dB. A fixed batch becomes 1 where the network allows it. Raises DrpAi3Error.
     """
-    import cv2
+    import onnx
 
-    if len(shape) != 4 or shape[1] not in (1, 3):
-        raise DrpAi3Error(f"the network takes {tuple(shape)}, no image; expected (1, 1 or 3, H, W)")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)[:MOST_IMAGES]
-    images = []
-    for path in paths:
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR if shape[1] == 3 else cv2.IMREAD_GRAYSCALE)
-        if image is None:
-            raise DrpAi3Error(f"{path}: cannot read the image; remove or repair it")
-        image = cv2.resize(image, (shape[3], shape[2]), interpolation=cv2.INTER_AREA)
-        planes = image[None] if image.ndim == 2 else image[:, :, ::-1].transpose(2, 0, 1)
-        images.append(np.ascontiguousarray(planes[None], np.float32) / 255)
-    if not images:
-        raise DrpAi3Error(f"{folder}: no calibration image; give a folder with {', '.join(SUFFIXES)}")
-    return images
-
-
-def execute(graph: Graph, folder: Path, method: str, percentile: float, out: Path) -> dict[str, Any]:
-    """Quantises an FP32 network over the images (kept in `out`), runs the INT8 network on them.
-
-    Returns what ran, the wall time here, and for FP32 networks the signal-to-quantisation-noise
-    ratio of the outputs in dB. Raises DrpAi3Error for several inputs or no image.
-    """
-    if len(graph.inputs) != 1:
-        raise DrpAi3Error(f"{graph.path}: {len(graph.inputs)} inputs; --run takes networks with one")
-    images = read_images(folder, graph.shapes[graph.inputs[0]])
-    result: dict[str, Any] = {"images": len(images), "saturating_cpu": saturates()}
-    model, source = graph.path, None
+    result: dict[str, Any] = {"saturating_cpu": saturates()}
+    graph, note = _batch_of_one(graph)
+    if note:
+        result["note"] = note
+    model = graph.model()
     if not graph.int8:
-        from drp_slam.drpai3.quantize import quantize
-        from drp_slam.drpai3.reading import read_model
+        from drp_slam.drpai3.quantize import as_float32
 
-        model = out / f"{graph.name}-int8.onnx"
-        source = _fixed(read_model(graph.path), graph)
-        quantize(source, images, model, method, percentile)
-        result["network"] = str(model)
-    run = session(model)
-    entry = run.get_inputs()[0]
-    scale, zero = (1.0, 0) if entry.type == "tensor(float)" else _input_scale(model)
-    walls, noise, signal = [], 0.0, 0.0
-    reference = session(source.SerializeToString()) if source is not None else None
-    scales = _output_scales(model, len(run.get_outputs())) if source is not None else []
-    for image in images[:8]:
-        stored = image if entry.type == "tensor(float)" else _quantised(image, scale, zero)
-        start = time.perf_counter()
-        got = run.run(None, {entry.name: stored})
-        walls.append(time.perf_counter() - start)
-        if reference is not None:
-            wanted = reference.run(None, {reference.get_inputs()[0].name: image})
-            for g, w, (s, z) in zip(got, wanted, scales):
-                real = (g.astype(np.float64) - z) * s if g.dtype.kind == "i" else g
-                noise += float(((real - w) ** 2).sum())
-                signal += float((w.astype(np.float64) ** 2).sum())
-    result["wall_ms"] = sorted(walls)[len(walls) // 2] * 1e3
-    if reference is not None and noise > 0 and signal > 0:
-        result["sqnr_db"] = 10 * float(np.log10(signal / noise))
+        model = as_float32(model)
+    inputs = session(model.SerializeToString()).get_inputs()
+    shapes = {entry.name: tuple(graph.shapes[entry.name]) for entry in inputs}
+    types = {entry.name: np.dtype(KINDS.get(entry.type, np.float32)) for entry in inputs}
+    samples = read_samples(path, shapes, types, how)
+    result["images"] = len(samples)
+    if graph.int8:
+        stored = onnx.load(graph.path) if graph.path.suffix == ".onnx" else model
+        return result | {"wall_ms": _wall_ms(stored, samples)[0]}
+    from drp_slam.drpai3.quantize import quantize
+
+    kept = out / f"{graph.name}-int8.onnx"
+    int8 = quantize(model, samples, kept, method, percentile)
+    wall_ms, got = _wall_ms(int8, samples)
+    result |= {"network": str(kept), "wall_ms": wall_ms}
+    reference = session(model.SerializeToString())
+    wanted = [reference.run(None, sample) for sample in samples[:COMPARED]]
+    names = [o.name for o in reference.get_outputs()]
+    ratios = {name: sqnr_db([w[n] for w in wanted], [g[n] for g in got]) for n, name in enumerate(names)}
+    known = {name: ratio for name, ratio in ratios.items() if ratio is not None}
+    if known:
+        result |= {"sqnr_db": min(known.values()), "sqnr_db_by_output": known}
+        if result["sqnr_db"] < SUSPICIOUS_DB:
+            result["warning"] = _suspicion(samples, result["sqnr_db"])
     return result
 
 
-def _quantised(image: np.ndarray, scale: float, zero: int) -> np.ndarray:
-    return np.clip(np.rint(image / scale) + zero, -128, 127).astype(np.int8)
+def sqnr_db(wanted: list[np.ndarray], got: list[np.ndarray]) -> float | None:
+    """Signal-to-quantisation-noise ratio over all samples; None for integers, zeros, or no noise at all."""
+    if wanted[0].dtype.kind != "f":
+        return None
+    pairs = [(w.astype(np.float64), g.astype(np.float64)) for w, g in zip(wanted, got)]
+    signal = sum(float((w**2).sum()) for w, _ in pairs)
+    noise = sum(float(((g - w) ** 2).sum()) for w, g in pairs)
+    return 10 * float(np.log10(signal / noise)) if signal > 0 and noise > 0 else None
 
 
-def _input_scale(model: Path) -> tuple[float, int]:
-    import onnx
-
-    from drp_slam.drpai3.quantize import border_scales
-
-    return border_scales(onnx.load(model))[0]
-
-
-def _output_scales(model: Path, outputs: int) -> list[tuple[float, int]]:
-    """Scales of the outputs; none where one output joins parts of different scales."""
-    import onnx
-
-    from drp_slam.drpai3.quantize import border_scales
-
-    scales = border_scales(onnx.load(model))[1]
-    return scales if len(scales) == outputs else []
+def _batch_of_one(graph: Graph) -> tuple[Graph, str]:
+    """The network for one image at a time, as the vendor's compiler wants it, and a note if that is a change."""
+    sizes = {graph.shapes[name][0] for name in graph.inputs if len(graph.shapes[name]) > 1}
+    if not sizes or max(sizes) == 1:
+        return graph, ""
+    was = f"the file's batch of {max(sizes)}"
+    try:
+        dims = {name: (1, *graph.shapes[name][1:]) for name in graph.inputs if len(graph.shapes[name]) > 1}
+        single = load(graph.path, dims, batch_of_one=True)
+        run = session(single.model().SerializeToString())
+        run.run(None, {i.name: np.zeros(i.shape, KINDS.get(i.type, np.float32)) for i in run.get_inputs()})
+        return single, f"{was} was made 1"
+    except Exception:  # DrpAi3Error, or what onnxruntime throws where the batch is fixed in a Reshape
+        return graph, f"{was} is fixed inside the network and was kept; the vendor's compiler takes a batch of 1"
 
 
-def _fixed(model: Any, graph: Graph) -> Any:
-    """The model with the input's dimensions as `graph` fixed them."""
-    (entry,) = [v for v in model.graph.input if v.name in graph.inputs]
-    del entry.type.tensor_type.shape.dim[:]
-    for size in graph.shapes[entry.name]:
-        entry.type.tensor_type.shape.dim.add().dim_value = size
-    stored = {t.name for t in model.graph.initializer}
-    kept = [v for v in model.graph.input if v.name not in stored]
-    del model.graph.input[:]
-    model.graph.input.extend(kept)
-    return model
+def _wall_ms(int8: Any, samples: list[Sample]) -> tuple[float, list[list[np.ndarray]]]:
+    """Median wall time of one inference here, and the outputs as real numbers."""
+    from drp_slam.drpai3.quantize import input_scales, real_outputs
+
+    scales = input_scales(int8)
+    stored = [{k: _stored(v, scales.get(k)) for k, v in sample.items()} for sample in samples[:COMPARED]]
+    run, walls = session(int8.SerializeToString()), []
+    for sample in stored:
+        start = time.perf_counter()
+        run.run(None, sample)
+        walls.append(time.perf_counter() - start)
+    real = session(real_outputs(int8).SerializeToString())
+    return sorted(walls)[len(walls) // 2] * 1e3, [real.run(None, sample) for sample in stored]
+
+
+def _stored(value: np.ndarray, scale: tuple[float, int] | None) -> np.ndarray:
+    if scale is None:
+        return value
+    return np.clip(np.rint(value / scale[0]) + scale[1], -128, 127).astype(np.int8)
+
+
+def _suspicion(samples: list[Sample], lowest_db: float) -> str:
+    seen = [v for sample in samples for v in sample.values() if v.dtype.kind == "f"]
+    low, high = min(float(v.min()) for v in seen), max(float(v.max()) for v in seen)
+    return (
+        f"{lowest_db:.1f} dB is low: is the input (seen: {low:.3g} to {high:.3g}) prepared as in training? "
+        "See --mean, --std, --input-scale, --bgr, --layout, and --method percentile"
+    )

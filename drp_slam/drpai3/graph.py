@@ -91,17 +91,20 @@ class Graph:
 
 
 def load(
-    path: str | Path, input_shapes: Mapping[str, Sequence[int]] | None = None, dims: Mapping[str, int] | None = None
+    path: str | Path,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    dims: Mapping[str, int] | None = None,
+    batch_of_one: bool = False,
 ) -> Graph:
     """Reads, fixes, lifts, infers, normalises and folds an ONNX network.
 
     `input_shapes` is by input name ("" for the only input), `dims` by the name of a dynamic
-    dimension ("" for all that are not named).
+    dimension ("" for all that are not named). `batch_of_one` opens a batch that the file fixes.
 
     Raises DrpAi3Error with one line: the file, the node, the remedy.
     """
     path = Path(path)
-    model = load_model(path, input_shapes or {}, dims or {})
+    model = load_model(path, input_shapes or {}, dims or {}, batch_of_one)
     return as_graph(model, path.name.removesuffix(".gz").removesuffix(".onnx"))
 
 
@@ -126,9 +129,11 @@ def as_graph(model: OnnxModel, name: str) -> Graph:
     return graph
 
 
-def load_model(path: Path, input_shapes: Mapping[str, Sequence[int]], dims: Mapping[str, int]) -> OnnxModel:
+def load_model(
+    path: Path, input_shapes: Mapping[str, Sequence[int]], dims: Mapping[str, int], batch_of_one: bool = False
+) -> OnnxModel:
     """The normalised network, quantisation as the file has it. Raises DrpAi3Error."""
-    model = fixed_model(path, read_model(path), input_shapes, dims)
+    model = fixed_model(path, read_model(path), input_shapes, dims, batch_of_one)
     lift(model)
     infer(model)
     if spell_out(model):

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 METHODS = ("minmax", "percentile")
 BINS = 4096
 """Bins of the histogram from which percentiles are read."""
+PER_CHANNEL_OPSET = 13
+MOVES = frozenset({"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "DepthToSpace", "SpaceToDepth"})
+"""Operators that onnxruntime's quantiser leaves in float at the borders though they only move data."""
 EXACT_BITS = 12
 """Fixed filters whose weights are multiples of 2^-12 keep them exactly."""
 
@@ -40,29 +43,46 @@ def affine(low: float, high: float) -> tuple[float, int]:
 
 
 def activation_ranges(
-    model: onnx.ModelProto, calibration: Sequence[np.ndarray], method: str = "minmax", percentile: float = 99.99
+    model: onnx.ModelProto,
+    calibration: Sequence[np.ndarray | Mapping[str, np.ndarray]],
+    method: str = "minmax",
+    percentile: float = 99.99,
 ) -> dict[str, tuple[float, float]]:
-    """Range of every float activation over `calibration` (arrays of the network's one input).
+    """Range of every float activation over `calibration` (arrays of the one input, or one by name).
+
+    Infinities (masks of attention) are left out. Raises DrpAi3Error for an activation that is NaN.
 
     `minmax` takes the extremes over all images; `percentile` cuts `100 - percentile` per cent of
     the values, half at each end (histogram of 4096 bins between the extremes).
     """
+    samples = [_by_name(model, sample) for sample in calibration]
     run = _all_activations(model)
     low: dict[str, float] = {}
     high: dict[str, float] = {}
-    for image in calibration:
-        for name, value in run(image):
+    for sample in samples:
+        for name, value in run(sample):
             low[name] = min(low.get(name, np.inf), float(value.min()))
             high[name] = max(high.get(name, -np.inf), float(value.max()))
     if method == "minmax":
         return {name: (low[name], high[name]) for name in low}
-    counts = {name: np.zeros(BINS, np.int64) for name in low}
-    for image in calibration:
-        for name, value in run(image):
-            top = max(high[name], low[name] + 1e-12)
-            counts[name] += np.histogram(value, BINS, (low[name], top))[0]
+    counts = {name: np.zeros(BINS, np.int64) for name in low if high[name] > low[name]}
+    for sample in samples:
+        for name, value in run(sample):
+            if name in counts:
+                share = (value.astype(np.float64) - low[name]) / (high[name] - low[name])
+                counts[name] += np.histogram(share, BINS, (0.0, 1.0))[0]
     tail = (1.0 - percentile / 100.0) / 2.0
-    return {name: _percentile(counts[name], low[name], high[name], tail) for name in low}
+    ranges = {name: (low[name], high[name]) for name in low}
+    return ranges | {name: _percentile(counts[name], low[name], high[name], tail) for name in counts}
+
+
+def _by_name(model: onnx.ModelProto, sample: np.ndarray | Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A sample by input name; floats as float32."""
+    entries = [v.name for v in model.graph.input]
+    given = sample if isinstance(sample, Mapping) else {entries[0]: sample}
+    if set(given) != set(entries):
+        raise DrpAi3Error(f"calibration has arrays for {sorted(given)}, the network's inputs are {sorted(entries)}")
+    return {k: np.ascontiguousarray(v, np.float32 if v.dtype.kind == "f" else v.dtype) for k, v in given.items()}
 
 
 def _percentile(counts: np.ndarray, low: float, high: float, tail: float) -> tuple[float, float]:
@@ -84,52 +104,96 @@ def _all_activations(model: onnx.ModelProto) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    source = session.get_inputs()[0].name
 
-    def run(image: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-        yield source, image
-        for name, value in zip(names, session.run(names, {source: image})):
-            if value.dtype == np.float32:
-                yield name, value
+    def run(sample: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+        for name, value in (*sample.items(), *zip(names, session.run(names, dict(sample)))):
+            if value.dtype != np.float32 or not value.size:
+                continue
+            finite = np.isfinite(value)
+            if np.isnan(value).any():
+                raise DrpAi3Error(f"activation {name!r} is NaN for a calibration input; check how it is prepared")
+            if finite.any():
+                yield name, value if finite.all() else value[finite]
 
     return run
 
 
 def quantize(
     model: str | Path | onnx.ModelProto,
-    calibration: Iterable[np.ndarray],
+    calibration: Iterable[np.ndarray | Mapping[str, np.ndarray]],
     out: str | Path | None = None,
     method: str = "minmax",
     percentile: float = 99.99,
     scales: Scales | None = None,
 ) -> onnx.ModelProto:
-    """An FP32 network with one input as INT8 (QDQ), int8 in and out; written to `out` if given.
+    """An FP32 network as INT8 (QDQ); inputs and outputs that are quantised become int8. Written to `out` if given.
 
-    `calibration` holds float32 arrays of the input's shape. `scales` (tensor -> scale, zero
-    point) replaces what calibration finds: quantisation-aware training fixes them. Raises
-    DrpAi3Error without images, for an unknown method, or for a network with several inputs.
+    `calibration` holds float32 arrays of the one input's shape, or one array for each input by
+    name. `scales` (tensor -> scale, zero point) replaces what calibration finds: quantisation-aware
+    training fixes them. Integer inputs stay as they are. Raises DrpAi3Error without samples, for an
+    unknown method, or for a network that onnxruntime cannot run or quantise.
     """
     import onnx
 
-    images = [np.ascontiguousarray(image, np.float32) for image in calibration]
-    if not images:
-        raise DrpAi3Error("no calibration image; quantisation needs at least 1, better 100")
     if method not in METHODS:
         raise DrpAi3Error(f"calibration method {method!r}; known: {', '.join(METHODS)}")
     if not 50.0 < percentile <= 100.0:
         raise DrpAi3Error(f"percentile {percentile} is outside (50, 100]; usual is 99.99")
     if not isinstance(model, onnx.ModelProto):
         model = onnx.load(model)
-    if len(model.graph.input) != 1:
-        raise DrpAi3Error(f"the network has {len(model.graph.input)} inputs; quantisation takes one")
-    body, concat = _without_last_concat(model)
-    found = {name: affine(*r) for name, r in activation_ranges(body, images, method, percentile).items()}
+    model = _per_channel_opset(model)
+    samples = [_by_name(model, sample) for sample in calibration]
+    if not samples:
+        raise DrpAi3Error("no calibration image; quantisation needs at least 1, better 100")
+    found = {name: affine(*r) for name, r in activation_ranges(model, samples, method, percentile).items()}
     found.update(scales or {})
-    quantised = _int8_borders(_rewrite(body, images[0], found), concat, _copy(model.graph.output[0]))
+    body, concat = _without_last_concat(model)
+    quantised = _rewrite(body, samples[0], found)
+    if concat is not None and not all(_is_dequantised(quantised, o.name) for o in quantised.graph.output):
+        quantised, concat = _rewrite(_copy(model), samples[0], found), None
+    quantised = _int8_borders(quantised, found, concat, _copy(model.graph.output[0]))
     onnx.checker.check_model(quantised)
     if out is not None:
         write_bytes(Path(out), quantised.SerializeToString(), DrpAi3Error)
     return quantised
+
+
+def _per_channel_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model, lifted to the opset that knows scales per channel if it is older."""
+    from onnx import version_converter
+
+    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    if opset >= PER_CHANNEL_OPSET:
+        return model
+    try:
+        return version_converter.convert_version(model, PER_CHANNEL_OPSET)
+    except Exception as error:  # what C++ throws for operators that it cannot convert
+        raise DrpAi3Error(
+            f"opset {opset} has no scales per channel and cannot be lifted: {str(error).strip().splitlines()[-1]}; "
+            f"export for opset {PER_CHANNEL_OPSET}"
+        ) from error
+
+
+def as_float32(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose half-precision tensors are float32; the quantiser takes no other."""
+    from onnx import TensorProto, numpy_helper
+
+    model, half = _copy(model), TensorProto.FLOAT16
+    for tensor in model.graph.initializer:
+        if tensor.data_type == half:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        if value.type.tensor_type.elem_type == half:
+            value.type.tensor_type.elem_type = TensorProto.FLOAT
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == half:
+                attribute.i = TensorProto.FLOAT
+    return model
+
+
+def _is_dequantised(model: onnx.ModelProto, name: str) -> bool:
+    return any(name in node.output and node.op_type == "DequantizeLinear" for node in model.graph.node)
 
 
 def _copy(message: Any) -> Any:
@@ -145,7 +209,8 @@ def _without_last_concat(model: onnx.ModelProto) -> tuple[onnx.ModelProto, onnx.
     body = _copy(model)
     outputs = [o.name for o in body.graph.output]
     last = next((n for n in body.graph.node if list(n.output) == outputs and n.op_type == "Concat"), None)
-    if last is None:
+    made = {out for node in body.graph.node for out in node.output}
+    if last is None or len(set(last.input)) < len(last.input) or not made.issuperset(last.input):
         return body, None
     body.graph.node.remove(last)
     del body.graph.output[:]
@@ -155,18 +220,19 @@ def _without_last_concat(model: onnx.ModelProto) -> tuple[onnx.ModelProto, onnx.
     return body, last
 
 
-def _rewrite(model: onnx.ModelProto, image: np.ndarray, scales: Scales) -> onnx.ModelProto:
-    """onnxruntime's quantiser with given scales (its own calibration sees one image, unused)."""
+def _rewrite(model: onnx.ModelProto, sample: Mapping[str, np.ndarray], scales: Scales) -> onnx.ModelProto:
+    """onnxruntime's quantiser with given scales (its own calibration sees one sample, unused)."""
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class One(CalibrationDataReader):
         def __init__(self) -> None:
-            self._items = iter([{model.graph.input[0].name: image}])
+            self._items = iter([dict(sample)])
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             return next(self._items, None)
 
+    known = {v.name for v in model.graph.input} | {out for node in model.graph.node for out in node.output}
     overrides = {
         name: [
             {
@@ -176,6 +242,7 @@ def _rewrite(model: onnx.ModelProto, image: np.ndarray, scales: Scales) -> onnx.
             }
         ]
         for name, (scale, zero) in scales.items()
+        if name in known
     }
     overrides |= _exact_weights(model, QuantType.QInt8)
     log = logging.getLogger()
@@ -195,6 +262,9 @@ def _rewrite(model: onnx.ModelProto, image: np.ndarray, scales: Scales) -> onnx.
                 extra_options={"TensorQuantOverrides": overrides},
             )
             return onnx.load(path)
+    except Exception as error:  # the quantiser raises whatever its parts do
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise DrpAi3Error(f"onnxruntime cannot quantise the network: {reason}; simplify or cut it") from error
     finally:
         log.setLevel(before)
 
@@ -224,37 +294,97 @@ def _exact_weights(model: onnx.ModelProto, kind: Any) -> dict[str, list[dict[str
     return found
 
 
-def _int8_borders(model: onnx.ModelProto, concat: onnx.NodeProto | None, whole: onnx.ValueInfoProto) -> onnx.ModelProto:
-    """Input and outputs int8 around a body that onnxruntime holds as uint8 (the same numbers
-    plus 128): its kernels for signed activations are eight times slower on x86."""
+def _int8_borders(
+    model: onnx.ModelProto, scales: Scales, concat: onnx.NodeProto | None, whole: onnx.ValueInfoProto
+) -> onnx.ModelProto:
+    """Inputs and outputs int8 around a body that onnxruntime holds as uint8 (the same numbers
+    plus 128): its kernels for signed activations are eight times slower on x86.
+
+    Float remains what an operator reads or makes that is not quantised, unless it only moves data.
+    """
     import onnx
 
     graph, int8 = model.graph, onnx.TensorProto.INT8
     values = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
     makers = {out: node for node in graph.node for out in node.output}
 
-    def border(op: str, source: str, target: str, like: onnx.NodeProto) -> onnx.NodeProto:
-        zero = onnx.numpy_helper.from_array(
-            (values[like.input[2]].astype(np.int16) - 128).astype(np.int8), f"{target}_zero_point"
-        )
+    def border(op: str, source: str, target: str, like: onnx.NodeProto | str) -> onnx.NodeProto:
+        if isinstance(like, str):
+            scale, origin = f"{target}_scale", np.array(scales[like][1], np.int8)
+            graph.initializer.append(onnx.numpy_helper.from_array(np.array(scales[like][0], np.float32), scale))
+        else:
+            scale, origin = like.input[1], (values[like.input[2]].astype(np.int16) - 128).astype(np.int8)
+        zero = onnx.numpy_helper.from_array(origin, f"{target}_zero_point")
         graph.initializer.append(zero)
-        return onnx.helper.make_node(op, [source, like.input[1], zero.name], [target], name=target)
+        return onnx.helper.make_node(op, [source, scale, zero.name], [target], name=target)
 
-    source = graph.input[0]
-    first = next(n for n in graph.node if n.op_type == "QuantizeLinear" and n.input[0] == source.name)
-    first.input[0] = f"{source.name}_real"
-    graph.node.insert(0, border("DequantizeLinear", source.name, first.input[0], first))
-    source.type.tensor_type.elem_type = int8
+    for source in graph.input:
+        readers = [n for n in graph.node if source.name in n.input]
+        like: onnx.NodeProto | str | None = next((n for n in readers if n.op_type == "QuantizeLinear"), None)
+        if like is None and readers and source.name in scales and all(n.op_type in MOVES for n in readers):
+            like = source.name
+        if like is None or source.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+            continue
+        real = f"{source.name}_real"
+        for node in readers:
+            node.input[:] = [real if name == source.name else name for name in node.input]
+        graph.node.insert(0, border("DequantizeLinear", source.name, real, like))
+        source.type.tensor_type.elem_type = int8
     parts = []
     for output in graph.output:
+        maker = makers.get(output.name)
+        if maker is None or output.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+            continue
+        moved = maker.op_type in MOVES and output.name in scales
+        if maker.op_type != "DequantizeLinear" and not moved:
+            continue
         parts.append(f"{output.name}_int8")
-        graph.node.append(border("QuantizeLinear", output.name, parts[-1], makers[output.name]))
+        graph.node.append(border("QuantizeLinear", output.name, parts[-1], output.name if moved else maker))
         output.name, output.type.tensor_type.elem_type = parts[-1], int8
     if concat is not None:
-        graph.node.append(onnx.helper.make_node("Concat", parts, list(concat.output), name=concat.name, axis=1))
+        axis = next(a.i for a in concat.attribute if a.name == "axis")
+        graph.node.append(onnx.helper.make_node("Concat", parts, list(concat.output), name=concat.name, axis=axis))
         del graph.output[:]
         whole.type.tensor_type.elem_type = int8
         graph.output.append(whole)
+    return model
+
+
+def input_scales(model: onnx.ModelProto) -> dict[str, tuple[float, int]]:
+    """(scale, zero point) of every int8 input that is dequantised, by name."""
+    from onnx import TensorProto, numpy_helper
+
+    values = {t.name: t for t in model.graph.initializer}
+    int8 = {v.name for v in model.graph.input if v.type.tensor_type.elem_type == TensorProto.INT8}
+    found = {}
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in int8:
+            scale, zero = (numpy_helper.to_array(values[name]) for name in node.input[1:3])
+            found[node.input[0]] = (float(scale), int(zero))
+    return found
+
+
+def real_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy that returns what its int8 outputs stand for, in the same order; parts of a Concat by their own scales."""
+    from onnx import TensorProto, helper
+
+    model = _copy(model)
+    graph = model.graph
+    makers = {out: node for node in graph.node for out in node.output}
+    for output in graph.output:
+        maker = makers.get(output.name)
+        if maker is None or output.type.tensor_type.elem_type != TensorProto.INT8:
+            continue
+        parts = [makers.get(name) for name in maker.input] if maker.op_type == "Concat" else [maker]
+        if any(part is None or part.op_type != "QuantizeLinear" for part in parts):
+            continue
+        real = [part.input[0] for part in parts if part is not None]
+        name = f"{output.name}/real"
+        if maker.op_type == "Concat":
+            graph.node.append(helper.make_node("Concat", real, [name], axis=maker.attribute[0].i))
+        else:
+            graph.node.append(helper.make_node("Identity", real, [name]))
+        output.name, output.type.tensor_type.elem_type = name, TensorProto.FLOAT
     return model
 
 

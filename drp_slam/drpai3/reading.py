@@ -155,13 +155,17 @@ def _load_external(path: Path, model: onnx.ModelProto) -> None:
 
 
 def fixed_model(
-    path: Path, model: onnx.ModelProto, input_shapes: Mapping[str, Sequence[int]], dims: Mapping[str, int]
+    path: Path,
+    model: onnx.ModelProto,
+    input_shapes: Mapping[str, Sequence[int]],
+    dims: Mapping[str, int],
+    batch_of_one: bool = False,
 ) -> OnnxModel:
     """The model taken apart, all input dimensions fixed, nodes in order.
 
     `input_shapes` is by input name; the name "" serves the only input. `dims` gives sizes to named
     dynamic dimensions, the name "" to all others; without it, the first dimension of an input of
-    rank 2 or more is the batch and becomes 1. Raises DrpAi3Error.
+    rank 2 or more is the batch and becomes 1; with `batch_of_one` a fixed one does, too. Raises DrpAi3Error.
     """
     from onnx import helper
 
@@ -176,6 +180,8 @@ def fixed_model(
         )
     inputs, dynamic = [], False
     for value in entries:
+        if batch_of_one and len(value.type.tensor_type.shape.dim) > 1:
+            value.type.tensor_type.shape.dim[0].dim_param = "batch"
         shape, changed = _input_shape(path, value, input_shapes.get(value.name, input_shapes.get("")), dims)
         dynamic |= changed
         inputs.append(helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, shape))
