@@ -146,6 +146,7 @@ def quantize(
     if not samples:
         raise DrpAi3Error("no calibration image; quantisation needs at least 1, better 100")
     found = {name: affine(*r) for name, r in activation_ranges(model, samples, method, percentile).items()}
+    found |= {node.output[0]: affine(0.0, 1.0) for node in model.graph.node if node.op_type == "Softmax"}
     found.update(scales or {})
     body, concat = _without_last_concat(model)
     quantised = _rewrite(body, samples[0], found)
