@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from drp_slam.card import load_card
+from drp_slam.card import INPUT_MULTIPLE, load_card
 from drp_slam.config import PerceptionConfig
-from drp_slam.drpai3.emulator import DIMENSION_STEP_PX, session
+from drp_slam.drpai3.emulator import session
 from drp_slam.drpai3.perceive import Perceive, open_accelerator
 from drp_slam.drpai3.space_to_depth import rewritten, space_to_depth
 from drp_slam.errors import DrpAi3Error
@@ -29,8 +29,8 @@ def measure(network: str, shape: tuple[int, int], threads: int, repeats: int) ->
     """
     if repeats < 1:
         raise DrpAi3Error(f"--repeats {repeats}, expected at least 1")
-    if any(side < 1 or side % DIMENSION_STEP_PX for side in shape):
-        raise DrpAi3Error(f"--height {shape[0]} --width {shape[1]}, each a multiple of {DIMENSION_STEP_PX}")
+    if any(side < 1 or side % INPUT_MULTIPLE for side in shape):
+        raise DrpAi3Error(f"--height {shape[0]} --width {shape[1]}, each a multiple of {INPUT_MULTIPLE}")
     card = load_card(network)
     config = PerceptionConfig(network=network, threads=threads)
     perceive = Perceive(open_accelerator(config), card, config)
