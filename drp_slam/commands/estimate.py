@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         result["verified"] = verify(graph, constants)
     if args.run is not None:
         from drp_slam.drpai3.execute import execute
-        from drp_slam.drpai3.inputs import Preprocessing
+        from drp_slam.drpai3.samples import Preprocessing
 
         how = Preprocessing(args.input_scale, args.mean, args.std, args.bgr, args.layout)
         result["executed"] = execute(graph, args.run, how, args.method, args.percentile, out_folder(args))

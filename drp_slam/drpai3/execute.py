@@ -11,7 +11,7 @@ import numpy as np
 
 from drp_slam.drpai3.emulator import saturates, session
 from drp_slam.drpai3.graph import Graph, load
-from drp_slam.drpai3.inputs import Preprocessing, Sample, read_samples
+from drp_slam.drpai3.samples import Preprocessing, Sample, read_samples
 
 COMPARED = 8
 """Samples on which the INT8 network is compared with the float one."""

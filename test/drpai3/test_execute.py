@@ -18,8 +18,8 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from drp_slam import cli
 from drp_slam.drpai3.execute import sqnr_db
 from drp_slam.drpai3.graph import load
-from drp_slam.drpai3.inputs import Preprocessing, read_samples
 from drp_slam.drpai3.quantize import input_scales, quantize, real_outputs
+from drp_slam.drpai3.samples import Preprocessing, read_samples
 from drp_slam.errors import DrpAi3Error
 
 SIDE = 24
