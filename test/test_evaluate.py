@@ -11,6 +11,7 @@ import pytest
 
 from drp_slam import cli
 from drp_slam.data.dataset import open_sequence
+from drp_slam.data.trajectory import interpolated
 from drp_slam.datatypes import Trajectory
 from drp_slam.errors import DataError
 from drp_slam.evaluation import agreement, pairs
@@ -79,7 +80,7 @@ def test_ground_truth_between_its_stamps() -> None:
     T = np.tile(np.eye(4), (2, 1, 1))
     T[1] = exp(np.array([1.0, 0.0, 0.0, 0.0, 0.0, 0.2]))
     truth = Trajectory(np.array([0, 50_000_000]), T)
-    poses = pairs.interpolated(truth, np.array([25_000_000, 60_000_000]))
+    poses = interpolated(truth, np.array([25_000_000, 60_000_000]))
     assert np.allclose(poses[0, :3, 3], T[1, :3, 3] / 2)
     assert np.allclose(poses[0, :3, :3], exp(np.array([0, 0, 0, 0, 0, 0.1]))[:3, :3], atol=1e-6)
     assert np.isnan(poses[1]).any()

@@ -118,3 +118,22 @@ def associate(
             taken.add(j)
     pairs = np.array(sorted(partner.items()), np.intp).reshape(-1, 2)
     return pairs[:, 0], pairs[:, 1]
+
+
+def interpolated(truth: Trajectory, stamps_ns: np.ndarray) -> np.ndarray:
+    """(N, 4, 4) poses at `stamps_ns`, linear and slerp-like between neighbours; NaN outside, and
+    where the neighbours lie more than 0.1 s apart."""
+    after = np.clip(np.searchsorted(truth.stamps_ns, stamps_ns), 1, len(truth) - 1)
+    before = after - 1
+    span = (truth.stamps_ns[after] - truth.stamps_ns[before]).astype(np.float64)
+    part = (stamps_ns - truth.stamps_ns[before]) / span
+    q = geometry.quaternion(truth.T_world_camera[:, :3, :3])
+    q0, q1 = q[before], q[after]
+    q1 = np.where((q0 * q1).sum(1, keepdims=True) < 0, -q1, q1)
+    mixed = q0 + part[:, None] * (q1 - q0)
+    poses = np.tile(np.eye(4), (len(stamps_ns), 1, 1))
+    poses[:, :3, :3] = geometry.rotation(mixed / np.linalg.norm(mixed, axis=1, keepdims=True))
+    p = truth.positions_m
+    poses[:, :3, 3] = p[before] + part[:, None] * (p[after] - p[before])
+    poses[(part < 0) | (part > 1) | (span > 1e8)] = np.nan
+    return poses

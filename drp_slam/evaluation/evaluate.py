@@ -106,7 +106,8 @@ def measure(
 ) -> Measured:
     """One network: pairs, then trajectories. `reference` is the first network's keypoints."""
     from drp_slam.data.progress import track
-    from drp_slam.evaluation.pairs import interpolated, judge, overlap
+    from drp_slam.data.trajectory import interpolated
+    from drp_slam.evaluation.pairs import judge, overlap
     from drp_slam.frontend.front_end import front_end_class
     from drp_slam.slam.camera import Geometry
     from drp_slam.slam.view import observe

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from drp_slam import geometry
-from drp_slam.datatypes import XFEAT_DESCRIPTOR, DescriptorSpec, Trajectory
+from drp_slam.datatypes import XFEAT_DESCRIPTOR, DescriptorSpec
 from drp_slam.errors import DataError
 from drp_slam.slam.matching import match
 from drp_slam.slam.view import View
@@ -97,22 +96,3 @@ def overlap(uv: np.ndarray, reference: np.ndarray) -> float:
         return 0.0
     apart = reference[:, None] - uv[None]
     return float((np.einsum("ijk,ijk->ij", apart, apart).min(1) <= OVERLAP_PX**2).mean())
-
-
-def interpolated(truth: Trajectory, stamps_ns: np.ndarray) -> np.ndarray:
-    """(N, 4, 4) poses at `stamps_ns`, linear and slerp-like between neighbours; NaN outside, and
-    where the neighbours lie more than 0.1 s apart."""
-    after = np.clip(np.searchsorted(truth.stamps_ns, stamps_ns), 1, len(truth) - 1)
-    before = after - 1
-    span = (truth.stamps_ns[after] - truth.stamps_ns[before]).astype(np.float64)
-    part = (stamps_ns - truth.stamps_ns[before]) / span
-    q = geometry.quaternion(truth.T_world_camera[:, :3, :3])
-    q0, q1 = q[before], q[after]
-    q1 = np.where((q0 * q1).sum(1, keepdims=True) < 0, -q1, q1)
-    mixed = q0 + part[:, None] * (q1 - q0)
-    poses = np.tile(np.eye(4), (len(stamps_ns), 1, 1))
-    poses[:, :3, :3] = geometry.rotation(mixed / np.linalg.norm(mixed, axis=1, keepdims=True))
-    p = truth.positions_m
-    poses[:, :3, 3] = p[before] + part[:, None] * (p[after] - p[before])
-    poses[(part < 0) | (part > 1) | (span > 1e8)] = np.nan
-    return poses
