@@ -48,8 +48,13 @@ class Mover:
 
 
 def panel(
-    camera: Camera, picture: np.ndarray, size: tuple[float, float], depth_m: float, way: list[tuple[float, float, float]],
-    anchor_s: float = 0.0, depth_end_m: float | None = None,
+    camera: Camera,
+    picture: np.ndarray,
+    size: tuple[float, float],
+    depth_m: float,
+    way: list[tuple[float, float, float]],
+    anchor_s: float = 0.0,
+    depth_end_m: float | None = None,
 ) -> Mover:
     """A flat mover that covers the shares `size` (width, height) of the image at `depth_m`.
 
@@ -137,8 +142,14 @@ def with_movers(sequence: Sequence, movers: list[Mover], name: str) -> Sequence:
 
 
 def _draw(
-    image: np.ndarray, depth: np.ndarray, unit_m: float, camera: Camera, mover: Mover, T_camera_anchor: np.ndarray,
-    now_s: float, rng: np.random.Generator,
+    image: np.ndarray,
+    depth: np.ndarray,
+    unit_m: float,
+    camera: Camera,
+    mover: Mover,
+    T_camera_anchor: np.ndarray,
+    now_s: float,
+    rng: np.random.Generator,
 ) -> None:
     """Draws a mover as it stands at `now_s`, where nothing is nearer."""
     if not mover.time_s[0] <= now_s <= mover.time_s[-1]:
