@@ -144,6 +144,9 @@ class Track:
     relocalised: bool = False
     counters: Mapping[str, float] = field(default_factory=dict)
     T_correction: np.ndarray | None = None
+    covariance: np.ndarray | None = None
+    twist: np.ndarray | None = None
+    twist_covariance: np.ndarray | None = None
 
     @property
     def tracked(self) -> bool:

@@ -138,6 +138,15 @@ def rotation(quaternion: np.ndarray) -> np.ndarray:
     )
 
 
+def adjoint(T: np.ndarray) -> np.ndarray:
+    """(..., 6, 6) of (..., 4, 4): `T exp(xi) = exp(adjoint(T) xi) T`."""
+    out = np.zeros(T.shape[:-2] + (6, 6))
+    R = T[..., :3, :3]
+    out[..., :3, :3] = out[..., 3:, 3:] = R
+    out[..., :3, 3:] = hat(T[..., :3, 3]) @ R
+    return out
+
+
 def inverse(T: np.ndarray) -> np.ndarray:
     """(..., 4, 4) inverse of a rigid motion."""
     out = np.zeros_like(T)

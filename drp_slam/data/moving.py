@@ -102,17 +102,19 @@ def figure(seed: int, way: list[tuple[float, float, float]], anchor_s: float = 0
 def still(sequence: Sequence, index: int, frames: int) -> Sequence:
     """A camera that does not move: frame `index` of a sequence again and again, with noise."""
     first = next(frame for frame in sequence if frame.index == index)
+    if first.image is None:
+        raise DataError(f"{sequence.name}: frame {index} has no image")
+    picture, camera = first.image, dataclasses.replace(sequence.camera, fps=15.0)
     stamps_ns = first.stamp_ns + np.round(np.arange(frames) * (1e9 / 15.0)).astype(np.int64)
     truth = Trajectory(stamps_ns, np.tile(np.eye(4), (frames, 1, 1)))
 
     def source() -> Iterator[Frame]:
         rng = np.random.default_rng(0x57)
         for k, stamp_ns in enumerate(stamps_ns.tolist()):
-            noise = rng.normal(0.0, IMAGE_NOISE, first.image.shape).astype(np.float32)
-            image = np.clip(first.image + noise, 0, 255).astype(np.uint8)
-            yield Frame(k, stamp_ns, image, first.depth, first.depth_unit_m)
+            noise = rng.normal(0.0, IMAGE_NOISE, picture.shape).astype(np.float32)
+            image = np.clip(picture + noise, 0, 255).astype(np.uint8)
+            yield Frame(k, stamp_ns, image, camera, first.depth, first.depth_unit_m)
 
-    camera = dataclasses.replace(sequence.camera, fps=15.0)
     return Sequence(f"{sequence.name}, still", camera, stamps_ns, truth, source)
 
 
@@ -128,7 +130,7 @@ def with_movers(sequence: Sequence, movers: list[Mover], name: str) -> Sequence:
     def source() -> Iterator[Frame]:
         for frame in sequence:
             T_world_camera = poses[frame.index]
-            if not np.isfinite(T_world_camera).all() or frame.depth is None:
+            if not np.isfinite(T_world_camera).all() or frame.depth is None or frame.image is None:
                 yield frame
                 continue
             image, depth = frame.image.copy(), frame.depth.copy()

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from drp_slam.slam.consensus import Consensus, Pairs, choose, votes
 from drp_slam.slam.mapping import Mapping
 from drp_slam.slam.matching import Prior
-from drp_slam.slam.optimize import CHI2_PIXEL, PoseFit, ransac_pose, refine_pose
+from drp_slam.slam.optimize import CHI2_PIXEL, PoseFit, ransac_pose
+from drp_slam.slam.trust import standing, weights
 from drp_slam.slam.view import View
 
-DOUBT, DROP = 0.72, 0.9
-"""Run RANSAC when the inlier ratio falls below DOUBT and below DROP times its recent mean."""
+DROP = 0.9
+"""Look for other groups of matches when the pose's share of the votes falls below DROP times its recent mean."""
 RECENT = 0.1
 """Weight of the newest frame in that mean."""
-CONSENSUS = 250
-"""Matches that a RANSAC gets at most: the refinement after it uses all."""
 CANDIDATES = 5
 """Keyframes that relocalisation tries."""
 SURE_SHARE, SURE_CELLS = 0.125, 6
@@ -30,19 +30,31 @@ FAR_OFF = 0.2
 
 @dataclass(frozen=True)
 class Found:
-    """A pose with the inlying pairs of features and map points.
+    """A pose with the inlying pairs of `features` and map `points`.
 
-    `matches` is the number of pairs that it was fitted to, `offset_px` the median distance of the
-    inliers from where the pose before the fit expected them, `root` the keyframe it was found from.
+    `visible` are the points that were looked for, `matched` those of all pairs that it was fitted to,
+    `offset_px` the median distance of the inliers from where the pose before the fit expected them,
+    `root` the keyframe it was found from.
     """
 
-    fit: PoseFit
+    consensus: Consensus
     features: np.ndarray
     points: np.ndarray
-    matches: int
+    visible: np.ndarray
+    matched: np.ndarray
     offset_px: float
     root: int
     relocalised: bool = False
+
+    @property
+    def fit(self) -> PoseFit:
+        """The pose with the errors of all pairs."""
+        return self.consensus.fit
+
+    @property
+    def matches(self) -> int:
+        """Number of pairs."""
+        return len(self.matched)
 
 
 class Localiser:
@@ -50,20 +62,29 @@ class Localiser:
 
     def __init__(self, mapping: Mapping) -> None:
         self._mapping, self._config = mapping, mapping.config
-        self._inlier_ratio = 1.0
+        self._share = 1.0
+        self._rival: np.ndarray | None = None
 
     def accept(self, found: Found) -> None:
-        """The pose is used: its inlier ratio enters the recent mean."""
-        self._inlier_ratio += RECENT * (found.fit.count / found.matches - self._inlier_ratio)
+        """The pose is used: its share of the votes enters the recent mean; a rival is looked for again."""
+        self._rival = found.consensus.rival
+        if not found.consensus.ambiguous:
+            self._share += RECENT * (found.consensus.share - self._share)
 
-    def follow(self, view: View, T: np.ndarray, root: int, gate: float = 1.0) -> Found | None:
-        """Pose from the local map around a predicted pose, as far as it is linked with `root`."""
+    def follow(
+        self, view: View, T: np.ndarray, root: int, T_last: np.ndarray | None = None, gate: float = 1.0
+    ) -> Found | None:
+        """Pose from the local map around a predicted pose, as far as it is linked with `root`.
+
+        `T_last` is where the camera is if it stands still.
+        """
         gate_px = gate * self._config.gate_px
-        doubt = min(DOUBT, DROP * self._inlier_ratio)
+        doubt = DROP * self._share if self._rival is None else 1.0
+        others = [pose for pose in (T_last, self._rival) if pose is not None]
         near = self._mapping.near(T, root)
-        found = fit_view(self._mapping, view, T, near, gate_px, self._config.min_inliers, root, doubt)
+        found = fit_view(self._mapping, view, T, near, gate_px, self._config.min_inliers, root, doubt, others)
         if found is not None and gate == 1.0 and found.offset_px > FAR_OFF * gate_px:
-            return self.follow(view, found.fit.T_camera_world, root, 0.5) or found
+            return self.follow(view, found.fit.T_camera_world, root, None, 0.5) or found
         return found
 
     def relocalise(self, view: View) -> Found | None:
@@ -97,34 +118,32 @@ def fit_view(
     least: int,
     root: int,
     doubt: float = 0.0,
+    others: list[np.ndarray] | None = None,
 ) -> Found | None:
     """Matches a view with the points of `keyframes` around pose `T`, and refines the pose.
 
-    With a smaller inlier ratio than `doubt`, `T` may have led into a local minimum: a RANSAC gives
-    a second start, and the pose with more inliers wins. None with fewer than `least` inliers.
+    With a smaller share of the votes than `doubt`, `T` may have led into a local minimum, or matches
+    move: see `consensus.choose`. None with fewer than `least` inliers.
     """
     noise = mapping.geometry.noise
-    points, px = mapping.visible(T, keyframes)
+    visible, px = mapping.visible(T, keyframes)
     seen_px = view.xy * mapping.geometry.focal_px
-    pairs = mapping.match(view, slice(None), points, 0.0, Prior(seen_px, px, gate_px))
-    features, points = pairs.a, points[pairs.b]
+    pairs = mapping.match(view, slice(None), visible, 0.0, Prior(seen_px, px, gate_px))
+    features, points = pairs.a, visible[pairs.b]
     if len(features) < least:
         return None
-    xyz, xy, depth = mapping.map.xyz[points], view.xy[features], view.inverse_depth[features]
-    fit = refine_pose(T, xyz, xy, depth, noise)
-    mapping.work.add(fit.flops)
-    if fit.count < doubt * len(features):
-        some = slice(None, None, -(-len(features) // CONSENSUS))
-        pose = ransac_pose(xyz[some], xy[some], np.sqrt(CHI2_PIXEL) / noise.fx)
-        if pose is not None:
-            other = refine_pose(pose[0], xyz, xy, depth, noise)
-            mapping.work.add(other.flops)
-            fit = max(fit, other, key=lambda f: f.count)
+    xyz, xy = mapping.map.xyz[points], view.xy[features]
+    earned = mapping.map.trust[points]
+    vote = votes(standing(earned), xy, xyz @ T[2, :3] + T[2, 3], mapping.geometry.bounds)
+    matches = Pairs(xyz, xy, view.inverse_depth[features], weights(earned), vote)
+    consensus = choose(T, others or [], matches, noise, doubt)
+    mapping.work.add(consensus.flops)
+    fit = consensus.fit
     if fit.count < least:
         return None
     offset_px = np.linalg.norm(seen_px[features] - px[pairs.b], axis=1)[fit.inliers]
-    good = fit.inliers & (fit.depth_inliers | (depth <= 0))
-    return Found(fit, features[good], points[good], len(features), float(np.median(offset_px)), root)
+    good = fit.inliers & fit.depth_fits
+    return Found(consensus, features[good], points[good], visible, points, float(np.median(offset_px)), root)
 
 
 def occupied_cells(mapping: Mapping, view: View, found: Found) -> int:

@@ -41,6 +41,7 @@ class Map:
             "observations": np.zeros(1024, dtype=np.intp),
             "reference": np.zeros(1024, dtype=np.intp),
             "found": np.zeros(1024, dtype=np.intp),
+            "trust": np.zeros(1024),
             "alive": np.zeros(1024, dtype=bool),
         }
         if spec.metric == "hamming":
@@ -104,6 +105,11 @@ class Map:
         return self._points["found"][: self.size]
 
     @property
+    def trust(self) -> np.ndarray:
+        """(M,) how far a point is trusted to stand still (`trust.py`)."""
+        return self._points["trust"][: self.size]
+
+    @property
     def alive(self) -> np.ndarray:
         """(M,) False for culled points."""
         return self._points["alive"][: self.size]
@@ -148,7 +154,7 @@ class Map:
         self.size += more
         self.xyz[numbers], self.descriptor[numbers] = xyz, descriptor
         self.alive[numbers], self.observations[numbers] = True, 0
-        self.reference[numbers], self.found[numbers] = keyframe, 0
+        self.reference[numbers], self.found[numbers], self.trust[numbers] = keyframe, 0, 0.0
         if "votes" in self._points:
             self._points["votes"][numbers] = 0
         if rgb is not None:
@@ -178,6 +184,11 @@ class Map:
         features, points = self.observed(number)
         poor = (self.observations[points] == 1) & (self.found[points] < least_found)
         self.forget(number, features[poor])
+
+    def remove(self, dead: np.ndarray) -> None:
+        """Takes back all observations of the points marked in `dead` (M,) bool: they die."""
+        for number, point in enumerate(self.point):
+            self.forget(number, np.flatnonzero((point >= 0) & dead[point]))
 
     def merge(self, duplicates: np.ndarray, points: np.ndarray) -> None:
         """Whoever sees `duplicates[i]` sees `points[i]` from now on; the duplicates die.

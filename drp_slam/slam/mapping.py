@@ -10,10 +10,12 @@ from drp_slam.config import SlamConfig
 from drp_slam.slam.adjustment import adjust
 from drp_slam.slam.camera import Geometry
 from drp_slam.slam.descriptors import comparing
+from drp_slam.slam.freespace import seen_through
 from drp_slam.slam.map import Map
 from drp_slam.slam.matching import Matches, Prior, match
-from drp_slam.slam.optimize import DEPTH_GATE2
+from drp_slam.slam.optimize import DEPTH_GATE2, PoseFit
 from drp_slam.slam.places import Places
+from drp_slam.slam.trust import REFUTED, lowered, updated
 from drp_slam.slam.view import View
 from drp_slam.slam.work import WorkCounter
 
@@ -29,6 +31,8 @@ FIXED_KEYFRAMES = 10
 """Keyframes that hold a local adjustment in place."""
 PRIOR_FLOPS = 8.0
 """What the distance from the prior takes, a pair."""
+EMPTY_KEYFRAMES = 8
+"""Keyframes that are asked whether a new point lies in space they saw empty."""
 AHEAD_M = 1.5
 """Cameras look alike where they stand near each other and so do the points this far ahead of them."""
 
@@ -90,6 +94,15 @@ class Mapping:
             self.work.add(PRIOR_FLOPS * pairs.compared)
         return pairs
 
+    def judge(self, view: View, fit: PoseFit, matched: np.ndarray, visible: np.ndarray) -> None:
+        """Updates the trust of the points that a frame was `matched` with, and of `visible` ones it looks through."""
+        trust = self.map.trust
+        trust[matched] = updated(trust[matched], fit.error2_px, fit.error2_depth)
+        if view.nearest_m is not None:
+            xyz = self.map.xyz[visible]
+            gone = visible[seen_through(view.nearest_m, fit.T_camera_world, xyz, self.geometry)]
+            trust[gone] = lowered(trust[gone])
+
     def insert(
         self, view: View, T_camera_world: np.ndarray, features: np.ndarray, points: np.ndarray, root: int = -1
     ) -> int:
@@ -103,7 +116,7 @@ class Mapping:
         if root >= 0:
             # known points that tracking missed
             self.fuse(number, near, np.flatnonzero(self.map.point[number] < 0), FUSE_PX)
-        self._create(number)
+        self._create(number, near)
         self.places.update()
         if root >= 0:
             others = (self.map.links[near] > 0).any(axis=0)
@@ -113,6 +126,9 @@ class Mapping:
         if self.config.adjust_iterations and root >= 0:
             window = [number, *self.map.covisible(number, self.config.adjusted_keyframes - 1)]
             self.adjust(window, FIXED_KEYFRAMES, self.config.adjust_iterations)
+        refuted = self.map.alive & (self.map.trust < REFUTED)
+        if refuted.any():
+            self.map.remove(refuted)
         if number >= YOUNG_KEYFRAMES:
             self.map.cull(number - YOUNG_KEYFRAMES, LEAST_FOUND)
         return number
@@ -150,11 +166,16 @@ class Mapping:
         self._reach = (-1, self._reach[1])
         self._standing = None
 
-    def _create(self, number: int) -> None:
-        """Points of the features that have depth and no point yet."""
+    def _create(self, number: int, near: np.ndarray) -> None:
+        """Points of the features that have depth and no point yet, but where `near` keyframes saw nothing."""
         view = self.map.views[number]
         new = np.flatnonzero((self.map.point[number] < 0) & (view.inverse_depth > 0))
         xyz = geometry.apply(geometry.inverse(self.map.T_camera_world[number]), view.xyz()[new])
+        moved_in = np.zeros(len(new), dtype=bool)
+        for k in near[:EMPTY_KEYFRAMES].tolist():
+            if self.map.views[k].nearest_m is not None:
+                moved_in |= seen_through(self.map.views[k].nearest_m, self.map.T_camera_world[k], xyz, self.geometry)
+        new, xyz = new[~moved_in], xyz[~moved_in]
         rgb = None if view.rgb is None else view.rgb[new]
         points = self.map.add_points(xyz, view.descriptor[new], rgb, number)
         self.map.observe(number, new, points)

@@ -22,6 +22,8 @@ DEPTH_GATE2 = 9.0 * CHI2_DEPTH
 """Depth has heavy tails (edges, registration): farther than this it is of another thing."""
 NEAR_M = 0.05
 """Points nearer than this, or behind the camera, have no weight."""
+LEAST_FULL = 20
+"""So many observations of full weight make a median."""
 SMALL_STEP = 2e-5
 """Metres and radians: refinement ends with a step below it."""
 FLOPS_PER_ROW = 240.0
@@ -42,19 +44,31 @@ class Noise:
 
 @dataclass(frozen=True)
 class PoseFit:
-    """`inliers` (N,) bool by reprojection; `depth_inliers` those whose depth is near too.
+    """`T_camera_world` with the `covariance` (6, 6) of its left perturbation (translation, rotation).
 
-    `covariance` (6, 6) of the left perturbation (translation, rotation) of `T_camera_world`.
+    `error2_px` and `error2_depth` (N,) are squared residuals in standard deviations; the former is
+    infinite behind the camera, the latter 0 without depth.
     """
 
     T_camera_world: np.ndarray
-    inliers: np.ndarray
-    depth_inliers: np.ndarray
     covariance: np.ndarray
+    error2_px: np.ndarray
+    error2_depth: np.ndarray
     flops: float
 
     @property
+    def inliers(self) -> np.ndarray:
+        """(N,) bool: reprojection within 95 %."""
+        return self.error2_px < CHI2_PIXEL
+
+    @property
+    def depth_fits(self) -> np.ndarray:
+        """(N,) bool: the depth is near, or not known."""
+        return self.error2_depth < DEPTH_GATE2
+
+    @property
     def count(self) -> int:
+        """Number of inliers."""
         return int(self.inliers.sum())
 
 
@@ -89,46 +103,58 @@ def pose_jacobian(p: np.ndarray, inverse_depth: np.ndarray, noise: Noise) -> np.
 
 
 def refine_pose(
-    T: np.ndarray, xyz: np.ndarray, xy: np.ndarray, inverse_depth: np.ndarray, noise: Noise, iterations: int = 12
+    T: np.ndarray,
+    xyz: np.ndarray,
+    xy: np.ndarray,
+    inverse_depth: np.ndarray,
+    noise: Noise,
+    iterations: int = 12,
+    weight: np.ndarray | None = None,
 ) -> PoseFit:
     """Iteratively reweighted Gauss-Newton with a Cauchy kernel whose scale shrinks to the noise.
 
     `T_camera_world` to start from, xyz (N, 3) in the world, xy (N, 2) on the normalised plane,
-    inverse_depth (N,) with 0 for none.
+    inverse_depth (N,) with 0 for none, `weight` (N,) of each in 0 to 1, 1 without.
     """
     world, plane = np.ascontiguousarray(xyz.T), np.ascontiguousarray(xy.T)
     T = geometry.orthonormal(T)
     H = np.eye(6)
     flops = 0.0
+    full = None if weight is None or (weight >= 1.0).sum() < LEAST_FULL else weight >= 1.0
     for _ in range(iterations):
         p = T[:3, :3] @ world + T[:3, 3:]
         r = residuals(p, plane, inverse_depth, noise)
         J = pose_jacobian(p, inverse_depth, noise)
-        JW = (J * _weights(r, p)).reshape(6, -1)
+        JW = (J * _weights(r, p, weight, full)).reshape(6, -1)
         H = JW @ J.reshape(6, -1).T + 1e-6 * np.eye(6)
         step = -np.linalg.solve(H, JW @ r.ravel())
         T = geometry.exp(step) @ T
         flops += FLOPS_PER_ROW * len(xyz)
         if np.abs(step).max() < SMALL_STEP:
             break
-    p = T[:3, :3] @ world + T[:3, 3:]
-    inliers, depth_inliers = classify(residuals(p, plane, inverse_depth, noise), p)
-    return PoseFit(T, inliers, depth_inliers & (inverse_depth > 0), np.linalg.inv(H), flops)
+    return PoseFit(T, np.linalg.inv(H), *errors2(T, xyz, xy, inverse_depth, noise), flops)
 
 
-def classify(r: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) bool each, of (3, N) residuals and points: reprojection within 95 %; and depth near."""
-    inliers = (r[0] ** 2 + r[1] ** 2 < CHI2_PIXEL) & (p[2] > NEAR_M)
-    return inliers, inliers & (r[2] ** 2 < DEPTH_GATE2)
+def errors2(
+    T: np.ndarray, xyz: np.ndarray, xy: np.ndarray, inverse_depth: np.ndarray, noise: Noise
+) -> tuple[np.ndarray, np.ndarray]:
+    """Squared residuals (N,) of reprojection and of depth, as `PoseFit` has them."""
+    p = T[:3, :3] @ xyz.T + T[:3, 3:]
+    r = residuals(p, xy.T, inverse_depth, noise)
+    return np.where(p[2] > NEAR_M, r[0] ** 2 + r[1] ** 2, np.inf), r[2] ** 2
 
 
-def _weights(r: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """(3, N) Cauchy weights; their scale is the median error, but not below the noise."""
+def _weights(r: np.ndarray, p: np.ndarray, weight: np.ndarray | None, full: np.ndarray | None) -> np.ndarray:
+    """(3, N) Cauchy weights; their scale is the median error, of those marked in `full`, but not below the noise."""
     pixel2 = r[0] ** 2 + r[1] ** 2
-    middle = len(pixel2) // 2
-    scale2 = max(1.0, float(np.partition(pixel2, middle)[middle]))
+    some = pixel2 if full is None else pixel2[full]
+    middle = len(some) // 2
+    scale2 = max(1.0, float(np.partition(some, middle)[middle]))
     W = np.empty_like(r)
-    W[0] = W[1] = (p[2] > NEAR_M) / (1.0 + pixel2 / (CHI2_PIXEL * scale2))
+    W[0] = (p[2] > NEAR_M) / (1.0 + pixel2 / (CHI2_PIXEL * scale2))
+    if weight is not None:
+        W[0] *= weight
+    W[1] = W[0]
     W[2] = W[0] / (1.0 + r[2] ** 2 / (CHI2_DEPTH * scale2))
     return W
 

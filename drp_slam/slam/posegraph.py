@@ -82,7 +82,7 @@ def _normal_equations(graph: Graph, poses: np.ndarray, r: np.ndarray) -> tuple[n
     """Matrix and gradient of the poses but the first: (6 (K - 1), 6 (K - 1)) and (6 (K - 1),)."""
     count = len(poses)
     Jb = _inverse_left_jacobian(r)
-    Ja = -Jb @ adjoint(poses[graph.b] @ geometry.inverse(poses[graph.a]))
+    Ja = -Jb @ geometry.adjoint(poses[graph.b] @ geometry.inverse(poses[graph.a]))
     H, g = np.zeros((count, count, 6, 6)), np.zeros((count, 6))
     for one, J in ((graph.a, Ja), (graph.b, Jb)):
         weighted = np.swapaxes(J, 1, 2) @ graph.information
@@ -91,15 +91,6 @@ def _normal_equations(graph: Graph, poses: np.ndarray, r: np.ndarray) -> tuple[n
             np.add.at(H, (one, other), weighted @ K)
     square = H[1:, 1:].transpose(0, 2, 1, 3).reshape(6 * (count - 1), -1)
     return square, g[1:].ravel()
-
-
-def adjoint(T: np.ndarray) -> np.ndarray:
-    """(..., 6, 6) of (..., 4, 4): `T exp(xi) = exp(adjoint(T) xi) T`."""
-    out = np.zeros(T.shape[:-2] + (6, 6))
-    R = T[..., :3, :3]
-    out[..., :3, :3] = out[..., 3:, 3:] = R
-    out[..., :3, 3:] = geometry.hat(T[..., :3, 3]) @ R
-    return out
 
 
 def _inverse_left_jacobian(xi: np.ndarray) -> np.ndarray:

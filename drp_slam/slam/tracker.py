@@ -12,12 +12,15 @@ from drp_slam.config import SlamConfig
 from drp_slam.datatypes import Camera, Features, Frame, MapCloud, Track, Trajectory
 from drp_slam.errors import SlamError
 from drp_slam.slam.camera import Geometry
+from drp_slam.slam.consensus import Consensus
 from drp_slam.slam.localise import Found, Localiser
 from drp_slam.slam.loop import Loops
 from drp_slam.slam.map import Map
 from drp_slam.slam.mapping import Mapping
 from drp_slam.slam.optimize import PoseFit
 from drp_slam.slam.path import Path
+from drp_slam.slam.trust import FIRST
+from drp_slam.slam.uncertainty import Uncertainty
 from drp_slam.slam.view import View, observe
 
 MIN_FIRST_POINTS = 50
@@ -43,6 +46,7 @@ class Tracker:
         self._localiser = Localiser(self._mapping)
         self._loops = Loops(self._mapping)
         self._path = Path(self.map)
+        self._uncertainty = Uncertainty(self.map)
         self._lost = True
         self._epoch_ns: int | None = None
         self._root = 0
@@ -68,7 +72,8 @@ class Tracker:
         # pose against the local map, from where motion leads; else against all keyframes
         found = None
         if len(self._path) and (not self._lost or 0 < stamp_ns - self._path.last_stamp_ns <= SHORT_LOSS_NS):
-            found = self._localiser.follow(view, self._path.predict(stamp_ns), self._root)
+            predicted, last = self._path.predict(stamp_ns), self._path.last_T_camera_world
+            found = self._localiser.follow(view, predicted, self._root, last)
             found = found or self._recover(view)
             if localise and found is not None and not self._localiser.sure(view, found):
                 found = None
@@ -77,7 +82,12 @@ class Tracker:
         if found is None:
             return self._report(view, None, False)
         self._localiser.accept(found)
+        if not localise and not found.consensus.ambiguous:
+            self._mapping.judge(view, found.fit, found.matched, found.visible)
         pose, correction = found.fit.T_camera_world, None
+        if found.relocalised:
+            self._uncertainty.jumped()
+        covariance = self._uncertainty.pose(stamp_ns, geometry.inverse(pose), found.consensus, found.points)
         reference = int(self._mapping.near(pose, found.root)[0])
         # the map grows where it must
         if not localise:
@@ -85,6 +95,7 @@ class Tracker:
         keyframe = not localise and self._wants_keyframe(found, reference)
         if keyframe:
             reference = self._mapping.insert(view, pose, found.features, found.points, reference)
+            self._uncertainty.keyframe(reference)
             correction = self._loops.close(reference) if self._config.close_loops else None
             pose, self._peak, self._since = self.map.T_camera_world[reference], 0, 0
         else:
@@ -92,11 +103,12 @@ class Tracker:
         self._root = reference
         self._path.add(stamp_ns, reference, pose)
         self._last = None if keyframe or localise else (view, found)
-        return self._report(view, found, keyframe, correction)
+        return self._report(view, found, keyframe, correction, covariance)
 
     def begin_epoch(self) -> None:
         """The stamps start anew: the next frame may bear any stamp and is looked for in the whole map."""
         self._epoch_ns, self._last, self._lost = None, None, True
+        self._uncertainty.jumped()
 
     @property
     def loops(self) -> list[tuple[int, int]]:
@@ -118,10 +130,13 @@ class Tracker:
         none = np.zeros(0, dtype=np.intp)
         keyframe = self._mapping.insert(view, np.eye(4), none, none)
         self._path.add(view.stamp_ns, keyframe, np.eye(4))
+        self._uncertainty.keyframe(keyframe)
         self._lost = False
         points = self.map.observed(keyframe)[1]
-        fit = PoseFit(np.eye(4), np.ones(len(points), bool), np.ones(len(points), bool), np.zeros((6, 6)), 0.0)
-        return self._report(view, Found(fit, points, points, 0, 0.0, keyframe), True)
+        self.map.trust[points] = FIRST
+        fit = PoseFit(np.eye(4), np.zeros((6, 6)), np.zeros(len(points)), np.zeros(len(points)), 0.0)
+        found = Found(Consensus(fit, 1.0), none, points, points, none, 0.0, keyframe)
+        return self._report(view, found, True, None, np.zeros((6, 6)))
 
     def _recover(self, view: View) -> Found | None:
         """Pose of a frame that lost the map, from the frame before: that becomes a keyframe."""
@@ -132,6 +147,7 @@ class Tracker:
             pose = self._path.last_T_camera_world
             keyframe = self._mapping.insert(last, pose, found.features, found.points, self._root)
             self._path.last_is(keyframe)
+            self._uncertainty.keyframe(keyframe)
             self._last, self._root, self._peak, self._since = None, keyframe, 0, 0
             follow = self._localiser.follow(view, self._path.predict(view.stamp_ns), self._root)
             if follow is not None:
@@ -140,7 +156,7 @@ class Tracker:
 
     def _wants_keyframe(self, found: Found, nearest: int) -> bool:
         config, pose = self._config, found.fit.T_camera_world
-        if self._since < 1:
+        if self._since < 1 or found.consensus.ambiguous:
             return False
         motion = pose @ geometry.inverse(self.map.T_camera_world[nearest])
         turn = np.degrees(np.arccos(np.clip(0.5 * (np.trace(motion[:3, :3]) - 1.0), -1.0, 1.0)))
@@ -150,7 +166,14 @@ class Tracker:
             or turn > config.keyframe_rotation_deg
         )
 
-    def _report(self, view: View, found: Found | None, keyframe: bool, correction: np.ndarray | None = None) -> Track:
+    def _report(
+        self,
+        view: View,
+        found: Found | None,
+        keyframe: bool,
+        correction: np.ndarray | None = None,
+        covariance: np.ndarray | None = None,
+    ) -> Track:
         counters = self._mapping.work.take()
         if found is None:
             return Track(view.index, view.stamp_ns, "lost", None, counters=counters)
@@ -166,4 +189,6 @@ class Tracker:
             found.relocalised,
             counters,
             correction,
+            covariance,
+            *(self._uncertainty.twist() or (None, None)),
         )

@@ -11,6 +11,7 @@ from drp_slam.config import SlamConfig
 from drp_slam.datatypes import XFEAT_DESCRIPTOR, Camera, DescriptorSpec, Features, Frame
 from drp_slam.errors import SlamError
 from drp_slam.slam.camera import Geometry, same_camera, undistort
+from drp_slam.slam.freespace import nearest
 
 BORDER_PX = 1.0
 """Features lie at most this far outside the middles of the image's outer pixels. One that does not
@@ -23,7 +24,8 @@ class View:
 
     `uv` (N, 2) float32 pixels of the original image, `xy` (N, 2) float64 on the normalised plane,
     `inverse_depth` (N,) float64 in 1/m (0: no depth), `descriptor` (N, length) as the front end
-    gives them, `rgb` (N, 3) uint8 or None.
+    gives them, `rgb` (N, 3) uint8 or None, `nearest_m` the depth image as
+    `freespace.nearest` keeps it, or None.
     """
 
     index: int
@@ -33,6 +35,7 @@ class View:
     inverse_depth: np.ndarray
     descriptor: np.ndarray
     rgb: np.ndarray | None = None
+    nearest_m: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.xy)
@@ -54,18 +57,19 @@ def observe(
     uv_int = np.rint(features.uv).astype(np.intp)
     u = np.clip(uv_int[:, 0], 0, camera.width - 1)
     v = np.clip(uv_int[:, 1], 0, camera.height - 1)
-    inverse_depth = np.zeros(len(xy))
+    inverse_depth, nearest_m = np.zeros(len(xy)), None
     if features.depth_m is not None:
         known = (features.depth_m >= geometry.depth_m[0]) & (features.depth_m <= geometry.depth_m[1])
         np.divide(1.0, features.depth_m, out=inverse_depth, where=known)
     elif frame.depth is not None and len(xy):
         patch = depth_patches(frame.depth, frame.depth_unit_m, u, v)
         inverse_depth = inverse_medians(patch, geometry.depth_m, config.depth_edge)
+        nearest_m = nearest(frame.depth, frame.depth_unit_m)
     rgb = None
     if frame.image is not None:
         rgb = frame.image[v, u]
         rgb = np.repeat(rgb[:, None], 3, 1) if rgb.ndim == 1 else rgb[:, 2::-1]
-    return View(frame.index, frame.stamp_ns, features.uv, xy, inverse_depth, features.descriptor, rgb)
+    return View(frame.index, frame.stamp_ns, features.uv, xy, inverse_depth, features.descriptor, rgb, nearest_m)
 
 
 _OFFSETS = np.array([(dv, du) for dv in (-1, 0, 1) for du in (-1, 0, 1)])

@@ -29,7 +29,7 @@ def test_exact_points_give_the_exact_pose(seed: int, with_depth: bool) -> None:
     fit = refine_pose(start, xyz, xy, depth if with_depth else 0 * depth, NOISE, 30)
     np.testing.assert_allclose(fit.T_camera_world, T, atol=1e-6)
     assert fit.inliers.all()
-    assert fit.depth_inliers.all() == with_depth
+    assert fit.depth_fits.all() and fit.error2_depth.max() < 1e-6
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -43,7 +43,7 @@ def test_a_third_of_outliers_do_not_matter(seed: int) -> None:
     fit = refine_pose(start, xyz, xy, depth, NOISE)
     assert np.linalg.norm(geometry.log(fit.T_camera_world @ geometry.inverse(T))) < 3e-3
     assert fit.inliers[100:].mean() > 0.98 and fit.inliers[:100].mean() < 0.1
-    assert not fit.depth_inliers[200:220].any()
+    assert not fit.depth_fits[200:220].any()
 
 
 def test_refinement_agrees_with_opencv() -> None:

@@ -92,4 +92,4 @@ def test_agrees_with_gtsam() -> None:
 def test_adjoint_moves_a_tangent_through_a_transform() -> None:
     rng = np.random.default_rng(0)
     T, xi = geometry.exp(rng.normal(size=6)), rng.normal(size=6)
-    np.testing.assert_allclose(T @ geometry.exp(xi), geometry.exp(posegraph.adjoint(T) @ xi) @ T, atol=1e-12)
+    np.testing.assert_allclose(T @ geometry.exp(xi), geometry.exp(geometry.adjoint(T) @ xi) @ T, atol=1e-12)

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far map points are trusted to stand still.
+
+A point earns trust by agreeing with the camera's motion frame by frame and loses it, faster, by
+disagreeing. Where groups of matches contradict each other, trust is what a point's vote counts: what
+has just come into view cannot outvote what has been still for long. A refuted point leaves the map.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from drp_slam.slam.optimize import CHI2_PIXEL, DEPTH_GATE2
+
+FULL = 20.0
+"""Trust is counted in agreeing frames, up to so many."""
+HALF = 5.0
+"""A point with this trust counts about half of the most that a point can count."""
+FIRST = 5.0
+"""Trust of the points of a map's first frame: nothing else is known there."""
+KEPT, LOST = 0.6, 0.5
+"""What a disagreement leaves of the trust, and what it takes from it beyond that."""
+REFUTED = -1.5
+"""With less trust than this, a point is no longer part of the world: it has moved, or never was there."""
+DISAGREES = 4.0
+"""Errors between the gate and this multiple of it (squared) say nothing: noise has heavy tails."""
+UNTRIED = 0.02
+"""Weight of a point that no frame has agreed with yet, and least weight of all."""
+IGNORED = -1.2
+"""A point with this trust weighs nearly nothing."""
+DOUBTED = 0.1
+"""What is left of the vote of a point that has disagreed more than agreed."""
+
+
+def standing(trust: np.ndarray) -> np.ndarray:
+    """(N,) in (0, 1): what the votes of points with a trust (N,) count."""
+    earned = np.maximum(trust, 0.0)
+    return np.where(trust < 0.0, DOUBTED, 1.0) * (earned + 0.5) / (earned + HALF)
+
+
+def weights(trust: np.ndarray) -> np.ndarray:
+    """(N,) in (0, 1]: what points with a trust (N,) weigh in a pose.
+
+    Little until a first frame has agreed, all after it; little by little less where frames disagree.
+    """
+    return np.clip(np.where(trust < 0.0, 1.0 - trust / IGNORED, trust + UNTRIED), UNTRIED, 1.0)
+
+
+def updated(trust: np.ndarray, error2_px: np.ndarray, error2_depth: np.ndarray) -> np.ndarray:
+    """(N,) trust after a frame that saw the points with these squared errors in standard deviations."""
+    agreement = np.where(error2_depth < DEPTH_GATE2, np.maximum(1.0 - error2_px / CHI2_PIXEL, 0.0), 0.0)
+    disagrees = (error2_px > DISAGREES * CHI2_PIXEL) | (error2_depth > DISAGREES * DEPTH_GATE2)
+    return np.where(disagrees, lowered(trust), np.minimum(trust + agreement, FULL))
+
+
+def lowered(trust: np.ndarray) -> np.ndarray:
+    """(N,) trust after a disagreement."""
+    return np.maximum(np.minimum(trust, KEPT * trust) - LOST, 2.0 * REFUTED)

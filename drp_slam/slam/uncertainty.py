@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How well poses and velocities are known: covariances that a filter may use.
+
+Covariances (6, 6) are of `d` in `T_world_camera @ exp(d)`: translation in metres and rotation in
+radians along the camera's axes. A frame's is the sum of what its own matches leave open, of what the
+map's part that it was seen in has drifted, and, where a second group of matches contradicts, of the
+distance to the pose that the other group asks for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from drp_slam import geometry
+from drp_slam.slam.consensus import AMBIGUOUS, Consensus
+from drp_slam.slam.map import Map
+
+CORRELATED = 10.0
+"""Matches that count as one: errors of the points of one keyframe, of depth and of calibration are common to
+many of them (fitted: see docs/slam.md)."""
+ANCHORS = 25
+"""Matches that tie a frame to a keyframe."""
+TWIST_FRAMES = 3
+"""The velocity is the mean over the last so many frames."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A tracked frame: its pose and what its own matches leave open, `own` (6, 6)."""
+
+    stamp_ns: int
+    T_world_camera: np.ndarray
+    own: np.ndarray
+
+
+class Uncertainty:
+    """Covariances of keyframes, and of the frames of one session, in the map's world."""
+
+    def __init__(self, slam_map: Map) -> None:
+        self._map = slam_map
+        self._keyframes = [np.zeros((6, 6)) for _ in range(len(slam_map))]
+        self._recent: list[Moment] = []
+        self._last = np.zeros((6, 6))
+        self._doubt = np.zeros((6, 6))
+
+    def pose(self, stamp_ns: int, T_world_camera: np.ndarray, consensus: Consensus, points: np.ndarray) -> np.ndarray:
+        """(6, 6) of the next frame, that was tracked by the map's `points`."""
+        own = own_covariance(consensus)
+        moment = Moment(stamp_ns, T_world_camera, own)
+        self._recent = [*self._recent[1 - TWIST_FRAMES :], moment]
+        self._doubt = self._doubted(consensus)
+        self._last = own + self._doubt + self._drift(T_world_camera, own, points)
+        return self._last
+
+    def keyframe(self, number: int) -> None:
+        """The last frame has become keyframe `number`."""
+        assert number == len(self._keyframes), number
+        self._keyframes.append(self._last)
+
+    def jumped(self) -> None:
+        """The next pose does not continue the last motion, and is found without regard to it."""
+        self._recent, self._doubt = [], np.zeros((6, 6))
+
+    def twist(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """(6,) velocity along the camera's axes in m/s and rad/s, and its covariance; None at a start."""
+        if len(self._recent) < 2:
+            return None
+        first, last = self._recent[0], self._recent[-1]
+        span_s = (last.stamp_ns - first.stamp_ns) / 1e9
+        motion = geometry.inverse(first.T_world_camera) @ last.T_world_camera
+        carried = geometry.adjoint(geometry.inverse(motion))
+        covariance = carried @ first.own @ carried.T + last.own
+        return geometry.log(motion) / span_s, covariance / span_s**2
+
+    def _doubted(self, consensus: Consensus) -> np.ndarray:
+        """What stays open after a frame that could not tell the camera from a thing that moves.
+
+        It stays when the rival is gone: the camera may have followed the thing.
+        """
+        known = float(np.trace(self._doubt[:3, :3])), float(np.trace(self._doubt[3:, 3:]))
+        if consensus.rival is None or not (consensus.ambiguous or known[0] > 0):
+            return self._doubt
+        apart = geometry.log(consensus.rival @ geometry.inverse(consensus.fit.T_camera_world))
+        share = max(consensus.rival_share, AMBIGUOUS)
+        new = share * float(apart[:3] @ apart[:3]), share * float(apart[3:] @ apart[3:])
+        return np.diag([max(known[0], new[0]) / 3.0] * 3 + [max(known[1], new[1]) / 3.0] * 3)
+
+    def _drift(self, T_world_camera: np.ndarray, own: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """The least that a keyframe which made enough of the points can tell."""
+        made = np.bincount(self._map.reference[points], minlength=len(self._map))
+        best: np.ndarray | None = None
+        for k in np.flatnonzero(made >= ANCHORS).tolist():
+            back = geometry.adjoint(geometry.inverse(T_world_camera) @ geometry.inverse(self._map.T_camera_world[k]))
+            tie = own * (len(points) / made[k] - 1.0)
+            drift = back @ self._keyframes[k] @ back.T + tie
+            if best is None or np.trace(drift[:3, :3]) < np.trace(best[:3, :3]):
+                best = drift
+        return np.zeros((6, 6)) if best is None else best
+
+
+def own_covariance(consensus: Consensus) -> np.ndarray:
+    """(6, 6) of a fit: its information, its residuals, and the pose that contradicts it."""
+    fit = consensus.fit
+    inside = fit.inliers & fit.depth_fits
+    spread = float((fit.error2_px[inside] + fit.error2_depth[inside]).sum()) / max(3 * int(inside.sum()) - 6, 1)
+    covariance = CORRELATED * max(1.0, spread) / max(consensus.share, 0.05) * fit.covariance
+    if consensus.rival is not None:
+        apart = geometry.log(consensus.rival @ geometry.inverse(fit.T_camera_world))
+        covariance = covariance + consensus.rival_share * np.outer(apart, apart)
+    return covariance

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Things that move before the camera: the pose stays with the world, or says that it may not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from point_world import CAMERA, UNIT_M, World, frame, make_world, walk
+
+from drp_slam import geometry
+from drp_slam.datatypes import Features, Track
+from drp_slam.slam import consensus, freespace, trust
+from drp_slam.slam.camera import Geometry
+from drp_slam.slam.optimize import CHI2_PIXEL, DEPTH_GATE2
+from drp_slam.slam.tracker import Tracker
+
+STEP_NS = 66_666_667
+
+
+@dataclass
+class Panel:
+    """A board with texture at `depth_m`, `size_px` wide and high, in front of the world."""
+
+    size_px: tuple[float, float]
+    depth_m: float
+    count: int
+    seed: int = 7
+
+    def __post_init__(self) -> None:
+        rng = np.random.default_rng(self.seed)
+        self.at = rng.uniform((0, 0), self.size_px, (self.count, 2))
+        d = rng.normal(size=(self.count, 64))
+        self.descriptor = d / np.linalg.norm(d, axis=1, keepdims=True)
+
+    def before(self, features: Features, depth: np.ndarray, left: float, top: float, rng: np.random.Generator):
+        """Features and depth with the board's left upper corner at a pixel."""
+        width, height = self.size_px
+        u, v = features.uv.T
+        kept = ~((u >= left) & (u <= left + width) & (v >= top) & (v <= top + height))
+        uv = self.at + (left, top)
+        seen = ((uv > 3) & (uv < (636, 476))).all(axis=1)
+        uv = uv[seen] + rng.normal(scale=0.4, size=(seen.sum(), 2))
+        d = self.descriptor[seen] + rng.normal(scale=0.03, size=(seen.sum(), 64))
+        d /= np.linalg.norm(d, axis=1, keepdims=True)
+        depth = depth.copy()
+        x0, x1, y0, y1 = (
+            int(np.clip(e, 0, s)) for e, s in ((left, 640), (left + width, 640), (top, 480), (top + height, 480))
+        )
+        depth[y0:y1, x0:x1] = round(self.depth_m / UNIT_M)
+        every = [np.concatenate([a[kept], b]) for a, b in ((features.uv, uv), (features.descriptor, d))]
+        score = np.linspace(1.0, 0.1, len(every[0]))
+        return Features(every[0].astype(np.float32), score.astype(np.float32), every[1].astype(np.float32)), depth
+
+
+def play(
+    poses: list[np.ndarray], panel: Panel, lefts: np.ndarray, world: World | None = None
+) -> tuple[list[Track], float]:
+    """Tracks of a camera with a panel whose left edge is at `lefts`, and the panel's largest share of features."""
+    world, tracker, tracks, share = world or make_world(), Tracker(CAMERA), [], 0.0
+    rng = np.random.default_rng(3)
+    for k, (pose, left) in enumerate(zip(poses, lefts)):
+        clean, depth = world.see(pose)
+        features, depth = panel.before(clean, depth, float(left), 30.0, rng)
+        on = ((features.uv[:, 0] >= left) & (features.uv[:, 0] <= left + panel.size_px[0])).mean()
+        share = max(share, float(on))
+        tracks.append(tracker.track(frame(k, 1000 + k * STEP_NS, depth), features))
+    return tracks, share
+
+
+def offsets_m(poses: list[np.ndarray], tracks: list[Track]) -> np.ndarray:
+    """Distances of the tracked frames from the truth, in the frame of the first camera."""
+    truth = geometry.inverse(poses[0]) @ np.stack(poses)
+    return np.array(
+        [np.linalg.norm(truth[k, :3, 3] - t.T_world_camera[:3, 3]) for k, t in enumerate(tracks) if t.tracked]
+    )
+
+
+@pytest.mark.parametrize("speed_px", [2.0, 9.0, 30.0])
+def test_a_still_camera_stays_while_something_crosses(speed_px: float) -> None:
+    panel = Panel((260, 420), 0.8, 260)
+    lefts = np.arange(-250.0, 645.0, speed_px)[:90]
+    poses = [np.eye(4)] * len(lefts)
+    tracks, share = play(poses, panel, lefts)
+    assert share > 0.38 and all(t.tracked for t in tracks)
+    assert offsets_m(poses, tracks).max() < 0.02
+
+
+def test_something_that_stood_still_from_the_first_frame_goes_away() -> None:
+    panel = Panel((240, 420), 0.8, 200)
+    lefts = np.concatenate([np.full(20, 180.0), np.arange(180.0, 645.0, 9.0)])
+    poses = [np.eye(4)] * len(lefts)
+    tracks, share = play(poses, panel, lefts)
+    assert share > 0.33 and all(t.tracked for t in tracks)
+    assert offsets_m(poses, tracks).max() < 0.02
+
+
+def test_something_that_stops_and_goes_again() -> None:
+    panel = Panel((240, 420), 0.8, 200)
+    lefts = np.concatenate([np.arange(-230.0, 200.0, 12.0), np.full(25, 200.0), np.arange(200.0, 645.0, 12.0)])
+    poses = [np.eye(4)] * len(lefts)
+    tracks, _ = play(poses, panel, lefts)
+    assert all(t.tracked for t in tracks) and offsets_m(poses, tracks).max() < 0.02
+
+
+def test_a_turning_camera_is_not_led_astray() -> None:
+    poses = walk(70)
+    lefts = np.concatenate([np.linspace(-250.0, 645.0, 35), np.linspace(645.0, -250.0, 35)])
+    tracks, share = play(poses, Panel((250, 420), 0.7, 220), lefts)
+    clean, _ = play(poses, Panel((2, 2), 0.7, 0), lefts)
+    assert share > 0.33 and all(t.tracked for t in tracks)
+    assert offsets_m(poses, tracks).max() < max(0.02, 1.2 * offsets_m(poses, clean).max())
+
+
+def test_where_most_of_the_image_moves_the_covariance_says_so() -> None:
+    panel = Panel((420, 470), 0.8, 350)
+    lefts = np.concatenate([np.full(8, 40.0), np.arange(40.0, 300.0, 9.0)])
+    poses = [np.eye(4)] * len(lefts)
+    tracks, share = play(poses, panel, lefts, make_world(count=3000))
+    assert share > 0.7
+    for offset, track in zip(offsets_m(poses, tracks), [t for t in tracks if t.tracked]):
+        assert track.covariance is not None
+        assert offset < 0.02 or offset < 4.5 * np.sqrt(np.trace(track.covariance[:3, :3]))
+
+
+def test_votes_count_area_and_distance_not_texture() -> None:
+    bounds = np.array([[-0.6, -0.45], [0.6, 0.45]])
+    rng = np.random.default_rng(0)
+    near = rng.uniform((-0.2, -0.2), (0.0, 0.0), (400, 2))
+    far = rng.uniform((-0.6, -0.45), (0.6, 0.45), (100, 2))
+    z_m = np.repeat([0.5, 3.0], [400, 100])
+    vote = consensus.votes(np.ones(500), np.concatenate([near, far]), z_m, bounds)
+    assert vote[400:].sum() > 4 * vote[:400].sum()
+
+
+def test_trust_is_lost_faster_than_earned_and_refutes() -> None:
+    agreeing, wrong = np.zeros(1), np.full(1, 10 * CHI2_PIXEL)
+    t = np.zeros(1)
+    for _ in range(30):
+        t = trust.updated(t, agreeing, agreeing)
+    assert t[0] == trust.FULL
+    history = [t[0]]
+    while history[-1] > trust.REFUTED:
+        history.append(trust.updated(np.array(history[-1:]), wrong, agreeing)[0])
+    assert 4 < len(history) < 15 and (np.diff(history) < 0).all()
+    unsure = np.array([2 * CHI2_PIXEL])
+    assert trust.updated(np.full(1, 3.0), unsure, agreeing)[0] == 3.0
+    assert trust.updated(np.full(1, 3.0), agreeing, np.full(1, 10 * DEPTH_GATE2))[0] < 3.0
+
+
+def test_what_depth_looks_through_is_empty_and_edges_are_not() -> None:
+    from drp_slam.config import SlamConfig
+
+    camera = Geometry.of(CAMERA, SlamConfig())
+    depth = np.full((480, 640), round(2.0 / UNIT_M), np.uint16)
+    depth[:, 400:] = round(1.0 / UNIT_M)
+    depth[:100] = 0
+    grid = freespace.nearest(depth, UNIT_M)
+    xyz = np.array(
+        [[-0.3, 0.0, 1.0], [0.25, 0.0, 1.0], [-0.3, 0.0, 1.95], [-0.3, 0.0, 3.0], [0.15, 0.0, 1.0], [0, -0.45, 1.0]]
+    )
+    through = freespace.seen_through(grid, np.eye(4), xyz, camera)
+    assert through.tolist() == [True, False, False, False, False, False]
+    as_float = freespace.nearest((depth * np.float32(UNIT_M)).astype(np.float32), 1.0)
+    np.testing.assert_allclose(as_float, grid, rtol=1e-6)
