@@ -31,8 +31,9 @@ NEAR = 2.0 * CHI2_PIXEL
 """A group's pose is refined with the matches of a smaller squared error."""
 APART = 2.0 * CHI2_PIXEL
 """Poses are rivals where the median match lies at places of a larger squared distance."""
-AMBIGUOUS = 0.3
-"""A rival with more than this part of the votes for one of the two may be right."""
+AMBIGUOUS, SETTLED = 0.3, 0.15
+"""A rival with more than the first part of the votes for one of the two may be right; then, until it has less than
+the second."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Consensus:
 
     @property
     def ambiguous(self) -> bool:
-        """The rival may be right: nothing should be learnt from such a frame."""
+        """The rival may be right."""
         return self.rival_share > AMBIGUOUS
 
 
@@ -92,14 +93,14 @@ def votes(standing: np.ndarray, xy: np.ndarray, z_m: np.ndarray, bounds: np.ndar
 def choose(T_predicted: np.ndarray, others: list[np.ndarray], pairs: Pairs, noise: Noise, doubt: float) -> Consensus:
     """The camera's pose by the matches, which starts from a prediction.
 
-    Where that has a smaller share of the votes than `doubt`, other groups are looked for: around the
-    poses `others`, and by RANSAC.
+    Where that has a smaller share of the votes than `doubt`, groups are looked for: near the
+    prediction, around the poses `others`, and by RANSAC.
     """
     first = refine_pose(T_predicted, pairs.xyz, pairs.xy, pairs.inverse_depth, noise, weight=pairs.weight)
     share = _share(first, pairs)
     if share >= doubt or len(pairs) < LEAST:
         return Consensus(first, share, flops=first.flops)
-    groups = _groups(others, pairs, noise)
+    groups = _groups([T_predicted, *others], pairs, noise)
     fits = [first, *(fit for fit in groups if _apart(fit, first, pairs, noise))]
     shares = [_share(fit, pairs) for fit in fits]
     best = int(np.argmax(shares))
@@ -110,14 +111,14 @@ def choose(T_predicted: np.ndarray, others: list[np.ndarray], pairs: Pairs, nois
     return Consensus(fits[best], shares[best], T_rival, part, first.flops + sum(fit.flops for fit in groups))
 
 
-def _groups(others: list[np.ndarray], pairs: Pairs, noise: Noise) -> list[PoseFit]:
+def _groups(starts: list[np.ndarray], pairs: Pairs, noise: Noise) -> list[PoseFit]:
     """Poses that groups of the matches agree on, each refined with its own group alone."""
-    starts, left = list(others), np.arange(len(pairs))
+    left = np.arange(len(pairs))
     for _ in range(GROUPS):
         T = _ransac(pairs.part(left), noise)
         if T is None:
             break
-        starts.append(T)
+        starts = [*starts, T]
         left = left[~_near(T, pairs.part(left), noise)]
     fits = []
     for T in starts:

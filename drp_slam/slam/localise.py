@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from drp_slam.slam.consensus import Consensus, Pairs, choose, votes
+from drp_slam.slam.consensus import AMBIGUOUS, SETTLED, Consensus, Pairs, choose, votes
 from drp_slam.slam.mapping import Mapping
 from drp_slam.slam.matching import Prior
 from drp_slam.slam.optimize import CHI2_PIXEL, PoseFit, ransac_pose
@@ -58,17 +58,22 @@ class Found:
 
 
 class Localiser:
-    """Finds the poses of views in the map of `mapping`, which it does not change."""
+    """Finds the poses of views in the map of `mapping`, which it does not change.
+
+    `in_doubt`: the last pose accepted has a rival that may be right. Nothing should be learnt from such frames.
+    """
 
     def __init__(self, mapping: Mapping) -> None:
         self._mapping, self._config = mapping, mapping.config
         self._share = 1.0
         self._rival: np.ndarray | None = None
+        self.in_doubt = False
 
     def accept(self, found: Found) -> None:
         """The pose is used: its share of the votes enters the recent mean; a rival is looked for again."""
         self._rival = found.consensus.rival
-        if not found.consensus.ambiguous:
+        self.in_doubt = found.consensus.rival_share > (SETTLED if self.in_doubt else AMBIGUOUS)
+        if not self.in_doubt:
             self._share += RECENT * (found.consensus.share - self._share)
 
     def follow(

@@ -82,7 +82,7 @@ class Tracker:
         if found is None:
             return self._report(view, None, False)
         self._localiser.accept(found)
-        if not localise and not found.consensus.ambiguous:
+        if not localise and not self._localiser.in_doubt:
             self._mapping.judge(view, found.fit, found.matched, found.visible)
         pose, correction = found.fit.T_camera_world, None
         if found.relocalised:
@@ -156,7 +156,7 @@ class Tracker:
 
     def _wants_keyframe(self, found: Found, nearest: int) -> bool:
         config, pose = self._config, found.fit.T_camera_world
-        if self._since < 1 or found.consensus.ambiguous:
+        if self._since < 1 or self._localiser.in_doubt:
             return False
         motion = pose @ geometry.inverse(self.map.T_camera_world[nearest])
         turn = np.degrees(np.arccos(np.clip(0.5 * (np.trace(motion[:3, :3]) - 1.0), -1.0, 1.0)))
