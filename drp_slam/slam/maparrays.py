@@ -35,6 +35,7 @@ def schema(spec: DescriptorSpec) -> dict[str, tuple[str, str, tuple[int, ...]]]:
         "point_observations": ("<i8", "point", ()),
         "point_reference": ("<i8", "point", ()),
         "point_found": ("<i8", "point", ()),
+        "point_trust": ("<f8", "point", ()),
         "point_alive": ("|b1", "point", ()),
     }
     if spec.metric == "hamming":
