@@ -12,7 +12,7 @@ from drp_slam.nodes.table import environment, transport
 
 def play(parameters: dict[str, Any]) -> dict[str, Any]:
     """Plays once, or until SIGINT, with these parameters of the player. Raises DataError at a damaged frame."""
-    os.environ.update(environment(local=False) | transport(sends_images=True))
+    os.environ.update(environment(local=False) | transport(sends_images=True, local=False))
     from rclpy.parameter import Parameter
 
     from drp_slam.nodes.base import spin

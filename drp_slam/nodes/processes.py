@@ -34,7 +34,7 @@ class Processes:
     ) -> None:
         self._specs = {spec.name: spec for spec in specs}
         self.logs = logs
-        self._environment = environment
+        self.environment = environment
         self._respawn = respawn
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._were_ready: set[str] = set()
@@ -60,7 +60,7 @@ class Processes:
                 arguments,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**self._environment, **spec.environment},
+                env={**self.environment, **spec.environment},
             )
 
     def pids(self) -> dict[str, int]:

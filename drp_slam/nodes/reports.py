@@ -54,9 +54,11 @@ class Reports:
             self._process, self._rest = self._started(), b""
             return
         *lines, self._rest = (self._rest + text).split(b"\n")
-        if lines:
-            content = json.loads(lines[-1])
-            self.health, self._nodes, self._ticket = content["health"], content["nodes"], content["ticket"]
+        for line in lines[::-1]:
+            if line.startswith(b"{"):  # the middleware prints there, too
+                content = json.loads(line)
+                self.health, self._nodes, self._ticket = content["health"], content["nodes"], content["ticket"]
+                return
 
     def rival(self, names: Collection[str]) -> str:
         """A node of another graph in this namespace that was there before, or an empty string.

@@ -20,6 +20,7 @@ from drp_slam.atomic import write_text
 from drp_slam.config import NODE_SECTIONS, Config
 from drp_slam.errors import ConfigError, GraphError
 from drp_slam.nodes.limits import IN_FLIGHT
+from drp_slam.nodes.shared_memory import lacking_room
 
 CAMERA_TOPICS = ("image", "depth", "camera_info")
 CAMERA_IN = {"drp_node": ("image",), "perception_node": ("image",), "pose_node": CAMERA_TOPICS}
@@ -122,7 +123,7 @@ def nodes(config: Config, player: bool, place: Place = ROOT) -> list[NodeSpec]:
             namespace=place.namespace,
             environment={
                 **threads(config.drpai3.threads if name == "perception_node" else 1),
-                **transport(sends_images=name == "player_node"),
+                **transport(name == "player_node", local=player),
             },
         )
         for name in names
@@ -134,22 +135,28 @@ def threads(count: int) -> dict[str, str]:
     return {name: str(count) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 
 
-def transport(sends_images: bool) -> dict[str, str]:
-    """Fast DDS's profile, unless the user has chosen one: how much shared memory a process has."""
-    name = "fastdds.xml" if sends_images else "fastdds_small.xml"
+def transport(sends_images: bool, local: bool) -> dict[str, str]:
+    """Fast DDS's profile, unless the user has chosen one: how much shared memory a process has.
+
+    None has any where all together have too little room. `local` binds sockets to the loopback address.
+    """
+    size = "_udp" if lacking_room() else "" if sends_images else "_small"
+    name = f"fastdds{'_local' if local else ''}{size}.xml"
     return {PROFILE: os.environ.get(PROFILE, str(resources.share() / "config" / name))}
 
 
 def environment(local: bool, logs: Path | None = None) -> dict[str, str]:
     """What all nodes inherit, beside the caller's own environment; what the user has set stays.
 
-    `local`: a recording concerns no other machine, so discovery stays on this one.
+    `local`: a recording concerns no other machine, so it stays on this one: by the profile of
+    `transport`, or where the user has chosen another one by ROS's range of discovery, which would
+    overrule that profile and add shared memory.
     """
     wanted = {"RMW_IMPLEMENTATION": "rmw_fastrtps_cpp"}
     if logs is not None:
         wanted["ROS_LOG_DIR"] = str(logs)
     if local and "ROS_LOCALHOST_ONLY" not in os.environ:
-        wanted["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+        wanted["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST" if PROFILE in os.environ else "SYSTEM_DEFAULT"
     return {name: os.environ.get(name, value) for name, value in wanted.items()}
 
 

@@ -28,6 +28,12 @@ log = logging.getLogger(__name__)
 HURRY = 3
 """So many interrupts say that the nodes shall not be waited for."""
 
+OPEN = (
+    "every machine of the subnet may listen and publish (ROS 2's default); narrow it with "
+    "ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST, ROS_DOMAIN_ID or SROS 2: docs/security.md"
+)
+"""Said of a graph with a camera, whose messages are believed whoever sends them."""
+
 START_S = 180.0
 """All nodes are ready within this, or something is wrong."""
 
@@ -51,11 +57,14 @@ def run_graph(
 
     open_soc(config, [stage.unit for stage in stages(config.graph.features)])  # says what it cannot model
     logs = out / "log"
-    os.environ.update(environment(sequence is not None, logs) | transport(sends_images=False))
-    processes = Processes(nodes(config, sequence is not None, place), logs, os.environ, respawn)
     remove_orphans()
     if lack := lacking_room():
         log.warning(lack)
+    local = sequence is not None
+    if not local and os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET") == "SUBNET":
+        log.warning(OPEN)
+    inherited = {**os.environ, **environment(local, logs), **transport(sends_images=False, local=local)}
+    processes = Processes(nodes(config, local, place), logs, inherited, respawn)
     with uninterrupted() as interrupts:
         failure = lead(processes, config, sequence, interrupts, place.namespace)
         failure = conclude(config, sequence, out, about | {"restarts": dict(processes.restarts)}, failure)
@@ -88,7 +97,7 @@ def lead(
     try:
         with View(config, sequence) as view:
             processes.start()
-            watch(processes, Reports(processes.logs / "monitor.log", os.environ, namespace), view, interrupts)
+            watch(processes, Reports(processes.logs / "monitor.log", processes.environment, namespace), view, interrupts)
     except DrpSlamError as error:
         failure = error
     try:

@@ -70,7 +70,7 @@ def listen(graph_env, monkeypatch) -> Iterator:
     for name in graph_env:
         if name.startswith(("ROS_", "RMW_")):
             monkeypatch.setenv(name, graph_env[name])
-    for name, value in transport(sends_images=True).items():
+    for name, value in transport(sends_images=True, local=True).items():
         monkeypatch.setenv(name, value)
     made = Listener(int(graph_env["ROS_DOMAIN_ID"]))
     yield made

@@ -4,14 +4,20 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 from graphs import SEQUENCE
 
 from drp_slam.nodes.shared_memory import FOLDER, LOCK, NEEDED_MB, lacking_room, remove_orphans
+from drp_slam.nodes.table import environment, transport
 
 
 def made(folder: Path, *names: str) -> set[str]:
@@ -88,3 +94,55 @@ def test_a_graph_fits_into_the_shared_memory_of_a_container(listen, command, sma
     sizes = [Path(name).stat().st_size for name in files if Path(name).exists()]
     assert len(sizes) > len(pids)
     assert sum(sizes) < 64e6
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("size", ["1m", "16m"])
+def test_a_graph_with_too_little_shared_memory_does_without(graph_env, small_room, tmp_path, size):
+    """In a mount namespace of its own; the shared memory is smaller than what one process would take."""
+    mounted = ["unshare", "-m", "sh", "-c", f'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec "$@"', "sh"]
+    if shutil.which("unshare") is None or subprocess.run([*mounted, "true"], capture_output=True).returncode:
+        pytest.skip("needs the right to mount a file system")
+    command = [sys.executable, "-m", "drp_slam", "up", "--sequence", SEQUENCE, "--rate", "max", "--json"]
+    env = {k: v for k, v in graph_env.items() if k != "ROS_AUTOMATIC_DISCOVERY_RANGE"}
+    done = subprocess.run([*mounted, *command, "--out", str(tmp_path)], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "images go through the network" in done.stderr.replace("\n", " ")
+    assert json.loads(done.stdout)["tracked"] == len(small_room)
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("local", [True, False])
+def test_a_recording_listens_on_the_loopback_address_alone(graph_env, monkeypatch, local):
+    """By what the node's process has open (/proc/net/udp: 0100007F is 127.0.0.1)."""
+    env = {k: v for k, v in graph_env.items() if k != "ROS_AUTOMATIC_DISCOVERY_RANGE"}
+    env |= environment(local) | transport(sends_images=False, local=local)
+    node = subprocess.Popen([sys.executable, "-m", "drp_slam.nodes.profiler_node"], env=env)
+    try:
+        bound: set[str] = set()
+        for _ in range(600):
+            if bound := sockets(node.pid):
+                time.sleep(0.5)
+                bound = sockets(node.pid)
+                break
+            time.sleep(0.1)
+        assert bound
+        if local:
+            assert bound <= {"0100007F", "0100FFEF"}  # and the group 239.255.0.1, joined on it
+        else:
+            assert "00000000" in bound
+    finally:
+        node.send_signal(signal.SIGINT)
+        node.wait(30)
+
+
+def sockets(pid: int) -> set[str]:
+    """Local addresses, in hexadecimal, of a process's UDP sockets."""
+    inodes = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            inodes.add(os.readlink(link).removeprefix("socket:[").removesuffix("]"))
+        except OSError:
+            continue
+    rows = [line.split() for line in Path("/proc/net/udp").read_text().splitlines()[1:]]
+    return {row[1].partition(":")[0] for row in rows if row[9] in inodes}
