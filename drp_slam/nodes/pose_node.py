@@ -28,11 +28,11 @@ from drp_slam.nodes.base import StageNode, run
 from drp_slam.nodes.limits import IN_FLIGHT, NEWEST
 from drp_slam.nodes.odometry import Odometry
 from drp_slam.nodes.pairing import Stamped, Verdict
+from drp_slam.nodes.saved_map import SavedMap
 from drp_slam.nodes.world_publisher import WorldPublisher
 from drp_slam.pipeline import track_run
 from drp_slam.reporting import folder as files
 from drp_slam.slam.camera import same_camera
-from drp_slam.slam.mapfile import open_map
 from drp_slam.slam.mapfile import save as save_map
 from drp_slam.slam.tracker import Tracker
 
@@ -49,7 +49,10 @@ class PoseNode(StageNode):
         super().__init__("pose_node", SlamConfig, **kwargs)
         (self._config,) = self.configs
         self._descriptor = front_end_class(self.graph.features).descriptor
-        self._start = open_map(self._config.map, self._descriptor)
+        self._saved = SavedMap(self.graph.out)
+        self._start, lost = self._saved.start(self._config.map, self._descriptor)
+        if lost:
+            self.problem(lost)
         self._tracker: Tracker | None = None
         self._camera: Camera | None = None
         self._stated: tuple[Any, ...] = ()
@@ -161,6 +164,8 @@ class PoseNode(StageNode):
                 self.problem(refused)
         self.publish_runs(stamp_ns, tracked)
         self._report(header, track)
+        if not self._config.localise and (refused := self._saved.keep(self._tracker.map)):
+            self.problem(refused)
 
     def _report(self, header: Header, track: Track) -> None:
         """One status a frame, tracked or lost."""
@@ -192,6 +197,7 @@ class PoseNode(StageNode):
         self._odometry.write(out)
         write_tum(out / files.TRAJECTORY, tracker.trajectory())
         write_ply(out / files.MAP, tracker.cloud())
+        self._saved.remove()
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 TRAJECTORY, ODOMETRY, GROUND_TRUTH = "trajectory.txt", "odometry.txt", "groundtruth.txt"
 JOURNAL = "odometry.journal"
 """Odometry of a graph as it is published; gone once `odometry.txt` is written."""
+SAVED_MAP = "saved.map"
+"""The map of a running graph, for a node that is started again; gone at the end."""
 MAP, SPANS, KERNELS, FRAMES, RUN = "map.ply", "spans.csv", "kernels.csv", "frames.csv", "run.json"
 REPORT_JSON, REPORT_HTML, TRACE = "report.json", "report.html", "trace.json"
 MADE_BY_A_RUN = (TRAJECTORY, ODOMETRY, GROUND_TRUTH, MAP, SPANS, KERNELS, FRAMES, RUN)
@@ -56,7 +58,7 @@ KINDS: dict[str, tuple[type, ...]] = {
 """What the report expects of the values in `run.json`, where they are there."""
 DIGESTED = (TRAJECTORY, ODOMETRY, MAP, SPANS, KERNELS, FRAMES)
 """Files of one run that belong together; ground truth may be added later."""
-OWN = (*MADE_BY_A_RUN, JOURNAL, GRAPH, REPORT_JSON, REPORT_HTML, TRACE)
+OWN = (*MADE_BY_A_RUN, JOURNAL, SAVED_MAP, GRAPH, REPORT_JSON, REPORT_HTML, TRACE)
 
 
 @dataclass(frozen=True)

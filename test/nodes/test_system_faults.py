@@ -16,6 +16,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from graphs import SEQUENCE
 from nav_msgs.msg import Odometry
 
+from drp_slam.data.accuracy import ate
 from drp_slam.data.trajectory import read_tum
 from drp_slam.nodes import qos, status_codec
 from drp_slam.reporting import folder
@@ -74,6 +75,11 @@ def test_a_node_that_dies_is_started_again(command, listen, small_room, tmp_path
     # what was published before the kill is among the results, whoever died
     kept = set(read_tum(tmp_path / folder.ODOMETRY).stamps_ns.tolist())
     assert set(before) <= kept and len(kept) >= len(before) + 3
+    assert not (tmp_path / folder.SAVED_MAP).exists()
+    if victim == "pose_node":  # it goes on in the map that it had: no second world begins
+        run = read_tum(tmp_path / folder.ODOMETRY)
+        truth = small_room.ground_truth
+        assert truth is not None and ate(run, truth).rmse_m < 0.05
 
 
 def listen_pid(listen, node: str) -> int:
