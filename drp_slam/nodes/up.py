@@ -97,7 +97,9 @@ def lead(
     try:
         with View(config, sequence) as view:
             processes.start()
-            watch(processes, Reports(processes.logs / "monitor.log", processes.environment, namespace), view, interrupts)
+            watch(
+                processes, Reports(processes.logs / "monitor.log", processes.environment, namespace), view, interrupts
+            )
     except DrpSlamError as error:
         failure = error
     try:
