@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from drp_slam.drpai3.normalise import CLOSE, normalise
+from drp_slam.drpai3.activations import CLOSE
+from drp_slam.drpai3.normalise import normalise
 from drp_slam.drpai3.onnx_model import OnnxModel, Shape, subgraphs_of
 from drp_slam.drpai3.rewriter import attribute
 from drp_slam.drpai3.shapes import rename_inputs

@@ -11,21 +11,20 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from drp_slam.atomic import write_bytes
+from drp_slam.drpai3.ranges import activation_ranges, by_name
 from drp_slam.errors import DrpAi3Error
 
 if TYPE_CHECKING:
     import onnx
 
 METHODS = ("minmax", "percentile")
-BINS = 4096
-"""Bins of the histogram from which percentiles are read."""
 PER_CHANNEL_OPSET = 13
 MOVES = frozenset({"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "DepthToSpace", "SpaceToDepth"})
 """Operators that onnxruntime's quantiser leaves in float at the borders though they only move data."""
@@ -40,82 +39,6 @@ def affine(low: float, high: float) -> tuple[float, int]:
     low, high = min(float(low), 0.0), max(float(high), 0.0)
     scale = (high - low) / 255.0 or 1.0
     return scale, int(np.clip(round(-128 - low / scale), -128, 127))
-
-
-def activation_ranges(
-    model: onnx.ModelProto,
-    calibration: Sequence[np.ndarray | Mapping[str, np.ndarray]],
-    method: str = "minmax",
-    percentile: float = 99.99,
-) -> dict[str, tuple[float, float]]:
-    """Range of every float activation over `calibration` (arrays of the one input, or one by name).
-
-    Infinities (masks of attention) are left out. Raises DrpAi3Error for an activation that is NaN.
-
-    `minmax` takes the extremes over all images; `percentile` cuts `100 - percentile` per cent of
-    the values, half at each end (histogram of 4096 bins between the extremes).
-    """
-    samples = [_by_name(model, sample) for sample in calibration]
-    run = _all_activations(model)
-    low: dict[str, float] = {}
-    high: dict[str, float] = {}
-    for sample in samples:
-        for name, value in run(sample):
-            low[name] = min(low.get(name, np.inf), float(value.min()))
-            high[name] = max(high.get(name, -np.inf), float(value.max()))
-    if method == "minmax":
-        return {name: (low[name], high[name]) for name in low}
-    counts = {name: np.zeros(BINS, np.int64) for name in low if high[name] > low[name]}
-    for sample in samples:
-        for name, value in run(sample):
-            if name in counts:
-                share = (value.astype(np.float64) - low[name]) / (high[name] - low[name])
-                counts[name] += np.histogram(share, BINS, (0.0, 1.0))[0]
-    tail = (1.0 - percentile / 100.0) / 2.0
-    ranges = {name: (low[name], high[name]) for name in low}
-    return ranges | {name: _percentile(counts[name], low[name], high[name], tail) for name in counts}
-
-
-def _by_name(model: onnx.ModelProto, sample: np.ndarray | Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A sample by input name; floats as float32."""
-    entries = [v.name for v in model.graph.input]
-    given = sample if isinstance(sample, Mapping) else {entries[0]: sample}
-    if set(given) != set(entries):
-        raise DrpAi3Error(f"calibration has arrays for {sorted(given)}, the network's inputs are {sorted(entries)}")
-    return {k: np.ascontiguousarray(v, np.float32 if v.dtype.kind == "f" else v.dtype) for k, v in given.items()}
-
-
-def _percentile(counts: np.ndarray, low: float, high: float, tail: float) -> tuple[float, float]:
-    share = np.cumsum(counts) / counts.sum()
-    edges = np.linspace(low, high, BINS + 1)
-    return float(edges[np.searchsorted(share, tail, "right")]), float(
-        edges[np.searchsorted(share, 1.0 - tail, "left") + 1]
-    )
-
-
-def _all_activations(model: onnx.ModelProto) -> Any:
-    import onnx
-    import onnxruntime as ort
-
-    probe = _copy(model)
-    del probe.graph.output[:]
-    names = [out for node in probe.graph.node for out in node.output if out]
-    probe.graph.output.extend(onnx.helper.make_empty_tensor_value_info(n) for n in names)
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    session = ort.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-    def run(sample: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
-        for name, value in (*sample.items(), *zip(names, session.run(names, dict(sample)))):
-            if value.dtype != np.float32 or not value.size:
-                continue
-            finite = np.isfinite(value)
-            if np.isnan(value).any():
-                raise DrpAi3Error(f"activation {name!r} is NaN for a calibration input; check how it is prepared")
-            if finite.any():
-                yield name, value if finite.all() else value[finite]
-
-    return run
 
 
 def quantize(
@@ -142,7 +65,7 @@ def quantize(
     if not isinstance(model, onnx.ModelProto):
         model = onnx.load(model)
     model = _per_channel_opset(model)
-    samples = [_by_name(model, sample) for sample in calibration]
+    samples = [by_name(model, sample) for sample in calibration]
     if not samples:
         raise DrpAi3Error("no calibration image; quantisation needs at least 1, better 100")
     found = {name: affine(*r) for name, r in activation_ranges(model, samples, method, percentile).items()}
