@@ -192,6 +192,9 @@ class GraphConfig:
     odom_frame: str = param("odom", "REP-105 frame of the odometry")
     base_frame: str = param("base_link", "REP-105 frame of the robot")
     camera_frame: str = param("camera_link", "frame of the camera's body, x forward")
+    pair: bool = param(
+        False, "the camera is a stereo pair: topics right and right_camera_info instead of depth; up and launch set it"
+    )
     mount: str = param(
         "0 0 0 0 0 0",
         "pose of camera_frame in base_frame, where /tf does not know it: x y z in m, roll pitch yaw in deg",

@@ -10,7 +10,7 @@ from drp_slam.chip.soc import Meter
 from drp_slam.config import Config
 from drp_slam.datatypes import Camera, Features, Frame, Track
 from drp_slam.device import StageRun, Work
-from drp_slam.frontend.depth_sensor import open_sensor, sensor_run
+from drp_slam.frontend.depth_sensor import STEREO, open_sensor, sensor_run
 from drp_slam.frontend.front_end import Stage, front_end_class, open_front_end
 from drp_slam.frontend.modelled import open_soc
 from drp_slam.profiler.span import Span, make_span
@@ -56,9 +56,9 @@ class Pipeline:
         return Step(features, track, runs, spans)
 
 
-def stages(features: str) -> tuple[Stage, ...]:
-    """Every stage of a frame with the front end `features`, in order."""
-    return (*front_end_class(features).stages, TRACK)
+def stages(features: str, pair: bool = False) -> tuple[Stage, ...]:
+    """Every stage of a frame with the front end `features`, in order; `pair`: of a stereo camera."""
+    return (*front_end_class(features).stages, *((STEREO,) if pair else ()), TRACK)
 
 
 def track_run(track: Track, wall_s: float) -> StageRun:

@@ -98,8 +98,14 @@ def add_player(p: argparse.ArgumentParser) -> None:
 
 def add_place(p: argparse.ArgumentParser) -> None:
     """Where a graph stands among other nodes; `placed` reads it."""
-    for name in ("image", "depth", "camera-info"):
+    for name in ("image", "depth", "camera-info", "right", "right-camera-info"):
         text = f"take {name} from this topic of a camera (default: {name.replace('-', '_')})"
+        if name.startswith("right"):
+            about = (
+                "image of a stereo pair, which then needs no depth",
+                "camera_info (default: beside the right image)",
+            )
+            text = f"take the right {about[name != 'right']} from this topic"
         p.add_argument(f"--{name}-topic", metavar="TOPIC", help=text)
     p.add_argument("--namespace", metavar="NAME", default="", help="put nodes, topics and /tf into this ROS namespace")
     p.add_argument("--use-sim-time", action="store_true", help="follow /clock, as with a simulator or ros2 bag --clock")

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from typing import Any
 
 from drp_slam.commands._options import (
@@ -59,7 +58,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         sequence = open_sequence(args.sequence, args.camera, args.start, args.frames)
     out = out_folder(args).resolve()
     respawn = sequence is None if args.respawn is None else args.respawn
-    config = dataclasses.replace(config, graph=dataclasses.replace(config.graph, out=str(out)))
+    pair = place.pair if sequence is None else sequence.camera.baseline_m is not None
+    config = override(config, {"graph.out": str(out), "graph.pair": pair})
     about = {
         "sequence": args.sequence,
         "camera": args.camera,

@@ -123,17 +123,12 @@ def rectification(camera: Camera) -> tuple[tuple[np.ndarray, ...], Camera]:
     No table for a pair that is rectified already. Both images keep their size; only pixels that both cameras see
     remain. Raises DrpError where the cameras do not stand side by side.
     """
-    right, T = camera.right, camera.T_right_left
-    if right is None or T is None:
+    right = camera.right
+    if right is None:
         return (), camera
     size = (camera.width, camera.height)
+    (R1, R2), (P1, P2) = raw_rectification(camera)
     fisheye = camera.model == "equidistant"
-    R, t = T[:3, :3].copy(), T[:3, 3:].copy()
-    pair = ((camera.K, camera.distortion), (right.K, right.distortion))
-    if fisheye:
-        R1, R2, P1, P2, _ = cv2.fisheye.stereoRectify(*pair[0], *pair[1], size, R, t, cv2.CALIB_ZERO_DISPARITY)
-    else:
-        R1, R2, P1, P2, *_ = cv2.stereoRectify(*pair[0], *pair[1], size, R, t, flags=cv2.CALIB_ZERO_DISPARITY, alpha=0)
     table: Any = cv2.fisheye.initUndistortRectifyMap if fisheye else cv2.initUndistortRectifyMap
     fx, baseline_m = float(P1[0, 0]), float(-P2[0, 3] / P2[0, 0])
     if not (fx > 0 and baseline_m > 0):
@@ -141,7 +136,8 @@ def rectification(camera: Camera) -> tuple[tuple[np.ndarray, ...], Camera]:
             f"the rectified pair would have a focal length of {fx:g} px and a baseline of {baseline_m:g} m; expected "
             "the right camera to the right of the left one: check T_BS of both"
         )
-    maps = [np.dstack(table(*p, turn, P, size, cv2.CV_32FC1)) for p, turn, P in zip(pair, (R1, R2), (P1, P2))]
+    sides = zip((camera, right), (R1, R2), (P1, P2))
+    maps = [np.dstack(table(c.K, c.distortion, turn, P, size, cv2.CV_32FC1)) for c, turn, P in sides]
     left = replace(
         camera,
         fx=fx,
@@ -155,3 +151,16 @@ def rectification(camera: Camera) -> tuple[tuple[np.ndarray, ...], Camera]:
         T_right_left=None,
     )
     return tuple(maps), left
+
+
+def raw_rectification(camera: Camera) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Rotations (3, 3) and projections (3, 4) of left and right that rectify a raw pair, as CameraInfo's R and P."""
+    right, T = camera.right, camera.T_right_left
+    assert right is not None and T is not None
+    size, R, t = (camera.width, camera.height), T[:3, :3].copy(), T[:3, 3:].copy()
+    arguments = (camera.K, camera.distortion, right.K, right.distortion, size, R, t)
+    if camera.model == "equidistant":
+        R1, R2, P1, P2, _ = cv2.fisheye.stereoRectify(*arguments, cv2.CALIB_ZERO_DISPARITY)
+    else:
+        R1, R2, P1, P2, *_ = cv2.stereoRectify(*arguments, flags=cv2.CALIB_ZERO_DISPARITY, alpha=0)
+    return (R1, R2), (P1, P2)

@@ -16,14 +16,12 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from drp_slam.data.decoding import decode
-from drp_slam.datatypes import Camera
+from drp_slam.datatypes import DISTORTION, Camera
 from drp_slam.errors import GraphError
 
 DTYPES = {"8U": np.uint8, "8S": np.int8, "16U": np.uint16, "32F": np.float32}
 COLOUR = {"bgr8": 3, "rgb8": 3, "mono8": 1, "bgra8": 4, "rgba8": 4, "8UC1": 1, "8UC3": 3}
 DEPTH_UNIT_M = {"16UC1": 0.001, "mono16": 0.001, "32FC1": 1.0}
-MODELS = ("plumb_bob", "rational_polynomial", "")
-"""The rational model is plumb_bob where its last three numbers are 0, as drivers often have it."""
 LARGEST_PX = 16384
 """Longest side of an image that is taken."""
 MOST_FOCAL = 100.0
@@ -54,6 +52,11 @@ def image_message(head: Header, values: np.ndarray, encoding: str) -> Image:
     return Image(
         header=head, height=height, width=width, encoding=encoding, step=values.nbytes // height, data=bytes_of(values)
     )
+
+
+def colour_message(head: Header, values: np.ndarray) -> Image:
+    """(H, W, 3) BGR or (H, W) grey uint8 as an Image."""
+    return image_message(head, values, "bgr8" if values.ndim == 3 else "mono8")
 
 
 def pixels(message: Image, topic: str, dtype: Any, channels: int) -> np.ndarray:
@@ -139,14 +142,14 @@ def tensor(message: Image, topic: str) -> np.ndarray:
 
 
 def camera_info(camera: Camera, head: Header) -> CameraInfo:
-    """The calibration as ROS carries it (`plumb_bob`: k1 k2 p1 p2 k3)."""
+    """The calibration as ROS carries it: the image as it is, not rectified."""
     K = camera.K
     P = np.hstack([K, np.zeros((3, 1))])
     return CameraInfo(
         header=head,
         width=camera.width,
         height=camera.height,
-        distortion_model="plumb_bob",
+        distortion_model=camera.model,
         d=[float(d) for d in camera.distortion],
         k=K.ravel(),
         r=np.eye(3).ravel(),
@@ -157,10 +160,15 @@ def camera_info(camera: Camera, head: Header) -> CameraInfo:
 def camera(message: CameraInfo, topic: str = "camera_info") -> Camera:
     """The calibration. Raises GraphError for a model this package does not have."""
     d = np.array(message.d, np.float64)
-    if message.distortion_model not in MODELS or len(d) not in (0, 4, 5, 8) or d[5:].any():
+    model = message.distortion_model or "plumb_bob"
+    if model == "rational_polynomial" and not d[5:].any():
+        model, d = "plumb_bob", d[:5]  # as drivers often have it
+    short = model == "plumb_bob" and len(d) in (0, 4)
+    if model not in DISTORTION or (len(d) != DISTORTION[model] and not short):
+        known = ", ".join(f"{m} with {count}" for m, count in DISTORTION.items())
         raise GraphError(
-            f"{topic}: distortion model {message.distortion_model!r} with {len(d)} "
-            "numbers; expected plumb_bob with 5: rectify the images"
+            f"{topic}: distortion model {message.distortion_model!r} with {len(d)} numbers; expected {known}: rectify "
+            "the images"
         )
     K = np.array(message.k, np.float64).reshape(3, 3)
     fx, fy, cx, cy = (float(K[i]) for i in ((0, 0), (1, 1), (0, 2), (1, 2)))
@@ -181,8 +189,8 @@ def camera(message: CameraInfo, topic: str = "camera_info") -> Camera:
             f"{topic}: principal point {cx:g}, {cy:g}, distortion {np.round(d, 4).tolist()}: out of range; run a "
             "camera calibration"
         )
-    distortion = np.concatenate([d, np.zeros(5)])[:5]
-    return Camera(message.width, message.height, fx, fy, cx, cy, distortion)
+    distortion = np.concatenate([d, np.zeros(5)])[: DISTORTION[model]]
+    return Camera(message.width, message.height, fx, fy, cx, cy, distortion, model=model)
 
 
 def spelled(camera: Camera) -> str:

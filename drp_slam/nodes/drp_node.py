@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,14 @@ from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 
 from drp_slam.config import DrpConfig, override
 from drp_slam.data.stamps import StampGate
-from drp_slam.datatypes import Features
-from drp_slam.device import StageRun
+from drp_slam.datatypes import Camera, Features, Frame
+from drp_slam.device import Run, StageRun
 from drp_slam.errors import GraphError
+from drp_slam.frontend.depth_sensor import Sensor, sensor_run
 from drp_slam.frontend.front_end import open_front_end
 from drp_slam.nodes import convert, feature_codec, qos
 from drp_slam.nodes.base import StageNode, run
+from drp_slam.nodes.stereo import Pairs
 from drp_slam.nodes.table import UNITS_OF
 
 REMEMBERED = 64
@@ -31,9 +33,15 @@ UNITS = UNITS_OF["drp_node"]
 
 @dataclass(frozen=True)
 class UnderWay:
-    """A frame whose heads are awaited: its image's shape, what it took so far, the next stage."""
+    """A frame whose heads are awaited, what its stages took so far, and the number of the next one.
 
+    `sensor` took `matched` to get the frame from the camera's images; it needs those of a pair once more.
+    """
+
+    frame: Frame
     shape_hw: tuple[int, int]
+    sensor: Sensor
+    matched: tuple[Run, ...]
     runs: tuple[StageRun, ...]
     after: int
 
@@ -48,12 +56,15 @@ class DrpNode(StageNode):
         self._under_way: OrderedDict[int, UnderWay] = OrderedDict()
         self._pictures: OrderedDict[int, np.ndarray] = OrderedDict()
         self._gate: StampGate[tuple[Any, np.ndarray]] = StampGate("image")
+        self._pairs = Pairs(self, config, self._to_tensor) if self.graph.pair else None
 
         self._tensor = self.create_publisher(Image, "tensor", qos.frames_out())
         if any(s.unit not in UNITS for s in self._front.stages):
             self.needs_listener(self._tensor)
         self._features = self.needs_listener(self.create_publisher(PointCloud2, "features", qos.frames_out()))
         self._drawn = self.create_publisher(Image, "features_image", qos.camera_in())
+        if self.graph.pair and config.stereo == "dense":
+            self._depth = self.create_publisher(Image, "depth", qos.frames_out())
         self.take(Image, "image", self._on_image, qos.camera_in(), foreign=True)
         self.take(CompressedImage, "image/compressed", self._on_compressed, qos.camera_in())
         self.take(Image, "heads", self._on_heads, qos.stage_in())
@@ -68,20 +79,27 @@ class DrpNode(StageNode):
         admission = self._gate.admit(convert.stamp_ns(header), (header, image))
         if admission.problem:
             self.problem(admission.problem)
-        for item in admission.items:
-            self._to_tensor(*item)
+        for head, picture in admission.items:
+            if self._pairs is not None:
+                self._pairs.left(head, picture)
+            else:
+                camera = Camera(picture.shape[1], picture.shape[0], 1.0, 1.0, 0.0, 0.0)  # nobody here projects
+                self._to_tensor(head, Frame(0, convert.stamp_ns(head), picture, camera), Sensor(camera))
 
-    def _to_tensor(self, header: Any, image: np.ndarray) -> None:
-        stamp_ns = convert.stamp_ns(header)
-        height, width = image.shape[:2]
-        data, runs, after = self._front.part(image, (height, width), 0, UNITS)
+    def _to_tensor(self, header: Any, frame: Frame, sensor: Sensor) -> None:
+        frame, matched = sensor.before(frame)
+        assert frame.image is not None
+        height, width = frame.image.shape[:2]
+        data, runs, after = self._front.part(frame.image, (height, width), 0, UNITS)
         if self._drawn.get_subscription_count():
-            remember(self._pictures, stamp_ns, image)
+            remember(self._pictures, frame.stamp_ns, frame.image)
+        if self._pairs is None:
+            frame = replace(frame, image=None)
         if after == len(self._front.stages):
-            self._publish(header, data, runs)
+            self._publish(header, data, UnderWay(frame, (height, width), sensor, matched, runs, after))
             return
         others = next(i for i, s in enumerate(self._front.stages) if i > after and s.unit in UNITS)
-        remember(self._under_way, stamp_ns, UnderWay((height, width), runs, others))
+        remember(self._under_way, frame.stamp_ns, UnderWay(frame, (height, width), sensor, matched, runs, others))
         self._tensor.publish(convert.image_message(header, data, convert.tensor_encoding(data)))
 
     def _on_heads(self, message: Image) -> None:
@@ -94,11 +112,15 @@ class DrpNode(StageNode):
             )
         heads = convert.tensor(message, "heads")
         features, runs, _ = self._front.part(heads, begun.shape_hw, begun.after, UNITS)
-        self._publish(message.header, features, begun.runs + runs)
+        self._publish(message.header, features, replace(begun, runs=begun.runs + runs))
 
-    def _publish(self, header: Any, features: Features, runs: tuple[StageRun, ...]) -> None:
-        """Features, what they took, and a picture of them if somebody looks."""
+    def _publish(self, header: Any, features: Features, done: UnderWay) -> None:
+        """Features, with their depth where a pair measures it, what they took, and a picture if somebody looks."""
         stamp_ns = convert.stamp_ns(header)
+        features, measured = done.sensor.after(done.frame, features)
+        runs = done.runs + sensor_run(done.matched + measured)
+        if self._pairs is not None and done.frame.depth is not None:
+            self._depth.publish(convert.image_message(header, done.frame.depth, "32FC1"))
         self._features.publish(feature_codec.to_message(features, self._front.descriptor, header))
         self.publish_runs(stamp_ns, *runs)
         self.frames += 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Features <-> PointCloud2: `u v score` as float32 and the descriptor as the front end gives it."""
+"""Features <-> PointCloud2: `u v score` as float32, the descriptor as the front end gives it, and `depth` of a pair."""
 
 from __future__ import annotations
 
@@ -14,28 +14,33 @@ from drp_slam.nodes.convert import bytes_of
 DATATYPES = {"float32": PointField.FLOAT32, "uint8": PointField.UINT8}
 
 
-def record(spec: DescriptorSpec) -> np.dtype:
-    """One point of the cloud."""
-    return np.dtype([("uv", np.float32, 2), ("score", np.float32), ("descriptor", spec.dtype, spec.length)])
+def record(spec: DescriptorSpec, depth: bool = False) -> np.dtype:
+    """One point of the cloud; with `depth` (m, 0 where unknown) where it was measured at the keypoints."""
+    point = [("uv", np.float32, 2), ("score", np.float32), *([("depth", np.float32)] if depth else [])]
+    return np.dtype([*point, ("descriptor", spec.dtype, spec.length)])
 
 
-def fields(spec: DescriptorSpec) -> list[PointField]:
-    """`u v score descriptor[length]`."""
-    layout = (("u", 0), ("v", 4), ("score", 8))
-    floats = [PointField(name=n, offset=at, datatype=PointField.FLOAT32, count=1) for n, at in layout]
-    return [*floats, PointField(name="descriptor", offset=12, datatype=DATATYPES[spec.dtype], count=spec.length)]
+def fields(spec: DescriptorSpec, depth: bool = False) -> list[PointField]:
+    """`u v score [depth] descriptor[length]`."""
+    names = ("u", "v", "score", *(("depth",) if depth else ()))
+    out = [PointField(name=n, offset=4 * i, datatype=PointField.FLOAT32, count=1) for i, n in enumerate(names)]
+    at = 4 * len(names)
+    return [*out, PointField(name="descriptor", offset=at, datatype=DATATYPES[spec.dtype], count=spec.length)]
 
 
 def to_message(features: Features, spec: DescriptorSpec, head: Header) -> PointCloud2:
     """One point a feature."""
-    kind = record(spec)
+    measured = features.depth_m is not None
+    kind = record(spec, measured)
     table = np.empty(len(features), kind)
     table["uv"], table["score"], table["descriptor"] = features.uv, features.score, features.descriptor
+    if measured:
+        table["depth"] = features.depth_m
     return PointCloud2(
         header=head,
         height=1,
         width=len(table),
-        fields=fields(spec),
+        fields=fields(spec, measured),
         point_step=kind.itemsize,
         row_step=kind.itemsize * len(table),
         data=bytes_of(table),
@@ -45,9 +50,10 @@ def to_message(features: Features, spec: DescriptorSpec, head: Header) -> PointC
 
 def from_message(message: PointCloud2, spec: DescriptorSpec, topic: str = "features") -> Features:
     """Features of a message. Raises GraphError for other fields or truncated data."""
-    kind = record(spec)
+    measured = any(f.name == "depth" for f in message.fields)
+    kind = record(spec, measured)
     layout = [(f.name, f.offset, f.datatype, f.count) for f in message.fields]
-    if layout != [(f.name, f.offset, f.datatype, f.count) for f in fields(spec)]:
+    if layout != [(f.name, f.offset, f.datatype, f.count) for f in fields(spec, measured)]:
         raise GraphError(
             f"{topic}: fields {[f'{f.name}[{f.count}]' for f in message.fields]}, expected float32 u v score and "
             f"{spec.dtype} descriptor[{spec.length}]; give all nodes the same features"
@@ -59,4 +65,5 @@ def from_message(message: PointCloud2, spec: DescriptorSpec, topic: str = "featu
             "fix the publisher"
         )
     table = np.frombuffer(message.data, kind, count)
-    return Features(*(np.ascontiguousarray(table[name]) for name in ("uv", "score", "descriptor")))
+    names = ("uv", "score", "descriptor", *(("depth",) if measured else ()))
+    return Features(*(np.ascontiguousarray(table[name]) for name in names))

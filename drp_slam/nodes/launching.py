@@ -23,7 +23,7 @@ from drp_slam.data.sequence import Sequence
 from drp_slam.errors import ConfigError, GraphError
 from drp_slam.nodes.options import rate
 from drp_slam.nodes.shared_memory import remove_orphans
-from drp_slam.nodes.table import CAMERA_TOPICS, Place, environment, nodes
+from drp_slam.nodes.table import CAMERA_TOPICS, PAIR_TOPICS, Place, environment, nodes
 from drp_slam.nodes.up import conclude
 from drp_slam.reporting.claim import claimed
 from drp_slam.reporting.results import build
@@ -60,9 +60,19 @@ BAG = (
 )
 
 
+TOPICS = {
+    "image": "topic of the colour image; /compressed below it works too",
+    "depth": "topic of the depth image, registered to the colour image",
+    "camera_info": "topic of the image's calibration",
+    "right": "topic of the right image of a stereo pair, which then needs no depth; empty: none",
+    "right_camera_info": "topic of its calibration; empty: beside the right image",
+}
+
+
 def description(player: bool) -> LaunchDescription:
     """Arguments, environment, nodes; with a recording, its end ends the launch."""
-    arguments = ARGUMENTS + (BAG if player else tuple((t, t, "topic") for t in CAMERA_TOPICS))
+    topics = tuple((t, "" if t in PAIR_TOPICS else t, TOPICS[t]) for t in CAMERA_TOPICS)
+    arguments = ARGUMENTS + (BAG if player else topics)
     return LaunchDescription(
         [DeclareLaunchArgument(n, default_value=d, description=h) for n, d, h in arguments]
         + [OpaqueFunction(function=_actions, args=[player, [n for n, _, _ in arguments]])]
@@ -74,12 +84,14 @@ def _actions(context: LaunchContext, player: bool, names: list[str]) -> list[Any
     given = {name: LaunchConfiguration(name).perform(context) for name in names}
     config = configuration(given, player)
     respawn = truth(given["respawn"] or str(not player), "respawn")
-    topics = {} if player else {t: given[t] for t in CAMERA_TOPICS if given[t] != t}
+    topics = {} if player else {t: given[t] for t in CAMERA_TOPICS if given[t] not in (t, "")}
     place = Place(topics, given["namespace"], truth(given["use_sim_time"], "use_sim_time"))
     shown = rviz(place, player or place.use_sim_time) if truth(given["rviz"], "rviz") else []
     sequence = None
     if player:
         sequence = open_sequence(given["bag"], given["camera"] or None, 0, config.player.frames or None)
+    pair = place.pair if sequence is None else sequence.camera.baseline_m is not None
+    config = override(config, {"graph.pair": pair})
     remove_orphans()
     results = [Results(config, sequence, given)] if config.graph.out else []
     actions: list[Any] = [SetEnvironmentVariable(n, v) for n, v in environment(player).items()]

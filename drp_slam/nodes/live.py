@@ -39,7 +39,7 @@ class View:
         self._title = (
             f"{network_of(config) or config.graph.features} on {config.drpai3.backend}:{Path(config.graph.device).stem}"
         )
-        self._stages = stages(config.graph.features)
+        self._stages = stages(config.graph.features, config.graph.pair)
         text, rate = TextColumn("{task.description}"), TextColumn("{task.fields[fps]} Hz", markup=False)
         self._bar = Progress(text, BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
         self._task = self._bar.add_task("starting", total=None if loop else len(sequence or ()), fps="–")

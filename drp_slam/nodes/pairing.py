@@ -43,6 +43,18 @@ class Stamped(Generic[T]):
         """The value of that very stamp."""
         return next((value for stamp, value in self._values if stamp == stamp_ns), None)
 
+    @property
+    def latest_ns(self) -> int | None:
+        """The stamp of what came last, or None."""
+        return self._values[-1][0] if self._values else None
+
+    def within(self, stamp_ns: int, tolerance_ns: int) -> T | None:
+        """The value nearest in time, if it is within the tolerance."""
+        if not self._values:
+            return None
+        stamp, value = min(self._values, key=lambda entry: abs(entry[0] - stamp_ns))
+        return value if abs(stamp - stamp_ns) <= tolerance_ns else None
+
     def nearest(self, stamp_ns: int, final: bool = False) -> tuple[Verdict, T | None]:
         """The value within the tolerance that is nearest in time.
 

@@ -23,7 +23,7 @@ from drp_slam.config import PlayerConfig
 from drp_slam.data.dataset import open_sequence
 from drp_slam.data.stamps import StampGate
 from drp_slam.datatypes import Frame
-from drp_slam.nodes import convert, qos, status_codec
+from drp_slam.nodes import convert, qos, status_codec, stereo
 from drp_slam.nodes.base import Finished, StageNode, run
 from drp_slam.nodes.playback import Playback
 from drp_slam.nodes.table import stage_nodes
@@ -43,6 +43,7 @@ class Messages:
     stamp_ns: int
     image: Image
     depth: Image | None
+    right: Image | None = None
 
 
 class PlayerNode(StageNode):
@@ -65,9 +66,14 @@ class PlayerNode(StageNode):
         self._image = self.create_publisher(Image, "image", qos.frames_out())
         self._depth = self.create_publisher(Image, "depth", qos.frames_out())
         self._info = self.create_publisher(CameraInfo, "camera_info", qos.frames_out())
+        self._pair = self._sequence.camera.baseline_m is not None
+        if self._pair:
+            self._right = self.create_publisher(Image, "right", qos.frames_out())
+            self._right_info = self.create_publisher(CameraInfo, "right_camera_info", qos.frames_out())
         self._clock_out = self.create_publisher(Clock, "/clock", qos.world())
         if self._config.wait:
-            for publisher in (self._image, self._depth, self._info):
+            of_a_pair = (self._right, self._right_info) if self._pair else (self._depth,)
+            for publisher in (self._image, self._info, *of_a_pair):
                 self.needs_listener(publisher)
         self.create_subscription(DiagnosticArray, "status", self.guarded(self._on_status), qos.ledger())
         self.create_subscription(DiagnosticArray, "/diagnostics", self.guarded(self._on_health), qos.health())
@@ -83,13 +89,13 @@ class PlayerNode(StageNode):
         """Runs in the playback's thread."""
         head = convert.header(frame.stamp_ns, OPTICAL_FRAME)
         assert frame.image is not None  # readers always give one
-        encoding = "bgr8" if frame.image.ndim == 3 else "mono8"
-        image = convert.image_message(head, frame.image, encoding)
+        image = convert.colour_message(head, frame.image)
+        right = None if frame.right is None else convert.colour_message(head, frame.right)
         depth = None
         if frame.depth is not None:
             values, encoding = rep118(frame.depth, frame.depth_unit_m)
             depth = convert.image_message(head, values, encoding)
-        return Messages(frame.stamp_ns, image, depth)
+        return Messages(frame.stamp_ns, image, depth, right)
 
     def _publish_frames(self) -> None:
         """As many frames as there are and as the graph gives credit for.
@@ -110,7 +116,13 @@ class PlayerNode(StageNode):
     def _publish(self, messages: Messages) -> None:
         stamp = messages.image.header.stamp
         self._clock_out.publish(Clock(clock=Time(sec=stamp.sec, nanosec=stamp.nanosec)))
-        self._info.publish(convert.camera_info(self._sequence.camera, messages.image.header))
+        if self._pair:
+            left, right = stereo.infos(self._sequence.camera, messages.image.header)
+            self._info.publish(left)
+            self._right_info.publish(right)
+            self._right.publish(messages.right)
+        else:
+            self._info.publish(convert.camera_info(self._sequence.camera, messages.image.header))
         if messages.depth is not None:
             self._depth.publish(messages.depth)
         self._flight[messages.stamp_ns] = time.monotonic()

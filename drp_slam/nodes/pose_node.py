@@ -22,6 +22,7 @@ from drp_slam.data.stamps import StampGate
 from drp_slam.data.trajectory import write_tum
 from drp_slam.datatypes import Camera, Features, Frame, Track
 from drp_slam.errors import DrpSlamError, GraphError
+from drp_slam.frontend.depth_sensor import rectification
 from drp_slam.frontend.front_end import front_end_class
 from drp_slam.nodes import convert, feature_codec, qos, status_codec
 from drp_slam.nodes.base import StageNode, run
@@ -29,6 +30,7 @@ from drp_slam.nodes.limits import IN_FLIGHT, NEWEST
 from drp_slam.nodes.odometry import Odometry
 from drp_slam.nodes.pairing import Stamped, Verdict
 from drp_slam.nodes.saved_map import SavedMap
+from drp_slam.nodes.stereo import Calibration
 from drp_slam.nodes.world_publisher import WorldPublisher
 from drp_slam.pipeline import track_run
 from drp_slam.reporting import folder as files
@@ -69,7 +71,10 @@ class PoseNode(StageNode):
 
         self._world = WorldPublisher(self, self.graph)
         self._status = self.create_publisher(DiagnosticArray, "status", qos.ledger())
-        self.take(CameraInfo, "camera_info", self._on_camera_info, qos.camera_in(), foreign=True)
+        if self.graph.pair:
+            Calibration(self, lambda camera: self._take_camera(rectification(camera)[1]))
+        else:
+            self.take(CameraInfo, "camera_info", self._on_camera_info, qos.camera_in(), foreign=True)
         self.take(Image, "depth", self._on_depth, qos.camera_in(IN_FLIGHT), foreign=True)
         self.take(CompressedImage, "depth/compressed", self._on_small_depth, qos.camera_in(IN_FLIGHT))
         self.take(Image, "image", self._on_image, qos.camera_in(IN_FLIGHT), foreign=True)
@@ -85,7 +90,11 @@ class PoseNode(StageNode):
         stated = (message.width, message.height, message.k.tobytes(), bytes(message.d))
         if stated == self._stated:
             return
-        camera = convert.camera(message)
+        self._take_camera(convert.camera(message))
+        self._stated = stated
+
+    def _take_camera(self, camera: Camera) -> None:
+        """As the tracker sees it: of a pair the rectified left one."""
         if self._camera is None or not len(self._odometry):
             # a tracker fills the map that it is given: nothing is in it yet but what was loaded
             self._tracker, self._camera = Tracker(camera, self._config, self._start), camera
@@ -94,7 +103,6 @@ class PoseNode(StageNode):
                 f"camera_info: {convert.spelled(camera)}, but tracking began with {convert.spelled(self._camera)} "
                 "and goes on with it; restart the nodes for another camera"
             )
-        self._stated = stated
 
     def _on_depth(self, message: Image) -> None:
         self._take_depth(message.header, *convert.depth(message))
@@ -134,7 +142,7 @@ class PoseNode(StageNode):
             since, new_epoch, header, features = self._waiting[0]
             late = time.monotonic() - since > self._patience_s or len(self._waiting) > IN_FLIGHT
             verdict, depth = self._depths.nearest(convert.stamp_ns(header), final=late)
-            if verdict is Verdict.WAIT:
+            if verdict is Verdict.WAIT and features.depth_m is None:
                 return
             self._waiting.popleft()
             if new_epoch and self._tracker is not None:
@@ -149,7 +157,7 @@ class PoseNode(StageNode):
         stamp_ns = convert.stamp_ns(header)
         if self._tracker is None or self._camera is None:
             raise GraphError("camera_info: none received; publish the camera's calibration")
-        if paired is None:
+        if paired is None and features.depth_m is None:
             self.problem(f"depth: none within 20 ms of image {stamp_ns} ns; tracking without it")
         if self._people is not None:
             features = self._people.hidden(features, stamp_ns)

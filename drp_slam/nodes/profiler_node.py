@@ -126,7 +126,7 @@ class ProfilerNode(StageNode):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("profiler_node", ProfilerConfig, **kwargs)
         (self._config,) = self.configs
-        self._ledger = Ledger(bool(self.graph.out), [s.name for s in stages(self.graph.features)])
+        self._ledger = Ledger(bool(self.graph.out), [s.name for s in stages(self.graph.features, self.graph.pair)])
         self._heard_s: dict[str, float] = {}
         self._problems_of: dict[str, str] = {}
         for topic, handle, profile in (

@@ -22,8 +22,13 @@ from drp_slam.errors import ConfigError, GraphError
 from drp_slam.nodes.limits import IN_FLIGHT
 from drp_slam.nodes.shared_memory import lacking_room
 
-CAMERA_TOPICS = ("image", "depth", "camera_info")
-CAMERA_IN = {"drp_node": ("image",), "perception_node": ("image",), "pose_node": CAMERA_TOPICS}
+PAIR_TOPICS = ("right", "right_camera_info")
+CAMERA_TOPICS = ("image", "depth", "camera_info", *PAIR_TOPICS)
+CAMERA_IN = {
+    "drp_node": ("image", "camera_info", *PAIR_TOPICS),
+    "perception_node": ("image",),
+    "pose_node": CAMERA_TOPICS,
+}
 STAGE_IN = {"drp_node": ("heads",), "perception_node": ("tensor",), "pose_node": ("features",)}
 """Node -> what it takes from the camera or player, and from the stage before it."""
 UNITS_OF = {"drp_node": ("drp", "cpu"), "perception_node": ("drpai3",), "pose_node": ("cpu",)}
@@ -31,7 +36,7 @@ UNITS_OF = {"drp_node": ("drp", "cpu"), "perception_node": ("drpai3",), "pose_no
 PROFILE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 
 
-TRANSPORTS = {"image": ("compressed",), "depth": ("compressed", "compressedDepth")}
+TRANSPORTS = {"image": ("compressed",), "right": ("compressed",), "depth": ("compressed", "compressedDepth")}
 """Topic -> what image_transport publishes below its name: renamed with it."""
 TF = (("/tf", "tf"), ("/tf_static", "tf_static"))
 """In a namespace a robot has a tree of frames of its own, as in Nav2."""
@@ -54,11 +59,21 @@ class Place:
     def __post_init__(self) -> None:
         namespace = "/" + self.namespace.strip("/") if self.namespace.strip("/") else ""
         object.__setattr__(self, "namespace", namespace)
+        topics = dict(self.topics)
+        if "right" in topics:  # where image_transport has it
+            beside = topics["right"].removesuffix("/compressed").rpartition("/")[0]
+            topics.setdefault("right_camera_info", f"{beside}/camera_info")
+        object.__setattr__(self, "topics", topics)
         if not NAMESPACE.fullmatch(namespace):
             raise GraphError(f"namespace {self.namespace!r}: expected a name such as robot1")
         for name, topic in self.topics.items():
             if not TOPIC.fullmatch(topic):
                 raise GraphError(f"{name} topic {topic!r}: expected a ROS name such as /camera/color/image_raw")
+
+    @property
+    def pair(self) -> bool:
+        """Whether the camera is a stereo pair."""
+        return "right" in self.topics
 
     def remappings(self) -> tuple[tuple[str, str], ...]:
         """Pairs of names, for ROS's own remapping."""

@@ -55,7 +55,9 @@ def run_graph(
     from drp_slam.frontend.modelled import open_soc
     from drp_slam.pipeline import stages
 
-    open_soc(config, [stage.unit for stage in stages(config.graph.features)])  # says what it cannot model
+    open_soc(
+        config, [stage.unit for stage in stages(config.graph.features, config.graph.pair)]
+    )  # says what it cannot model
     logs = out / "log"
     remove_orphans()
     if lack := lacking_room():

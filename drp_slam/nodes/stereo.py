@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A stereo pair on topics: `image`, `right`, and a CameraInfo of each, as camera_calibration writes them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+
+from drp_slam.config import DrpConfig
+from drp_slam.datatypes import Camera, Frame
+from drp_slam.errors import GraphError
+from drp_slam.frontend.depth_sensor import Sensor, open_sensor, raw_rectification
+from drp_slam.nodes import convert, qos
+from drp_slam.nodes.limits import IN_FLIGHT
+from drp_slam.nodes.pairing import Stamped
+
+if TYPE_CHECKING:
+    from drp_slam.nodes.base import StageNode
+
+PAIR_NS = 5_000_000
+"""Images of a pair are taken at the same time; stamps further apart than this are of different pairs."""
+
+
+class Calibration:
+    """`camera_info` and `right_camera_info` -> the pair as one `Camera`, handed over whenever one of them changes."""
+
+    def __init__(self, node: StageNode, handle: Callable[[Camera], None]) -> None:
+        self._node, self._handle = node, handle
+        self._messages: dict[str, CameraInfo] = {}
+        self._stated: dict[str, bytes] = {}
+        for topic in ("camera_info", "right_camera_info"):
+            node.take(CameraInfo, topic, partial(self._on, topic), qos.camera_in(), foreign=True)
+
+    def _on(self, topic: str, message: CameraInfo) -> None:
+        stated = b"".join(bytes(v) for v in (message.k, message.d, message.r, message.p))
+        if self._stated.get(topic) == stated:
+            return
+        self._messages[topic], self._stated[topic] = message, stated
+        if len(self._messages) == 2:
+            rectified = "rect" in self._node.resolve_topic_name("image").rpartition("/")[2]
+            self._handle(pair(self._messages["camera_info"], self._messages["right_camera_info"], rectified))
+
+
+class Pairs:
+    """Left images with their right ones, as frames for a sensor."""
+
+    def __init__(self, node: StageNode, config: DrpConfig, handle: Callable[[Header, Frame, Sensor], None]) -> None:
+        self._node, self._config, self._handle = node, config, handle
+        self._sensor: Sensor | None = None
+        self._camera: Camera | None = None
+        self._rights: Stamped[np.ndarray] = Stamped(2 * IN_FLIGHT)
+        self._lefts: deque[tuple[Header, np.ndarray]] = deque()
+        Calibration(node, self._on_camera)
+        node.take(Image, "right", self._on_right, qos.camera_in(IN_FLIGHT), foreign=True)
+        node.take(CompressedImage, "right/compressed", self._on_small_right, qos.camera_in(IN_FLIGHT))
+
+    def left(self, header: Header, image: np.ndarray) -> None:
+        """A left image; its pair is handed over once the right one and both calibrations are there."""
+        self._lefts.append((header, image))
+        self._match()
+
+    def _on_camera(self, camera: Camera) -> None:
+        if self._sensor is None:
+            self._sensor, self._camera = open_sensor(camera, self._config), camera
+            self._match()
+        else:
+            raise GraphError("camera_info: another calibration of the pair; restart the nodes to use it")
+
+    def _on_right(self, message: Image) -> None:
+        self._add(message.header, convert.colour(message, "right"))
+
+    def _on_small_right(self, message: CompressedImage) -> None:
+        self._add(message.header, convert.decompress(message, "right/compressed"))
+
+    def _add(self, header: Header, image: np.ndarray) -> None:
+        self._rights.add(convert.stamp_ns(header), image)
+        self._match()
+
+    def _match(self) -> None:
+        while self._lefts:
+            header, image = self._lefts[0]
+            stamp_ns = convert.stamp_ns(header)
+            right = self._rights.within(stamp_ns, PAIR_NS)
+            if self._sensor is None or self._camera is None or right is None:
+                newer = self._rights.latest_ns
+                late = newer is not None and newer > stamp_ns + PAIR_NS
+                if not (late and self._sensor is not None) and len(self._lefts) <= IN_FLIGHT:
+                    return
+                self._lefts.popleft()
+                missing = "right" if self._sensor is not None else "camera_info, right_camera_info"
+                self._node.problem(f"{missing}: none for image {stamp_ns} ns; the frame is dropped")
+                continue
+            self._lefts.popleft()
+            size = (self._camera.height, self._camera.width)
+            if image.shape[:2] != size or right.shape != image.shape:
+                raise GraphError(
+                    f"image is {image.shape[:2]}, right {right.shape[:2]}, the calibration {size} (height, width); "
+                    "publish both images of a pair as they were calibrated"
+                )
+            frame = Frame(0, stamp_ns, image, self._camera, right=right)
+            self._handle(header, frame, self._sensor)
+
+
+def pair(left: CameraInfo, right: CameraInfo, rectified: bool = False) -> Camera:
+    """The left camera with its baseline, and with the right one where the images are raw.
+
+    P of the right image holds the baseline: P[0, 3] = -fx baseline. `rectified`: the images are, whatever K and
+    D say, which then belong to the raw ones. Raises GraphError for a pair without a baseline.
+    """
+    cameras = [convert.camera(left), convert.camera(right, "right_camera_info")]
+    P = [np.array(m.p, np.float64).reshape(3, 4) for m in (left, right)]
+    R = [np.array(m.r, np.float64).reshape(3, 3) for m in (left, right)]
+    fx = P[1][0, 0]
+    baseline_m = -P[1][0, 3] / fx if fx > 0 else np.nan
+    if not 0 < baseline_m < 100:
+        raise GraphError(
+            f"right_camera_info: P has fx {fx:g} and Tx {P[1][0, 3]:g}: no baseline; calibrate the pair (Tx = -fx "
+            "times the baseline in m)"
+        )
+    raw = any(np.any(c.distortion) for c in cameras) or not all(np.allclose(r, np.eye(3), atol=1e-9) for r in R)
+    if rectified or not raw:
+        p = P[0]
+        plain: dict[str, Any] = {"distortion": np.zeros(5), "model": "plumb_bob", "baseline_m": float(baseline_m)}
+        return replace(cameras[0], fx=float(p[0, 0]), fy=float(p[1, 1]), cx=float(p[0, 2]), cy=float(p[1, 2]), **plain)
+    T_right_left = np.eye(4)
+    T_right_left[:3, :3] = R[1].T @ R[0]
+    T_right_left[:3, 3] = R[1].T @ [-baseline_m, 0.0, 0.0]
+    return replace(cameras[0], baseline_m=float(baseline_m), right=cameras[1], T_right_left=T_right_left)
+
+
+def infos(camera: Camera, head: Header) -> tuple[CameraInfo, CameraInfo]:
+    """CameraInfo of the left and the right image: the inverse of `pair`."""
+    assert camera.baseline_m is not None
+    if camera.right is None:
+        left, right = convert.camera_info(camera, head), convert.camera_info(camera, head)
+        right.p[3] = -camera.fx * camera.baseline_m
+        return left, right
+    left, right = convert.camera_info(camera, head), convert.camera_info(camera.right, head)
+    for message, R, P in zip((left, right), *raw_rectification(camera)):
+        message.r, message.p = R.ravel(), P.ravel()
+    return left, right
