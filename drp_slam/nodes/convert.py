@@ -157,8 +157,11 @@ def camera_info(camera: Camera, head: Header) -> CameraInfo:
     )
 
 
-def camera(message: CameraInfo, topic: str = "camera_info") -> Camera:
-    """The calibration. Raises GraphError for a model this package does not have."""
+def camera(message: CameraInfo, topic: str = "camera_info", rectified: bool = False) -> Camera:
+    """The calibration; of images that are `rectified` already that is P, while K and D are of the raw ones.
+
+    Raises GraphError for a model this package does not have, and for numbers out of range.
+    """
     d = np.array(message.d, np.float64)
     model = message.distortion_model or "plumb_bob"
     if model == "rational_polynomial" and not d[5:].any():
@@ -171,6 +174,8 @@ def camera(message: CameraInfo, topic: str = "camera_info") -> Camera:
             "the images"
         )
     K = np.array(message.k, np.float64).reshape(3, 3)
+    if rectified:
+        K, d, model = np.array(message.p, np.float64).reshape(3, 4)[:, :3], np.zeros(5), "plumb_bob"
     fx, fy, cx, cy = (float(K[i]) for i in ((0, 0), (1, 1), (0, 2), (1, 2)))
     size_px = np.array([message.width, message.height], np.float64)
     if not (size_px.min() >= 1 and size_px.max() <= LARGEST_PX):
@@ -191,6 +196,11 @@ def camera(message: CameraInfo, topic: str = "camera_info") -> Camera:
         )
     distortion = np.concatenate([d, np.zeros(5)])[: DISTORTION[model]]
     return Camera(message.width, message.height, fx, fy, cx, cy, distortion, model=model)
+
+
+def is_rectified(topic: str) -> bool:
+    """Whether a topic carries rectified images, by image_proc's names: `image_rect`, `image_rect_color`."""
+    return "rect" in topic.removesuffix("/compressed").rpartition("/")[2]
 
 
 def spelled(camera: Camera) -> str:

@@ -23,7 +23,7 @@ from drp_slam.config import PlayerConfig
 from drp_slam.data.dataset import open_sequence
 from drp_slam.data.stamps import StampGate
 from drp_slam.datatypes import Frame
-from drp_slam.nodes import convert, qos, status_codec, stereo
+from drp_slam.nodes import convert, qos, status_codec, stereo_pair
 from drp_slam.nodes.base import Finished, StageNode, run
 from drp_slam.nodes.playback import Playback
 from drp_slam.nodes.table import stage_nodes
@@ -117,7 +117,7 @@ class PlayerNode(StageNode):
         stamp = messages.image.header.stamp
         self._clock_out.publish(Clock(clock=Time(sec=stamp.sec, nanosec=stamp.nanosec)))
         if self._pair:
-            left, right = stereo.infos(self._sequence.camera, messages.image.header)
+            left, right = stereo_pair.infos(self._sequence.camera, messages.image.header)
             self._info.publish(left)
             self._right_info.publish(right)
             self._right.publish(messages.right)

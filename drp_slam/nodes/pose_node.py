@@ -30,7 +30,7 @@ from drp_slam.nodes.limits import IN_FLIGHT, NEWEST
 from drp_slam.nodes.odometry import Odometry
 from drp_slam.nodes.pairing import Stamped, Verdict
 from drp_slam.nodes.saved_map import SavedMap
-from drp_slam.nodes.stereo import Calibration
+from drp_slam.nodes.stereo_pair import Calibration
 from drp_slam.nodes.world_publisher import WorldPublisher
 from drp_slam.pipeline import track_run
 from drp_slam.reporting import folder as files
@@ -90,7 +90,7 @@ class PoseNode(StageNode):
         stated = (message.width, message.height, message.k.tobytes(), bytes(message.d))
         if stated == self._stated:
             return
-        self._take_camera(convert.camera(message))
+        self._take_camera(convert.camera(message, rectified=convert.is_rectified(self.resolve_topic_name("image"))))
         self._stated = stated
 
     def _take_camera(self, camera: Camera) -> None:

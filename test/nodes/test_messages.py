@@ -176,6 +176,17 @@ def test_a_picture_too_large_to_decode_is_refused(huge_png):
         convert.decompress(CompressedImage(format="png", data=huge_png), "depth/compressed")
 
 
+def test_of_rectified_images_p_counts():
+    info = convert.camera_info(Camera(640, 480, 500.0, 500.0, 320.0, 240.0, np.full(5, 0.1)), HEAD)
+    info.p[0], info.p[5], info.p[2], info.p[6] = 450.0, 455.0, 310.0, 230.0
+    camera = convert.camera(info, rectified=True)
+    assert (camera.fx, camera.fy, camera.cx, camera.cy) == (450.0, 455.0, 310.0, 230.0)
+    assert not camera.distortion.any() and convert.camera(info).fx == 500.0
+    info.p[:] = 0.0
+    with pytest.raises(GraphError, match="not calibrated"):
+        convert.camera(info, rectified=True)
+
+
 @pytest.mark.parametrize("length", [0, 4, 5, 8])
 def test_a_rational_model_without_its_denominator_is_plumb_bob(length):
     """As drivers publish it, and as `data.bag_images` reads it from a bag."""
@@ -185,5 +196,8 @@ def test_a_rational_model_without_its_denominator_is_plumb_bob(length):
     assert convert.camera(info).distortion.tolist() == (d + [0.0] * 5)[:5]
     if length == 8:
         info.d = d[:7] + [0.4]
-        with pytest.raises(GraphError, match="rational_polynomial"):
+        camera = convert.camera(info)
+        assert camera.model == "rational_polynomial" and camera.distortion.tolist() == list(info.d)
+        info.distortion_model = "spherical"
+        with pytest.raises(GraphError, match="spherical"):
             convert.camera(info)

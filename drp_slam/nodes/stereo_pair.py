@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -44,7 +44,7 @@ class Calibration:
             return
         self._messages[topic], self._stated[topic] = message, stated
         if len(self._messages) == 2:
-            rectified = "rect" in self._node.resolve_topic_name("image").rpartition("/")[2]
+            rectified = convert.is_rectified(self._node.resolve_topic_name("image"))
             self._handle(pair(self._messages["camera_info"], self._messages["right_camera_info"], rectified))
 
 
@@ -114,7 +114,7 @@ def pair(left: CameraInfo, right: CameraInfo, rectified: bool = False) -> Camera
     P of the right image holds the baseline: P[0, 3] = -fx baseline. `rectified`: the images are, whatever K and
     D say, which then belong to the raw ones. Raises GraphError for a pair without a baseline.
     """
-    cameras = [convert.camera(left), convert.camera(right, "right_camera_info")]
+    cameras = [convert.camera(left, rectified=rectified), convert.camera(right, "right_camera_info", rectified)]
     P = [np.array(m.p, np.float64).reshape(3, 4) for m in (left, right)]
     R = [np.array(m.r, np.float64).reshape(3, 3) for m in (left, right)]
     fx = P[1][0, 0]
@@ -126,9 +126,7 @@ def pair(left: CameraInfo, right: CameraInfo, rectified: bool = False) -> Camera
         )
     raw = any(np.any(c.distortion) for c in cameras) or not all(np.allclose(r, np.eye(3), atol=1e-9) for r in R)
     if rectified or not raw:
-        p = P[0]
-        plain: dict[str, Any] = {"distortion": np.zeros(5), "model": "plumb_bob", "baseline_m": float(baseline_m)}
-        return replace(cameras[0], fx=float(p[0, 0]), fy=float(p[1, 1]), cx=float(p[0, 2]), cy=float(p[1, 2]), **plain)
+        return replace(convert.camera(left, rectified=True), baseline_m=float(baseline_m))
     T_right_left = np.eye(4)
     T_right_left[:3, :3] = R[1].T @ R[0]
     T_right_left[:3, 3] = R[1].T @ [-baseline_m, 0.0, 0.0]
