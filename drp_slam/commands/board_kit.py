@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`board-kit`: what it takes to compile a network for the board and to check its outputs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from drp_slam.commands._networks import read_network
+from drp_slam.commands._options import add_out, out_folder
+from drp_slam.commands._tables import console as stdout
+
+HELP = "write what a chip owner needs to compile a network and to check the board's outputs"
+EXAMPLE = "board-kit yolox_s.onnx --images pictures/ --out kit"
+
+
+def add_arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument("model", help="FP32 ONNX file, or a shipped network")
+    text = "calibrate on these pictures; the first ten are checked"
+    p.add_argument("--images", type=Path, required=True, metavar="DIR", help=text)
+    text = "subtract this from pictures in [0, 1], one value or one a channel (default: 0)"
+    p.add_argument("--mean", type=float, nargs="+", default=[0.0], metavar="M", help=text)
+    p.add_argument("--std", type=float, nargs="+", default=[1.0], metavar="S", help="then divide by this (default: 1)")
+    p.add_argument("--bgr", action="store_true", help="give the channels as BGR (default: RGB)")
+    text = "set the shape of a dynamic input"
+    p.add_argument("--input-shape", action="append", default=[], metavar="[NAME=]1,3,H,W", help=text)
+    add_out(p)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """The folder and what it holds."""
+    from drp_slam.drpai3.board_kit import board_kit
+
+    graph = read_network(args.model, args.input_shape)
+    return board_kit(graph, args.images, out_folder(args), args.mean, args.std, args.bgr)
+
+
+def show(result: dict[str, Any]) -> None:
+    """Names the files."""
+    stdout().print(
+        f"{result['folder']}: network.onnx, compile.py, compare.py, processing.json, "
+        f"{result['calibration']} calibration tensors, outputs of {result['expected']} images"
+    )
