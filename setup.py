@@ -71,7 +71,8 @@ setup(
             "open3d; platform_system != 'Linux' or platform_machine != 'x86_64'",
         ],
         "sweep": ["distributed"],
-        "test": ["pytest", "hypothesis", "evo", "scipy", "onnx-tool", "gtsam; python_version < '3.14'"],
+        "board": ["openpyxl"],
+        "test": ["pytest", "hypothesis", "evo", "scipy", "onnx-tool", "openpyxl", "gtsam; python_version < '3.14'"],
         "lint": ["ruff", "mypy", "types-PyYAML"],
     },
     entry_points={

@@ -33,6 +33,8 @@ def add_corpus(p: argparse.ArgumentParser) -> None:
     p.add_argument("dir", type=Path, help="folder with index.csv and graphs/")
     add_device(p)
     p.add_argument("--pairs", type=Path, metavar="FILE", help="add this table of dense and pruned latencies")
+    text = "take the latencies from the column DEVICE_ms of this table instead"
+    p.add_argument("--latencies", type=Path, metavar="FILE", help=text)
 
 
 def input_shapes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
@@ -67,3 +69,7 @@ def read_network(name: str, shapes: Iterable[str] = (), dims: Iterable[str] = ()
     if not path.is_file() and path.suffix not in (".gz", ".onnx"):
         path = resources.network(name)
     return load(path, input_shapes(shapes), dimensions(dims))
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))

@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from drp_slam.commands._networks import read_network
+from drp_slam.commands._networks import numbers, read_network
 from drp_slam.commands._options import add_out, out_folder
 from drp_slam.commands._tables import console as stdout
 
@@ -20,9 +20,10 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     text = "calibrate on these pictures; the first ten are checked"
     p.add_argument("--images", type=Path, required=True, metavar="DIR", help=text)
     text = "subtract this from pictures in [0, 1], one value or one a channel (default: 0)"
-    p.add_argument("--mean", type=float, nargs="+", default=[0.0], metavar="M", help=text)
-    p.add_argument("--std", type=float, nargs="+", default=[1.0], metavar="S", help="then divide by this (default: 1)")
-    p.add_argument("--bgr", action="store_true", help="give the channels as BGR (default: RGB)")
+    p.add_argument("--mean", type=numbers, default=(0.0,), metavar="R,G,B", help=text)
+    text = "divide by this after --mean: one value or one a channel (default: 1)"
+    p.add_argument("--std", type=numbers, default=(1.0,), metavar="R,G,B", help=text)
+    p.add_argument("--bgr", action="store_true", help="feed blue first (--mean and --std are in that order)")
     text = "set the shape of a dynamic input"
     p.add_argument("--input-shape", action="append", default=[], metavar="[NAME=]1,3,H,W", help=text)
     add_out(p)
@@ -31,9 +32,11 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """The folder and what it holds."""
     from drp_slam.drpai3.board_kit import board_kit
+    from drp_slam.drpai3.samples import Preprocessing
 
     graph = read_network(args.model, args.input_shape)
-    return board_kit(graph, args.images, out_folder(args), args.mean, args.std, args.bgr)
+    how = Preprocessing(mean=args.mean, std=args.std, bgr=args.bgr)
+    return board_kit(graph, args.images, out_folder(args), how)
 
 
 def show(result: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from drp_slam.commands._networks import add_network_model, dimensions, read_network
+from drp_slam.commands._networks import add_network_model, dimensions, numbers, read_network
 from drp_slam.commands._options import add_out, kept, out_folder
 from drp_slam.commands._tables import console as stdout
 from drp_slam.commands._tables import print_table, print_written
@@ -39,9 +39,9 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     text = "multiply pixels by this before --mean and --std (default: 1/255)"
     p.add_argument("--input-scale", type=float, default=1 / 255, metavar="S", help=text)
     text = "subtract this from scaled pixels: one value or one a channel (default: 0)"
-    p.add_argument("--mean", type=_numbers, default=(0.0,), metavar="R,G,B", help=text)
+    p.add_argument("--mean", type=numbers, default=(0.0,), metavar="R,G,B", help=text)
     text = "divide by this after --mean: one value or one a channel (default: 1)"
-    p.add_argument("--std", type=_numbers, default=(1.0,), metavar="R,G,B", help=text)
+    p.add_argument("--std", type=numbers, default=(1.0,), metavar="R,G,B", help=text)
     p.add_argument("--bgr", action="store_true", help="feed blue first (--mean and --std are in that order)")
     text = "order the input's axes like this (default: channels are the axis of size 1 or 3)"
     p.add_argument("--layout", choices=("nchw", "nhwc"), help=text)
@@ -55,10 +55,6 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     text = "write estimate.html, roofline.png and timeline.json (Chrome trace)"
     p.add_argument("--html", action="store_true", help=text)
     add_out(p)
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(","))
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -140,8 +136,9 @@ def show(result: dict[str, Any]) -> None:
     for note in result["notes"]:
         console.print(f"note: {note}", highlight=False)
     console.print(
-        f"cycles {result['cycles']:.3g} of {result['dense_cycles']:.3g} dense; memory {result['memory_mib']:.1f} MiB; "
-        f"traffic {result['traffic_mb']:.1f} MB; fixed {result['overhead_ms']:.2f} ms; "
+        f"cycles {result['cycles']:.3g} of {result['dense_cycles']:.3g} dense; memory {result['memory_mib']:.1f} MiB ("
+        + ", ".join(f"{area} {size:.1f}" for area, size in result["memory_areas_mib"].items())
+        + f"); traffic {result['traffic_mb']:.1f} MB; fixed {result['overhead_ms']:.2f} ms; "
         f"{result['crossings']} crossings {result['crossing_ms']:.2f} ms"
     )
     if sum(result["groups_by_n"]):

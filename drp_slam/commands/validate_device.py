@@ -32,15 +32,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Errors of the shipped constants; with `--cross-validate`, of fits that have not seen the family."""
     from drp_slam.chip.constants import load_constants
     from drp_slam.drpai3.fitting.scatter import scatter
-    from drp_slam.drpai3.fitting.validate import cross_validated, read_all, validate
+    from drp_slam.drpai3.fitting.validate import cross_validated, read_all, read_rows, validate
 
     constants = load_constants(args.device)
     skipped: list[str] = []
-    samples = read_all(args.dir, args.pairs, constants, skipped)
+    samples = read_all(args.dir, args.pairs, constants, skipped, args.latencies)
     result: dict[str, Any] = {"device": f"emulated:{constants.name}", "folder": str(args.dir), "skipped": skipped}
     result |= validate(samples, constants)
     if args.cross_validate:
-        result["cross_validated"] = cross_validated(samples, constants)
+        rows = read_rows(args.layers, constants, args.network) if args.layers is not None else None
+        result["cross_validated"] = cross_validated(samples, constants, rows)
     out = out_folder(args)
     result["plot"] = str(scatter(out / "predicted-vs-published.png", result))
     if args.layers is not None:
@@ -84,3 +85,7 @@ def show_errors(parts: Sequence[tuple[str, dict[str, Any]]]) -> None:
         for pair in part["pairs"]:
             gains = f"published {pair['published_speedup']:.2f} x, predicted {pair['predicted_speedup']:.2f} x"
             stdout().print(f"{pair['id']}: {gains} ({pair['error_pct']:+.0f} %)")
+        for kind, row in part.get("rows", {}).items():
+            sums = f"translator {row['vendor_us']:.0f} us, model {row['modelled_us']:.0f} us"
+            errors = f"{row['sum_error_pct']:+.0f} %, median row {row['median_row_error_pct']:.0f} %"
+            stdout().print(f"rows, {kind} ({row['operators']}): {sums} ({errors})")

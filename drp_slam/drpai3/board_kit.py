@@ -8,17 +8,15 @@ from its documentation and have not been run against a board by this project.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from drp_slam.atomic import replacing, write_text
+from drp_slam.atomic import replacing, write_bytes, write_text
 from drp_slam.drpai3.emulator import session
-from drp_slam.drpai3.execute import fixed_input, read_images
 from drp_slam.drpai3.graph import Graph
-from drp_slam.drpai3.reading import read_model
+from drp_slam.drpai3.samples import Preprocessing, read_samples
 from drp_slam.errors import DrpAi3Error
 
 EXPECTED = 10
@@ -91,13 +89,11 @@ sys.exit(0 if worst >= LEAST_DB else 1)
 '''
 
 
-def board_kit(
-    graph: Graph, images: Path, out: Path, mean: Sequence[float], std: Sequence[float], bgr: bool
-) -> dict[str, Any]:
-    """Writes the kit to `out`. `mean` and `std` are of images in [0, 1], one a channel or one for all.
+def board_kit(graph: Graph, images: Path, out: Path, how: Preprocessing) -> dict[str, Any]:
+    """Writes the kit to `out`; `how` prepares the pictures.
 
-    Raises DrpAi3Error for a network with several inputs, one that is quantised already, or channels
-    that the means do not fit.
+    Raises DrpAi3Error for a network with several inputs, one that is quantised already, or pictures
+    that do not fit.
     """
     if graph.int8:
         raise DrpAi3Error(f"{graph.path}: holds INT8; the vendor's toolchain quantises itself: give the FP32 network")
@@ -105,31 +101,23 @@ def board_kit(
         raise DrpAi3Error(f"{graph.path}: {len(graph.inputs)} inputs; board-kit takes networks with one image")
     (name,) = graph.inputs
     shape = graph.shapes[name]
-    pictures = read_images(images, shape)
-    planes = [_per_channel(text, values, shape[1]) for text, values in (("--mean", mean), ("--std", std))]
-    if not all(planes[1] > 0):
-        raise DrpAi3Error(f"--std {' '.join(map(str, std))}, expected values above 0")
-    inputs = [((p[:, ::-1] if bgr else p) - planes[0][:, None, None]) / planes[1][:, None, None] for p in pictures]
-    model = fixed_input(read_model(graph.path), graph)
-    network = model.SerializeToString()
+    samples = read_samples(images, {name: shape}, {name: np.dtype(np.float32)}, how)
+    network = graph.model().SerializeToString()
     for folder in ("calibration", "expected"):
         (out / folder).mkdir(parents=True, exist_ok=True)
-    with replacing(out / "network.onnx", DrpAi3Error) as temporary:
-        temporary.write_bytes(network)
+    write_bytes(out / "network.onnx", network, DrpAi3Error)
     run = session(network)
-    for n, tensor in enumerate(inputs):
-        _save(out / "calibration" / f"{n:02d}.npy", tensor.astype(np.float32))
-    for n, tensor in enumerate(inputs[:EXPECTED]):
-        for k, output in enumerate(run.run(None, {name: tensor.astype(np.float32)})):
+    for n, sample in enumerate(samples):
+        _save(out / "calibration" / f"{n:02d}.npy", sample[name])
+    for n, sample in enumerate(samples[:EXPECTED]):
+        for k, output in enumerate(run.run(None, sample)):
             _save(out / "expected" / f"{n:02d}_{k}.npy", output)
     processing = {
-        "input": {"name": name, "shape": list(shape), "order": "BGR" if bgr else "RGB", "layout": "NCHW"},
+        "input": {"name": name, "shape": list(shape), "order": "BGR" if how.bgr else "RGB"},
         "preruntime": {
-            "resize_w": shape[3],
-            "resize_h": shape[2],
             "resize_alg": 1,
-            "cof_add": [-255.0 * float(m) for m in planes[0]],
-            "cof_mul": [1.0 / (255.0 * float(s)) for s in planes[1]],
+            "cof_add": [-m / how.scale for m in how.mean],
+            "cof_mul": [how.scale / s for s in how.std],
         },
         "outputs": [{"index": k, "name": o, "shape": list(graph.shapes[o])} for k, o in enumerate(graph.outputs)],
         "source": "PreRuntime computes (in + cof_add) * cof_mul on 0..255; the expected outputs are FP32 onnxruntime's",
@@ -140,15 +128,9 @@ def board_kit(
     return {
         "network": graph.name,
         "folder": str(out),
-        "calibration": len(inputs),
-        "expected": min(EXPECTED, len(inputs)),
+        "calibration": len(samples),
+        "expected": min(EXPECTED, len(samples)),
     }
-
-
-def _per_channel(option: str, values: Sequence[float], channels: int) -> np.ndarray:
-    if len(values) not in (1, channels):
-        raise DrpAi3Error(f"{option} has {len(values)} values, expected 1 or {channels}")
-    return np.broadcast_to(np.asarray(values, np.float64), channels)
 
 
 def _save(path: Path, array: np.ndarray) -> None:

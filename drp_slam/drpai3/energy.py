@@ -40,15 +40,19 @@ class Energy:
         return self.array + self.drp + self.idle
 
 
+def ddr_bytes(t: Table) -> np.ndarray:
+    """(L,) bytes that cross the accelerator's memory interface for each layer: weights and features."""
+    return t.weight_bytes + t.load + t.store
+
+
 def layer_joules(t: Table, parts: Parts, kept: np.ndarray, c: Mapping[str, float]) -> Energy:
     """Energy of each layer; `kept` (L,) is the share of its weights that are not zero."""
     matrix = parts.compute > 0
     per_mac = c["drpai3.array_power"] / (c["drpai3.dense_peak"] / 2)
-    bandwidth_bytes = parts.weights * c["drpai3.weight_bandwidth"] + parts.spill * c["drpai3.spill_bandwidth"]
     return Energy(
         array=matrix * t.macs * kept * per_mac,
         drp=parts.drp * c["drpai3.drp_power"],
         cpu=parts.cpu * c["cpu.power_busy"],
         idle=parts.total * c["drpai3.idle_power"],
-        ddr=bandwidth_bytes * c["drpai3.ddr_energy"],
+        ddr=ddr_bytes(t) * c["drpai3.ddr_energy"],
     )

@@ -11,12 +11,26 @@ import numpy as np
 
 from drp_slam.chip.constants import Constants
 from drp_slam.chip.pricing import clock_hz
-from drp_slam.drpai3 import placement, subgraphs, timing
-from drp_slam.drpai3.energy import layer_joules
+from drp_slam.drpai3 import placement, residency, subgraphs, timing
+from drp_slam.drpai3.energy import ddr_bytes, layer_joules
+from drp_slam.drpai3.footprint import Footprint, footprint
 from drp_slam.drpai3.graph import Graph
 from drp_slam.drpai3.layers import Layer, layers
+from drp_slam.drpai3.order import chain_first
 from drp_slam.drpai3.packed_layers import Packs, pack_layers
+from drp_slam.drpai3.residency import Residency
 from drp_slam.errors import DrpAi3Error
+
+CAUSES = {
+    "compute": "macs",
+    "traffic": "features",
+    "weights": "weights",
+    "drp": "drp",
+    "copies": "copy",
+    "cpu": "cpu",
+    "overhead": "fixed",
+}
+"""Field of `timing.Parts` -> what a row says that it is bound by."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +76,8 @@ class Estimate:
     dense_cycles: float
     bytes: float
     macs: float
-    memory_bytes: float
+    memory: Footprint
+    residency: Residency
     index_bytes: float
     histogram: np.ndarray
     losses: Mapping[str, float]
@@ -104,30 +119,33 @@ def estimate(
     takes and converts them, as published latencies have it. Raises DrpAi3Error if the network does
     not fit the DRP-AI memory area.
     """
-    work = layers(graph)
+    work = chain_first(graph, layers(graph))
     wires = subgraphs.wiring(graph, work)
     tags = subgraphs.find(graph, work, wires)
-    units = placement.units(tags, work, wires, release)
+    units = placement.units(tags, work, wires, release, placement.chosen_of(constants))
     cpu = placement.on_cpu(units, work, wires)
     packs = pack_layers(graph, work, units, constants, sparsity, pattern)
     mac_hz = clock_hz(constants, "drpai3.mac_clock", freq_index)
-    table = timing.table(work, wires, tags, packs.cycles, packs.bytes)
+    sizes = {name: math.prod(graph.shapes[name]) for name in wires.buffer.values()}
+    element_bytes = int(constants["drpai3.element_bytes"])
+    sizes_bytes = {name: element_bytes * size for name, size in sizes.items()}
+    room = constants["drpai3.feature_buffer"] * constants["drpai3.feature_share"]
+    lies = residency.simulate(work, wires, units, sizes_bytes, room)
+    table = timing.with_traffic(timing.table(work, packs.cycles, packs.bytes), lies)
     parts = timing.layer_seconds(table, units, constants, mac_hz)
     energy = layer_joules(table, parts, 1.0 - packs.sparsity, constants)
-
-    sizes = {name: math.prod(graph.shapes[name]) for name in wires.buffer.values()}
     crossed = placement.crossings(cpu, wires, sizes, results_stay)
     waits = np.zeros(len(work))
     for crossing in crossed:
-        seconds = float(timing.crossing_seconds(1, crossing.elements, constants))
-        waits[_waiting(crossing, cpu, wires)] += seconds
-    memory = footprint(graph, work, wires, packs.bytes)
-    if memory > constants["drpai3.memory_area"]:
+        seconds = timing.result_seconds if crossing.result else timing.crossing_seconds
+        waits[_waiting(crossing, cpu, wires)] += float(seconds(1, crossing.elements, constants))
+    memory = footprint(graph, lies, packs.bytes, constants)
+    if memory.total > constants["drpai3.memory_area"]:
         raise DrpAi3Error(
-            f"{graph.path}: needs {memory / 2**20:.0f} MiB, the DRP-AI area of {constants.name} "
+            f"{graph.path}: needs {memory.total / 2**20:.0f} MiB, the DRP-AI area of {constants.name} "
             f"has {constants['drpai3.memory_area'] / 2**20:.0f}; prune it or lower --input-shape"
         )
-    traffic = packs.bytes + (parts.spill * constants["drpai3.spill_bandwidth"])
+    traffic = ddr_bytes(table)
     rows = _rows(work, tags, units, cpu, packs, parts, waits, traffic, energy.total, constants)
     total_s = constants["drpai3.inference_overhead"] + float(parts.total.sum() + waits.sum())
     idle_j = constants["drpai3.inference_overhead"] * constants["drpai3.idle_power"]
@@ -145,7 +163,8 @@ def estimate(
         dense_cycles=float(packs.dense.sum()),
         bytes=float(traffic.sum()),
         macs=float(sum(layer.macs for layer in work)),
-        memory_bytes=memory,
+        memory=memory,
+        residency=lies,
         index_bytes=packs.index_bytes,
         histogram=packs.histogram,
         losses=packs.losses,
@@ -153,24 +172,6 @@ def estimate(
         notes=graph.notes,
         incomplete=(*graph.incomplete, *(layer.unknown for layer in work if layer.unknown)),
     )
-
-
-def footprint(graph: Graph, work: Sequence[Layer], wires: subgraphs.Wiring, weight_bytes: np.ndarray) -> float:
-    """Bytes in the DRP-AI area: all weights, and the INT8 tensors alive at the worst moment."""
-    last: dict[str, int] = {}
-    for n, layer in enumerate(work):
-        for name in wires.source(layer):
-            last[name] = n
-    for name in wires.results:
-        last[name] = len(work)
-    sizes = {name: math.prod(graph.shapes[name]) for name in wires.buffer.values()}
-    alive = {name: sizes[name] for name in graph.inputs if name in sizes}
-    worst = sum(alive.values())
-    for n, layer in enumerate(work):
-        alive.update({o: sizes[o] for o in layer.node.outputs if o in sizes})
-        worst = max(worst, sum(alive.values()))
-        alive = {name: size for name, size in alive.items() if last.get(name, -1) > n}
-    return float(weight_bytes.sum()) + worst
 
 
 def _waiting(crossing: placement.Crossing, cpu: np.ndarray, wires: subgraphs.Wiring) -> int:
@@ -195,8 +196,7 @@ def _rows(
     c: Constants,
 ) -> list[Row]:
     peak = c["drpai3.dense_peak"] / 2
-    causes = np.stack([parts.compute, parts.weights, parts.spill, parts.drp, parts.cpu, parts.overhead])
-    names = ("macs", "weights", "spill", "drp", "cpu", "fixed")
+    causes = np.stack([getattr(parts, name) for name in CAUSES])
     rows = []
     for n, layer in enumerate(work):
         seconds = float(parts.total[n])
@@ -219,7 +219,7 @@ def _rows(
                 seconds,
                 float(waits[n]),
                 float(traffic[n]),
-                "-" if not seconds else names[int(causes[:, n].argmax())],
+                "-" if not seconds else tuple(CAUSES.values())[int(causes[:, n].argmax())],
                 layer.macs / peak / seconds if seconds else 0.0,
                 float(energy_j[n]),
             )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An estimate as files: table (CSV), page (HTML), roofline (PNG), timeline (Chrome trace)."""
+"""An estimate as files: table (CSV), page (HTML), roofline and memory map (PNG), timeline (Chrome trace)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from drp_slam.atomic import replacing
+from drp_slam.drpai3.memory_map import memory_map
 from drp_slam.errors import DrpAi3Error
 
-UNIT_COLOURS = {"ai-mac": "#2b6cb0", "drp": "#2f855a", "cpu": "#c53030"}
+UNIT_COLOURS = {"ai-mac": "#2b6cb0", "drp": "#2f855a", "copy": "#805ad5", "cpu": "#c53030"}
 COLUMNS = (
     "name",
     "op",
@@ -50,9 +51,11 @@ def write(folder: Path, result: dict[str, Any], constants: Mapping[str, float], 
         made.append(_replace(folder / "layers.csv", lambda p: _table(p, result)))
     if page:
         made.append(_replace(folder / "roofline.png", lambda p: roofline(p, result, constants)))
+        room = constants["drpai3.feature_buffer"] * constants["drpai3.feature_share"]
+        made.append(_replace(folder / "memory.png", lambda p: memory_map(p, result, room)))
         made.append(_replace(folder / "timeline.json", lambda p: p.write_text(json.dumps(timeline(result)))))
-        image = made[-2].read_bytes()
-        made.append(_replace(folder / "estimate.html", lambda p: p.write_text(_page(result, image), encoding="utf-8")))
+        images = {path.stem: path.read_bytes() for path in made if path.suffix == ".png"}
+        made.append(_replace(folder / "estimate.html", lambda p: p.write_text(_page(result, images), encoding="utf-8")))
     return made
 
 
@@ -72,7 +75,7 @@ def _table(path: Path, result: dict[str, Any]) -> None:
 
 def timeline(result: dict[str, Any]) -> dict[str, Any]:
     """Chrome trace events (microseconds): one track a unit, crossings on a track of their own."""
-    tracks = {"ai-mac": 1, "drp": 2, "cpu": 3, "crossing": 4}
+    tracks = {"ai-mac": 1, "drp": 2, "cpu": 3, "crossing": 4, "copy": 5}
     events: list[dict[str, Any]] = [
         {"ph": "M", "pid": 1, "tid": tid, "name": "thread_name", "args": {"name": f"{name} (modelled)"}}
         for name, tid in tracks.items()
@@ -153,7 +156,7 @@ def roofline(path: Path, result: dict[str, Any], constants: Mapping[str, float])
     plt.close(figure)
 
 
-def _page(result: dict[str, Any], image: bytes) -> str:
+def _page(result: dict[str, Any], images: Mapping[str, bytes]) -> str:
     text = html.escape
     reasons: dict[str, list[float]] = {}
     for row in result["fallbacks"]:
@@ -176,13 +179,17 @@ def _page(result: dict[str, Any], image: bytes) -> str:
         + "".join(f"<p>{text(note)}</p>" for note in result["notes"])
         + f"<p>{result['tops_per_w']:.2f} TOPS/W of the accelerator (published: 9 to 11 for pruned "
         f"ResNet-50 class networks, 23.9 for the ideal layer). Memory "
-        f"{result['memory_mib']:.1f} MiB. Rests on {kinds['cited']} cited, "
+        f"{result['memory_mib']:.1f} MiB ("
+        + ", ".join(f"{area} {size:.1f}" for area, size in result["memory_areas_mib"].items())
+        + f"). Rests on {kinds['cited']} cited, "
         f"{kinds['fitted']} fitted and {kinds['assumed']} assumed constants.</p>"
         + _shares(result)
         + "<p>Beside this page: <a href=timeline.json>timeline.json</a>, a Chrome trace for "
         "chrome://tracing or ui.perfetto.dev.</p>"
-        f"<img alt=roofline src='data:image/png;base64,"
-        f"{base64.b64encode(image).decode()}'>"
+        + "".join(
+            f"<img alt='{name}' src='data:image/png;base64,{base64.b64encode(image).decode()}'>"
+            for name, image in images.items()
+        )
         + (
             f"<h2>On the Cortex-A55</h2><table><tr><th>reason<th>layers<th>ms<th>crossing ms</tr>{fallbacks}</table>"
             if fallbacks

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from drp_slam.chip.constants import Constants
@@ -56,13 +57,15 @@ def as_dict(found: Estimate, constants: Constants, pattern: str) -> dict[str, An
         "crossings": found.crossings,
         "crossing_ms": found.crossing_s * 1e3,
         "overhead_ms": found.overhead_s * 1e3,
-        "memory_mib": found.memory_bytes / 2**20,
+        "memory_mib": found.memory.total / 2**20,
+        "memory_areas_mib": {area: size / 2**20 for area, size in asdict(found.memory).items()},
         "traffic_mb": found.bytes * 1e-6,
         "index_bytes": found.index_bytes,
         "groups_by_n": [int(n) for n in found.histogram],
         "packing_loss": {k: float(v) for k, v in found.losses.items()},
         "constants": kinds,
         "layers": layers,
+        "tensors": [asdict(tensor) for tensor in found.residency.held],
         "fallbacks": [
             {key: row[key] for key in ("name", "op", "reason")}
             | {"ms": row["us"] * 1e-3, "crossing_ms": row["crossing_us"] * 1e-3}

@@ -35,6 +35,11 @@ class Packs:
     losses: Mapping[str, float]
 
 
+def weight_bytes(layer: Layer, c: Mapping[str, float]) -> float:
+    """Bytes of a layer's dense weights and biases, as the chip stores them."""
+    return c["drpai3.element_bytes"] * layer.weight_elements + BIAS_BYTES * layer.bias_elements
+
+
 def prunable(layer: Layer) -> bool:
     """Whether the vendor's pruner would prune a layer: matrices but the first and depthwise."""
     channels = layer.in_shape[1] if layer.op == "Conv" else layer.k
@@ -75,7 +80,7 @@ def pack_layers(
     histogram, index_bytes = np.zeros(rows + 1), 0.0
     losses = {"balance": 0.0, "padding": 0.0}
     for n, layer in enumerate(work):
-        streamed[n] = layer.weight_elements + BIAS_BYTES * layer.bias_elements
+        streamed[n] = weight_bytes(layer, c)
         if layer.weight is None or units[n] != placement.MAC:
             continue
         dense[n] = cycles[n] = timing.dense_cycles(layer, c)

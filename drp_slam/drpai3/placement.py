@@ -17,18 +17,18 @@ import numpy as np
 from drp_slam.drpai3.layers import Layer
 from drp_slam.drpai3.subgraphs import Wiring
 
-FUSED, MAC, DRP, CPU = range(4)
-UNIT_NAMES = ("fused", "ai-mac", "drp", "cpu")
+FUSED, MAC, DRP, CPU, COPY = range(5)
+UNIT_NAMES = ("fused", "ai-mac", "drp", "cpu", "copy")
 NEW_RELEASE = 2.7
-"""TVM release from which kernels of unequal sides stay on the accelerator."""
+"""TVM release of the vendor's compiler that is supposed where none is given."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """`tag` of `patterns.find` -> unit. `older` is the unit before release 2.7, where it differs.
+    """`tag` of `subgraphs.find` -> unit. `older` is the unit before release `since`, where it differs.
 
-    `reason` is for the report of fallbacks; `choices` are the units that the fit may choose from,
-    the one that keeps most on the accelerator first.
+    `reason` is for the report of fallbacks; `choices` are the units that the fit may choose from
+    (for `older`, where there is one), the one that keeps most on the accelerator first.
     """
 
     tag: str
@@ -36,11 +36,14 @@ class Rule:
     reason: str = ""
     older: int | None = None
     choices: tuple[int, ...] = ()
+    since: float = 2.7
 
 
 RULES: tuple[Rule, ...] = (
     Rule("conv", MAC),
     Rule("depthwise", MAC),
+    Rule("depthwise-large", MAC, "depthwise convolution of more than 3 x 3 taps", None, (MAC, CPU)),
+    Rule("even-kernel", MAC, "kernel of an even number of taps beyond 2 x 2", None, (MAC, CPU)),
     Rule("deconv", MAC),
     Rule("fc", MAC),
     Rule("fc-tokens", MAC, "matrix of many tokens", None, (MAC, CPU)),
@@ -54,9 +57,9 @@ RULES: tuple[Rule, ...] = (
     Rule("hard-swish", DRP),
     Rule("curve", DRP),
     Rule("gate", CPU, "product with a gate from global pooling (broadcast over the image)"),
-    Rule("gate-branch", DRP, "branch that computes a gate", None, (DRP, CPU)),
-    Rule("add-fused", FUSED),
-    Rule("add", DRP),
+    Rule("gate-branch", CPU, "branch that computes a gate", None, (DRP, CPU)),
+    Rule("add-fused", MAC),
+    Rule("add", MAC),
     Rule("mul", DRP),
     Rule("sub", DRP),
     Rule("div", DRP),
@@ -64,16 +67,19 @@ RULES: tuple[Rule, ...] = (
     Rule("scale-branch", DRP, "batch norm on a branch of its own", None, (DRP, CPU)),
     Rule("pool", DRP),
     Rule("global-pool", DRP),
-    Rule("mean", CPU, "mean over the image as ReduceMean, outside a gate", None, (DRP, CPU)),
-    Rule("concat", FUSED, "", None, (FUSED, DRP)),
-    Rule("concat-free", FUSED),
-    Rule("resize-nearest", FUSED, "", None, (FUSED, DRP)),
+    Rule("mean", DRP, "mean over the image as ReduceMean, outside a gate", None, (DRP, CPU)),
+    Rule("concat", COPY),
+    Rule("concat-free", COPY),
+    Rule("resize-nearest", DRP),
     Rule("resize-smooth", CPU, "bilinear or bicubic resize", None, (DRP, CPU)),
+    Rule("curve-fused", FUSED, "", None, (FUSED, DRP)),
+    Rule("concat-mixed", CPU, "concatenation with an input made on the CPU", None, (COPY, CPU)),
     Rule("pad", FUSED),
     Rule("pad-mirror", CPU, "padding by reflection or by the edge"),
     Rule("view", FUSED),
     Rule("slice", CPU, "slice, or split in unequal parts"),
-    Rule("move", DRP, "strided slice, equal split, gather or transpose", None, (DRP, CPU)),
+    Rule("split", COPY, "split of the channels, before release 2.5", CPU, (), 2.5),
+    Rule("move", DRP),
     Rule("arithmetic", CPU, "arithmetic with a constant or with broadcasting"),
     Rule("normalisation", CPU, "layer normalisation"),
     Rule("softmax", CPU, "softmax inside the network"),
@@ -84,6 +90,14 @@ RULES: tuple[Rule, ...] = (
     Rule("other", CPU, "operator that no rule maps"),
 )
 BY_TAG = {rule.tag: rule for rule in RULES}
+PREFIX = "placement."
+MIXED = frozenset({"concat-mixed"})
+"""Rules for layers whose inputs other units make: no tag of their own, see `_join_mixed`."""
+
+
+def chosen_of(constants: Mapping[str, float]) -> dict[str, int]:
+    """Rules that a device file overrides: `placement.<tag>`, a number of a unit (`UNIT_NAMES`)."""
+    return {key.removeprefix(PREFIX): int(constants[key]) for key in constants if key.startswith(PREFIX)}
 
 
 def units(
@@ -98,13 +112,34 @@ def units(
     out = np.zeros(len(tags), np.int8)
     for n, tag in enumerate(tags):
         rule = BY_TAG[tag]
-        unit = chosen.get(tag, rule.unit)
-        older = chosen.get(tag, rule.older) if rule.older is not None else None
-        out[n] = older if older is not None and release < NEW_RELEASE else unit
+        if rule.older is not None:
+            unit = chosen.get(tag, rule.older) if release < rule.since else rule.unit
+        else:
+            unit = chosen.get(tag, rule.unit)
+        out[n] = unit
         # a matrix product of a gate's branch stays a matrix product
         if tag == "gate-branch" and unit == DRP and layers[n].macs:
             out[n] = MAC if layers[n].op != "Conv" or len(layers[n].out_shape) == 4 else CPU
+    _join_mixed(out, tags, layers, wires, chosen)
     return out
+
+
+def _join_mixed(
+    out: np.ndarray, tags: Sequence[str], layers: Sequence[Layer], wires: Wiring, chosen: Mapping[str, int]
+) -> None:
+    """Concatenations with an input from the CPU run by a rule of their own; an addition runs where the
+    batch norm of its branch does."""
+    made_by = out.copy()
+    for n, layer in enumerate(layers):
+        sources = [int(made_by[wires.producer[s]]) for s in wires.source(layer) if s in wires.producer]
+        branch = any(tags[wires.producer[s]] == "scale-branch" for s in wires.source(layer) if s in wires.producer)
+        if tags[n] in ("add", "add-fused") and branch:
+            out[n] = chosen.get("scale-branch", BY_TAG["scale-branch"].unit)
+        if tags[n] in ("concat", "concat-free") and CPU in sources:
+            out[n] = chosen.get("concat-mixed", BY_TAG["concat-mixed"].unit)
+        made_by[n] = out[n]
+        if out[n] == FUSED and sources:
+            made_by[n] = CPU if all(s == CPU for s in sources) else sources[-1]
 
 
 def reason(tag: str, layer: Layer) -> str:
@@ -128,6 +163,7 @@ class Crossing:
     tensor: str
     elements: int
     to_cpu: bool
+    result: bool = False
 
 
 def crossings(cpu: np.ndarray, wires: Wiring, sizes: Mapping[str, int], results_stay: bool = False) -> list[Crossing]:
@@ -145,5 +181,5 @@ def crossings(cpu: np.ndarray, wires: Wiring, sizes: Mapping[str, int], results_
             found.append(Crossing(name, sizes[name], not here))
     for name in sorted(wires.results):
         if name in wires.producer and bool(cpu[wires.producer[name]]) == results_stay:
-            found.append(Crossing(name, sizes[name], not results_stay))
+            found.append(Crossing(name, sizes[name], not results_stay, not results_stay))
     return found

@@ -22,6 +22,8 @@ POOLS = frozenset({"MaxPool", "AveragePool"})
 MOVES = frozenset({"Slice", "Split", "Gather", "Transpose", "DepthToSpace", "SpaceToDepth"})
 LARGEST_GATE = 65536
 """Elements; a tensor beyond it is an image and not a part of a gate's branch."""
+LARGEST_EVEN, LARGEST_DEPTHWISE = 4, 3
+"""Sides of an even kernel and of a depthwise one that every generation maps."""
 CONVOLUTIONS = frozenset({"conv", "depthwise", "grouped", "deconv", "fc"})
 
 
@@ -72,6 +74,8 @@ def find(graph: Graph, layers: tuple[Layer, ...], wires: Wiring) -> list[str]:
             tags[n] = "activation" if _fusable(layers, wires, n, tags) else "pre-activation"
         elif layer.op == "Add" and tags[n] == "add":
             tags[n] = "add-fused" if _fusable(layers, wires, n, tags) else "add"
+        elif tags[n] == "curve" and _fusable(layers, wires, n, tags):
+            tags[n] = "curve-fused"
         elif layer.op == "Mul":
             _multiply(graph, layers, wires, n, tags)
         elif tags[n] == "concat" and all(_written_once(wires, i, tags) for i in layer.node.inputs):
@@ -109,7 +113,12 @@ def _alone(graph: Graph, layer: Layer) -> str:
         kernel = graph.shapes[node.inputs[1]][2:]
         if len(kernel) != 2:
             return "conv-1d-3d"
-        return "asymmetric" if layer.kind == "conv" and kernel[0] != kernel[1] else layer.kind
+        if layer.kind == "conv" and kernel[0] != kernel[1]:
+            return "asymmetric"
+        overlaps = kernel[0] > int(next(iter(node.attributes.get("strides", [1]))))
+        if layer.kind == "conv" and kernel[0] % 2 == 0 and kernel[0] > LARGEST_EVEN and overlaps:
+            return "even-kernel"
+        return "depthwise-large" if layer.kind == "depthwise" and max(kernel) > LARGEST_DEPTHWISE else layer.kind
     if layer.kind in ("matmul", "recurrent", "body"):
         return "attention" if layer.kind == "matmul" else layer.kind
     if layer.op in ("ReduceMean", "GlobalAveragePool", "GlobalMaxPool"):
@@ -133,7 +142,10 @@ def _alone(graph: Graph, layer: Layer) -> str:
     if layer.op in MOVES:
         if layer.op == "Slice" and layer.out_shape == layer.in_shape:
             return "view"
-        return "slice" if _cuts(graph, layer) else "move"
+        if _cuts(graph, layer):
+            return "slice"
+        channels = layer.op == "Split" and len(shape) == 4 and int(node.attributes.get("axis", 0)) % 4 == 1
+        return "split" if channels else "move"
     simple = {
         "BatchNormalization": "scale",
         "Softmax": "softmax",
@@ -174,6 +186,8 @@ HOSTS = frozenset(
         "conv",
         "asymmetric",
         "depthwise",
+        "depthwise-large",
+        "even-kernel",
         "grouped",
         "deconv",
         "fc",
@@ -186,7 +200,7 @@ HOSTS = frozenset(
     }
 )
 """Tags whose output stage can apply an activation."""
-ADD_HOSTS = CONVOLUTIONS | {"asymmetric"}
+ADD_HOSTS = CONVOLUTIONS | {"asymmetric", "depthwise-large", "even-kernel"}
 """Tags whose output stage can add another tensor."""
 
 

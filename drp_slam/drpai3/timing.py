@@ -15,59 +15,60 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
+from drp_slam.drpai3 import prefetch
 from drp_slam.drpai3.layers import MATRIX_KINDS, Layer
-from drp_slam.drpai3.placement import CPU, DRP, MAC
-from drp_slam.drpai3.subgraphs import Wiring
+from drp_slam.drpai3.placement import COPY, CPU, DRP, MAC
+from drp_slam.drpai3.residency import Residency
+
+FLOAT_BYTES = 4
+MOVES = frozenset({"Concat", "Slice", "Split", "Gather", "Transpose"})
+"""Operators that only copy; on the CPU they take its copying rate."""
 
 
 @dataclass(frozen=True)
 class Table:
     """Quantities of many layers, each (L,) float64; several networks may be joined.
 
-    `cycles` are MAC-array cycles at full efficiency; `weight_bytes` as streamed; `read`,
-    `written` elements in and out; `held_in`, `held_out` those that must lie somewhere between two
-    layers, in the buffer or beyond it; `taps` of maximum pooling windows,
-    `average_taps` of averages.
+    `cycles` are MAC-array cycles at full efficiency; `weight_bytes` as streamed; `load`, `store` the
+    feature bytes that come from and go to DDR (`residency`); `read`, `written` elements in and out;
+    `taps` of maximum pooling windows, `average_taps` of averages.
     """
 
     cycles: np.ndarray
     weight_bytes: np.ndarray
+    load: np.ndarray
+    store: np.ndarray
     read: np.ndarray
     written: np.ndarray
-    held_in: np.ndarray
-    held_out: np.ndarray
     taps: np.ndarray
     average_taps: np.ndarray
     macs: np.ndarray
+    moved: np.ndarray
 
 
-def table(
-    layers: Sequence[Layer], wires: Wiring, tags: Sequence[str], cycles: np.ndarray, weight_bytes: np.ndarray
-) -> Table:
-    """Of one network; `cycles` and `weight_bytes` (L,) come from `packing` or a pattern.
-
-    Pooling and depthwise layers run in the stream of the layer before: neither they nor a
-    convolution that only feeds them holds a whole tensor.
-    """
-    stream = [tag in ("pool", "depthwise") for tag in tags]
+def table(layers: Sequence[Layer], cycles: np.ndarray, weight_bytes: np.ndarray) -> Table:
+    """Of one network, without its traffic; `cycles` and `weight_bytes` (L,) come from `packing` or a
+    pattern."""
     taps, average_taps = ([_taps(x) if x.op == op else 0 for x in layers] for op in ("MaxPool", "AveragePool"))
-    held_in = [0 if s else int(np.prod(x.in_shape)) for x, s in zip(layers, stream)]
-    held_out = [
-        0 if tags[n] == "depthwise" or (tags[n] == "conv" and _feeds(n, layers, wires, tags)) else layer.out_elements
-        for n, layer in enumerate(layers)
-    ]
+    nothing = np.zeros(len(layers))
     columns = (
         cycles,
         weight_bytes,
+        nothing,
+        nothing,
         [x.in_elements for x in layers],
         [x.out_elements for x in layers],
-        held_in,
-        held_out,
         taps,
         average_taps,
         [x.macs for x in layers],
+        [x.out_elements if x.op in MOVES else 0 for x in layers],
     )
     return Table(*(np.asarray(column, np.float64) for column in columns))
+
+
+def with_traffic(whole: Table, lies: Residency) -> Table:
+    """The table of a network with what its layers load and store."""
+    return replace(whole, load=lies.load, store=lies.store)
 
 
 def _taps(layer: Layer) -> int:
@@ -75,17 +76,19 @@ def _taps(layer: Layer) -> int:
     return layer.out_elements * int(np.prod(layer.node.attributes.get("kernel_shape", [1])))
 
 
-def _feeds(n: int, layers: Sequence[Layer], wires: Wiring, tags: Sequence[str]) -> bool:
-    """Whether only pooling or depthwise layers read layer n, with or without its activation."""
-    readers = wires.consumers.get(layers[n].node.outputs[0], ())
-    if len(readers) == 1 and tags[readers[0]] == "activation":
-        readers = wires.consumers.get(layers[readers[0]].node.outputs[0], ())
-    return bool(readers) and all(tags[r] in ("pool", "depthwise") for r in readers)
-
-
 def join(tables: Sequence[Table]) -> Table:
     """Tables of several networks, one after the other."""
     return Table(*(np.concatenate([getattr(t, f.name) for t in tables]) for f in fields(Table)))
+
+
+def select(whole: Table, keep: np.ndarray) -> Table:
+    """The layers of a mask (L,)."""
+    return Table(*(getattr(whole, f.name)[keep] for f in fields(Table)))
+
+
+def streamed_bytes(t: Table, units: np.ndarray) -> np.ndarray:
+    """(L,) weights that come through the weight buffer: those of the array's products."""
+    return (units == MAC) * (t.macs > 0) * t.weight_bytes
 
 
 def scaled(whole: Table, cycles: np.ndarray, weights: np.ndarray) -> Table:
@@ -95,46 +98,81 @@ def scaled(whole: Table, cycles: np.ndarray, weights: np.ndarray) -> Table:
 
 @dataclass(frozen=True)
 class Parts:
-    """Seconds of each layer by cause, (L,) each; `total` is what the layer takes."""
+    """Seconds of each layer by cause, (L,) each; `total` is what the layer takes.
+
+    `exposed` is the part of the shorter of work and traffic that does not hide behind the longer,
+    `weights` the wait for weights that have not come yet.
+    """
 
     compute: np.ndarray
-    weights: np.ndarray
-    spill: np.ndarray
+    traffic: np.ndarray
+    exposed: np.ndarray
     drp: np.ndarray
+    copies: np.ndarray
     cpu: np.ndarray
     overhead: np.ndarray
+    weights: np.ndarray
 
     @property
     def total(self) -> np.ndarray:
-        """Traffic overlaps with computing; the rest follows."""
-        traffic = self.weights + self.spill
-        return np.maximum(self.compute, traffic) + self.drp + self.cpu + self.overhead
+        """The longer of work and traffic, and what does not overlap with it."""
+        longest = np.maximum(self.compute, self.traffic)
+        return longest + self.exposed + self.drp + self.copies + self.cpu + self.overhead + self.weights
 
 
 def layer_seconds(t: Table, units: np.ndarray, c: Mapping[str, float], mac_hz: float) -> Parts:
-    """The model. `units` (L,) of `placement`; fused layers take nothing of their own."""
-    matrix, drp, cpu = units == MAC, units == DRP, units == CPU
-    over = np.maximum(t.held_in - c["drpai3.buffer"], 0) + np.maximum(t.held_out - c["drpai3.buffer"], 0)
+    """The model, for the layers of one network. `units` (L,) of `placement`; fused layers take
+    nothing of their own."""
+    parts, streamed = own_parts(t, units, c, mac_hz), streamed_bytes(t, units)
+    stream = prefetch.streams([streamed], c["drpai3.weight_buffer"])
+    return replace(parts, weights=prefetch.waits(stream, parts.total, streamed, c["drpai3.weight_bandwidth"]))
+
+
+def own_parts(t: Table, units: np.ndarray, c: Mapping[str, float], mac_hz: float) -> Parts:
+    """The model without the waits for weights."""
+    matrix, drp, cpu, copy = units == MAC, units == DRP, units == CPU, units == COPY
+    product = matrix & (t.macs > 0)
+    pool = drp & (t.taps + t.average_taps > 0)
+    streamed = streamed_bytes(t, units)
+    compute = product * t.cycles / (mac_hz * c["drpai3.array_efficiency"])
+    traffic = (matrix | pool) * (t.load + t.store) / c["drpai3.feature_bandwidth"]
     elements = (
-        t.written / c["drpai3.drp_element_rate"]
-        + t.taps / c["drpai3.pool_tap_rate"]
-        + t.average_taps / c["drpai3.average_tap_rate"]
+        (drp & ~pool) * t.written / c["drpai3.drp_element_rate"]
+        + pool * t.taps / c["drpai3.pool_tap_rate"]
+        + pool * t.average_taps / c["drpai3.average_tap_rate"]
     )
-    on_cpu = (t.read + t.written) / c["fallback.element_rate"] + t.macs / c["fallback.mac_rate"]
-    fixed = matrix * c["drpai3.layer_overhead"] + drp * c["drpai3.drp_op_overhead"] + cpu * c["fallback.op_overhead"]
+    on_cpu = np.where(
+        t.moved > 0, t.moved * FLOAT_BYTES / c["cpu.copy_bandwidth"], (t.read + t.written) / c["fallback.element_rate"]
+    )
+    on_cpu = on_cpu + t.macs / c["fallback.mac_rate"]
+    fixed = (
+        product * c["drpai3.layer_overhead"]
+        + (matrix & ~product) * c["drpai3.add_overhead"]
+        + (drp & ~pool) * c["drpai3.drp_op_overhead"]
+        + pool * c["drpai3.pool_overhead"]
+        + cpu * c["fallback.op_overhead"]
+    )
     return Parts(
-        compute=matrix * t.cycles / (mac_hz * c["drpai3.array_efficiency"]),
-        weights=matrix * t.weight_bytes / c["drpai3.weight_bandwidth"],
-        spill=(matrix | drp) * over / c["drpai3.spill_bandwidth"],
-        drp=drp * elements,
+        compute=compute,
+        traffic=traffic,
+        exposed=c["drpai3.exposed_share"] * np.minimum(compute, traffic)
+        + c["drpai3.exposed_share"] * np.minimum(compute, streamed / c["drpai3.weight_bandwidth"]),
+        drp=elements,
+        copies=copy * t.written / c["drpai3.feature_bandwidth"],
         cpu=cpu * on_cpu,
         overhead=fixed,
+        weights=np.zeros(len(compute)),
     )
 
 
 def crossing_seconds(count: np.ndarray | float, elements: np.ndarray | float, c: Mapping[str, float]) -> np.ndarray:
     """Time of `count` tensors of `elements` in all that change sides."""
     return np.asarray(count * c["fallback.crossing_overhead"] + elements / c["fallback.crossing_rate"])
+
+
+def result_seconds(count: np.ndarray | float, elements: np.ndarray | float, c: Mapping[str, float]) -> np.ndarray:
+    """Time to convert `count` results of the network of `elements` in all for the CPU."""
+    return np.asarray(count * c["drpai3.result_overhead"] + elements / c["drpai3.result_rate"])
 
 
 def array_positions(c: Mapping[str, float]) -> int:

@@ -11,6 +11,7 @@ from drp_slam.drpai3 import subgraphs
 from drp_slam.drpai3.fitting import translator
 from drp_slam.drpai3.fitting.translator_report import compare, layer_report
 from drp_slam.drpai3.fitting.yolox import save_yolox_s
+from drp_slam.drpai3.fitting.yolox import yolox as yolox_model
 from drp_slam.drpai3.graph import load
 from drp_slam.drpai3.layers import layers
 from drp_slam.errors import DataError
@@ -56,6 +57,14 @@ def test_yolox_s_is_the_published_network(yolox):
     assert sum(layer.op == "Conv" for layer in work) == 83
     shapes = {work[wires.producer[name]].out_shape for name in wires.results}
     assert shapes == {(1, 25, side, side) for side in (20, 40, 80)}
+
+
+def test_yolox_nano_has_the_published_size(tmp_path):
+    """0.91 M parameters and 1.08 GFLOP at 416 pixels, by its authors."""
+    (tmp_path / "nano.onnx").write_bytes(yolox_model(416, 80, 0.25, depthwise=True).SerializeToString())
+    work = layers(load(tmp_path / "nano.onnx"))
+    assert 2e-9 * sum(layer.macs for layer in work) == pytest.approx(1.08, rel=0.05)
+    assert 1e-6 * sum(layer.weight_elements for layer in work) == pytest.approx(0.91, rel=0.05)
 
 
 def test_every_row_is_in_one_group_and_every_working_layer_in_one(yolox, tmp_path):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,9 +16,21 @@ from drp_slam import cli
 from drp_slam.chip.constants import load_constants
 from drp_slam.drpai3.estimate import estimate
 from drp_slam.drpai3.fitting import fit, metrics
-from drp_slam.drpai3.fitting.corpus import Pair, read_corpus, read_index, read_pairs, release_of, with_pairs
+from drp_slam.drpai3.fitting.batch import Rows, batch, predict
+from drp_slam.drpai3.fitting.corpus import (
+    Pair,
+    read_corpus,
+    read_index,
+    read_pairs,
+    release_of,
+    with_latencies,
+    with_pairs,
+)
+from drp_slam.drpai3.fitting.translator import Group, TableRow
+from drp_slam.drpai3.fitting.validate import row_summary
 from drp_slam.drpai3.fitting.write_constants import write_constants
 from drp_slam.drpai3.graph import load
+from drp_slam.drpai3.timing import result_seconds
 from drp_slam.errors import DataError, DeviceError
 
 DEVICE = load_constants("rzv2h")
@@ -41,25 +54,29 @@ def corpus(folder):
     return folder
 
 
+def samples_of(folder):
+    return read_corpus(corpus(folder), read_index(folder), DEVICE)
+
+
 def test_the_models_own_times_are_reproduced(tmp_path):
     """`estimate` and the fit's flattened batch are the same model."""
-    samples = read_corpus(corpus(tmp_path / "c"), DEVICE)
-    b = fit.batch(samples, {})
-    np.testing.assert_allclose(fit.predict(b, DEVICE, 1e9), b.published_s, rtol=1e-6)
+    samples = samples_of(tmp_path / "c")
+    b = batch(samples, {}, DEVICE)
+    np.testing.assert_allclose(predict(b, [DEVICE], 1e9)[0], b.published_s, rtol=1e-5)
     assert list(b.mapped) == [True, True, False, False, True, True]
 
 
 def test_a_fit_from_elsewhere_comes_back(tmp_path):
-    samples = read_corpus(corpus(tmp_path / "c"), DEVICE)
-    b = fit.batch(samples, {})
+    samples = samples_of(tmp_path / "c")
+    b = batch(samples, {}, DEVICE)
     x, _ = fit.fit_constants(b, DEVICE)
     found = {**dict(DEVICE), **dict(zip(fit.START, np.exp(x)))}
-    error = np.abs(fit.predict(b, found, 1e9) / b.published_s - 1)
+    error = np.abs(predict(b, [found], 1e9)[0] / b.published_s - 1)
     assert np.median(error) < 0.08
 
 
 def test_folds_keep_families_together(tmp_path):
-    samples = read_corpus(corpus(tmp_path / "c"), DEVICE)
+    samples = samples_of(tmp_path / "c")
     fold = fit.folds(samples, 3)
     assert sorted(set(fold)) == [0, 1, 2] and all(fold[0::2] == fold[1::2])
 
@@ -92,7 +109,7 @@ def test_metrics_with_and_without_rounding():
 
 
 def test_pairs_are_twins_with_less_to_do(tmp_path):
-    samples = read_corpus(corpus(tmp_path / "c"), DEVICE)
+    samples = samples_of(tmp_path / "c")
     both = with_pairs(samples, [Pair("N1", 0.9, 2e-3, 1e-3)], DEVICE)
     assert len(both) == 7 and both[2].published.name == "n1@90%"
     assert both[2].table.cycles.sum() < both[1].table.cycles.sum()
@@ -112,6 +129,31 @@ def test_validate_device_command(tmp_path, capsys):
     assert (tmp_path / "o" / "predicted-vs-published.png").stat().st_size > 1000
     assert cli.main(argv[:-1]) == 0
     assert "mapped" in capsys.readouterr().out
+
+
+def test_another_chips_latencies_take_the_place(tmp_path):
+    folder, table = corpus(tmp_path / "c"), tmp_path / "chips.csv"
+    table.write_text("id,rzv2l_ms\nn0,7\nn3,\nn5,40\nelse,3\n")
+    rows = with_latencies(read_index(folder), table, "rzv2l_ms")
+    assert [(r.name, r.latency_s, r.precision_s) for r in rows] == [("n0", 7e-3, 1e-3), ("n5", 40e-3, 1e-3)]
+    with pytest.raises(DataError, match=r"chips.csv: cannot read.*rzv2m_ms"):
+        with_latencies(rows, table, "rzv2m_ms")
+
+
+def test_rows_of_a_table_are_left_out_of_the_fold_that_tests_their_family(tmp_path):
+    """The same network as a sample and as rows: both are predicted without either."""
+    samples = samples_of(tmp_path / "c")
+    groups = [Group("Conv", (), (n,)) for n, layer in enumerate(samples[0].layers) if layer.macs]
+    groups = [replace(g, rows=(TableRow(k, "Conv", (3, 3), 1, (1,) * 3, (1,) * 3, 5.0),)) for k, g in enumerate(groups)]
+    rows = Rows(samples[0], tuple(groups))
+    whole = batch(samples, {}, DEVICE, rows)
+    (times,) = predict(whole, [DEVICE], 1e9)
+    (alone,) = predict(batch(samples[:1], {}, DEVICE), [DEVICE], 1e9)
+    fixed = DEVICE["drpai3.inference_overhead"] + float(result_seconds(1, 16 * 32 * 32, DEVICE))
+    assert times[len(samples) :].sum() + fixed == pytest.approx(alone[0], rel=1e-6)
+    np.testing.assert_allclose(whole.published_s[len(samples) :], 5e-6)
+    summary = row_summary(rows, 2 * whole.published_s[len(samples) :])
+    assert summary["Conv"]["median_row_error_pct"] == pytest.approx(100)
 
 
 @pytest.mark.parametrize("version, release", [("TVM v2.7.0, x", 2.7), ("docs of 2024-09", 2.4), ("", 2.7)])
@@ -141,7 +183,7 @@ def test_missing_files_are_named(tmp_path):
         read_pairs(tmp_path / "pairs.csv")
     (tmp_path / "index.csv").write_text("id,published_ms\nnet,3\n")
     with pytest.raises(DataError, match=r"net.onnx.gz"):
-        read_corpus(tmp_path, DEVICE)
+        read_corpus(tmp_path, read_index(tmp_path), DEVICE)
 
 
 def test_a_graph_that_cannot_be_read_is_said_and_left_out(tmp_path, capsys):
@@ -162,9 +204,9 @@ def test_a_graph_that_cannot_be_read_is_said_and_left_out(tmp_path, capsys):
 
 def test_written_constants_are_read_back(tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text('# kept\ndrpai3:\n  buffer: {value: 1.0, unit: B, source: "assumed: x"}\n')
-    write_constants(str(path), {"drpai3.buffer": 12345.678}, "fitted: here")
-    constant = load_constants(str(path)).entry("drpai3.buffer")
+    path.write_text('# kept\ndrpai3:\n  feature_share: {value: 1.0, unit: B, source: "assumed: x"}\n')
+    write_constants(str(path), {"drpai3.feature_share": 12345.678}, "fitted: here")
+    constant = load_constants(str(path)).entry("drpai3.feature_share")
     assert constant.value == pytest.approx(12346, rel=1e-4) and constant.kind == "fitted"
     assert path.read_text().startswith("# kept")
     with pytest.raises(DeviceError, match="no line for drpai3.clock"):
@@ -172,7 +214,7 @@ def test_written_constants_are_read_back(tmp_path):
 
 
 def test_two_rates_of_one_network_are_compared_with_the_dense_one(tmp_path):
-    samples = read_corpus(corpus(tmp_path / "c"), DEVICE)
+    samples = samples_of(tmp_path / "c")
     rates = [Pair("N1", 0.7, 2e-3, 1.6e-3), Pair("N1", 0.9, 2e-3, 1e-3)]
     both = with_pairs(samples, rates, DEVICE)
     predicted = np.array([s.share for s in both])

@@ -11,9 +11,10 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,8 @@ from drp_slam.chip.constants import Constants
 from drp_slam.drpai3 import placement, subgraphs, timing
 from drp_slam.drpai3.graph import load
 from drp_slam.drpai3.layers import Layer, layers
-from drp_slam.drpai3.packed_layers import prunable, share_of_rows
+from drp_slam.drpai3.order import chain_first
+from drp_slam.drpai3.packed_layers import prunable, share_of_rows, weight_bytes
 from drp_slam.errors import DataError, DrpAi3Error
 
 PAIR_PREFIX = "docs-site "
@@ -54,6 +56,7 @@ class Sample:
     table: timing.Table
     sizes: Mapping[str, int]
     share: float = 1.0
+    placed: dict[Any, Any] = field(default_factory=dict, repr=False)
 
 
 def read_index(folder: Path) -> list[Published]:
@@ -89,6 +92,16 @@ def read_index(folder: Path) -> list[Published]:
     return found
 
 
+def with_latencies(rows: Sequence[Published], path: Path, column: str) -> list[Published]:
+    """The rows that another chip's table knows, with its latencies (ms, by `id`). Raises DataError."""
+    try:
+        with path.open(newline="") as file:
+            known = {row["id"]: float(row[column]) * 1e-3 for row in csv.DictReader(file) if row[column]}
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: cannot read: {error!r}; it needs id and {column}, whole milliseconds") from error
+    return [replace(row, latency_s=known[row.name], precision_s=1e-3) for row in rows if row.name in known]
+
+
 def release_of(version: str) -> float:
     """TVM release in a text such as `TVM v2.7.0, ...`; 2.4 where another text is given."""
     match = re.search(r"v(\d+\.\d+)", version)
@@ -103,23 +116,32 @@ def read_sample(folder: Path, row: Published, c: Constants) -> Sample:
     path = next((p for p in paths if p.is_file()), None)
     if path is None:
         raise DataError(f"{paths[0]}: no such graph; the index names it")
+    return sample_of(row, path, c)
+
+
+def sample_of(row: Published, path: Path, c: Constants) -> Sample:
+    """A network file with its published latency. Raises DrpAi3Error where it is bad."""
     graph = load(path)
-    work = layers(graph)
+    work = chain_first(graph, layers(graph))
     wires = subgraphs.wiring(graph, work)
     tags = subgraphs.find(graph, work, wires)
     cycles = np.array([timing.dense_cycles(layer, c) for layer in work])
-    weight_bytes = np.array([layer.weight_elements + 4.0 * layer.bias_elements for layer in work])
+    stored = np.array([weight_bytes(layer, c) for layer in work])
     sizes = {name: math.prod(graph.shapes[name]) for name in wires.buffer.values()}
-    return Sample(row, work, wires, tuple(tags), timing.table(work, wires, tags, cycles, weight_bytes), sizes)
+    return Sample(row, work, wires, tuple(tags), timing.table(work, cycles, stored), sizes)
 
 
 def read_corpus(
-    folder: Path, c: Constants, progress: Callable[[str], None] = lambda name: None, skipped: list[str] | None = None
+    folder: Path,
+    rows: Sequence[Published],
+    c: Constants,
+    progress: Callable[[str], None] = lambda name: None,
+    skipped: list[str] | None = None,
 ) -> list[Sample]:
-    """All samples of a folder. A graph that cannot be read ends it, or with `skipped` given adds
+    """The samples of these rows. A graph that cannot be read ends it, or with `skipped` given adds
     its error to that list; DataError if none is left."""
     samples = []
-    for row in read_index(folder):
+    for row in rows:
         progress(row.name)
         try:
             samples.append(read_sample(folder, row, c))
@@ -170,7 +192,7 @@ def pruned(sample: Sample, pair: Pair, c: Constants) -> Sample:
         sample.published, name=f"{sample.published.name}@{pair.sparsity:.0%}", latency_s=pair.pruned_s, precision_s=1e-4
     )
     table = timing.scaled(sample.table, np.where(can, share, 1.0), weights)
-    return replace(sample, published=row, table=table, share=share)
+    return replace(sample, published=row, table=table, share=share, placed={})
 
 
 def with_pairs(samples: list[Sample], pairs: list[Pair], c: Constants) -> list[Sample]:

@@ -11,35 +11,43 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
 from drp_slam.chip.constants import Constants
-from drp_slam.drpai3 import placement, timing
+from drp_slam.drpai3 import placement
+from drp_slam.drpai3.fitting.batch import FEATURE_SHARE, Batch, Rows, batch, predict
 from drp_slam.drpai3.fitting.corpus import Sample
 
-START: Mapping[str, tuple[float, float, float]] = {
-    "drpai3.inference_overhead": (2e-4, 1e-6, 2e-3),
-    "drpai3.array_efficiency": (0.6, 0.1, 1.0),
-    "drpai3.weight_bandwidth": (1e10, 1e9, 2.56e10),
-    "drpai3.buffer": (1e6, 2e5, 4e6),
-    "drpai3.layer_overhead": (4e-6, 1e-7, 1e-4),
-    "drpai3.spill_bandwidth": (5e9, 2e9, 2.56e10),
-    "drpai3.drp_op_overhead": (9e-5, 1e-6, 5e-4),
-    "drpai3.drp_element_rate": (2e9, 2e8, 1e11),
-    "drpai3.pool_tap_rate": (1e10, 5e8, 1e11),
-    "drpai3.average_tap_rate": (1e10, 5e8, 1e11),
-    "fallback.crossing_overhead": (2e-4, 1e-6, 3e-3),
-    "fallback.crossing_rate": (2.5e8, 2e7, 5e9),
-    "fallback.op_overhead": (1e-4, 1e-6, 3e-3),
-    "fallback.element_rate": (5e8, 2e7, 1e10),
-    "fallback.mac_rate": (2.5e9, 2e8, 1e11),
+Priors: TypeAlias = Mapping[str, tuple[float, float, float, float]]
+START: Priors = {
+    "drpai3.inference_overhead": (3e-4, 1e-6, 2e-3, 0.5),
+    "drpai3.array_efficiency": (0.8, 0.1, 1.0, 0.1),
+    "drpai3.weight_bandwidth": (9e9, 1e9, 2.56e10, 0.15),
+    "drpai3.feature_bandwidth": (9e9, 2e9, 2.56e10, 0.1),
+    "drpai3.exposed_share": (0.2, 0.01, 1.0, 0.5),
+    "drpai3.layer_overhead": (1.5e-6, 1e-7, 1e-4, 0.3),
+    "drpai3.add_overhead": (2e-6, 1e-7, 1e-4, 0.1),
+    "drpai3.drp_op_overhead": (1e-4, 1e-6, 5e-4, 0.5),
+    "drpai3.drp_element_rate": (8e8, 2e8, 1e11, 0.3),
+    "drpai3.pool_overhead": (4.5e-5, 1e-6, 5e-4, 0.3),
+    "drpai3.pool_tap_rate": (3.5e11, 5e8, 1e12, 0.3),
+    "drpai3.average_tap_rate": (1e10, 5e8, 1e12, 1.0),
+    "drpai3.result_overhead": (1.2e-4, 1e-6, 3e-3, 0.3),
+    "drpai3.result_rate": (1e9, 2e7, 5e9, 0.5),
+    "fallback.crossing_overhead": (2e-4, 1e-6, 3e-3, 1.0),
+    "fallback.crossing_rate": (2.5e8, 2e7, 5e9, 1.0),
+    "fallback.op_overhead": (1e-4, 1e-6, 3e-3, 1.0),
+    "fallback.element_rate": (5e8, 2e7, 1e10, 1.0),
+    "fallback.mac_rate": (2.5e9, 2e8, 1e11, 1.0),
 }
-"""Constant -> (start and prior, least, most)."""
-PRIOR = 1.0
-"""Standard deviation of the prior, in natural logarithms."""
-MODEL_ERROR = 0.06
-"""Error of the model that the weights suppose, relative."""
+"""Constant -> start and prior, least, most, and width of the prior in natural logarithms.
+
+A narrow prior stands for a figure that the translator's table or the board gives (docs/drpai3.md).
+"""
+STARTS_FOR = "rzv2h"
+"""Device whose facts the priors of START are."""
 ROUNDING = 0.29
 """Standard deviation of a uniform rounding error, in units of the last digit."""
 TRIAL_STEPS = 6
@@ -48,75 +56,26 @@ BETTER = 0.01
 """A rule changes only if that lowers the training cost by this part."""
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Many samples as one set of arrays under one choice of rules; equal layers are merged."""
-
-    table: timing.Table
-    units: np.ndarray
-    count: np.ndarray
-    owner: np.ndarray
-    crossings: np.ndarray
-    crossed: np.ndarray
-    mapped: np.ndarray
-    published_s: np.ndarray
-    precision_s: np.ndarray
+def priors_of(c: Constants) -> dict[str, tuple[float, float, float, float]]:
+    """Priors for a chip that has no table: wide, about the values of its device file; shares stay below 1."""
+    most = {name: 1.0 if c.entry(name).unit == "1" else 100 * c[name] for name in START}
+    return {name: (c[name], c[name] / 100, most[name], 1.0) for name in START}
 
 
-def batch(samples: Sequence[Sample], chosen: Mapping[str, int]) -> Batch:
-    """Places the samples and flattens them."""
-    tables, all_units, owner, crossed, mapped = [], [], [], [], []
-    for n, sample in enumerate(samples):
-        release = sample.published.release
-        unit = placement.units(sample.tags, sample.layers, sample.wires, release, chosen)
-        cpu = placement.on_cpu(unit, sample.layers, sample.wires)
-        found = placement.crossings(cpu, sample.wires, sample.sizes)
-        crossed.append((len(found), sum(c.elements for c in found)))
-        mapped.append(not cpu.any())
-        tables.append(sample.table)
-        all_units.append(unit)
-        owner.append(np.full(len(unit), n))
-    whole, units, owners = timing.join(tables), np.concatenate(all_units), np.concatenate(owner)
-    names = list(whole.__dataclass_fields__)
-    busy = units != placement.FUSED
-    columns = [getattr(whole, name)[busy] for name in names]
-    stacked, count = np.unique(np.stack([*columns, units[busy], owners[busy]], 1), axis=0, return_counts=True)
-    merged = timing.Table(**{name: stacked[:, n] for n, name in enumerate(names)})
-    pairs = np.array(crossed, np.float64)
-    return Batch(
-        merged,
-        stacked[:, -2].astype(np.int8),
-        count,
-        stacked[:, -1].astype(np.int64),
-        pairs[:, 0],
-        pairs[:, 1],
-        np.array(mapped),
-        np.array([s.published.latency_s for s in samples]),
-        np.array([s.published.precision_s for s in samples]),
-    )
-
-
-def predict(b: Batch, c: Mapping[str, float], mac_hz: float) -> np.ndarray:
-    """(samples,) modelled seconds."""
-    layer_s = timing.layer_seconds(b.table, b.units, c, mac_hz).total * b.count
-    return (
-        np.bincount(b.owner, layer_s, len(b.published_s))
-        + c["drpai3.inference_overhead"]
-        + timing.crossing_seconds(b.crossings, b.crossed, c)
-    )
-
-
-def fit_constants(b: Batch, c: Constants, start: np.ndarray | None = None, steps: int = 40) -> tuple[np.ndarray, float]:
-    """Logarithms of the constants in the order of START, and the cost."""
-    prior, low, high = np.log(np.array(list(START.values()))).T
-    sigma = np.sqrt(MODEL_ERROR**2 + (ROUNDING * b.precision_s / b.published_s) ** 2)
-    values, mac_hz = dict(c), c["drpai3.mac_clock"]
+def fit_constants(
+    b: Batch, c: Constants, start: np.ndarray | None = None, steps: int = 40, priors: Priors = START
+) -> tuple[np.ndarray, float]:
+    """Logarithms of the constants in the order of `priors`, and the cost."""
+    table = np.array(list(priors.values()))
+    (prior, low, high), width = np.log(table[:, :3]).T, table[:, 3]
+    sigma = np.sqrt(b.error**2 + (ROUNDING * b.precision_s / b.published_s) ** 2)
+    mac_hz = c["drpai3.mac_clock"]
 
     def residuals(x: np.ndarray) -> np.ndarray:
-        values.update(zip(START, np.exp(x)))
+        values = [{**c, **dict(zip(START, np.exp(row)))} for row in x]
         r = np.log(predict(b, values, mac_hz) / b.published_s) / sigma
         robust = np.sign(r) * np.sqrt(2 * (np.sqrt(1 + r * r) - 1))
-        return np.concatenate([robust, (x - prior) / PRIOR])
+        return np.concatenate([robust, (x - prior) / width], 1)
 
     return least_squares(residuals, prior if start is None else start, low, high, steps)
 
@@ -124,18 +83,21 @@ def fit_constants(b: Batch, c: Constants, start: np.ndarray | None = None, steps
 def least_squares(
     residuals: Callable[[np.ndarray], np.ndarray], x: np.ndarray, low: np.ndarray, high: np.ndarray, steps: int = 40
 ) -> tuple[np.ndarray, float]:
-    """Levenberg-Marquardt with bounds and numerical derivatives; returns the point and its cost."""
+    """Levenberg-Marquardt with bounds and numerical derivatives; returns the point and its cost.
+
+    `residuals` takes points (P, K), all at once, and returns (P, M).
+    """
     x, damping = np.clip(x, low, high), 1e-2
-    r = residuals(x)
+    (r,) = residuals(x[None])
     cost = float(r @ r)
     for _ in range(steps):
-        jacobian = np.stack([(residuals(x + 1e-4 * e) - r) / 1e-4 for e in np.eye(len(x))], 1)
+        jacobian = (residuals(x + 1e-4 * np.eye(len(x))) - r).T / 1e-4
         normal, slope = jacobian.T @ jacobian, jacobian.T @ r
         before = cost
         for _ in range(8):
             step = np.linalg.solve(normal + damping * np.diag(np.diag(normal) + 1e-9), -slope)
             trial = np.clip(x + np.clip(step, -1, 1), low, high)
-            attempt = residuals(trial)
+            (attempt,) = residuals(trial[None])
             if attempt @ attempt < cost:
                 x, r, cost, damping = trial, attempt, float(attempt @ attempt), damping / 3
                 break
@@ -145,28 +107,38 @@ def least_squares(
     return x, cost
 
 
-def choose(samples: Sequence[Sample], c: Constants) -> tuple[dict[str, int], np.ndarray]:
+def alternatives(samples: Sequence[Sample]) -> dict[str, tuple[float, ...]]:
+    """What the fit may choose: units of open rules that a sample needs, and the share of the feature
+    buffer that holds tensors, in eighths."""
+    present = {tag for sample in samples for tag in sample.tags} | placement.MIXED
+    rules = {rule.tag: tuple(map(float, rule.choices)) for rule in placement.RULES if rule.choices}
+    return {FEATURE_SHARE: (1.0, 0.875, 0.75)} | {tag: units for tag, units in rules.items() if tag in present}
+
+
+def choose(
+    samples: Sequence[Sample], c: Constants, rows: Rows | None, priors: Priors = START
+) -> tuple[dict[str, float], np.ndarray]:
     """Rules and constants of a training set.
 
-    Begins with every rule's first choice, the one that keeps most on the accelerator, and changes
-    one rule after the other where that lowers the training cost, until a whole pass changes
-    nothing. A rule that no training network needs keeps its first choice.
+    Begins with the first choice of everything, for a rule the one that keeps most on the
+    accelerator, and changes one after the other where that lowers the training cost, until a whole
+    pass changes nothing. A rule that no training network needs keeps its first choice.
     """
-    present = {tag for sample in samples for tag in sample.tags}
-    rules = [rule for rule in placement.RULES if rule.choices and rule.tag in present]
-    chosen = {rule.tag: rule.choices[0] for rule in placement.RULES if rule.choices}
-    x, cost = fit_constants(batch(samples, chosen), c, steps=20)
+    chosen = {rule.tag: float(rule.choices[0]) for rule in placement.RULES if rule.choices} | {FEATURE_SHARE: 1.0}
+    x, cost = fit_constants(batch(samples, chosen, c, rows), c, steps=20, priors=priors)
     changed = True
     while changed:
         changed = False
-        for rule, unit in ((r, u) for r in rules for u in r.choices):
-            if unit == chosen[rule.tag]:
+        for tag, choice in ((t, u) for t, units in alternatives(samples).items() for u in units):
+            if choice == chosen[tag]:
                 continue
-            trial = {**chosen, rule.tag: unit}
-            y, lower = fit_constants(batch(samples, trial), c, x, TRIAL_STEPS)
+            trial = {**chosen, tag: choice}
+            y, lower = fit_constants(batch(samples, trial, c, rows), c, x, TRIAL_STEPS, priors)
             if lower < cost * (1 - BETTER):
                 chosen, x, cost, changed = trial, y, lower, True
-    return chosen, fit_constants(batch(samples, chosen), c, x)[0]
+    last = batch(samples, chosen, c, rows)
+    ends = [fit_constants(last, c, start, priors=priors) for start in (x, None)]
+    return chosen, min(ends, key=lambda end: end[1])[0]
 
 
 def folds(samples: Sequence[Sample], count: int = 5) -> np.ndarray:
@@ -181,37 +153,53 @@ def folds(samples: Sequence[Sample], count: int = 5) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Fit:
-    """Constants and rules of all samples, and what each sample is predicted when held out."""
+    """Constants and rules of all samples, and what each sample is predicted when held out.
+
+    `predicted_s` and `held_out_s` have the times of the rows behind those of the samples.
+    """
 
     constants: Mapping[str, float]
-    chosen: Mapping[str, int]
+    chosen: Mapping[str, float]
     predicted_s: np.ndarray
     held_out_s: np.ndarray
     mapped: np.ndarray
     fold_of: np.ndarray
-    chosen_in_folds: tuple[Mapping[str, int], ...]
+    chosen_in_folds: tuple[Mapping[str, float], ...]
 
 
-def fit(samples: Sequence[Sample], c: Constants, progress: Callable[[str], None] = lambda text: None) -> Fit:
-    """Fits all samples, then each fold's families from the others alone."""
+def fit(
+    samples: Sequence[Sample],
+    c: Constants,
+    rows: Rows | None = None,
+    progress: Callable[[str], None] = lambda text: None,
+    priors: Priors = START,
+) -> Fit:
+    """Fits all samples, then each fold's families from the others alone.
+
+    The table's rows are left out of a fold that predicts their network's family.
+    """
     mac_hz = c["drpai3.mac_clock"]
     progress("all samples")
-    chosen, x = choose(samples, c)
+    chosen, x = choose(samples, c, rows, priors)
     values = {**dict(c), **dict(zip(START, np.exp(x)))}
-    whole = batch(samples, chosen)
-    fold_of, held_out, rules = folds(samples), np.zeros(len(samples)), []
+    whole = batch(samples, chosen, c, rows)
+    fold_of, rules = folds(samples), []
+    held_out = np.zeros(len(whole.published_s))
     for k in range(int(fold_of.max()) + 1):
         progress(f"fold {k + 1}")
         train = [s for s, f in zip(samples, fold_of) if f != k]
-        test = [s for s, f in zip(samples, fold_of) if f == k]
-        its_rules, y = choose(train, c)
+        out = {s.published.family for s, f in zip(samples, fold_of) if f == k}
+        tested = rows is not None and rows.sample.published.family in out
+        its_rules, y = choose(train, c, None if tested else rows, priors)
         its_values = {**dict(c), **dict(zip(START, np.exp(y)))}
-        held_out[fold_of == k] = predict(batch(test, its_rules), its_values, mac_hz)
+        (predicted,) = predict(batch(samples, its_rules, c, rows), [its_values], mac_hz)
+        which = np.concatenate([fold_of == k, np.full(len(held_out) - len(samples), tested)])
+        held_out[which] = predicted[which]
         rules.append(its_rules)
     return Fit(
-        {name: float(np.exp(v)) for name, v in zip(START, x)},
+        {name: float(np.exp(v)) for name, v in zip(START, x)} | {FEATURE_SHARE: chosen[FEATURE_SHARE]},
         chosen,
-        predict(whole, values, mac_hz),
+        predict(whole, [values], mac_hz)[0],
         held_out,
         whole.mapped,
         fold_of,

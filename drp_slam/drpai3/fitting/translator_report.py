@@ -15,6 +15,7 @@ from drp_slam.drpai3.estimate import estimate
 from drp_slam.drpai3.fitting.translator import Group, align, read_rows
 from drp_slam.drpai3.graph import load
 from drp_slam.drpai3.layers import Layer, layers
+from drp_slam.drpai3.order import chain_first
 
 
 def layer_report(table: Path, network: Path | None, c: Constants, folder: Path) -> dict[str, Any]:
@@ -27,11 +28,11 @@ def layer_report(table: Path, network: Path | None, c: Constants, folder: Path) 
 
     rows = read_rows(table)
     graph = load(network if network is not None else save_yolox_s(folder / "yolox_s.onnx"))
-    work = layers(graph)
+    work = chain_first(graph, layers(graph))
     wires = subgraphs.wiring(graph, work)
     found = estimate(graph, c, sparsity=0.0)
     sizes = {name: float(np.prod(graph.shapes[name])) for name in wires.results}
-    result_s = {name: float(timing.crossing_seconds(1, size, c)) for name, size in sizes.items()}
+    result_s = {name: float(timing.result_seconds(1, size, c)) for name, size in sizes.items()}
     result = compare(align(rows, work, wires), work, np.array([row.seconds for row in found.rows]), result_s)
     result |= {"network": graph.name, "table": str(table)}
     result["plot"] = str(layer_scatter(folder / "layers-vs-translator.png", result))

@@ -19,10 +19,11 @@ def write_constants(device: str, values: Mapping[str, float], note: str) -> Path
     for n, line in enumerate(lines):
         if re.match(r"\w+:\s*$", line):
             section = line.split(":")[0]
-        found = re.match(r"\s+(\w+): \{value: [^,]+, unit: (.+?), source: .*\}\s*$", line)
+        found = re.match(r"\s+([\w-]+): \{value: [^,]+, unit: (.+?), source: .*\}\s*$", line)
         key = f"{section}.{found.group(1)}" if found else ""
         if found and key in left:
-            value = f"{left.pop(key):.4e}"
+            number = left.pop(key)
+            value = f"{number:.0f}" if section == "placement" else f"{number:.4e}"
             lines[n] = f'  {found.group(1)}: {{value: {value}, unit: {found.group(2)}, source: "{note}"}}'
     if left:
         raise DeviceError(f"{path}: no line for {', '.join(sorted(left))}; add value, unit, source")

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights on their way to the array: streamed from DDR ahead of the layers that use them.
+
+One stream loads the weights in the order of the layers and runs ahead as far as the weight buffer
+on chip reaches; a layer frees its weights when it ends. A layer lasts at least its own work, and
+ends no earlier than its last weight has come. Several networks are stepped at once, one a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Networks as rows of (N, S) arrays, padded behind their ends: one step a layer with weights.
+
+    `step` is where each of the T layers of all networks belongs in the flat arrays; a layer without
+    weights belongs to the step that follows it, and behind the last one to a step of its own.
+    `layer` is the layer of a step, T where a row is padded. `freed_by` is the latest step that must
+    end before the last weights of a step find room, counted from 1 (0: none), and `after_bytes` how
+    much is loaded from then on.
+    """
+
+    step: np.ndarray
+    layer: np.ndarray
+    freed_by: np.ndarray
+    after_bytes: np.ndarray
+
+
+def streams(weight_bytes: Sequence[np.ndarray], buffer_bytes: float) -> Streams:
+    """Of networks whose layers load `weight_bytes` (L,) each, in order, through one buffer."""
+    total = sum(len(w) for w in weight_bytes)
+    longest = 1 + max(int(np.count_nonzero(w)) for w in weight_bytes)
+    shape = (len(weight_bytes), longest)
+    step, layer = np.zeros(total, int), np.full(shape, total)
+    freed_by, after_bytes = np.zeros(shape, int), np.zeros(shape)
+    start = 0
+    for row, w in enumerate(weight_bytes):
+        loads = np.flatnonzero(w)
+        step[start : start + len(w)] = row * longest + np.searchsorted(loads, np.arange(len(w)))
+        before = np.concatenate([[0.0], np.cumsum(w[loads])])  # bytes up to and without step n
+        # the largest j <= n (from 1) whose weights must have gone: before[j - 1] + buffer < before[n + 1]
+        j = np.minimum(np.searchsorted(before, before[1:] - buffer_bytes, side="left"), np.arange(len(loads)))
+        held = np.maximum(before[np.maximum(j - 1, 0)] + buffer_bytes, before[:-1])
+        layer[row, : len(loads)] = start + loads
+        freed_by[row, : len(loads)] = j
+        after_bytes[row, : len(loads)] = np.where(j > 0, np.maximum(before[1:] - held, 0), 0)
+        start += len(w)
+    return Streams(step, layer, freed_by, after_bytes)
+
+
+def waits(s: Streams, work_s: np.ndarray, weight_bytes: np.ndarray, bandwidth: np.ndarray | float) -> np.ndarray:
+    """(..., T) seconds that each layer waits for weights beyond its own `work_s` (..., T), flat arrays.
+
+    Leading axes are variants of the chip, each with its `bandwidth` (...) in bytes a second.
+    """
+    rows, longest = s.layer.shape
+    work = np.atleast_2d(work_s)
+    speed = np.broadcast_to(bandwidth, len(work))[:, None]
+    steps = [np.bincount(s.step, w, rows * longest).reshape(rows, longest).T for w in work]
+    own = np.stack(steps, 1)  # (steps, variants, networks)
+    load, after = np.append(weight_bytes, 0.0)[s.layer].T, s.after_bytes.T
+    ends = np.zeros((longest + 1, *own.shape[1:]))
+    come, wait = np.zeros(own.shape[1:]), np.zeros(own.shape)
+    network = np.arange(rows)
+    for n in range(longest):
+        done = ends[n] + own[n]
+        come = np.maximum(come + load[n] / speed, ends[s.freed_by[:, n], :, network].T + after[n] / speed)
+        wait[n] = np.where(load[n] > 0, np.maximum(come - done, 0.0), 0.0)
+        ends[n + 1] = done + wait[n]
+    flat = np.zeros((len(work), work.shape[1] + 1))
+    flat[:, s.layer.T.ravel()] = wait.transpose(1, 0, 2).reshape(len(work), -1)
+    return flat[:, :-1].reshape(work_s.shape)
