@@ -72,4 +72,5 @@ def read_network(name: str, shapes: Iterable[str] = (), dims: Iterable[str] = ()
 
 
 def numbers(text: str) -> tuple[float, ...]:
+    """`0.5,0.5,0.5` as numbers; argparse reports what is none."""
     return tuple(float(part) for part in text.split(","))
