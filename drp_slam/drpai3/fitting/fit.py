@@ -122,14 +122,16 @@ def choose(
 
     Begins with the first choice of everything, for a rule the one that keeps most on the
     accelerator, and changes one after the other where that lowers the training cost, until a whole
-    pass changes nothing. A rule that no training network needs keeps its first choice.
+    pass changes nothing. A rule that no training network needs keeps the device's own choice, else its first.
     """
-    chosen = {rule.tag: float(rule.choices[0]) for rule in placement.RULES if rule.choices} | {FEATURE_SHARE: 1.0}
+    open_rules, own = alternatives(samples), placement.chosen_of(c)
+    chosen = {r.tag: float(r.choices[0]) for r in placement.RULES if r.choices} | {FEATURE_SHARE: 1.0}
+    chosen |= {tag: float(unit) for tag, unit in own.items() if tag not in open_rules}
     x, cost = fit_constants(batch(samples, chosen, c, rows), c, steps=20, priors=priors)
     changed = True
     while changed:
         changed = False
-        for tag, choice in ((t, u) for t, units in alternatives(samples).items() for u in units):
+        for tag, choice in ((t, u) for t, units in open_rules.items() for u in units):
             if choice == chosen[tag]:
                 continue
             trial = {**chosen, tag: choice}
