@@ -7,6 +7,8 @@ at that moment: `T_map_world = T_base_camera`, so x points forward and z up.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from geometry_msgs.msg import Pose, PoseArray, PoseStamped, PoseWithCovarianceStamped, Transform
 from geometry_msgs.msg import TransformStamped as TransformStampedMessage
@@ -15,12 +17,15 @@ from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
 from drp_slam import geometry
-from drp_slam.datatypes import MapCloud
+from drp_slam.datatypes import MapCloud, Track
 from drp_slam.errors import ConfigError
 from drp_slam.nodes.convert import bytes_of
 
 T_LINK_OPTICAL = np.array([[0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
 """REP-103: the optical frame is z forward, x right; the link is x forward, z up."""
+
+LEAST_VARIANCE = 1e-10
+"""Added to every variance: filters refuse zeros, and the first pose is exact by definition."""
 
 
 def mount(text: str) -> np.ndarray:
@@ -43,6 +48,28 @@ def mount(text: str) -> np.ndarray:
     )
     T[:3, 3] = numbers[:3]
     return T
+
+
+@dataclass(frozen=True)
+class Motion:
+    """How well a body's pose is known, and how it moves: translation and rotation along its own axes.
+
+    `covariance` (6, 6), `twist` (6,) in m/s and rad/s or None, `twist_covariance` (6, 6) or None.
+    """
+
+    covariance: np.ndarray
+    twist: np.ndarray | None
+    twist_covariance: np.ndarray | None
+
+    @classmethod
+    def of_base(cls, track: Track, T_base_camera: np.ndarray) -> Motion:
+        """That of `base_link`, by the camera's."""
+        A = geometry.adjoint(T_base_camera)
+        covariance = np.zeros((6, 6)) if track.covariance is None else A @ track.covariance @ A.T
+        covariance = covariance + LEAST_VARIANCE * np.eye(6)
+        if track.twist is None or track.twist_covariance is None:
+            return cls(covariance, None, None)
+        return cls(covariance, A @ track.twist, A @ track.twist_covariance @ A.T + LEAST_VARIANCE * np.eye(6))
 
 
 class Frames:
@@ -98,26 +125,32 @@ def transform(head: Header, child: str, T: np.ndarray) -> TransformStampedMessag
     return out
 
 
-def odometry(head: Header, child: str, T: np.ndarray) -> Odometry:
-    """`head.frame_id` -> `child`; the twist is not estimated and says so by its covariance."""
+def odometry(head: Header, child: str, T: np.ndarray, motion: Motion) -> Odometry:
+    """`head.frame_id` -> `child`, with the twist in the child's axes; -1 in its covariance says that there is none."""
     out = Odometry(header=head, child_frame_id=child)
     out.pose.pose = pose(T)
-    out.pose.covariance = covariance()
-    out.twist.covariance = np.diag([-1.0] + [0.0] * 5).ravel()
+    out.pose.covariance = along_axes_of_parent(T, motion.covariance)
+    if motion.twist is None or motion.twist_covariance is None:
+        out.twist.covariance = np.diag([-1.0] + [0.0] * 5).ravel()
+        return out
+    linear, angular = out.twist.twist.linear, out.twist.twist.angular
+    linear.x, linear.y, linear.z, angular.x, angular.y, angular.z = motion.twist.tolist()
+    out.twist.covariance = motion.twist_covariance.ravel()
     return out
 
 
-def pose_stamped(head: Header, T: np.ndarray) -> PoseWithCovarianceStamped:
+def pose_stamped(head: Header, T: np.ndarray, motion: Motion) -> PoseWithCovarianceStamped:
     """The pose of the base in `map`."""
     out = PoseWithCovarianceStamped(header=head)
     out.pose.pose = pose(T)
-    out.pose.covariance = covariance()
+    out.pose.covariance = along_axes_of_parent(T, motion.covariance)
     return out
 
 
-def covariance() -> np.ndarray:
-    """(36,) nominal: 1 cm and 0.5 degrees. The tracker estimates none."""
-    return np.diag([0.01**2] * 3 + [np.deg2rad(0.5) ** 2] * 3).ravel()
+def along_axes_of_parent(T_parent_child: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """(36,) covariance of a pose as geometry_msgs has it, of one (6, 6) along the child's own axes."""
+    turn = np.kron(np.eye(2), T_parent_child[:3, :3])
+    return (turn @ covariance @ turn.T).ravel()
 
 
 def path(head: Header, poses: list[np.ndarray]) -> Path:

@@ -52,8 +52,9 @@ class WorldPublisher:
         T_map_base = frames.update(track.T_world_camera, track.relocalised, track.T_correction)
         in_map = Header(stamp=header.stamp, frame_id=graph.map_frame)
         in_odom = Header(stamp=header.stamp, frame_id=graph.odom_frame)
-        self._odom.publish(world.odometry(in_odom, graph.base_frame, frames.T_odom_base))
-        self._pose.publish(world.pose_stamped(in_map, T_map_base))
+        motion = world.Motion.of_base(track, frames.T_base_camera)
+        self._odom.publish(world.odometry(in_odom, graph.base_frame, frames.T_odom_base, motion))
+        self._pose.publish(world.pose_stamped(in_map, T_map_base, motion))
         self._transforms.publish(header.stamp, frames)
         now_s = time.monotonic()
         if now_s - self._slow_s >= SLOW_PERIOD_S:

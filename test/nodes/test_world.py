@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 from drp_slam import geometry
+from drp_slam.datatypes import Track
 from drp_slam.errors import ConfigError
 from drp_slam.nodes import convert, world
 
@@ -92,3 +93,29 @@ def test_cloud_is_xyz_and_colour():
     data = bytes(message.data)
     assert np.array_equal(np.frombuffer(data[:12], np.float32), [1, 2, 3])
     assert list(data[12:16]) == [30, 20, 10, 0] and message.width == 1
+
+
+def test_covariance_and_twist_of_the_base_are_those_of_the_camera_seen_from_it():
+    rng = np.random.default_rng(0)
+    L = np.tril(rng.normal(size=(6, 6))) * 0.01
+    T_world_camera = geometry.exp(rng.normal(size=6) * 0.5)
+    twist = np.array([0.1, -0.2, 0.3, 0.2, 0.1, -0.3])
+    track = Track(0, 0, "tracked", T_world_camera, covariance=L @ L.T, twist=twist, twist_covariance=np.eye(6) * 1e-4)
+    frames = world.Frames(world.mount("0.1 -0.2 0.3 5 10 40"))
+    T = frames.update(T_world_camera, False)
+    motion = world.Motion.of_base(track, frames.T_base_camera)
+    message = world.pose_stamped(HEAD, T, motion)
+    stated = np.asarray(message.pose.covariance).reshape(6, 6)
+    errors = []
+    for d in rng.normal(size=(20000, 6)) @ L.T:
+        other = frames.T_map_world @ T_world_camera @ geometry.exp(d) @ geometry.inverse(frames.T_base_camera)
+        errors.append(np.r_[other[:3, 3] - T[:3, 3], geometry.rotation_vector(other[:3, :3] @ T[:3, :3].T)])
+    np.testing.assert_allclose(np.cov(np.array(errors).T), stated, atol=0.06 * np.abs(stated).max())
+    odometry = world.odometry(HEAD, "base_link", T, motion)
+    later = frames.T_map_world @ T_world_camera @ geometry.exp(1e-4 * twist) @ geometry.inverse(frames.T_base_camera)
+    body = geometry.log(geometry.inverse(T) @ later) / 1e-4
+    linear, angular = odometry.twist.twist.linear, odometry.twist.twist.angular
+    np.testing.assert_allclose([linear.x, linear.y, linear.z, angular.x, angular.y, angular.z], body, atol=1e-6)
+    assert odometry.twist.covariance[0] > 0
+    none = world.odometry(HEAD, "base_link", T, world.Motion(np.eye(6), None, None))
+    assert none.twist.covariance[0] == -1.0
