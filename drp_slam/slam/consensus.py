@@ -8,7 +8,6 @@ supports, by points that have long been still and lie behind the others.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,10 +26,12 @@ LEAST = 12
 """Matches that make a group."""
 TIGHT = 1.5
 """Largest reprojection error of a group's matches in standard deviations: tighter than where a match fits."""
-NEAR = 2.0 * CHI2_PIXEL
-"""A group's pose is refined with the matches of a smaller squared error."""
+NEAR, ROUNDS = 2.0 * CHI2_PIXEL, 2
+"""A group's pose is refined so often, each time with the matches that have a smaller squared error by then."""
 APART = 2.0 * CHI2_PIXEL
 """Poses are rivals where the median match lies at places of a larger squared distance."""
+MUCH, OWN = 0.4, 0.1
+"""A rival has this share of the votes, or this one of matches that do not fit the chosen pose: less is noise."""
 AMBIGUOUS, SETTLED = 0.3, 0.15
 """A rival with more than the first part of the votes for one of the two may be right; then, until it has less than
 the second."""
@@ -104,7 +105,7 @@ def choose(T_predicted: np.ndarray, others: list[np.ndarray], pairs: Pairs, nois
     fits = [first, *(fit for fit in groups if _apart(fit, first, pairs, noise))]
     shares = [_share(fit, pairs) for fit in fits]
     best = int(np.argmax(shares))
-    rivals = [s if _apart(fit, fits[best], pairs, noise) else 0.0 for s, fit in zip(shares, fits)]
+    rivals = [s if _rivals(fit, fits[best], s, pairs, noise) else 0.0 for s, fit in zip(shares, fits)]
     rival = int(np.argmax(rivals))
     part = rivals[rival] / max(rivals[rival] + shares[best], 1e-9)
     T_rival = fits[rival].T_camera_world if part > 0 else None
@@ -120,23 +121,41 @@ def _groups(starts: list[np.ndarray], pairs: Pairs, noise: Noise) -> list[PoseFi
             break
         starts = [*starts, T]
         left = left[~_near(T, pairs.part(left), noise)]
-    fits = []
-    for T in starts:
+    groups = (_gathered(T, pairs, noise) for T in starts)
+    return [fit for fit in groups if fit is not None]
+
+
+def _gathered(T: np.ndarray, pairs: Pairs, noise: Noise) -> PoseFit | None:
+    """The pose of the group of matches around a pose, None where there is none."""
+    flops = 0.0
+    for _ in range(ROUNDS):
         group = pairs.part(_near(T, pairs, noise))
-        if len(group) >= LEAST:
-            fit = refine_pose(T, group.xyz, group.xy, group.inverse_depth, noise)
-            error2_px, error2_depth = errors2(fit.T_camera_world, pairs.xyz, pairs.xy, pairs.inverse_depth, noise)
-            fits.append(dataclasses.replace(fit, error2_px=error2_px, error2_depth=error2_depth))
-    return fits
+        if len(group) < LEAST:
+            return None
+        fit = refine_pose(T, group.xyz, group.xy, group.inverse_depth, noise)
+        T, flops = fit.T_camera_world, flops + fit.flops
+    return PoseFit(T, fit.covariance, *errors2(T, pairs.xyz, pairs.xy, pairs.inverse_depth, noise), flops)
 
 
-def _share(fit: PoseFit, pairs: Pairs) -> float:
-    """Part of the votes that a fit has: a match gives all of its vote where it fits exactly, none from the gate on.
+def _fits(fit: PoseFit) -> np.ndarray:
+    """(N,) in 0 to 1: all where a match fits a pose exactly, nothing from the gate on.
 
     A pose between two groups, which has both just inside the gate, gets less than the right one from its own.
     """
-    fits = np.where(fit.depth_fits, np.maximum(1.0 - fit.error2_px / CHI2_PIXEL, 0.0), 0.0)
-    return float(pairs.vote @ fits) / max(float(pairs.vote.sum()), 1e-9)
+    return np.where(fit.depth_fits, np.maximum(1.0 - fit.error2_px / CHI2_PIXEL, 0.0), 0.0)
+
+
+def _share(fit: PoseFit, pairs: Pairs) -> float:
+    """Part of the votes that a fit has."""
+    return float(pairs.vote @ _fits(fit)) / max(float(pairs.vote.sum()), 1e-9)
+
+
+def _rivals(fit: PoseFit, chosen: PoseFit, share: float, pairs: Pairs, noise: Noise) -> bool:
+    """Whether a fit with this share is another motion than the chosen one, and has enough of its own."""
+    if not _apart(fit, chosen, pairs, noise):
+        return False
+    own = pairs.vote @ (_fits(fit) * ~(chosen.inliers & chosen.depth_fits))
+    return share > MUCH or float(own) > OWN * float(pairs.vote.sum())
 
 
 def _ransac(pairs: Pairs, noise: Noise) -> np.ndarray | None:

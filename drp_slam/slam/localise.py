@@ -71,8 +71,8 @@ class Localiser:
 
     def accept(self, found: Found) -> None:
         """The pose is used: its share of the votes enters the recent mean; a rival is looked for again."""
-        self._rival = found.consensus.rival
         self.in_doubt = found.consensus.rival_share > (SETTLED if self.in_doubt else AMBIGUOUS)
+        self._rival = found.consensus.rival if self.in_doubt else None
         if not self.in_doubt:
             self._share += RECENT * (found.consensus.share - self._share)
 

@@ -82,14 +82,22 @@ def sigmas_m(tracks: list[Track]) -> np.ndarray:
     return np.array([np.sqrt(np.trace(t.covariance[:3, :3])) for t in tracks if t.covariance is not None])
 
 
+def check_stays_with_the_world(poses: list[np.ndarray], tracks: list[Track]) -> None:
+    """All frames tracked, within 20 mm but for single frames that know that they are not."""
+    assert all(t.tracked for t in tracks)
+    offset, sigma = offsets_m(poses, tracks), sigmas_m(tracks)
+    assert np.median(offset) < 0.005 and (offset < 0.02).mean() > 0.95
+    assert ((offset < 0.02) | (offset < 2.0 * sigma)).all()
+
+
 @pytest.mark.parametrize("speed_px", [2.0, 9.0, 30.0])
 def test_a_still_camera_stays_while_something_crosses(speed_px: float) -> None:
     panel = Panel((260, 420), 0.8, 260)
     lefts = np.arange(-250.0, 645.0, speed_px)[:90]
     poses = [np.eye(4)] * len(lefts)
     tracks, share = play(poses, panel, lefts)
-    assert share > 0.38 and all(t.tracked for t in tracks)
-    assert offsets_m(poses, tracks).max() < 0.02
+    assert share > 0.38
+    check_stays_with_the_world(poses, tracks)
 
 
 def test_something_that_stood_still_from_the_first_frame_goes_away() -> None:
@@ -97,8 +105,8 @@ def test_something_that_stood_still_from_the_first_frame_goes_away() -> None:
     lefts = np.concatenate([np.full(20, 180.0), np.arange(180.0, 645.0, 9.0)])
     poses = [np.eye(4)] * len(lefts)
     tracks, share = play(poses, panel, lefts)
-    assert share > 0.33 and all(t.tracked for t in tracks)
-    assert offsets_m(poses, tracks).max() < 0.02
+    assert share > 0.33
+    check_stays_with_the_world(poses, tracks)
 
 
 def test_something_that_stops_and_goes_again() -> None:
@@ -106,17 +114,15 @@ def test_something_that_stops_and_goes_again() -> None:
     lefts = np.concatenate([np.arange(-230.0, 200.0, 12.0), np.full(25, 200.0), np.arange(200.0, 645.0, 12.0)])
     poses = [np.eye(4)] * len(lefts)
     tracks, _ = play(poses, panel, lefts)
-    assert all(t.tracked for t in tracks) and offsets_m(poses, tracks).max() < 0.02
+    check_stays_with_the_world(poses, tracks)
 
 
 def test_a_turning_camera_is_not_led_astray() -> None:
     poses = walk(70)
     lefts = np.concatenate([np.linspace(-250.0, 645.0, 35), np.linspace(645.0, -250.0, 35)])
     tracks, share = play(poses, Panel((250, 420), 0.7, 220), lefts)
-    assert share > 0.33 and all(t.tracked for t in tracks)
-    offset, sigma = offsets_m(poses, tracks), sigmas_m(tracks)
-    assert np.median(offset) < 0.005 and (offset < 0.02).mean() > 0.95
-    assert ((offset < 0.02) | (offset < 2.0 * sigma)).all()
+    assert share > 0.33
+    check_stays_with_the_world(poses, tracks)
 
 
 def test_where_most_of_the_image_moves_the_covariance_says_so() -> None:
