@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 
 import numpy as np
 
@@ -124,6 +125,38 @@ class Detections:
         return len(self.boxes_px)
 
 
+class Reason(str, Enum):
+    """Why a frame was lost, or what is to be known of one that was tracked."""
+
+    OK = "ok"
+    STARTING = "starting"
+    MOVING_THINGS = "moving_things"
+    TOO_DARK = "too_dark"
+    TOO_BRIGHT = "too_bright"
+    BLURRED = "blurred"
+    FEW_FEATURES = "few_features"
+    NO_DEPTH = "no_depth"
+    TIME_GAP = "time_gap"
+    NO_OVERLAP = "no_overlap"
+
+    @property
+    def remedy(self) -> str:
+        """What a user can do, "" where nothing needs to be done."""
+        return REMEDIES.get(self, "")
+
+
+REMEDIES = {
+    Reason.MOVING_THINGS: "parts of the image move differently: let the camera see more of what stands still",
+    Reason.TOO_DARK: "the image is nearly black: uncover the lens, add light or expose longer",
+    Reason.TOO_BRIGHT: "the image is nearly white: expose shorter",
+    Reason.BLURRED: "the image is blurred: move slower, or expose shorter with more light",
+    Reason.FEW_FEATURES: "too little to see: point the camera at something with texture",
+    Reason.NO_DEPTH: "a map cannot begin without depth: check the depth image, its unit and its range",
+    Reason.TIME_GAP: "frames are missing: lower the rate, or go back to a place seen before",
+    Reason.NO_OVERLAP: "nothing known is in view: go back to a place seen before, and turn slower",
+}
+
+
 @dataclass(frozen=True)
 class Track:
     """What the tracker says of one frame.
@@ -132,6 +165,11 @@ class Track:
     this frame became one. `counters` is the work done, for the CPU's model: `macs`, `flops`,
     `bytes`. `T_correction` (4, 4) is set where this frame closed a loop: it takes poses of the
     frames just before (`T_world_camera`) to where they are now.
+
+    `covariance` (6, 6) is of `d` in `T_world_camera @ exp(d)`: translation in m, rotation in rad,
+    along the camera's axes. `twist` (6,) is the velocity along these axes in m/s and rad/s, with
+    `twist_covariance` (6, 6). Each is None where it is not known. `reason` says why a frame was
+    lost, or that the pose of a tracked one is in doubt because things move.
     """
 
     index: int
@@ -147,6 +185,7 @@ class Track:
     covariance: np.ndarray | None = None
     twist: np.ndarray | None = None
     twist_covariance: np.ndarray | None = None
+    reason: Reason = Reason.OK
 
     @property
     def tracked(self) -> bool:

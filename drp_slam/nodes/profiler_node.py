@@ -114,6 +114,7 @@ class Ledger:
                     int(values["inliers"]),
                     int(values["keyframe"]),
                     self.latency_s(stamp_ns),
+                    status_codec.reason_of(values),
                 )
                 for stamp_ns, (values, state) in sorted(self.rows.items())
             ),

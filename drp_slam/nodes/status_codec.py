@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
-from drp_slam.datatypes import Track
+from drp_slam.datatypes import Reason, Track
 from drp_slam.device import Work
 from drp_slam.errors import GraphError
 from drp_slam.nodes import convert
@@ -127,6 +127,8 @@ def track_status(node: str, track: Track, epoch: int = 0) -> DiagnosticStatus:
         "inliers": track.inliers,
         "keyframe": int(track.keyframe),
         "relocalised": int(track.relocalised),
+        "reason": track.reason.value,
+        "remedy": track.reason.remedy,
         "epoch": epoch,
         "at_ns": time.monotonic_ns(),
     }
@@ -144,6 +146,11 @@ def track_values(status: DiagnosticStatus, topic: str = "status") -> dict[str, s
     except (KeyError, ValueError) as error:
         raise GraphError(f"{topic}: {status.name!r} is no frame: {error!r}") from error
     return values
+
+
+def reason_of(values: Mapping[str, str]) -> str:
+    """A frame's reason, "" where it has none that is known here: anybody may publish a status."""
+    return values.get("reason", "") if values.get("reason") in {r.value for r in Reason} else ""
 
 
 def _count(text: str) -> int:

@@ -53,7 +53,7 @@ def render(report: Mapping[str, Any], curves: Curves) -> str:
         (
             _head(report),
             _trajectory(report, curves),
-            _tracking(curves),
+            _tracking(report, curves),
             sections.stages(report),
             sections.schedule(report, curves.schedule),
             f'<div class="two">{_map(curves)}{sections.energy(report)}</div>',
@@ -142,14 +142,24 @@ def _trajectory(report: Mapping[str, Any], c: Curves) -> str:
     return section("Trajectory", text, *parts)
 
 
-def _tracking(c: Curves) -> str:
+def _tracking(report: Mapping[str, Any], c: Curves) -> str:
     if c.frame_s is None or c.matches is None or c.inliers is None:
         return ""
     return section(
         "Tracking",
         "Matches of each frame against the map, and those that agree with its pose.",
         figures.tracking(c.frame_s, c.matches, c.inliers, c.keyframe_s, c.lost_s.tolist()),
+        *(f"<p>{escape(text)}</p>" for text in reasons(report)),
     )
+
+
+def reasons(report: Mapping[str, Any]) -> list[str]:
+    """A line for every reason why frames were lost, or their poses in doubt."""
+    verb = {"tracked": "in doubt"}
+    return [
+        f"{r['frames']} frames {verb.get(r['state'], 'lost')}, {r['reason'].replace('_', ' ')}: {r['remedy']}"
+        for r in report.get("reasons") or ()
+    ]
 
 
 def _map(c: Curves) -> str:

@@ -63,7 +63,7 @@ OWN = (*MADE_BY_A_RUN, JOURNAL, SAVED_MAP, GRAPH, REPORT_JSON, REPORT_HTML, TRAC
 
 @dataclass(frozen=True)
 class FrameRow:
-    """One frame. `latency_s` is measured on this host, image in to pose out."""
+    """One frame. `latency_s` is measured on this host, image in to pose out; `reason` is a value of `Reason`."""
 
     index: int
     stamp_ns: int
@@ -72,11 +72,19 @@ class FrameRow:
     inliers: int
     keyframe: int
     latency_s: float
+    reason: str = ""
 
 
 def frame_row(track: Track, latency_s: float) -> FrameRow:
     return FrameRow(
-        track.index, track.stamp_ns, track.state, track.matches, track.inliers, int(track.keyframe), latency_s
+        track.index,
+        track.stamp_ns,
+        track.state,
+        track.matches,
+        track.inliers,
+        int(track.keyframe),
+        latency_s,
+        track.reason.value,
     )
 
 
@@ -92,12 +100,12 @@ def read_frames(path: Path) -> list[FrameRow]:
     kinds = {f.name: {"int": int, "str": str, "float": float}[str(f.type)] for f in dataclasses.fields(FrameRow)}
     rows = csv.DictReader(io.StringIO(read_text(path, ProfilerError), newline=""))
     try:
-        missing = set(kinds) - set(rows.fieldnames or ())
+        missing = set(kinds) - set(rows.fieldnames or ()) - {"reason"}  # results of before have none
         if missing:
             raise ProfilerError(
                 f"{path}: no column {', '.join(sorted(missing))}; its first line must be {','.join(kinds)}"
             )
-        read = [FrameRow(**{name: kind(row[name]) for name, kind in kinds.items()}) for row in rows]
+        read = [FrameRow(**{name: kind(row.get(name, "")) for name, kind in kinds.items()}) for row in rows]
     except (TypeError, ValueError, csv.Error) as error:
         raise ProfilerError(f"{path}: line {rows.line_num}: {error}") from error
     for line, row in enumerate(read, 2):

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from drp_slam.atomic import write_text
 from drp_slam.chip.schedule import Schedule, write_trace
 from drp_slam.data.accuracy import Ate, ate, rpe
 from drp_slam.data.trajectory import read_tum
-from drp_slam.datatypes import Trajectory
+from drp_slam.datatypes import Reason, Trajectory
 from drp_slam.errors import DataError, ProfilerError
 from drp_slam.profiler import summary
 from drp_slam.profiler.report import Curves, render
@@ -130,8 +131,16 @@ def _counts(
         "tracked": len(estimate) if tracked is None and estimate is not None else tracked,
         "keyframes": sum(r.keyframe for r in rows) if rows is not None else None,
         "fps": frames / wall_s if frames and wall_s else None,
+        "reasons": _reasons(rows or ()),
         "duration": (stamps[-1] - stamps[0]) * 1e-9 if stamps else None,
     }
+
+
+def _reasons(rows: Iterable[files.FrameRow]) -> list[dict[str, Any]]:
+    """Why frames were lost, or their poses in doubt, most frequent first, each with its remedy."""
+    known = {reason.value: reason.remedy for reason in Reason if reason.remedy}
+    count = Counter((r.state, r.reason) for r in rows if r.reason in known)
+    return [{"state": s, "reason": r, "frames": n, "remedy": known[r]} for (s, r), n in count.most_common()]
 
 
 def _curves(

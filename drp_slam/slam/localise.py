@@ -135,6 +135,7 @@ def fit_view(
     seen_px = view.xy * mapping.geometry.focal_px
     pairs = mapping.match(view, slice(None), visible, 0.0, Prior(seen_px, px, gate_px))
     features, points = pairs.a, visible[pairs.b]
+    mapping.most_matches = max(mapping.most_matches, len(features))
     if len(features) < least:
         return None
     xyz, xy = mapping.map.xyz[points], view.xy[features]

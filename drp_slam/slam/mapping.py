@@ -42,7 +42,7 @@ class Mapping:
 
     def __init__(self, slam_map: Map, geometry: Geometry, config: SlamConfig) -> None:
         self.map, self.geometry, self.config = slam_map, geometry, config
-        self.places, self.work = Places(slam_map), WorkCounter()
+        self.places, self.work, self.most_matches = Places(slam_map), WorkCounter(), 0
         self._local: tuple[tuple[int, ...], np.ndarray] = ((), np.zeros(0, dtype=np.intp))
         self._reach: tuple[int, np.ndarray] = (-1, np.zeros(0, dtype=np.intp))
         self._standing: np.ndarray | None = None

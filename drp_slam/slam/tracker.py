@@ -9,10 +9,11 @@ import numpy as np
 
 from drp_slam import geometry
 from drp_slam.config import SlamConfig
-from drp_slam.datatypes import Camera, Features, Frame, MapCloud, Track, Trajectory
+from drp_slam.datatypes import Camera, Features, Frame, MapCloud, Reason, Track, Trajectory
 from drp_slam.errors import SlamError
 from drp_slam.slam.camera import Geometry
 from drp_slam.slam.consensus import Consensus
+from drp_slam.slam.diagnosis import Diagnosis
 from drp_slam.slam.localise import Found, Localiser
 from drp_slam.slam.loop import Loops
 from drp_slam.slam.map import Map
@@ -46,7 +47,7 @@ class Tracker:
         self._localiser = Localiser(self._mapping)
         self._loops = Loops(self._mapping)
         self._path = Path(self.map)
-        self._uncertainty = Uncertainty(self.map)
+        self._uncertainty, self._diagnosis = Uncertainty(self.map), Diagnosis()
         self._lost = True
         self._epoch_ns: int | None = None
         self._root = 0
@@ -65,10 +66,11 @@ class Tracker:
                 f"frame {frame.index} has stamp {stamp_ns} ns, but {self._epoch_ns} ns came before it; sort the frames"
             )
         view = observe(self._mapping.geometry, self._config, frame, features, self.map.spec)
-        self._epoch_ns = stamp_ns
+        gap_ns = 0 if self._epoch_ns is None else stamp_ns - self._epoch_ns
+        self._epoch_ns, self._mapping.most_matches = stamp_ns, 0
         localise = self._config.localise
         if not len(self.map) and not localise:
-            return self._begin(view)
+            return self._begin(frame, view)
         # pose against the local map, from where motion leads; else against all keyframes
         found = None
         if len(self._path) and (not self._lost or 0 < stamp_ns - self._path.last_stamp_ns <= SHORT_LOSS_NS):
@@ -80,7 +82,7 @@ class Tracker:
         found = found or self._localiser.relocalise(view)
         self._lost = found is None
         if found is None:
-            return self._report(view, None, False)
+            return self._report_lost(frame, view, self._config.min_inliers, False, gap_ns)
         self._localiser.accept(found)
         if not localise and not self._localiser.in_doubt:
             self._mapping.judge(view, found.fit, found.matched, found.visible)
@@ -96,6 +98,7 @@ class Tracker:
         if keyframe:
             reference = self._mapping.insert(view, pose, found.features, found.points, reference)
             self._uncertainty.keyframe(reference)
+            self._diagnosis.learn(frame)
             correction = self._loops.close(reference) if self._config.close_loops else None
             pose, self._peak, self._since = self.map.T_camera_world[reference], 0, 0
         else:
@@ -103,7 +106,8 @@ class Tracker:
         self._root = reference
         self._path.add(stamp_ns, reference, pose)
         self._last = None if keyframe or localise else (view, found)
-        return self._report(view, found, keyframe, correction, covariance)
+        reason = Reason.MOVING_THINGS if self._localiser.in_doubt else Reason.OK
+        return self._report(view, found, keyframe, reason, covariance, correction)
 
     def begin_epoch(self) -> None:
         """The stamps start anew: the next frame may bear any stamp and is looked for in the whole map."""
@@ -124,19 +128,20 @@ class Tracker:
         alive = self.map.alive
         return MapCloud(self.map.xyz[alive], self.map.rgb[alive] if self.map.coloured else None)
 
-    def _begin(self, view: View) -> Track:
+    def _begin(self, frame: Frame, view: View) -> Track:
         if int((view.inverse_depth > 0).sum()) < MIN_FIRST_POINTS:
-            return self._report(view, None, False)
+            return self._report_lost(frame, view, MIN_FIRST_POINTS, True, 0)
         none = np.zeros(0, dtype=np.intp)
         keyframe = self._mapping.insert(view, np.eye(4), none, none)
         self._path.add(view.stamp_ns, keyframe, np.eye(4))
         self._uncertainty.keyframe(keyframe)
+        self._diagnosis.learn(frame)
         self._lost = False
         points = self.map.observed(keyframe)[1]
         self.map.trust[points] = FIRST
         fit = PoseFit(np.eye(4), np.zeros((6, 6)), np.zeros(len(points)), np.zeros(len(points)), 0.0)
         found = Found(Consensus(fit, 1.0), none, points, points, none, 0.0, keyframe)
-        return self._report(view, found, True, None, np.zeros((6, 6)))
+        return self._report(view, found, True, Reason.STARTING, np.zeros((6, 6)))
 
     def _recover(self, view: View) -> Found | None:
         """Pose of a frame that lost the map, from the frame before: that becomes a keyframe."""
@@ -166,29 +171,35 @@ class Tracker:
             or turn > config.keyframe_rotation_deg
         )
 
+    def _report_lost(self, frame: Frame, view: View, least: int, first: bool, gap_ns: int) -> Track:
+        """`least` features are needed, with depth if nothing is mapped yet."""
+        reason = self._diagnosis.why_lost(frame, view, least, first, gap_ns, self._mapping.most_matches)
+        counters = self._mapping.work.take()
+        return Track(view.index, view.stamp_ns, "lost", None, counters=counters, reason=reason)
+
     def _report(
         self,
         view: View,
-        found: Found | None,
+        found: Found,
         keyframe: bool,
+        reason: Reason,
+        covariance: np.ndarray,
         correction: np.ndarray | None = None,
-        covariance: np.ndarray | None = None,
     ) -> Track:
-        counters = self._mapping.work.take()
-        if found is None:
-            return Track(view.index, view.stamp_ns, "lost", None, counters=counters)
-        pose = geometry.inverse(self._path.last_T_camera_world)
+        twist, twist_covariance = self._uncertainty.twist() or (None, None)
         return Track(
             view.index,
             view.stamp_ns,
             "tracked",
-            pose,
+            geometry.inverse(self._path.last_T_camera_world),
             found.matches,
             found.fit.count,
             keyframe,
             found.relocalised,
-            counters,
+            self._mapping.work.take(),
             correction,
             covariance,
-            *(self._uncertainty.twist() or (None, None)),
+            twist,
+            twist_covariance,
+            reason,
         )
