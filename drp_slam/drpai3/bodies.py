@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,40 @@ class Body:
     graphs: tuple[Any, ...]
     times: int = 1
     unknown: str = ""
+
+
+def resolve(model: OnnxModel) -> None:
+    """Infers a model; what an If returns has the shape of its larger branch where onnx finds none.
+
+    Raises DrpAi3Error as `shapes.infer` does.
+    """
+    while any(node.op_type == "If" for node in model.nodes):
+        infer(model, cut=False)
+        if not _settle(model):
+            break
+    infer(model)
+
+
+def _settle(model: OnnxModel) -> bool:
+    """States shapes of results of Ifs that are not known yet; True if any was found."""
+    from onnx import helper
+
+    found = False
+    for node in model.nodes:
+        if node.op_type != "If" or all(o in model.shapes for o in node.output):
+            continue
+        inside = []
+        for body in subgraphs_of(node):
+            with suppress(DrpAi3Error):  # a branch for inputs of another shape, or whose shapes depend on data
+                inside.append((_inner(model, body, []), body))
+        for n, name in enumerate(node.output):
+            ends = [(inner, body.output[n].name) for inner, body in inside if n < len(body.output)]
+            known = [(inner.shapes[end], inner.types.get(end, 1)) for inner, end in ends if end in inner.shapes]
+            if known and name not in model.shapes:
+                shape, kind = max(known, key=lambda pair: math.prod(pair[0]))
+                model.hints.append(helper.make_tensor_value_info(name, kind, shape))
+                found = True
+    return found
 
 
 def bodies(model: OnnxModel, as_graph: AsGraph) -> dict[str, Body]:
@@ -104,5 +140,5 @@ def _inner(model: OnnxModel, body: onnx.GraphProto, shapes: Sequence[Shape]) -> 
         model.path, body.name or "body", model.ir_version, model.opsets, nodes, inputs, outputs, constants
     )
     if nodes:
-        infer(inner)
+        resolve(inner)
     return inner

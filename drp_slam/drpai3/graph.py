@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from drp_slam.drpai3.bodies import Body, bodies
+from drp_slam.drpai3.bodies import Body, bodies, resolve
 from drp_slam.drpai3.lifting import lift, spell_out
 from drp_slam.drpai3.normalise import normalise
 from drp_slam.drpai3.onnx_model import OnnxModel, Shape, label
 from drp_slam.drpai3.operators import NO_PRODUCTS
 from drp_slam.drpai3.qdq import without_qdq
 from drp_slam.drpai3.reading import fixed_model, read_model
-from drp_slam.drpai3.shapes import check_sizes, infer
+from drp_slam.drpai3.shapes import check_sizes
 from drp_slam.errors import DrpAi3Error
 
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization"})
@@ -135,11 +135,11 @@ def load_model(
     """The normalised network, quantisation as the file has it. Raises DrpAi3Error."""
     model = fixed_model(path, read_model(path), input_shapes, dims, batch_of_one)
     lift(model)
-    infer(model)
+    resolve(model)
     if spell_out(model):
-        infer(model)
+        resolve(model)
     if normalise(model):
-        infer(model)
+        resolve(model)
     check_sizes(model)
     return model
 

@@ -204,7 +204,7 @@ def test_names_come_from_a_file(tmp_path, network):
     with pytest.raises(DrpAi3Error, match="2 names, the detector has 3 classes"):
         open_detector(open_accelerator(config), config)
     names.unlink()
-    with pytest.raises(DrpAi3Error, match="cannot read names"):
+    with pytest.raises(DrpAi3Error, match="cannot read"):
         open_detector(open_accelerator(config), config)
 
 

@@ -224,3 +224,15 @@ def test_work_behind_a_dynamic_shape_is_missing(tmp_path):
     path = b.save(tmp_path / "a.onnx", b.op("MatMul", rows, b.constant(np.ones((4, 2), np.float32))))
     macs, missing = total(path)
     assert macs == 0 and "MatMul" in missing[0]
+
+
+def test_branches_of_different_shapes_give_the_larger_one(tmp_path):
+    few = helper.make_graph([helper.make_node("ReduceMean", ["x"], ["m"], axes=[0])], "few", [], [value("m", None)])
+    node = helper.make_node("If", ["c"], ["t"], then_branch=few, else_branch=product_body("a", "x"))
+    inputs = [value("x", (3, 4)), value("c", (), TensorProto.BOOL)]
+    graph = helper.make_graph([node, helper.make_node("Relu", ["t"], ["y"])], "g", inputs, [value("y", None)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    path = tmp_path / "a.onnx"
+    path.write_bytes(model.SerializeToString())
+    assert total(path) == (48, ())
+    assert load(path).shapes["y"] == (3, 4)
