@@ -45,11 +45,9 @@ def likely_reason(sample: Sample, error_pct: float, mapped: bool) -> str:
     if "scale-branch" in tags:
         return "batch norm on a branch: its place is uncertain"
     if not mapped:
-        return "a fallback costs more than the rules say" if slow else "fewer fallbacks than the rules say"
-    if slow and {"resize-nearest", "concat"} & tags:
-        return "concatenation and nearest resizing are taken as free; here they seem not to be"
-    if not slow and "add" in tags:
-        return "additions on the DRP seem to cost less here, or join another layer"
+        return "a fallback costs more than the rules say" if slow else "a fallback costs less than the rules say"
+    if not slow and "resize-nearest" in tags:
+        return "nearest resizing seems to cost less here, or joins the addition behind it"
     return "slower kernels than the mean" if slow else "better kernels than the mean"
 
 
