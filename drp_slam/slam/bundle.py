@@ -17,7 +17,7 @@ from drp_slam.slam import optimize
 from drp_slam.slam.optimize import CHI2_DEPTH, CHI2_PIXEL, NEAR_M, Noise, pose_jacobian
 
 SMALL_FALL = 1e-3
-"""It ends when the cost falls by a smaller share: the next keyframe's goes on from there."""
+"""Stop when the cost falls by a smaller ratio: the adjustment of the next keyframe continues from there."""
 FLOPS_PER_OBSERVATION = 900.0
 """Jacobians and block products of one observation in one iteration."""
 
@@ -89,7 +89,7 @@ def robust_cost(r: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 def adjust(problem: Problem, noise: Noise, iterations: int = 5) -> Solution:
-    """Minimises the robust cost; poses from `problem.free` on do not move."""
+    """Minimise the robust cost; poses from `problem.free` on are fixed."""
     poses, points = problem.poses.copy(), problem.points.copy()
     poses[: problem.free] = geometry.orthonormal(poses[: problem.free])
     r, p = residuals(problem, poses, points, noise)

@@ -30,7 +30,7 @@ class Loop:
     """Keyframe `new` sees what keyframe `old` saw.
 
     `T_new_world` is its pose in the old part, `T_correction` takes poses `T_world_camera` of the
-    new part there; `xyz` (N, 3) are the points that say so.
+    new part there; `xyz` (N, 3) are the points that support it.
     """
 
     old: int
@@ -41,7 +41,7 @@ class Loop:
 
 
 def join(mapping: Mapping, loop: Loop) -> bool:
-    """Moves the map so that the loop fits, if it can: whether it did."""
+    """Correct the map by the loop. False, and no change, when that would tear the map."""
     slam_map = mapping.map
     # the two sides, while they are not linked yet
     new = [loop.new, *slam_map.covisible(loop.new, JOINED - 1)]

@@ -22,10 +22,10 @@ RECENT = 0.1
 CANDIDATES = 5
 """Keyframes that relocalisation tries."""
 SURE_SHARE, SURE_CELLS = 0.125, 6
-"""A pose without a prediction is believed when this share of the view's features agrees with it, in so
-many of the image's 4 x 4 cells: one thing that stands twice in a room explains less of a view."""
+"""Accept a pose without a prediction only when this ratio of the view's features are inliers, in at least
+this many of the image's 4 x 4 cells: an object that occurs twice in a room explains less of a view."""
 FAR_OFF = 0.2
-"""Match again from the pose found when the prediction was off by this part of the gate: its prior was wrong."""
+"""Match again from the pose found when the prediction was off by more than this ratio of the gate."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Localiser:
         return found
 
     def relocalise(self, view: View) -> Found | None:
-        """Pose from the keyframes that look like the view."""
+        """Pose from the keyframes most similar to the view; None unless `sure`."""
         candidates, counters = self._mapping.places.query(view, self._config.min_cosine, CANDIDATES)
         self._mapping.work.add_all(counters)
         for candidate in candidates:
@@ -103,12 +103,12 @@ class Localiser:
         return None
 
     def sure(self, view: View, found: Found) -> bool:
-        """Whether so much of the view agrees with the pose that nothing else can be behind it."""
+        """Whether enough of the view agrees with the pose to rule out a similar object elsewhere."""
         share = len(found.features) / max(len(view), 1)
         return share >= SURE_SHARE and occupied_cells(self._mapping, view, found) >= SURE_CELLS
 
     def recognise(self, view: View, keyframe: int) -> Found | None:
-        """Pose from a keyframe's points, wherever the view is, then from the map around it."""
+        """Pose without a prediction from a keyframe's points, then from the map around it."""
         _, points = self._mapping.map.observed(keyframe)
         pose = pose_without_prediction(self._mapping, view, slice(None), points)
         return None if pose is None else self.follow(view, pose, keyframe)

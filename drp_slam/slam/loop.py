@@ -18,9 +18,9 @@ from drp_slam.slam.view import View
 ASKED = 64
 """Descriptors of a keyframe that vote for places."""
 LEAST_VOTES, VOTES_SHARE = 8, 0.5
-"""A place has as many votes, and this share of those of the best keyframe linked already."""
+"""A place needs this many votes, and this ratio of the votes of the best keyframe already linked."""
 RIVALS = 3
-"""Places that are tried: two that fit and contradict each other are both refused."""
+"""Try this many places: two that fit and contradict each other are both rejected."""
 MATCHED = 512
 """Features of the keyframe, best first, that are compared with a place's points."""
 GROUP = 5
@@ -28,15 +28,15 @@ GROUP = 5
 GUIDED_PX = 12.0
 """Gate of the matching that follows the first pose."""
 INLIERS_SHARE, CELLS = 0.6, 6
-"""Of the guided matches; and of the image's 4 x 4 cells, those with inliers."""
+"""Least inlier ratio of the guided matches, and least number of the image's 4 x 4 cells with inliers."""
 DRIFT_M, DRIFT_PER_M = 0.2, 0.1
-"""What drift may amount to: at least this, and this part of the path since."""
+"""Allow drift of at least this, plus this ratio of the path since."""
 DRIFT_RAD, DRIFT_RAD_PER_M = 0.15, 0.05
 """The same in rotation."""
 AGREE_M, AGREE_RAD = 0.1, 0.05
-"""Corrections that differ by less are the same."""
+"""Corrections that differ by less are equal."""
 REMEMBERED = 3
-"""A loop found at one keyframe must be found again within so many."""
+"""A loop found at one keyframe must be confirmed within this many."""
 
 
 class Loops:
@@ -69,7 +69,7 @@ class Loops:
         return geometry.inverse(self._mapping.map.T_camera_world[number]) @ before
 
     def _search(self, number: int) -> Loop | None:
-        """The one place that fits, or None where there is none or where two contradict."""
+        """The place that fits; None when there is none or two contradict each other."""
         fitting: list[Loop] = []
         for place in self._places(number):
             loop = self._verify(number, place)
@@ -81,7 +81,7 @@ class Loops:
         return fitting[0] if fitting else None
 
     def _places(self, number: int) -> list[int]:
-        """Keyframes that look like this one though no chain of two links leads to them."""
+        """Keyframes similar to this one that no chain of two links leads to."""
         slam_map = self._mapping.map
         own = slam_map.reach(number, 2)
         if own.all():
@@ -101,7 +101,7 @@ class Loops:
         return places
 
     def _verify(self, number: int, place: int) -> Loop | None:
-        """Pose of the keyframe from the points of a place; None unless much speaks for it."""
+        """Pose of the keyframe from the points of a place; None unless it passes every check."""
         slam_map = self._mapping.map
         view, group = slam_map.views[number], np.array([place, *slam_map.covisible(place, GROUP - 1)])
         points = np.flatnonzero(slam_map.seen_by(group) & slam_map.alive)
@@ -124,7 +124,7 @@ class Loops:
         return len(found.features) >= least and occupied_cells(self._mapping, view, found) >= CELLS
 
     def _plausible(self, old: int, new: int, T_new_world: np.ndarray) -> bool:
-        """Whether drift on the path between the keyframes can have led so far off."""
+        """Whether drift along the path between the keyframes explains the correction."""
         poses = self._mapping.map.T_camera_world
         first, last = min(old, new), max(old, new)
         positions_m = geometry.inverse(poses[first : last + 1])[:, :3, 3]

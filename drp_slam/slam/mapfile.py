@@ -63,7 +63,7 @@ def load(path: Path) -> Map:
         raise SlamError(f"{path}: cannot read the map: {error.strerror}; name a file written by --save-map") from error
     digest, content = content[:32], content[32:]
     if hashlib.sha256(content).digest() != digest:
-        raise SlamError(f"{path}: damaged or cut short: its checksum does not fit; use another copy, or map anew")
+        raise SlamError(f"{path}: damaged: the checksum does not match; restore a copy, or build the map again")
     length = int.from_bytes(content[:8], "little")
     try:
         header = json.loads(bytes(content[8 : 8 + min(length, LONGEST_HEADER)]))
@@ -74,7 +74,7 @@ def load(path: Path) -> Map:
     except (ValueError, KeyError, TypeError, RecursionError, SlamError) as error:
         raise _unsound(path, f"its header cannot be read: {error}") from error
     if version != VERSION:
-        raise SlamError(f"{path}: a map of version {version!r}; this program reads version {VERSION}: map anew")
+        raise SlamError(f"{path}: a map of version {version!r}, this program reads {VERSION}; build the map again")
     _fit(path, spec, stated)
     arrays, data = {}, content[8 + length :]
     for name, dtype, shape in stated:
@@ -100,7 +100,7 @@ def open_map(path: str, spec: DescriptorSpec) -> Map:
     if slam_map.spec != spec:
         raise SlamError(
             f"{path}: a map of {_spelled(slam_map.spec)} descriptors, but the front end gives "
-            f"{_spelled(spec)}; choose the front end that made it with --features, or map anew"
+            f"{_spelled(spec)}; choose the front end that made it with --features, or build the map again"
         )
     return slam_map
 

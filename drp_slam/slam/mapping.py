@@ -20,9 +20,9 @@ from drp_slam.slam.view import View
 from drp_slam.slam.work import WorkCounter
 
 FUSE_PX = 4.0
-"""A feature this near to the projection of a map point, and like it, is that point."""
+"""A feature this close to the projection of a map point with a similar descriptor is that point."""
 FUSE_COSINE = 0.1
-"""There the pose is known, so that descriptors may differ by so much more than `min_cosine` allows."""
+"""Fusion knows the pose, so it accepts a cosine this much below `min_cosine`."""
 HOPS = 2
 """Links that lead from the keyframe last seen to those a frame is matched with."""
 YOUNG_KEYFRAMES, LEAST_FOUND = 5, 3
@@ -34,7 +34,7 @@ PRIOR_FLOPS = 8.0
 EMPTY_KEYFRAMES = 8
 """Keyframes that are asked whether a new point lies in space they saw empty."""
 AHEAD_M = 1.5
-"""Cameras look alike where they stand near each other and so do the points this far ahead of them."""
+"""Two cameras have a similar view when they, and the points this far ahead of them, are near each other."""
 
 
 class Mapping:
@@ -48,10 +48,10 @@ class Mapping:
         self._standing: np.ndarray | None = None
 
     def near(self, T_camera_world: np.ndarray, root: int) -> np.ndarray:
-        """Numbers of the local keyframes: those that stand and look like this pose, best first.
+        """Numbers of the local keyframes, those with the most similar position and viewing direction first.
 
-        Only such as are linked with the keyframe `root`: what stands near, but was reached on
-        another path, lies in a part of the map that has drifted apart until a loop is closed.
+        Only keyframes linked with `root`: others nearby, reached on another path, belong to a part of
+        the map that has drifted apart, until a loop is closed.
         """
         if self._reach[0] != root:
             self._reach = (root, np.flatnonzero(self.map.reach(root, HOPS)))
@@ -76,7 +76,7 @@ class Mapping:
         points, xy = points[inside], xy[inside]
         limit = self.config.local_points
         if len(points) > limit:
-            # most seen first, of equals the newest: old points seen once were not worth it
+            # most observed first, then newest: old points observed once are rarely found again
             rank = np.lexsort((-self.map.reference[points], -self.map.observations[points]))
             best = np.sort(rank[:limit])
             points, xy = points[best], xy[best]
@@ -161,7 +161,7 @@ class Mapping:
         self._standing = None
 
     def changed(self) -> None:
-        """Keyframes have moved, or see other points: forgets what was derived from them."""
+        """Drop caches after keyframes have moved or see other points."""
         self._local = ((), self._local[1])
         self._reach = (-1, self._reach[1])
         self._standing = None

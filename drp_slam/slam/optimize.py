@@ -19,13 +19,13 @@ CHI2_PIXEL = 5.99
 CHI2_DEPTH = 3.84
 """95 % of a chi-square of one degree of freedom."""
 DEPTH_GATE2 = 9.0 * CHI2_DEPTH
-"""Depth has heavy tails (edges, registration): farther than this it is of another thing."""
+"""Depth has heavy tails (edges, registration): beyond this it belongs to another surface."""
 NEAR_M = 0.05
 """Points nearer than this, or behind the camera, have no weight."""
 LEAST_FULL = 20
 """So many observations of full weight make a median."""
 SMALL_STEP = 2e-5
-"""Metres and radians: refinement ends with a step below it."""
+"""Metres and radians: refinement stops at a smaller step."""
 FLOPS_PER_ROW = 240.0
 """Of one observation in one iteration: residuals, (3, 6) Jacobian and its (6, 6) product."""
 

@@ -18,7 +18,7 @@ LONGEST_GAP = 3.0
 
 @dataclass(frozen=True)
 class TrackedFrame:
-    """The pose of one frame, kept relative to keyframe number `keyframe`: it moves with it."""
+    """The pose of one frame relative to keyframe number `keyframe`, whose corrections move it too."""
 
     stamp_ns: int
     keyframe: int
@@ -42,11 +42,11 @@ class Path:
 
     @property
     def last_T_camera_world(self) -> np.ndarray:
-        """(4, 4) pose of the last frame as the map stands now; IndexError while there is none."""
+        """(4, 4) current pose of the last frame; IndexError while there is none."""
         return self._pose(self._frames[-1])
 
     def add(self, stamp_ns: int, keyframe: int, T_camera_world: np.ndarray) -> None:
-        """The next frame, by its pose in the world as the map stands now."""
+        """Append a frame by its current pose in the world."""
         relative = T_camera_world @ geometry.inverse(self._map.T_camera_world[keyframe])
         self._frames.append(TrackedFrame(stamp_ns, keyframe, relative))
 
@@ -70,7 +70,7 @@ class Path:
         return scaled @ T
 
     def trajectory(self) -> Trajectory:
-        """All frames by stamp, each relative to its reference keyframe as it stands now.
+        """All frames by stamp, each from the current pose of its reference keyframe.
 
         Of frames with one stamp (a recording in a loop) the last one counts.
         """

@@ -14,7 +14,7 @@ import numpy as np
 from drp_slam import geometry
 
 SMALL = 1e-6
-"""Relative fall of the cost at which it ends."""
+"""Stop when the cost falls by a smaller ratio."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class Optimised:
 
 
 def residuals(graph: Graph, poses: np.ndarray) -> np.ndarray:
-    """(m, 6) `log(T_b T_a^-1 T_b_a^-1)`: by how much each edge is strained, seen from `b`."""
+    """(m, 6) `log(T_b T_a^-1 T_b_a^-1)`: the error of each edge, in the frame of `b`."""
     moved = poses[graph.b] @ geometry.inverse(poses[graph.a])
     return geometry.log(moved @ geometry.inverse(graph.T_b_a))
 
 
 def optimise(graph: Graph, iterations: int = 20) -> Optimised:
-    """Minimises the edges' weighted residuals; the first pose does not move."""
+    """Minimise the weighted residuals of the edges; the first pose is fixed."""
     poses = geometry.orthonormal(graph.poses)
     r = residuals(graph, poses)
     cost, damping, flops = _cost(graph, r), 1e-8, 0.0

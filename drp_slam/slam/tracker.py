@@ -27,7 +27,7 @@ from drp_slam.slam.view import View, observe
 MIN_FIRST_POINTS = 50
 """Features with depth that the first frame must have."""
 SHORT_LOSS_NS = 500_000_000
-"""After a shorter loss the camera is looked for where it was lost."""
+"""After a shorter loss, search first where tracking was lost."""
 
 
 class Tracker:
@@ -110,7 +110,7 @@ class Tracker:
         return self._report(view, found, keyframe, reason, covariance, correction)
 
     def begin_epoch(self) -> None:
-        """The stamps start anew: the next frame may bear any stamp and is looked for in the whole map."""
+        """Stamps restart: the next frame may have any stamp and is searched in the whole map."""
         self._epoch_ns, self._last, self._lost = None, None, True
         self._uncertainty.jumped()
 
@@ -120,7 +120,7 @@ class Tracker:
         return self._loops.closed
 
     def trajectory(self) -> Trajectory:
-        """All tracked frames, each relative to its reference keyframe as it stands now."""
+        """All tracked frames, each from the current pose of its reference keyframe."""
         return self._path.trajectory()
 
     def cloud(self) -> MapCloud:

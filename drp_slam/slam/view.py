@@ -103,7 +103,7 @@ def inverse_medians(patch: np.ndarray, range_m: tuple[float, float], edge: float
 
 def _check(camera: Camera, spec: DescriptorSpec, frame: Frame, features: Features) -> None:
     if not same_camera(frame.camera, camera):
-        raise SlamError(f"frame {frame.index} was taken with another camera than tracking began with; begin anew")
+        raise SlamError(f"frame {frame.index} is of another camera than the first; use one tracker for each camera")
     n, descriptor = len(features.uv), features.descriptor
     if features.uv.shape != (n, 2) or descriptor.shape != (n, spec.length) or descriptor.dtype != spec.dtype:
         raise SlamError(
