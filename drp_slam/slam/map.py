@@ -262,7 +262,8 @@ class Map:
         yield from (self.T_camera_world, self.links, *self.columns.values(), *self.point)
         for view in self.views:
             yield from (np.array([view.index, view.stamp_ns]), view.uv, view.xy, view.inverse_depth)
-            yield from (view.descriptor, np.zeros(0) if view.rgb is None else view.rgb)
+            yield view.descriptor
+            yield from (np.zeros(0) if array is None else array for array in (view.rgb, view.nearest_m))
 
 
 def _grown(array: np.ndarray, capacity: int) -> np.ndarray:

@@ -12,6 +12,9 @@ from drp_slam.slam.descriptors import width
 from drp_slam.slam.map import Map
 from drp_slam.slam.view import View
 
+LARGEST_GRID = 1 << 16
+"""Rows and columns of a grid of nearest depths."""
+
 
 def schema(spec: DescriptorSpec) -> dict[str, tuple[str, str, tuple[int, ...]]]:
     """Every array of a file: its type, what has a row in it (keyframe, feature, point), and a row's shape."""
@@ -22,6 +25,8 @@ def schema(spec: DescriptorSpec) -> dict[str, tuple[str, str, tuple[int, ...]]]:
         "keyframe_stamp_ns": ("<i8", "keyframe", ()),
         "keyframe_features": ("<i8", "keyframe", ()),
         "keyframe_coloured": ("|b1", "keyframe", ()),
+        "keyframe_grid": ("<i8", "keyframe", (2,)),
+        "cell_nearest_m": ("<f4", "cell", ()),
         "link": ("<i8", "link", (3,)),
         "feature_uv": ("<f4", "feature", (2,)),
         "feature_xy": ("<f8", "feature", (2,)),
@@ -47,6 +52,7 @@ def to_arrays(slam_map: Map) -> dict[str, np.ndarray]:
     """The map as the arrays of `schema`; the features of all keyframes lie one behind the other."""
     spec, views = slam_map.spec, slam_map.views
     grey = [np.zeros((len(v), 3), np.uint8) if v.rgb is None else v.rgb for v in views]
+    grids = [np.zeros((0, 0)) if v.nearest_m is None else v.nearest_m for v in views]
     one, other = np.nonzero(np.triu(slam_map.links))
     found = {
         "keyframe_T_camera_world": slam_map.T_camera_world,
@@ -54,6 +60,8 @@ def to_arrays(slam_map: Map) -> dict[str, np.ndarray]:
         "keyframe_stamp_ns": np.array([v.stamp_ns for v in views]),
         "keyframe_features": np.array([len(v) for v in views]),
         "keyframe_coloured": np.array([v.rgb is not None for v in views]),
+        "keyframe_grid": np.array([grid.shape for grid in grids]).reshape(-1, 2),
+        "cell_nearest_m": [grid.ravel() for grid in grids],
         "link": np.stack([one, other, slam_map.links[one, other]], axis=1),
         "feature_uv": [v.uv for v in views],
         "feature_xy": [v.xy for v in views],
@@ -75,7 +83,7 @@ def to_arrays(slam_map: Map) -> dict[str, np.ndarray]:
 def from_arrays(spec: DescriptorSpec, arrays: Mapping[str, np.ndarray]) -> Map:
     """The map of `to_arrays`. They are copied, not checked."""
     slam_map = Map(spec)
-    end = 0
+    end = cell = 0
     for k, count in enumerate(arrays["keyframe_features"].tolist()):
         mine, end = slice(end, end + count), end + count
         rgb = arrays["feature_rgb"][mine].copy() if arrays["keyframe_coloured"][k] else None
@@ -83,7 +91,10 @@ def from_arrays(spec: DescriptorSpec, arrays: Mapping[str, np.ndarray]) -> Map:
             arrays[f"feature_{name}"][mine].copy() for name in ("uv", "xy", "inverse_depth", "descriptor")
         )
         index, stamp_ns = int(arrays["keyframe_index"][k]), int(arrays["keyframe_stamp_ns"][k])
-        view = View(index, stamp_ns, uv, xy, depth, descriptor, rgb)
+        rows, columns = arrays["keyframe_grid"][k].tolist()
+        grid, cell = arrays["cell_nearest_m"][cell : cell + rows * columns], cell + rows * columns
+        nearest_m = grid.reshape(rows, columns).copy() if rows else None
+        view = View(index, stamp_ns, uv, xy, depth, descriptor, rgb, nearest_m)
         slam_map.add_keyframe(view, arrays["keyframe_T_camera_world"][k])
         slam_map.point[k][:] = arrays["feature_point"][mine]
     one, other, shared = arrays["link"].T
@@ -101,12 +112,15 @@ def fault(arrays: Mapping[str, np.ndarray]) -> str:
             return f"{name} has a number that is not finite"
     keyframes, points = len(arrays["keyframe_index"]), len(arrays["point_xyz"])
     point, features, link = arrays["feature_point"], arrays["keyframe_features"], arrays["link"]
+    grid = arrays["keyframe_grid"]
     limits = {
         "keyframe_features": (features, 0, len(point)),
         "feature_point": (point, -1, points - 1),
         "point_reference": (arrays["point_reference"], 0, keyframes - 1),
         "point_found": (arrays["point_found"], 0, np.iinfo(np.int64).max),
         "feature_inverse_depth": (arrays["feature_inverse_depth"], 0.0, np.inf),
+        "keyframe_grid": (grid, 0, LARGEST_GRID),
+        "cell_nearest_m": (arrays["cell_nearest_m"], 0.0, np.inf),
         "link": (link[:, :2], 0, keyframes - 1),
         "shared points of link": (link[:, 2], 1, np.iinfo(np.int64).max),
     }
@@ -115,6 +129,9 @@ def fault(arrays: Mapping[str, np.ndarray]) -> str:
             return f"{name} has {array.min()} to {array.max()}, expected {low} to {high}"
     if features.sum() != len(point):
         return f"keyframe_features adds up to {features.sum()}, but there are {len(point)} features"
+    cells = grid.prod(axis=1).sum()
+    if cells != len(arrays["cell_nearest_m"]):
+        return f"keyframe_grid has {cells} cells, but cell_nearest_m {len(arrays['cell_nearest_m'])}"
     if (link[:, 0] >= link[:, 1]).any():
         return "link has a pair of keyframes that is not in ascending order"
     owner = np.repeat(np.arange(keyframes), features)[point >= 0]

@@ -34,7 +34,7 @@ LONGEST_HEADER = 1 << 20
 
 
 def save(slam_map: Map, path: Path) -> None:
-    """Writes a map; a file that was there before is replaced at once, or kept. Raises SlamError."""
+    """Writes a map; a file that was there before is replaced at once, or kept. Raises DrpSlamError."""
     arrays = to_arrays(slam_map)
     header = {
         "version": VERSION,

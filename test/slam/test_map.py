@@ -89,9 +89,9 @@ def test_the_recognition_index_is_derived_from_the_map(mapped: Map) -> None:
         grown.update()
     anew = Places(mapped)
     view = mapped.views[3]
-    votes, flops = anew.votes(view, 0.8)
+    votes, work = anew.votes(view, 0.8)
     np.testing.assert_array_equal(grown.votes(view, 0.8)[0], votes)
-    assert votes.argmax() == 3 and flops > 0
+    assert votes.argmax() == 3 and work["flops"] > 0
 
 
 def test_binary_descriptors_track_map_and_relocalise() -> None:

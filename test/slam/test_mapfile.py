@@ -18,7 +18,7 @@ from point_world import CAMERA, binary, frame, make_world, walk
 
 from drp_slam.config import SlamConfig
 from drp_slam.datatypes import XFEAT_DESCRIPTOR, DescriptorSpec
-from drp_slam.errors import SlamError
+from drp_slam.errors import DrpSlamError, SlamError
 from drp_slam.slam.map import Map
 from drp_slam.slam.maparrays import from_arrays, to_arrays
 from drp_slam.slam.mapfile import MAGIC, load, open_map, save
@@ -82,6 +82,7 @@ def refused(path: Path, content: bytes) -> str:
 def test_a_map_survives_bit_for_bit(spec: DescriptorSpec, tmp_path: Path) -> None:
     slam_map = made(spec)
     assert len(slam_map) > 3 and len({v.rgb is None for v in slam_map.views}) == 2
+    assert {v.nearest_m is None for v in slam_map.views} == {False}
     save(slam_map, tmp_path / "new" / "a.map")
     again = load(tmp_path / "new" / "a.map")
     assert again == slam_map and again.spec == spec
@@ -174,6 +175,9 @@ def test_contents_that_are_not_sound(mapped: Map, tmp_path: Path) -> None:
         ("keyframe_features", count, "adds up"),
         ("keyframe_T_camera_world", turned, "rigid"),
         ("keyframe_T_camera_world", turned[:-1], "expected"),
+        ("keyframe_grid", arrays["keyframe_grid"] * 2, "cells"),
+        ("keyframe_grid", -arrays["keyframe_grid"], "-"),
+        ("cell_nearest_m", -1.0 - arrays["cell_nearest_m"], "expected 0.0"),
         ("point_observations", arrays["point_observations"] + 1, "agree"),
         ("point_xyz", arrays["point_xyz"].astype(np.float32), "expected <f8"),
         ("strange", np.zeros(3), "strange"),
@@ -208,7 +212,7 @@ def test_maps_of_another_front_end_and_files_that_cannot_be_used(stored: Path, t
         with pytest.raises(SlamError, match="cannot read"):
             load(path)
     for path in (stored / "below", stored / "below" / "x.map", stored.parent):
-        with pytest.raises(SlamError, match="cannot"):
+        with pytest.raises(DrpSlamError, match="cannot"):
             save(mapped, path)
     assert [p.name for p in stored.parent.iterdir() if "part" in p.name] == []
 
