@@ -7,7 +7,8 @@ import csv
 import dataclasses
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from drp_slam.atomic import replacing
 from drp_slam.chip.soc import Meter
 from drp_slam.device import StageRun
 from drp_slam.errors import ProfilerError
+from drp_slam.profiler.work_table import Rows
 from drp_slam.resources import read_text
 
 
@@ -63,12 +65,23 @@ LONGEST_S = 1e6
 _TYPES = {"int": int, "str": str, "float": float}
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[Rows]:
+    """A table of spans, as tuples, while frames pass; it appears under its name at the end.
+
+    Raises ProfilerError.
+    """
+    with replacing(path, ProfilerError) as temporary, temporary.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow([f.name for f in dataclasses.fields(Span)])
+        yield rows
+
+
 def write_spans(path: Path, spans: Iterable[Span]) -> None:
     """Writes spans as CSV, through a temporary name. Raises ProfilerError."""
-    with replacing(path, ProfilerError) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(f.name for f in dataclasses.fields(Span))
-        writer.writerows(dataclasses.astuple(span) for span in spans)
+    with writing(path) as rows:
+        for span in spans:
+            rows.writerow(dataclasses.astuple(span))
 
 
 def read_spans(path: Path) -> list[Span]:

@@ -23,15 +23,17 @@ import io
 import json
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drp_slam.atomic import write_text
+from drp_slam.atomic import replacing, write_text
 from drp_slam.datatypes import Track
 from drp_slam.errors import ProfilerError
 from drp_slam.frontend.front_end import network_of
+from drp_slam.profiler.work_table import Rows
 from drp_slam.resources import read_text
 
 if TYPE_CHECKING:
@@ -88,11 +90,23 @@ def frame_row(track: Track, latency_s: float) -> FrameRow:
     )
 
 
+@contextmanager
+def writing_frames(path: Path) -> Iterator[Rows]:
+    """The table of frames, as tuples, while they pass; it appears under its name at the end.
+
+    Raises ProfilerError.
+    """
+    with replacing(path, ProfilerError) as temporary, temporary.open("w", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow([f.name for f in dataclasses.fields(FrameRow)])
+        yield rows
+
+
 def write_frames(path: Path, rows: Iterable[FrameRow]) -> None:
     """Writes the table of frames as CSV. Raises ProfilerError."""
-    lines = [",".join(f.name for f in dataclasses.fields(FrameRow))]
-    lines += [",".join(map(str, dataclasses.astuple(row))) for row in rows]
-    write_text(path, "\n".join(lines) + "\n", ProfilerError)
+    with writing_frames(path) as table:
+        for row in rows:
+            table.writerow(dataclasses.astuple(row))
 
 
 def read_frames(path: Path) -> list[FrameRow]:

@@ -132,7 +132,7 @@ def _counts(
         "keyframes": sum(r.keyframe for r in rows) if rows is not None else None,
         "fps": frames / wall_s if frames and wall_s else None,
         "reasons": _reasons(rows or ()),
-        "duration": (stamps[-1] - stamps[0]) * 1e-9 if stamps else None,
+        "duration": (max(stamps) - min(stamps)) * 1e-9 if stamps else None,
     }
 
 

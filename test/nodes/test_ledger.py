@@ -13,12 +13,14 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 
 from drp_slam.datatypes import Track
 from drp_slam.device import Work
-from drp_slam.errors import GraphError
+from drp_slam.errors import GraphError, ProfilerError
 from drp_slam.nodes import status_codec
-from drp_slam.nodes.profiler_node import RECENT, Ledger
+from drp_slam.nodes.ledger import KEPT, RECENT, Ledger
 from drp_slam.profiler import work_table
 from drp_slam.profiler.span import Span, read_spans
 from drp_slam.reporting import folder
+
+COUNTS = {"matches": "9", "inliers": "8", "keyframe": "0"}
 
 
 def span(stamp_ns: int, stage: str, wall_s: float = 0.1 + 0.2) -> Span:
@@ -39,13 +41,13 @@ def test_the_work_of_a_span_travels_with_it(tmp_path):
         Work("cpu", "GaussianBlur", {"ops": 2.0}, "cpu", "stencil", "GaussianBlur", reasons=("ksize is (9, 9)", "src")),
         Work("drpai3", "xfeat", {"macs": 1e9}, kind="results stay", configuration="x.onnx", shape=(1, 1, 64, 96)),
     )
-    book = Ledger(order=("preprocess", "postprocess"))
+    book = Ledger(tmp_path, ("preprocess", "postprocess"))
     for stage in ("postprocess", "preprocess"):
         status = status_codec.span_status("drp_node", span(5, stage), works)
         (entry,) = status_codec.entries(status_codec.array_of(5, [status]))
         assert entry.works == works
         book.add(entry)
-    book.write(tmp_path)
+    book.close()
     frame = work_table.read_works(tmp_path / folder.KERNELS)[5]
     assert list(frame) == ["preprocess", "postprocess"] and list(frame.values()) == [works, works]
 
@@ -64,7 +66,7 @@ def test_what_is_no_span_is_refused():
 
 
 def test_frames_are_numbered_by_stamp_and_latency_is_end_to_end(tmp_path):
-    book = Ledger()
+    book = Ledger(tmp_path)
     for stamp_ns in (30, 10, 20):  # messages of different nodes come in any order
         sent = status_codec.Entry("player_node", status_codec.SENT, stamp_ns, 1_000_000_000, None)
         done = status_codec.Entry("drp_node", "preprocess", stamp_ns, 1_500_000_000, span(stamp_ns, "preprocess"))
@@ -74,7 +76,7 @@ def test_frames_are_numbered_by_stamp_and_latency_is_end_to_end(tmp_path):
         track = Track(0, stamp_ns, "tracked" if stamp_ns == 10 else "lost", None, 9, 8, True)
         values = status_codec.values_of(status_codec.track_status("pose_node", track))
         book.close_frame(stamp_ns, track.state, values | {"at_ns": "3000000000"})
-    book.write(tmp_path)
+    book.close()
     rows = folder.read_frames(tmp_path / folder.FRAMES)
     assert [(r.index, r.stamp_ns, r.state) for r in rows] == [(0, 10, "tracked"), (2, 30, "lost")]
     assert rows[0].latency_s == pytest.approx(2.0) and (rows[0].matches, rows[0].inliers) == (9, 8)
@@ -85,8 +87,10 @@ def test_frames_are_numbered_by_stamp_and_latency_is_end_to_end(tmp_path):
 def test_without_a_player_a_frame_begins_with_its_first_stage():
     book = Ledger()
     book.add(status_codec.Entry("drp_node", "preprocess", 1, 2_000_000_000, span(1, "preprocess", 0.5)))
-    book.close_frame(1, "tracked", {"at_ns": "3000000000"})
-    assert book.latency_s(1) == pytest.approx(1.5) and math.isnan(book.latency_s(2))
+    book.close_frame(2, "tracked", COUNTS | {"at_ns": "3000000000"})
+    assert not book.latencies_s  # nothing is known of its start
+    book.close_frame(1, "tracked", COUNTS | {"at_ns": "3000000000"})
+    assert list(book.latencies_s) == [pytest.approx(1.5)]
 
 
 def bad_spans() -> list[dict[str, object]]:
@@ -120,19 +124,51 @@ def test_what_is_no_status_of_a_frame_is_refused(key, value):
         status_codec.track_values(status)
 
 
-def test_a_ledger_that_nobody_will_read_does_not_grow():
-    books = Ledger(), Ledger(keep=False)
-    for book in books:
-        for k in range(1000):
-            for stage in ("preprocess", "network"):
-                at_ns = 1_000_000_000 + k * 1_000_000
-                book.add(status_codec.Entry("drp_node", stage, k, at_ns, span(k, stage)))
-            if k % 10:  # some frames never end
-                state = "lost" if k % 7 == 0 else "tracked"
-                book.close_frame(k, state, {"at_ns": str(at_ns + 5_000_000)})
-    whole, short = books
-    assert len(whole.spans) == 2000 and len(whole.rows) == whole.frames == 900
-    assert short.spans == [] and len(short.rows) == RECENT
-    for name in ("frames", "lost", "wall_total_s", "recent", "latencies_s"):
-        assert getattr(short, name) == getattr(whole, name)
-    assert sum(len(v) for v in vars(short).values() if isinstance(v, dict)) < 10 * RECENT
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_ledger_does_not_grow_and_loses_nothing(tmp_path, kept):
+    book = Ledger(tmp_path if kept else None, ("preprocess", "network"))
+    for k in range(3000):
+        at_ns = 1_000_000_000 + k * 1_000_000
+        for stage in ("network", "preprocess"):
+            book.add(status_codec.Entry("drp_node", stage, k, at_ns, span(k, stage)))
+        if k % 10:  # some frames never end
+            state = "lost" if k % 7 == 0 else "tracked"
+            book.close_frame(k, state, COUNTS | {"at_ns": str(at_ns + 5_000_000)})
+        assert len(book._kept) <= KEPT
+    book.close()
+    assert book.frames == 2700 and len(book.latencies_s) == RECENT
+    if kept:
+        spans, rows = read_spans(tmp_path / folder.SPANS), folder.read_frames(tmp_path / folder.FRAMES)
+        assert [(s.frame, s.stage) for s in spans] == [(k, s) for k in range(3000) for s in ("preprocess", "network")]
+        assert [r.index for r in rows] == [k for k in range(3000) if k % 10] and book.rows == 2700
+    else:
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_recording_in_a_loop_has_each_lap_in_the_tables(tmp_path):
+    """The same stamps again: every lap has its own rows, and its own latencies."""
+    book = Ledger(tmp_path)
+    for lap in range(3):
+        for stamp_ns in (10, 20):
+            at_ns = (lap + 1) * 10**11 + stamp_ns
+            book.add(status_codec.Entry("player_node", status_codec.SENT, stamp_ns, at_ns, None))
+            book.add(
+                status_codec.Entry("drp_node", "preprocess", stamp_ns, at_ns + 10**9, span(stamp_ns, "preprocess"))
+            )
+            book.close_frame(stamp_ns, "tracked", COUNTS | {"at_ns": str(at_ns + 2 * 10**9)})
+    book.close()
+    rows = folder.read_frames(tmp_path / folder.FRAMES)
+    assert sorted(r.index for r in rows) == list(range(6)) and len(read_spans(tmp_path / folder.SPANS)) == 6
+    assert all(r.latency_s == pytest.approx(2.0) for r in rows)
+
+
+def test_a_full_disk_is_said_once_and_the_figures_go_on(tmp_path):
+    (tmp_path / "out").write_text("no folder")
+    book = Ledger(tmp_path / "out")
+    refused = 0
+    for k in range(3 * KEPT):
+        try:
+            book.close_frame(k, "tracked", COUNTS | {"at_ns": "1"})
+        except ProfilerError as error:
+            refused += "cannot write" in str(error)
+    assert refused == 1 and book.frames >= 3 * KEPT - 1

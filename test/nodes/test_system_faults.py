@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +27,9 @@ from drp_slam.nodes import qos, status_codec
 from drp_slam.reporting import folder
 
 pytestmark = pytest.mark.system
+
+ROUNDS = int(os.environ.get("FAULT_ROUNDS", "2"))
+"""How often the tests that repeat a fault do so; docs/reliability.md says what more rounds gave."""
 
 
 def test_strangers_and_a_second_graph_do_not_end_it(command, listen, small_room, tmp_path):
@@ -105,3 +113,63 @@ def test_an_interrupt_at_the_end_keeps_results(command, listen, small_room, tmp_
     run = folder.read_run(tmp_path)
     assert run["frames"] == len(small_room) == len(folder.read_frames(tmp_path / folder.FRAMES))
     assert len(read_tum(tmp_path / folder.TRAJECTORY)) == len(small_room)
+
+
+def test_no_node_outlives_up_whenever_it_is_killed(graph_env, small_room, tmp_path):
+    """SIGKILL at any moment from its first second on."""
+    rng = random.Random(ROUNDS)
+    for round_ in range(ROUNDS):
+        command = [sys.executable, "-m", "drp_slam", "up", "--sequence", SEQUENCE, "--rate", "1", "--loop"]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        up = subprocess.Popen([*command, "--out", str(tmp_path / str(round_))], env=graph_env, **quiet)
+        time.sleep(rng.uniform(0.5, 10.0))
+        nodes = children(up.pid)
+        up.kill()
+        nodes |= children(up.pid)
+        up.wait()
+        end_s = time.monotonic() + 20.0
+        while left := [pid for pid in nodes if alive(pid)]:
+            assert time.monotonic() < end_s, f"round {round_}: {left} outlived up"
+            time.sleep(0.1)
+
+
+def test_kills_one_after_the_other(command, listen, small_room, tmp_path):
+    """Nodes in turn; each time odometry goes on. Prints the seconds from each kill to the next odometry."""
+    up = command("up", "--sequence", SEQUENCE, "--rate", "1", "--loop", "--respawn", "--out", tmp_path)
+    odometry = listen(Odometry, "odom", qos.world())
+    listen.ready(frames=3)
+    resumed_s = []
+    for round_ in range(ROUNDS):
+        victim = ("pose_node", "perception_node", "drp_node", "profiler_node")[round_ % 4]
+        (pid,) = [p for p in children(up.process.pid) if f"nodes.{victim}" in Path(f"/proc/{p}/cmdline").read_text()]
+        os.kill(pid, signal.SIGKILL)
+        listen.spin(0.3)  # what was under way
+        killed_s, seen = time.monotonic(), len(odometry)
+        listen.until(lambda seen=seen: len(odometry) > seen, 60.0)
+        resumed_s.append(0.3 + time.monotonic() - killed_s)
+        listen.ready()
+        listen.spin(3.0)
+    print("resumed after s:", " ".join(f"{s:.1f}" for s in resumed_s))
+    assert up.process.poll() is None
+    up.process.send_signal(signal.SIGINT)
+    code, _, err = up.finish()
+    assert code == 0, err
+    assert sum(folder.read_json(tmp_path / folder.RUN)["restarts"].values()) == ROUNDS
+
+
+def children(pid: int) -> set[int]:
+    """Processes that `pid` has started and that live."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == pid and entry.name.isdecimal():
+                found.add(int(entry.name))
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; a zombie whose parent was killed does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every node says of every frame, joined by stamp and written away: memory does not grow with time."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from drp_slam.errors import ProfilerError
+from drp_slam.nodes.status_codec import Entry, reason_of
+from drp_slam.profiler import span as span_table
+from drp_slam.profiler import work_table
+from drp_slam.reporting import folder as files
+
+RECENT = 100
+"""Frames that the live figures are about."""
+KEPT = 300
+"""Frames that are held: what is said of a frame comes from several nodes, in any order."""
+
+LATE_NS = 5_000_000_000
+"""A busy node may send a span this long after the frame's end; later it is of the next lap of a recording."""
+
+
+@dataclass
+class Kept:
+    """One frame. `entries` are its spans; `end_ns` is None until its status has come."""
+
+    begin_ns: int
+    end_ns: int | None = None
+    state: str = ""
+    counts: tuple[int, int, int] = (0, 0, 0)
+    reason: str = ""
+    entries: list[Entry] = field(default_factory=list)
+
+    @property
+    def latency_s(self) -> float:
+        """From the player's hand (or the first stage's start) to the pose, on this host."""
+        return float("nan") if self.end_ns is None or self.begin_ns == NEVER else (self.end_ns - self.begin_ns) * 1e-9
+
+
+NEVER = 2**63
+"""The start of a frame of which only the end is known."""
+
+
+class Ledger:
+    """All spans and frames. Without a player, a frame starts with its first span.
+
+    `out` is the folder for `spans.csv`, `kernels.csv` and `frames.csv`, or None: nobody will ask
+    for them. `order` has the names of the stages of a frame; others come after them.
+    """
+
+    def __init__(self, out: Path | None = None, order: Sequence[str] = ()) -> None:
+        self._out, self._order = out, {stage: i for i, stage in enumerate(order)}
+        self.frames = self.lost = self.rows = 0
+        self.recent: dict[str, deque[float]] = {}
+        self.latencies_s: deque[float] = deque(maxlen=RECENT)
+        self._kept: dict[int, Kept] = {}
+        self._number = 0
+        self._first_ns: int | None = None
+        self._last_ns: int | None = None
+        self._tables = ExitStack()
+        self._rows: tuple[work_table.Rows, ...] = ()
+
+    def add(self, entry: Entry) -> None:
+        """A span, or the player's note that a frame left."""
+        begin_ns = entry.at_ns
+        if entry.span is not None:
+            begin_ns -= int(entry.span.wall_s * 1e9)
+            self.recent.setdefault(entry.stage, deque(maxlen=RECENT)).append(entry.span.wall_s)
+        known = self._kept.get(entry.stamp_ns)
+        if known is not None and known.end_ns is not None and begin_ns > known.end_ns + LATE_NS:
+            self._write([(entry.stamp_ns, self._kept.pop(entry.stamp_ns))])  # the stamp again, in a later lap
+        frame = self._frame(entry.stamp_ns)
+        frame.begin_ns = min(frame.begin_ns, begin_ns)
+        if entry.span is not None:
+            frame.entries.append(entry)
+        self._first_ns = begin_ns if self._first_ns is None else min(self._first_ns, begin_ns)
+
+    def close_frame(self, stamp_ns: int, state: str, values: dict[str, str]) -> None:
+        """The frame's `status`."""
+        self.frames += 1
+        self.lost += state != "tracked"
+        frame = self._frame(stamp_ns)
+        frame.state, frame.end_ns = state, int(values["at_ns"])
+        frame.counts = (int(values["matches"]), int(values["inliers"]), int(values["keyframe"]))
+        frame.reason = reason_of(values)
+        self._last_ns = frame.end_ns if self._last_ns is None else max(self._last_ns, frame.end_ns)
+        if frame.begin_ns != NEVER:
+            self.latencies_s.append(frame.latency_s)
+
+    @property
+    def wall_total_s(self) -> float:
+        """From the first frame's start to the last frame's end."""
+        if self._first_ns is None or self._last_ns is None:
+            return 0.0
+        return (self._last_ns - self._first_ns) * 1e-9
+
+    def close(self) -> None:
+        """Writes what is still held and gives the tables their names. Raises ProfilerError."""
+        self._write(sorted(self._kept.items()))
+        self._kept.clear()
+        self._tables.close()
+
+    def _frame(self, stamp_ns: int) -> Kept:
+        """The frame of that stamp; the oldest third is written away where too many are held."""
+        if stamp_ns not in self._kept:
+            if len(self._kept) >= KEPT:
+                oldest = sorted(list(self._kept)[: KEPT // 3])
+                self._write([(stamp, self._kept.pop(stamp)) for stamp in oldest])
+            self._kept[stamp_ns] = Kept(NEVER)
+        return self._kept[stamp_ns]
+
+    def _write(self, frames: list[tuple[int, Kept]]) -> None:
+        """Frames as rows of the tables, numbered on. Raises ProfilerError for what the disk refuses."""
+        if self._out is None:
+            return
+        try:
+            if not self._rows:
+                self._rows = (
+                    self._tables.enter_context(span_table.writing(self._out / files.SPANS)),
+                    self._tables.enter_context(work_table.writing(self._out / files.KERNELS)),
+                    self._tables.enter_context(files.writing_frames(self._out / files.FRAMES)),
+                )
+            spans, kernels, rows = self._rows
+            for stamp_ns, frame in frames:
+                order = sorted(frame.entries, key=lambda e: self._order.get(e.stage, len(self._order)))
+                for entry in order:
+                    assert entry.span is not None
+                    spans.writerow(dataclasses.astuple(dataclasses.replace(entry.span, frame=self._number)))
+                    work_table.add(kernels, stamp_ns, entry.stage, entry.works)
+                if frame.end_ns is not None:
+                    row = files.FrameRow(self._number, stamp_ns, frame.state, *frame.counts, frame.latency_s, frame.reason)
+                    rows.writerow(dataclasses.astuple(row))
+                    self.rows += 1
+                self._number += 1
+        except (OSError, ProfilerError) as refused:
+            self._out = None  # once is enough: later frames are counted, not written
+            raise ProfilerError(f"spans and frames are no longer written: {refused}") from refused
