@@ -133,7 +133,9 @@ class Ledger:
                     spans.writerow(dataclasses.astuple(dataclasses.replace(entry.span, frame=self._number)))
                     work_table.add(kernels, stamp_ns, entry.stage, entry.works)
                 if frame.end_ns is not None:
-                    row = files.FrameRow(self._number, stamp_ns, frame.state, *frame.counts, frame.latency_s, frame.reason)
+                    row = files.FrameRow(
+                        self._number, stamp_ns, frame.state, *frame.counts, frame.latency_s, frame.reason
+                    )
                     rows.writerow(dataclasses.astuple(row))
                     self.rows += 1
                 self._number += 1
