@@ -12,13 +12,15 @@ from drp_slam.chip.constants import Constants
 KINDS = ("cited", "fitted", "assumed")
 STEP = 0.01
 """Relative change of a constant by which its influence is measured."""
+CAPACITIES = ("B", "share")
+"""Units of constants beyond which something no longer fits: their influence comes in steps."""
 
 
 def elasticities(model: Callable[[Constants], float], constants: Constants, keys: Iterable[str]) -> dict[str, float]:
     """Relative change of the model's value for one of each constant: |d ln model / d ln constant|.
 
-    Central difference over 1 %; for a whole number, which 1 % may not move, over half and double,
-    and for 1, which has no half, over double. A key without influence is left out.
+    Central difference over 1 %; for a capacity, which acts in steps, and for a whole number, which
+    1 % may not move, over half and double, and for 1, which has no half, over double. A key without influence is left out.
     """
 
     def slope(key: str, down: float, up: float) -> float:
@@ -29,7 +31,8 @@ def elasticities(model: Callable[[Constants], float], constants: Constants, keys
     for key in keys if model(constants) > 0 else ():
         value = constants[key]
         whole = value == int(value) and 1 <= value <= 1024
-        influence = slope(key, 1.0 if value == 1 else 0.5, 2.0) if whole else slope(key, 1 / (1 + STEP), 1 + STEP)
+        coarse = whole or constants.entry(key).unit in CAPACITIES
+        influence = slope(key, 1.0 if value == 1 else 0.5, 2.0) if coarse else slope(key, 1 / (1 + STEP), 1 + STEP)
         if influence > 1e-6:
             found[key] = influence
     return found
