@@ -20,7 +20,8 @@ def elasticities(model: Callable[[Constants], float], constants: Constants, keys
     """Relative change of the model's value for one of each constant: |d ln model / d ln constant|.
 
     Central difference over 1 %; for a capacity, which acts in steps, and for a whole number, which
-    1 % may not move, over half and double, and for 1, which has no half, over double. A key without influence is left out.
+    1 % may not move, over half and double, and for 1, which has no half, over double. A key without
+    influence is left out.
     """
 
     def slope(key: str, down: float, up: float) -> float:
