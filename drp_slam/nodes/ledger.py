@@ -83,7 +83,7 @@ class Ledger:
     def close_frame(self, stamp_ns: int, state: str, values: dict[str, str]) -> None:
         """The frame's `status`."""
         self.frames += 1
-        self.lost += state != "tracked"
+        self.lost += state == "lost"
         frame = self._frame(stamp_ns)
         frame.state, frame.end_ns = state, int(values["at_ns"])
         frame.counts = (int(values["matches"]), int(values["inliers"]), int(values["keyframe"]))

@@ -27,6 +27,7 @@ from drp_slam.frontend.front_end import front_end_class
 from drp_slam.nodes import convert, feature_codec, qos, status_codec
 from drp_slam.nodes.base import StageNode, run
 from drp_slam.nodes.limits import IN_FLIGHT, NEWEST
+from drp_slam.nodes.map_services import MapServices
 from drp_slam.nodes.odometry import Odometry
 from drp_slam.nodes.pairing import Stamped, Verdict
 from drp_slam.nodes.saved_map import SavedMap
@@ -35,6 +36,7 @@ from drp_slam.nodes.world_publisher import WorldPublisher
 from drp_slam.pipeline import track_run
 from drp_slam.reporting import folder as files
 from drp_slam.slam.camera import same_camera
+from drp_slam.slam.map import Map
 from drp_slam.slam.mapfile import save as save_map
 from drp_slam.slam.tracker import Tracker
 
@@ -50,12 +52,12 @@ class PoseNode(StageNode):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("pose_node", SlamConfig, **kwargs)
         (self._config,) = self.configs
-        self._descriptor = front_end_class(self.graph.features).descriptor
+        self.descriptor = front_end_class(self.graph.features).descriptor
         self._saved = SavedMap(self.graph.out)
-        self._start, lost = self._saved.start(self._config.map, self._descriptor)
+        self._start, lost = self._saved.start(self._config.map, self.descriptor)
         if lost:
             self.problem(lost)
-        self._tracker: Tracker | None = None
+        self.tracker: Tracker | None = None
         self._camera: Camera | None = None
         self._stated: tuple[Any, ...] = ()
         self._odometry = Odometry(self.graph.out)
@@ -69,7 +71,9 @@ class PoseNode(StageNode):
 
             self._people = People(self, lambda: self._camera)
 
+        self._localise, self._paused = self._config.localise, False
         self._world = WorldPublisher(self, self.graph)
+        MapServices(self)
         self._status = self.create_publisher(DiagnosticArray, "status", qos.ledger())
         if self.graph.pair:
             Calibration(self, lambda camera: self._take_camera(rectification(camera)[1]))
@@ -97,12 +101,47 @@ class PoseNode(StageNode):
         """As the tracker sees it: of a pair the rectified left one."""
         if self._camera is None or not len(self._odometry):
             # a tracker fills the map that it is given: nothing is in it yet but what was loaded
-            self._tracker, self._camera = Tracker(camera, self._config, self._start), camera
+            self._camera = camera
+            self._open_tracker(camera)
         elif not same_camera(camera, self._camera):
             raise GraphError(
                 f"camera_info: {convert.spelled(camera)}, but tracking began with {convert.spelled(self._camera)} "
                 "and goes on with it; restart the nodes for another camera"
             )
+
+    def _open_tracker(self, camera: Camera) -> None:
+        self.tracker = Tracker(camera, self._config, self._start)
+        self.tracker.localise = self._localise
+
+    def begin_map(self, slam_map: Map) -> None:
+        """Goes on in another map; odometry does not jump."""
+        self._start = slam_map
+        self._world.restart()
+        if self._camera is not None:
+            self._open_tracker(self._camera)
+
+    def map_file(self) -> str:
+        """Where `save_map` writes to, or an empty string."""
+        return self._config.save_map or (str(Path(self.graph.out) / files.STORED_MAP) if self.graph.out else "")
+
+    def localise(self, on: bool) -> None:
+        """Localisation only, or mapping."""
+        self._localise = on
+        if self.tracker is not None:
+            self.tracker.localise = on
+
+    def pause(self, on: bool) -> None:
+        """Drops frames; afterwards the camera is looked for in the map."""
+        if self._paused and not on and self.tracker is not None:
+            self.tracker.begin_epoch()
+        self._paused = on
+
+    def expect(self, T_map_base: np.ndarray) -> None:
+        """The next frame is looked for there. Raises GraphError before the first frame."""
+        T_world_camera = self._world.camera_at(T_map_base)
+        if T_world_camera is None or self.tracker is None:
+            raise GraphError("initialpose: no image has arrived yet; point again when the camera runs")
+        self.tracker.expect(T_world_camera)
 
     def _on_depth(self, message: Image) -> None:
         self._take_depth(message.header, *convert.depth(message))
@@ -127,7 +166,7 @@ class PoseNode(StageNode):
 
     def _on_features(self, message: PointCloud2) -> None:
         stamp_ns = convert.stamp_ns(message.header)
-        admission = self._gate.admit(stamp_ns, (message.header, feature_codec.from_message(message, self._descriptor)))
+        admission = self._gate.admit(stamp_ns, (message.header, feature_codec.from_message(message, self.descriptor)))
         if admission.problem:
             self.problem(admission.problem)
         if admission.new_epoch:
@@ -145,8 +184,8 @@ class PoseNode(StageNode):
             if verdict is Verdict.WAIT and features.depth_m is None:
                 return
             self._waiting.popleft()
-            if new_epoch and self._tracker is not None:
-                self._tracker.begin_epoch()
+            if new_epoch and self.tracker is not None:
+                self.tracker.begin_epoch()
             try:
                 self._track(header, features, depth)
             except DrpSlamError as error:
@@ -155,7 +194,10 @@ class PoseNode(StageNode):
 
     def _track(self, header: Header, features: Features, paired: tuple[np.ndarray, float] | None) -> None:
         stamp_ns = convert.stamp_ns(header)
-        if self._tracker is None or self._camera is None:
+        if self._paused:
+            self._report(header, Track(self.frames, stamp_ns, "paused", None))
+            return
+        if self.tracker is None or self._camera is None:
             raise GraphError("camera_info: none received; publish the camera's calibration")
         if paired is None and features.depth_m is None:
             self.problem(f"depth: none within 20 ms of image {stamp_ns} ns; tracking without it")
@@ -163,16 +205,17 @@ class PoseNode(StageNode):
             features = self._people.hidden(features, stamp_ns)
         depth, unit_m = paired or (None, 1.0)
         frame = Frame(self.frames, stamp_ns, self._images.exact(stamp_ns), self._camera, depth, unit_m)
+        self._world.settle(header)
         start = time.perf_counter()
-        track = self._tracker.track(frame, features)
+        track = self.tracker.track(frame, features)
         tracked = track_run(track, time.perf_counter() - start)
         if track.T_world_camera is not None:
-            self._world.publish(header, track, self._tracker)
+            self._world.publish(header, track, self.tracker)
             if refused := self._odometry.add(stamp_ns, track.T_world_camera):
                 self.problem(refused)
         self.publish_runs(stamp_ns, tracked)
         self._report(header, track)
-        if not self._config.localise and (refused := self._saved.keep(self._tracker.map)):
+        if not self._localise and (refused := self._saved.keep(self.tracker.map)):
             self.problem(refused)
 
     def _report(self, header: Header, track: Track) -> None:
@@ -184,21 +227,22 @@ class PoseNode(StageNode):
     def health(self) -> dict[str, object]:
         return {
             "tracked": len(self._odometry),
-            "keyframes": len(self._tracker.map) if self._tracker else 0,
+            "mode": "paused" if self._paused else "localisation" if self._localise else "mapping",
+            "keyframes": len(self.tracker.map) if self.tracker else 0,
             "refused": self._gate.refused,
             "epoch": self._gate.epoch,
         }
 
     def close(self) -> None:
         """Writes `trajectory.txt`, `odometry.txt`, `map.ply`, and the map where `save_map` asks for it."""
-        if self._tracker is None:
+        if self.tracker is None:
             return
         try:
             if self.graph.out:
-                self._write(Path(self.graph.out), self._tracker)
+                self._write(Path(self.graph.out), self.tracker)
         finally:
             if self._config.save_map:
-                save_map(self._tracker.map, Path(self._config.save_map))
+                save_map(self.tracker.map, Path(self._config.save_map))
 
     def _write(self, out: Path, tracker: Tracker) -> None:
         out.mkdir(parents=True, exist_ok=True)

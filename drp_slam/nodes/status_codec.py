@@ -22,7 +22,7 @@ from drp_slam.nodes import convert
 from drp_slam.profiler.span import Span
 from drp_slam.profiler.work_table import fields_of, work_of
 
-STATES = ("tracked", "lost")
+STATES = ("tracked", "lost", "paused")
 """What a frame's status says in words."""
 SENT = "sent"
 """Stage name of the player's entry: when the frame left, no work of the chip."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import numpy as np
 from geometry_msgs.msg import PoseArray, PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry, Path
 from sensor_msgs.msg import PointCloud2
@@ -14,7 +15,7 @@ from std_msgs.msg import Header
 from drp_slam import geometry
 from drp_slam.config import GraphConfig
 from drp_slam.datatypes import Track
-from drp_slam.nodes import qos, world
+from drp_slam.nodes import convert, qos, world
 from drp_slam.nodes.tf import Transforms
 
 if TYPE_CHECKING:
@@ -37,19 +38,37 @@ class WorldPublisher:
         self._keyframes = node.create_publisher(PoseArray, "keyframes", qos.latched())
         self._transforms = Transforms(node, graph)
         self._slow_s, self._count = 0.0, 0
+        self._another_map = False
+
+    def settle(self, header: Header) -> world.Frames | None:
+        """Where the camera sits on the robot, by the image's frame; None while it is not known."""
+        mount = self._transforms.mount(header.frame_id, convert.stamp_ns(header))
+        if mount is None:
+            return None
+        if self._frames is None:
+            self._frames = world.Frames(mount.T_base_link)
+        self._frames.move_camera(mount.T_base_link)
+        return self._frames
+
+    def restart(self) -> None:
+        """Another map: the next pose is a jump of `map -> odom`, not of the odometry."""
+        self._another_map, self._count = True, -1
+
+    def camera_at(self, T_map_base: np.ndarray) -> np.ndarray | None:
+        """(4, 4) `T_world_camera` of a pose of the base; None while the mount is not known."""
+        frames = self._frames
+        return None if frames is None else geometry.inverse(frames.T_map_world) @ T_map_base @ frames.T_base_camera
 
     def publish(self, header: Header, track: Track, tracker: Tracker) -> None:
         """A tracked frame, under the colour image's stamp. Nothing while the camera's mount is not known."""
         graph = self._graph
         assert track.T_world_camera is not None
-        mount = self._transforms.mount(header.frame_id, track.stamp_ns)
-        if mount is None:
+        frames = self.settle(header)
+        if frames is None:
             return
-        if self._frames is None:
-            self._frames = world.Frames(mount.T_base_link)
-        frames = self._frames
-        frames.move_camera(mount.T_base_link)
-        T_map_base = frames.update(track.T_world_camera, track.relocalised, track.T_correction)
+        jumped = track.relocalised or self._another_map
+        T_map_base = frames.update(track.T_world_camera, jumped, track.T_correction)
+        self._another_map = False
         in_map = Header(stamp=header.stamp, frame_id=graph.map_frame)
         in_odom = Header(stamp=header.stamp, frame_id=graph.odom_frame)
         motion = world.Motion.of_base(track, frames.T_base_camera)

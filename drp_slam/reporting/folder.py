@@ -44,6 +44,8 @@ JOURNAL = "odometry.journal"
 """Odometry of a graph as it is published; gone once `odometry.txt` is written."""
 SAVED_MAP = "saved.map"
 """The map of a running graph, for a node that is started again; gone at the end."""
+STORED_MAP = "slam.map"
+"""What the service `save_map` writes where no other file is named; a later run leaves it there."""
 MAP, SPANS, KERNELS, FRAMES, RUN = "map.ply", "spans.csv", "kernels.csv", "frames.csv", "run.json"
 REPORT_JSON, REPORT_HTML, TRACE = "report.json", "report.html", "trace.json"
 MADE_BY_A_RUN = (TRAJECTORY, ODOMETRY, GROUND_TRUTH, MAP, SPANS, KERNELS, FRAMES, RUN)

@@ -176,7 +176,7 @@ def _curves(
             "frame_s": seconds([r.stamp_ns for r in rows]),
             "matches": np.array([r.matches for r in rows]),
             "inliers": np.array([r.inliers for r in rows]),
-            "lost_s": seconds([r.stamp_ns for r in rows if r.state != "tracked"]),
+            "lost_s": seconds([r.stamp_ns for r in rows if r.state == "lost"]),
             "keyframe_s": seconds([r.stamp_ns for r in rows if r.keyframe]),
         }
     if (out / files.MAP).is_file():

@@ -29,6 +29,9 @@ MIN_FIRST_POINTS = 50
 SHORT_LOSS_NS = 500_000_000
 """After a shorter loss, search first where tracking was lost."""
 
+EXPECTED_AMONG = 5
+"""Keyframes nearest to an expected pose from which the camera is looked for."""
+
 
 class Tracker:
     """Poses of a stream of frames and the map they make. Same input, same result, bit for bit."""
@@ -53,6 +56,9 @@ class Tracker:
         self._root = 0
         self._peak, self._since = 0, 0
         self._last: tuple[View, Found] | None = None
+        self._expected: np.ndarray | None = None
+        self.localise = self._config.localise
+        """Only find the pose; never change the map."""
 
     def track(self, frame: Frame, features: Features) -> Track:
         """Pose of the next frame.
@@ -68,12 +74,13 @@ class Tracker:
         view = observe(self._mapping.geometry, self._config, frame, features, self.map.spec)
         gap_ns = 0 if self._epoch_ns is None else stamp_ns - self._epoch_ns
         self._epoch_ns, self._mapping.most_matches = stamp_ns, 0
-        localise = self._config.localise
+        localise = self.localise
         if not len(self.map) and not localise:
             return self._begin(frame, view)
         # pose against the local map, from where motion leads; else against all keyframes
-        found = None
-        if len(self._path) and (not self._lost or 0 < stamp_ns - self._path.last_stamp_ns <= SHORT_LOSS_NS):
+        found = self._search_expected(view)
+        near = len(self._path) and (not self._lost or 0 < stamp_ns - self._path.last_stamp_ns <= SHORT_LOSS_NS)
+        if found is None and near:
             predicted, last = self._path.predict(stamp_ns), self._path.last_T_camera_world
             found = self._localiser.follow(view, predicted, self._root, last)
             found = found or self._recover(view)
@@ -113,6 +120,23 @@ class Tracker:
         """Stamps restart: the next frame may have any stamp and is searched in the whole map."""
         self._epoch_ns, self._last, self._lost = None, None, True
         self._uncertainty.jumped()
+
+    def expect(self, T_world_camera: np.ndarray) -> None:
+        """Somebody says where the camera is: the next frame is looked for from there first."""
+        self._expected = geometry.inverse(T_world_camera)
+
+    def _search_expected(self, view: View) -> Found | None:
+        """Pose around the expected one, or from the keyframes nearest to it."""
+        T, self._expected = self._expected, None
+        if T is None or not len(self.map):
+            return None
+        centres = geometry.inverse(self.map.T_camera_world)[:, :3, 3]
+        away_m = np.linalg.norm(centres - geometry.inverse(T)[:3, 3], axis=1)
+        nearest = np.argsort(away_m, kind="stable")[:EXPECTED_AMONG].tolist()
+        found = self._localiser.follow(view, T, nearest[0])
+        for keyframe in nearest:
+            found = found or self._localiser.recognise(view, keyframe)
+        return None if found is None else replace(found, relocalised=True)
 
     @property
     def loops(self) -> list[tuple[int, int]]:

@@ -89,6 +89,64 @@ def test_joins_a_robot_whose_driver_and_description_own_their_frames(command, li
     assert at is not None and np.allclose(at[:3, 3], [last.x, last.y, last.z], atol=1e-9)
 
 
+def test_services_of_the_map(command, listen, small_room, tmp_path):
+    """Save, load, localise, point at a pose, pause and reset, while a recording plays in a loop."""
+    from geometry_msgs.msg import PoseWithCovarianceStamped
+    from graphs import SEQUENCE
+    from nav_msgs.srv import LoadMap
+    from std_srvs.srv import SetBool, Trigger
+
+    def call(kind, name, **values):
+        client = listen.node.create_client(kind, name)
+        listen.until(client.service_is_ready, 60)
+        answer = client.call_async(kind.Request(**values))
+        listen.until(answer.done, 60)
+        return answer.result()
+
+    def tracked(count):
+        odometry.clear()
+        listen.until(lambda: len(odometry) >= count, 60)
+
+    odometry = listen(Odometry, "odom", qos.world())
+    up = command("up", "--sequence", SEQUENCE, "--rate", "0.3", "--loop", "--json", "--out", tmp_path)
+    # nothing is tracked yet
+    refused = call(Trigger, "save_map")
+    assert not refused.success or refused.message
+    listen.ready(frames=3)
+    tracked(2)
+    saved = call(Trigger, "save_map")
+    assert saved.success and saved.message.startswith(str(tmp_path / folder.STORED_MAP)), saved
+    Result = LoadMap.Response
+    assert call(LoadMap, "load_map", map_url="/no/such/file").result == Result.RESULT_MAP_DOES_NOT_EXIST
+    (tmp_path / "text").write_text("no map")
+    assert call(LoadMap, "load_map", map_url=str(tmp_path / "text")).result == Result.RESULT_INVALID_MAP_DATA
+    before = odometry[-1].pose.pose.position
+    loaded = call(LoadMap, "load_map", map_url=f"file://{tmp_path / folder.STORED_MAP}")
+    assert loaded.result == Result.RESULT_SUCCESS
+    assert call(SetBool, "set_mode", data=True).message == "localisation"
+    tracked(2)
+    after = odometry[0].pose.pose.position  # odometry does not jump where the map does
+    assert np.linalg.norm([after.x - before.x, after.y - before.y, after.z - before.z]) < 0.5
+    pose = PoseWithCovarianceStamped(header=convert.header(0, "map"))
+    pose.pose.pose.orientation.w = 1.0
+    listen.node.create_publisher(PoseWithCovarianceStamped, "initialpose", qos.world()).publish(pose)
+    tracked(2)
+    assert call(SetBool, "set_mode", data=False).message == "mapping"
+    assert call(SetBool, "pause", data=True).success
+    listen.spin(0.5)
+    odometry.clear()
+    listen.spin(1.0)
+    assert not odometry
+    assert call(SetBool, "pause", data=False).success
+    tracked(1)
+    assert call(Trigger, "reset").success
+    tracked(1)
+    up.process.send_signal(signal.SIGINT)
+    code, _, err = up.finish()
+    assert code == 0, err
+    assert {"paused", "tracked"} <= {row.state for row in folder.read_frames(tmp_path / folder.FRAMES)}
+
+
 def test_two_robots_side_by_side_lose_no_frame(command, small_room, tmp_path):
     from graphs import SEQUENCE
 

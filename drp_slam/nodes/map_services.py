@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Services around the map: reset, save, load, mode, pause, and the pose that a user points at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import numpy as np
+from geometry_msgs.msg import PoseWithCovarianceStamped
+from nav_msgs.srv import LoadMap
+from std_srvs.srv import SetBool, Trigger
+
+from drp_slam import geometry
+from drp_slam.errors import DrpSlamError, GraphError
+from drp_slam.nodes import qos
+from drp_slam.nodes.transforms import frame_name
+from drp_slam.slam import mapfile
+from drp_slam.slam.map import Map
+
+if TYPE_CHECKING:
+    from drp_slam.nodes.pose_node import PoseNode
+
+
+class MapServices:
+    """Answers in the node's own thread, between two frames. A refusal says why, and changes nothing."""
+
+    def __init__(self, node: PoseNode) -> None:
+        self._node = node
+        node.create_service(Trigger, "reset", self._on_reset)
+        node.create_service(Trigger, "save_map", self._on_save)
+        node.create_service(LoadMap, "load_map", self._on_load)
+        node.create_service(SetBool, "set_mode", self._on_mode)
+        node.create_service(SetBool, "pause", self._on_pause)
+        node.take(PoseWithCovarianceStamped, "initialpose", self._on_pose, qos.world())
+
+    def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """A new map, which begins at the next frame; odometry goes on from where it is."""
+        self._node.begin_map(Map(self._node.descriptor))
+        response.success, response.message = True, "a new map begins at the next frame"
+        return response
+
+    def _on_save(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """To the file that the parameter `save_map` names, else `map.drpmap` in the folder of results."""
+        node = self._node
+        name = node.map_file()
+        try:
+            if not name:
+                raise GraphError("no file: set the parameter save_map of pose_node, or start it with out")
+            if node.tracker is None or not len(node.tracker.map):
+                raise GraphError("no map yet: no frame has been tracked")
+            mapfile.save(node.tracker.map, Path(name))
+        except DrpSlamError as error:
+            response.success, response.message = False, str(error)
+            return response
+        response.success = True
+        response.message = f"{name}: {len(node.tracker.map)} keyframes"
+        return response
+
+    def _on_load(self, request: LoadMap.Request, response: LoadMap.Response) -> LoadMap.Response:
+        """The file `map_url`, a path or file://; the camera is looked for in it from the next frame on."""
+        path = unquote(request.map_url.removeprefix("file://"))
+        response.result = LoadMap.Response.RESULT_SUCCESS
+        try:
+            if not path:
+                raise GraphError("load_map: map_url is empty; name a file that save_map has written")
+            self._node.begin_map(mapfile.open_map(path, self._node.descriptor))
+        except DrpSlamError as error:
+            self._node.problem(error)
+            there = Path(path).is_file() if path else False
+            invalid = LoadMap.Response.RESULT_INVALID_MAP_DATA
+            response.result = invalid if there else LoadMap.Response.RESULT_MAP_DOES_NOT_EXIST
+        return response
+
+    def _on_mode(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        """True: localisation, the map is never changed; false: mapping."""
+        node = self._node
+        if request.data and (node.tracker is None or not len(node.tracker.map)):
+            response.success, response.message = False, "no map to localise in: map first, or call load_map"
+            return response
+        node.localise(request.data)
+        response.success, response.message = True, "localisation" if request.data else "mapping"
+        return response
+
+    def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        """True: frames are dropped; false: the camera is looked for in the map, and tracking goes on."""
+        self._node.pause(request.data)
+        response.success, response.message = True, "paused" if request.data else "running"
+        return response
+
+    def _on_pose(self, message: PoseWithCovarianceStamped) -> None:
+        """Where the base is in the map, as rviz's 2D Pose Estimate says it: the next frame is looked for there."""
+        graph = self._node.graph
+        if frame_name(message.header.frame_id) != graph.map_frame:
+            raise GraphError(f"initialpose: in frame {message.header.frame_id!r}, expected {graph.map_frame!r}")
+        T_map_base = pose_matrix(message.pose.pose)
+        if T_map_base is None:
+            raise GraphError("initialpose: no finite position and unit quaternion; it is ignored")
+        self._node.expect(T_map_base)
+
+
+def pose_matrix(pose: Any) -> np.ndarray | None:
+    """(4, 4) of a geometry_msgs/Pose; None where it is none."""
+    p, q = pose.position, pose.orientation
+    numbers = np.array([p.x, p.y, p.z, q.x, q.y, q.z, q.w])
+    if not np.isfinite(numbers).all() or abs(np.linalg.norm(numbers[3:]) - 1.0) > 0.01:
+        return None
+    T = np.eye(4)
+    T[:3, :3], T[:3, 3] = geometry.rotation(numbers[3:]), numbers[:3]
+    return T
