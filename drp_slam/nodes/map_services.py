@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote
 
 import numpy as np
@@ -20,13 +21,34 @@ from drp_slam.slam import mapfile
 from drp_slam.slam.map import Map
 
 if TYPE_CHECKING:
-    from drp_slam.nodes.pose_node import PoseNode
+    from drp_slam.config import GraphConfig
+    from drp_slam.datatypes import DescriptorSpec
+    from drp_slam.slam.tracker import Tracker
+
+
+class MapOwner(Protocol):
+    """What the services do to `pose_node`."""
+
+    graph: GraphConfig
+    tracker: Tracker | None
+    descriptor: DescriptorSpec
+
+    def begin_map(self, slam_map: Map) -> None: ...
+    def map_file(self) -> str: ...
+    def localise(self, on: bool) -> None: ...
+    def pause(self, on: bool) -> None: ...
+    def expect(self, T_map_base: np.ndarray) -> None: ...
+    def problem(self, error: object) -> None: ...
+    @property
+    def take(self) -> Callable[..., Any]: ...
+    @property
+    def create_service(self) -> Callable[..., Any]: ...
 
 
 class MapServices:
     """Answers in the node's own thread, between two frames. A refusal says why, and changes nothing."""
 
-    def __init__(self, node: PoseNode) -> None:
+    def __init__(self, node: MapOwner) -> None:
         self._node = node
         node.create_service(Trigger, "reset", self._on_reset)
         node.create_service(Trigger, "save_map", self._on_save)
