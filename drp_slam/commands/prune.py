@@ -22,7 +22,8 @@ REPORT = "prune.json"
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("source", help="ONNX file, shipped float network, or package.module:factory (imports and runs that code)")
+    text = "ONNX file, shipped float network, or package.module:factory (imports and runs that code)"
+    p.add_argument("source", help=text)
     p.add_argument("--rate", type=float, required=True, help="remove this part of the weights, in [0, 1)")
     p.add_argument("--pattern", default="flexible-nm", choices=PATTERNS, help="zero in this pattern (flexible-nm)")
     p.add_argument("--saliency", default="obs", choices=tuple(SALIENCIES), help="rank weights by this (obs)")
