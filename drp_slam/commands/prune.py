@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import logging
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -133,26 +134,22 @@ def totals(layers: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def modelled(result: Mapping[str, Any], source: str, constants: Any) -> dict[str, Any] | None:
-    """Time and energy of one inference on the emulated chip, pruned; None without an INT8 file.
+    """Time and energy of one inference on the emulated chip, pruned, in INT8.
 
     Also dense, where the source is a file. A network that the timing model cannot place gives None
     and a warning: the pruned files are good in any case.
     """
+    from drp_slam import resources
     from drp_slam.drpai3.estimate import estimate
     from drp_slam.drpai3.graph import load
+    from drp_slam.evaluation.pruning_gain import gain
 
-    if result["int8"] is None:
-        return None
-    found: dict[str, float] = {}
-    files = {"pruned": Path(result["int8"])}
-    if ":" not in source:
-        from drp_slam import resources
-
-        files["dense"] = resources.network(source)
+    shapes = {"": tuple(result["shape"])} if result["shape"] else {}
     try:
-        for name, path in files.items():
-            cost = estimate(load(path, {"": result["shape"]}), constants)
-            found |= {f"{name}_s": cost.total_s, f"{name}_energy_j": cost.energy_j}
+        pruned = estimate(load(Path(result["int8"] or result["onnx"]), shapes), constants)
+        found: dict[str, Any] = {"pruned_s": pruned.total_s, "pruned_energy_j": pruned.energy_j}
+        if ":" not in source:
+            found |= gain(estimate(load(resources.network(source), shapes), constants), pruned)
     except DrpAi3Error as error:
         log.warning("no modelled time: %s", error)
         return None
@@ -182,14 +179,20 @@ def show(result: Mapping[str, Any]) -> None:
     compared = "outputs not compared" if error is None else f"outputs differ by {error:.3g} of their variance (FP32)"
     console.print(f"packed cycles {share:.1%} of dense; {compared}")
     console.print(result["images"], soft_wrap=True)
+    if rounds := Counter(result.get("rounds", {}).values()):
+        each = ", ".join(f"{n} for {count} layers" for n, count in sorted(rounds.items(), reverse=True))
+        console.print(f"rounds of OBS, by the size of the layer: {each}")
     for row in (left := result["left_dense"])["reasons"]:
         what = f"{row['nodes']} {row['operator']}, {row['weights']:,} weights: {row['reason']}"
         console.print(f"left dense: {what}", soft_wrap=True)
     if left["weights"]:
         console.print(f"{left['share']:.1%} of the network's weights are left dense")
     if m is not None:
-        dense = f", dense {m['dense_s'] * 1e3:.3f} ms" if "dense_s" in m else ""
-        console.print(f"modelled on {result['device']} at {result['shape']}: {m['pruned_s'] * 1e3:.3f} ms{dense}")
+        from drp_slam.evaluation.pruning_gain import sentence
+
+        dense = f", dense {m['dense_s'] * 1e3:.3f} ms; {sentence(m)}" if "dense_s" in m else ""
+        where = f"modelled on {result['device']} at {result['shape']}"
+        console.print(f"{where}: {m['pruned_s'] * 1e3:.3f} ms{dense}", soft_wrap=True)
     print_written(result)
     if "int8_refused" in result:
         console.print(f"no INT8 file: {result['int8_refused']}", soft_wrap=True)

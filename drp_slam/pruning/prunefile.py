@@ -12,9 +12,10 @@ import onnx
 
 from drp_slam.atomic import write_bytes
 from drp_slam.errors import DrpAi3Error, PruningError
-from drp_slam.pruning import cutting, onnxgraph, outcome, probe, recovery, selection
+from drp_slam.pruning import cutting, onnxgraph, outcome, probe, recovery, selection, surgery
 from drp_slam.pruning.cutting import Options, Say
 from drp_slam.pruning.inputs import Feeds, feeds
+from drp_slam.pruning.methods import saliency
 from drp_slam.pruning.onnxnet import OnnxNet
 from drp_slam.pruning.xfeat import shipping
 
@@ -70,6 +71,8 @@ def prune_file(
         "layers": outcome.table(layers, masks, positions, options.cell),
         "left_dense": outcome.left_dense(graph, layers),
     }
+    if saliency(options.saliency).moves_weights:
+        result["rounds"] = {name: surgery.rounds_of(module) for name, module in layers.items()}
     if int8:
         say("quantising", 1.0)
         result |= _quantised(model, images, method, path)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layer-wise Optimal Brain Surgeon on the layers of a network, and the fit of each afterwards.
 
-The Hessian of a layer is that of its inputs, E[x x^T] (`obs`); the rate rises in a few rounds.
+The Hessian of a layer is that of its inputs, E[x x^T] (`obs`); the rate rises in a few rounds, more
+of them in small layers, where a round costs little.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ from drp_slam.pruning.layout import DEFAULT_CELL, Cell, matrix, unmatrix
 from drp_slam.pruning.obs import blocked, damped, reconstruct, solve
 
 Progress = Callable[[str, float], None]
+ROUNDS = (3, 12)
+"""Fewest and most rounds. Twelve leave 0.7 to 0.85 of the output error of three (docs/pruning.md)."""
+ROUNDS_WORK = 1e11
+"""K^3 Cout summed over a layer's rounds up to which it gets more than the fewest: about 3 s of one core."""
 
 
 @dataclass
@@ -87,22 +92,31 @@ def surgery(
     rate: float | Mapping[str, float],
     pattern: str = "flexible-nm",
     *,
-    rounds: int = 3,
+    rounds: int | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> dict[str, Tensor]:
     """Prunes the layers in place by layer-wise OBS, one shot, no retraining; returns the masks.
 
-    The rate rises over `rounds`, large steps first; a weight once removed stays removed.
+    The rate rises over `rounds`, large steps first; a weight once removed stays removed. Without
+    `rounds` each layer takes as many as `rounds_of` says, spread over the whole.
     `options` are those of `operate`. Raises PruningError.
     """
-    parts = [1.0 - (1.0 - step / rounds) ** 2 for step in range(1, rounds + 1)]
+    own = {name: rounds or rounds_of(module) for name, module in layers.items()}
+    most = max(own.values())
+    parts = [1.0 - (1.0 - step / most) ** 2 for step in range(1, most + 1)]
     if isinstance(rate, Mapping):
         rates: Sequence[Any] = [{n: r * part for n, r in rate.items()} for part in parts]
     else:
         rates = [rate * part for part in parts]
-    *_, masks = operate(layers, statistics, rates, pattern, progress=progress, **options)
+    *_, masks = operate(layers, statistics, rates, pattern, rounds=own, progress=progress, **options)
     return masks
+
+
+def rounds_of(module: Any) -> int:
+    """Rounds of OBS that a layer of this size is worth: a round solves Cout systems of up to K unknowns."""
+    k, outputs = matrix(module.weight).shape
+    return int(min(ROUNDS[1], max(ROUNDS[0], ROUNDS_WORK / (float(k) ** 3 * outputs))))
 
 
 def operate(
@@ -117,12 +131,14 @@ def operate(
     positions: Mapping[str, int] | None = None,
     least: float = 0.0,
     before: Mapping[str, Tensor] | None = None,
+    rounds: Mapping[str, int] | None = None,
     progress: Progress | None = None,
 ) -> Iterator[dict[str, Tensor]]:
     """Yields the masks after each rate, with the layers' weights pruned and made up for.
 
     Each step starts from the weights as they are and keeps a part of what the step before kept, the
-    first of what is in `before`. Raises PruningError.
+    first of what is in `before`. A layer with fewer `rounds` than rates is cut in that many of the
+    steps, evenly spread, the last among them. Raises PruningError.
     """
     work = {n: Layer.of(m, statistics[n], damping, block) for n, m in layers.items()}
     for name, mask in (before or {}).items():
@@ -135,8 +151,10 @@ def operate(
                 progress(name, (step + index / len(work)) / len(rates))
         found = selection.masks(values, rate, pattern, cell=cell, positions=positions, least=least)
         for name, layer in work.items():
-            layer.cut(found[name], step + 1 == len(rates))
-            layer.write()
+            own = len(rates) if rounds is None else min(rounds[name], len(rates))
+            if (step + 1) * own // len(rates) > step * own // len(rates):
+                layer.cut(found[name], step + 1 == len(rates))
+                layer.write()
         yield {n: layer.mask() for n, layer in work.items()}
 
 

@@ -149,3 +149,36 @@ def test_rows_of_other_convolutions_and_at_some_places_only(options):
     some = L.rows(conv, x, 5) @ layout.matrix(conv.weight)
     assert some.shape[1] == 5
     assert torch.allclose(some, L.output_rows(conv, conv(x), 5), atol=1e-5)
+
+
+def test_rounds_follow_the_size_of_a_layer_and_pay():
+    """Small layers take twelve rounds, large ones three; more rounds leave less error; masks only shrink."""
+    assert surgery.rounds_of(torch.nn.Conv2d(16, 16, 3)) == 12
+    assert surgery.rounds_of(torch.nn.Conv2d(512, 512, 3)) == 3
+    assert 3 < surgery.rounds_of(torch.nn.Conv2d(64, 64, 3)) < 12
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    small, large = torch.nn.Conv2d(8, 16, 3, padding=1), torch.nn.Conv2d(16, 32, 3, padding=1)
+    net = torch.nn.Sequential(small, torch.nn.ReLU(), large).eval()
+    start = {k: v.clone() for k, v in net.state_dict().items()}
+    x = torch.nn.functional.avg_pool2d(torch.randn(6, 8, 18, 18), 3, 1)
+    layers = L.prunable(net)
+    statistics = importance.collect(net, layers, x, loss=None)
+    with torch.no_grad():
+        wanted = net(x)
+    errors = {}
+    for rounds in (1, 3, 12):
+        net.load_state_dict(start)
+        masks = surgery.surgery(layers, statistics, 0.8, rounds=rounds)
+        assert layout.density(masks) <= 0.2 + 1e-6
+        with torch.no_grad():
+            errors[rounds] = float((net(x) - wanted).square().sum() / wanted.square().sum())
+    assert errors[12] < errors[3] < errors[1]
+    net.load_state_dict(start)
+    seen = []
+    steps = surgery.operate(layers, statistics, [0.2, 0.4, 0.6, 0.8], "unstructured", rounds={"0": 2, "2": 4})
+    for masks in steps:
+        seen.append({n: (m.clone(), layers[n].weight.detach().clone()) for n, m in masks.items()})
+    assert [bool((a["0"][1] != b["0"][1]).any()) for a, b in itertools.pairwise(seen)] == [True, False, True]
+    assert all((b[n][0] <= a[n][0]).all() for a, b in itertools.pairwise(seen) for n in layers)
+    assert layout.density(masks) == pytest.approx(0.2, abs=0.01)

@@ -16,6 +16,7 @@ import onnxruntime as ort  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from drp_slam.atomic import write_bytes  # noqa: E402
+from drp_slam.card import load_card  # noqa: E402
 from drp_slam.cli import main  # noqa: E402
 from drp_slam.errors import PruningError  # noqa: E402
 from drp_slam.pruning import cutting, deepcompression, inputs, layout, probe, recovery, sharing  # noqa: E402
@@ -300,3 +301,35 @@ def test_stages_keep_the_pattern_where_a_layer_has_a_dead_output(folder, salienc
     masks = cutting.prune(graph, chosen, images_of(folder, graph))
     assert all(layout.exact_rows(mask) for mask in masks.values())
     assert layout.density(masks) == pytest.approx(0.2, abs=0.02)
+
+
+def test_little_gain_is_explained(tmp_path, capsys):
+    """A small layer beside operators that the A55 runs: pruning gains nothing, and the reason is printed."""
+    w = numpy_helper.from_array(np.random.default_rng(0).standard_normal((16, 3, 3, 3)).astype(np.float32), "w")
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], pads=[1] * 4),
+        helper.make_node("Erf", ["c"], ["e"]),
+        helper.make_node("Erf", ["e"], ["y"]),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 64, 64])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 16, 64, 64])
+    graph = helper.make_graph(nodes, "g", [x], [y], [w])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save_model(proto, tmp_path / "cpu.onnx")
+    args = ["prune", str(tmp_path / "cpu.onnx"), "--rate", "0.7", "--images", "2", "--out", str(tmp_path / "o")]
+    assert main(args) == 0
+    out = capsys.readouterr().out
+    assert "of the dense time, which is" in out and "% the A55 and crossings to it" in out
+    assert "replace Erf by operators that the accelerator maps" in out
+    m = json.loads((tmp_path / "o" / "prune.json").read_text())["modelled"]
+    assert m["saved"] < 0.2 and sum(c["share"] for c in m["causes"]) == pytest.approx(1.0)
+
+
+def test_a_pruned_xfeat_has_a_card_that_run_takes(tmp_path, capsys):
+    args = ["prune", "xfeat-fp32", "--rate", "0.5", "--saliency", "magnitude", "--images", "3", "--shape", "1,1,96,128"]
+    assert main([*args, "--out", str(tmp_path), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    card = load_card(result["int8"])
+    assert card.dtype == "int8" and card.facts["sparsity"]["overall"] == pytest.approx(0.5, abs=0.02)
+    run = ["run", "synthetic", "--frames", "3", "--network", result["int8"], "--out", str(tmp_path / "run"), "--json"]
+    assert main(run) == 0
