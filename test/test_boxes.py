@@ -57,9 +57,9 @@ def test_a_detector_agrees_with_itself_and_less_with_a_pruned_one(tmp_path, caps
     import json
 
     from drp_slam.cli import main
-    from drp_slam.pruning import cutting, onnxgraph
+    from drp_slam.pruning import cutting, onnxfile
 
-    graph = onnxgraph.read(str(data / "FastestDet.onnx"))
+    graph = onnxfile.read(str(data / "FastestDet.onnx"))
     cutting.prune(graph, cutting.Options(0.4, saliency="magnitude"), None)
     (tmp_path / "pruned.onnx").write_bytes(graph.updated().SerializeToString())
     files = [str(data / "FastestDet.onnx"), str(data / "FastestDet.onnx"), str(tmp_path / "pruned.onnx")]

@@ -9,13 +9,9 @@ allowed; only retraining and gradients need the torch form of the whole graph (`
 from __future__ import annotations
 
 import copy
-import importlib
-import logging
-import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,14 +23,15 @@ from torch.nn import functional as F
 
 from drp_slam.errors import PruningError
 from drp_slam.pruning import prunable as L
+from drp_slam.pruning.onnxlift import attributes, lifted
 
-OPSET = 17
 TRANSPARENT = ("Identity", "Cast", "Transpose")
 """Operators between a stored weight and its layer that are looked through."""
 QUANTISED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger")
 RECURRENT = ("LSTM", "GRU", "RNN")
 LAYERS = ("Conv", "Gemm", "MatMul")
-CONSTANTS = ("value", "value_float", "value_floats", "value_int", "value_ints")
+ENDS = ("Sigmoid", "Softmax", "LogSoftmax", "Transpose", "Reshape", "Flatten", "Identity")
+"""Operators between logits and an output."""
 
 
 @dataclass
@@ -79,7 +76,7 @@ class Graph:
     def __init__(self, model: onnx.ModelProto) -> None:
         if any(n.op_type in QUANTISED for n in model.graph.node):
             raise PruningError("the network is quantised already; prune the float network, quantise after")
-        self.model = _lifted(model)
+        self.model = lifted(model)
         self.nodes = list(self.model.graph.node)
         self.constants = {w.name: w for w in self.model.graph.initializer}
         self.inputs = [i for i in self.model.graph.input if i.name not in self.constants]
@@ -213,13 +210,19 @@ class Graph:
         return name
 
     def parts(self) -> list[str]:
-        """The outputs; in the place of one that a Concat joins, the values that it joins."""
+        """What a loss compares in the place of the outputs: the inputs of a last Concat, before Sigmoid and Softmax.
+
+        So that objectness, boxes and classes of a detector count alike, as logits.
+        """
         found: list[str] = []
         for name in self.outputs:
-            maker = self._makers.get(name)
-            joined = maker is not None and maker.op_type == "Concat" and not set(maker.input) & set(self.constants)
-            found += list(maker.input) if joined and maker is not None else [name]
-        return list(dict.fromkeys(found))
+            joined = self._makers.get(name)
+            found += joined.input if joined is not None and joined.op_type == "Concat" else [name]
+        for index, name in enumerate(found):
+            while (maker := self._makers.get(name)) is not None and maker.op_type in ENDS:
+                name = maker.input[0]
+            found[index] = name
+        return [name for name in dict.fromkeys(found) if name in self._makers]
 
     def copied(self) -> Graph:
         """The same file with layers of its own, as they are now."""
@@ -252,61 +255,6 @@ def _store(target: onnx.TensorProto, value: Tensor) -> None:
     target.CopyFrom(numpy_helper.from_array(array, target.name))
 
 
-def attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    """A node's attributes: text as str, tensors as torch."""
-    found: dict[str, Any] = {}
-    for attribute in node.attribute:
-        value = onnx.helper.get_attribute_value(attribute)
-        if isinstance(value, bytes):
-            value = value.decode()
-        if isinstance(value, onnx.TensorProto):
-            value = torch.from_numpy(np.array(numpy_helper.to_array(value)))
-        found[attribute.name] = value
-    return found
-
-
-def _lifted(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy in which a stored value has one form: Constant, and Identity of a constant, are initialisers.
-
-    A bias that several layers share, as exporters do with equal ones, becomes one for each.
-    """
-    whole = onnx.ModelProto()
-    whole.CopyFrom(model)
-    graph = whole.graph
-    stored = {w.name: w for w in graph.initializer}
-    outputs = {o.name for o in graph.output}
-
-    def store(value: onnx.TensorProto, name: str) -> None:
-        tensor = graph.initializer.add()
-        tensor.CopyFrom(value)
-        tensor.name = name
-        stored[name] = tensor
-
-    nodes = []
-    for node in graph.node:
-        value: Any = None
-        if node.op_type == "Constant" and node.attribute[0].name in CONSTANTS:
-            value = onnx.helper.get_attribute_value(node.attribute[0])
-            if not isinstance(value, onnx.TensorProto):
-                kind = np.float32 if "float" in node.attribute[0].name else np.int64
-                value = numpy_helper.from_array(np.array(value, kind))
-        elif node.op_type == "Identity":
-            value = stored.get(node.input[0])
-        if value is None or node.output[0] in outputs:
-            nodes.append(onnx.NodeProto.FromString(node.SerializeToString()))
-        else:
-            store(value, node.output[0])
-    readers = Counter(name for node in nodes for name in node.input)
-    for index, node in enumerate(nodes):
-        bias = node.input[2] if node.op_type in ("Conv", "Gemm") and len(node.input) > 2 else ""
-        if bias in stored and readers[bias] > 1:
-            store(stored[bias], f"{bias}_of_{index}")
-            node.input[2] = f"{bias}_of_{index}"
-    del graph.node[:]
-    graph.node.extend(nodes)
-    return whole
-
-
 def _conv(weight: Tensor, a: dict[str, Any]) -> nn.Module:
     size = weight.ndim - 2
     begin, end = a.get("pads", [0] * 2 * size)[:size], a.get("pads", [0] * 2 * size)[size:]
@@ -322,60 +270,3 @@ def _conv(weight: Tensor, a: dict[str, Any]) -> nn.Module:
     return kind(
         weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:]), stride, tuple(begin), dilation, groups
     )
-
-
-def read(source: str, shape: Sequence[int] | None = None) -> Graph:
-    """From `file.onnx`, a shipped network's name, or `package.module:factory`.
-
-    A factory returns a torch module; it is traced on `shape` (N, C, H, W). Raises PruningError for
-    a file that cannot be read or is quantised, and for a factory that cannot be called or traced.
-    """
-    if ":" in source and not Path(source).is_file():
-        return Graph(_traced(source, shape))
-    from drp_slam import resources
-
-    path = resources.network(source)
-    try:
-        model = onnx.load(path)
-    except Exception as error:  # protobuf's own error types differ between versions
-        raise PruningError(f"{path}: not an ONNX file: {str(error).splitlines()[0]}") from error
-    try:
-        return Graph(model)
-    except PruningError as error:
-        raise PruningError(f"{path}: {error}") from error
-
-
-def _traced(source: str, shape: Sequence[int] | None) -> onnx.ModelProto:
-    import io
-
-    module_name, _, name = source.partition(":")
-    try:
-        factory = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise PruningError(f"{source}: {error}; expected package.module:factory") from error
-    try:
-        made = factory()
-    except Exception as error:  # anything can happen inside foreign code
-        raise PruningError(f"{source} cannot be called without arguments: {type(error).__name__}: {error}") from error
-    if not isinstance(made, nn.Module):
-        raise PruningError(f"{source} returns {type(made).__name__}, expected a torch.nn.Module")
-    if shape is None:
-        raise PruningError(f"{source}: the input's shape is needed to trace it; give --shape 1,C,H,W")
-    buffer = io.BytesIO()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exporter's own deprecation notices
-            torch.onnx.export(
-                made.eval(),
-                (torch.zeros(*shape),),
-                buffer,  # type: ignore[arg-type]
-                opset_version=OPSET,
-                dynamo=False,
-                input_names=["input"],
-            )
-    except Exception as error:  # anything can happen inside foreign code that is traced
-        logging.getLogger(__name__).info("tracing failed", exc_info=True)
-        raise PruningError(
-            f"{source} cannot be traced on {tuple(shape)}: {str(error).strip().splitlines()[0]}"
-        ) from error
-    return onnx.load_from_string(buffer.getvalue())

@@ -13,14 +13,15 @@ from torch import Tensor, nn
 
 from drp_slam.errors import PruningError
 from drp_slam.pruning import onnxops
-from drp_slam.pruning.onnxgraph import Graph, attributes
+from drp_slam.pruning.onnxgraph import Graph
+from drp_slam.pruning.onnxlift import attributes
 
 
 class OnnxNet(nn.Module):
     """Runs a graph whose layers are `graph.bag`'s own modules: what is trained here is pruned there.
 
-    With `parts`, an output that a Concat joins comes as what it joins, so that a loss can weigh
-    each part. Raises PruningError for an operator without a torch form (`onnxops`), which it names.
+    With `parts`, it gives `Graph.parts` instead of the outputs, for a loss. Raises PruningError for
+    an operator without a torch form (`onnxops`), which it names.
     """
 
     def __init__(self, graph: Graph, parts: bool = False) -> None:

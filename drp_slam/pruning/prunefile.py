@@ -12,7 +12,7 @@ import onnx
 
 from drp_slam.atomic import write_bytes
 from drp_slam.errors import DrpAi3Error, PruningError
-from drp_slam.pruning import cutting, onnxgraph, outcome, probe, recovery, selection, surgery
+from drp_slam.pruning import cutting, onnxfile, onnxgraph, outcome, probe, recovery, selection, surgery
 from drp_slam.pruning.cutting import Options, Say
 from drp_slam.pruning.inputs import Feeds, feeds
 from drp_slam.pruning.methods import saliency
@@ -50,7 +50,7 @@ def prune_file(
             f"--stages {options.stages}, --retrain {options.retrain}, --images {count}: expected stages and images of "
             "at least 1, retrain of at least 0"
         )
-    graph = onnxgraph.read(source, shape)
+    graph = onnxfile.read(source, shape)
     layers = cutting.chosen(graph, options)
     dense = graph.copied()
     images, note = _images(folder, graph, shape, count, bgr, needed=cutting.needs_images(options))

@@ -22,7 +22,8 @@ from drp_slam.errors import PruningError  # noqa: E402
 from drp_slam.pruning import cutting, layout, probe  # noqa: E402
 from drp_slam.pruning.cutting import Options  # noqa: E402
 from drp_slam.pruning.inputs import Feeds  # noqa: E402
-from drp_slam.pruning.onnxgraph import Graph, read  # noqa: E402
+from drp_slam.pruning.onnxfile import read  # noqa: E402
+from drp_slam.pruning.onnxgraph import Graph  # noqa: E402
 from drp_slam.pruning.onnxnet import OnnxNet  # noqa: E402
 
 RNG = np.random.default_rng(0)

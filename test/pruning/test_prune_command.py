@@ -20,7 +20,8 @@ from drp_slam.card import load_card  # noqa: E402
 from drp_slam.cli import main  # noqa: E402
 from drp_slam.errors import PruningError  # noqa: E402
 from drp_slam.pruning import cutting, deepcompression, inputs, layout, probe, recovery, sharing  # noqa: E402
-from drp_slam.pruning.onnxgraph import Graph, read  # noqa: E402
+from drp_slam.pruning.onnxfile import read  # noqa: E402
+from drp_slam.pruning.onnxgraph import Graph  # noqa: E402
 from drp_slam.pruning.onnxnet import OnnxNet  # noqa: E402
 from drp_slam.pruning.xfeat import distill  # noqa: E402
 

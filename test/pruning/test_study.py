@@ -15,7 +15,7 @@ from drp_slam.errors import PruningError  # noqa: E402
 from drp_slam.pruning import deepcompression as dc  # noqa: E402
 from drp_slam.pruning import imitation, layout, sharing  # noqa: E402
 from drp_slam.pruning import prunable as L  # noqa: E402
-from drp_slam.pruning.studies import compression, digits, pictures, reference, resnet20, series, splits  # noqa: E402
+from drp_slam.pruning.studies import compression, digits, plots, reference, resnet20, series, splits  # noqa: E402
 from drp_slam.pruning.studies.checkpoints import Checkpoints  # noqa: E402
 
 
@@ -264,7 +264,7 @@ def test_pictures_are_drawn(tmp_path):
         for r in s.wanted(rate)
     ]
     result = {"study": "resnet20", "dense_accuracy": 0.8, "means": resnet20.means(points)}
-    assert pictures.draw(result, tmp_path / "a.png").stat().st_size > 10_000
+    assert plots.draw(result, tmp_path / "a.png").stat().st_size > 10_000
     row = result["means"][0]
     assert row["accuracy"] == pytest.approx(0.755) and row["spread"] == pytest.approx(0.00707, 1e-2)
 

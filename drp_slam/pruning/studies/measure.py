@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from drp_slam.errors import PruningError
-from drp_slam.pruning.studies import compression, digits, pictures
+from drp_slam.pruning.studies import compression, digits, plots
 from drp_slam.pruning.studies import resnet20 as cifar
 from drp_slam.pruning.studies.checkpoints import Checkpoints, write
 
@@ -38,7 +38,7 @@ def measure(name: str, data: Path | None, seeds: int, out: Path, say: Callable[[
     path = out / f"{name}.json"
     write(path, result)
     try:
-        result["picture"] = str(pictures.draw(result, out / f"{name}.png"))
+        result["picture"] = str(plots.draw(result, out / f"{name}.png"))
     except OSError as error:
         raise PruningError(f"{out}: cannot write the picture: {error.strerror}") from error
     return result | {"json": str(path)}
