@@ -166,7 +166,7 @@ class _Stage:
             self.layers, statistics, rates, o.pattern, before=self.before, progress=operating, **options
         )
         masks = {name: mask & self.before[name] for name, mask in masks.items()}
-        refit(self.graph, self.dense, self.layers, masks, self.feeds.first(STATISTICS_IMAGES), self.say)
+        refit(self.graph, self.dense, self.layers, masks, self.feeds.filled(STATISTICS_IMAGES, o.seed), self.say)
         return masks
 
     def _statistics(self) -> dict[str, importance.Statistics] | None:
@@ -175,7 +175,7 @@ class _Stage:
         if not entry.needs:
             return None
         assert self.feeds is not None
-        some = self.feeds.first(STATISTICS_IMAGES)
+        some = self.feeds.filled(STATISTICS_IMAGES, self.o.seed)
         if entry.needs_gradients:
             assert self.net is not None
             self.say("gradients", 0.0)

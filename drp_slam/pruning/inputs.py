@@ -28,26 +28,37 @@ class Feeds:
     """Inputs of a network, one item at a time from the disk: `{input: array}` of the file's shapes.
 
     A fixed batch of B is filled with B images in a row. One channel: zero mean and unit variance an
-    image; three: RGB in [0, 1], or BGR. `given` are inputs in memory instead of files. With `seed`,
-    each image comes as `VIEWS` random crops of other sizes, sides and brightness.
+    image; three: RGB in [0, 1], or BGR. `given` are inputs in memory instead of files. With `total`,
+    there are so many: from the `plain`-th on random views of the images, drawn by `seed`.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
     files: tuple[Path, ...] = ()
     bgr: bool = False
     given: tuple[Feed, ...] = ()
-    seed: int | None = None
+    seed: int = 0
+    total: int = 0
+    plain: int = 0
 
     def __len__(self) -> int:
-        return len(self.given) or len(self.files) * (1 if self.seed is None else VIEWS)
+        return len(self.given) or self.total or len(self.files)
+
+    def _are_images(self) -> bool:
+        return bool(self.files) and self.files[0].suffix != ".npz"
 
     def augmented(self, seed: int) -> Feeds:
         """Views of the images to train on; arrays stay as they are."""
-        return replace(self, seed=seed) if self.files and self.files[0].suffix != ".npz" else self
+        return replace(self, seed=seed, total=VIEWS * len(self.files)) if self._are_images() else self
+
+    def filled(self, count: int, seed: int = 0) -> Feeds:
+        """The first `count` inputs; where there are fewer images, random views of them fill up."""
+        if len(self) >= count or not self._are_images():
+            return self.first(count)
+        return replace(self, seed=seed, total=count, plain=len(self.files))
 
     def first(self, count: int) -> Feeds:
         """The first `count` inputs."""
-        return replace(self, files=self.files[:count], given=self.given[:count])
+        return replace(self, files=self.files[:count], given=self.given[:count], total=min(self.total, count))
 
     def __getitem__(self, index: int) -> Feed:
         if not -len(self) <= index < len(self):
@@ -65,7 +76,7 @@ class Feeds:
     def _image(self, index: int, shape: Sequence[int]) -> np.ndarray:
         _, channels, height, width = shape
         image = _decoded(self.files[index % len(self.files)], channels == 1)
-        if self.seed is not None:
+        if self.total and index >= self.plain:
             image = _view(image, np.random.default_rng([self.seed, index]))
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
         if channels == 1:

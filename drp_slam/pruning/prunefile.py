@@ -105,8 +105,13 @@ def _images(
             raise
         return None, f"no images: {error}"
     if folder is None:
-        return found, f"no images given: {len(found)} photographs of installed packages"
-    return found, f"{len(found)} inputs of {folder}"
+        return found, f"no images given: {_counted(found)} photographs of installed packages"
+    return found, f"{_counted(found)} inputs of {folder}"
+
+
+def _counted(found: Feeds) -> str:
+    more = len(found.filled(cutting.STATISTICS_IMAGES)) - len(found)
+    return f"{len(found)} (and {more} random views of them)" if more > 0 else str(len(found))
 
 
 def _quantised(model: Any, images: Feeds | None, method: str, path: Path) -> dict[str, Any]:
@@ -115,7 +120,7 @@ def _quantised(model: Any, images: Feeds | None, method: str, path: Path) -> dic
     if images is None or len(images.shapes) != 1:
         return {"int8_refused": "the quantiser needs images of one input; give --calibration DIR"}
     quantised = path.with_name(f"{path.stem}-int8.onnx")
-    arrays = [array for feed in images for array in feed.values()]
+    arrays = [array for feed in images.filled(cutting.STATISTICS_IMAGES) for array in feed.values()]
     try:
         write_bytes(quantised, quantize(model, arrays, None, method).SerializeToString(), PruningError)
     except DrpAi3Error as error:

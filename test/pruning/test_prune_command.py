@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import json
-import os
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +136,19 @@ def images_of(folder: Path, graph: Graph) -> inputs.Feeds:
     return inputs.feeds(folder / "images", graph, None, 6)
 
 
+def test_few_images_are_filled_up_with_views_of_them(folder):
+    images = images_of(folder, read(str(folder / "small.onnx")))
+    filled, views = images.filled(20, seed=3), images.augmented(3)
+    assert (len(images), len(filled), len(views)) == (6, 20, 6 * 64)
+    assert all((filled[i]["x"] == images[i]["x"]).all() for i in range(6)), "the images themselves come first"
+    assert (filled[7]["x"] == filled[7]["x"]).all() and (filled[7]["x"] != images[1]["x"]).any()
+    assert (filled[7]["x"] == images.filled(20, seed=3)[7]["x"]).all() and (filled[7]["x"] != filled[13]["x"]).any()
+    assert filled[19]["x"].shape == (1, 3, 16, 16) and filled[19]["x"].min() >= 0.0 and filled[19]["x"].max() <= 1.0
+    assert len(filled.first(4)) == 4 and len(images.filled(4)) == 4 and len(list(filled)) == 20
+    with pytest.raises(IndexError):
+        filled[20]
+
+
 def test_obs_keeps_the_outputs_closer_than_magnitude(folder):
     errors = {}
     for saliency in ("obs", "magnitude"):
@@ -244,10 +257,19 @@ def test_a_later_stage_that_fails_at_once_still_has_a_checkpoint(folder):
     assert all(torch.equal(kept[name], value) for name, value in good.items())
 
 
-def test_a_full_disk_is_named_where_a_checkpoint_is_written(folder):
-    (folder / f"training.pt.part{os.getpid()}").symlink_to("/dev/full")
-    with pytest.raises(PruningError, match=r"training\.pt: cannot write.*No space left"):
-        distill.save_checkpoint({"a": torch.zeros(3)}, folder / "training.pt")
+@pytest.fixture
+def full_disk():
+    """Every write beyond 64 bytes is refused, as on a disk without space."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_named_where_a_checkpoint_is_written(tmp_path, full_disk):
+    with pytest.raises(PruningError, match=r"training\.pt: cannot write: File too large"):
+        distill.save_checkpoint({"a": torch.zeros(3)}, tmp_path / "training.pt")
+    assert not list(tmp_path.iterdir())
 
 
 def test_compression_trains_the_centroids_where_there_is_retraining(folder, capsys):
@@ -284,9 +306,8 @@ def test_compression_trains_the_centroids_where_there_is_retraining(folder, caps
         assert len(np.unique(weight[weight != 0])) <= 2**bits
 
 
-def test_a_full_disk_keeps_the_file_that_was_there(folder):
+def test_a_full_disk_keeps_the_file_that_was_there(folder, full_disk):
     before = (folder / "small.onnx").read_bytes()
-    (folder / f"small.onnx.part{os.getpid()}").symlink_to("/dev/full")
     with pytest.raises(PruningError, match="what was there is kept"):
         write_bytes(folder / "small.onnx", model().SerializeToString(), PruningError)
     assert (folder / "small.onnx").read_bytes() == before
