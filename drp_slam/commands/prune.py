@@ -43,6 +43,8 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--spare", metavar="A,B", help="leave these dense")
     text = "distil from the dense network for this many steps afterwards (0)"
     p.add_argument("--retrain", type=int, default=0, metavar="STEPS", help=text)
+    text = "begin to distil at this learning rate; weights that OBS has fitted want small steps (1e-4)"
+    p.add_argument("--learning-rate", type=float, default=1e-4, metavar="R", help=text)
     p.add_argument("--no-int8", action="store_true", help="write FP32 only")
     text = "choose INT8 ranges this way (minmax)"
     p.add_argument("--calibrate-method", choices=("minmax", "percentile"), default="minmax", help=text)
@@ -78,6 +80,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         args.retrain,
         args.seed,
         Cell.of(constants),
+        args.learning_rate,
     )
     out, start = out_folder(args), time.perf_counter()
     with Progress(*Progress.get_default_columns(), console=Console(stderr=True)) as bar:

@@ -42,6 +42,7 @@ class Options:
     retrain: int = 0
     seed: int = 0
     cell: Cell = field(default=DEFAULT_CELL)
+    learning_rate: float = 1e-4
 
 
 def chosen(graph: Graph, options: Options) -> dict[str, Any]:
@@ -96,7 +97,9 @@ def prune(
                 say(f"retraining, loss {loss:.4g}", (index + 0.7 + 0.3 * step / steps) / len(stages))
 
             views = Stack(feeds.augmented(options.seed))
-            recovery.retrain(net, teacher, layers, masks, views, steps, options.seed, checkpoint, after)
+            recovery.retrain(
+                net, teacher, layers, masks, views, steps, options.seed, checkpoint, after, options.learning_rate
+            )
     return masks
 
 

@@ -105,13 +105,13 @@ def _images(
             raise
         return None, f"no images: {error}"
     if folder is None:
-        return found, f"no images given: {_counted(found)} photographs of installed packages"
-    return found, f"{_counted(found)} inputs of {folder}"
+        return found, f"no images given: {_counted(found, 'photographs of installed packages')}"
+    return found, _counted(found, f"inputs of {folder}")
 
 
-def _counted(found: Feeds) -> str:
+def _counted(found: Feeds, what: str) -> str:
     more = len(found.filled(cutting.STATISTICS_IMAGES)) - len(found)
-    return f"{len(found)} (and {more} random views of them)" if more > 0 else str(len(found))
+    return f"{len(found)} {what}" + (f" and {more} random views of them" if more > 0 else "")
 
 
 def _quantised(model: Any, images: Feeds | None, method: str, path: Path) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def _compressed(
         assert images is not None
         student, teacher = (OnnxNet(graph, parts=True).eval() for graph in (small, dense))
         views = cutting.Stack(images.augmented(options.seed))
-        recovery.retrain(student, teacher, layers, {}, views, steps, options.seed, None, after)
+        recovery.retrain(student, teacher, layers, {}, views, steps, options.seed, None, after, options.learning_rate)
 
     found = outcome.compress(small.bag, layers, path.with_suffix(".dsdc"), train if steps else None)
     error = None if images is None else probe.network_error(dense.updated(), small.updated(), images.first(COMPARED))

@@ -102,7 +102,7 @@ def retrain(
     seed: int,
     checkpoint: Path | None,
     after: Callable[[int, float], None],
-    rate: float = 5e-4,
+    rate: float = 1e-4,
 ) -> None:
     """Distillation from the dense network, without labels, under masks that hold exactly.
 
