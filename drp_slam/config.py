@@ -203,10 +203,19 @@ class GraphConfig:
     publish_odom_to_base: bool = param(
         True, "publish the transform from odom_frame to base_frame; false where wheel odometry or a filter does"
     )
+    grid_cell_m: float = param(0.05, "cell of the occupancy grid on the topic map", unit="m", low=0.005, high=5.0)
+    grid_low_m: float = param(
+        -0.3, "depth above this height in the map's frame is an obstacle in the grid", unit="m", low=-100.0, high=100.0
+    )
+    grid_high_m: float = param(
+        0.3, "depth below this height in the map's frame is an obstacle in the grid", unit="m", low=-100.0, high=100.0
+    )
     publish_mount: bool = param(True, "publish the camera's mount where /tf does not know it")
 
     def __post_init__(self) -> None:
         check("graph", self)
+        if self.grid_low_m >= self.grid_high_m:
+            raise ConfigError(f"graph: grid_low_m {self.grid_low_m} is not below grid_high_m {self.grid_high_m}")
         names = ("map_frame", "odom_frame", "base_frame", "camera_frame")
         for name in names:  # tf2 takes no leading slash
             object.__setattr__(self, name, getattr(self, name).strip().lstrip("/"))

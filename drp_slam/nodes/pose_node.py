@@ -210,7 +210,7 @@ class PoseNode(StageNode):
         track = self.tracker.track(frame, features)
         tracked = track_run(track, time.perf_counter() - start)
         if track.T_world_camera is not None:
-            self._world.publish(header, track, self.tracker)
+            self._world.publish(header, frame, track, self.tracker)
             if refused := self._odometry.add(stamp_ns, track.T_world_camera):
                 self.problem(refused)
         self.publish_runs(stamp_ns, tracked)

@@ -14,8 +14,9 @@ from std_msgs.msg import Header
 
 from drp_slam import geometry
 from drp_slam.config import GraphConfig
-from drp_slam.datatypes import Track
+from drp_slam.datatypes import Frame, Track
 from drp_slam.nodes import convert, qos, world
+from drp_slam.nodes.grid_publisher import GridPublisher
 from drp_slam.nodes.tf import Transforms
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class WorldPublisher:
         self._path = node.create_publisher(Path, "path", qos.latched())
         self._points = node.create_publisher(PointCloud2, "map_points", qos.latched())
         self._keyframes = node.create_publisher(PoseArray, "keyframes", qos.latched())
+        self._grid = GridPublisher(node, graph.grid_cell_m, (graph.grid_low_m, graph.grid_high_m))
         self._transforms = Transforms(node, graph)
         self._slow_s, self._count = 0.0, 0
         self._another_map = False
@@ -53,16 +55,21 @@ class WorldPublisher:
     def restart(self) -> None:
         """Another map: the next pose is a jump of `map -> odom`, not of the odometry."""
         self._another_map, self._count = True, -1
+        self._grid.forget()
 
     def camera_at(self, T_map_base: np.ndarray) -> np.ndarray | None:
         """(4, 4) `T_world_camera` of a pose of the base; None while the mount is not known."""
         frames = self._frames
         return None if frames is None else geometry.inverse(frames.T_map_world) @ T_map_base @ frames.T_base_camera
 
-    def publish(self, header: Header, track: Track, tracker: Tracker) -> None:
+    def publish(self, header: Header, frame: Frame, track: Track, tracker: Tracker) -> None:
         """A tracked frame, under the colour image's stamp. Nothing while the camera's mount is not known."""
         graph = self._graph
         assert track.T_world_camera is not None
+        if track.T_correction is not None:
+            self._grid.moved()
+        if track.keyframe:
+            self._grid.keyframe(len(tracker.map) - 1, frame)
         frames = self.settle(header)
         if frames is None:
             return
@@ -79,6 +86,7 @@ class WorldPublisher:
         if now_s - self._slow_s >= SLOW_PERIOD_S:
             self._slow_s = now_s
             self._publish_map(in_map, frames, tracker)
+            self._grid.publish(in_map, frames, tracker.map)
 
     def _publish_map(self, in_map: Header, frames: world.Frames, tracker: Tracker) -> None:
         """Path, keyframes and points, where a keyframe has come."""

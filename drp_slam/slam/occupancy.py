@@ -72,9 +72,21 @@ class Occupancy:
 
     def add(self, frame: Frame, T_ground_camera: np.ndarray) -> None:
         """Marks what a frame's depth shows; a frame without depth marks nothing."""
-        if frame.depth is None:
-            return
-        z = frame.depth[self._v, self._u] * np.float64(frame.depth_unit_m)
+        if frame.depth is not None:
+            self.mark(self.sample(frame), T_ground_camera)
+
+    def sample(self, frame: Frame) -> np.ndarray:
+        """(n,) float32 depth in metres along the rays, all that `mark` needs of a frame with depth."""
+        assert frame.depth is not None
+        return (frame.depth[self._v, self._u] * np.float64(frame.depth_unit_m)).astype(np.float32)
+
+    def clear(self) -> None:
+        """Takes all marks back."""
+        self._marks.clear()
+
+    def mark(self, depth_m: np.ndarray, T_ground_camera: np.ndarray) -> None:
+        """Marks what the depths of a `sample` show from a pose."""
+        z = depth_m.astype(np.float64)
         known = np.isfinite(z) & (z > 0)
         rays, z = self._rays[known], z[known]
         length = np.linalg.norm(rays, axis=1) * z

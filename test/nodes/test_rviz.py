@@ -14,12 +14,14 @@ from drp_slam import resources
 from drp_slam.nodes import qos
 
 OFFERED = {
-    "/image": qos.frames_out(),
-    "/features_image": qos.camera_in(),
-    "/map_points": qos.latched(),
-    "/path": qos.latched(),
-    "/keyframes": qos.latched(),
-    "/odom": qos.world(),
+    "image": qos.frames_out(),
+    "features_image": qos.camera_in(),
+    "map_points": qos.latched(),
+    "path": qos.latched(),
+    "keyframes": qos.latched(),
+    "odom": qos.world(),
+    "map": qos.latched(),
+    "detections": qos.world(),
 }
 RELIABILITY = {"Reliable": ReliabilityPolicy.RELIABLE, "Best Effort": ReliabilityPolicy.BEST_EFFORT}
 DURABILITY = {"Transient Local": DurabilityPolicy.TRANSIENT_LOCAL, "Volatile": DurabilityPolicy.VOLATILE}

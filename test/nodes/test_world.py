@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
 
 from drp_slam import geometry
-from drp_slam.datatypes import Track
+from drp_slam.datatypes import Camera, Frame, Track
 from drp_slam.errors import ConfigError
 from drp_slam.nodes import convert, world
+from drp_slam.nodes.grid_publisher import GridPublisher
 
 HEAD = convert.header(1, "map")
 
@@ -119,3 +122,33 @@ def test_covariance_and_twist_of_the_base_are_those_of_the_camera_seen_from_it()
     assert odometry.twist.covariance[0] > 0
     none = world.odometry(HEAD, "base_link", T, world.Motion(np.eye(6), None, None))
     assert none.twist.covariance[0] == -1.0
+
+
+def test_grid_of_keyframes_follows_the_map():
+    """A wall 2 m ahead: occupied cells where it is, and where a closed loop puts it."""
+    published = []
+
+    class Node:
+        def create_publisher(self, kind, topic, profile):
+            assert topic == "map"
+            return self
+
+        def get_subscription_count(self):
+            return 1
+
+        publish = published.append
+
+    frames = world.Frames(np.eye(4))
+    grid = GridPublisher(Node(), 0.1, (-0.2, 0.2))
+    camera = Camera(160, 120, 100.0, 100.0, 80.0, 60.0)
+    slam_map = SimpleNamespace(T_camera_world=np.eye(4)[None])
+    grid.keyframe(0, Frame(0, 0, None, camera, np.full((120, 160), 2000, np.uint16)))
+    grid.publish(HEAD, frames, slam_map)
+    for at_x in (2.0, 3.0):
+        message = published[-1]
+        cells = np.array(message.data, np.int8).reshape(message.info.height, message.info.width)
+        x = message.info.origin.position.x + (np.nonzero(cells == 100)[1] + 0.5) * message.info.resolution
+        assert len(x) and np.allclose(x, at_x, atol=0.11)
+        slam_map.T_camera_world = geometry.inverse(moved(z=1.0))[None]
+        grid.moved()
+        grid.publish(HEAD, frames, slam_map)
