@@ -83,9 +83,12 @@ class PerceptionConfig:
     threads: int = param(1, "threads of onnxruntime on this host", low=1, high=64)
     freq_index: int = param(2, "AI-MAC clock index of the board's runtime", low=1, high=127)
     compiled: str = param("", "folder of the compiled network, for backend mera")
-    detector: str = param("", "ONNX file of an object detector (ROS node only); empty: no detector")
-    detector_names: str = param("", "text file of the detector's class names, one per line")
+    detector: str = param("", "ONNX file of an object detector; empty: no detector")
+    detector_names: str = param("", "file of class names, one per line; empty: the *.names file beside the detector")
     detector_every: int = param(5, "run the detector on every n-th frame", low=1, high=1000)
+    detector_rate_hz: float = param(
+        0.0, "run the detector at this rate instead; 0: on every n-th frame", unit="Hz", low=0.0, high=1000.0
+    )
     detector_threshold: float = param(0.65, "minimum score of a detection", low=0.0, high=1.0)
 
     def __post_init__(self) -> None:

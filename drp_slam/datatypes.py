@@ -217,7 +217,14 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class MapCloud:
-    """The map for people and files: `xyz_m` (N, 3) float64, `rgb` (N, 3) uint8 or None."""
+    """The map for people and files: `xyz_m` (N, 3) float64, `rgb` (N, 3) uint8 or None.
+
+    Where a detector ran: `label` (N,) int16 is an index into the class names `names`, -1 for none,
+    and `votes` (N,) int16 by how many views it leads.
+    """
 
     xyz_m: np.ndarray
     rgb: np.ndarray | None = None
+    label: np.ndarray | None = None
+    votes: np.ndarray | None = None
+    names: tuple[str, ...] = ()

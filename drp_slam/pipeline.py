@@ -13,8 +13,10 @@ from drp_slam.device import StageRun, Work
 from drp_slam.frontend.depth_sensor import STEREO, open_sensor, sensor_run
 from drp_slam.frontend.front_end import Stage, front_end_class, open_front_end
 from drp_slam.frontend.modelled import open_soc
+from drp_slam.frontend.recognise import DETECT, open_recogniser
 from drp_slam.profiler.span import Span, make_span
 from drp_slam.slam.mapfile import open_map
+from drp_slam.slam.masking import PERSON, Masked
 from drp_slam.slam.tracker import Tracker
 
 TRACK = Stage("track", "cpu")
@@ -32,13 +34,16 @@ class Step:
 
 
 class Pipeline:
-    """The front end's stages on their units, then the tracker on the CPU."""
+    """The front end's stages on their units, then the tracker on the CPU; beside them a detector, if named."""
 
     def __init__(self, camera: Camera, config: Config | None = None) -> None:
         config = config or Config()
-        self._meter = Meter(open_soc(config, [s.unit for s in stages(config.graph.features)]))
+        needed = [s.unit for s in stages(config.graph.features)] + ([DETECT.unit] if config.drpai3.detector else [])
+        self._meter = Meter(open_soc(config, needed))
         self._sensor = open_sensor(camera, config.drp)
         self._front = open_front_end(config)
+        self._recognise = open_recogniser(config, self._front.accelerator)
+        self._people = Masked() if config.slam.mask_people else None
         slam_map = open_map(config.slam.map, self._front.descriptor)
         self.tracker = Tracker(self._sensor.camera, config.slam, slam_map)
 
@@ -48,10 +53,17 @@ class Pipeline:
         frame, matched = self._sensor.before(frame)
         features, runs = self._front(frame)
         features, measured = self._sensor.after(frame, features)
-        runs += sensor_run(matched + measured)
+        found, searched = self._recognise(frame) if self._recognise else (None, ())
+        runs = beside(runs, searched) + sensor_run(matched + measured)
+        if self._people:
+            features = self._people.visible(features, frame.stamp_ns)
         start = time.perf_counter()
         track = self.tracker.track(frame, features)
         runs += (track_run(track, time.perf_counter() - start),)
+        if found is not None:
+            self.tracker.labels.vote(frame.stamp_ns, found)
+            if self._people:
+                self._people.update(found.boxes_px[[name == PERSON for name in found.label]], frame.stamp_ns)
         spans = tuple(make_span(frame.index, frame.stamp_ns, run, self._meter) for run in runs)
         return Step(features, track, runs, spans)
 
@@ -59,6 +71,12 @@ class Pipeline:
 def stages(features: str, pair: bool = False) -> tuple[Stage, ...]:
     """Every stage of a frame with the front end `features`, in order; `pair`: of a stereo camera."""
     return (*front_end_class(features).stages, *((STEREO,) if pair else ()), TRACK)
+
+
+def beside(runs: tuple[StageRun, ...], searched: tuple[StageRun, ...]) -> tuple[StageRun, ...]:
+    """The detector's run where it stands in the accelerator's queue: behind the features' network, else first."""
+    at = max((k + 1 for k, run in enumerate(runs) if run.unit == DETECT.unit), default=0)
+    return runs[:at] + searched + runs[at:]
 
 
 def track_run(track: Track, wall_s: float) -> StageRun:

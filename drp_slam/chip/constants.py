@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,18 @@ from drp_slam.errors import DeviceError
 
 @dataclass(frozen=True)
 class Constant:
-    """One number of a device model. `source` is a citation, `fitted ...` or `assumed ...`."""
+    """One number of a device model. `source` is a citation, `fitted ...` or `assumed ...`.
+
+    `low` and `high` are the interval in which it is taken to lie: its own `range` or `factor` in the
+    file, else the factor of its kind (`ranges`).
+    """
 
     key: str
     value: float
     unit: str
     source: str
+    low: float = float("nan")
+    high: float = float("nan")
 
     @property
     def kind(self) -> str:
@@ -81,7 +87,7 @@ class Constants(Mapping[str, float]):
         entries = dict(self._entries)
         for key, value in values.items():
             old = self.entry(key)
-            entries[key] = Constant(key, float(value), old.unit, old.source)
+            entries[key] = replace(old, value=float(value))
         return Constants(self.name, entries, self.units)
 
 
@@ -101,7 +107,28 @@ def load_constants(name: str = "rzv2h") -> Constants:
         raise DeviceError(f"{path}: units is {str(units)[:80]!r}, expected a mapping; see config/devices/rzv2h.yaml")
     units = tuple(_unit(path, name, body) for name, body in units.items())
     tree.pop("title", None)
-    return Constants(path.stem, {c.key: c for c in _leaves(path, tree, "")}, units)
+    factors = _factors(path, tree.pop("ranges", None) or {})
+    return Constants(path.stem, {c.key: _spread(path, c, factors) for c in _leaves(path, tree, "")}, units)
+
+
+def _factors(path: Path, body: Any) -> dict[str, float]:
+    """`ranges` of a file: how far off constants of a kind may be, by a factor with its reason."""
+    if not isinstance(body, dict) or not all(
+        isinstance(b, dict) and isinstance(b.get("factor"), (int, float)) and b["factor"] >= 1 and b.get("reason")
+        for b in body.values()
+    ):
+        raise DeviceError(f"{path}: ranges must give each kind (fitted, assumed) a factor of at least 1 and a reason")
+    return {str(kind): float(b["factor"]) for kind, b in body.items()}
+
+
+def _spread(path: Path, c: Constant, factors: Mapping[str, float]) -> Constant:
+    """The constant with its interval: its own `range`, else that of its kind; a point where none is stated."""
+    if c.low == c.low:
+        if not c.low <= c.value <= c.high:
+            raise DeviceError(f"{path}: {c.key} is {c.value:g}, outside its range {c.low:g} to {c.high:g}")
+        return c
+    factor = factors.get(c.kind, 1.0)
+    return replace(c, low=c.value / factor, high=c.value * factor)
 
 
 def _leaves(path: Path, node: Any, key: str) -> Iterator[Constant]:
@@ -125,7 +152,16 @@ def _leaves(path: Path, node: Any, key: str) -> Iterator[Constant]:
     if not (least <= value < math.inf and math.isfinite(value)) or (rate and value == 0.0):
         kind = "a number above 0" if rate else "a finite number" if least else "a finite number of at least 0"
         raise DeviceError(f"{path}: {key} is {str(node['value'])[:80]!r}, expected {kind}")
-    yield Constant(key, value, str(node["unit"]), str(node["source"]))
+    try:
+        low, high = map(float, node.get("range", ("nan", "nan")))
+        if "factor" in node:
+            low, high = value / float(node["factor"]), value * float(node["factor"])
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise DeviceError(
+            f"{path}: {key} has range {node.get('range')!r} and factor {node.get('factor')!r}, expected low and high, "
+            "or by how much the value may be off"
+        ) from error
+    yield Constant(key, value, str(node["unit"]), str(node["source"]), low, high)
 
 
 def _unit(path: Path, name: str, body: Any) -> Unit:

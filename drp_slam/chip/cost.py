@@ -14,13 +14,15 @@ class Cost:
     """Modelled time and energy of one piece of work.
 
     `unit` is the name of the unit of silicon that does it (`chip.constants.Unit`). `parts` are
-    seconds by cause and add up to `modelled_s`. Both figures are NaN where nothing is modelled.
+    seconds by cause and add up to `modelled_s`. `bytes` are moved to and from the shared memory, where
+    the model knows. Time and energy are NaN where nothing is modelled.
     """
 
     modelled_s: float
     energy_j: float
     unit: str
     parts: Mapping[str, float] = field(default_factory=dict)
+    bytes: float = 0.0
 
 
 FREE = Cost(0.0, 0.0, "")

@@ -59,7 +59,7 @@ def cpu_cost(constants: Constants, counters: Mapping[str, float], python: bool =
     if python and (calls := counters.get("calls", 0.0)):
         parts["dispatch"] = calls * constants["cpu.python_call"]
     modelled_s = sum(parts.values())
-    return Cost(modelled_s, modelled_s * constants["cpu.power_busy"], "", parts)
+    return Cost(modelled_s, modelled_s * constants["cpu.power_busy"], "", parts, counters.get("bytes", 0.0))
 
 
 def drp_cost(constants: Constants, work: Work, resident: bool) -> Cost:
@@ -85,4 +85,4 @@ def drp_cost(constants: Constants, work: Work, resident: bool) -> Cost:
         "copies": copied / constants["drp.copy_bandwidth"] if copied else 0.0,
     }
     modelled_s = sum(parts.values())
-    return Cost(modelled_s, modelled_s * constants["drp.power_busy"], "", parts)
+    return Cost(modelled_s, modelled_s * constants["drp.power_busy"], "", parts, counters.get("bytes", 0.0))

@@ -3,16 +3,18 @@
 
 Every queue serves one step at a time, first come first served, and different frames are on
 different units at once. Which unit waits in which queue is the device file's to say: on RZ/V2H,
-DRP0 is started through DRP-AI3's driver and shares its queue. All times are modelled; none is
-measured.
+DRP0 is started through DRP-AI3's driver and shares its queue. All units share one memory: where
+the steps under way ask for more than it gives, it is divided fairly and they take longer. All
+times are modelled; none is measured.
 """
 
 from __future__ import annotations
 
 import heapq
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +24,26 @@ from drp_slam.atomic import write_text
 from drp_slam.chip.constants import Unit
 from drp_slam.errors import ProfilerError
 
+INF = float("inf")
+
 
 @dataclass(frozen=True)
 class Step:
-    """One piece of a frame's work on one unit, `modelled_s` seconds long."""
+    """One piece of a frame's work on one unit, `modelled_s` seconds long when it has the memory to itself.
+
+    `bytes` are moved meanwhile. `wake_s` passes between its being ready and its standing in the
+    queue (the operating system wakes a thread). The steps after one that is `beside` do not wait
+    for it, and neither does the frame: it is ready when the step before it has ended. It takes
+    `cores` of its queue's, 0 for all.
+    """
 
     stage: str
     unit: Unit
     modelled_s: float
+    bytes: float = 0.0
+    wake_s: float = 0.0
+    beside: bool = False
+    cores: int = 0
 
 
 @dataclass(frozen=True)
@@ -44,7 +58,8 @@ class Slot:
 
 @dataclass(frozen=True)
 class Schedule:
-    """`arrived_s` and `done_s` are (frames,) float64: when a frame entered, and its last end.
+    """`arrived_s` and `done_s` are (frames,) float64: when a frame entered, and its last end but for what
+    runs beside it; NaN for a frame that was dropped.
 
     `units` are the chip's, in the order in which they are drawn.
     """
@@ -55,75 +70,178 @@ class Schedule:
     done_s: np.ndarray
 
     @property
+    def dropped(self) -> int:
+        """Frames that came while too many were under way."""
+        return int(np.isnan(self.done_s).sum())
+
+    @property
     def latency_s(self) -> np.ndarray:
-        """(frames,) float64, from entering to the end of the last step."""
-        return self.done_s - self.arrived_s
+        """(frames - dropped,) float64, from entering to the end of the last step."""
+        latency = self.done_s - self.arrived_s
+        return latency[np.isfinite(latency)]
 
     @property
     def throughput_hz(self) -> float:
         """Frames a second, from the first one entering to the last end."""
-        total_s = float(self.done_s.max(initial=0.0))
-        return len(self.done_s) / total_s if total_s > 0 else float("inf")
+        done_s = self.done_s[np.isfinite(self.done_s)]
+        total_s = float(done_s.max(initial=0.0))
+        return len(done_s) / total_s if total_s > 0 else INF
 
     def utilisation(self) -> dict[str, float]:
         """Share of the time, from the first start to the last end, that each unit was busy."""
-        total_s = float(self.done_s.max(initial=0.0))
+        total_s = max((slot.end_s for slot in self.slots), default=0.0)
         busy = {unit.name: 0.0 for unit in self.units}
         for slot in self.slots:
             busy[slot.step.unit.name] += slot.end_s - slot.start_s
         return {unit: s / total_s if total_s > 0 else 0.0 for unit, s in busy.items()}
 
 
+@dataclass
+class _Running:
+    """A step under way: `left_s` of its work at `since_s`, at `speed`, so that it ends at `end_s`."""
+
+    frame: int
+    index: int
+    step: Step
+    cores: int
+    start_s: float
+    left_s: float
+    since_s: float
+    end_s: float
+    speed: float = 1.0
+
+
+class _Simulation:
+    """One run of `simulate`; its rules are in `run`."""
+
+    def __init__(
+        self, jobs: Sequence[Sequence[Step]], in_flight: int, period_s: float, drop: bool, bandwidth: float, cores: int
+    ) -> None:
+        self.jobs, self.in_flight, self.period_s, self.drop = jobs, in_flight, period_s, drop
+        self.bandwidth, self.cores = bandwidth, cores
+        self.arrived_s, self.done_s = np.zeros(len(jobs)), np.full(len(jobs), math.nan)
+        self.slots: list[Slot] = []
+        self.running: list[_Running] = []
+        self.waiting: dict[str, list[tuple[float, int, int]]] = {}  # queue -> (ready, frame, step), in order
+        self.waking: list[tuple[float, int, int]] = []  # heap of the same
+        self.entered, self.under_way = 0, 0
+
+    def run(self) -> None:
+        while (now := self._next_s()) < INF:
+            # what ends now comes first, then what enters, then whoever waits is served
+            for ended in [r for r in self.running if r.end_s <= now]:
+                self.running.remove(ended)
+                self.slots.append(Slot(ended.frame, ended.step, ended.start_s, now))
+                if not ended.step.beside:
+                    self._release(ended.frame, ended.index, now)
+            while self.waking and self.waking[0][0] <= now:
+                self._wait(*heapq.heappop(self.waking))
+            while self.entered < len(self.jobs) and self._entry_s() <= now:
+                self._enter(now)
+            self._serve(now)
+            if self.bandwidth < INF:
+                self._share_memory(now)
+
+    def _next_s(self) -> float:
+        times = [r.end_s for r in self.running] + [w[0] for w in self.waking[:1]]
+        return min([*times, self._entry_s()])
+
+    def _entry_s(self) -> float:
+        """When the next frame enters, as far as that is known."""
+        if self.entered == len(self.jobs) or (not self.drop and self.under_way >= self.in_flight):
+            return INF
+        if self.drop:
+            return self.entered * self.period_s
+        return self.arrived_s[self.entered - 1] + self.period_s if self.entered else 0.0
+
+    def _enter(self, now: float) -> None:
+        frame, self.entered = self.entered, self.entered + 1
+        self.arrived_s[frame] = now
+        if self.under_way < self.in_flight:
+            self.under_way += 1
+            self._release(frame, -1, now)
+
+    def _release(self, frame: int, index: int, now: float) -> None:
+        """The steps that follow on step `index` are ready; behind the last one the frame is done."""
+        job = self.jobs[frame]
+        for k in range(index + 1, len(job)):
+            ready_s = now + job[k].wake_s
+            if job[k].wake_s > 0:
+                heapq.heappush(self.waking, (ready_s, frame, k))
+            else:
+                self._wait(ready_s, frame, k)
+            if not job[k].beside:
+                return
+        self.done_s[frame] = now
+        self.under_way -= 1
+
+    def _wait(self, ready_s: float, frame: int, index: int) -> None:
+        heapq.heappush(self.waiting.setdefault(self.jobs[frame][index].unit.queue, []), (ready_s, frame, index))
+
+    def _serve(self, now: float) -> None:
+        """First come first served in each queue, of two the older frame; a stage does one frame at a time."""
+        for queue, line in self.waiting.items():
+            capacity = self.cores if queue == CPU_QUEUE else 1
+            free = capacity - sum(r.cores for r in self.running if r.step.unit.queue == queue)
+            later = []
+            while line and free > 0:
+                ready_s, frame, index = heapq.heappop(line)
+                step = self.jobs[frame][index]
+                need = min(step.cores or capacity, capacity)
+                busy = any(r.step.stage == step.stage and r.step.unit == step.unit for r in self.running)
+                if need > free or (busy and capacity > 1):
+                    later.append((ready_s, frame, index))
+                    if need > free:
+                        break  # nobody overtakes one that waits for cores
+                    continue
+                free -= need
+                self.running.append(
+                    _Running(frame, index, step, need, now, step.modelled_s, now, now + step.modelled_s)
+                )
+            for item in later:
+                heapq.heappush(line, item)
+
+    def _share_memory(self, now: float) -> None:
+        """Max-min fair: who asks for less than an equal part gets it, the others share the rest."""
+        demands = [r.step.bytes / r.step.modelled_s if r.step.modelled_s > 0 else 0.0 for r in self.running]
+        given, rest, order = [0.0] * len(demands), self.bandwidth, sorted(range(len(demands)), key=demands.__getitem__)
+        for served, k in enumerate(order):
+            given[k] = min(demands[k], rest / (len(order) - served))
+            rest -= given[k]
+        for r, demand, got in zip(self.running, demands, given):
+            speed = got / demand if got < demand else 1.0
+            if speed != r.speed:
+                r.left_s -= (now - r.since_s) * r.speed
+                r.since_s, r.speed = now, speed
+                r.end_s = now + max(r.left_s, 0.0) / speed
+
+
+CPU_QUEUE = "CPU"
+"""The queue of which a step may take some of the cores."""
+
+
 def simulate(
-    jobs: Sequence[Sequence[Step]], units: Sequence[Unit], in_flight: int = 3, period_s: float = 0.0
+    jobs: Sequence[Sequence[Step]],
+    units: Sequence[Unit],
+    in_flight: int = 3,
+    period_s: float = 0.0,
+    *,
+    drop: bool = False,
+    bandwidth: float = INF,
+    cores: int = 1,
 ) -> Schedule:
     """Runs frame after frame through the queues.
 
     `jobs` holds the steps of each frame, in order. A frame enters `period_s` after the one before
-    it, but never while `in_flight` frames are under way. In each queue the step that was ready
-    first is served first; of two, the older frame's.
+    it, but never while `in_flight` frames are under way; with `drop` it comes at its time and is
+    lost where it may not enter, as from a live camera. In each queue the step that was ready first
+    is served first; of two, the older frame's. The units share `bandwidth` bytes a second of
+    memory. The queue `CPU` has so many `cores`.
     """
-    arrived_s, done_s = np.zeros(len(jobs)), np.zeros(len(jobs))
-    waiting: dict[str, list[tuple[float, int, int]]] = {}  # queue -> heap of (ready, frame, step)
-    free_s: dict[str, float] = {}
-    slots: list[Slot] = []
-    entered = 0
-    finished: list[float] = []  # ends of finished frames, for the credit
-
-    def ready(frame: int, step: int, at_s: float) -> None:
-        if step < len(jobs[frame]):
-            queue = jobs[frame][step].unit.queue
-            heapq.heappush(waiting.setdefault(queue, []), (at_s, frame, step))
-        else:
-            done_s[frame] = at_s
-            heapq.heappush(finished, at_s)
-
-    def enter(credit_s: float) -> None:
-        nonlocal entered
-        frame, entered = entered, entered + 1
-        earliest = arrived_s[frame - 1] + period_s if frame else 0.0
-        arrived_s[frame] = max(earliest, credit_s)
-        ready(frame, 0, float(arrived_s[frame]))
-
-    while entered < min(in_flight, len(jobs)):
-        enter(0.0)
-    while True:
-        heads = [(max(h[0][0], free_s.get(q, 0.0)), h[0], q) for q, h in waiting.items() if h]
-        start_s = min(heads)[0] if heads else float("inf")
-        if finished and entered < len(jobs) and finished[0] <= start_s:
-            enter(heapq.heappop(finished))  # a finished frame's credit lets the next one in
-            continue
-        if not heads:
-            break
-        # The earliest start of all queues is final: whatever becomes ready later is ready later.
-        start_s, (_, frame, index), queue = min(heads)
-        heapq.heappop(waiting[queue])
-        step = jobs[frame][index]
-        end_s = start_s + step.modelled_s
-        slots.append(Slot(frame, step, start_s, end_s))
-        free_s[queue] = end_s
-        ready(frame, index + 1, end_s)
-    return Schedule(tuple(units), tuple(slots), arrived_s, done_s)
+    simulation = _Simulation(jobs, in_flight, period_s, drop, bandwidth, cores)
+    simulation.run()
+    slots = tuple(sorted(simulation.slots, key=lambda s: s.start_s))
+    return Schedule(tuple(units), slots, simulation.arrived_s, simulation.done_s)
 
 
 def split(step: Step, shares: Sequence[tuple[Unit, float]]) -> list[Step]:
@@ -131,7 +249,10 @@ def split(step: Step, shares: Sequence[tuple[Unit, float]]) -> list[Step]:
     total = sum(share for _, share in shares)
     if not total > 0:
         return [step]
-    return [Step(step.stage, unit, step.modelled_s * share / total) for unit, share in shares]
+    return [
+        replace(step, unit=unit, modelled_s=step.modelled_s * share / total, bytes=step.bytes * share / total)
+        for unit, share in shares
+    ]
 
 
 def chrome_trace(schedule: Schedule, process: str) -> dict[str, Any]:

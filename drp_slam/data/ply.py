@@ -17,28 +17,42 @@ _RGB = [("red", "u1"), ("green", "u1"), ("blue", "u1")]
 LARGEST = 1 << 30
 """Bytes of a map."""
 FARTHEST_M = 1e6
-_TYPES = {"float": "<f4", "double": "<f8", "uchar": "u1"}
+_LABELS = [("label", "<i2"), ("votes", "<i2")]
+_TYPES = {"float": "<f4", "double": "<f8", "uchar": "u1", "short": "<i2"}
+_NAMES = {kind: name for name, kind in _TYPES.items()}
+_CLASS = "comment class "
 
 
 def write_ply(path: Path, cloud: MapCloud) -> None:
-    """Writes `cloud`: positions as float32 metres, colours as uchar if it has any.
+    """Writes `cloud`: positions as float32 metres, colours as uchar and classes with votes as short if it has any.
+
+    The names of the classes are comments, `class 0 person`, by the number that `label` gives.
 
     Through a temporary name. Raises DataError where the file cannot be written.
     """
-    fields = _XYZ + (_RGB if cloud.rgb is not None else [])
+    labelled = cloud.label is not None
+    fields = _XYZ + (_RGB if cloud.rgb is not None else []) + (_LABELS if labelled else [])
     rows = np.zeros(len(cloud.xyz_m), fields)
     for axis, (name, _) in enumerate(_XYZ):
         rows[name] = cloud.xyz_m[:, axis]
     if cloud.rgb is not None:
         for channel, (name, _) in enumerate(_RGB):
             rows[name] = cloud.rgb[:, channel]
-    properties = "".join(f"property {'float' if kind == '<f4' else 'uchar'} {name}\n" for name, kind in fields)
+    if labelled:
+        rows["label"], rows["votes"] = cloud.label, cloud.votes
+    properties = "".join(f"property {_NAMES[kind]} {name}\n" for name, kind in fields)
+    classes = "".join(f"{_CLASS}{i} {_plain(name)}\n" for i, name in enumerate(cloud.names))
     header = (
-        f"ply\nformat binary_little_endian 1.0\ncomment drp_slam, metres\n"
+        f"ply\nformat binary_little_endian 1.0\ncomment drp_slam, metres\n{classes}"
         f"element vertex {len(rows)}\n{properties}end_header\n"
     )
     with replacing(path, DataError) as temporary:
         temporary.write_bytes(header.encode("ascii") + rows.tobytes())
+
+
+def _plain(name: str) -> str:
+    """A class name as a header can hold it."""
+    return " ".join(name.encode("ascii", "replace").decode().split())
 
 
 def read_ply(path: Path) -> MapCloud:
@@ -57,7 +71,7 @@ def read_ply(path: Path) -> MapCloud:
         or words[0][:2] != ["element", "vertex"]
         or any(len(w) != 3 or w[0] != "property" or w[1] not in _TYPES for w in words[1:])
     ):
-        raise DataError(f"{path}: expected one element, vertex, of float, double and uchar properties")
+        raise DataError(f"{path}: expected one element, vertex, of float, double, uchar and short properties")
     if not words[0][2].isdecimal() or len({w[2] for w in words[1:]}) < len(words) - 1:
         raise DataError(f"{path}: {words[0][2][:20]} vertices, or two properties of one name; map it again")
     fields = np.dtype([(w[2], _TYPES[w[1]]) for w in words[1:]])
@@ -74,4 +88,7 @@ def read_ply(path: Path) -> MapCloud:
         raise DataError(f"{path}: a point further than {FARTHEST_M:g} m or not finite; map it again")
     colours = [name for name, _ in _RGB]
     rgb = np.stack([rows[c] for c in colours], 1) if set(colours) <= set(names) else None
-    return MapCloud(xyz_m, rgb)
+    if not {"label", "votes"} <= set(names):
+        return MapCloud(xyz_m, rgb)
+    classes = tuple(line[len(_CLASS) :].partition(" ")[2] for line in lines if line.startswith(_CLASS))
+    return MapCloud(xyz_m, rgb, rows["label"].astype(np.int16), rows["votes"].astype(np.int16), classes)

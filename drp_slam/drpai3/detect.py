@@ -28,6 +28,32 @@ OBJECT_POWER, CLASS_POWER = 0.6, 0.4
 """Score of a cell: objectness and class probability to these powers (upstream's)."""
 
 
+class Due:
+    """Which frames are searched: every n-th, or the first of each period; both by what came before."""
+
+    def __init__(self, every: int, rate_hz: float = 0.0) -> None:
+        self._every, self._period_ns = every, round(1e9 / rate_hz) if rate_hz else 0
+        self._count = 0
+        self._next_ns: int | None = None
+
+    @classmethod
+    def of(cls, config: PerceptionConfig) -> Due:
+        return cls(config.detector_every, config.detector_rate_hz)
+
+    def __call__(self, stamp_ns: int) -> bool:
+        """Whether the next frame, of this stamp, is searched."""
+        if not self._period_ns:
+            self._count += 1
+            return (self._count - 1) % self._every == 0
+        ahead = self._next_ns is not None and 0 < self._next_ns - stamp_ns <= self._period_ns
+        if ahead:
+            return False
+        # the next period begins where this one ends, unless frames failed to come or the stamps began anew
+        begun = self._next_ns is not None and 0 <= stamp_ns - self._next_ns < self._period_ns
+        self._next_ns = (self._next_ns if begun and self._next_ns is not None else stamp_ns) + self._period_ns
+        return True
+
+
 class Detector:
     """`detect(image) -> (Detections, run)`; one per network.
 
@@ -40,7 +66,7 @@ class Detector:
     def __init__(self, device: Device, onnx_path: str | Path, config: PerceptionConfig) -> None:
         self.device, self._threshold = device, config.detector_threshold
         self.network = DetectorNetwork(Path(onnx_path), config.threads)
-        self.names = read_names(config.detector_names, self.network.classes)
+        self.names = read_names(config.detector_names or names_beside(Path(onnx_path)), self.network.classes)
         # what is loaded at the first run is loaded now, not in the middle of a sequence
         device.run(self.network, np.zeros(self.network.shape, self.network.dtype))
         log.info("detector %s on %s", self.network.name, device.name)
@@ -75,6 +101,12 @@ def open_detector(device: Device, config: PerceptionConfig) -> Detector | None:
             "features'; use backend emulated or cpu, or no detector"
         )
     return Detector(device, resources.network(config.detector), config)
+
+
+def names_beside(onnx_path: Path) -> str:
+    """The one file `*.names` in the network's folder; "" where there is none, or more than one."""
+    found = sorted(onnx_path.parent.glob("*.names"))
+    return str(found[0]) if len(found) == 1 else ""
 
 
 def read_names(path: str, classes: int) -> tuple[str, ...]:

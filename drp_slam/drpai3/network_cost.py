@@ -45,4 +45,4 @@ class NetworkCost:
         parts = {"overhead": found.overhead_s, "crossings": found.crossing_s}
         for row in found.rows:
             parts[row.unit] = parts.get(row.unit, 0.0) + row.seconds
-        return Cost(found.total_s, found.energy_j, "", parts)
+        return Cost(found.total_s, found.energy_j, "", parts, found.bytes)

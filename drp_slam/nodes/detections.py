@@ -19,24 +19,21 @@ from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
 from drp_slam.config import PerceptionConfig
-from drp_slam.datatypes import Camera, Detections, Features
+from drp_slam.datatypes import Camera, Detections
 from drp_slam.device import stage_run
+from drp_slam.drpai3.detect import Due
 from drp_slam.errors import GraphError
 from drp_slam.nodes import convert, qos
 from drp_slam.nodes.limits import IN_FLIGHT
 from drp_slam.nodes.pairing import Stamped
-from drp_slam.slam.masking import outside
 
 if TYPE_CHECKING:
     from drp_slam.drpai3.detect import Detector
     from drp_slam.nodes.base import StageNode
 
 TOPIC = "detections"
-PERSON = "person"
 LABELS = "labels"
 """Namespace of the markers' texts."""
-OLDEST_NS = 1_000_000_000
-"""Boxes further than this from a frame say nothing of where people are in it."""
 LINE_M, TEXT_M = 0.004, 0.04
 """Thickness of lines and height of texts, one metre before the camera."""
 GREEN = ColorRGBA(r=0.2, g=1.0, b=0.3, a=1.0)
@@ -52,13 +49,16 @@ def message_type() -> type[Any]:
 
 
 class DetectionPublisher:
-    """`image` -> `detections`, for every n-th frame whose features' network has run."""
+    """`image` -> `detections`, for every n-th frame whose features' network has run.
 
-    def __init__(self, node: StageNode, detector: Detector, config: PerceptionConfig) -> None:
-        self._node, self._detector, self._every = node, detector, config.detector_every
+    `alone`: no network makes the features, so that every image is a frame.
+    """
+
+    def __init__(self, node: StageNode, detector: Detector, config: PerceptionConfig, alone: bool = False) -> None:
+        self._alone = alone
+        self._node, self._detector, self._is_due = node, detector, Due.of(config)
         self._images: Stamped[Image | CompressedImage] = Stamped(IN_FLIGHT)
         self._camera: Camera | None = None
-        self._frames = 0
         self._due: deque[Header] = deque(maxlen=IN_FLIGHT)
         self._kind = message_type()
         self._out = node.create_publisher(self._kind, TOPIC, qos.world())
@@ -73,8 +73,7 @@ class DetectionPublisher:
 
     def frame(self, head: Header) -> None:
         """A frame's features are on their way; every n-th one is now searched for objects."""
-        due, self._frames = self._frames % self._every == 0, self._frames + 1
-        if due:
+        if self._is_due(convert.stamp_ns(head)):
             self._due.append(head)
             self._detect()
 
@@ -83,7 +82,10 @@ class DetectionPublisher:
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._images.add(convert.stamp_ns(message.header), message)
-        self._detect()
+        if self._alone:
+            self.frame(message.header)
+        else:
+            self._detect()
 
     def _detect(self) -> None:
         """The frames that are due and whose images are there; these come in order or never."""
@@ -110,26 +112,20 @@ def _pixels(message: Image | CompressedImage) -> np.ndarray:
     return convert.decompress(message, "image/compressed")
 
 
-class People:
-    """Where `detections` last saw people. Boxes apply from their arrival until the next ones."""
+class Listener:
+    """`detections` -> `heard(stamp_ns, found)`, once the camera is known."""
 
-    def __init__(self, node: StageNode, camera: Callable[[], Camera | None]) -> None:
-        self._camera = camera
-        self._boxes, self._stamp_ns = np.zeros((0, 4)), 0
+    def __init__(
+        self, node: StageNode, camera: Callable[[], Camera | None], heard: Callable[[int, Detections], None]
+    ) -> None:
+        self._camera, self._heard = camera, heard
         node.create_subscription(message_type(), TOPIC, node.guarded(self._on), qos.world())
 
     def _on(self, message: Any) -> None:
         camera = self._camera()
         heads = message.markers[:1] if isinstance(message, MarkerArray) else [message]
         if camera is not None and heads:
-            self._boxes = boxes_of(message, PERSON, camera)
-            self._stamp_ns = convert.stamp_ns(heads[0].header)
-
-    def hidden(self, features: Features, stamp_ns: int) -> Features:
-        """The features that lie on nobody."""
-        if abs(stamp_ns - self._stamp_ns) > OLDEST_NS:
-            return features
-        return outside(features, self._boxes)
+            self._heard(convert.stamp_ns(heads[0].header), from_message(message, camera))
 
 
 def to_message(kind: type[Any], found: Detections, head: Header, camera: Camera | None) -> Any:
@@ -140,21 +136,30 @@ def to_message(kind: type[Any], found: Detections, head: Header, camera: Camera 
     return markers(found, head, camera)
 
 
-def boxes_of(message: Any, label: str, camera: Camera) -> np.ndarray:
-    """(N, 4) float64 boxes of one class: x0 y0 x1 y1 in pixels. Raises GraphError."""
+def from_message(message: Any, camera: Camera) -> Detections:
+    """What a message of either type holds: boxes in pixels, of each its best class by name.
+
+    `class_id` counts the names of the message; `score` is NaN where the message has none. Raises GraphError.
+    """
+    rows: list[tuple[str, float, tuple[float, ...]]] = []
     if isinstance(message, MarkerArray):
-        boxes = [_box(m, camera) for m in message.markers if m.type == Marker.LINE_STRIP and m.ns == label]
+        lines = [m for m in message.markers if m.type == Marker.LINE_STRIP and m.action == Marker.ADD and m.points]
+        rows = [(m.ns, float("nan"), _box(m, camera)) for m in lines]
     else:
-        boxes = []
         for one in message.detections:
             best = max((r.hypothesis for r in one.results), key=lambda h: h.score, default=None)
-            if best is not None and best.class_id == label:
+            if best is not None:
                 centre, w, h = one.bbox.center.position, one.bbox.size_x / 2, one.bbox.size_y / 2
-                boxes.append((centre.x - w, centre.y - h, centre.x + w, centre.y + h))
-    out = np.array(boxes, np.float64).reshape(-1, 4)
-    if not np.isfinite(out).all():
-        raise GraphError(f"{TOPIC}: a box of class {label!r} is not finite; fix the detector")
-    return out
+                box = (centre.x - w, centre.y - h, centre.x + w, centre.y + h)
+                rows.append((best.class_id, best.score, box))
+    boxes_px = np.array([box for _, _, box in rows], np.float64).reshape(-1, 4)
+    label = tuple(name for name, _, _ in rows)
+    if not np.isfinite(boxes_px).all():
+        wrong = label[int(np.argmax(~np.isfinite(boxes_px).all(axis=1)))]
+        raise GraphError(f"{TOPIC}: a box of class {wrong!r} is not finite; fix the detector")
+    names = list(dict.fromkeys(label))
+    class_id = np.array([names.index(name) for name in label], np.int64)
+    return Detections(boxes_px, np.array([score for _, score, _ in rows], np.float32), class_id, label)
 
 
 def detection_array(found: Detections, head: Header) -> Any:

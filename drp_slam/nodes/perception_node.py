@@ -11,6 +11,7 @@ from sensor_msgs.msg import Image
 
 from drp_slam.config import PerceptionConfig
 from drp_slam.drpai3.detect import open_detector
+from drp_slam.drpai3.perceive import open_accelerator
 from drp_slam.errors import GraphError
 from drp_slam.frontend.front_end import open_front_end
 from drp_slam.nodes import convert, qos
@@ -25,17 +26,19 @@ class PerceptionNode(StageNode):
         super().__init__("perception_node", PerceptionConfig, **kwargs)
         (config,) = self.configs
         self._front = open_front_end(self.config, UNITS_OF["perception_node"])
-        if self._front.accelerator is None:
+        alone = self._front.accelerator is None
+        if alone and not config.detector:
             raise GraphError(f"features {self.graph.features!r} need no network; leave perception_node out")
-        self._first = [s.unit for s in self._front.stages].index("drpai3")
-        self._heads = self.needs_listener(self.create_publisher(Image, "heads", qos.frames_out()))
-        self.take(Image, "tensor", self._on_tensor, qos.stage_in())
+        if not alone:
+            self._first = [s.unit for s in self._front.stages].index("drpai3")
+            self._heads = self.needs_listener(self.create_publisher(Image, "heads", qos.frames_out()))
+            self.take(Image, "tensor", self._on_tensor, qos.stage_in())
         self._detections = None
-        detector = open_detector(self._front.accelerator, config)
+        detector = open_detector(self._front.accelerator or open_accelerator(config), config)
         if detector is not None:
             from drp_slam.nodes.detections import DetectionPublisher
 
-            self._detections = DetectionPublisher(self, detector, config)
+            self._detections = DetectionPublisher(self, detector, config, alone)
 
     def _on_tensor(self, message: Image) -> None:
         tensor = convert.tensor(message, "tensor")

@@ -20,12 +20,13 @@ from drp_slam.config import SlamConfig
 from drp_slam.data.ply import write_ply
 from drp_slam.data.stamps import StampGate
 from drp_slam.data.trajectory import write_tum
-from drp_slam.datatypes import Camera, Features, Frame, Track
+from drp_slam.datatypes import Camera, Detections, Features, Frame, Track
 from drp_slam.errors import DrpSlamError, GraphError
 from drp_slam.frontend.depth_sensor import rectification
 from drp_slam.frontend.front_end import front_end_class
 from drp_slam.nodes import convert, feature_codec, qos, status_codec
 from drp_slam.nodes.base import StageNode, run
+from drp_slam.nodes.detections import Listener
 from drp_slam.nodes.limits import IN_FLIGHT, NEWEST
 from drp_slam.nodes.map_services import MapServices
 from drp_slam.nodes.odometry import Odometry
@@ -38,6 +39,7 @@ from drp_slam.reporting import folder as files
 from drp_slam.slam.camera import same_camera
 from drp_slam.slam.map import Map
 from drp_slam.slam.mapfile import save as save_map
+from drp_slam.slam.masking import PERSON, Masked
 from drp_slam.slam.tracker import Tracker
 
 PATIENCE_S = 0.1
@@ -65,11 +67,8 @@ class PoseNode(StageNode):
         self._images: Stamped[np.ndarray] = Stamped(2 * IN_FLIGHT)
         self._gate: StampGate[tuple[Header, Features]] = StampGate("features")
         self._waiting: deque[tuple[float, bool, Header, Features]] = deque()
-        self._people = None
-        if self._config.mask_people:
-            from drp_slam.nodes.detections import People
-
-            self._people = People(self, lambda: self._camera)
+        self._people = Masked() if self._config.mask_people else None
+        self._objects = Listener(self, lambda: self._camera, self._on_found)
 
         self._localise, self._paused = self._config.localise, False
         self._world = WorldPublisher(self, self.graph)
@@ -164,6 +163,13 @@ class PoseNode(StageNode):
         image = convert.decompress(message, "image/compressed")
         self._images.add(convert.stamp_ns(message.header), image)
 
+    def _on_found(self, stamp_ns: int, found: Detections) -> None:
+        """Boxes label the points of the frame that they belong to, and hide the features of those that follow."""
+        if self.tracker is not None:
+            self.tracker.labels.vote(stamp_ns, found)
+        if self._people is not None:
+            self._people.update(found.boxes_px[[name == PERSON for name in found.label]], stamp_ns)
+
     def _on_features(self, message: PointCloud2) -> None:
         stamp_ns = convert.stamp_ns(message.header)
         admission = self._gate.admit(stamp_ns, (message.header, feature_codec.from_message(message, self.descriptor)))
@@ -202,7 +208,7 @@ class PoseNode(StageNode):
         if paired is None and features.depth_m is None:
             self.problem(f"depth: none within 20 ms of image {stamp_ns} ns; tracking without it")
         if self._people is not None:
-            features = self._people.hidden(features, stamp_ns)
+            features = self._people.visible(features, stamp_ns)
         depth, unit_m = paired or (None, 1.0)
         frame = Frame(self.frames, stamp_ns, self._images.exact(stamp_ns), self._camera, depth, unit_m)
         self._world.settle(header)

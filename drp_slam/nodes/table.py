@@ -18,7 +18,7 @@ from typing import Any
 from drp_slam import resources
 from drp_slam.atomic import write_text
 from drp_slam.config import NODE_SECTIONS, Config
-from drp_slam.errors import ConfigError, GraphError
+from drp_slam.errors import GraphError
 from drp_slam.nodes.limits import IN_FLIGHT
 from drp_slam.nodes.shared_memory import lacking_room
 
@@ -121,7 +121,7 @@ def nodes(config: Config, player: bool, place: Place = ROOT) -> list[NodeSpec]:
     """
     names = ["profiler_node", *stage_nodes(config.graph.features)]
     if config.drpai3.detector and "perception_node" not in names:
-        raise ConfigError(f"drpai3.detector needs the network stage that features {config.graph.features!r} lack")
+        names.append("perception_node")  # for the detector alone
     names += ["player_node"] if player else []
     lossless = config.player.rate == 0.0
     return [

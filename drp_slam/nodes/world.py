@@ -185,5 +185,18 @@ def cloud(head: Header, xyz: np.ndarray, rgb: np.ndarray | None) -> PointCloud2:
 
 
 def map_cloud(head: Header, frames: Frames, points: MapCloud) -> PointCloud2:
-    """The map's points in `map`."""
-    return cloud(head, frames.points(points.xyz_m), points.rgb)
+    """The map's points in `map`: `x y z rgb`, and where a detector ran `label` and `votes` (INT16), -1 for no class."""
+    message = cloud(head, frames.points(points.xyz_m), points.rgb)
+    if points.label is None or points.votes is None:
+        return message
+    table = np.zeros(len(points.xyz_m), [("point", "u1", 16), ("label", "<i2"), ("votes", "<i2")])
+    table["point"] = np.frombuffer(message.data, np.uint8).reshape(-1, 16)
+    table["label"], table["votes"] = points.label, points.votes
+    message.fields = [
+        *message.fields,
+        PointField(name="label", offset=16, datatype=PointField.INT16, count=1),
+        PointField(name="votes", offset=18, datatype=PointField.INT16, count=1),
+    ]
+    message.point_step, message.row_step = 20, 20 * len(table)
+    message.data = bytes_of(table.view("u1"))
+    return message

@@ -12,6 +12,14 @@ import numpy as np
 from drp_slam.chip.cpu_alone import FrameMeans, ratio
 from drp_slam.profiler.span import Span
 
+BESIDE = frozenset({"detect"})
+"""Stages that the way from image to pose does not wait for."""
+
+
+def to_pose(spans: Iterable[Span]) -> list[Span]:
+    """The spans of the stages from image to pose."""
+    return [s for s in spans if s.stage not in BESIDE]
+
 
 def spread_ms(values_s: Iterable[float]) -> dict[str, float] | None:
     """`p50`, `p95` and `mean` in milliseconds; None where any value is missing or there is none."""
@@ -70,7 +78,7 @@ def latency(spans: Sequence[Span], measured_s: Sequence[float] = ()) -> dict[str
     """Of a frame: `wall_ms`, as measured end to end where `measured_s` says, else the sum of its
     stages; `modelled_ms` and `cpu_modelled_ms`, the sums of its stages for the chip and its A55.
     """
-    measured = [s for s in measured_s if math.isfinite(s)]
+    measured, spans = [s for s in measured_s if math.isfinite(s)], to_pose(spans)
     return {
         "wall_ms": spread_ms(measured or by_frame(spans, lambda s: s.wall_s)),
         "wall_is": "end to end" if measured else "sum of the stages",
@@ -81,12 +89,15 @@ def latency(spans: Sequence[Span], measured_s: Sequence[float] = ()) -> dict[str
 
 def frame_means(spans: Sequence[Span]) -> FrameMeans | None:
     """What a frame takes on the chip and on its CPU alone; None where nothing is modelled."""
-    chip_ms = mean(by_frame(spans, lambda s: s.modelled_s), 1e3)
-    cpu_ms = mean(by_frame(spans, lambda s: s.cpu_modelled_s), 1e3)
+    chip_ms = mean(by_frame(to_pose(spans), lambda s: s.modelled_s), 1e3)
+    cpu_ms = mean(by_frame(to_pose(spans), lambda s: s.cpu_modelled_s), 1e3)
     if chip_ms is None or cpu_ms is None:
         return None
-    energies = (mean(by_frame(spans, energy), 1e3) for energy in (lambda s: s.energy_j, lambda s: s.cpu_energy_j))
-    return FrameMeans(chip_ms, cpu_ms, *energies)
+    cpu_busy_ms = mean(by_frame(spans, lambda s: s.cpu_modelled_s), 1e3)
+    chip_mj, cpu_mj = (
+        mean(by_frame(spans, energy), 1e3) for energy in (lambda s: s.energy_j, lambda s: s.cpu_energy_j)
+    )
+    return FrameMeans(chip_ms, cpu_ms, chip_mj, cpu_mj, cpu_busy_ms)
 
 
 def beside_baseline(spans: Sequence[Span], baseline: Sequence[Span]) -> dict[str, Any] | None:

@@ -131,7 +131,7 @@ def _schedules(spans: Sequence[Span], shares: Mapping[str, Any], soc: Soc) -> li
         unit = soc.unit_of(span.unit, "custom")
         if unit is None:
             return []
-        step = Step(span.stage, unit, span.modelled_s)
+        step = Step(span.stage, unit, span.modelled_s, beside=span.stage in summary.BESIDE)
         jobs.setdefault(span.stamp_ns, []).extend(split(step, shares.get(span.stage, ())))
     return [simulate([jobs[stamp] for stamp in sorted(jobs)], soc.units, in_flight) for in_flight in IN_FLIGHT]
 

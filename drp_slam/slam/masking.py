@@ -7,6 +7,10 @@ import numpy as np
 
 from drp_slam.datatypes import Features
 
+PERSON = "person"
+OLDEST_NS = 1_000_000_000
+"""Boxes further than this from a frame say nothing of where people are in it."""
+
 
 def outside(features: Features, boxes_px: np.ndarray) -> Features:
     """The features that lie in none of the boxes (N, 4): x0 y0 x1 y1 in the same pixels.
@@ -18,4 +22,20 @@ def outside(features: Features, boxes_px: np.ndarray) -> Features:
     u, v = features.uv[:, :1], features.uv[:, 1:]
     x0, y0, x1, y1 = np.asarray(boxes_px, np.float64).T
     keep = ~((u >= x0) & (u <= x1) & (v >= y0) & (v <= y1)).any(axis=1)
-    return Features(features.uv[keep], features.score[keep], features.descriptor[keep])
+    depth_m = None if features.depth_m is None else features.depth_m[keep]
+    return Features(features.uv[keep], features.score[keep], features.descriptor[keep], depth_m)
+
+
+class Masked:
+    """Boxes that hide features from their arrival until the next ones, for a second at most."""
+
+    def __init__(self) -> None:
+        self._boxes_px, self._stamp_ns = np.zeros((0, 4)), 0
+
+    def update(self, boxes_px: np.ndarray, stamp_ns: int) -> None:
+        """The newest boxes (N, 4), of a frame with that stamp."""
+        self._boxes_px, self._stamp_ns = boxes_px, stamp_ns
+
+    def visible(self, features: Features, stamp_ns: int) -> Features:
+        """The features that lie in no box."""
+        return features if abs(stamp_ns - self._stamp_ns) > OLDEST_NS else outside(features, self._boxes_px)

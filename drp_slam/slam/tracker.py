@@ -14,6 +14,7 @@ from drp_slam.errors import SlamError
 from drp_slam.slam.camera import Geometry
 from drp_slam.slam.consensus import Consensus
 from drp_slam.slam.diagnosis import Diagnosis
+from drp_slam.slam.labels import Labels
 from drp_slam.slam.localise import Found, Localiser
 from drp_slam.slam.loop import Loops
 from drp_slam.slam.map import Map
@@ -51,6 +52,7 @@ class Tracker:
         self._loops = Loops(self._mapping)
         self._path = Path(self.map)
         self._uncertainty, self._diagnosis = Uncertainty(self.map), Diagnosis()
+        self.labels = Labels(self.map)
         self._lost = True
         self._epoch_ns: int | None = None
         self._root = 0
@@ -148,9 +150,13 @@ class Tracker:
         return self._path.trajectory()
 
     def cloud(self) -> MapCloud:
-        """The map's points, coloured where images were given."""
+        """The map's points, coloured where images were given, labelled where a detector ran."""
         alive = self.map.alive
-        return MapCloud(self.map.xyz[alive], self.map.rgb[alive] if self.map.coloured else None)
+        rgb, labelled = self.map.rgb[alive] if self.map.coloured else None, self.labels.columns()
+        if labelled is None:
+            return MapCloud(self.map.xyz[alive], rgb)
+        label, votes = (column[alive] for column in labelled)
+        return MapCloud(self.map.xyz[alive], rgb, label, votes, tuple(self.labels.names))
 
     def _begin(self, frame: Frame, view: View) -> Track:
         if int((view.inverse_depth > 0).sum()) < MIN_FIRST_POINTS:
@@ -160,7 +166,7 @@ class Tracker:
         self._path.add(view.stamp_ns, keyframe, np.eye(4))
         self._uncertainty.keyframe(keyframe)
         self._diagnosis.learn(frame)
-        self._lost = False
+        self._lost, self._root = False, keyframe
         points = self.map.observed(keyframe)[1]
         self.map.trust[points] = FIRST
         fit = PoseFit(np.eye(4), np.zeros((6, 6)), np.zeros(len(points)), np.zeros(len(points)), 0.0)
@@ -211,6 +217,8 @@ class Tracker:
         correction: np.ndarray | None = None,
     ) -> Track:
         twist, twist_covariance = self._uncertainty.twist() or (None, None)
+        features, points = self.map.observed(self._root) if keyframe else (found.features, found.points)
+        self.labels.seen(view.stamp_ns, view.uv[features], points)
         return Track(
             view.index,
             view.stamp_ns,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -135,3 +136,66 @@ def test_units_of_one_queue_do_not_overlap_where_they_share_the_drp() -> None:
         job = [Step("pre", units[0], 2.0), Step("net", next(u for u in units if "drpai3" in u.runs), 3.0)]
         rates.append(simulate([job] * 200, units, in_flight=3).throughput_hz)
     assert rates == pytest.approx([1 / 3, 1 / 5], rel=0.01)
+
+
+MEMORY = 10.0
+
+
+def test_two_streams_share_the_memory_and_a_small_one_is_not_slowed() -> None:
+    both = [Step("a", UNIT["DRP1"], 1.0, bytes=8.0), Step("b", UNIT["DRP-AI3"], 1.0, bytes=8.0)]
+    together = simulate([both[:1], both[1:]], UNITS, bandwidth=MEMORY)
+    assert together.done_s.tolist() == pytest.approx([1.6, 1.6])  # 16 bytes at 10 a second
+    uneven = [Step("a", UNIT["DRP1"], 1.0, bytes=2.0), Step("b", UNIT["DRP-AI3"], 1.0, bytes=12.0)]
+    shared = simulate([uneven[:1], uneven[1:]], UNITS, bandwidth=MEMORY)
+    # b gets 8 of the 12 bytes a second that it asks for, then 10; a all of its 2
+    assert shared.done_s.tolist() == pytest.approx([1.0, 1.0 + 4 / 10])
+    assert simulate([both], UNITS, bandwidth=MEMORY).done_s.tolist() == pytest.approx([2.0]), "one after the other"
+
+
+@settings(max_examples=60, deadline=None)
+@given(JOBS, st.integers(1, 4), st.floats(0.5, 20.0))
+def test_memory_never_gives_more_than_it_has_and_only_makes_things_later(
+    jobs: list[list[Step]], in_flight: int, bandwidth: float
+) -> None:
+    moving = [[dataclasses.replace(s, bytes=3.0 * s.modelled_s) for s in job] for job in jobs]
+    free = simulate(moving, UNITS, in_flight)
+    tight = simulate(moving, UNITS, in_flight, bandwidth=bandwidth)
+    total_s = max(s.end_s for s in tight.slots)
+    assert sum(s.bytes for job in moving for s in job) <= bandwidth * total_s * (1 + 1e-9)
+    assert all(s.end_s - s.start_s >= s.step.modelled_s * (1 - 1e-9) for s in tight.slots)
+    assert free.done_s.max() <= total_s * (1 + 1e-9)
+
+
+def test_a_camera_that_is_too_fast_loses_frames_and_a_slow_one_none() -> None:
+    job = [Step("track", UNIT["CPU"], 3.0)]
+    live = simulate([job] * 100, UNITS, in_flight=1, period_s=2.0, drop=True)
+    assert live.dropped == 50 and np.allclose(live.latency_s, 3.0)
+    assert live.throughput_hz == pytest.approx(50 / (2.0 * 98 + 3.0))
+    slow = simulate([job] * 100, UNITS, in_flight=1, period_s=3.5, drop=True)
+    assert slow.dropped == 0 and slow.utilisation()["CPU"] == pytest.approx(300 / (99 * 3.5 + 3))
+
+
+def test_what_runs_beside_delays_later_frames_in_its_queue_alone() -> None:
+    network, track = Step("network", UNIT["DRP-AI3"], 1.0), Step("track", UNIT["CPU"], 2.0)
+    detect = Step("detect", UNIT["DRP-AI3"], 4.0, beside=True)
+    job = [network, detect, track]
+    alone = simulate([job], UNITS)
+    assert alone.done_s.tolist() == [3.0] and max(s.end_s for s in alone.slots) == 5.0
+    every_other = simulate([job, [network, track]] * 20, UNITS, period_s=4.0, drop=True)
+    # the frame after a searched one finds the accelerator busy for 5 - 4 seconds more
+    assert every_other.latency_s.tolist() == pytest.approx([3.0, 4.0] * 20)
+
+
+def test_threads_share_the_cores_and_a_stage_keeps_the_order_of_frames() -> None:
+    track, select = Step("track", UNIT["CPU"], 4.0, cores=2), Step("select", UNIT["CPU"], 1.0, cores=1)
+    plan = simulate([[select, track]] * 30, UNITS, in_flight=3, cores=4)
+    starts = [s.start_s for s in plan.slots if s.step.stage == "track"]
+    assert np.diff(starts) == pytest.approx(4.0), "the tracker is the bottleneck: one frame at a time"
+    whole = [dataclasses.replace(s, cores=0) for s in (select, track)]
+    assert simulate([whole] * 30, UNITS, in_flight=3, cores=4).throughput_hz == pytest.approx(1 / 5)
+
+
+def test_a_wake_up_delays_and_occupies_nobody() -> None:
+    job = [Step("a", UNIT["DRP1"], 1.0), Step("b", UNIT["CPU"], 1.0, wake_s=0.25)]
+    plan = simulate([job] * 50, UNITS, in_flight=3)
+    assert plan.done_s[0] == 2.25 and plan.throughput_hz == pytest.approx(50 / (50 + 1.25))

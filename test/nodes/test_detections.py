@@ -23,6 +23,7 @@ from drp_slam.datatypes import FEATURE_DIM, Camera, Detections, Features
 from drp_slam.device import Run, Work
 from drp_slam.errors import GraphError
 from drp_slam.nodes import convert, detections, qos
+from drp_slam.slam import masking
 
 CAMERA = Camera(640, 480, 517.3, 516.5, 318.6, 255.3)
 HEAD = convert.header(5_000_000_007, "optical")
@@ -41,6 +42,11 @@ def kind(request):
     return pytest.importorskip("vision_msgs.msg").Detection2DArray
 
 
+def boxes_of(message, label: str, camera: Camera) -> np.ndarray:
+    found = detections.from_message(message, camera)
+    return found.boxes_px[[name == label for name in found.label]]
+
+
 def sent(found: Detections, kind):
     """The message as the other process gets it."""
     message = detections.to_message(kind, found, HEAD, CAMERA)
@@ -49,15 +55,15 @@ def sent(found: Detections, kind):
 
 def test_boxes_of_a_class_come_back_in_pixels(kind):
     message = sent(FOUND, kind)
-    np.testing.assert_allclose(detections.boxes_of(message, "person", CAMERA), FOUND.boxes_px[[0, 2]], atol=1e-9 * 640)
-    assert len(detections.boxes_of(message, "cup", CAMERA)) == 1
-    assert detections.boxes_of(message, "dog", CAMERA).shape == (0, 4)
+    np.testing.assert_allclose(boxes_of(message, "person", CAMERA), FOUND.boxes_px[[0, 2]], atol=1e-9 * 640)
+    assert len(boxes_of(message, "cup", CAMERA)) == 1
+    assert boxes_of(message, "dog", CAMERA).shape == (0, 4)
 
 
 def test_no_detection_is_a_message_all_the_same(kind):
     none = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, int), ())
     message = sent(none, kind)
-    assert detections.boxes_of(message, "person", CAMERA).shape == (0, 4)
+    assert boxes_of(message, "person", CAMERA).shape == (0, 4)
     if kind is MarkerArray:
         assert [m.action for m in message.markers] == [Marker.DELETEALL]
     else:
@@ -84,10 +90,10 @@ def test_a_bad_box_is_refused():
     message = sent(FOUND, MarkerArray)
     message.markers[1].points = [Point()] * 4
     with pytest.raises(GraphError, match="4 points"):
-        detections.boxes_of(message, "person", CAMERA)
+        boxes_of(message, "person", CAMERA)
     message.markers[1].points = [Point(x=float("nan"))] * 5
     with pytest.raises(GraphError, match="not finite"):
-        detections.boxes_of(message, "person", CAMERA)
+        boxes_of(message, "person", CAMERA)
 
 
 class Listening:
@@ -150,19 +156,24 @@ def test_every_nth_frame_is_searched_once_its_image_is_there():
 def test_people_are_hidden_until_their_boxes_are_old(kind):
     node = Listening()
     camera = [None]
-    people = detections.People(node, lambda: camera[0])
+    people = masking.Masked()
+    detections.Listener(
+        node,
+        lambda: camera[0],
+        lambda stamp_ns, found: people.update(found.boxes_px[[n == "person" for n in found.label]], stamp_ns),
+    )
     uv = np.array([[100, 100], [310, 220], [500, 100]], np.float32)
     features = Features(uv, np.ones(3, np.float32), np.ones((3, FEATURE_DIM), np.float32))
     hear = node.handlers[detections.message_type(), "detections"]
     stamp_ns = convert.stamp_ns(HEAD)
 
     hear(sent(FOUND, kind))
-    assert people.hidden(features, stamp_ns) is features  # no camera yet
+    assert people.visible(features, stamp_ns) is features  # no camera yet
     camera[0] = CAMERA
     hear(sent(FOUND, kind))
     for later_ns in (0, 300_000_000):
-        assert people.hidden(features, stamp_ns + later_ns).uv.tolist() == [[500, 100]]
-    assert people.hidden(features, stamp_ns + detections.OLDEST_NS + 1) is features
+        assert people.visible(features, stamp_ns + later_ns).uv.tolist() == [[500, 100]]
+    assert people.visible(features, stamp_ns + masking.OLDEST_NS + 1) is features
 
 
 @pytest.fixture
@@ -222,7 +233,7 @@ def test_the_graph_publishes_what_the_detector_finds(command, listen, finder, sm
     assert detect["modelled_ms"]["p50"] > 0
     camera = Camera(320, 240, 1.0, 1.0, 0.0, 0.0)
     if detections.message_type() is not MarkerArray:
-        boxes = detections.boxes_of(heard[0], "person", camera)
+        boxes = boxes_of(heard[0], "person", camera)
         half = np.array([320, 240]) * 0.5 / (1 + np.exp(2.0))
         np.testing.assert_allclose(np.sort(boxes[:, 2])[:2], half[0], atol=1e-3)
     else:

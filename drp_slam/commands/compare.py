@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`compare`: the chip and its CPU alone on one recording, localising and recognising, with ranges."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from drp_slam.commands._options import add_frames, add_out, add_sequence, add_slam, configured, out_folder
+from drp_slam.commands._tables import print_written
+from drp_slam.errors import ConfigError
+
+HELP = "compare the chip with its CPU alone on a recording, with and without recognition"
+EXAMPLE = "compare synthetic --frames 60 --features orb --json"
+
+
+def add_arguments(p: argparse.ArgumentParser) -> None:
+    add_sequence(p)
+    add_slam(p)
+    add_frames(p)
+    p.add_argument("--draws", type=int, default=200, metavar="N", help="draw the constants this often (default: 200)")
+    text = "give the tracker this many of the CPU's cores (default: all)"
+    p.add_argument("--tracker-cores", type=int, metavar="N", help=text)
+    add_out(p)
+    p.set_defaults(features="xfeat,orb")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """What `compare.json` holds."""
+    from drp_slam.offline import one_thread_a_library
+
+    one_thread_a_library()
+    from rich.console import Console
+
+    from drp_slam.chip.constants import load_constants
+    from drp_slam.data.dataset import open_sequence
+    from drp_slam.evaluation.compare import compare
+    from drp_slam.evaluation.compare_page import write_page
+    from drp_slam.reporting.folder import write_json
+
+    features = tuple(dict.fromkeys(name.strip() for name in args.features.split(",") if name.strip()))
+    if not features or args.draws < 1:
+        raise ConfigError(
+            f"--draws is {args.draws}, expected 1 or more" if features else "--features names no front end"
+        )
+    args.features = features[0]
+    config = configured(args)
+    available = int(load_constants(config.graph.device)["cpu.cores"])
+    cores = available if args.tracker_cores is None else args.tracker_cores
+    if not 1 <= cores <= available:
+        raise ConfigError(f"--tracker-cores is {cores}, expected 1 to {available}")
+    sequence = open_sequence(args.sequence, args.camera, args.start, args.frames)
+    out, console = out_folder(args), Console(stderr=True)
+    result = compare(sequence, config, features, out, args.draws, cores, console.print)
+    write_json(out / "compare.json", result)
+    return result | {"json": str(out / "compare.json"), "report": str(write_page(out / "compare.html", result))}
+
+
+def show(result: Mapping[str, Any]) -> None:
+    """The systems beside each other, what that rests on, and the article's figures beside it."""
+    from rich.table import Table
+
+    from drp_slam.commands._tables import console
+
+    out = console()
+    for kind, rows in (("modelled", result["workloads"]), ("measured on this host", result["host_measured"])):
+        for features in dict.fromkeys(row["features"] for row in rows):
+            table = Table(title=f"{features}, {kind}", box=None, padding=(0, 1))
+            for name in ("workload", "system"):
+                table.add_column(name, no_wrap=True)
+            for name in COLUMNS if kind == "modelled" else COLUMNS[:2]:
+                table.add_column(name, justify="right", no_wrap=True)
+            for row in rows:
+                if row["features"] == features:
+                    table.add_row(*cells(row))
+            out.print(table)
+    pair = result["yolox_nano"]
+    lines = (
+        f"{result['assumed_share_pct']:.0f} % of what moves the first speed-up is assumed. YOLOX-nano on the chip "
+        f"against its CPU: {pair['published']['ratio']:.1f} times published, {pair['modelled']['ratio']:.1f} modelled.",
+        told(result["article"]),
+    )
+    for line in lines:
+        out.print(line, soft_wrap=True)
+    print_written({"files": [result["json"], result["report"]]})
+
+
+COLUMNS = ("fps", "ms p50/p99", "mJ", "faster", "energy")
+
+
+def told(article: Mapping[str, Any]) -> str:
+    """What would have to be true for the article's figures."""
+    a, most = article, article["most_speedup_with_this_tracker"]
+    return (
+        f"The article says {a['speedup']:.0f} times at 1/12 of the power; its conditions are not public. "
+        f"With this tracker at most {most:.1f} times is possible. For 17 the tracker would have to take "
+        f"{a['tracker_ms_needed']:.2f} ms (modelled {a['tracker_ms']:.2f}), or the CPU alone "
+        f"{a['cpu_alone_ms_needed']:.0f} ms (modelled {a['cpu_alone_ms']:.0f}); for 1/12 of the energy "
+        f"the chip {a['chip_mj_needed']:.1f} mJ (modelled {a['chip_mj']:.1f})."
+    )
+
+
+def cells(row: Mapping[str, Any]) -> list[str]:
+    """A row of either kind."""
+    latency = (row.get("live") or row)["latency_ms"]
+    first = [row["workload"].replace("localise +", "  +"), row.get("system", "emulation"), f"{row['fps']:.1f}"]
+    first.append(f"{latency['p50']:.1f}/{latency['p99']:.1f}" if latency else "")
+    if "energy_j" in row:
+        first.append(f"{row['energy_j'] * 1e3:.1f}")
+    if "speedup" in row:
+        for name, digits in (("speedup", 1), ("energy_ratio", 2)):
+            low, high = row[f"{name}_range"]
+            first.append(f"{row[name]:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})")
+    return first

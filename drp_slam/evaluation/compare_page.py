@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A comparison as one HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from drp_slam.atomic import write_text
+from drp_slam.errors import ProfilerError
+from drp_slam.profiler.page import MEASURED, MODELLED, number, page, section, table, tag, tile, tiles
+
+
+def write_page(path: Path, found: Mapping[str, Any]) -> Path:
+    """Writes the page of `evaluation.compare.compare`. Raises ProfilerError."""
+    head = found["headline"]
+    body = tiles(
+        [
+            tile("Speed-up", number(found["speedup"]), "×", between(found["speedup_range"]), MODELLED),
+            tile(
+                "Energy a frame", number(found["energy_ratio"]), "of it", between(found["energy_ratio_range"]), MODELLED
+            ),
+            tile("Rests on assumptions", number(found["assumed_share_pct"]), "%", "of the speed-up's sensitivity"),
+            tile("Article", "17", "×", "1/12 of the power; conditions not public"),
+        ]
+    )
+    body += section(
+        "Workloads and systems",
+        f"{tag(MODELLED)} As fast as it goes, and live at {found['camera_hz']:.0f} Hz, at most three frames under way. "
+        "Ranges hold nine of ten draws of all fitted and assumed constants. Jitter is the standard deviation of the "
+        "time between poses. Power is of the busy units.",
+        table(COLUMNS, [_row(r) for r in found["workloads"]]),
+    )
+    body += section(
+        "This host",
+        f"{tag(MEASURED)} The emulation, one stage after the other.",
+        table(HOST, [_host(r) for r in found["host_measured"]]),
+    )
+    body += section(
+        "What moves the speed-up",
+        "One constant at a time, from one end of its interval to the other.",
+        table(TORNADO, [_swing(r) for r in found["tornado"]]),
+    )
+    pair, article = found["yolox_nano"], found["article"]
+    body += section(
+        "The one public pair",
+        escape(pair["published"]["source"]) + ". The CPU's model is first order: a ratio below the published one means "
+        "that it flatters the CPU.",
+        table(
+            [("", "text"), ("accelerator ms", ""), ("CPU ms", ""), ("ratio", "")],
+            [
+                [kind, pair[kind]["accelerator_ms"], pair[kind]["cpu_ms"], pair[kind]["ratio"]]
+                for kind in ("published", "modelled")
+            ],
+        ),
+    )
+    body += section(
+        "The article's figures",
+        escape(article["source"]) + ". What would have to be true for them, the rest as modelled:",
+        table(
+            [("", "text"), ("modelled", MODELLED), ("needed", MODELLED)],
+            [
+                ["tracker, ms a frame, for 17 times", article["tracker_ms"], article["tracker_ms_needed"]],
+                ["CPU alone, ms a frame, for 17 times", article["cpu_alone_ms"], article["cpu_alone_ms_needed"]],
+                ["chip, mJ a frame, for 1/12 of the energy", article["chip_mj"], article["chip_mj_needed"]],
+                ["speed-up, all units but the CPU infinitely fast", article["most_speedup_with_this_tracker"], "17"],
+            ],
+        ),
+    )
+    subtitle = (
+        f"device <b>{escape(found['device'])}</b> · {head['features']}, {head['workload']}, against {head['against']}"
+    )
+    footer = "Modelled figures are computed from the device file; nothing here was measured on the chip."
+    title = f"drp_slam compare: {Path(found['sequence']).name}"
+    write_text(path, page(title, subtitle, body, footer), ProfilerError)
+    return path
+
+
+COLUMNS = [
+    *((name, "text") for name in ("features", "workload", "system")),
+    *((name, MODELLED) for name in ("fps", "mJ a frame", "W", "p50 ms", "p95 ms", "p99 ms", "jitter ms", "dropped")),
+    *((name, "text") for name in ("bottleneck", "speed-up", "energy")),
+]
+HOST = [("features", "text"), ("workload", "text"), *((n, MEASURED) for n in ("fps", "p50 ms", "p95 ms", "p99 ms"))]
+TORNADO = [
+    *((name, "text") for name in ("constant", "kind", "unit")),
+    *((name, "") for name in ("value", "low", "high", "speed-up at low", "at high", "energy at low", "energy at high")),
+]
+
+
+def between(ends: tuple[float, float] | list[float]) -> str:
+    """A range in words."""
+    return f"{number(ends[0])} to {number(ends[1])}"
+
+
+def _row(r: Mapping[str, Any]) -> list[Any]:
+    live = r["live"]
+    p = live["latency_ms"] or dict.fromkeys(("p50", "p95", "p99"))
+    ratios = ["", ""]
+    if "speedup" in r:
+        ratios = [f"{number(r[n])} ({between(r[f'{n}_range'])})" for n in ("speedup", "energy_ratio")]
+    figures = [r["fps"], r["energy_j"] * 1e3, r["power_w"], p["p50"], p["p95"], p["p99"], live["jitter_ms"]]
+    names = [escape(r[n]) for n in ("features", "workload", "system")]
+    return [*names, *figures, live["dropped"], escape(r["bottleneck"]), *ratios]
+
+
+def _host(r: Mapping[str, Any]) -> list[Any]:
+    p = r["latency_ms"]
+    return [escape(r["features"]), escape(r["workload"]), r["fps"], p["p50"], p["p95"], p["p99"]]
+
+
+def _swing(r: Mapping[str, Any]) -> list[Any]:
+    names = [escape(r["key"]), tag(r["kind"]), escape(r["unit"])]
+    return [*names, r["value"], r["low"], r["high"], *r["speedup"], *r["energy_ratio"]]

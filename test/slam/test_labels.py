@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Labels of map points: the majority of their views, whatever happens to their numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drp_slam.datatypes import Detections
+from drp_slam.slam.labels import Labels
+from drp_slam.slam.map import Map
+
+UV = np.array([[10.0, 10.0], [50.0, 50.0], [90.0, 90.0]], np.float32)
+
+
+def boxes(*found: tuple[str, tuple[float, float, float, float]]) -> Detections:
+    names = [name for name, _ in found]
+    array = np.array([box for _, box in found], np.float32).reshape(-1, 4)
+    return Detections(array, np.ones(len(found), np.float32), np.zeros(len(found), int), tuple(names))
+
+
+def a_map(points: int = 3) -> tuple[Map, Labels]:
+    slam_map = Map()
+    slam_map.add_points(np.zeros((points, 3)), np.zeros((points, 64), np.float32), None)
+    return slam_map, Labels(slam_map)
+
+
+def test_a_point_belongs_to_the_smallest_box_around_it_and_to_none_outside() -> None:
+    _, labels = a_map()
+    assert labels.columns() is None
+    labels.seen(5, UV, np.arange(3))
+    found = boxes(("cup", (40, 40, 60, 60)), ("table", (0, 0, 80, 80)))
+    assert labels.vote(5, found) == 3
+    label, votes = labels.columns()
+    assert [labels.names[i] if i >= 0 else None for i in label] == ["table", "cup", None]
+    assert votes.tolist() == [1, 1, 1]
+    assert labels.vote(5, found) == 0, "a frame votes once"
+    assert labels.vote(7, found) == 0, "nor does a frame that was not tracked"
+
+
+@given(st.lists(st.sampled_from(["cup", "table", None]), min_size=1, max_size=25))
+def test_the_class_of_more_than_half_of_the_views_wins(views: list[str | None]) -> None:
+    _, labels = a_map(1)
+    for stamp, name in enumerate(views):
+        labels.seen(stamp, UV[:1], np.zeros(1, int))
+        labels.vote(stamp, boxes((name, (0, 0, 20, 20))) if name else boxes())
+    label, _ = labels.columns()
+    won = labels.names[label[0]] if label[0] >= 0 else None
+    for name in set(views):
+        if views.count(name) > len(views) / 2:
+            assert won == name
+
+
+def test_a_number_given_again_does_not_inherit_votes() -> None:
+    slam_map, labels = a_map()
+    labels.seen(1, UV, np.arange(3))
+    labels.seen(2, UV, np.arange(3))
+    labels.vote(1, boxes(("cup", (0, 0, 100, 100))))
+    slam_map.alive[1] = False
+    assert slam_map.add_points(np.zeros((1, 3)), np.zeros((1, 64), np.float32), None, keyframe=4).tolist() == [1]
+    label, votes = labels.columns()
+    assert label.tolist() == [0, -1, 0] and votes.tolist() == [1, 0, 1]
+    assert labels.vote(2, boxes(("cup", (0, 0, 100, 100)))) == 2, "the frame saw the point that died"
+    assert labels.columns()[0].tolist() == [0, -1, 0]
