@@ -12,7 +12,7 @@ MESSAGES = ("std", "sensor", "nav", "geometry", "diagnostic", "visualization", "
 VERSION = next(
     line.split('"')[1] for line in Path(NAME, "__init__.py").read_text().splitlines() if line.startswith("__version__")
 )
-SHIPPED = ("config", "config/cameras", "config/devices", "config/rviz", "launch", "models")
+SHIPPED = ("config", "config/cameras", "config/devices", "config/foxglove", "config/rviz", "launch", "models")
 # Every install puts these folders into drp_slam/share, where resources.py finds them. `colcon build
 # --symlink-install` runs this file beside links to the package and the data files, without models/.
 SHIPPED = tuple(folder for folder in SHIPPED if Path(folder).is_dir())
