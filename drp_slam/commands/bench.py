@@ -23,13 +23,37 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     add_frames(p, start=False)
     add_device(p)
     add_out(p)
+    p.add_argument(
+        "--robustness",
+        action="store_true",
+        help="measure accuracy instead, on the recording made harder: frames missing, darkness, blur, missing depth, "
+        "things that move",
+    )
+    p.add_argument("--cases", default="", metavar="WORDS", help="with --robustness: only cases with one of these words")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Runs every case on the same frames; the rates, latencies and stage times measured here."""
+    if args.robustness:
+        return robustness(args)
     out = out_folder(args)
     cases = [case(args, name, in_flight, out) for name, in_flight in CASES.items()]
     return {"sequence": args.sequence, "cases": cases, "out": str(out)}
+
+
+def robustness(args: argparse.Namespace) -> dict[str, Any]:
+    """Every case of `data/disturbances.py`: frames tracked, errors, and why frames were lost."""
+    from drp_slam.config import Config
+    from drp_slam.data import disturbances
+    from drp_slam.data.dataset import open_sequence
+    from drp_slam.evaluation.robustness import measure
+    from drp_slam.reporting.folder import write_json
+
+    cases = disturbances.cases(args.cases)
+    sequence, out = open_sequence(args.sequence, frames=args.frames), out_folder(args)
+    result = {"sequence": args.sequence, "robustness": measure(sequence, cases, Config()), "out": str(out)}
+    write_json(out / "robustness.json", result)
+    return result
 
 
 def case(args: argparse.Namespace, name: str, in_flight: int, out: Path) -> dict[str, Any]:
@@ -53,6 +77,8 @@ def case(args: argparse.Namespace, name: str, in_flight: int, out: Path) -> dict
 
 def show(result: dict[str, Any]) -> None:
     """Prints the cases as a table: everything in it was measured on this host."""
+    if "robustness" in result:
+        return show_robustness(result)
     stages = list(result["cases"][0]["stages_wall_ms"])
     rows = []
     for row in result["cases"]:
@@ -64,3 +90,18 @@ def show(result: dict[str, Any]) -> None:
     columns = "|".join(("case", "frames/s", "ATE m", "latency", *stages))
     print_table(columns, rows, title=title, left=("case",), spare="|".join(stages))
     print(f"results of each case below {result['out']}")
+
+
+def show_robustness(result: dict[str, Any]) -> None:
+    """Prints a row a case; with a still camera the live error is the largest distance from the start."""
+    rows = []
+    for row in result["robustness"]:
+        errors = ("–" if row[key] is None else f"{row[key] * 1e3:.1f}" for key in ("ate_m", "live_m"))
+        within = "–" if row["within_2_sigma"] is None else f"{row['within_2_sigma']:.0%}"
+        reasons = ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in row["reasons"].items())
+        rows.append(
+            (row["case"], f"{row['tracked']} / {row['frames']}", str(row["keyframes"]), *errors, within, reasons)
+        )
+    columns = "case|tracked|keyframes|ATE mm|live mm|within 2σ|lost or in doubt"
+    print_table(columns, rows, title=result["sequence"], left=("case", "lost or in doubt"), spare="keyframes")
+    print(f"results in {result['out']}/robustness.json")

@@ -17,7 +17,7 @@ from drp_slam import geometry
 from drp_slam.slam.consensus import AMBIGUOUS, Consensus
 from drp_slam.slam.map import Map
 
-CORRELATED = 3.0
+CORRELATED = 10.0
 """Matches that count as one: errors of the points of one keyframe, of depth and of calibration are common to
 many of them (fitted: see docs/slam.md)."""
 ANCHORS = 25
