@@ -28,9 +28,10 @@ def param(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] = (),
+    live: bool = False,
 ) -> Any:
-    """A dataclass field with description, unit and range."""
-    meta = {"help": help, "unit": unit, "low": low, "high": high, "choices": choices}
+    """A dataclass field with description, unit and range. `live`: a running node takes another value."""
+    meta = {"help": help, "unit": unit, "low": low, "high": high, "choices": choices, "live": live}
     return field(default=default, metadata=meta)
 
 
@@ -55,11 +56,13 @@ class DrpConfig:
     """Image pre- and post-processing (`drp_node`)."""
 
     backend: str = param("emulated", "what runs the image kernels", choices=BACKENDS[:3])
-    network: str = param(DEFAULT_NETWORK, "network whose card holds the scales of the tensor and the heads")
-    top_k: int = param(1024, "keep at most this many features per image, best score first", low=16, high=8192)
-    threshold: float = param(0.05, "minimum keypoint probability", low=0.0, high=1.0)
-    nms_px: int = param(5, "window of non-maximum suppression, odd", unit="px", low=1, high=31)
-    subpixel: bool = param(True, "refine keypoints to the centre of mass of the heatmap in their window")
+    network: str = param(DEFAULT_NETWORK, "network whose card holds the scales of the tensor and the heads", live=True)
+    top_k: int = param(
+        1024, "keep at most this many features per image, best score first", low=16, high=8192, live=True
+    )
+    threshold: float = param(0.05, "minimum keypoint probability", low=0.0, high=1.0, live=True)
+    nms_px: int = param(5, "window of non-maximum suppression, odd", unit="px", low=1, high=31, live=True)
+    subpixel: bool = param(True, "refine keypoints to the centre of mass of the heatmap in their window", live=True)
     stereo: str = param(
         "keypoints",
         "where to measure stereo depth: at the keypoints, or at every pixel",
@@ -68,7 +71,7 @@ class DrpConfig:
     disparities: int = param(
         128, "range of the disparity search, a multiple of 16; nearer objects get no depth", unit="px", low=16, high=256
     )
-    mindiv: int = param(2, "modelled DRP clock: 1260 / (mindiv + 1) MHz", low=2, high=127)
+    mindiv: int = param(2, "modelled DRP clock: 1260 / (mindiv + 1) MHz", low=2, high=127, live=True)
 
     def __post_init__(self) -> None:
         check("drp", self)
@@ -79,17 +82,17 @@ class PerceptionConfig:
     """The network on DRP-AI3 (`perception_node`)."""
 
     backend: str = param("emulated", "what runs the network", choices=BACKENDS)
-    network: str = param(DEFAULT_NETWORK, "shipped network or ONNX file")
-    threads: int = param(1, "threads of onnxruntime on this host", low=1, high=64)
-    freq_index: int = param(2, "AI-MAC clock index of the board's runtime", low=1, high=127)
+    network: str = param(DEFAULT_NETWORK, "shipped network or ONNX file", live=True)
+    threads: int = param(1, "threads of onnxruntime on this host", low=1, high=64, live=True)
+    freq_index: int = param(2, "AI-MAC clock index of the board's runtime", low=1, high=127, live=True)
     compiled: str = param("", "folder of the compiled network, for backend mera")
     detector: str = param("", "ONNX file of an object detector; empty: no detector")
     detector_names: str = param("", "file of class names, one per line; empty: the *.names file beside the detector")
-    detector_every: int = param(5, "run the detector on every n-th frame", low=1, high=1000)
+    detector_every: int = param(5, "run the detector on every n-th frame", low=1, high=1000, live=True)
     detector_rate_hz: float = param(
-        0.0, "run the detector at this rate instead; 0: on every n-th frame", unit="Hz", low=0.0, high=1000.0
+        0.0, "run the detector at this rate instead; 0: on every n-th frame", unit="Hz", low=0.0, high=1000.0, live=True
     )
-    detector_threshold: float = param(0.65, "minimum score of a detection", low=0.0, high=1.0)
+    detector_threshold: float = param(0.65, "minimum score of a detection", low=0.0, high=1.0, live=True)
 
     def __post_init__(self) -> None:
         check("drpai3", self)
@@ -100,10 +103,19 @@ class SlamConfig:
     """Tracking and mapping on the CPU (`pose_node`)."""
 
     min_cosine: float = param(
-        0.0, "minimum cosine similarity of two matched descriptors; 0: as the front end says", low=0.0, high=1.0
+        0.0,
+        "minimum cosine similarity of two matched descriptors; 0: as the front end says",
+        low=0.0,
+        high=1.0,
+        live=True,
     )
     gate_px: float = param(
-        60.0, "search radius around the position that the motion model predicts", unit="px", low=1.0, high=2000.0
+        60.0,
+        "search radius around the position that the motion model predicts",
+        unit="px",
+        low=1.0,
+        high=2000.0,
+        live=True,
     )
     pixel_sigma_px: float = param(1.2, "standard deviation of a keypoint's position", unit="px", low=0.05, high=20.0)
     inverse_depth_sigma: float = param(
@@ -116,30 +128,35 @@ class SlamConfig:
         low=0.05,
         high=10.0,
     )
-    depth_min_m: float = param(0.2, "ignore depth below this", unit="m", low=0.0, high=100.0)
-    depth_max_m: float = param(6.0, "ignore depth beyond this (RGB-D)", unit="m", low=0.1, high=1000.0)
+    depth_min_m: float = param(0.2, "ignore depth below this", unit="m", low=0.0, high=100.0, live=True)
+    depth_max_m: float = param(6.0, "ignore depth beyond this (RGB-D)", unit="m", low=0.1, high=1000.0, live=True)
     depth_edge: float = param(
-        0.04, "reject depth where a 3x3 neighbourhood spans more than this ratio of it", low=0.0, high=1.0
+        0.04, "reject depth where a 3x3 neighbourhood spans more than this ratio of it", low=0.0, high=1.0, live=True
     )
-    min_inliers: int = param(25, "report lost with fewer inliers than this", low=6, high=1000)
+    min_inliers: int = param(25, "report lost with fewer inliers than this", low=6, high=1000, live=True)
     keyframe_ratio: float = param(
         0.65,
         "insert a keyframe when the inliers fall below this ratio of their peak since the last one",
         low=0.0,
         high=1.0,
+        live=True,
     )
     keyframe_translation_m: float = param(
-        0.15, "insert a keyframe after this translation", unit="m", low=0.001, high=100.0
+        0.15, "insert a keyframe after this translation", unit="m", low=0.001, high=100.0, live=True
     )
-    keyframe_rotation_deg: float = param(12.0, "insert a keyframe after this rotation", unit="deg", low=0.1, high=180.0)
-    local_keyframes: int = param(12, "match a frame with the points of this many keyframes", low=1, high=100)
-    local_points: int = param(2000, "match a frame with at most this many map points", low=100, high=20000)
-    adjusted_keyframes: int = param(8, "number of keyframes that local bundle adjustment optimises", low=1, high=50)
-    adjust_iterations: int = param(5, "iterations of local bundle adjustment; 0: off", low=0, high=100)
+    keyframe_rotation_deg: float = param(
+        12.0, "insert a keyframe after this rotation", unit="deg", low=0.1, high=180.0, live=True
+    )
+    local_keyframes: int = param(12, "match a frame with the points of this many keyframes", low=1, high=100, live=True)
+    local_points: int = param(2000, "match a frame with at most this many map points", low=100, high=20000, live=True)
+    adjusted_keyframes: int = param(
+        8, "number of keyframes that local bundle adjustment optimises", low=1, high=50, live=True
+    )
+    adjust_iterations: int = param(5, "iterations of local bundle adjustment; 0: off", low=0, high=100, live=True)
     map: str = param("", "continue in the map of this file; empty: begin a new one")
-    save_map: str = param("", "write the map to this file at the end; empty: no")
+    save_map: str = param("", "write the map to this file at the end; empty: no", live=True)
     localise: bool = param(False, "only find the pose in the map file; never change the map")
-    close_loops: bool = param(True, "close loops when a keyframe recognises an old part of the map")
+    close_loops: bool = param(True, "close loops when a keyframe recognises an old part of the map", live=True)
     mask_people: bool = param(
         False, "ignore features inside detections of class person; needs a detector with class names"
     )

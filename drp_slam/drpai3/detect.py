@@ -64,7 +64,7 @@ class Detector:
     """
 
     def __init__(self, device: Device, onnx_path: str | Path, config: PerceptionConfig) -> None:
-        self.device, self._threshold = device, config.detector_threshold
+        self.device, self.threshold = device, config.detector_threshold
         self.network = DetectorNetwork(Path(onnx_path), config.threads)
         self.names = read_names(config.detector_names or names_beside(Path(onnx_path)), self.network.classes)
         # what is loaded at the first run is loaded now, not in the middle of a sequence
@@ -78,7 +78,7 @@ class Detector:
         """
         network = self.network
         run = self.device.run(network, network.stored(prepare(image, network.shape[1:])))
-        boxes, score, class_id = decode(network.real(run.outputs[0]), self._threshold, network.name)
+        boxes, score, class_id = decode(network.real(run.outputs[0]), self.threshold, network.name)
         height, width = image.shape[:2]
         boxes_px = boxes * (width, height, width, height)
         keep = suppress(boxes_px, score, class_id)

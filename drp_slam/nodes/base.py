@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import logging
 import os
@@ -13,9 +14,11 @@ from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
@@ -55,11 +58,11 @@ class StageNode(Node):
             *self.configs, self.graph = params.read(self, *sections, GraphConfig)
             own = {NODE_SECTIONS[name]: self.configs[0]} if name in NODE_SECTIONS else {}
             self.config = Config(**own, graph=self.graph)
-            if name in UNITS_OF:
-                self._meter = Meter(open_soc(self.config, UNITS_OF[name]))
+            self._open_meter()
         except DrpSlamError:
             self.destroy_node()
             raise
+        self.add_on_set_parameters_callback(self._on_parameters)
         self._problems, self._last_problem, self._fresh = 0, "", False
         self.frames = 0
         self._needed: list[Publisher] = []
@@ -68,6 +71,31 @@ class StageNode(Node):
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._beat = self.create_timer(READY_PERIOD_S, self._ready_beat, clock=steady)
         self.create_timer(HEALTH_PERIOD_S, self.report_health, clock=steady)
+
+    def _open_meter(self) -> None:
+        if self.get_name() in UNITS_OF:
+            self._meter = Meter(open_soc(self.config, UNITS_OF[self.get_name()]))
+
+    def _on_parameters(self, given: list[Parameter]) -> SetParametersResult:
+        """Takes other values of this node's own parameters, all of a call or none."""
+        own = {p.name: p.value for p in given if p.name in type(self.configs[0]).__dataclass_fields__}
+        before = self.configs[0], self.config
+        try:
+            self.configs[0] = dataclasses.replace(before[0], **own)
+            self.config = dataclasses.replace(before[1], **{NODE_SECTIONS[self.get_name()]: self.configs[0]})
+            if own:
+                self.apply()
+                self._open_meter()
+        except DrpSlamError as error:
+            self.configs[0], self.config = before
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def apply(self) -> None:
+        """`configs[0]` and `config` have other values: from the next frame on they hold.
+
+        Raises DrpSlamError, and changes nothing, for values that cannot be used.
+        """
 
     def create_publisher(self, *args: Any, **kwargs: Any) -> Publisher:
         """Without event handlers: each costs every turn of the executor, 30 in a node 1 ms."""

@@ -71,6 +71,10 @@ class DetectionPublisher:
         for kind, topic, handle in topics:
             node.take(kind, topic, handle, qos.camera_in(IN_FLIGHT))
 
+    def configure(self, config: PerceptionConfig) -> None:
+        """Other frames are due, other scores suffice."""
+        self._is_due, self._detector.threshold = Due.of(config), config.detector_threshold
+
     def frame(self, head: Header) -> None:
         """A frame's features are on their way; every n-th one is now searched for objects."""
         if self._is_due(convert.stamp_ns(head)):

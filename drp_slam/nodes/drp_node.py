@@ -52,7 +52,7 @@ class DrpNode(StageNode):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("drp_node", DrpConfig, **kwargs)
         (config,) = self.configs
-        self._front = open_front_end(override(self.config, {"drpai3.network": config.network}), UNITS)
+        self.apply()
         self._under_way: OrderedDict[int, UnderWay] = OrderedDict()
         self._pictures: OrderedDict[int, np.ndarray] = OrderedDict()
         self._gate: StampGate[tuple[Any, np.ndarray]] = StampGate("image")
@@ -68,6 +68,10 @@ class DrpNode(StageNode):
         self.take(Image, "image", self._on_image, qos.camera_in(), foreign=True)
         self.take(CompressedImage, "image/compressed", self._on_compressed, qos.camera_in())
         self.take(Image, "heads", self._on_heads, qos.stage_in())
+
+    def apply(self) -> None:
+        network = self.config.drp.network  # its card holds the scales
+        self._front = open_front_end(override(self.config, {"drpai3.network": network}), UNITS)
 
     def _on_image(self, message: Image) -> None:
         self._admit(message.header, convert.colour(message))

@@ -24,7 +24,7 @@ PREFIXES = ("qos_overrides.",)
 
 
 def read(node: Node, *kinds: type[Any]) -> list[Any]:
-    """Declares the fields of dataclasses as read-only parameters; returns the instances.
+    """Declares the fields of dataclasses as parameters, read-only where a running node cannot change; the instances.
 
     The node must have been made with `automatically_declare_parameters_from_overrides=True`.
     Raises ConfigError that names an unknown or out-of-range parameter.
@@ -56,10 +56,10 @@ def refuse_unknown(name: str, given: dict[str, Any], kinds: tuple[type[Any], ...
 
 
 def descriptor(f: dataclasses.Field) -> ParameterDescriptor:
-    """Description, unit and range of a field. A node reads its parameters once, at its start."""
+    """Description, unit and range of a field; read-only where it is read once, at the start."""
     meta = f.metadata
     unit = f" [{meta['unit']}]" if meta["unit"] else ""
-    out = ParameterDescriptor(name=f.name, description=f"{meta['help']}{unit}", read_only=True)
+    out = ParameterDescriptor(name=f.name, description=f"{meta['help']}{unit}", read_only=not meta["live"])
     if meta["choices"]:
         out.additional_constraints = f"one of {', '.join(meta['choices'])}"
     if meta["low"] is not None and meta["high"] is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sensor_msgs.msg import Image
 
@@ -18,6 +18,9 @@ from drp_slam.nodes import convert, qos
 from drp_slam.nodes.base import StageNode, run
 from drp_slam.nodes.table import UNITS_OF
 
+if TYPE_CHECKING:
+    from drp_slam.nodes.detections import DetectionPublisher
+
 
 class PerceptionNode(StageNode):
     """`tensor` -> `heads`; and with a detector, every n-th `image` -> `detections`."""
@@ -25,7 +28,8 @@ class PerceptionNode(StageNode):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("perception_node", PerceptionConfig, **kwargs)
         (config,) = self.configs
-        self._front = open_front_end(self.config, UNITS_OF["perception_node"])
+        self._detections: DetectionPublisher | None = None
+        self.apply()
         alone = self._front.accelerator is None
         if alone and not config.detector:
             raise GraphError(f"features {self.graph.features!r} need no network; leave perception_node out")
@@ -33,12 +37,16 @@ class PerceptionNode(StageNode):
             self._first = [s.unit for s in self._front.stages].index("drpai3")
             self._heads = self.needs_listener(self.create_publisher(Image, "heads", qos.frames_out()))
             self.take(Image, "tensor", self._on_tensor, qos.stage_in())
-        self._detections = None
         detector = open_detector(self._front.accelerator or open_accelerator(config), config)
         if detector is not None:
             from drp_slam.nodes.detections import DetectionPublisher
 
             self._detections = DetectionPublisher(self, detector, config, alone)
+
+    def apply(self) -> None:
+        self._front = open_front_end(self.config, UNITS_OF["perception_node"])
+        if self._detections is not None:
+            self._detections.configure(self.config.drpai3)
 
     def _on_tensor(self, message: Image) -> None:
         tensor = convert.tensor(message, "tensor")

@@ -88,6 +88,11 @@ class PoseNode(StageNode):
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(PATIENCE_S / 2, self._track_waiting, clock=steady)
 
+    def apply(self) -> None:
+        self._config = self.config.slam
+        if self.tracker is not None:
+            self.tracker.configure(self._config)
+
     def _on_camera_info(self, message: CameraInfo) -> None:
         """Takes the first sound calibration, and another one as long as nothing is mapped with it."""
         stated = (message.width, message.height, message.k.tobytes(), bytes(message.d))

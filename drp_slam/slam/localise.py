@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from drp_slam.config import SlamConfig
 from drp_slam.slam.consensus import AMBIGUOUS, SETTLED, Consensus, Pairs, choose, votes
 from drp_slam.slam.mapping import Mapping
 from drp_slam.slam.matching import Prior
@@ -64,10 +65,14 @@ class Localiser:
     """
 
     def __init__(self, mapping: Mapping) -> None:
-        self._mapping, self._config = mapping, mapping.config
+        self._mapping = mapping
         self._share = 1.0
         self._rival: np.ndarray | None = None
         self.in_doubt = False
+
+    @property
+    def _config(self) -> SlamConfig:
+        return self._mapping.config
 
     def accept(self, found: Found) -> None:
         """The pose is used: its share of the votes enters the recent mean; a rival is looked for again."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from drp_slam import geometry
+from drp_slam.config import SlamConfig
 from drp_slam.slam.join import Loop, join
 from drp_slam.slam.localise import Found, fit_view, occupied_cells, pose_without_prediction
 from drp_slam.slam.mapping import Mapping
@@ -43,9 +44,13 @@ class Loops:
     """Finds and closes loops in the map of `mapping`."""
 
     def __init__(self, mapping: Mapping) -> None:
-        self._mapping, self._config = mapping, mapping.config
+        self._mapping = mapping
         self._pending: list[Loop] = []
         self.closed: list[tuple[int, int]] = []
+
+    @property
+    def _config(self) -> SlamConfig:
+        return self._mapping.config
 
     def close(self, number: int) -> np.ndarray | None:
         """Closes the loop that keyframe `number`, the newest, finishes, if it does.

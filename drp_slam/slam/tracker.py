@@ -44,9 +44,7 @@ class Tracker:
         which nothing can be projected.
         """
         self.map = Map() if slam_map is None else slam_map
-        self._config = config or SlamConfig()
-        if not self._config.min_cosine:
-            self._config = replace(self._config, min_cosine=self.map.spec.min_cosine)
+        self._config = self._completed(config or SlamConfig())
         self._mapping = Mapping(self.map, Geometry.of(camera, self._config), self._config)
         self._localiser = Localiser(self._mapping)
         self._loops = Loops(self._mapping)
@@ -117,6 +115,15 @@ class Tracker:
         self._last = None if keyframe or localise else (view, found)
         reason = Reason.MOVING_THINGS if self._localiser.in_doubt else Reason.OK
         return self._report(view, found, keyframe, reason, covariance, correction)
+
+    def configure(self, config: SlamConfig) -> None:
+        """Other thresholds, from the next frame on; map, mode and path stay."""
+        camera = self._mapping.geometry.camera
+        self._config = self._mapping.config = self._completed(config)
+        self._mapping.geometry = Geometry.of(camera, self._config)
+
+    def _completed(self, config: SlamConfig) -> SlamConfig:
+        return config if config.min_cosine else replace(config, min_cosine=self.map.spec.min_cosine)
 
     def begin_epoch(self) -> None:
         """Stamps restart: the next frame may have any stamp and is searched in the whole map."""

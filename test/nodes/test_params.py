@@ -61,7 +61,7 @@ def test_defaults_descriptions_and_ranges(make_node):
     assert drp == DrpConfig() and graph == GraphConfig()
     described = node.describe_parameter("top_k")
     meta = DrpConfig.__dataclass_fields__["top_k"].metadata
-    assert described.description.startswith(meta["help"]) and described.read_only
+    assert described.description.startswith(meta["help"]) and not described.read_only
     assert described.integer_range[0].from_value == meta["low"]
     assert node.describe_parameter("threshold").floating_point_range[0].to_value == 1.0
 
@@ -93,6 +93,30 @@ def test_a_running_node_refuses_changes(make_node):
     params.read(node, PlayerConfig)
     result = node.set_parameters([Parameter("rate", value=2.0)])[0]
     assert not result.successful and "read-only" in result.reason
+
+
+def test_a_running_node_takes_other_values_or_says_why_not():
+    context = Context()
+    context.init(args=[], initialize_logging=False)
+    from drp_slam.nodes.drp_node import DrpNode
+    from drp_slam.nodes.pose_node import PoseNode
+
+    drp, pose = DrpNode(context=context), PoseNode(context=context)
+    try:
+        done = drp.set_parameters_atomically([Parameter("top_k", value=64), Parameter("mindiv", value=4)])
+        assert done.successful and drp.config.drp.top_k == drp.configs[0].top_k == 64
+        for name, value, words in (("threshold", 7.0, "threshold"), ("backend", "cpu", "read-only")):
+            (refused,) = drp.set_parameters([Parameter(name, value=value)])
+            assert not refused.successful and words in refused.reason
+        (refused,) = drp.set_parameters([Parameter("network", value="no-such-network")])
+        assert not refused.successful and "no-such-network" in refused.reason and drp.config.drp.network == "xfeat-p70"
+        assert drp.get_parameter("network").value == "xfeat-p70"
+        (done,) = pose.set_parameters([Parameter("min_inliers", value=40)])
+        assert done.successful and pose.config.slam.min_inliers == 40
+    finally:
+        drp.destroy_node()
+        pose.destroy_node()
+        context.try_shutdown()
 
 
 def test_table_carries_every_parameter(tmp_path):
