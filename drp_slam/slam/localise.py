@@ -98,12 +98,12 @@ class Localiser:
         return found
 
     def relocalise(self, view: View) -> Found | None:
-        """Pose from the keyframes most similar to the view; None unless `sure`."""
+        """Pose from the keyframes most similar to the view."""
         candidates, counters = self._mapping.places.query(view, self._config.min_cosine, CANDIDATES)
         self._mapping.work.add_all(counters)
         for candidate in candidates:
             found = self.recognise(view, candidate)
-            if found is not None and self.sure(view, found):
+            if found is not None:
                 return dataclasses.replace(found, relocalised=True)
         return None
 
@@ -113,10 +113,11 @@ class Localiser:
         return share >= SURE_SHARE and occupied_cells(self._mapping, view, found) >= SURE_CELLS
 
     def recognise(self, view: View, keyframe: int) -> Found | None:
-        """Pose without a prediction from a keyframe's points, then from the map around it."""
+        """Pose without a prediction from a keyframe's points, then from the map around it; None unless `sure`."""
         _, points = self._mapping.map.observed(keyframe)
         pose = pose_without_prediction(self._mapping, view, slice(None), points)
-        return None if pose is None else self.follow(view, pose, keyframe)
+        found = None if pose is None else self.follow(view, pose, keyframe)
+        return found if found is not None and self.sure(view, found) else None
 
 
 def fit_view(

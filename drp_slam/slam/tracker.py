@@ -84,8 +84,8 @@ class Tracker:
             predicted, last = self._path.predict(stamp_ns), self._path.last_T_camera_world
             found = self._localiser.follow(view, predicted, self._root, last)
             found = found or self._recover(view)
-            if localise and found is not None and not self._localiser.sure(view, found):
-                found = None
+        if localise and found is not None and not self._localiser.sure(view, found):
+            found = None
         found = found or self._localiser.relocalise(view)
         self._lost = found is None
         if found is None:
