@@ -50,8 +50,14 @@ def find(kind: str, name: str, suffixes: tuple[str, ...]) -> Path:
 
 
 def network(name: str) -> Path:
-    """ONNX file of a shipped network, or the path given."""
-    return find("models", name, (".onnx",))
+    """ONNX file of a shipped network, of one that `fetch` has brought, or the path given."""
+    fetched = sorted((downloads() / name).glob("*.onnx")) if name.isidentifier() else []
+    return fetched[0] if len(fetched) == 1 and not os.path.isfile(name) else find("models", name, (".onnx",))
+
+
+def downloads() -> Path:
+    """Folder of what `fetch` brings: `drp_slam` in the user's cache (XDG_CACHE_HOME)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "drp_slam"
 
 
 def device_file(name: str) -> Path:

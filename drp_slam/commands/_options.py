@@ -72,7 +72,7 @@ def add_slam(p: argparse.ArgumentParser) -> None:
     p.add_argument("--backend", choices=("emulated", "cpu"), help="run on this device (default: emulated)")
     p.add_argument("--network", metavar="NAME|FILE", help="use this shipped network or ONNX file with a card")
     p.add_argument("--features", metavar="NAME", help="use this front end (default: xfeat)")
-    p.add_argument("--detector", metavar="FILE", help="find objects with this ONNX network beside localisation")
+    p.add_argument("--detector", metavar="NAME|FILE", help="find objects with this ONNX network beside localisation")
     add_device(p, None)
     p.add_argument("--config", type=Path, metavar="FILE", help="read parameters from a YAML like config/drp_slam.yaml")
     text = "override one parameter; may be repeated"

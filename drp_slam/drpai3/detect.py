@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """An optional object detector beside the features' network: read `Detector.__call__` first.
 
-Networks of FastestDet's form (https://github.com/dog-qiuqiu/FastestDet, BSD-3), none is shipped:
-input (1, 3, H, W), BGR in [0, 1]; output (1, 5 + classes, h, w) with objectness, four box
-values and class probabilities of each cell, sigmoid and softmax already applied.
+Networks of FastestDet's form (https://github.com/dog-qiuqiu/FastestDet, BSD-3): input (1, 3, H, W),
+BGR in [0, 1]; output (1, 5 + classes, h, w) with objectness, four box values and class probabilities
+of each cell, sigmoid and softmax already applied. Other forms: `detector_forms`. None is shipped.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from drp_slam import resources
 from drp_slam.config import PerceptionConfig
 from drp_slam.datatypes import Detections
 from drp_slam.device import Device, Run
+from drp_slam.drpai3.detector_forms import Found
 from drp_slam.drpai3.detector_network import DetectorNetwork
 from drp_slam.errors import DeviceError, DrpAi3Error
 
@@ -76,15 +78,18 @@ class Detector:
 
         Raises DrpAi3Error for another image, or planes that are no probabilities.
         """
-        network = self.network
-        run = self.device.run(network, network.stored(prepare(image, network.shape[1:])))
-        boxes, score, class_id = decode(network.real(run.outputs[0]), self.threshold, network.name)
+        runs: list[Run] = []
+
+        def execute(tensor: np.ndarray) -> np.ndarray:
+            runs.append(self.device.run(self.network, tensor))
+            return runs[-1].outputs[0]
+
+        boxes_px, score, class_id = candidates(self.network, image, self.threshold, execute)
         height, width = image.shape[:2]
-        boxes_px = boxes * (width, height, width, height)
         keep = suppress(boxes_px, score, class_id)
         boxes_px = np.clip(boxes_px[keep], 0, (width, height, width, height)).astype(np.float32)
         label = tuple(self.names[i] for i in class_id[keep])
-        return Detections(boxes_px, score[keep], class_id[keep], label), run
+        return Detections(boxes_px, score[keep], class_id[keep], label), runs[0]
 
 
 def open_detector(device: Device, config: PerceptionConfig) -> Detector | None:
@@ -126,16 +131,46 @@ def read_names(path: str, classes: int) -> tuple[str, ...]:
     return names
 
 
-def prepare(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """(3, h, w) float32 in [0, 1], BGR, bilinearly resized without keeping the aspect ratio."""
-    import cv2
+def candidates(
+    network: DetectorNetwork, image: np.ndarray, threshold: float, execute: Callable[[np.ndarray], np.ndarray]
+) -> Found:
+    """Everything with a score above `threshold`, overlapping boxes too, in pixels of the image.
 
+    `execute` runs the network on its tensor. Raises DrpAi3Error for another image, or an output of no such boxes.
+    """
+    check_image(image)
+    height, width = image.shape[:2]
+    shape, form = (network.shape[1], network.shape[2]), network.form
+    if form is None:
+        planes = network.real(execute(network.stored(prepare(image, shape))))
+        boxes, score, class_id = decode(planes, threshold, network.name)
+        return boxes * (width, height, width, height), score, class_id
+    tensor, box = form.prepare(image, shape)
+    boxes, score, class_id = form.decode(execute(tensor), shape)
+    if not (np.isfinite(boxes).all() and np.isfinite(score).all()) or score.max(initial=0.0) > 1.001:
+        raise DrpAi3Error(
+            f"{network.name}: taken for a {form.name}, but its scores reach {score.max(initial=0.0):.3g}; expected "
+            "boxes and probabilities: export it with its sigmoid"
+        )
+    keep = score > threshold
+    return box.back(boxes[keep]), score[keep], class_id[keep]
+
+
+def check_image(image: np.ndarray) -> None:
+    """Raises DrpAi3Error unless it is (H, W, 3) BGR or (H, W) grey, uint8, with a pixel."""
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
         raise DrpAi3Error(
             f"image is {image.dtype} {image.shape}, expected uint8 (H, W) grey or (H, W, 3) BGR; convert it before"
         )
     if not image.size:
         raise DrpAi3Error(f"image is {image.shape}: empty; a detector needs at least one pixel")
+
+
+def prepare(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """(3, h, w) float32 in [0, 1], BGR, bilinearly resized without keeping the aspect ratio."""
+    import cv2
+
+    check_image(image)
     small = cv2.resize(image, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
     if small.ndim == 2:
         small = cv2.cvtColor(small, cv2.COLOR_GRAY2BGR)

@@ -8,16 +8,22 @@ from pathlib import Path
 import numpy as np
 
 from drp_slam.device import Work
+from drp_slam.drpai3.detector_forms import Form, form_of
 from drp_slam.drpai3.emulator import session
 from drp_slam.drpai3.network_cost import RESULTS_TAKEN, network_work
 from drp_slam.errors import DrpAi3Error
 
-FORM = "(1, 3, H, W) in, (1, 5 + classes, h, w) out, float32 or int8, as FastestDet exports it"
+FORM = (
+    "(1, 3, H, W) in, (1, 5 + classes, h, w) out, float32 or int8, as FastestDet exports it, or one float32 output as "
+    "YOLOX, YOLOv5 or YOLOv8 export it, sides multiples of 32"
+)
 DTYPES = {"tensor(float)": np.float32, "tensor(int8)": np.int8}
 
 
 class DetectorNetwork:
     """The network as a program: tensor (3, H, W) in, planes (5 + classes, h, w) out, one dtype.
+
+    `form` is None for those; of another layout, whose planes have two dimensions, it says how to use it.
 
     `stored` makes the tensor from real numbers, `real` turns planes back into them; for float32
     both change nothing. Raises DrpAi3Error for a file that is no ONNX network or has another form.
@@ -31,17 +37,18 @@ class DetectorNetwork:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         taken = [(i.type, i.shape) for i in inputs]
         given = [(o.type, o.shape) for o in outputs]
-        if not _has_form(taken, given):
+        self.form = _other_form(taken, given)
+        if self.form is None and not _has_form(taken, given):
             raise DrpAi3Error(f"{path}: takes {_text(taken)}, gives {_text(given)}; expected {FORM}")
         self._input = inputs[0].name
         self.shape: tuple[int, ...] = tuple(inputs[0].shape[1:])
         self._planes: tuple[int, ...] = tuple(outputs[0].shape[1:])
-        self.classes = self._planes[0] - 5
+        self.classes = self.form.classes if self.form else self._planes[0] - 5
         self._work: Work | None = None
         self.dtype = np.dtype(DTYPES[inputs[0].type])
         self._scale, self._zero = 1.0, 0
-        self._plane_scale = np.ones((1, 1, 1), np.float32)
-        self._plane_zero = np.zeros((1, 1, 1), np.float32)
+        sides = (1,) * len(self._planes)
+        self._plane_scale, self._plane_zero = np.ones(sides, np.float32), np.zeros(sides, np.float32)
         if self.dtype == np.int8:
             self._read_scales()
 
@@ -110,6 +117,14 @@ class DetectorNetwork:
                 f"detector {self.name} takes {self.dtype} {self.shape}, got {tensor.dtype} "
                 f"{tensor.shape}; let Detector prepare the image"
             )
+
+
+def _other_form(taken: list[tuple[str, list]], given: list[tuple[str, list]]) -> Form | None:
+    if [kind for kind, _ in (*taken, *given)] != ["tensor(float)"] * 2:
+        return None
+    inner, outer = taken[0][1], given[0][1]
+    fixed = all(isinstance(side, int) and side > 0 for side in (*inner, *outer))
+    return form_of(tuple(inner), tuple(outer)) if fixed and len(inner) == 4 and inner[:2] == [1, 3] else None
 
 
 def _has_form(taken: list[tuple[str, list]], given: list[tuple[str, list]]) -> bool:

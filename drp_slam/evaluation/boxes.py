@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from drp_slam.drpai3.detect import decode, prepare, suppress
+from drp_slam.drpai3.detect import candidates, suppress
 from drp_slam.drpai3.detector_network import DetectorNetwork
 
 TRUE_FROM, FOUND_FROM = 0.5, 0.05
@@ -34,8 +34,9 @@ class Boxes:
 
 def found(network: DetectorNetwork, image: np.ndarray, threshold: float) -> Boxes:
     """The boxes of (H, W, 3) BGR uint8 above a score, suppressed as `drpai3.detect` does."""
-    (planes,) = network.compute(network.stored(prepare(image, network.shape[1:])))
-    xyxy, score, label = decode(network.real(planes), threshold, network.name)
+    boxes_px, score, label = candidates(network, image, threshold, lambda tensor: network.compute(tensor)[0])
+    height, width = image.shape[:2]
+    xyxy = boxes_px / (width, height, width, height)
     keep = suppress(xyxy, score, label)
     return Boxes(xyxy[keep], score[keep], label[keep])
 
