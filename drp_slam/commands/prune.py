@@ -13,7 +13,7 @@ from typing import Any
 
 from drp_slam.commands._options import add_device, add_out, out_folder
 from drp_slam.commands._tables import print_written
-from drp_slam.errors import DrpAi3Error, PruningError
+from drp_slam.errors import DrpSlamError, PruningError
 from drp_slam.pruning.methods import BUDGETS, LAYER_RATES, PATTERNS, SALIENCIES, SCHEDULES
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """What was pruned and written, layer by layer. Raises PruningError, DrpAi3Error."""
+    """What was pruned and written, layer by layer. Raises PruningError."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -153,7 +153,7 @@ def modelled(result: Mapping[str, Any], source: str, constants: Any) -> dict[str
         found: dict[str, Any] = {"pruned_s": pruned.total_s, "pruned_energy_j": pruned.energy_j}
         if ":" not in source:
             found |= gain(estimate(load(resources.network(source), shapes), constants), pruned)
-    except DrpAi3Error as error:
+    except DrpSlamError as error:
         log.warning("no modelled time: %s", error)
         return None
     return found
