@@ -31,6 +31,7 @@ class Labels:
         self._label, self._votes = np.zeros(0, np.int16), np.zeros(0, np.int16)
         self._reference = np.zeros(0, np.intp)
         self._frames: OrderedDict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = OrderedDict()
+        self._early: OrderedDict[int, Detections] = OrderedDict()
         self._searched = 0
 
     def seen(self, stamp_ns: int, uv: np.ndarray, points: np.ndarray) -> None:
@@ -38,10 +39,18 @@ class Labels:
         self._frames[stamp_ns] = (uv, points, self._map.reference[points])
         if len(self._frames) > KEPT:
             self._frames.popitem(last=False)
+        if stamp_ns in self._early:
+            self.vote(stamp_ns, self._early.pop(stamp_ns))
 
     def vote(self, stamp_ns: int, found: Detections) -> int:
-        """What was found in that frame; the number of points that voted, 0 for a frame long gone."""
+        """What was found in that frame; the number of points that voted.
+
+        0 for a frame that is not tracked yet, whose points vote when it is, or that is long gone.
+        """
         if stamp_ns not in self._frames:
+            self._early[stamp_ns] = found
+            if len(self._early) > KEPT:
+                self._early.popitem(last=False)
             return 0
         uv, points, reference = self._frames.pop(stamp_ns)
         self._grow()

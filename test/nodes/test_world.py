@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 from drp_slam import geometry
-from drp_slam.datatypes import Camera, Frame, Track
+from drp_slam.datatypes import Camera, Frame, MapCloud, Track
 from drp_slam.errors import ConfigError
 from drp_slam.nodes import convert, world
 from drp_slam.nodes.grid_publisher import GridPublisher
@@ -152,3 +152,16 @@ def test_grid_of_keyframes_follows_the_map():
         slam_map.T_camera_world = geometry.inverse(moved(z=1.0))[None]
         grid.moved()
         grid.publish(HEAD, frames, slam_map)
+
+
+def test_the_map_carries_labels_behind_the_fields_that_rviz_reads():
+    head, frames = convert.header(5, "map"), world.Frames(np.eye(4))
+    xyz = np.array([[0.0, 0.0, 1.0], [1.0, 2.0, 3.0]])
+    plain = world.map_cloud(head, frames, MapCloud(xyz))
+    label, votes = np.array([3, -1], np.int16), np.array([7, 1], np.int16)
+    message = world.map_cloud(head, frames, MapCloud(xyz, None, label, votes, ("a", "b", "c", "d")))
+    assert [f.name for f in message.fields] == ["x", "y", "z", "rgb", "label", "votes"]
+    rows = np.frombuffer(message.data, np.uint8).reshape(2, message.point_step)
+    assert rows[:, :16].tobytes() == np.frombuffer(plain.data, np.uint8).tobytes()
+    np.testing.assert_array_equal(rows[:, 16:].copy().view("<i2"), np.stack([label, votes], axis=1))
+    assert message.row_step == len(message.data)

@@ -39,6 +39,13 @@ def test_a_point_belongs_to_the_smallest_box_around_it_and_to_none_outside() -> 
     assert labels.vote(7, found) == 0, "nor does a frame that was not tracked"
 
 
+def test_a_detector_that_is_faster_than_the_tracker_is_waited_for() -> None:
+    _, labels = a_map()
+    assert labels.vote(5, boxes(("cup", (0, 0, 100, 100)))) == 0 and labels.columns() is None
+    labels.seen(5, UV, np.arange(3))
+    assert labels.columns()[0].tolist() == [0, 0, 0]
+
+
 @given(st.lists(st.sampled_from(["cup", "table", None]), min_size=1, max_size=25))
 def test_the_class_of_more_than_half_of_the_views_wins(views: list[str | None]) -> None:
     _, labels = a_map(1)
