@@ -137,7 +137,7 @@ def totals(layers: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def modelled(result: Mapping[str, Any], source: str, constants: Any) -> dict[str, Any] | None:
-    """Time and energy of one inference on the emulated chip, pruned, in INT8.
+    """Time and energy of one inference on the emulated chip, pruned: the float file, priced as INT8 like the dense one.
 
     Also dense, where the source is a file. A network that the timing model cannot place gives None
     and a warning: the pruned files are good in any case.
@@ -149,7 +149,7 @@ def modelled(result: Mapping[str, Any], source: str, constants: Any) -> dict[str
 
     shapes = {"": tuple(result["shape"])} if result["shape"] else {}
     try:
-        pruned = estimate(load(Path(result["int8"] or result["onnx"]), shapes), constants)
+        pruned = estimate(load(Path(result["onnx"]), shapes), constants)
         found: dict[str, Any] = {"pruned_s": pruned.total_s, "pruned_energy_j": pruned.energy_j}
         if ":" not in source:
             found |= gain(estimate(load(resources.network(source), shapes), constants), pruned)

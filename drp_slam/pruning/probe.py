@@ -49,7 +49,7 @@ class Session:
         wanted.ir_version = max(wanted.ir_version, 4)  # initialisers that are no inputs, and may be overridden
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what fails is raised, not printed as well
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(
@@ -64,7 +64,8 @@ class Session:
             return dict(zip(self.outputs, self._session.run(self.outputs, feed)))
         except Exception as error:  # onnxruntime's own error types
             shapes = ", ".join(f"{name} {tuple(array.shape)}" for name, array in feed.items())
-            raise PruningError(f"the network cannot be run on {shapes}: {str(error).splitlines()[0]}") from error
+            reason = str(error).splitlines()[0]
+            raise PruningError(f"the network cannot be run on {shapes}: {reason}; give another --shape") from error
 
 
 def positions(graph: Graph, layers: L.Layers, feed: Feed) -> dict[str, int]:
