@@ -26,8 +26,8 @@ LEAST = 12
 """Matches that make a group."""
 TIGHT = 1.5
 """Largest reprojection error of a group's matches in standard deviations: tighter than where a match fits."""
-NEAR, ROUNDS = 2.0 * CHI2_PIXEL, 2
-"""A group's pose is refined so often, each time with the matches that have a smaller squared error by then."""
+NEAR, ROUNDS = 2.0 * CHI2_PIXEL, (3, 12)
+"""A group's pose is refined in rounds of so many iterations, with matches that have a smaller squared error then."""
 APART = 2.0 * CHI2_PIXEL
 """Poses are rivals where the median match lies at places of a larger squared distance."""
 MUCH, OWN = 0.4, 0.1
@@ -128,11 +128,11 @@ def _groups(starts: list[np.ndarray], pairs: Pairs, noise: Noise) -> list[PoseFi
 def _gathered(T: np.ndarray, pairs: Pairs, noise: Noise) -> PoseFit | None:
     """The pose of the group of matches around a pose, None where there is none."""
     flops = 0.0
-    for _ in range(ROUNDS):
+    for iterations in ROUNDS:
         group = pairs.part(_near(T, pairs, noise))
         if len(group) < LEAST:
             return None
-        fit = refine_pose(T, group.xyz, group.xy, group.inverse_depth, noise)
+        fit = refine_pose(T, group.xyz, group.xy, group.inverse_depth, noise, iterations)
         T, flops = fit.T_camera_world, flops + fit.flops
     return PoseFit(T, fit.covariance, *errors2(T, pairs.xyz, pairs.xy, pairs.inverse_depth, noise), flops)
 

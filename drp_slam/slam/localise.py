@@ -16,7 +16,7 @@ from drp_slam.slam.optimize import CHI2_PIXEL, PoseFit, ransac_pose
 from drp_slam.slam.trust import standing, weights
 from drp_slam.slam.view import View
 
-DROP = 0.9
+DROP = 0.8
 """Look for other groups of matches when the pose's share of the votes falls below DROP times its recent mean."""
 RECENT = 0.1
 """Weight of the newest frame in that mean."""

@@ -89,15 +89,15 @@ class Uncertainty:
 
     def _drift(self, T_world_camera: np.ndarray, own: np.ndarray, points: np.ndarray) -> np.ndarray:
         """The least that a keyframe which made enough of the points can tell."""
+        if not len(points):
+            return own
         made = np.bincount(self._map.reference[points], minlength=len(self._map))
-        best: np.ndarray | None = None
-        for k in np.flatnonzero(made >= ANCHORS).tolist():
-            back = geometry.adjoint(geometry.inverse(T_world_camera) @ geometry.inverse(self._map.T_camera_world[k]))
-            tie = own * (len(points) / made[k] - 1.0)
-            drift = back @ self._keyframes[k] @ back.T + tie
-            if best is None or np.trace(drift[:3, :3]) < np.trace(best[:3, :3]):
-                best = drift
-        return np.zeros((6, 6)) if best is None else best
+        anchors = np.flatnonzero(made >= min(ANCHORS, int(made.max())))
+        T_camera_anchor = geometry.inverse(self._map.T_camera_world[anchors] @ T_world_camera)
+        back = geometry.adjoint(T_camera_anchor)
+        drifts = back @ np.stack([self._keyframes[k] for k in anchors.tolist()]) @ back.transpose(0, 2, 1)
+        drifts += own * (len(points) / made[anchors] - 1.0)[:, None, None]
+        return drifts[np.argmin(np.einsum("kii->k", drifts[:, :3, :3]))]
 
 
 def own_covariance(consensus: Consensus) -> np.ndarray:
