@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parts of a long study, kept as files: after a kill the study goes on with what is missing."""
+"""Parts of a long study as files: a study that was stopped resumes with the parts that are missing."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from drp_slam.errors import PruningError
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """Parts below `folder`; another `settings` text makes a part that is there worthless."""
+    """Parts below `folder`; a part that was made with another `settings` text is made again."""
 
     folder: Path
     settings: str
 
     def __call__(self, part: str, make: Callable[[], Any]) -> tuple[Any, float]:
-        """What `make()` gave, now or before, and its CPU time in seconds.
+        """The result of `make()`, from the file or computed now, and its CPU time in seconds.
 
         Raises PruningError where it cannot be written.
         """
