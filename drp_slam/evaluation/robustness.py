@@ -15,7 +15,6 @@ from drp_slam.data.accuracy import ate
 from drp_slam.data.disturbances import Change
 from drp_slam.data.progress import track as progress
 from drp_slam.data.sequence import Sequence
-from drp_slam.data.trajectory import interpolated
 from drp_slam.datatypes import Reason, Track, Trajectory
 from drp_slam.errors import DataError
 from drp_slam.pipeline import Pipeline
@@ -54,10 +53,8 @@ def run_case(name: str, sequence: Sequence, config: Config) -> Row:
     pipeline = Pipeline(sequence.camera, config)
     tracks = [pipeline.process(frame).track for frame in progress(sequence, len(sequence), name)]
     ate_m = live_m = within = None
-    if sequence.ground_truth is not None:
-        poses = interpolated(sequence.ground_truth, sequence.stamps_ns)
-        known = np.isfinite(poses).all(axis=(1, 2))
-        truth = Trajectory(sequence.stamps_ns[known], poses[known])
+    truth = sequence.ground_truth
+    if truth is not None and len(truth):
         if np.ptp(truth.positions_m, axis=0).max() < STILL_M:
             live_m, within = _still(tracks)
         else:

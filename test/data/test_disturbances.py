@@ -10,7 +10,8 @@ from drp_slam.data import moving
 from drp_slam.data.disturbances import CASES, cases
 from drp_slam.data.sequence import Sequence
 from drp_slam.data.synthetic import Parameters, render
-from drp_slam.data.trajectory import interpolated
+from drp_slam.data.trajectory import associate
+from drp_slam.datatypes import Trajectory
 from drp_slam.errors import DataError
 
 
@@ -28,7 +29,8 @@ def test_every_case_is_a_sound_sequence_and_always_the_same(name: str, sequence:
     assert [f.index for f in first] == list(range(len(first)))
     assert [f.stamp_ns for f in first] == harder.stamps_ns[: len(first)].tolist()
     assert (np.diff(harder.stamps_ns) > 0).all() and harder.ground_truth is not None
-    assert np.isfinite(interpolated(harder.ground_truth, harder.stamps_ns)).all()
+    found, _ = associate(harder.stamps_ns, harder.ground_truth.stamps_ns, 0.001)
+    assert len(found) == len(harder)
     for a, b in zip(first, again):
         np.testing.assert_array_equal(a.image, b.image)
         np.testing.assert_array_equal(a.depth, b.depth)
@@ -86,3 +88,15 @@ def test_cases_are_chosen_by_words() -> None:
     assert list(cases("dark, kidnap")) == ["kidnap", "dark"] and cases("") == CASES
     with pytest.raises(DataError, match="people walk across"):
         cases("nothing")
+
+
+def test_slow_recordings_keep_their_ground_truth() -> None:
+    """Every third frame of a 10 Hz recording is 0.3 s apart: poses are taken, not interpolated over such gaps."""
+    drawn = render(Parameters(frames=12, width=64))
+    stamps_ns = drawn.stamps_ns[0] + np.arange(12) * 100_000_000
+    assert drawn.ground_truth is not None
+    truth = Trajectory(stamps_ns, drawn.ground_truth.T_world_camera)
+    slow = Sequence("slow", drawn.camera, stamps_ns, truth, drawn.source)
+    thinned = CASES["every third frame"](slow)
+    assert thinned.ground_truth is not None
+    np.testing.assert_allclose(thinned.ground_truth.T_world_camera, truth.T_world_camera[::3])

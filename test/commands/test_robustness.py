@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`bench --robustness` on a small rendered room."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from drp_slam.commands import bench
+from drp_slam.commands._options import parsed
+
+
+def test_a_row_a_case(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    words = ["synthetic:frames=24,width=320", "--robustness", "--cases", "recorded,third,dark", "--out", str(out)]
+    result = bench.run(parsed(bench, words))
+    bench.show(result)
+    shown = capsys.readouterr().out
+    rows = {row["case"]: row for row in result["robustness"]}
+    assert list(rows) == ["as recorded", "every third frame", "dark"]
+    assert rows["as recorded"]["frames"] == 24 and rows["every third frame"]["frames"] == 8
+    for name in ("as recorded", "every third frame"):
+        row = rows[name]
+        assert row["tracked"] == row["frames"] and not row["reasons"]
+        assert 0 < row["ate_m"] < 0.02 and row["live_m"] < 0.02 and row["within_2_sigma"] > 0.5
+        assert name in shown
+    dark = rows["dark"]
+    assert dark["tracked"] == 24 or sum(dark["reasons"].values()) == 24 - dark["tracked"]
+    assert json.loads((out / "robustness.json").read_text())["robustness"] == result["robustness"]
