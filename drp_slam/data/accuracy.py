@@ -12,6 +12,9 @@ from drp_slam.data.trajectory import MAX_DIFFERENCE_S, associate
 from drp_slam.datatypes import Trajectory
 from drp_slam.errors import DataError
 
+MIRRORED, NOTABLE_M = 0.5, 1e-4
+"""A mirror image that fits with less than this part of an error of at least this size is what was meant."""
+
 
 @dataclass(frozen=True)
 class Alignment:
@@ -87,6 +90,20 @@ def ate(
         ref.positions_m,
         alignment,
     )
+
+
+def mirrored_rmse_m(found: Ate) -> float | None:
+    """RMSE against the mirror image of the ground truth, where that fits much better, else None.
+
+    Trajectories from left-handed worlds (ICL-NUIM's, rendered with fy < 0) are mirrored; a path in a
+    plane fits its mirror image as well as itself, and is none.
+    """
+    estimate, reference = found.aligned.positions_m, found.reference_m
+    a, b = estimate - estimate.mean(0), reference - reference.mean(0)
+    singular = np.linalg.svd(b.T @ a, compute_uv=False)
+    freely = (a**2).sum() + (b**2).sum() - 2.0 * singular.sum()  # rotation or reflection, whichever is better
+    rmse_m = float(np.sqrt(max(freely, 0.0) / len(a)))
+    return rmse_m if rmse_m < MIRRORED * found.rmse_m and found.rmse_m > NOTABLE_M else None
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,8 @@ def _head(report: Mapping[str, Any]) -> str:
     plan = (report["schedule"] or {"in_flight": {}})["in_flight"]
     ate, live, keyframes = (report[k] for k in ("ate_rmse_m", "ate_live_rmse_m", "keyframes"))
     accuracy = report["ate_note"] if ate is None else "aligned by rotation and translation"
+    if ate is not None and report["ate_note"]:
+        accuracy += f"; {report['ate_note']}"
     if live is not None:
         accuracy += f"; as published live {live * 100:.2f} cm"
     target = "its A55, first order" if report["backend"] == "cpu" else "the chip"

@@ -20,7 +20,8 @@ def show(result: dict[str, Any]) -> None:
     line("frames", f"{result['frames']}, tracked {result['tracked']}, keyframes {result['keyframes']}{_missed(result)}")
     ate, live = result["ate_rmse_m"], result["ate_live_rmse_m"]
     published = "" if live is None else f" (as published live {live:.4f} m)"
-    line("ATE RMSE", result["ate_note"] if ate is None else f"{ate:.4f} m{published}")
+    mirrored = f"; {result['ate_note']}" if result["ate_note"] else ""
+    line("ATE RMSE", result["ate_note"] if ate is None else f"{ate:.4f} m{published}{mirrored}")
     line("frame rate", f"{_text(result['fps'], 1)} Hz, measured on this host")
     host, a55 = result["comparison"]["host_cpu"], result["comparison"]["modelled_a55"]
     if host:

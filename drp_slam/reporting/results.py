@@ -14,7 +14,7 @@ import numpy as np
 
 from drp_slam.atomic import write_text
 from drp_slam.chip.schedule import Schedule, write_trace
-from drp_slam.data.accuracy import Ate, ate, rpe
+from drp_slam.data.accuracy import Ate, ate, mirrored_rmse_m, rpe
 from drp_slam.data.trajectory import read_tum
 from drp_slam.datatypes import Reason, Trajectory
 from drp_slam.errors import DataError, ProfilerError
@@ -87,15 +87,22 @@ def _trajectory(path: Path) -> Trajectory | None:
 
 
 def _ate(estimate: Trajectory | None, truth: Trajectory | None) -> tuple[Ate | None, str | None]:
-    """The error, or None and the reason: no ground truth, or too few poses that have one."""
+    """The error, or None and the reason: no ground truth, or too few poses that have one.
+
+    A note comes with an error too where the ground truth is a mirror image.
+    """
     if truth is None:
         return None, "no ground truth"
     if estimate is None:
         return None, "no trajectory"
     try:
-        return ate(estimate, truth), None
+        found = ate(estimate, truth)
     except DataError as error:
         return None, str(error)
+    mirrored_m = mirrored_rmse_m(found)
+    if mirrored_m is None:
+        return found, None
+    return found, f"{mirrored_m:.4f} m against its mirror image: the ground truth is left-handed"
 
 
 def _rpe(estimate: Trajectory | None, truth: Trajectory | None) -> dict[str, float] | None:

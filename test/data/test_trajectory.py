@@ -179,6 +179,23 @@ def test_ate_of_the_real_ground_truth_equals_evo(tum_fr1_xyz: Path) -> None:
     assert np.abs(ours.errors_m - metric.error).max() < 1e-9
 
 
+def test_a_mirrored_ground_truth_is_recognised_and_a_plane_is_not() -> None:
+    rng = np.random.default_rng(0)
+    T = np.tile(np.eye(4), (60, 1, 1))
+    T[:, :3, 3] = np.cumsum(rng.normal(scale=0.05, size=(60, 3)), axis=0)
+    stamps_ns = np.arange(60) * 50_000_000
+    noisy, left, flat = T.copy(), T.copy(), T.copy()
+    noisy[:, :3, 3] += rng.normal(scale=0.003, size=(60, 3))
+    left[:, 1, 3] *= -1.0
+    flat[:, 1, 3] = 0.0
+    estimate = Trajectory(stamps_ns, noisy)
+    assert accuracy.mirrored_rmse_m(accuracy.ate(estimate, Trajectory(stamps_ns, T))) is None
+    against = accuracy.ate(estimate, Trajectory(stamps_ns, left))
+    mirrored_m = accuracy.mirrored_rmse_m(against)
+    assert mirrored_m is not None and mirrored_m < 0.007 < against.rmse_m
+    assert accuracy.mirrored_rmse_m(accuracy.ate(Trajectory(stamps_ns, flat), Trajectory(stamps_ns, flat))) is None
+
+
 def test_other_clocks_are_refused() -> None:
     walk = random_walk(0, 20)
     other = Trajectory(walk.stamps_ns + 10**15, walk.T_world_camera)
