@@ -29,7 +29,9 @@ class Transforms:
     """What others say on /tf, and what this node adds to it. Off where `tf2_msgs` is not installed."""
 
     def __init__(self, node: StageNode, graph: GraphConfig) -> None:
+        """Raises ConfigError for a parameter `mount` that is no pose."""
         self._node, self._graph = node, graph
+        world.mount(graph.mount)
         self.tree = TransformTree()
         self._own: deque[tuple[str, int]] = deque(maxlen=REMEMBERED)
         self._own_static: set[tuple[str, str]] = set()

@@ -135,6 +135,6 @@ def test_no_node_dies_of_a_bad_message(four_nodes, listen, small_room, huge_png,
 )
 def test_a_node_refuses_wrong_parameters_by_name(graph_env, node, parameter, words):
     command = [sys.executable, "-m", f"drp_slam.nodes.{node}", "--ros-args", "-p", parameter]
-    done = subprocess.run(command, env=graph_env, capture_output=True, text=True, timeout=400)
+    done = subprocess.run(command, env=graph_env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith("drp_slam ") and words in done.stderr
