@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 from pathlib import Path
@@ -257,17 +258,19 @@ def test_a_later_stage_that_fails_at_once_still_has_a_checkpoint(folder):
     assert all(torch.equal(kept[name], value) for name, value in good.items())
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def full_disk():
-    """Every write beyond 64 bytes is refused, as on a disk without space."""
+    """Every write beyond 64 bytes is refused, as on a disk without space; pytest's own report must not be."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_is_named_where_a_checkpoint_is_written(tmp_path, full_disk):
-    with pytest.raises(PruningError, match=r"training\.pt: cannot write: File too large"):
+def test_a_full_disk_is_named_where_a_checkpoint_is_written(tmp_path):
+    with full_disk(), pytest.raises(PruningError, match=r"training\.pt: cannot write: File too large"):
         distill.save_checkpoint({"a": torch.zeros(3)}, tmp_path / "training.pt")
     assert not list(tmp_path.iterdir())
 
@@ -306,9 +309,9 @@ def test_compression_trains_the_centroids_where_there_is_retraining(folder, caps
         assert len(np.unique(weight[weight != 0])) <= 2**bits
 
 
-def test_a_full_disk_keeps_the_file_that_was_there(folder, full_disk):
+def test_a_full_disk_keeps_the_file_that_was_there(folder):
     before = (folder / "small.onnx").read_bytes()
-    with pytest.raises(PruningError, match="what was there is kept"):
+    with full_disk(), pytest.raises(PruningError, match="what was there is kept"):
         write_bytes(folder / "small.onnx", model().SerializeToString(), PruningError)
     assert (folder / "small.onnx").read_bytes() == before
 
