@@ -28,6 +28,8 @@ from drp_slam.reporting import folder
 
 pytestmark = pytest.mark.system
 
+GUARD_S = 240.0
+"""A guard against hanging, not a measurement: hosts of continuous integration are starved at times."""
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "2"))
 """How often the tests that repeat a fault do so; docs/reliability.md says what more rounds gave."""
 
@@ -72,10 +74,10 @@ def test_a_node_that_dies_is_started_again(command, listen, small_room, tmp_path
     before = [m.header.stamp.sec * 10**9 + m.header.stamp.nanosec for m in odometry]
     os.kill(pids[victim], signal.SIGKILL)
     killed_s = time.monotonic()
-    listen.until(lambda: listen_pid(listen, victim) not in (0, pids[victim]), 60.0)
+    listen.until(lambda: listen_pid(listen, victim) not in (0, pids[victim]), GUARD_S)
     seen = len(odometry)
-    listen.until(lambda: len(odometry) >= seen + 3, 60.0)
-    assert time.monotonic() - killed_s < 60.0
+    listen.until(lambda: len(odometry) >= seen + 3, GUARD_S)
+    assert time.monotonic() - killed_s < GUARD_S
     up.process.send_signal(signal.SIGINT)
     code, _, err = up.finish()
     assert code == 0 and f"{victim} was killed by SIGKILL" in err, err
@@ -145,7 +147,7 @@ def test_kills_one_after_the_other(command, listen, small_room, tmp_path):
         os.kill(pid, signal.SIGKILL)
         listen.spin(0.3)  # what was under way
         killed_s, seen = time.monotonic(), len(odometry)
-        listen.until(lambda seen=seen: len(odometry) > seen, 60.0)
+        listen.until(lambda seen=seen: len(odometry) > seen, GUARD_S)
         resumed_s.append(0.3 + time.monotonic() - killed_s)
         listen.ready()
         listen.spin(3.0)
