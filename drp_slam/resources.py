@@ -51,7 +51,8 @@ def find(kind: str, name: str, suffixes: tuple[str, ...]) -> Path:
 
 def network(name: str) -> Path:
     """ONNX file of a shipped network, of one that `fetch` has brought, or the path given."""
-    fetched = sorted((downloads() / name).glob("*.onnx")) if name.isidentifier() else []
+    folder = downloads() / name
+    fetched = sorted(folder.glob("*.onnx")) if name.isidentifier() and os.path.isdir(folder) else []
     return fetched[0] if len(fetched) == 1 and not os.path.isfile(name) else find("models", name, (".onnx",))
 
 
