@@ -19,6 +19,7 @@ LAYERS = (
     {"chip"},
     {"drp", "drpai3", "slam", "data", "profiler", "pruning"},
     {"frontend"},
+    {"doctor"},
     {"pipeline"},
     {"reporting"},
     {"offline"},

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,10 +28,14 @@ from rclpy.subscription import Subscription
 from drp_slam.chip.soc import Meter
 from drp_slam.config import NODE_SECTIONS, Config, GraphConfig
 from drp_slam.device import StageRun
+from drp_slam.doctor.checks import Finding, worst_first
+from drp_slam.doctor.endpoints import SILENT_S
 from drp_slam.errors import DrpSlamError
 from drp_slam.frontend.modelled import open_soc
 from drp_slam.nodes import params, qos, status_codec
-from drp_slam.nodes.table import UNITS_OF
+from drp_slam.nodes.announce import Announcer
+from drp_slam.nodes.camera_inputs import Inputs
+from drp_slam.nodes.table import CAMERA_TOPICS, UNITS_OF
 from drp_slam.profiler.span import make_span
 
 try:
@@ -65,6 +70,9 @@ class StageNode(Node):
         self.add_on_set_parameters_callback(self._on_parameters)
         self._problems, self._last_problem, self._fresh = 0, "", False
         self.frames = 0
+        self._activity = Activity()
+        self.inputs = Inputs(self, frozenset({"depth"} if self.graph.pair else ()))
+        self._announcer = Announcer(self.get_logger())
         self._needed: list[Publisher] = []
         self._spans = self.create_publisher(DiagnosticArray, "spans", qos.ledger())
         self._health = self.create_publisher(DiagnosticArray, "/diagnostics", qos.health())
@@ -118,8 +126,11 @@ class StageNode(Node):
         prefix = f"qos_overrides.{topic}.subscription"
         given: dict[str, Any] = {name: p.value for name, p in self.get_parameters_by_prefix(prefix).items()}  # type: ignore[union-attr]
         profile = qos.overridden(profile, given)
+        callback = self.guarded(handle)
+        if topic.partition("/")[0] in CAMERA_TOPICS:
+            callback = self.inputs.watch(kind, topic, profile, callback)
         return self.create_subscription(
-            kind, topic, self.guarded(handle), profile, qos_overriding_options=qos.overridable(), **events
+            kind, topic, callback, profile, qos_overriding_options=qos.overridable(), **events
         )
 
     def needs_listener(self, publisher: Publisher) -> Publisher:
@@ -158,26 +169,38 @@ class StageNode(Node):
         """More values for /diagnostics."""
         return {}
 
+    def findings(self) -> list[Finding]:
+        """Faults of what this node takes in (`drp_slam.doctor`)."""
+        return self.inputs.findings()
+
     def report_health(self) -> None:
-        """One DiagnosticStatus: OK, WARN while not ready, ERROR in a second with a problem."""
-        ready = self.ready()
-        level, message = DiagnosticStatus.OK, "running"
-        if not ready:
+        """One DiagnosticStatus of the node, and one for each finding.
+
+        WARN while not ready, the level of the worst finding, ERROR in a second with a problem; else OK, with
+        "running" only while frames come.
+        """
+        findings = worst_first(self.findings()) if self.ready() else []
+        level, message = DiagnosticStatus.OK, self._activity.words(self.frames, time.monotonic())
+        if not self.ready():
             level, message = DiagnosticStatus.WARN, "waiting for the other nodes"
+        elif findings and findings[0].level:
+            level, message = status_codec.LEVELS[findings[0].level], status_codec.summary(findings[0])
         if self._fresh:
             level, message = DiagnosticStatus.ERROR, self._last_problem
         self._fresh = False
         values = {
-            "ready": int(ready),
+            "ready": int(self.ready()),
             "frames": self.frames,
             "problems": self._problems,
             "last_problem": self._last_problem,
             "pid": os.getpid(),
+            **{f"received_{role}": count for role, count in self.inputs.received.items()},
             **self.health(),
         }
         name = self.get_fully_qualified_name().lstrip("/")
-        status = status_codec.entry(f"{name}: health", level, message, values)
-        self._health.publish(status_codec.array_of(self.get_clock().now().nanoseconds, [status]))
+        statuses = [status_codec.entry(f"{name}: health", level, message, values)]
+        statuses += [status_codec.finding_status(name, f, gone) for f, gone in self._announcer.changes(findings)]
+        self._health.publish(status_codec.array_of(self.get_clock().now().nanoseconds, statuses))
 
     def _ready_beat(self) -> None:
         """Ten times a second until ready, so that nobody waits a second for it."""
@@ -238,6 +261,22 @@ def spin(make: Callable[[], Any], args: Sequence[str] | None = None) -> None:
                 node.destroy_node()
             rclpy.try_shutdown()
             signal.setitimer(signal.ITIMER_REAL, 0.0)
+
+
+class Activity:
+    """Whether frames come, in words."""
+
+    def __init__(self) -> None:
+        self._frames, self._since_s = 0, time.monotonic()
+
+    def words(self, frames: int, now_s: float) -> str:
+        """`running` while the count of frames grows."""
+        if frames != self._frames:
+            self._frames, self._since_s = frames, now_s
+        if not frames:
+            return "waiting for the first frame"
+        idle_s = now_s - self._since_s
+        return "running" if idle_s < SILENT_S else f"no frame for {idle_s:.0f} s"
 
 
 class Finished(Exception):

@@ -3,19 +3,25 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from drp_slam.doctor.checks import Finding, Level
 from drp_slam.frontend.front_end import Stage, network_of
+from drp_slam.nodes.announce import Announcer
 from drp_slam.nodes.table import UNITS_OF
 from drp_slam.pipeline import TRACK, stages
 
 if TYPE_CHECKING:
     from drp_slam.config import Config
-    from drp_slam.data.sequence import Sequence
+    from drp_slam.data.sequence import Sequence as Recording
 
+log = logging.getLogger(__name__)
+
+LEVEL_STYLES = {Level.NOTE: "", Level.WARN: "yellow", Level.ERROR: "red"}
 PERIOD_S = 0.5
 """The nodes need the cores more than the picture of them does."""
 
@@ -27,10 +33,15 @@ def runner(stage: Stage) -> str:
     return next(node for node, units in UNITS_OF.items() if stage.unit in units)
 
 
+def short(message: str) -> str:
+    """A node's health for a narrow column: what it waits for, without the reasons that stand below the table."""
+    return message.partition(": ")[0] if message.startswith("waiting for /") else message
+
+
 class View:
     """A context manager; `update` shows the health that nodes have reported."""
 
-    def __init__(self, config: Config, sequence: Sequence | None) -> None:
+    def __init__(self, config: Config, sequence: Recording | None) -> None:
         from rich.console import Console
         from rich.live import Live
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -46,6 +57,8 @@ class View:
         self._live = Live(self._bar, console=Console(stderr=True, markup=False, emoji=False), auto_refresh=False)
         self._drawn_s = 0.0
         self._health: Mapping[str, Mapping[str, str]] = {}
+        self._findings: Sequence[Finding] = ()
+        self._announcer = Announcer(log)
 
     def __enter__(self) -> View:
         self._live.__enter__()
@@ -57,9 +70,14 @@ class View:
         if not self._live.console.is_terminal:
             self._live.console.line()
 
-    def update(self, health: Mapping[str, Mapping[str, str]]) -> None:
-        """Takes the last health of each node; draws it at most twice a second."""
-        self._health = health
+    def update(self, health: Mapping[str, Mapping[str, str]], findings: Sequence[Finding] = ()) -> None:
+        """Takes the last health of each node, and what is wrong, the worst first; draws it at most twice a second.
+
+        Without a terminal, what is wrong is logged when it changes.
+        """
+        self._health, self._findings = health, findings
+        if not self._live.console.is_terminal:
+            self._announcer.changes(findings)
         if time.monotonic() - self._drawn_s >= PERIOD_S:
             self._drawn_s = time.monotonic()
             self._draw()
@@ -72,13 +90,16 @@ class View:
 
     def _draw(self) -> None:
         from rich.console import Group
+        from rich.text import Text
 
         profiler = self._health.get("profiler_node", {})
         playing = self._health.get("player_node", {}).get("playing", "1") == "1" and "fps" in profiler
-        text = "tracking" if playing else "starting"
+        waiting = [f for f in self._findings if f.level] and not self.done
+        text = "waiting for the camera" if waiting else "tracking" if playing else "starting"
         self._bar.update(self._task, completed=self.done, fps=profiler.get("fps", "–"), description=text)
         table = self._table(self._health, profiler)
-        self._live.update(Group(self._bar, table), refresh=self._live.console.is_terminal)
+        lines = [Text(f.line, LEVEL_STYLES[f.level]) for f in self._findings]
+        self._live.update(Group(self._bar, table, *lines), refresh=self._live.console.is_terminal)
 
     def _table(self, health: Mapping[str, Mapping[str, str]], profiler: Mapping[str, str]) -> Any:
         from rich.table import Table
@@ -95,7 +116,7 @@ class View:
                 stage.unit,
                 node,
                 profiler.get(f"{stage.name}.wall_ms", "–"),
-                health.get(node, {}).get("message", "starting"),
+                short(health.get(node, {}).get("message", "starting")),
             )
         table.add_row("frame", "", "", profiler.get("latency.wall_ms", "–"), f"{profiler.get('lost', '0')} lost")
         return table

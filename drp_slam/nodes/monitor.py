@@ -2,10 +2,10 @@
 """What runs on the domain, for whoever started the graph: one JSON object a line on standard output.
 
 `health` is the last health of each node that the parent process has started: its values, with
-`message`. Anybody may publish on /diagnostics, and a recording that is played does; a child of the
-parent has its process number. `nodes` are the names of all nodes in its own namespace, `ticket` is
-this one's. It is a process of its own because the middleware may hang or die where its shared
-memory does (`reports`).
+`message`. `findings` are the faults that these nodes report (`drp_slam.doctor`). Anybody may publish
+on /diagnostics, and a recording that is played does; a child of the parent has its process number.
+`nodes` are the names of all nodes in its own namespace, `ticket` is this one's. It is a process of
+its own because the middleware may hang or die where its shared memory does (`reports`).
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Monitor(Node):
         self._ticket = f"{TICKET}{time.time_ns():020d}_{os.getpid()}"
         super().__init__(self._ticket, start_parameter_services=False, enable_rosout=False)
         self._health: dict[str, dict[str, str]] = {}
+        self._findings: dict[str, dict[tuple[str, str], dict[str, str]]] = {}
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_health, qos.health())
         self.create_timer(PERIOD_S, self._print, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
@@ -40,13 +41,21 @@ class Monitor(Node):
         for status in message.status:
             node = status_codec.health_of(status, self.get_namespace())
             values = status_codec.values_of(status)
-            if node in NODE_SECTIONS and is_child(values.get("pid", ""), os.getppid()):
+            if not is_child(values.get("pid", ""), os.getppid()):
+                continue
+            if node in NODE_SECTIONS:
                 self._health[node] = {**values, "message": status.message}
+                self._findings[node] = {}  # those that still hold come behind it
+            elif told := status_codec.finding_of(status, self.get_namespace()):
+                node, finding = told
+                if finding is not None:
+                    self._findings.setdefault(node, {})[finding.key] = finding.values()
 
     def _print(self) -> None:
         own = self.get_namespace()
         nodes = [name for name, namespace in self.get_node_names_and_namespaces() if namespace == own]
-        content = {"health": self._health, "nodes": nodes, "ticket": self._ticket}
+        findings = [values for found in self._findings.values() for values in found.values()]
+        content = {"health": self._health, "findings": findings, "nodes": nodes, "ticket": self._ticket}
         print(json.dumps(content), flush=True)
 
     def close(self) -> None:

@@ -13,11 +13,15 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 
 from drp_slam.config import NODE_SECTIONS, ProfilerConfig
+from drp_slam.doctor.checks import Finding, Level
 from drp_slam.nodes import convert, qos, status_codec
 from drp_slam.nodes.base import StageNode, run
 from drp_slam.nodes.ledger import Ledger
 from drp_slam.pipeline import stages
 from drp_slam.reporting import folder as files
+
+MOST_FINDINGS = 200
+"""Findings that are kept: anybody may publish on /diagnostics."""
 
 
 class ProfilerNode(StageNode):
@@ -32,6 +36,8 @@ class ProfilerNode(StageNode):
         self._ledger = Ledger(out, [s.name for s in stages(self.graph.features, self.graph.pair)])
         self._heard_s: dict[str, float] = {}
         self._problems_of: dict[str, str] = {}
+        self._began_s = time.monotonic()
+        self._findings: dict[tuple[str, str], dict[str, object]] = {}
         for topic, handle, profile in (
             ("spans", self._on_spans, qos.ledger()),
             ("status", self._on_status, qos.ledger()),
@@ -58,6 +64,17 @@ class ProfilerNode(StageNode):
                 values = status_codec.values_of(status)
                 if values.get("problems", "0") != "0":
                     self._problems_of[node] = f"{values['problems']}: {values.get('last_problem')}"
+            elif told := status_codec.finding_of(status, self.get_namespace()):
+                self._note(*told)
+
+    def _note(self, node: str, finding: Finding | None) -> None:
+        """Keeps a finding with the time in which it was seen: the first one of each kind and place."""
+        now_s = round(time.monotonic() - self._began_s, 1)
+        if finding is None or (finding.key not in self._findings and len(self._findings) >= MOST_FINDINGS):
+            return
+        known = self._findings.setdefault(finding.key, {"level": Level.NOTE.name, "first_s": now_s, "node": node})
+        level = max(finding.level, Level[str(known["level"])])
+        known.update({**finding.values(), "level": level.name, "last_s": now_s})
 
     def ready(self) -> bool:
         """Whether it is known who says what becomes of a frame: an earlier end would lose it."""
@@ -101,6 +118,7 @@ class ProfilerNode(StageNode):
             "frames": self._ledger.rows,
             "wall_total_s": self._ledger.wall_total_s,
             "problems": self._problems_of,
+            "findings": list(self._findings.values()),
         }
         files.write_json(Path(self.graph.out) / files.GRAPH, content)
 

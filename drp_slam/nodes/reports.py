@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from drp_slam.doctor.checks import Finding, finding_from, worst_first
 from drp_slam.nodes.child import started
 
 PERIOD_S = 0.2
@@ -27,6 +28,7 @@ class Reports:
     def __init__(self, log: Path, environment: Mapping[str, str], namespace: str = "") -> None:
         self._log, self._environment, self._namespace = log, environment, namespace
         self.health: dict[str, dict[str, str]] = {}
+        self.findings: list[Finding] = []
         self._nodes: list[str] = []
         self._ticket = ""
         self._rest = b""
@@ -58,6 +60,7 @@ class Reports:
             if line.startswith(b"{"):  # the middleware prints there, too
                 content = json.loads(line)
                 self.health, self._nodes, self._ticket = content["health"], content["nodes"], content["ticket"]
+                self.findings = worst_first(map(finding_from, content["findings"]))
                 return
 
     def rival(self, names: Collection[str]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import time
 from collections.abc import Iterable, Mapping
 
@@ -17,6 +18,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from drp_slam.datatypes import Reason, Track
 from drp_slam.device import Work
+from drp_slam.doctor.checks import CHECKS, Finding, Level, finding_from
 from drp_slam.errors import GraphError
 from drp_slam.nodes import convert
 from drp_slam.profiler.span import Span
@@ -29,6 +31,9 @@ SENT = "sent"
 
 LONGEST_NAME = 200
 """Longest name of a stage, unit or device: anybody may publish a span."""
+LEVELS = {Level.NOTE: DiagnosticStatus.OK, Level.WARN: DiagnosticStatus.WARN, Level.ERROR: DiagnosticStatus.ERROR}
+DOCTOR = "doctor: "
+"""Between a node's name and a check's name, in the status of a finding."""
 _FIGURES = ("wall_s", "modelled_s", "energy_j", "cpu_modelled_s", "cpu_energy_j")
 _COUNTS = ("matches", "inliers", "keyframe", "at_ns")
 
@@ -61,6 +66,29 @@ def health_of(status: DiagnosticStatus, namespace: str) -> str:
     full, _, part = status.name.partition(": ")
     space, _, node = ("/" + full).rpartition("/")
     return node if part == "health" and (space or "/") == namespace else ""
+
+
+def summary(finding: Finding) -> str:
+    """A finding as the message of a node's health."""
+    waits = finding.check.name in ("no_message", "wrong_type", "qos_mismatch", "no_clock")
+    return f"{'waiting for ' * waits}{finding.where}: {finding.seen}"
+
+
+def finding_status(node: str, finding: Finding, gone: bool) -> DiagnosticStatus:
+    """A finding as it travels; once more, with level OK, when it is `gone`."""
+    level, message = (DiagnosticStatus.OK, "no longer seen") if gone else (LEVELS[finding.level], finding.seen)
+    values = {**finding.values(), "gone": int(gone), "pid": os.getpid()}
+    return entry(f"{node}: {DOCTOR}{finding.check.name} {finding.where}", level, message, values)
+
+
+def finding_of(status: DiagnosticStatus, namespace: str) -> tuple[str, Finding | None] | None:
+    """Node and finding (None when it is gone) of a status; None where it is not a finding in this namespace."""
+    full, _, part = status.name.partition(": ")
+    space, _, node = ("/" + full).rpartition("/")
+    values = values_of(status)
+    if not part.startswith(DOCTOR) or (space or "/") != namespace or values.get("check") not in CHECKS:
+        return None
+    return node, None if values.get("gone") == "1" else finding_from(values)
 
 
 def span_status(node: str, span: Span, works: Iterable[Work] = ()) -> DiagnosticStatus:

@@ -123,7 +123,7 @@ def watch(processes: Processes, reports: Reports, view: View, interrupts: Interr
     try:
         while processes.check() and not interrupts.count:
             reports.wait(PERIOD_S)
-            view.update(reports.health)
+            view.update(reports.health, reports.findings)
             names = set(processes.pids())
             working = {n for n in names if reports.health.get(n, {}).get("ready") == "1"}
             for name in working:
@@ -158,5 +158,6 @@ def finish(
         "wall_total_s": graph.get("wall_total_s"),
         "frames_expected": len(sequence) if sequence else None,
         "problems": graph.get("problems"),
+        "findings": graph.get("findings", []),
     }
     files.write_run(out, config, failure=failure, complete=True, **(facts | about))

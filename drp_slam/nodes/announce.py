@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Findings in the log: once when a fault appears or gets worse, once when it is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from drp_slam.doctor.checks import Finding, Level
+
+
+class Announcer:
+    """Remembers what has been said. `log` has `info`, `warning` and `error`."""
+
+    def __init__(self, log: Any) -> None:
+        self._log = log
+        self._open: dict[tuple[str, str], Finding] = {}
+
+    def changes(self, findings: Iterable[Finding]) -> list[tuple[Finding, bool]]:
+        """The findings, and those of the last call that are gone (True); logs what changed."""
+        now = {finding.key: finding for finding in findings}
+        gone = [finding for key, finding in self._open.items() if key not in now]
+        for finding in now.values():
+            before = self._open.get(finding.key)
+            if before is None or finding.level > before.level:
+                self._say(finding)
+        for finding in gone:
+            self._log.info(f"{finding.where}: {finding.check.name} is no longer seen")
+        self._open = now
+        return [(finding, False) for finding in now.values()] + [(finding, True) for finding in gone]
+
+    def _say(self, finding: Finding) -> None:
+        """A line of code for each severity: rclpy refuses two from one."""
+        if finding.level is Level.ERROR:
+            self._log.error(finding.line)
+        elif finding.level is Level.WARN:
+            self._log.warning(finding.line)
+        else:
+            self._log.info(finding.line)

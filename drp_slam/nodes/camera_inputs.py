@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a node takes from a camera or player: counts the messages, and finds out why none arrives."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+
+from drp_slam.config import NODE_SECTIONS
+from drp_slam.doctor.checks import Finding, found
+from drp_slam.doctor.endpoints import SILENT_S, Input, Publisher, Qos, Subscription, check_input
+from drp_slam.nodes import qos
+
+ASK_PERIOD_S = 5.0
+"""Publishers are counted this often while messages arrive, and at every call while they do not."""
+JUMP_SHOWN_S = 30.0
+"""A clock that went back is reported for this long."""
+
+
+class Inputs:
+    """The inputs of one node by role: `image`, `depth`, `camera_info`, ...; a role may have several transports.
+
+    Roles in `optional` may be silent. `findings` is cheap enough to be called every second.
+    """
+
+    def __init__(self, node: Node, optional: frozenset[str] = frozenset()) -> None:
+        self._node, self._optional = node, optional
+        self._began_s = time.monotonic()
+        self._subscriptions: dict[str, list[Subscription]] = {}
+        self._received: dict[str, int] = {}
+        self._last_s: dict[str, float] = {}
+        self._latched: dict[str, Callable[[], Any]] = {}
+        self._asked_s = -ASK_PERIOD_S
+        self._known: list[Finding] = []
+        self._clock_ns, self._back_s, self._jumped_s = 0, 0.0, float("-inf")
+
+    def watch(
+        self, kind: type[Any], topic: str, profile: QoSProfile, handle: Callable[[Any], None]
+    ) -> Callable[[Any], None]:
+        """A callback that counts before it handles. `topic` is as it is called in the code, such as `depth/compressed`.
+
+        A calibration that its publisher sends once, latched, is subscribed to as such when it is found.
+        """
+        role, full = topic.partition("/")[0], self._node.resolve_topic_name(topic)
+        wanted = Subscription(full, type_name(kind), policies(profile))
+        self._subscriptions.setdefault(role, []).append(wanted)
+        self._received.setdefault(full, 0)
+
+        def counted(message: Any) -> None:
+            self._received[full] += 1
+            self._last_s[role] = time.monotonic()
+            handle(message)
+
+        if role.endswith("camera_info"):
+            self._latched[full] = lambda: self._node.create_subscription(kind, full, counted, qos.latched())
+        return counted
+
+    @property
+    def received(self) -> dict[str, int]:
+        """Messages so far by role."""
+        return {role: sum(self._received[s.topic] for s in own) for role, own in self._subscriptions.items()}
+
+    def findings(self) -> list[Finding]:
+        """What keeps inputs from arriving, two publishers of one topic, and a clock that is missing or went back."""
+        now_s = time.monotonic()
+        inputs = [
+            Input(role, subscriptions, now_s - self._last_s.get(role, self._began_s))
+            for role, subscriptions in self._subscriptions.items()
+            if role not in self._optional
+        ]
+        silent = any(one.silent_s >= SILENT_S for one in inputs)
+        if silent or now_s - self._asked_s >= ASK_PERIOD_S:
+            self._asked_s, self._known = now_s, self._ask(inputs, silent)
+        return self._known + self._clock(now_s)
+
+    def _ask(self, inputs: list[Input], silent: bool) -> list[Finding]:
+        topics = self._others() if silent else {}
+        out: list[Finding] = []
+        for one in inputs:
+            publishers = {s.topic: self._publishers(s.topic) for s in one.subscriptions}
+            if any(self._own(p.node) for ps in publishers.values() for p in ps):
+                continue  # the player says itself why it does not play
+            out += check_input(one, publishers, topics)
+            for topic, subscribe in list(self._latched.items()):
+                if any(p.qos.latched for p in publishers.get(topic, ())) and one.silent_s >= SILENT_S:
+                    del self._latched[topic]
+                    subscribe()
+                    out.append(found("latched_info", topic, "the publisher is transient local"))
+        return out
+
+    def _publishers(self, topic: str) -> list[Publisher]:
+        return [
+            Publisher(
+                f"{info.node_namespace.rstrip('/')}/{info.node_name}", info.topic_type, policies(info.qos_profile)
+            )
+            for info in self._node.get_publishers_info_by_topic(topic)
+        ]
+
+    def _own(self, node: str) -> bool:
+        """Whether a node belongs to this graph."""
+        namespace, _, name = node.rpartition("/")
+        return name in NODE_SECTIONS and (namespace or "/") == self._node.get_namespace()
+
+    def _others(self) -> dict[str, list[str]]:
+        """Topics of the inputs' types that somebody else publishes."""
+        types = {s.type for subscriptions in self._subscriptions.values() for s in subscriptions}
+        return {
+            topic: kinds
+            for topic, kinds in self._node.get_topic_names_and_types()
+            if types.intersection(kinds) and any(not self._own(p.node) for p in self._publishers(topic))
+        }
+
+    def _clock(self, now_s: float) -> list[Finding]:
+        """Whether /clock runs, where this node follows it."""
+        if not self._node.get_parameter("use_sim_time").value:
+            return []
+        clock_ns = self._node.get_clock().now().nanoseconds
+        if clock_ns < self._clock_ns:
+            self._jumped_s, self._back_s = now_s, (self._clock_ns - clock_ns) * 1e-9
+        self._clock_ns = clock_ns
+        if clock_ns == 0 and now_s - self._began_s >= SILENT_S:
+            count = self._node.count_publishers("/clock")
+            return [found("no_clock", "/clock", f"use_sim_time is true; {count} publishers, no time received")]
+        if now_s - self._jumped_s < JUMP_SHOWN_S:
+            return [found("clock_jump", "/clock", f"went back by {self._back_s:.3f} s")]
+        return []
+
+
+def type_name(kind: type[Any]) -> str:
+    """`sensor_msgs/msg/Image` of a message class."""
+    return f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}"
+
+
+def policies(profile: QoSProfile) -> Qos:
+    """What decides whether a publisher reaches a subscriber."""
+    return Qos(
+        profile.reliability != ReliabilityPolicy.BEST_EFFORT, profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
+    )
