@@ -26,6 +26,6 @@ class Cost:
 
 
 FREE = Cost(0.0, 0.0, "")
-"""Nobody did anything."""
+"""No work: takes no time and no energy."""
 UNKNOWN = Cost(NAN, NAN, "")
-"""Real hardware did it, or the chip has no unit for it: nothing is modelled."""
+"""Not modelled: real hardware ran it, or the chip has no unit for it."""

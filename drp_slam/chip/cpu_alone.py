@@ -28,8 +28,8 @@ def ratio(over: float | None, under: float | None) -> float | None:
 class FrameMeans:
     """Modelled means a frame: on the units of the chip as placed, and on its CPU alone.
 
-    Energies are None where they are not modelled. `cpu_busy_ms` counts what the way from image to
-    pose does not wait for as well; None where there is nothing of the kind.
+    Energies are None where they are not modelled. `cpu_busy_ms` also counts work that the pose does
+    not wait for, such as a detector; None without such work.
     """
 
     chip_ms: float

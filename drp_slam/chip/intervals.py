@@ -11,9 +11,9 @@ import numpy as np
 from drp_slam.chip.constants import Constants
 
 FIXED = ("_offset", "_source", "_divider_low", "_divider_high")
-"""Ends of the names of constants that state a rule, not a quantity."""
+"""Constants whose names end like this state a rule, not a quantity."""
 PERCENTILES = (5.0, 95.0)
-"""A range covers nine of ten draws."""
+"""Percentiles of the draws between which a range lies."""
 
 Model = Callable[[Constants], Sequence[float]]
 """Constants -> the figures in question."""
@@ -21,7 +21,7 @@ Model = Callable[[Constants], Sequence[float]]
 
 @dataclass(frozen=True)
 class Swing:
-    """The figures (F,) with one constant at the low and at the high end of its interval, the others as they are."""
+    """The figures (F,) with one constant at the low and at the high end of its interval, the others at their values."""
 
     key: str
     low: float
@@ -46,7 +46,7 @@ def uncertain(constants: Constants, prefixes: Iterable[str]) -> list[str]:
 
 
 def tornado(model: Model, constants: Constants, keys: Iterable[str]) -> list[Swing]:
-    """One constant at a time, the one that moves the first figure most first; those without effect are left out."""
+    """Swing of each constant, largest effect on the first figure first; constants without effect are left out."""
     middle, swings = np.asarray(model(constants), float), []
     for key in keys:
         c = constants.entry(key)
@@ -73,7 +73,7 @@ def monte_carlo(model: Model, constants: Constants, keys: Sequence[str], draws: 
 
 
 def spread(figures: np.ndarray) -> tuple[float, float]:
-    """The range that nine of ten draws of one figure (draws,) lie in."""
+    """The central 90 % range of the draws of one figure (draws,)."""
     low, high = np.percentile(figures, PERCENTILES)
     return float(low), float(high)
 

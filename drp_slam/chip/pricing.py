@@ -4,7 +4,7 @@
     DRP call = overhead(place) + max(pixels / rate(kind) / clock, operations / alu rate / clock,
                                      bytes / bandwidth) [+ copies in and out, for OpenCVA]
                + loading its configuration, where it is not resident
-               where it reads at random: pixels is in 16-byte beats, and
+               for random reads: pixels counts 16-byte beats, and
                reads * latency / outstanding + beats, in cycles of the bus, replaces pixels / rate
     CPU call = overhead + macs / int8 rate + flops / float rate + ops / byte-operation rate
 

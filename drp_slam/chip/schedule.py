@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The chip as resources in time: modelled stage times -> throughput, latency, utilisation.
 
-Every queue serves one step at a time, first come first served, and different frames are on
-different units at once. Which unit waits in which queue is the device file's to say: on RZ/V2H,
-DRP0 is started through DRP-AI3's driver and shares its queue. All units share one memory: where
-the steps under way ask for more than it gives, it is divided fairly and they take longer. All
-times are modelled; none is measured.
+Each queue serves one step at a time in order of arrival; different frames run on different units
+at once. The device file says which units share a queue: on RZ/V2H, DRP0 is started through
+DRP-AI3's driver and shares its queue. All units share one memory: when the running steps need more
+than its bandwidth, it is divided fairly and they take longer. All times are modelled; none is
+measured.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ INF = float("inf")
 class Step:
     """One piece of a frame's work on one unit, `modelled_s` seconds long when it has the memory to itself.
 
-    `bytes` are moved meanwhile. `wake_s` passes between its being ready and its standing in the
-    queue (the operating system wakes a thread). The steps after one that is `beside` do not wait
-    for it, and neither does the frame: it is ready when the step before it has ended. It takes
-    `cores` of its queue's, 0 for all.
+    It moves `bytes` meanwhile. `wake_s` is the delay between the end of the step before it and its
+    entry into the queue (the operating system wakes a thread). A step that is `beside` starts when
+    the step before it ends, and neither later steps nor the frame wait for it. It occupies `cores`
+    cores of its queue, 0 for all.
     """
 
     stage: str
@@ -58,8 +58,8 @@ class Slot:
 
 @dataclass(frozen=True)
 class Schedule:
-    """`arrived_s` and `done_s` are (frames,) float64: when a frame entered, and its last end but for what
-    runs beside it; NaN for a frame that was dropped.
+    """`arrived_s` and `done_s` are (frames,) float64: when a frame entered, and when its last step ended that
+    is not `beside`; NaN for a dropped frame.
 
     `units` are the chip's, in the order in which they are drawn.
     """
@@ -71,7 +71,7 @@ class Schedule:
 
     @property
     def dropped(self) -> int:
-        """Frames that came while too many were under way."""
+        """Frames that arrived while too many were in flight."""
         return int(np.isnan(self.done_s).sum())
 
     @property
@@ -82,7 +82,7 @@ class Schedule:
 
     @property
     def throughput_hz(self) -> float:
-        """Frames a second, from the first one entering to the last end."""
+        """Frames per second, from the first arrival to the last end."""
         done_s = self.done_s[np.isfinite(self.done_s)]
         total_s = float(done_s.max(initial=0.0))
         return len(done_s) / total_s if total_s > 0 else INF
@@ -98,7 +98,7 @@ class Schedule:
 
 @dataclass
 class _Running:
-    """A step under way: `left_s` of its work at `since_s`, at `speed`, so that it ends at `end_s`."""
+    """A running step: `left_s` of its work remained at `since_s`; at `speed` it ends at `end_s`."""
 
     frame: int
     index: int
@@ -128,7 +128,7 @@ class _Simulation:
 
     def run(self) -> None:
         while (now := self._next_s()) < INF:
-            # what ends now comes first, then what enters, then whoever waits is served
+            # order at one instant: steps end, frames enter, queues are served
             for ended in [r for r in self.running if r.end_s <= now]:
                 self.running.remove(ended)
                 self.slots.append(Slot(ended.frame, ended.step, ended.start_s, now))
@@ -162,7 +162,7 @@ class _Simulation:
             self._release(frame, -1, now)
 
     def _release(self, frame: int, index: int, now: float) -> None:
-        """The steps that follow on step `index` are ready; behind the last one the frame is done."""
+        """Makes the steps after step `index` ready; after the last one the frame is done."""
         job = self.jobs[frame]
         for k in range(index + 1, len(job)):
             ready_s = now + job[k].wake_s
@@ -179,7 +179,7 @@ class _Simulation:
         heapq.heappush(self.waiting.setdefault(self.jobs[frame][index].unit.queue, []), (ready_s, frame, index))
 
     def _serve(self, now: float) -> None:
-        """First come first served in each queue, of two the older frame; a stage does one frame at a time."""
+        """Serves each queue in order of arrival, the older frame first; a stage works on one frame at a time."""
         for queue, line in self.waiting.items():
             capacity = self.cores if queue == CPU_QUEUE else 1
             free = capacity - sum(r.cores for r in self.running if r.step.unit.queue == queue)
@@ -192,7 +192,7 @@ class _Simulation:
                 if need > free or (busy and capacity > 1):
                     later.append((ready_s, frame, index))
                     if need > free:
-                        break  # nobody overtakes one that waits for cores
+                        break  # a step that waits for cores is not overtaken
                     continue
                 free -= need
                 self.running.append(
@@ -202,7 +202,7 @@ class _Simulation:
                 heapq.heappush(line, item)
 
     def _share_memory(self, now: float) -> None:
-        """Max-min fair: who asks for less than an equal part gets it, the others share the rest."""
+        """Max-min fair: a step that needs less than an equal share gets it, the others divide the rest."""
         demands = [r.step.bytes / r.step.modelled_s if r.step.modelled_s > 0 else 0.0 for r in self.running]
         given, rest, order = [0.0] * len(demands), self.bandwidth, sorted(range(len(demands)), key=demands.__getitem__)
         for served, k in enumerate(order):
@@ -217,7 +217,7 @@ class _Simulation:
 
 
 CPU_QUEUE = "CPU"
-"""The queue of which a step may take some of the cores."""
+"""The queue in which a step may take only some of the cores."""
 
 
 def simulate(
@@ -230,13 +230,12 @@ def simulate(
     bandwidth: float = INF,
     cores: int = 1,
 ) -> Schedule:
-    """Runs frame after frame through the queues.
+    """Simulates the frames through the queues.
 
-    `jobs` holds the steps of each frame, in order. A frame enters `period_s` after the one before
-    it, but never while `in_flight` frames are under way; with `drop` it comes at its time and is
-    lost where it may not enter, as from a live camera. In each queue the step that was ready first
-    is served first; of two, the older frame's. The units share `bandwidth` bytes a second of
-    memory. The queue `CPU` has so many `cores`.
+    `jobs` holds the steps of each frame, in order. A frame enters `period_s` after the previous one,
+    but waits while `in_flight` frames are being processed; with `drop` such a frame is dropped, as
+    from a live camera. Each queue serves the step that was ready first, the older frame at a tie.
+    The units share a memory of `bandwidth` bytes per second. The queue `CPU` has `cores` cores.
     """
     simulation = _Simulation(jobs, in_flight, period_s, drop, bandwidth, cores)
     simulation.run()

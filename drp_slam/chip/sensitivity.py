@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much of a modelled time rests on which constants, and what kind of source those have."""
+"""How much each constant influences a modelled time, and how much of it is cited, fitted or assumed."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ KINDS = ("cited", "fitted", "assumed")
 STEP = 0.01
 """Relative change of a constant by which its influence is measured."""
 CAPACITIES = ("B", "share")
-"""Units of constants beyond which something no longer fits: their influence comes in steps."""
+"""Units of capacities: a model changes in steps as something does or does not fit."""
 
 
 def elasticities(model: Callable[[Constants], float], constants: Constants, keys: Iterable[str]) -> dict[str, float]:
-    """Relative change of the model's value for one of each constant: |d ln model / d ln constant|.
+    """Relative change of the model's value for a relative change of each constant: |d ln model / d ln constant|.
 
-    Central difference over 1 %; for a capacity, which acts in steps, and for a whole number, which
-    1 % may not move, over half and double, and for 1, which has no half, over double. A key without
-    influence is left out.
+    Central difference over 1 %. Capacities, which act in steps, and whole numbers are halved and
+    doubled instead; 1 is only doubled. Keys without influence are left out.
     """
 
     def slope(key: str, down: float, up: float) -> float:
@@ -40,7 +39,7 @@ def elasticities(model: Callable[[Constants], float], constants: Constants, keys
 
 
 def shares(influence: Mapping[str, float], constants: Constants) -> dict[str, float]:
-    """Share of the whole influence by kind of source; the shares add up to 1 (or all are 0)."""
+    """Share of the total influence by kind of source; the shares add up to 1 (or all are 0)."""
     total = sum(influence.values())
     by_kind = dict.fromkeys(KINDS, 0.0)
     for key, value in influence.items():

@@ -15,7 +15,7 @@ from drp_slam.device import Work
 from drp_slam.errors import DeviceError
 
 UnitModel = Callable[[Constants, Work], Cost]
-"""Prices work of a unit whose model is not of `chip` (the accelerator's needs the network)."""
+"""Prices work of a unit whose model lives outside `chip` (the accelerator's needs the network)."""
 
 
 class Soc:
@@ -79,7 +79,7 @@ class Soc:
     def cost(self, work: Work, resident: bool = True, python: bool = False) -> Cost:
         """Modelled cost of `work` where it ran; `resident`: the DRP has its configuration loaded.
 
-        `python`: the CPU's work as this package does it, else as a compiled port would.
+        `python`: price the CPU's work as this Python package does it, else as a compiled port.
         """
         if work.unit == "null":
             return FREE
@@ -105,9 +105,9 @@ class Soc:
 
 
 class Meter:
-    """Prices works in the order in which a chip does them: it knows what the DRP has loaded.
+    """Prices works in the order in which a chip runs them, and tracks the configurations that the DRP holds.
 
-    A configuration that is not resident is loaded, and replaces the one unused for longest. Each
+    A configuration that is not resident is loaded and replaces the least recently used one. Each
     unit of silicon holds its own.
     """
 
@@ -116,7 +116,7 @@ class Meter:
         self._resident: dict[str, OrderedDict[str, None]] = {}
 
     def cost(self, work: Work) -> Cost:
-        """Modelled cost of `work`, done now."""
+        """Modelled cost of `work` as the next one."""
         unit = self.soc.unit_of(work.unit, work.place)
         if work.unit != "drp" or unit is None or "drp.resident_configurations" not in self.soc.constants:
             return self.soc.cost(work)

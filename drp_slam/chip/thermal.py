@@ -2,7 +2,7 @@
 """Temperature of the chip without a fan: one resistance, one capacity, first order.
 
 `T(t) = ambient + P R (1 - exp(-t / (R C)))` for constant power P. Every constant of it is assumed
-(no temperature of the chip is public), so it answers "how much cooler", not "how hot".
+(no temperature of the chip is public), so compare its results; do not read them as temperatures.
 """
 
 from __future__ import annotations

@@ -108,12 +108,12 @@ class StereoSensor(Sensor):
 
 
 def open_sensor(camera: Camera, config: DrpConfig) -> Sensor:
-    """What serves the camera: a pair where it has a baseline."""
+    """The sensor for a camera: stereo where it has a baseline."""
     return Sensor(camera) if camera.baseline_m is None else StereoSensor(camera, config)
 
 
 def sensor_run(runs: tuple[Run, ...]) -> tuple[StageRun, ...]:
-    """The stage of a sensor's programs; none where it ran nothing."""
+    """The stage of a sensor's programs; empty where it ran none."""
     return (stage_run(STEREO.name, STEREO.unit, runs),) if runs else ()
 
 
@@ -154,7 +154,7 @@ def rectification(camera: Camera) -> tuple[tuple[np.ndarray, ...], Camera]:
 
 
 def raw_rectification(camera: Camera) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Rotations (3, 3) and projections (3, 4) of left and right that rectify a raw pair, as CameraInfo's R and P."""
+    """Rotations (3, 3) and projections (3, 4) of left and right that rectify a raw pair: R and P of CameraInfo."""
     right, T = camera.right, camera.T_right_left
     assert right is not None and T is not None
     size, R, t = (camera.width, camera.height), T[:3, :3].copy(), T[:3, 3:].copy()

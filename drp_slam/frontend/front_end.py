@@ -24,16 +24,16 @@ class Stage:
 
 
 class FrontEnd(ABC):
-    """`front(frame) -> (features, runs)`: all stages in order, each with what it took.
+    """`front(frame) -> (features, runs)`: runs all stages in order and returns what each one took.
 
     The first stage takes the image, (H, W, 3) BGR or (H, W) grey uint8; each later one takes what
-    the one before gave, an array; the last one gives `Features` in pixels of the image.
+    array that the one before returned; the last one returns `Features` in pixels of the image.
     """
 
     stages: ClassVar[tuple[Stage, ...]]
     descriptor: ClassVar[DescriptorSpec]
     accelerator: Device | None = None
-    """What runs its networks, where they are open: a detector may share it."""
+    """The device that runs its networks, where it has any open; a detector may share it."""
 
     @abstractmethod
     def __init__(self, config: Config, units: Collection[str]) -> None:
@@ -46,9 +46,9 @@ class FrontEnd(ABC):
     def part(
         self, data: Any, shape_hw: tuple[int, int], first: int, units: Collection[str]
     ) -> tuple[Any, tuple[StageRun, ...], int]:
-        """The stages from number `first` on, as long as they run on `units`.
+        """Runs the stages from number `first` on while they belong to `units`.
 
-        Returns what the last of them gave, their runs, and the number of the stage that is next.
+        Returns the output of the last one, their runs, and the number of the next stage.
         """
         runs = []
         while first < len(self.stages) and self.stages[first].unit in units:
@@ -70,13 +70,13 @@ UNITS = ("drp", "drpai3", "cpu")
 """Units that a stage may be meant for: sections of a device file."""
 
 FRONT_ENDS = {"xfeat": "drp_slam.frontend.xfeat:XFeat", "orb": "drp_slam.frontend.orb:Orb"}
-"""`--features` -> module and class, imported when it is chosen."""
+"""Value of `--features` -> module and class, imported when chosen."""
 
 
 def front_end_class(name: str) -> type[FrontEnd]:
     """The class of a front end, for its stages and descriptor.
 
-    `name` is one of `FRONT_ENDS`, or `module:Class` of somebody's own. Raises ConfigError.
+    `name` is one of `FRONT_ENDS`, or `module:Class` of your own. Raises ConfigError.
     """
     module, colon, cls = FRONT_ENDS.get(name, name).partition(":")
     if not colon:

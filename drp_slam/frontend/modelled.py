@@ -13,8 +13,8 @@ from drp_slam.drpai3.network_cost import NetworkCost
 def open_soc(config: Config, units: Iterable[str] = ()) -> Soc:
     """The chip `config.graph.device` at the configured clocks.
 
-    `units` are those whose work has to be modelled. Raises DeviceError, in one line, where the
-    device file cannot model work that runs emulated on one of them.
+    `units` are those whose work must be modelled. Raises DeviceError where the device file cannot
+    model work that runs emulated on one of them.
     """
     soc = Soc.open(config.graph.device, config.drp.mindiv, {"drpai3": NetworkCost(config.drpai3.freq_index)})
     backends = {"drp": config.drp.backend, "drpai3": config.drpai3.backend}

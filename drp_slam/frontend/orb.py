@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ORB on the DRP: no network. Pyramid, FAST and descriptors are DRP configurations, the selection is the CPU's."""
+"""ORB on the DRP, without a network: pyramid, FAST and descriptors run on the DRP, the selection on the CPU."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ LEVELS, SCALE = 8, 1.2
 class Orb(FrontEnd):
     """At most `drp.top_k` keypoints on 8 levels of scale 1.2, with descriptors of 256 bits.
 
-    As the public SLAM on this chip splits it: resize, Gaussian, FAST (20, then 7) in cells, orientation and
-    descriptor on the DRP, whose intermediate images stay in its memory. Raises DrpError for an image that is too
+    Split like the public SLAM on this chip: resize, Gaussian, FAST (20, then 7) in cells, orientation and
+    descriptor run on the DRP, whose intermediate images stay in its memory. Raises DrpError for an image that is too
     small, DeviceError for a backend that cannot run the DRP.
     """
 

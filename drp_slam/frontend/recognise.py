@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recognition beside localisation: a detector on the accelerator that the features' network uses."""
+"""Object detection beside SLAM: a detector on the accelerator that also runs the feature network."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from drp_slam.drpai3.perceive import open_accelerator
 from drp_slam.frontend.front_end import Stage
 
 DETECT = Stage("detect", "drpai3")
-"""Runs beside the way from image to pose, which does not wait for it."""
+"""Runs beside feature extraction and tracking; the pose does not wait for it."""
 
 
 class Recogniser:
-    """`recognise(frame) -> (detections or None, runs)`: searches every n-th frame, or at its own rate.
+    """`recognise(frame) -> (detections or None, runs)`: detects on every n-th frame, or at its own rate.
 
-    Which frames are searched depends on their stamps and order alone, so a run can be repeated.
+    The choice of frames depends only on their stamps and order, so a run can be repeated.
     """
 
     def __init__(self, detector: Detector, due: Due) -> None:
         self._detector, self._due = detector, due
 
     def __call__(self, frame: Frame) -> tuple[Detections | None, tuple[StageRun, ...]]:
-        """Boxes in pixels of the frame's image; None for a frame that is not searched."""
+        """Boxes in pixels of the frame's image; None for a frame without detection."""
         if frame.image is None or not self._due(frame.stamp_ns):
             return None, ()
         found, run = self._detector(frame.image)
@@ -32,7 +32,7 @@ class Recogniser:
 
 
 def open_recogniser(config: Config, accelerator: Device | None) -> Recogniser | None:
-    """What `drpai3.detector` names, on the features' accelerator or, where they need none, its own.
+    """The detector of `drpai3.detector`, on the front end's accelerator or, where it has none, on its own.
 
     None without a detector. Raises as `open_detector` does.
     """

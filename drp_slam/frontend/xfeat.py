@@ -17,10 +17,10 @@ from drp_slam.frontend.front_end import UNITS, FrontEnd, Stage
 
 
 class XFeat(FrontEnd):
-    """1024 keypoints at most (`drp.top_k`), with descriptors of 64 floats of unit length.
+    """At most `drp.top_k` keypoints, with descriptors of 64 floats of unit length.
 
-    `drpai3.network` is the network, whose card gives the scales of tensor and heads. Raises
-    ResourceError, DeviceError, DrpError where a stage cannot be opened.
+    Runs `drpai3.network`; its card gives the scales of tensor and heads. Raises ResourceError,
+    DeviceError, DrpError where a stage cannot be opened.
     """
 
     stages = (Stage("preprocess", "drp"), Stage("network", "drpai3"), Stage("postprocess", "drp"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A frame kernel by kernel: where each runs, and the constants on which its modelled time depends."""
+"""One frame kernel by kernel: where each runs, and which constants its modelled time depends on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from drp_slam.profiler.summary import by_stage
 from drp_slam.profiler.work_table import FrameWorks
 
 SECTIONS = {"drp": ("drp.", "cpu."), "drpai3": ("drpai3.", "fallback.", "cpu."), "cpu": ("cpu.",)}
-"""Unit of work -> sections of the device file that its cost may rest on."""
+"""Unit of work -> sections of the device file that its cost may depend on."""
 
 
 def kernels(frame: FrameWorks, soc: Soc) -> list[dict[str, Any]]:
@@ -47,9 +47,9 @@ def kernels(frame: FrameWorks, soc: Soc) -> list[dict[str, Any]]:
 
 
 def steady(frame: FrameWorks, soc: Soc, stages: Collection[str] = ()) -> Iterator[tuple[str, Work, Cost]]:
-    """Stage, work and cost of a frame that follows one like it; only of `stages`, where given.
+    """Stage, work and cost of a frame in steady state, after an equal one; only `stages`, where given.
 
-    Which configurations are still loaded depends on how many the DRP holds.
+    The configurations still loaded from the frame before depend on how many the DRP holds.
     """
     meter = Meter(soc)
     for works in frame.values():
@@ -77,9 +77,9 @@ def shares(frame: FrameWorks, soc: Soc) -> dict[str, list[tuple[Unit, float]]]:
 
 
 def repriced(spans: Iterable[Span], frames: Mapping[int, FrameWorks], soc: Soc) -> Iterator[Span]:
-    """The same spans as `soc` would have run them; wall times stay as measured.
+    """The same spans priced for `soc`; wall times stay as measured.
 
-    A span without works in `frames` is left out.
+    Spans without works in `frames` are left out.
     """
     meter = Meter(soc)
     for span in sorted(spans, key=lambda s: s.stamp_ns):
@@ -92,7 +92,7 @@ def repriced(spans: Iterable[Span], frames: Mapping[int, FrameWorks], soc: Soc) 
 
 
 def rests_on(works: FrameWorks, soc: Soc, spans: Sequence[Span]) -> dict[str, Any]:
-    """How much of the modelled time of each stage depends on which constants (`assumptions`).
+    """How much the modelled time of each stage depends on which constants (`assumptions` of a report).
 
     `works` are a mean frame's. Stages are weighted by the mean of their modelled time.
     """

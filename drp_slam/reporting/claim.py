@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A folder of results belongs to one run: it is locked, probed before the work, and cleared of an earlier run."""
+"""Reserves a results folder for one run: locks it, checks that it can be written, removes an earlier run's files."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from drp_slam.reporting import folder as files
 
 @contextmanager
 def claimed(out: Path, recording: str | None = None) -> Iterator[str]:
-    """Hold the folder `out` for one run: lock it, remove an earlier run's results, yield a new run id.
+    """Holds the folder `out` for one run: locks it, removes an earlier run's results, yields a new run id.
 
-    Raises ProfilerError where another run holds it, nothing can be written there, or it is the
-    recording itself, whose ground truth bears the name of a result.
+    Raises ProfilerError where another run holds it, it cannot be written, or it is the recording
+    itself, whose `groundtruth.txt` has the name of a result.
     """
     if recording and os.path.exists(recording) and os.path.samefile(recording, out):
         raise ProfilerError(f"--out {out}: is the recording; name another folder")
@@ -50,7 +50,7 @@ def probe(out: Path) -> None:
 
 
 def clear(out: Path) -> None:
-    """Removes the results of an earlier run, which a report would mix with new ones. Raises ProfilerError."""
+    """Removes the results of an earlier run, so that a report does not mix them with new ones. Raises ProfilerError."""
     for name in files.OWN:
         try:
             for path in (out / name, *out.glob(f"{name}.part*")):

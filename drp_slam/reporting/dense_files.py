@@ -23,15 +23,15 @@ from drp_slam.slam.dense import fuse
 from drp_slam.slam.occupancy import Occupancy
 
 STEP_M, STEP_RAD = 0.03, 0.05
-"""A frame is fused when the camera has moved or turned as far since the last that was."""
+"""A frame is fused when the camera has moved or turned this far since the last fused frame."""
 T_GROUND_WORLD = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
-"""Takes the first camera's optical frame to x forward, y left, z up (REP-103), as if it had looked level."""
+"""Maps the first camera's optical frame to x forward, y left, z up (REP-103), assuming that it was level."""
 
 
 def write_dense(out: Path, voxel_m: float = 0.02) -> dict[str, Any]:
     """Writes `mesh.ply`, `mesh.glb`, `cloud.ply`, `cloud.pcd`, `grid.yaml` and `grid.pgm` into a folder of results.
 
-    Opens the sequence that `run.json` names once more. Returns what was written. Raises DrpSlamError where the
+    Reads the sequence named in `run.json` again. Returns the files written. Raises DrpSlamError where the
     sequence is gone, nothing was tracked, or Open3D is missing.
     """
     run = files.read_json(out / files.RUN)
@@ -50,7 +50,7 @@ def write_dense(out: Path, voxel_m: float = 0.02) -> dict[str, Any]:
         yield from posed(sequence, sensor, trajectory, stamps)
 
     range_m = reach_m(sensor.camera, config)
-    scale = max(1.0, range_m / 5.0)  # a street is not a desk
+    scale = max(1.0, range_m / 5.0)  # voxels grow with the range: a street needs larger ones than a desk
     dense = fuse(frames, sensor.camera, voxel_m * scale, range_m)
     written = [out / name for name in files.DENSE[:4]]
     for path in written:
@@ -69,7 +69,7 @@ def write_dense(out: Path, voxel_m: float = 0.02) -> dict[str, Any]:
 
 
 def chosen(trajectory: Trajectory) -> np.ndarray:
-    """Stamps of the poses that lie far enough from the last one chosen."""
+    """Stamps of the poses that are far enough from the last one chosen."""
     stamps: list[int] = []
     last = None
     for stamp_ns, T in zip(trajectory.stamps_ns.tolist(), trajectory.T_world_camera):
@@ -95,7 +95,7 @@ def posed(
 
 
 def reach_m(camera: Camera, config: Config) -> float:
-    """How far depth is fused: the range of the camera, of a pair where its error is a tenth of a metre or so."""
+    """Largest depth to fuse: the camera's range; of a stereo pair, where the error reaches about 0.1 m."""
     if camera.baseline_m is None:
         return config.slam.depth_max_m
     # the error of depth is depth^2 sigma / (fx baseline)

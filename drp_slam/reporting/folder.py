@@ -41,17 +41,17 @@ if TYPE_CHECKING:
 
 TRAJECTORY, ODOMETRY, GROUND_TRUTH = "trajectory.txt", "odometry.txt", "groundtruth.txt"
 JOURNAL = "odometry.journal"
-"""Odometry of a graph as it is published; gone once `odometry.txt` is written."""
+"""Odometry of a running graph; removed once `odometry.txt` is written."""
 SAVED_MAP = "saved.map"
-"""The map of a running graph, for a node that is started again; gone at the end."""
+"""The map of a running graph, for a restarted node; removed at the end."""
 STORED_MAP = "slam.map"
-"""What the service `save_map` writes where no other file is named; a later run leaves it there."""
+"""File that the service `save_map` writes unless another is named; a later run keeps it."""
 MAP, SPANS, KERNELS, FRAMES, RUN = "map.ply", "spans.csv", "kernels.csv", "frames.csv", "run.json"
 REPORT_JSON, REPORT_HTML, TRACE = "report.json", "report.html", "trace.json"
 MADE_BY_A_RUN = (TRAJECTORY, ODOMETRY, GROUND_TRUTH, MAP, SPANS, KERNELS, FRAMES, RUN)
-"""A report can be made where one of these is."""
+"""A report needs at least one of these files."""
 GRAPH = "graph.json"
-"""What only the running graph knows: frames, wall time in all, problems of the nodes."""
+"""What only the running graph knows: number of frames, total wall time, problems of the nodes."""
 LONGEST_JSON = 1 << 24
 KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("sequence", "backend", "network", "device", "features", "error", "run_id"), (str,)),
@@ -59,11 +59,11 @@ KINDS: dict[str, tuple[type, ...]] = {
     "frames": (int,),
     "wall_total_s": (int, float),
 }
-"""What the report expects of the values in `run.json`, where they are there."""
+"""Types that the report expects in `run.json`, of keys that are present."""
 DIGESTED = (TRAJECTORY, ODOMETRY, MAP, SPANS, KERNELS, FRAMES)
-"""Files of one run that belong together; ground truth may be added later."""
+"""Files written by one run, whose digests `run.json` holds; ground truth may be added later."""
 DENSE = ("mesh.ply", "mesh.glb", "cloud.ply", "cloud.pcd", "grid.yaml", "grid.pgm")
-"""What `--dense` adds."""
+"""Files that `--dense` adds."""
 OWN = (*MADE_BY_A_RUN, JOURNAL, SAVED_MAP, GRAPH, REPORT_JSON, REPORT_HTML, TRACE, *DENSE)
 
 
@@ -96,7 +96,7 @@ def frame_row(track: Track, latency_s: float) -> FrameRow:
 
 @contextmanager
 def writing_frames(path: Path) -> Iterator[Rows]:
-    """The table of frames, as tuples, while they pass; it appears under its name at the end.
+    """Opens the table of frames for rows as tuples; it gets its name when complete.
 
     Raises ProfilerError.
     """
@@ -118,7 +118,7 @@ def read_frames(path: Path) -> list[FrameRow]:
     kinds = {f.name: {"int": int, "str": str, "float": float}[str(f.type)] for f in dataclasses.fields(FrameRow)}
     rows = csv.DictReader(io.StringIO(read_text(path, ProfilerError), newline=""))
     try:
-        missing = set(kinds) - set(rows.fieldnames or ()) - {"reason"}  # results of before have none
+        missing = set(kinds) - set(rows.fieldnames or ()) - {"reason"}  # older results lack the column
         if missing:
             raise ProfilerError(
                 f"{path}: no column {', '.join(sorted(missing))}; its first line must be {','.join(kinds)}"
@@ -156,10 +156,10 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_run(
     out: Path, config: Config, sequence: str, failure: BaseException | None, complete: bool = False, **facts: Any
 ) -> dict[str, Any]:
-    """Writes `run.json` and returns it. `facts` are `frames`, `wall_total_s` and what else is known.
+    """Writes `run.json` and returns it. `facts` are `frames`, `wall_total_s` and others.
 
-    `failure` is what ended the run early. `complete`: the other files are there, and their digests
-    are stored. Raises ProfilerError.
+    `failure` is the error that ended the run early. `complete`: the other files exist, and their
+    digests are stored. Raises ProfilerError.
     """
     network = network_of(config)
     content = {
@@ -180,7 +180,7 @@ def write_run(
 
 
 def read_run(out: Path) -> dict[str, Any]:
-    """`run.json`; empty where there is none. Raises ProfilerError, also where files are of different runs."""
+    """Reads `run.json`; empty without one. Raises ProfilerError, also where the files come from different runs."""
     run = read_json(out / RUN) if (out / RUN).exists() else {}
     for name, kinds in KINDS.items():
         value = run.get(name)
@@ -207,7 +207,7 @@ def digest(path: Path) -> str:
 
 
 def host() -> dict[str, Any]:
-    """The host on which wall time was measured."""
+    """Describes this host, on which wall time is measured."""
     processor = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a report says of the chip: kernels, assumptions, schedule, comparison, temperature."""
+"""The part of a report about the chip: kernels, assumptions, schedule, comparison, temperature."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from drp_slam.reporting import folder as files
 log = logging.getLogger(__name__)
 
 IN_FLIGHT = (1, 3)
-"""Frames under way for which the chip's schedule is computed."""
+"""Numbers of frames in flight for which the chip's schedule is computed."""
 EMULATED = "emulated:"
 CLOCKS = ("drp.mindiv", "drpai3.freq_index")
-"""Parameters of a run that decide the modelled clocks."""
+"""Parameters of a run that set the modelled clocks."""
 
 
 def chip_of(run: Mapping[str, Any], spans: Sequence[Span], device: str | None) -> Soc | None:
-    """The chip that a report is about: `device`, else that of the run; None where none is modelled.
+    """The chip of a report: `device`, else that of the run; None where none is modelled.
 
-    Raises ResourceError, DeviceError for a `device` that is no device file; where the run's own is
-    gone, that is a warning.
+    Raises ResourceError, DeviceError for a `device` that is not a device file. A missing file of the
+    run's own device is only a warning.
     """
     emulated = next((s.device.removeprefix(EMULATED) for s in spans if s.device.startswith(EMULATED)), None)
     name = device or run.get("device") or emulated
@@ -61,7 +61,7 @@ def _clocks(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def priced(out: Path, spans: Sequence[Span], soc: Soc) -> list[Span]:
-    """The spans of a run, priced again for another chip from `kernels.csv`.
+    """Prices the spans of a run for another chip from `kernels.csv`.
 
     Raises ProfilerError where the results have none.
     """
