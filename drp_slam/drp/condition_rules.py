@@ -16,7 +16,7 @@ UHD, FHD = (3840, 2160), (1920, 1080)
 
 @dataclass(frozen=True)
 class Condition:
-    """`states` is what the documentation demands of `parameter`; `holds` tests a whole call."""
+    """`states` is the documented condition on `parameter`; `holds` tests a whole call."""
 
     parameter: str
     states: str
@@ -46,7 +46,7 @@ def between(parameter: str, low: float, high: float, step: int = 0) -> Condition
 
 
 def ignored(parameter: str) -> Condition:
-    """The DRP ignores the argument, so it never sends a call to the CPU."""
+    """The DRP ignores the argument, so no value of it moves the call to the CPU."""
     return Condition(parameter, "ignored by the DRP", lambda call: True)
 
 
@@ -127,7 +127,7 @@ def scaled(name: str, multiply: Callable[[int], int], states: str) -> Condition:
 
 
 def resize_target(call: Call) -> tuple[int, int]:
-    """(width, height) that `resize` makes: `dsize`, or round(source x scale) where it is empty."""
+    """(width, height) of `resize`'s output: `dsize`, or round(source x scale) where it is empty."""
     if call["dsize"] and all(call["dsize"]):
         return int(call["dsize"][0]), int(call["dsize"][1])
     height, width = call["src"].shape[:2]

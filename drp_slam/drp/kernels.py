@@ -5,7 +5,7 @@ Every kernel declares its place on the chip:
 
 opencva     an OpenCV Accelerator function on DRP1, only under its conditions, else the CPU
 preruntime  DRP0 inside DRP-AI3: crop, resize, normalise, softmax; queues with inference
-custom      a DRP1 configuration that someone would have to write; its timing is assumed
+custom      a DRP1 configuration that does not exist yet; its timing is assumed
 cpu         the Cortex-A55 cores
 """
 
@@ -45,7 +45,7 @@ class Kernel(ABC):
         return self.name
 
     def reasons(self, *inputs: np.ndarray) -> list[str]:
-        """Why the DRP would not run this call and the CPU does; empty where it does."""
+        """Why the CPU runs this call instead of the DRP; empty where the DRP runs it."""
         return []
 
     @abstractmethod
@@ -54,11 +54,11 @@ class Kernel(ABC):
 
     @abstractmethod
     def empty(self, *inputs: np.ndarray) -> Arrays:
-        """Outputs of the right shape and dtype without the arithmetic."""
+        """Outputs of the right shape and dtype, not computed."""
 
     @abstractmethod
     def counters(self, *inputs: np.ndarray) -> Mapping[str, float]:
-        """`pixels` the DRP streams, and for the CPU's model `ops`, `flops`, `macs`, `bytes`."""
+        """`pixels` that the DRP streams, and `ops`, `flops`, `macs`, `bytes` for the CPU's model."""
 
     def work(self, *inputs: np.ndarray) -> Work:
         """The call as work of the DRP, or of the CPU where it is placed there or refused."""
@@ -72,7 +72,7 @@ class Kernel(ABC):
 class Grey(Kernel):
     """(H, W, 3) uint8 -> (H, W) uint8: mean of the three channels, rounded to nearest.
 
-    XFeat's grey (`x.mean(dim=1)`) but for the rounding. Custom: OpenCVA converts YUV only.
+    XFeat's grey (`x.mean(dim=1)`), rounded. Custom: OpenCVA converts YUV only.
     """
 
     name, place, kind = "grey", "custom", "point"

@@ -22,7 +22,7 @@ from drp_slam.drp.sampling import cubic_taps, inverse_length, linear_taps
 CELL_PX = 8
 LOGITS = CELL_PX * CELL_PX + 1
 PART = 128
-"""Features sampled at a time: their 16 x 64 neighbours (0.5 MB) stay in a cache."""
+"""Features sampled per block, so that their 16 x 64 neighbours (0.5 MB) stay in the cache."""
 
 
 def dequantise(heads: np.ndarray, head: Head) -> np.ndarray:
@@ -40,9 +40,9 @@ def dequantise(heads: np.ndarray, head: Head) -> np.ndarray:
 class Heatmap(Kernel):
     """(h, w, C) heads -> (8h, 8w) float32: probability that a pixel is a keypoint.
 
-    Softmax over the 65 logits of a cell, less the last ("none"). The logits are laid out as an
-    image first, so that every later step runs along rows. int8: the cell's peak minus the logit
-    is 0..255, so that exp is a table of 256 and never overflows. PreRuntime has a Softmax.
+    Softmax over the 65 logits of a cell; the last ("none") is then dropped. The logits are laid out
+    as an image first, so that later steps run along rows. int8: the cell's peak minus the logit is
+    0..255, so exp is a table of 256 entries and never overflows. PreRuntime has a Softmax.
     """
 
     name, place, kind = "heatmap", "preruntime", "point"
@@ -96,8 +96,8 @@ class Heatmap(Kernel):
 class Suppress(Kernel):
     """(H, W) float32 heatmap -> (N,) int64 flat indices of local maxima, in raster order.
 
-    A pixel stays where it equals the maximum of its window and exceeds the threshold. Custom:
-    OpenCVA's dilate is 8 bit, and 8 bit would make ties of neighbours.
+    A pixel is kept where it equals the maximum of its window and exceeds the threshold. Custom:
+    OpenCVA's dilate is 8 bit, which would turn neighbours into ties.
     """
 
     name, place, kind = "suppress", "custom", "stencil"
@@ -114,7 +114,7 @@ class Suppress(Kernel):
         cv2.dilate(heat, self._window, dst=self._largest)
         keep = heat == self._largest
         keep &= heat > self._threshold
-        # few pixels are kept: look at 8 at a time first
+        # few pixels are kept: test 8 at a time first
         eights = keep.reshape(-1, CELL_PX)
         found = np.flatnonzero(eights.view(np.uint64))
         row, column = np.nonzero(eights[found])
@@ -133,8 +133,8 @@ class Suppress(Kernel):
 class Select(Kernel):
     """Heatmap, heads, candidates -> (n, 2) int64 pixels x y, (n,) float32 score, best first.
 
-    Score = heatmap x sigmoid(reliability), bilinear; ties keep raster order. On the CPU: a few
-    thousand candidates and a sort.
+    Score = heatmap x sigmoid(reliability), bilinear; ties keep raster order. Runs on the CPU: it sorts
+    a few thousand candidates.
     """
 
     name, place, kind = "select", "cpu", "gather"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The 18 functions of the OpenCV Accelerator as programs, with OpenCV as their arithmetic.
+"""The 18 functions of the OpenCV Accelerator as programs, computed by OpenCV.
 
     run = device.run(OpenCva("GaussianBlur", ksize=(7, 7), sigmaX=2, sigmaY=2), image)
 

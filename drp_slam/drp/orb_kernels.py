@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """ORB on the DRP: pyramid, Gaussian, FAST in cells, orientation and 256-bit descriptors.
 
-The split of the public SLAM on this chip (ComputermindCorp/yolo-planar-slam-drp): four DRP1 configurations
-whose images stay in the DRP's memory. The definitions are ORB-SLAM2's (Mur-Artal and Tardos, T-RO 2017).
+Split like the public SLAM on this chip (ComputermindCorp/yolo-planar-slam-drp): four DRP1 configurations
+whose images stay in the DRP's memory. The definitions follow ORB-SLAM2 (Mur-Artal and Tardos, T-RO 2017).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from drp_slam.drp.orb_pairs import PAIRS
 from drp_slam.errors import DrpError
 
 BORDER_PX = 16
-"""Keypoints keep at least this distance, and three pixels more, from a level's border."""
+"""Minimum distance of keypoints from a level's border, plus three pixels for FAST's circle."""
 CELL_PX = 30
 """Cells are at least this wide and high."""
 RADIUS_PX = 15
@@ -109,7 +109,7 @@ class Fast(Kernel):
         height, width = (side - 2 * (BORDER_PX + 3) for side in image.shape)
         inside = response[BORDER_PX : BORDER_PX + height, BORDER_PX : BORDER_PX + width]
         rows, columns = _cells(height), _cells(width)
-        # cells are set apart by a line of zeros, so that none suppresses its neighbour's corners
+        # a line of zeros separates the cells, so that none suppresses its neighbour's corners
         apart = np.zeros((height + rows[-1] + 2, width + columns[-1] + 2), np.uint8)
         y, x = np.arange(height) + rows + 1, np.arange(width) + columns + 1
         apart[np.ix_(y, x)] = inside
@@ -128,7 +128,7 @@ class Fast(Kernel):
         return np.zeros((0, 2), np.int64), np.zeros(0, np.uint8)
 
     def counters(self, *inputs: np.ndarray) -> Mapping[str, float]:
-        # on the CPU most pixels fall at the first four tests; about one in seven needs the whole circle
+        # on the CPU the first four tests reject most pixels; about one in seven needs the whole circle
         pixels = inputs[0].size
         return {"pixels": pixels, "ops": (8 + 2 * 96 / 7) * pixels, "bytes": pixels}
 
@@ -137,7 +137,7 @@ _NEIGHBOURS = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], np.uint8)
 
 
 def _cells(size: int) -> np.ndarray:
-    """(size,) number of the cell of each row or column: as many equal cells as have room."""
+    """(size,) cell number of each row or column: as many equal cells as fit."""
     count = max(1, (size + 6) // CELL_PX)
     return np.arange(size) // -(-(size + 6) // count)
 
@@ -170,8 +170,8 @@ def corner_response(image: np.ndarray) -> np.ndarray:
 class Spread(Kernel):
     """(n, 2) int64 x y, (n,) uint8 response -> (m,) int64: the corners that are kept, m at most `quota`.
 
-    They are spread over the level: the best of every cell first, then the second of every cell, and so on; of equals
-    the larger response. (ORB-SLAM divides a quadtree to the same end.) On the CPU: some thousand corners and a sort.
+    They are spread over the level: first the best of every cell, then the second of every cell, and so on, the larger
+    response first. (ORB-SLAM uses a quadtree instead.) Runs on the CPU: it sorts some thousand corners.
     """
 
     name, place, kind = "orb_select", "cpu", "gather"

@@ -2,7 +2,7 @@
 """The 256 pairs of pixels that ORB's descriptor compares (Rublee et al., ICCV 2011; as in OpenCV).
 
 Each pair is x0 y0 x1 y1 relative to the keypoint, for a patch of 31 pixels and angle 0. The table was
-learned by ORB's authors and is the one that OpenCV (Apache-2.0) compares, bit by bit.
+learned by ORB's authors; OpenCV (Apache-2.0) uses the same one, in this order of bits.
 """
 
 from __future__ import annotations

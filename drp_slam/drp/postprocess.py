@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Third stage: the network's heads become keypoints with descriptors."""
+"""Third stage: turns the network's heads into keypoints with descriptors."""
 
 from __future__ import annotations
 

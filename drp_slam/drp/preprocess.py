@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""First stage: a camera image becomes the tensor that the network expects."""
+"""First stage: turns a camera image into the network's input tensor."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Preprocess:
         height, width = network_shape(image.shape[0], image.shape[1])
         if grey.shape != (height, width):
             grey = run(OpenCva("resize", dsize=(width, height)), grey)
-        # one table per image: mean and deviation decide what each grey value becomes
+        # one table per image: mean and deviation map each grey value
         tensor = run(self._normalise, grey, run(self._statistics, grey))
         return tensor, tuple(runs)
 
@@ -55,7 +55,7 @@ def check_image(image: np.ndarray) -> None:
     """Raises DrpError unless it is (H, W) or (H, W, 3) uint8, at least 32 x 32."""
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
         raise DrpError(
-            f"image is {image.dtype} {image.shape}, expected uint8 (H, W) grey or (H, W, 3) BGR; convert it before"
+            f"image is {image.dtype} {image.shape}, expected uint8 (H, W) grey or (H, W, 3) BGR; convert it first"
         )
     if min(image.shape[:2]) < INPUT_MULTIPLE:
         raise DrpError(

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a map of cells is sampled at pixels, exactly as PyTorch does it for XFeat.
+"""Samples a map of cells at pixels, exactly as PyTorch does for XFeat.
 
 `grid_sample(align_corners=False, padding_mode="zeros")` on coordinates normalised by W - 1 and
 H - 1: pixel x of W reads the map of w cells at `x / (W - 1) * w - 0.5`. Keypoints are whole
-pixels, so taps and weights of every column and row are tables, made once per size.
+pixels, so taps and weights of every column and row are tables, computed once per size.
 """
 
 from __future__ import annotations

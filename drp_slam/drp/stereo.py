@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernels that give a stereo pair its depth: of every pixel, or of keypoints only."""
+"""Kernels that measure depth from a stereo pair: at every pixel, or at keypoints only."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 from drp_slam.drp.kernels import Arrays, Kernel
 
 COARSE = 4
-"""The search runs on images smaller by this factor; the full ones refine it."""
+"""Factor by which the images of the coarse search are smaller."""
 COARSE_RADIUS, FINE_RADIUS = 3, 5
 """Half the sides of the compared patches, in pixels of the coarse and of the full image."""
 REFINED = 5
 """Disparities on each side of the coarse one that are compared in the full images."""
 UNIQUENESS = 0.85
-"""The best coarse patch must differ by less than this share of what the next best elsewhere does."""
+"""The best coarse difference must be less than this share of the next best one elsewhere."""
 MEAN_DIFFERENCE = 24.0
-"""Grey values by which patches of one point differ at most, on average, their means taken off."""
+"""Largest mean difference of patches of one point, in grey values, after subtracting their means."""
 
 
 class DisparityDepth(Kernel):
@@ -47,8 +47,8 @@ class MatchRows(Kernel):
     """Left and right (H, W) uint8, (n, 2) float32 keypoints x y of the left -> (n,) float32 disparity in pixels.
 
     Sums of absolute differences along the row: coarse over all disparities, then in the full images around the
-    best, whose parabola gives the fraction. 0 where the match is ambiguous, poor, or leaves the image. On the CPU:
-    a thousand keypoints and random reads.
+    best, refined by a parabola. 0 where the match is ambiguous, poor, or leaves the image. Runs on the CPU: a
+    thousand keypoints with random reads.
     """
 
     name, place, kind = "match_rows", "cpu", "gather"
@@ -68,7 +68,7 @@ class MatchRows(Kernel):
         cost = differences(one, other, xy, first, self._coarse, COARSE_RADIUS)
         each, best = np.arange(len(uv)), cost.argmin(axis=1)
         found = cost[each, best].copy()
-        for step in (-1, 0, 1):  # neighbours of the best are no rivals
+        for step in (-1, 0, 1):  # neighbours of the best do not count as rivals
             cost[each, np.clip(best + step, 0, self._coarse - 1)] = np.inf
         unique = found < UNIQUENESS * cost.min(axis=1)
 
@@ -96,9 +96,9 @@ class MatchRows(Kernel):
 def differences(
     left: np.ndarray, right: np.ndarray, xy: np.ndarray, first: np.ndarray, count: int, radius: int
 ) -> np.ndarray:
-    """(n, count) float32: mean absolute difference of patches, means taken off, at disparities from `first` on.
+    """(n, count) float32: mean absolute difference of patches, less their means, at disparities from `first` on.
 
-    `xy` (n, 2) int32 in the left image. The images are continued by their border.
+    `xy` (n, 2) int32 in the left image. The border pixels are repeated outside the images.
     """
     pad, side = radius + count, 2 * radius + 1
     around = [cv2.copyMakeBorder(i, radius, radius, pad + radius, radius, cv2.BORDER_REPLICATE) for i in (left, right)]
@@ -108,11 +108,11 @@ def differences(
     mine = around[0].ravel()[corner[:, None] + window].astype(np.float32)
     mine -= mine.mean(axis=1, keepdims=True)
     strip = (np.arange(side)[:, None] * width + np.arange(side + count - 1)).ravel()
-    reach = np.minimum(first, xy[:, 0])  # beyond the border there is nothing to compare with
+    reach = np.minimum(first, xy[:, 0])  # no match beyond the border
     start = corner - reach - count + 1
     theirs = around[1].ravel()[start[:, None] + strip].reshape(len(xy), side, side + count - 1).astype(np.float32)
     cost = np.empty((len(xy), count), np.float32)
-    for k in range(count):  # as many steps as disparities, each over all keypoints
+    for k in range(count):  # one step per disparity, each over all keypoints
         patch = theirs[:, :, count - 1 - k : count - 1 - k + side].reshape(len(xy), -1)
         cost[:, k] = np.abs(patch - patch.mean(axis=1, keepdims=True) - mine).mean(axis=1)
     return cost

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `evaluate` found, for people and cards: means, bootstrap intervals, paired ratios."""
+"""Summarises what `evaluate` measured: means, bootstrap intervals, paired ratios; writes them into cards."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ METRICS = ("inliers", "matches", "overlap", "error_m", "error_deg")
 STATISTICS = ("mean", "low", "high", "ratio", "ratio_low", "ratio_high", "median", "median_ratio")
 RESAMPLES = 2000
 LOST_M, LOST_DEG = 0.1, 5.0
-"""A pair is lost where no pose is found, or one that is further off than this."""
+"""A pair is lost where no pose is found, or its error is larger than this."""
 
 
 def lost(table: np.ndarray) -> int:
@@ -27,11 +27,11 @@ def lost(table: np.ndarray) -> int:
 
 
 def estimate(values: np.ndarray, reference: np.ndarray, seed: int = 0) -> dict[str, Any]:
-    """`STATISTICS` of `values` beside `reference`, item by item, and their `count`.
+    """`STATISTICS` of `values` paired with `reference`, and their `count`.
 
     Means and ratios of means have 95 % bootstrap intervals. Items that are NaN in either (no pose
-    found) are left out of both, so read a mean of errors beside `lost`: one pair with a wrong pose
-    decides the mean, not the median. None where nothing is left.
+    found) are left out of both, so read a mean error together with `lost`: one wrong pose can
+    dominate the mean, but not the median. None where no item is left.
     """
     good = np.isfinite(values) & np.isfinite(reference)
     values, reference = values[good], reference[good]
@@ -51,7 +51,7 @@ def estimate(values: np.ndarray, reference: np.ndarray, seed: int = 0) -> dict[s
 
 
 def write_agreement(name: str, result: Mapping[str, Any]) -> Path:
-    """Puts what was measured into the card of a network."""
+    """Writes the measurement into the card of a network."""
     import yaml
 
     from drp_slam.card import load_card

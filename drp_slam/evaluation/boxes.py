@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A detector's boxes against another's: average precision where the reference's boxes are the truth.
+"""Compares the boxes of detectors: average precision with one detector's boxes as ground truth.
 
-So a pruned or quantised detector is measured on any images, without labels: 1 = it finds what the
-dense one finds, in the same places and classes.
+So a pruned or quantised detector can be measured on any images, without labels: 1 means that it
+finds the same boxes and classes as the dense one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from drp_slam.drpai3.detect import candidates, suppress
 from drp_slam.drpai3.detector_network import DetectorNetwork
 
 TRUE_FROM, FOUND_FROM = 0.5, 0.05
-"""Scores from which a box of the reference is taken for true, and one of the other network is counted."""
+"""Minimum score of a box of the reference to count as true, and of a box of the other network to be compared."""
 OVERLAPS = tuple(np.arange(0.5, 1.0, 0.05).round(2).tolist())
 """Intersections over unions at which precision is averaged, as COCO does it."""
 
@@ -73,8 +73,7 @@ def agreement(reference: Path, others: Sequence[Path], images: Iterable[np.ndarr
 def average_precision(truth: Sequence[Boxes], answers: Sequence[Boxes], label: int, overlap: float) -> float:
     """Area under precision over recall of one class, over all images (interpolated, all points).
 
-    Answers are taken from the best score down; each true box is found once, by the answer of its
-    image that overlaps it most.
+    Answers are ranked by score; each true box is matched once, by the answer that overlaps it most.
     """
     total, hits, scores = 0, [], []
     for true, answer in zip(truth, answers):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How often a frame calls from Python into a library: on a small core each call costs its dispatch.
+"""Counts the calls from Python into libraries for each frame; on a small core each call costs its dispatch.
 
-Counted are calls of compiled functions and methods of numpy, OpenCV and onnxruntime. Operators on
-arrays (`a + b`) and ufuncs called by name are not seen by the interpreter's hook, so the count is a
-lower bound.
+It counts calls of compiled functions and methods of numpy, OpenCV and onnxruntime. The interpreter's
+hook does not see operators on arrays (`a + b`) and ufuncs called by name, so the count is a lower
+bound.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from drp_slam.slam.map import Map
 from drp_slam.slam.tracker import Tracker
 
 FRAMES = 20
-"""Frames from the beginning of a sequence that are counted."""
+"""Number of frames counted, from the start of the sequence."""
 LIBRARIES = ("numpy", "cv2", "onnxruntime")
 
 
@@ -46,7 +46,7 @@ class Counter:
 
 @contextmanager
 def counting() -> Iterator[Counter]:
-    """Counts the calls of the block in this thread."""
+    """Counts the calls made inside the block, in this thread."""
     counter, before = Counter(), sys.getprofile()
     sys.setprofile(counter.hook)
     try:
@@ -56,7 +56,7 @@ def counting() -> Iterator[Counter]:
 
 
 def library_calls(sequence: Sequence, config: Config) -> dict[str, float]:
-    """Stage -> calls a frame; all stages of a front end under the first one's name."""
+    """Stage -> calls per frame; all stages of a front end count under the first one's name."""
     front, sensor = open_front_end(config), open_sensor(sequence.camera, config.drp)
     tracker = Tracker(sensor.camera, config.slam, Map(front.descriptor))
     totals, frames = {front.stages[0].name: 0.0, TRACK.name: 0.0}, 0

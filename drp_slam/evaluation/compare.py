@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A sequence on the chip and on its CPU alone, with and without recognition: read `compare` first."""
+"""Compares a sequence on the chip and on its CPU alone, with and without recognition: read `compare` first."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from drp_slam.data.sequence import Sequence as Recording
 
 Progress = Callable[[str], None]
-"""Told what is done next."""
+"""Called with a line about the next step."""
 
 
 def compare(
@@ -54,16 +54,16 @@ def compare(
     cores: int = 4,
     progress: Progress = print,
 ) -> dict[str, Any]:
-    """Runs the sequence once for each front end, every frame searched, and prices what was done everywhere.
+    """Runs the sequence once for each front end, with detection on every frame, and prices its work for each system.
 
-    `cores` are those that the tracker uses. Results of the runs go to `out/<front end>`. Raises DrpSlamError.
+    `cores` is the number of cores that the tracker uses. Results go to `out/<front end>`. Raises DrpSlamError.
     """
     for name in features:
         front_end_class(name)  # an unknown one is refused before anything runs
     known = WORKLOADS if config.drpai3.detector else WORKLOADS[:1]
     period_s = float(np.median(np.diff(sequence.stamps_ns))) * 1e-9
     if not period_s > 0:
-        raise ConfigError(f"{sequence.name}: {len(sequence)} frame(s) make no frame rate; give at least two")
+        raise ConfigError(f"{sequence.name}: {len(sequence)} frame(s) give no frame rate; take at least two")
     runs, rows, measured, reports = {}, [], [], {}
     for name in features:
         progress(f"run {name}")
@@ -105,7 +105,7 @@ def compare(
 
 
 def executed(sequence: Recording, config: Config, out: Path) -> dict[str, Any]:
-    """Runs every frame here and says how well it was tracked."""
+    """Runs every frame on this host and measures the tracking."""
     with claimed(out, None) as run_id:
         run_sequence(sequence, config, out, None, {"run_id": run_id})
     report = build(out)
@@ -121,7 +121,7 @@ def priced(
     period_s: float,
     draws: int,
 ) -> list[dict[str, Any]]:
-    """One row a workload and system; those of the chip with their ratios and ranges. All modelled."""
+    """One row per workload and system; rows of the chip have ratios and ranges. All modelled."""
     around, rows = ranges(mean, soc, draws, seed=0), []
     for w, workload in enumerate(workloads):
         chosen = searched(frames, workload)
@@ -146,7 +146,7 @@ def priced(
 
 
 def on_host(name: str, workload: Workload, frames: Mapping[int, FrameWorks], spans: Sequence[Span]) -> dict[str, Any]:
-    """Measured on this host, one stage after the other: the emulation's own speed."""
+    """Measured on this host, stages in sequence: the speed of the emulation itself."""
     stamps = sorted(frames)
     wanted = {t for t, f in zip(stamps, searched(frames, workload)) if DETECT.name in f}
     pose, total = dict.fromkeys(stamps, 0.0), dict.fromkeys(stamps, 0.0)
@@ -168,7 +168,7 @@ def on_host(name: str, workload: Workload, frames: Mapping[int, FrameWorks], spa
 def article(
     headline: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], mean: MeanFrame, soc: Soc
 ) -> dict[str, Any]:
-    """The article's figures, and what would have to be true for them under our model of the rest."""
+    """The article's figures, and which values they would need, given our model of the rest."""
     alone = next(
         r
         for r in rows

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks compared with the first by their effect on SLAM: what `evaluate` computes.
+"""Compares networks with the first one by their effect on SLAM, for the command `evaluate`.
 
 On all pairs of frames 0.4 s apart: PnP inliers, keypoint overlap with the first network, relative
 pose error. With `--ate`: the trajectory error over perturbed configurations (start frame and
-keyframe threshold), since a single trajectory proves little. Every mean has a 95 % bootstrap
+keyframe threshold), because one trajectory alone proves little. Every mean has a 95 % bootstrap
 interval; ratios to the first network use the same pairs. The last quarter of the sequence, on
 which no shipped network was trained or calibrated, is reported separately.
 """
@@ -39,7 +39,7 @@ def compare(
     configurations: int = 0,
     keep: Path | None = None,
 ) -> dict[str, Any]:
-    """All networks on all pairs; JSON-able. `limit` takes that many pairs, evenly."""
+    """Measures all networks on all pairs; JSON-able. `limit` takes that many pairs, evenly spaced."""
     from drp_slam.evaluation.pairs import pairs_apart
 
     if not networks:
@@ -85,7 +85,7 @@ def facts(name: str) -> dict[str, Any]:
 
 
 def extract(name: str, frames: Iterable[Frame], config: Config) -> dict[int, Features]:
-    """Features of each frame, as the front end finds them with network `name`."""
+    """Features of each frame, from the front end with network `name`."""
     from drp_slam.config import override
     from drp_slam.data.progress import track
     from drp_slam.frontend.front_end import open_front_end
@@ -104,7 +104,7 @@ def measure(
     configurations: int,
     reference: Mapping[int, np.ndarray] | None,
 ) -> Measured:
-    """One network: pairs, then trajectories. `reference` is the first network's keypoints."""
+    """Measures one network: pairs, then trajectories. `reference` holds the first network's keypoints."""
     from drp_slam.data.progress import track
     from drp_slam.data.trajectory import interpolated
     from drp_slam.evaluation.pairs import judge, overlap

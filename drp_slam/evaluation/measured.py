@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One network measured on one sequence: the tables of `evaluate` and `sweep`, kept in a file."""
+"""The measurement of one network on one sequence, cached in a file by `evaluate` and `sweep`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ THRESHOLDS = (0.55, 0.6, 0.65, 0.7, 0.75)
 @dataclass(frozen=True)
 class Measured:
     """One network on one sequence. `table` (N, len(METRICS)), a row a pair; `paths` (C, 2) ATE in
-    metres and share of the frames tracked, a row a configuration; `uv` keypoints by frame."""
+    metres and share of frames tracked, a row a configuration; `uv` keypoints by frame."""
 
     table: np.ndarray
     paths: np.ndarray
@@ -37,7 +37,7 @@ class Measured:
 def file_name(
     name: str, reference: str, recording: Recording, pairs: np.ndarray, configurations: int, config: Config
 ) -> str:
-    """Changes with anything that decides the measurement."""
+    """File name that changes with everything that affects the measurement."""
     digest = hashlib.sha256()
     for part in (name, reference):
         digest.update(resources.network(part).read_bytes())

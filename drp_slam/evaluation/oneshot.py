@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""XFeat pruned in one shot, without retraining, and quantised: a point of a sweep as a network."""
+"""Prunes XFeat in one shot, without retraining, and quantises it: turns a point of a sweep into a network."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def calibration_images(folder: Path | None) -> list[np.ndarray]:
 def prune(name: str, rate: float, pattern: str, saliency: str, calibration: Sequence[np.ndarray], out: Path) -> Path:
     """Writes `<name>.onnx` (INT8) and its card into `out`; returns the ONNX's path.
 
-    The dense `xfeat-fp32` with `rate` of its weights removed under one budget for the network.
-    `obs` moves the remaining weights too. Same arguments, same file. Raises PruningError.
+    Removes `rate` of the weights of the dense `xfeat-fp32` under one budget for the whole network.
+    `obs` also adjusts the remaining weights. Same arguments give the same file. Raises PruningError.
     """
     from drp_slam.drpai3.quantize import quantize
     from drp_slam.pruning import cutting, inputs, onnxgraph

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How useful a network's features are to SLAM, measured on fixed pairs of frames, without a tracker.
+"""Measures how useful a network's features are to SLAM on fixed pairs of frames, without a tracker.
 
 For each pair: mutual nearest neighbours, the first frame's depth, PnP with RANSAC, and the pose
 found against the ground truth.
@@ -19,7 +19,7 @@ from drp_slam.slam.view import View
 
 REPROJECTION_PX, ITERATIONS, CONFIDENCE, OVERLAP_PX = 3.0, 400, 0.999, 3.0
 MIN_POINTS = 6
-"""With fewer matches that have depth, no pose is estimated."""
+"""Least number of matches with depth to estimate a pose."""
 
 
 @dataclass(frozen=True)

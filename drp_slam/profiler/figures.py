@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report's pictures: arrays in, an `<svg>` or `<img>` with everything embedded out."""
+"""The pictures of a report: take arrays, return a self-contained `<svg>` or `<img>`."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ COLOURS = (
     "#8d6e4e",
     "#1c2430",
 )
-"""One a stage or series, in their order."""
+"""Colours of stages or series, in their order."""
 TRUTH, ESTIMATE, LOST = "#9aa4b2", "#1f6feb", "#c81e4a"
 
 
 def new(width_in: float, height_in: float, columns: int = 1, rows: int = 1, **keywords: Any) -> tuple[Figure, Any]:
-    """A figure and its axes, in the report's style; no window system, no global state."""
+    """Creates a figure and its axes in the report's style, without a window system or global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -233,15 +233,15 @@ def gantt(schedule: Schedule, frames: range, title: str = "") -> str:
 
 
 def top_view(xyz_m: np.ndarray, rgb: np.ndarray | None, path_m: np.ndarray | None) -> str:
-    """The map from above, (N, 3) metres, z up, with the way of the camera."""
+    """The map from above, (N, 3) metres, z up, with the camera's path."""
     figure, ax = new(5.6, 4.6)
     inside = np.ones(len(xyz_m), bool)
-    if len(xyz_m) > 50:  # a few far points would make the room a dot
+    if len(xyz_m) > 50:  # a few far points would shrink the room to a dot
         low, high = np.percentile(xyz_m[:, :2], (1, 99), axis=0)
         margin = 0.15 * (high - low)
         inside = np.all((xyz_m[:, :2] >= low - margin) & (xyz_m[:, :2] <= high + margin), axis=1)
     shown = xyz_m[inside]
-    order = np.argsort(shown[:, 2])  # low points first, so that the upper ones stay visible
+    order = np.argsort(shown[:, 2])  # draw low points first, so that the upper ones stay visible
     colours = "#6b7280" if rgb is None else rgb[inside][order] / 255.0
     ax.scatter(shown[order, 0], shown[order, 1], s=2.5, c=colours, linewidths=0)
     if path_m is not None:

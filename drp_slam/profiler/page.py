@@ -104,9 +104,8 @@ def table(
 ) -> str:
     """`columns` are (heading, class): `text`, `long`, `measured`, `modelled` or nothing.
 
-    A cell that is a str is shown as it is (HTML), a number by `number`. The last row is set as a
-    sum where `total`; the rows numbered in `best` are marked. `groups` are headings over so many
-    columns each.
+    A str cell is HTML, a number is formatted by `number`. With `total` the last row is set as a sum;
+    rows numbered in `best` are highlighted. `groups` are (heading, number of columns) above the columns.
     """
     head = "".join(f'<th class="{kind.replace("long", "text")}">{escape(name)}</th>' for name, kind in columns)
     above, first = "", 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report of a run as one HTML file, from figures and arrays that are already computed."""
+"""Renders the report of a run as one HTML file from computed figures and arrays."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from drp_slam.profiler.page import MEASURED, MODELLED, number, page, section, ti
 
 @dataclass(frozen=True)
 class Curves:
-    """What the pictures draw; a part that is None is left out.
+    """Data of the pictures; parts that are None are left out.
 
     Times in seconds since the first frame, positions in metres in one frame with z up:
     `times_s` (N,) and `estimate_m` (N, 3) the trajectory; `truth_s` (M,), `truth_m` (M, 3);
@@ -156,7 +156,7 @@ def _tracking(report: Mapping[str, Any], c: Curves) -> str:
 
 
 def reasons(report: Mapping[str, Any]) -> list[str]:
-    """A line for every reason why frames were lost, or their poses in doubt."""
+    """One line for each reason why frames were lost or their poses are in doubt."""
     verb = {"tracked": "in doubt"}
     return [
         f"{r['frames']} frames {verb.get(r['state'], 'lost')}, {r['reason'].replace('_', ' ')}: {r['remedy']}"
@@ -169,6 +169,6 @@ def _map(c: Curves) -> str:
         return section("Map", "No map.ply in these results.")
     return section(
         "Map",
-        f"{number(len(c.map_m))} points from above, with the way of the camera.",
+        f"{number(len(c.map_m))} points from above, with the camera's path.",
         figures.top_view(c.map_m, c.map_rgb, c.estimate_m),
     )

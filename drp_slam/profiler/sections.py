@@ -77,7 +77,7 @@ def stages(report: Report) -> str:
 
 
 def schedule(report: Report, plan: Schedule | None) -> str:
-    """The units in time, and what that gives."""
+    """The schedule of the units, and the resulting throughput and latency."""
     known = report["schedule"]
     if known is None or plan is None:
         return ""
@@ -108,7 +108,7 @@ def _shared(plan: Schedule) -> str:
 
 
 def energy(report: Report) -> str:
-    """Energy a frame of each stage."""
+    """Energy per frame of each stage."""
     return section(
         "Energy per stage",
         f"{tag(MODELLED)} On its unit of the chip, and on the A55.",
@@ -218,7 +218,7 @@ def kernels(report: Report) -> str:
 
 
 def assumptions(report: Report) -> str:
-    """What share of the result is assumed, and every constant with its source."""
+    """The share of the result that rests on assumed constants, and every constant with its source."""
     known = report["assumptions"]
     if known is None:
         return ""
@@ -272,6 +272,6 @@ def thermal(report: Report) -> str:
     return section(
         "Heat without a fan",
         f"{tag('assumed')} One thermal resistance and one "
-        "capacity, every value of them assumed: it says how much cooler, not how hot.",
+        "capacity, all assumed: compare the two rows; do not read them as temperatures.",
         table(columns, rows),
     )

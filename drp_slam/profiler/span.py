@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One stage of one frame, on one unit: what was measured here and what is modelled for the chip."""
+"""A span: one stage of one frame on one unit, measured on this host and modelled for the chip."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Span:
 
 
 def make_span(frame: int, stamp_ns: int, run: StageRun, meter: Meter) -> Span:
-    """The ledger's line of one stage, priced for the chip and for its CPU alone."""
+    """The span of one stage, priced for the chip and for its CPU alone."""
     costs = [meter.cost(work) for work in run.works]
     alone = meter.soc.cpu_cost(run.works)
     device = f"{run.device}:{meter.soc.name}" if run.device == "emulated" else run.device
@@ -61,13 +61,13 @@ def make_span(frame: int, stamp_ns: int, run: StageRun, meter: Meter) -> Span:
 
 
 LONGEST_S = 1e6
-"""Seconds that a stage may take."""
+"""Longest duration of a stage that is accepted."""
 _TYPES = {"int": int, "str": str, "float": float}
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[Rows]:
-    """A table of spans, as tuples, while frames pass; it appears under its name at the end.
+    """Opens a table of spans for rows as tuples; it gets its name when complete.
 
     Raises ProfilerError.
     """

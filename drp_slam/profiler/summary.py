@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Spans -> figures per stage and per frame; NaN (nothing modelled) becomes None on the way."""
+"""Summarises spans per stage and per frame; NaN (nothing modelled) becomes None."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from drp_slam.chip.cpu_alone import FrameMeans, ratio
 from drp_slam.profiler.span import Span
 
 BESIDE = frozenset({"detect"})
-"""Stages that the way from image to pose does not wait for."""
+"""Stages that the pose does not wait for."""
 
 
 def to_pose(spans: Iterable[Span]) -> list[Span]:
@@ -75,7 +75,7 @@ def by_frame(spans: Sequence[Span], value: Callable[[Span], float]) -> np.ndarra
 
 
 def latency(spans: Sequence[Span], measured_s: Sequence[float] = ()) -> dict[str, Any]:
-    """Of a frame: `wall_ms`, as measured end to end where `measured_s` says, else the sum of its
+    """Latency of a frame: `wall_ms`, end to end where `measured_s` is given, else the sum of its
     stages; `modelled_ms` and `cpu_modelled_ms`, the sums of its stages for the chip and its A55.
     """
     measured, spans = [s for s in measured_s if math.isfinite(s)], to_pose(spans)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A report on the terminal: what `run`, `up`, `demo` and `report` print for people."""
+"""Prints a report on the terminal, for `run`, `up`, `demo` and `report`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def show(result: dict[str, Any]) -> None:
 
 
 def _missed(result: dict[str, Any]) -> str:
-    """What is said where a recording has more frames than were processed, as on a host slower than it."""
+    """A note where fewer frames were processed than the recording has, as on a slow host."""
     expected, frames = result["frames_expected"] or 0, result["frames"] or 0
     remedy = "" if result["error"] else "; --rate max plays them all"
     return f", {expected - frames} of {expected} not processed{remedy}" if expected > frames else ""

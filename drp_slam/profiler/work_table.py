@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`kernels.csv`: every program that ran for every frame, so that a run can be priced for any chip.
 
-One line a program, in the order in which they ran: the frame's stamp, the stage, and the fields of
-`device.Work`, its counters in columns of their own.
+One line per program, in order of execution: the frame's stamp, the stage, and the fields of
+`device.Work`, one column per counter.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from drp_slam.resources import read_text
 
 NAMES = ("stamp_ns", "stage", "unit", "name", "place", "kind", "configuration", "shape", "reasons", *COUNTERS)
 MOST = 1e18
-"""Operations or bytes of one program."""
+"""Largest count of operations or bytes of one program that is accepted."""
 FIXED = len(NAMES) - len(COUNTERS)
 """Columns before the counters."""
 BETWEEN_REASONS = " | "
 
 FrameWorks = Mapping[str, Sequence[Work]]
-"""What each stage of one frame took, by its name."""
+"""Stage -> its works in one frame."""
 
 
 class Rows(Protocol):
-    """Where rows go: a `csv.writer`."""
+    """A writer of rows, such as `csv.writer`."""
 
     def writerow(self, row: Iterable[object], /) -> object: ...
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[Rows]:
-    """A table to which `add` writes while frames pass; it appears under its name at the end.
+    """Opens a table to which `add` writes; it gets its name when complete.
 
     Raises ProfilerError.
     """
@@ -50,13 +50,13 @@ def writing(path: Path) -> Iterator[Rows]:
 
 
 def add(rows: Rows, stamp_ns: int, stage: str, works: Iterable[Work]) -> None:
-    """The programs of one stage of one frame."""
+    """Writes the programs of one stage of one frame."""
     for work in works:
         rows.writerow((stamp_ns, stage, *fields_of(work)))
 
 
 def read_works(path: Path) -> dict[int, dict[str, tuple[Work, ...]]]:
-    """Stamp -> stage -> its works in order, as the table has them.
+    """Reads a table: stamp -> stage -> its works in order.
 
     Raises ProfilerError that names the line.
     """
@@ -66,7 +66,7 @@ def read_works(path: Path) -> dict[int, dict[str, tuple[Work, ...]]]:
         names = tuple(next(rows, ()))
         if names[:FIXED] != NAMES[:FIXED] or names != NAMES[: len(names)]:
             raise ProfilerError(f"{path}: not a table of kernels; its first line must be {','.join(NAMES)}")
-        later = ("",) * (len(NAMES) - len(names))  # counters that its version did not have
+        later = ("",) * (len(NAMES) - len(names))  # older tables lack newer counters
         for stamp, stage, *rest in rows:
             if len(rest) + 2 != len(names):
                 raise ValueError(f"{len(rest) + 2} values for {len(names)} columns")
@@ -81,7 +81,7 @@ def read_works(path: Path) -> dict[int, dict[str, tuple[Work, ...]]]:
 
 
 def averaged(frames: Iterable[FrameWorks]) -> dict[str, tuple[Work, ...]]:
-    """The programs of each stage as the first frame has them, with the mean of their counters."""
+    """The programs of each stage in the first frame, with counters averaged over all frames."""
     first: dict[str, tuple[Work, ...]] = {}
     sums: dict[tuple[str, int], tuple[int, dict[str, float]]] = {}
     for frame in frames:
@@ -105,7 +105,7 @@ def _means(count: int, total: Mapping[str, float]) -> dict[str, float]:
 
 
 def fields_of(work: Work) -> tuple[str, ...]:
-    """A work as texts, the columns of the table; `repr` keeps every bit."""
+    """The columns of a work as text; `repr` keeps every bit."""
     shape, reasons = "x".join(map(str, work.shape)), BETWEEN_REASONS.join(work.reasons)
     counters = (repr(float(work.counters[c])) if c in work.counters else "" for c in COUNTERS)
     return (work.unit, work.name, work.place, work.kind, work.configuration, shape, reasons, *counters)
@@ -113,7 +113,7 @@ def fields_of(work: Work) -> tuple[str, ...]:
 
 @lru_cache(maxsize=4096)
 def work_of(fields: tuple[str, ...]) -> Work:
-    """The work that `fields_of` wrote; one object for equal fields. Raises ValueError."""
+    """The inverse of `fields_of`; equal fields share one object. Raises ValueError."""
     unit, name, place, kind, configuration, shape, reasons, *counts = fields
     counters = {c: float(text) for c, text in zip(COUNTERS, counts, strict=True) if text}
     sides = tuple(int(side) for side in shape.split("x")) if shape else ()
