@@ -154,16 +154,17 @@ def test_two_streams_share_the_memory_and_a_small_one_is_not_slowed() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(JOBS, st.integers(1, 4), st.floats(0.5, 20.0))
-def test_memory_never_gives_more_than_it_has_and_only_makes_things_later(
+def test_memory_never_exceeds_its_bandwidth_and_never_shortens_a_step(
     jobs: list[list[Step]], in_flight: int, bandwidth: float
 ) -> None:
+    """Frames that overlap may end earlier all the same, since another order can suit the queues better (Graham 1969)."""
     moving = [[dataclasses.replace(s, bytes=3.0 * s.modelled_s) for s in job] for job in jobs]
-    free = simulate(moving, UNITS, in_flight)
     tight = simulate(moving, UNITS, in_flight, bandwidth=bandwidth)
     total_s = max(s.end_s for s in tight.slots)
     assert sum(s.bytes for job in moving for s in job) <= bandwidth * total_s * (1 + 1e-9)
     assert all(s.end_s - s.start_s >= s.step.modelled_s * (1 - 1e-9) for s in tight.slots)
-    assert free.done_s.max() <= total_s * (1 + 1e-9)
+    alone = [simulate(moving, UNITS, 1, bandwidth=b).done_s for b in (bandwidth, 1e9)]
+    assert (alone[0] >= alone[1] * (1 - 1e-9)).all(), "one frame at a time only ends later"
 
 
 def test_a_camera_that_is_too_fast_loses_frames_and_a_slow_one_none() -> None:
