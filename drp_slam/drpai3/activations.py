@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Relu, Clip, hard-sigmoid and hard-swish in one spelling each."""
+"""Normalises Relu, Clip, hard-sigmoid and hard-swish to one form each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import onnx
 
 CLOSE = 1e-5
-"""Relative difference up to which a constant such as 1/6 is taken for another spelling of it."""
+"""Relative tolerance when a constant such as 1/6 is compared with its exact value."""
 
 
 def _bounds(r: Rewriter, node: onnx.NodeProto) -> tuple[str, float, float] | None:

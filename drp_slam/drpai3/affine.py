@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Constant scales and shifts: folded into the matrix layer before or after them, else one batch norm."""
+"""Folds constant scales and shifts into the matrix layer before or after them, else into one batch norm."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Affine:
 
 
 def affine_of(r: Rewriter, node: onnx.NodeProto) -> Affine | None:
-    """The node as a constant scale and shift of its one activation along one axis, if it is that."""
+    """The node as a constant scale and shift of its only activation along one axis; None for another node."""
     shape = r.shape(node.output[0])
     if not shape or node.op_type not in AFFINE:
         return None
@@ -64,7 +64,7 @@ def affine_of(r: Rewriter, node: onnx.NodeProto) -> Affine | None:
 
 
 def _row(value: np.ndarray, rank: int) -> tuple[int, np.ndarray | None]:
-    """Axis and values of a constant that varies along one axis at most; None if along more."""
+    """Axis and values of a constant that varies along at most one axis; None if it varies along more."""
     wide = value.reshape((1,) * (rank - value.ndim) + value.shape).astype(np.float64)
     if value.size and (value.ravel() == value.ravel()[0]).all():
         return 1, wide.ravel()[:1]
@@ -160,7 +160,7 @@ def _bias(r: Rewriter, host: onnx.NodeProto, channels: int) -> np.ndarray | None
 
 
 def _as_gemm(r: Rewriter, host: onnx.NodeProto, node: onnx.NodeProto, weight: str, shift: np.ndarray) -> bool:
-    """A matrix product with a bias; of more than two axes between two reshapes, which move nothing."""
+    """A matrix product with a bias; with more than two axes it stands between two reshapes, which move no data."""
     source, out = host.input[0], node.output[0]
     shape, kind = r.shape(source), np.float16 if r.model.types.get(source) == 10 else np.float32
     if len(shape) < 2:
@@ -223,7 +223,7 @@ def fold_forward(r: Rewriter, node: onnx.NodeProto) -> bool:
 
 
 def merge(r: Rewriter, node: onnx.NodeProto) -> bool:
-    """Two constant scales and shifts in a row become one batch norm; so does one that spells it."""
+    """Merges two consecutive constant scales and shifts into one batch norm, also where they spell one out."""
     found = affine_of(r, node)
     if found is None or len(r.shape(node.output[0])) != 4 or r.model.types.get(found.source) != 1:
         return False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The normalised network with each node's modelled unit, time and reason in its metadata, as Netron shows it."""
+"""Writes the normalised network with each node's modelled unit, time and reason as metadata, for Netron."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the vendor's compiler and runtime leave behind, read.
+"""Reads the files that the vendor's compiler and runtime write.
 
 | file | what |
 |---|---|
@@ -8,8 +8,8 @@
 | `*_summary.csv`, `*_summary.xlsx` | the translator's estimate, a row an operator |
 | `*profile*.csv` | the runtime's `ProfileRun`: microseconds, share and device of a subgraph |
 
-Formats as seen in public folders (rzv_drp-ai_tvm, kakip_ai_apps); every reader names the file, the
-line and what it misses.
+Formats as seen in public folders (rzv_drp-ai_tvm, kakip_ai_apps); errors name the file, the line and
+what is missing.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A folder that the vendor's compiler made, beside what the model predicts for its network."""
+"""Compares a folder written by the vendor's compiler with the model's prediction for the network."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from drp_slam.errors import DataError
 AREAS = {"inputs": ("data_in",), "features": ("data", "work"), "weights": ("weight",), "configuration": ("drp_config",)}
 """Area of `footprint.Footprint` -> areas of `addr_map.txt`. `data_out` is a part of the features."""
 APART = 0.15
-"""Relative difference beyond which two figures count as parting."""
+"""Relative difference above which two figures are reported as different."""
 
 
 def board_compare(folder: Path, predicted: Mapping[str, Any]) -> dict[str, Any]:
     """`predicted` is `estimate_result.as_dict` of the network. Raises DataError for an empty folder.
 
-    Sections `placement`, `memory`, `translator` and `profile` are there where the folder has their
-    file; `parts` lists what differs by more than 15 %.
+    Sections `placement`, `memory`, `translator` and `profile` exist where the folder has their file;
+    `parts` lists what differs by more than 15 %.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; give the one that the compiler wrote")
@@ -118,7 +118,7 @@ def _profile(rows: Sequence[Profiled], predicted: Mapping[str, Any]) -> dict[str
 
 
 def _parting(found: Mapping[str, Any]) -> Sequence[str]:
-    """Sentences on what differs."""
+    """Sentences that describe the differences."""
     said = []
     placed = found.get("placement")
     if placed and bool(placed["on_cpu"]) != bool(placed["predicted_cpu_runs"]):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a chip owner needs to compile a network for the board and to check what comes out.
+"""Writes what the owner of a board needs to compile a network and to check its outputs.
 
 The scripts are for the vendor's public toolchain (rzv_drp-ai_tvm 2.7, MERA 2). They were written
 from its documentation and have not been run against a board by this project.
@@ -20,7 +20,7 @@ from drp_slam.drpai3.samples import Preprocessing, read_samples
 from drp_slam.errors import DrpAi3Error
 
 EXPECTED = 10
-"""Images whose outputs are kept."""
+"""Number of images with expected outputs."""
 
 COMPILE = '''# SPDX-License-Identifier: Apache-2.0
 """Compiles network.onnx for RZ/V2H inside the container of rzv_drp-ai_tvm 2.7: python3 compile.py OUT."""
@@ -90,7 +90,7 @@ sys.exit(0 if worst >= LEAST_DB else 1)
 
 
 def board_kit(graph: Graph, images: Path, out: Path, how: Preprocessing) -> dict[str, Any]:
-    """Writes the kit to `out`; `how` prepares the pictures.
+    """Writes the kit to `out`; `how` is the preprocessing of the images.
 
     Raises DrpAi3Error for a network with several inputs, one that is quantised already, or pictures
     that do not fit.

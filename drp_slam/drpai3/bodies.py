@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an If, a Loop or a Scan runs inside: graphs of their own, and how often."""
+"""The bodies of If, Loop and Scan: their graphs, and how often each runs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Body:
 
 
 def resolve(model: OnnxModel) -> None:
-    """Infers a model; what an If returns has the shape of its larger branch where onnx finds none.
+    """Infers a model; where onnx finds no shape for an If's result, it gets the shape of the larger branch.
 
     Raises DrpAi3Error as `shapes.infer` does.
     """

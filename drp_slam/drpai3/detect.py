@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An optional object detector beside the features' network: read `Detector.__call__` first.
+"""An optional object detector beside the feature network: read `Detector.__call__` first.
 
 Networks of FastestDet's form (https://github.com/dog-qiuqiu/FastestDet, BSD-3): input (1, 3, H, W),
 BGR in [0, 1]; output (1, 5 + classes, h, w) with objectness, four box values and class probabilities
@@ -25,13 +25,13 @@ from drp_slam.errors import DeviceError, DrpAi3Error
 log = logging.getLogger(__name__)
 
 NMS_IOU = 0.45
-"""Of two boxes of one class that overlap more than this, the better one stays (upstream's)."""
+"""Of two boxes of one class that overlap more than this, the better one is kept (upstream's value)."""
 OBJECT_POWER, CLASS_POWER = 0.6, 0.4
-"""Score of a cell: objectness and class probability to these powers (upstream's)."""
+"""Exponents of objectness and class probability in the score of a cell (upstream's values)."""
 
 
 class Due:
-    """Which frames are searched: every n-th, or the first of each period; both by what came before."""
+    """Chooses the frames for detection, from the frames so far: every n-th, or the first of each period."""
 
     def __init__(self, every: int, rate_hz: float = 0.0) -> None:
         self._every, self._period_ns = every, round(1e9 / rate_hz) if rate_hz else 0
@@ -43,14 +43,14 @@ class Due:
         return cls(config.detector_every, config.detector_rate_hz)
 
     def __call__(self, stamp_ns: int) -> bool:
-        """Whether the next frame, of this stamp, is searched."""
+        """Whether to detect on the next frame, which has this stamp."""
         if not self._period_ns:
             self._count += 1
             return (self._count - 1) % self._every == 0
         ahead = self._next_ns is not None and 0 < self._next_ns - stamp_ns <= self._period_ns
         if ahead:
             return False
-        # the next period begins where this one ends, unless frames failed to come or the stamps began anew
+        # the next period follows this one, unless frames are missing or the stamps started again
         begun = self._next_ns is not None and 0 <= stamp_ns - self._next_ns < self._period_ns
         self._next_ns = (self._next_ns if begun and self._next_ns is not None else stamp_ns) + self._period_ns
         return True
@@ -59,17 +59,17 @@ class Due:
 class Detector:
     """`detect(image) -> (Detections, run)`; one per network.
 
-    `config` gives threshold, names and threads. The `Run` is the network's alone: the resize
-    before it and the decoding after it are not in its times. On an emulated DRP-AI3 a float32
-    network's boxes are computed in float32, its time and energy as the chip would run it, in INT8;
-    an INT8 network is the chip's arithmetic.
+    `config` gives threshold, names and threads. The `Run` covers the network only: its times leave
+    out the resize before it and the decoding after it. On an emulated DRP-AI3 a float32 network is
+    computed in float32, but its time and energy are those of INT8, as the chip would run it; an INT8
+    network is computed exactly as on the chip.
     """
 
     def __init__(self, device: Device, onnx_path: str | Path, config: PerceptionConfig) -> None:
         self.device, self.threshold = device, config.detector_threshold
         self.network = DetectorNetwork(Path(onnx_path), config.threads)
         self.names = read_names(config.detector_names or names_beside(Path(onnx_path)), self.network.classes)
-        # what is loaded at the first run is loaded now, not in the middle of a sequence
+        # load everything now, not in the middle of a sequence
         device.run(self.network, np.zeros(self.network.shape, self.network.dtype))
         log.info("detector %s on %s", self.network.name, device.name)
 
@@ -93,10 +93,10 @@ class Detector:
 
 
 def open_detector(device: Device, config: PerceptionConfig) -> Detector | None:
-    """The detector that the configuration names, on a device that is already open, or None.
+    """The configured detector on a device that is already open; None without one.
 
     Raises ResourceError for a file that is not there, DrpAi3Error for one of another form,
-    DeviceError for a board: its runtime holds one compiled network, the features'.
+    DeviceError for a board: its runtime holds one compiled network, the feature network.
     """
     if not config.detector:
         return None
@@ -109,7 +109,7 @@ def open_detector(device: Device, config: PerceptionConfig) -> Detector | None:
 
 
 def names_beside(onnx_path: Path) -> str:
-    """The one file `*.names` in the network's folder; "" where there is none, or more than one."""
+    """The only `*.names` file in the network's folder; "" where there is none or several."""
     found = sorted(onnx_path.parent.glob("*.names"))
     return str(found[0]) if len(found) == 1 else ""
 
@@ -134,9 +134,9 @@ def read_names(path: str, classes: int) -> tuple[str, ...]:
 def candidates(
     network: DetectorNetwork, image: np.ndarray, threshold: float, execute: Callable[[np.ndarray], np.ndarray]
 ) -> Found:
-    """Everything with a score above `threshold`, overlapping boxes too, in pixels of the image.
+    """All boxes with a score above `threshold`, overlapping ones included, in pixels of the image.
 
-    `execute` runs the network on its tensor. Raises DrpAi3Error for another image, or an output of no such boxes.
+    `execute` runs the network on its tensor. Raises DrpAi3Error for an unsupported image or output.
     """
     check_image(image)
     height, width = image.shape[:2]
@@ -201,7 +201,7 @@ def decode(planes: np.ndarray, threshold: float, name: str = "detector") -> tupl
 
 
 def suppress(boxes: np.ndarray, score: np.ndarray, class_id: np.ndarray) -> np.ndarray:
-    """(K,) indices of the boxes that stay, best score first; classes do not suppress each other."""
+    """(K,) indices of the boxes kept, best score first; classes do not suppress each other."""
     import cv2
 
     if not len(boxes):

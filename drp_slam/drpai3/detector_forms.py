@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The forms in which detectors are exported: how an image goes in, and how boxes come out.
+"""Tensor layouts of exported detectors: how to prepare the image, and how to decode the boxes.
 
 FastestDet (dog-qiuqiu, BSD-3), YOLOX (Megvii, Apache-2.0), and the layouts of YOLOv5 and YOLOv8, as
-their public exporters write them. Nothing of theirs is used but the layout of their tensors.
+their public exporters write them. Only the layout of their tensors is used, no code.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 GREY = 114
-"""What their letterboxes are filled with."""
+"""Grey value that fills the letterbox."""
 STRIDES = (8, 16, 32)
 
 Found = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -26,7 +26,7 @@ Decode = Callable[[np.ndarray, tuple[int, int]], Found]
 
 @dataclass(frozen=True)
 class Letterbox:
-    """How an image was put into the network's input: `scale` times its size, `left` and `top` px from the corner."""
+    """Placement of an image in the network's input: scaled by `scale`, `left` and `top` px from the corner."""
 
     scale: float
     left: float
@@ -81,8 +81,8 @@ def form_of(taken: tuple[int, ...], given: tuple[int, ...]) -> Form | None:
 def yolox(rows: np.ndarray, shape: tuple[int, int]) -> Found:
     """(cells, 5 + classes): centre, size, objectness, classes.
 
-    The public exports leave centres in cells from their own and the logarithm of sizes, which is seen by values
-    below zero; with `--decode_in_inference` both are pixels already.
+    By default the exports give centres relative to their cell and logarithms of sizes, recognised by values below
+    zero; with `--decode_in_inference` both are already pixels.
     """
     centre, size = rows[:, :2].astype(np.float64), rows[:, 2:4].astype(np.float64)
     if (size < 0).any():

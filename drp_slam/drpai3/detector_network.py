@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A detector's network as a program for a device: float32, or INT8 as `quantize` leaves it."""
+"""A detector's network as a program for a device: float32, or INT8 as written by `quantize`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DTYPES = {"tensor(float)": np.float32, "tensor(int8)": np.int8}
 class DetectorNetwork:
     """The network as a program: tensor (3, H, W) in, planes (5 + classes, h, w) out, one dtype.
 
-    `form` is None for those; of another layout, whose planes have two dimensions, it says how to use it.
+    `form` is None for this layout; for another one, whose planes have two dimensions, it decodes them.
 
     `stored` makes the tensor from real numbers, `real` turns planes back into them; for float32
     both change nothing. Raises DrpAi3Error for a file that is no ONNX network or has another form.

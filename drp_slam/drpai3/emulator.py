@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DRP-AI3 emulated: a network as a program whose INT8 results onnxruntime computes exactly."""
+"""DRP-AI3 emulated: a network as a program whose exact INT8 results onnxruntime computes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def session(model: Path | bytes, threads: int = 1, exact: bool = True) -> onnxru
     source = model if isinstance(model, bytes) else str(model)
     try:
         return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises a dozen undocumented kinds
+    except Exception as error:  # onnxruntime raises a dozen undocumented types
         name = "model" if isinstance(model, bytes) else model
         reason = str(error).strip().splitlines()[0]
         raise DrpAi3Error(f"{name}: onnxruntime cannot run it: {reason}; export it again") from error
@@ -48,9 +48,9 @@ def session(model: Path | bytes, threads: int = 1, exact: bool = True) -> onnxru
 
 @lru_cache(maxsize=1)
 def wide_products() -> bool:
-    """Whether this CPU multiplies INT8 without saturating (VNNI): precise and fast in one.
+    """Whether this CPU multiplies INT8 without saturating (VNNI), so that the fast path is exact.
 
-    The precise path costs 30 ms a VGA frame more and gives the same bits on such a CPU.
+    On such a CPU the exact path gives the same bits and takes 30 ms more per VGA frame.
     """
     try:
         flags = Path("/proc/cpuinfo").read_text().split()
@@ -84,7 +84,7 @@ class Network:
         return (self.heads(planes),)
 
     def _open(self) -> None:
-        """The session, of the network's faster equal where there is one."""
+        """The session, of the faster equivalent network where there is one."""
         model = rewritten(self.path) if self._dtype == np.int8 else None
         self._blocks = model is not None
         self._session = session(model or self.path, self._threads)
@@ -131,7 +131,7 @@ class Network:
 
 @lru_cache(maxsize=1)
 def saturates() -> bool:
-    """Whether onnxruntime's default U8S8 arithmetic saturates on this CPU, found by multiplying.
+    """Whether onnxruntime's default U8S8 arithmetic saturates on this CPU, tested by a multiplication.
 
     255 x 127 + 255 x 127 does not fit 16 bits; without VNNI (or ARM's dot product) it is clipped.
     """

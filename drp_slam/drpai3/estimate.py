@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the chip would do with a network: placed, packed, timed, and its energy."""
+"""Estimates a network on the chip: placement, packing, time and energy."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ CAUSES = {
     "cpu": "cpu",
     "overhead": "fixed",
 }
-"""Field of `timing.Parts` -> what a row says that it is bound by."""
+"""Field of `timing.Parts` -> what a row is bound by, in words."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One layer of the report. `wait_s` is the time of tensors that change sides for it."""
+    """One layer of the report. `wait_s` is the time for moving its tensors between accelerator and CPU."""
 
     name: str
     op: str
@@ -61,7 +61,7 @@ class Estimate:
     `accelerator_j` leaves out DDR and the CPU, as published TOPS/W figures do. `histogram[n]`
     counts weight groups rebuilt as n rows. `assumed_share` is the part of `energy_j` and
     `total_s` that rests on assumed constants. `notes` says what was left out of the network;
-    `incomplete` which work is in no sum because nobody knows it.
+    `incomplete` lists work that is in no sum because it is unknown.
     """
 
     name: str
@@ -115,8 +115,8 @@ def estimate(
 
     `pattern` `file` packs the zeros that the weights hold; with `sparsity` given, `balanced`
     (every column of a group keeps the same count, as the vendor's pruner does) or `random` is
-    supposed instead. With `results_stay` the DRP reads the results in place, otherwise the CPU
-    takes and converts them, as published latencies have it. Raises DrpAi3Error if the network does
+    assumed instead. With `results_stay` the DRP reads the results in place; otherwise the CPU
+    fetches and converts them, as in published latencies. Raises DrpAi3Error if the network does
     not fit the DRP-AI memory area.
     """
     work = chain_first(graph, layers(graph))
@@ -175,7 +175,7 @@ def estimate(
 
 
 def _waiting(crossing: placement.Crossing, cpu: np.ndarray, wires: subgraphs.Wiring) -> int:
-    """The layer that a crossing is booked on: the CPU's side of it."""
+    """The layer to which a crossing is charged: the one on the CPU."""
     made = wires.producer[crossing.tensor]
     if not crossing.to_cpu:
         return made

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An estimate as files: table (CSV), page (HTML), roofline and memory map (PNG), timeline (Chrome trace)."""
+"""Writes an estimate as files: table (CSV), page (HTML), roofline and memory map (PNG), timeline (Chrome trace)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ PARTS = {**UNIT_COLOURS, "crossing": "#d69e2e", "fixed start": "#a0aec0"}
 
 
 def write(folder: Path, result: dict[str, Any], constants: Mapping[str, float], page: bool, table: bool) -> list[Path]:
-    """Writes what was asked for, through temporary names; returns the paths."""
+    """Writes the requested files through temporary names; returns their paths."""
     made = []
     if table:
         made.append(_replace(folder / "layers.csv", lambda p: _table(p, result)))
@@ -202,7 +202,7 @@ def _page(result: dict[str, Any], images: Mapping[str, bytes]) -> str:
 
 
 def _shares(result: dict[str, Any]) -> str:
-    """Where the time goes, as one bar, and what packing found."""
+    """The time by cause as one bar, and the result of packing."""
     ms = dict.fromkeys(PARTS, 0.0)
     for row in result["layers"]:
         if row["unit"] in ms:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An estimate as JSON: what `estimate --json`, its page and the comparison read."""
+"""An estimate as JSON, for `estimate --json`, its page and the comparison."""
 
 from __future__ import annotations
 

@@ -14,16 +14,16 @@ from drp_slam.drpai3.graph import Graph, load
 from drp_slam.drpai3.samples import Preprocessing, Sample, read_samples
 
 COMPARED = 8
-"""Samples on which the INT8 network is compared with the float one."""
+"""Number of samples on which the INT8 network is compared with the float one."""
 SUSPICIOUS_DB = 15.0
-"""Below it, the input was probably not prepared as in training."""
+"""Below this, the input was probably not prepared as in training."""
 KINDS = {"tensor(float16)": np.float16, "tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(bool)": np.bool_}
 
 
 def execute(graph: Graph, path: Path, how: Preprocessing, method: str, percentile: float, out: Path) -> dict[str, Any]:
-    """Quantises a float network over the samples at `path` (kept in `out`), runs the INT8 network on them.
+    """Quantises a float network over the samples at `path` (written to `out`) and runs the INT8 network on them.
 
-    Returns what ran, the wall time here, and for float networks the signal-to-quantisation-noise
+    Returns what ran, the wall time on this host, and for float networks the signal-to-quantisation-noise
     ratio of each output in dB. A fixed batch becomes 1 where the network allows it. Raises DrpAi3Error.
     """
     import onnx
@@ -74,7 +74,7 @@ def sqnr_db(wanted: list[np.ndarray], got: list[np.ndarray]) -> float | None:
 
 
 def _batch_of_one(graph: Graph) -> tuple[Graph, str]:
-    """The network for one image at a time, as the vendor's compiler wants it, and a note if that is a change."""
+    """The network with batch 1, as the vendor's compiler requires, and a note if the batch was changed."""
     sizes = {graph.shapes[name][0] for name in graph.inputs if len(graph.shapes[name]) > 1}
     if not sizes or max(sizes) == 1:
         return graph, ""
@@ -90,7 +90,7 @@ def _batch_of_one(graph: Graph) -> tuple[Graph, str]:
 
 
 def _wall_ms(int8: Any, samples: list[Sample]) -> tuple[float, list[list[np.ndarray]]]:
-    """Median wall time of one inference here, and the outputs as real numbers."""
+    """Median wall time of one inference on this host, and the outputs as real numbers."""
     from drp_slam.drpai3.quantize import input_scales, real_outputs
 
     scales = input_scales(int8)

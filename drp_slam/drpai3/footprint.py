@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a network takes of the DRP-AI memory area, by the areas of the compiler's `addr_map.txt`."""
+"""How much of the DRP-AI memory area a network occupies, by the areas of the compiler's `addr_map.txt`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ FLOAT_BYTES = 4
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes by area, and what lies in the feature area at the worst moment.
+    """Bytes by area, and the largest occupancy of the feature area.
 
     `inputs` are FP32, as the runtime takes them. `features` are the tensors that go through DDR,
-    each with a place of its own: the compiler's map of YOLOX-S has 35.6 MB, this rule gives 30.2. `weights`
-    hold 8 bits and, where pruned, a 4-bit index for each kept one.
-    `configuration` is the DRP's. Command lists of the array are not modelled.
+    each with a place of its own: 30.2 MB for YOLOX-S, where the compiler's map has 35.6. `weights` take 8 bits
+    each and, where pruned, a 4-bit index. `configuration` is the DRP's. Command lists of the array are not
+    modelled.
     """
 
     inputs: float

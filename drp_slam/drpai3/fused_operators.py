@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operators that onnxruntime fuses, and newer ones of the standard, as older opsets spell them."""
+"""Expands operators fused by onnxruntime, and newer standard ones, into operators of older opsets."""
 
 from __future__ import annotations
 

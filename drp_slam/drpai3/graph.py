@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A network as the model of the chip sees it: nodes in order, every shape known, INT8 folded in.
+"""A network as the model of the chip needs it: nodes in order, every shape known, INT8 folded in.
 
-`load` is the way in: it reads, lifts, infers and normalises. Constant nodes are computed once, and
+`load` is the entry point: it reads, lifts, infers and normalises. Constant nodes are computed once, and
 quantize/dequantize pairs become INT8 layers whose weights are the stored integers.
 """
 
@@ -44,7 +44,7 @@ class Graph:
     """`nodes` in topological order; `shapes` of every tensor; `inputs` and `outputs` by name.
 
     `int8` is True where activations are quantised in the file. Constants are read by `constant`.
-    `notes` says what was left out; `incomplete` what of it would have added to the work. `bodies`
+    `notes` says what was left out; `incomplete`, which of that would have added work. `bodies`
     holds what an If, Loop or Scan runs, by its first output.
     """
 

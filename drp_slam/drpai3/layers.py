@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each node of a network takes, independent of any chip: MACs, elements, weights."""
+"""The work of each node of a network, independent of any chip: MACs, elements, weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from drp_slam.drpai3.macs import Product, product
 from drp_slam.drpai3.onnx_model import Shape
 
 FREE = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast", "Expand"})
-"""Operators that move no data on the chip: another view of the same buffer."""
+"""Operators that move no data on the chip: their output is a view of their input's buffer."""
 INTEGER = ("ConvInteger", "MatMulInteger")
 MATRIX_KINDS = ("conv", "depthwise", "grouped", "deconv", "fc")
 """Kinds whose weights are a constant matrix."""
@@ -54,7 +54,7 @@ class Layer:
 
 
 def layers(graph: Graph) -> tuple[Layer, ...]:
-    """The layers of a network in execution order, views of the same buffer left out."""
+    """The layers of a network in execution order, without operators that are only views."""
     return tuple(_layer(graph, node) for node in graph.nodes if node.op not in FREE)
 
 
@@ -93,7 +93,7 @@ def _inside(body: Body) -> Product:
 
 
 def weight_of(graph: Graph, layer: Layer) -> np.ndarray:
-    """The layer's weight as (Cout, Cin/groups, ...), whatever way round the operator stores it.
+    """The layer's weight as (Cout, Cin/groups, ...), however the operator stores it.
 
     Raises DrpAi3Error for NaN, infinity, or data that does not fill the shape.
     """

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lifts a model to the opset that the rest of the package speaks, foreign operators written in standard ones.
+"""Lifts a model to the opset that the rest of the package supports and expands foreign operators.
 
 Covers what onnxruntime writes: fused operators of an optimised file (FusedConv, FusedGemm, FusedMatMul,
-Gelu and its kin, SkipLayerNormalization) and the QOperator form (QLinearConv ...), which becomes QDQ.
+Gelu and similar, SkipLayerNormalization) and the QOperator form (QLinearConv ...), which becomes QDQ.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     import onnx
 
 OPSET = 13
-"""Older models are converted to it: axes are inputs since then, and weights quantised per channel."""
+"""Older models are converted to it; from it on, axes are inputs and weights can be quantised per channel."""
 FOREIGN = "com.microsoft"
 OTHER_LAYOUTS = ("com.microsoft.nchwc", "com.ms.internal.nhwc")
 """Domains of files that onnxruntime optimised for the layout of one processor."""
 
 
 def lift(model: OnnxModel) -> None:
-    """Converts to opset 13 at least and writes foreign operators in standard ones, in place.
+    """Converts the model in place to at least opset 13 and expands foreign operators into standard ones.
 
     Raises DrpAi3Error where onnx cannot convert an operator.
     """
@@ -48,7 +48,7 @@ def lift(model: OnnxModel) -> None:
 
 
 def spell_out(model: OnnxModel) -> bool:
-    """Writes operators of newer opsets as older ones spell them; True if there were any."""
+    """Expands operators of newer opsets into older ones; True if there were any."""
     table = SPELLED_OUT | QUANTISED_STANDARD
     return _written(model, lambda node: table.get(node.op_type) if node.domain in ("", "ai.onnx") else None)
 

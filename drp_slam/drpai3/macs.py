@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Multiply-accumulates of a node as a matrix product, and the nodes whose work nobody knows."""
+"""Multiply-accumulates of a node as a matrix product; marks nodes whose work is unknown."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONVOLUTIONS = frozenset({"Conv", "ConvInteger", "ConvTranspose", "DeformConv"})
 
 @dataclass(frozen=True)
 class Product:
-    """`positions` x `k` x `c`: output positions, inputs of one output, output channels; `extra` MACs beside.
+    """`positions` x `k` x `c`: output positions, inputs of one output, output channels; plus `extra` MACs.
 
     `kind`: `conv`, `depthwise`, `grouped`, `deconv`, `fc` with constant weights, else `matmul`,
     `recurrent`, or the operator in lower case. `unknown` says why the work is not known.
@@ -87,7 +87,7 @@ def _convolution(graph: Graph, node: Node, in_shape: Shape, out_shape: Shape) ->
 
 
 def _einsum(graph: Graph, node: Node) -> Product:
-    """One product for two operands; sums and transpositions of one operand are none."""
+    """The product of two operands; sums and transpositions of one operand have none."""
     equation = node.attributes["equation"]
     text = (equation.decode() if isinstance(equation, bytes) else equation).replace(" ", "")
     terms = text.partition("->")[0].split(",")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tensors of a network over modelled time: what lies in the feature buffer, what in DDR."""
+"""Draws the tensors of a network over modelled time: in the feature buffer and in DDR."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ ON_CHIP, DDR = "#2b6cb0", "#dd6b20"
 
 
 def memory_map(path: Path, result: Mapping[str, Any], buffer_bytes: float) -> None:
-    """Writes a PNG. Above: the feature buffer, one block a tensor, stacked in the order in which they
-    are made. Below: every tensor that goes through DDR, from the layer that makes it to the last
-    that reads it, as high as it is large."""
+    """Writes a PNG. Top: the feature buffer, one block per tensor, stacked in order of creation.
+    Bottom: every tensor that goes through DDR, from the layer that writes it to the last that reads
+    it; the height is its size."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -63,7 +63,7 @@ def memory_map(path: Path, result: Mapping[str, Any], buffer_bytes: float) -> No
 
 
 def _gap(alive: list[tuple[int, float, float]], height: float) -> float:
-    """The lowest place where a block of this height lies beside no other."""
+    """The lowest place where a block of this height overlaps no other."""
     bottom = 0.0
     for _, low, high in sorted(alive, key=lambda a: a[1]):
         if bottom + height <= low + 1e-9:

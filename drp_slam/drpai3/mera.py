@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The real board: the same `Device` over Renesas' Python runtime (rzv_drp-ai_tvm, apps/python).
 
-The network must have been compiled by Renesas' tool chain; what it leaves (`mera.plan`, `sub_*`) is
-the folder given here. Times are the board's own wall times: nothing is modelled.
+The network must have been compiled by Renesas' tool chain; the folder given here holds its output
+(`mera.plan`, `sub_*`). Times are the board's own wall times: nothing is modelled.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class MeraDevice:
             raise DeviceError(f"backend mera: {folder}: the runtime refuses it: {error}") from error
 
     def run(self, program: Any, *inputs: np.ndarray) -> Run:
-        """One inference on the board, whose own wall time is the figure.
+        """Runs one inference on the board; `wall_s` is the board's wall time.
 
         Raises DeviceError if the runtime fails or returns another type than the card promises.
         """

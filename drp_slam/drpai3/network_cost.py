@@ -12,7 +12,7 @@ from drp_slam.device import Work
 from drp_slam.drpai3.graph import Graph, load
 
 RESULTS_STAY, RESULTS_TAKEN = "results stay", "results taken"
-"""`Work.kind`: the DRP reads the results where the accelerator left them, or the CPU takes them."""
+"""Values of `Work.kind`: the DRP reads the results in place, or the CPU fetches them."""
 
 
 def network_work(onnx: Path, shape: tuple[int, ...], kind: str) -> Work:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes one ONNX node in other operators."""
+"""Rewrites one ONNX node as other operators."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Writer:
-    """What is needed to write one node in other operators."""
+    """Builds the operators that replace one node."""
 
     def __init__(self, model: OnnxModel, node: onnx.NodeProto) -> None:
         self.model, self.node = model, node
@@ -24,7 +24,7 @@ class Writer:
         self.attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
 
     def without(self, *names: str) -> dict[str, Any]:
-        """The node's attributes but for those named and those of a fused activation."""
+        """The node's attributes without those named and those of a fused activation."""
         return {k: v for k, v in self.attributes.items() if k not in names and not k.startswith("activation")}
 
     def input(self, n: int) -> str:
@@ -46,13 +46,13 @@ class Writer:
         return out
 
     def done(self, result: str) -> list[onnx.NodeProto]:
-        """The nodes; the last one makes the node's own output."""
+        """The new nodes; the last one produces the node's own output."""
         last = next(n for n in self.nodes if n.output[0] == result)
         last.output[0] = self.node.output[0]
         return self.nodes
 
     def float_of(self, n: int) -> str:
-        """Input n of a QLinear operator, dequantised: value, scale, zero point follow one another."""
+        """Input n of a QLinear operator, dequantised; value, scale and zero point are consecutive inputs."""
         return self.op("DequantizeLinear", self.input(n), self.input(n + 1), self.input(n + 2))
 
     def bias_of(self, n: int) -> str:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One form for equal networks: the same function, whatever the exporter wrote, gets the same answer.
+"""Rewrites networks to one canonical form, so that the estimate does not depend on the exporter.
 
-Every rewrite keeps the network's outputs up to rounding. What is left are the forms that placement
+Every rewrite preserves the network's outputs up to rounding. The result uses the forms that placement
 knows: folded matrix layers, Relu and Clip, x * HardSigmoid(x), x * Sigmoid(x), Add and Split.
 """
 
@@ -33,7 +33,7 @@ def normalise(model: OnnxModel) -> bool:
 
 
 def _drop(r: Rewriter, node: onnx.NodeProto) -> bool:
-    """A node that hands its input on unchanged."""
+    """Drops a node that returns its input unchanged."""
     source, out = (node.input[0] if node.input else ""), node.output[0]
     if not source or any(node.output[1:]) or source in r.model.constants:
         return False
@@ -59,14 +59,14 @@ def _drop(r: Rewriter, node: onnx.NodeProto) -> bool:
 
 
 def _single(r: Rewriter, node: onnx.NodeProto) -> bool:
-    """Concat, Sum, Max, Min or Mean of one tensor; a Split into one part."""
+    """Drops Concat, Sum, Max, Min or Mean of one tensor, and a Split into one part."""
     inputs = [i for i in node.input if i]
     one = len(node.output) == 1 if node.op_type == "Split" else len(inputs) == 1
     return one and node.input[0] not in r.model.constants and r.alias(node, node.input[0])
 
 
 def _sum(r: Rewriter, node: onnx.NodeProto) -> bool:
-    """Sum of two or more tensors: additions in a row."""
+    """Replaces a Sum of two or more tensors by a chain of additions."""
     if len(node.input) < 2:
         return False
     value, news = node.input[0], []
@@ -79,8 +79,8 @@ def _sum(r: Rewriter, node: onnx.NodeProto) -> bool:
 
 
 def _dequantised_product(r: Rewriter, node: onnx.NodeProto) -> bool:
-    """ConvInteger or MatMulInteger of a dynamically quantised tensor, times both scales: the product of
-    what is dequantised, which is the same number."""
+    """Replaces ConvInteger or MatMulInteger of a dynamically quantised tensor, times both scales, by the
+    product of the dequantised tensors, which is the same number."""
     for side in (0, 1):
         cast = r.only(node.input[side], node, "Cast")
         product = r.only(cast.input[0], cast, "ConvInteger", "MatMulInteger") if cast is not None else None
@@ -114,7 +114,7 @@ def _dequantised_product(r: Rewriter, node: onnx.NodeProto) -> bool:
 
 
 def _slices(r: Rewriter, node: onnx.NodeProto) -> bool:
-    """Slices that cut a tensor into parts without rest: one Split."""
+    """Replaces Slices that together cover a tensor by one Split."""
     source = node.input[0]
     if source in r.model.constants or r.model.opset < 13:
         return False
@@ -152,7 +152,7 @@ def _cut(r: Rewriter, node: onnx.NodeProto) -> tuple[int, int, int] | None:
 
 
 def _transposes(r: Rewriter, node: onnx.NodeProto) -> bool:
-    """Two transpositions in a row are one."""
+    """Merges two consecutive transpositions."""
     before = r.only(node.input[0], node, "Transpose")
     if before is None:
         return False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An ONNX model taken apart, so that it can be inferred, lifted and rewritten without copying its weights."""
+"""An ONNX model as separate parts, so that it can be inferred, lifted and rewritten without copying its weights."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import onnx
 
 SMALL = 4096
-"""Constants of at most so many elements take part in shape inference; the rest only by shape."""
+"""Largest constant, in elements, whose values take part in shape inference; larger ones only by shape."""
 OLDEST_IR = 8
-"""Earlier IR versions want every initialiser among the inputs, which a taken-apart model does not keep."""
+"""Earlier IR versions require every initialiser among the inputs, which this form does not keep."""
 
 Shape = tuple[int, ...]
 
@@ -36,7 +36,7 @@ def subgraphs_of(node: onnx.NodeProto) -> list[onnx.GraphProto]:
 
 
 def reads(node: onnx.NodeProto) -> Iterator[str]:
-    """Tensors that a node needs, those that its bodies take from outside included."""
+    """Tensors that a node reads, including those that its bodies take from outside."""
     yield from (name for name in node.input if name)
     for body in subgraphs_of(node):
         own = {v.name for v in body.input} | {t.name for t in body.initializer}
@@ -166,7 +166,7 @@ class OnnxModel:
 def in_order(path: Path, nodes: Iterable[tuple[float, onnx.NodeProto]], known: Iterable[str]) -> list[onnx.NodeProto]:
     """Nodes in topological order, by their keys where the graph leaves a choice.
 
-    Tensors made by no node must be `known`. Raises DrpAi3Error for a cycle or a tensor that nobody makes.
+    Tensors that no node makes must be `known`. Raises DrpAi3Error for a cycle or an undefined tensor.
     """
     listed = [(key, n, node) for n, (key, node) in enumerate(nodes)]
     makers = {out: n for _, n, node in listed for out in node.output if out}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Standard operators that hold no matrix product: what is neither here nor counted makes a total incomplete."""
+"""Standard operators without a matrix product; one that is neither here nor counted makes a total incomplete."""
 
 _NAMES = """
     Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool BatchNormalization Bernoulli BitCast

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The order in which the accelerator runs the layers: along a chain as far as it goes."""
+"""The order in which the accelerator runs the layers: each chain as far as it goes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from drp_slam.drpai3.subgraphs import wiring
 
 def chain_first(graph: Graph, layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
     """The layers, each followed by a reader of its result where one is ready, else by the first ready
-    one of the file. A file may list parallel branches in turn; run so, no tensor would be read by
-    the layer after the one that makes it, and none would stay on chip."""
+    one of the file. A file may list parallel branches alternately; in that order no tensor would be
+    read by the next layer, and none would stay on chip."""
     wires = wiring(graph, layers)
     needs = [{wires.producer[s] for s in wires.source(layer) if s in wires.producer} for layer in layers]
     readers: list[set[int]] = [set() for _ in layers]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What emulation costs over bare onnxruntime, on this host, measured in turns.
+"""Measures what emulation costs on this host over bare onnxruntime, alternating between them.
 
-The emulator runs a rewritten network of the same integers where there is one (`host.py`), so there
-are two things to compare with: the network as shipped (`bare`), and onnxruntime alone over the
-rewritten one, its input made beforehand (`rewritten`).
+The emulator runs an equivalent, faster network where there is one (`space_to_depth.py`), so there are
+two baselines: onnxruntime with the network as shipped (`bare`), and with the faster one on an input
+prepared beforehand (`rewritten`).
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from drp_slam.errors import DrpAi3Error
 
 
 def measure(network: str, shape: tuple[int, int], threads: int, repeats: int) -> dict[str, Any]:
-    """Medians of each for an input of `shape` (H, W), run in turns so that other load hits all alike.
+    """Medians of each for an input of `shape` (H, W), alternating so that other load affects all alike.
 
-    Processor time stands beside wall time, because it does not count waiting for a busy host.
+    Processor time is given beside wall time, because it leaves out waiting on a busy host.
     Raises DrpAi3Error.
     """
     if repeats < 1:

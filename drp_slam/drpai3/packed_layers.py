@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cycles and bytes of every layer: packed from the zeros of the file, or of a supposed pattern."""
+"""Cycles and bytes of every layer, packed from the zeros of the file or from an assumed pattern."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from drp_slam.errors import DrpAi3Error
 
 PATTERNS = ("file", "balanced", "random")
 UNPRUNED_CHANNELS = 4
-"""Layers with at most so many input channels (the first one) are not pruned."""
+"""Layers with at most this many input channels (the first one) are not pruned."""
 BIAS_BYTES = 4
 
 
 @dataclass(frozen=True)
 class Packs:
-    """Cycles and streamed bytes of each layer, (L,), and what packing found."""
+    """Cycles and streamed bytes of each layer, (L,), and the packing statistics."""
 
     cycles: np.ndarray
     dense: np.ndarray
@@ -66,7 +66,7 @@ def share_of_rows(sparsity: float, pattern: str, rows: int, columns: int) -> flo
 def pack_layers(
     graph: Graph, work: Sequence[Layer], units: np.ndarray, c: Constants, sparsity: float | None, pattern: str
 ) -> Packs:
-    """Packs every matrix layer of the accelerator, or supposes a pattern."""
+    """Packs every matrix layer of the accelerator, from its own zeros or an assumed pattern."""
     rows, columns = int(c["drpai3.group_rows"]), int(c["drpai3.parallel_columns"])
     supposed = sparsity is not None
     share = (

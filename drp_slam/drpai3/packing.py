@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The software half of flexible N:M pruning: any zero pattern becomes groups the MAC array skips.
+"""The software half of flexible N:M pruning: packs any zero pattern into groups whose zeros the MAC array skips.
 
 A weight matrix (K inputs, C output channels) is cut into groups of M consecutive rows and blocks of
 P output channels that share the array. In each group every column drops its zeros and moves the
@@ -159,7 +159,7 @@ def pack(w: np.ndarray, rows: int = GROUP_ROWS, columns: int = PARALLEL_COLUMNS)
 
 @dataclass(frozen=True)
 class PackingReport:
-    """What packing one weight (or a whole network, summed) gains and where the rest is lost.
+    """The gain from packing one weight (or a whole network, summed), and the losses by cause.
 
     Shares are of the dense cycles, which count the padding of the last block. `ideal` = density;
     `loss_balance` = columns of one block keep different counts (N is their maximum);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The network stage: DRP-AI3's device, by name of its backend, and the call per frame."""
+"""The network stage: opens the accelerator's device and runs the network on each frame."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def open_accelerator(config: PerceptionConfig) -> Device:
-    """The device that runs networks. Nothing falls back to another one.
+    """Opens the device that runs networks; never falls back to another one.
 
     Raises DeviceError where the backend cannot be opened, with the remedy.
     """

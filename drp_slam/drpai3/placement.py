@@ -3,8 +3,8 @@
 
 The compiler's own list of operators is not public. These rules were chosen among the alternatives
 in `choices` by what explains published board latencies (`fit.py` repeats the choice inside every
-training fold); a rule without choices states what the published material says (slices: the notes
-of the calibration folder) or what is plain.
+training fold); a rule without choices follows published material (slices: the notes of the
+calibration folder) or is evident.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from drp_slam.drpai3.subgraphs import Wiring
 FUSED, MAC, DRP, CPU, COPY = range(5)
 UNIT_NAMES = ("fused", "ai-mac", "drp", "cpu", "copy")
 NEW_RELEASE = 2.7
-"""TVM release of the vendor's compiler that is supposed where none is given."""
+"""TVM release of the vendor's compiler, where none is given."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def reason(tag: str, layer: Layer) -> str:
 
 
 def on_cpu(unit: np.ndarray, layers: Sequence[Layer], wires: Wiring) -> np.ndarray:
-    """(L,) bool: runs on the Cortex-A55; a fused layer if all that it reads is made there."""
+    """(L,) bool: runs on the Cortex-A55; a fused layer does if all its inputs are made there."""
     out = unit == CPU
     for n in np.flatnonzero(unit == FUSED).tolist():
         made = [wires.producer[s] for s in wires.source(layers[n]) if s in wires.producer]
@@ -158,7 +158,7 @@ def on_cpu(unit: np.ndarray, layers: Sequence[Layer], wires: Wiring) -> np.ndarr
 
 @dataclass(frozen=True)
 class Crossing:
-    """A tensor that goes from the accelerator to the CPU (`to_cpu`) or back, once."""
+    """A tensor that moves once from the accelerator to the CPU (`to_cpu`) or back."""
 
     tensor: str
     elements: int
@@ -170,7 +170,7 @@ def crossings(cpu: np.ndarray, wires: Wiring, sizes: Mapping[str, int], results_
     """Every tensor that crosses, and the network's results, which the CPU reads.
 
     With `results_stay` the DRP reads the results where the accelerator left them. Inputs are
-    written where their reader wants them and do not count.
+    written directly to the unit that reads them and do not count.
     """
     found = []
     for name, readers in wires.consumers.items():

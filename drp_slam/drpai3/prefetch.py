@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights on their way to the array: streamed from DDR ahead of the layers that use them.
+"""Prefetch of weights: streamed from DDR ahead of the layers that use them.
 
-One stream loads the weights in the order of the layers and runs ahead as far as the weight buffer
-on chip reaches; a layer frees its weights when it ends. A layer lasts at least its own work, and
-ends no earlier than its last weight has come. Several networks are stepped at once, one a row.
+One stream loads the weights in the order of the layers, ahead as far as the on-chip weight buffer
+allows; a layer frees its weights when it ends. A layer takes at least as long as its own work and
+ends no earlier than its last weight arrives. Several networks are stepped at once, one per row.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Streams:
 
 
 def streams(weight_bytes: Sequence[np.ndarray], buffer_bytes: float) -> Streams:
-    """Of networks whose layers load `weight_bytes` (L,) each, in order, through one buffer."""
+    """Streams of networks whose layers load `weight_bytes` (L,) each, in order, through one buffer."""
     total = sum(len(w) for w in weight_bytes)
     longest = 1 + max(int(np.count_nonzero(w)) for w in weight_bytes)
     shape = (len(weight_bytes), longest)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A quantised network without its quantize and dequantize nodes: what they surround are INT8 layers.
+"""Strips quantize and dequantize nodes from a quantised network and marks its layers as INT8.
 
-Weights stay the stored integers. The graph that is left has the float network's structure, so it
-is normalised like one; it is for counting and placement and does not run.
+Weights stay the stored integers. The remaining graph has the float network's structure and is
+normalised like one; it serves counting and placement and cannot run.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _number(model: OnnxModel, node: onnx.NodeProto, source: str) -> np.ndarray |
 
 
 def _clip_that_saturation_does(model: OnnxModel, node: onnx.NodeProto, alias: dict[str, str]) -> None:
-    """Quantisers drop Clip(x + 3, 0, 6) where the range is just that; it is put back for hard-swish."""
+    """Restores Clip(x + 3, 0, 6), which quantisers drop where the int8 range has these bounds, for hard-swish."""
     from onnx import helper
 
     made = model.nodes[-1] if model.nodes else None

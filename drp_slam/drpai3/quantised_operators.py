@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The QOperator form of quantised networks, and dynamic quantisation of LSTM, in standard operators."""
+"""Expands the QOperator form of quantised networks, and dynamically quantised LSTMs, into standard operators."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import onnx
 
 BINS = 4096
-"""Bins of the histogram from which percentiles are read."""
+"""Number of histogram bins for percentiles."""
 
 
 def activation_ranges(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a file to an ONNX model with every input dimension fixed, or one line that says what is wrong."""
+"""Reads an ONNX file and fixes every input dimension; errors are one line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 LARGEST_DIMENSION = 1 << 24
 CONTROL = re.compile("[\x00-\x1f]")
 MOST_NODES = 1_000_000
-"""Nodes after functions are inlined; functions that call functions can grow without bound."""
+"""Largest number of nodes after inlining; functions that call functions can grow without bound."""
 
 
 def read_model(path: Path) -> onnx.ModelProto:
@@ -55,7 +55,7 @@ def read_model(path: Path) -> onnx.ModelProto:
 
 
 def _check_text(path: Path, model: onnx.ModelProto) -> None:
-    """Names of a damaged file may not be UTF-8, which protobuf finds out only when they are read."""
+    """Reads all names: in a damaged file they may not be UTF-8, which protobuf reports only on access."""
     try:
         graphs = [model.graph]
         texts = [o.domain for o in model.opset_import]

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where each tensor of a network lies while it runs: in the feature buffer on chip, or in DDR.
+"""Where each tensor of a network is kept while it runs: in the feature buffer on chip, or in DDR.
 
-The rules are read off the vendor translator's table of one network, row by row (docs/drpai3.md). A
-tensor stays on chip when the very next layer reads it, and a residual one until its addition, as
-long as the layers in between fit beside it. Every other tensor is stored to DDR where it is made and
-loaded again by each reader: branches that more than one convolution reads, all inputs and results of
-a concatenation, everything that the DRP or the CPU reads or makes, and the results of the network.
+The rules were derived from the vendor translator's table of one network (docs/drpai3.md). A tensor
+stays on chip when the next layer reads it, and a residual one until its addition, as long as the
+layers in between fit beside it. Every other tensor is stored to DDR and loaded again by each reader:
+branches that more than one convolution reads, all inputs and results of a concatenation, everything
+that the DRP or the CPU reads or writes, and the results of the network.
 """
 
 from __future__ import annotations
@@ -53,8 +53,7 @@ class Residency:
 
 
 def hosts(layers: Sequence[Layer], wires: Wiring, units: np.ndarray) -> np.ndarray:
-    """(L,) the layer that each layer runs behind: itself, or for a fused one the latest of its
-    sources."""
+    """(L,) host of each layer: itself, or for a fused layer the latest of its sources."""
     host = np.arange(len(layers))
     for n in np.flatnonzero(units == FUSED).tolist():
         made = [wires.producer[s] for s in wires.source(layers[n]) if s in wires.producer]
@@ -79,7 +78,7 @@ def simulate(
         made = int(host[wires.producer[tensor]]) if tensor in wires.producer else -1
         by = sorted({int(host[r]) for r in readers} - {made})
         size = int(sizes[tensor])
-        if not by:  # read by what is fused behind its own layer alone
+        if not by:  # read only by layers fused behind its own
             continue
         stays = made >= 0 and tensor not in wires.results and _stays(made, by, after, layers, units)
         if stays:
@@ -110,7 +109,7 @@ def simulate(
 
 
 def _step_bytes(layers: Sequence[Layer], wires: Wiring, host: np.ndarray, sizes: Mapping[str, int]) -> np.ndarray:
-    """(L,) bytes that a step reads and writes, what is fused behind it included."""
+    """(L,) bytes that a step reads and writes, including the layers fused behind it."""
     read: dict[int, set[str]] = {}
     for tensor, readers in wires.consumers.items():
         made = int(host[wires.producer[tensor]]) if tensor in wires.producer else -1
@@ -125,7 +124,7 @@ def _step_bytes(layers: Sequence[Layer], wires: Wiring, host: np.ndarray, sizes:
 
 
 def _outside(tensor: str, step: int, wires: Wiring, host: np.ndarray) -> bool:
-    """Whether a tensor is seen beyond one step: it is not only handed to what is fused behind."""
+    """Whether a tensor is used outside its step, not only by layers fused behind it."""
     made = int(host[wires.producer[tensor]]) if tensor in wires.producer else -1
     return made != step or any(int(host[r]) != step for r in wires.consumers.get(tensor, ()))
 
@@ -138,5 +137,5 @@ def _stays(made: int, by: Sequence[int], after: Mapping[int, int], layers: Seque
 
 
 def _streams(layer: Layer) -> bool:
-    """Whether a layer passes rows on as they come: it never holds a whole tensor."""
+    """Whether a layer processes row by row and never holds a whole tensor."""
     return layer.kind == "depthwise"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Replaces nodes of an ONNX model by others, its wiring kept up to date."""
+"""Replaces nodes of an ONNX model and keeps its wiring consistent."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Rule = Callable[["Rewriter", Any], bool]
 class Rewriter:
     """The nodes of a model with their makers and readers.
 
-    Tensors that are outputs, or that a body of an If or Loop takes from outside, are `pinned`: they
-    keep their names and stay.
+    Outputs, and tensors that the body of an If or Loop takes from outside, are `pinned`: they are
+    neither renamed nor removed.
     """
 
     def __init__(self, model: OnnxModel) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Inputs of any network: images made as its training did, or arrays from .npz files."""
+"""Reads inputs of any network: images preprocessed as in training, or arrays from .npz files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from drp_slam.errors import DrpAi3Error
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm")
 MOST_SAMPLES = 100
-"""Images or arrays that take part in calibration."""
+"""Largest number of images or arrays for calibration."""
 
 Sample = dict[str, np.ndarray]
 Shape = tuple[int, ...]
@@ -82,7 +82,7 @@ def _arrays(path: Path, shapes: Mapping[str, Shape], types: Mapping[str, np.dtyp
 
 
 def _images(folder: Path, shape: Shape, how: Preprocessing) -> list[np.ndarray]:
-    """Images as arrays of `shape`; a batch holds images that follow one another."""
+    """Images as arrays of `shape`; a batch holds consecutive images."""
     import cv2
 
     batch, channels, height, width, last = _layout(folder, shape, how)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shapes of all tensors of an ONNX network, with everything constant computed once."""
+"""Infers the shapes of all tensors of an ONNX network and computes constants once."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import onnx
 
 LARGEST_TENSOR = 1 << 31
-"""Elements; beyond it a shape is taken for an error of the model."""
+"""Largest tensor in elements; a larger one is treated as an error of the model."""
 LARGEST_CONSTANT = 1 << 27
-"""Elements of a constant that the network computes for itself."""
+"""Largest constant, in elements, that is computed from nodes."""
 UNTYPED = "expected to have type but instead is null"
 UNFOLDED = frozenset({"If", "Loop", "Scan", "DequantizeLinear", "QuantizeLinear"})
 
@@ -25,9 +25,9 @@ UNFOLDED = frozenset({"If", "Loop", "Scan", "DequantizeLinear", "QuantizeLinear"
 def infer(model: OnnxModel, cut: bool = True) -> None:
     """Finds shapes and types of all tensors; computes constant nodes until none is left.
 
-    An If whose condition is constant becomes its branch. What depends on data (NonMaxSuppression,
-    NonZero and all behind them) has no static shape: it is cut off, the tensors that go in become
-    outputs (not with `cut` False). Raises DrpAi3Error that names the node.
+    An If with a constant condition is replaced by its branch. Nodes whose shapes depend on data
+    (NonMaxSuppression, NonZero and all after them) are cut off and their inputs become outputs
+    (unless `cut` is False). Raises DrpAi3Error that names the node.
     """
     import onnx
 
@@ -41,7 +41,7 @@ def infer(model: OnnxModel, cut: bool = True) -> None:
         light = _inferred(model, light)
         _note_shapes(model, light)
         if _fold_constants(model) or _take_branches(model):
-            # what was not known before folding is inferred anew
+            # infer again what was unknown before folding
             made = {out for node in model.nodes for out in node.output}
             model.hints = [
                 v for v in light.graph.value_info if v.name in made and v.type.tensor_type.elem_type and _known(v)
@@ -84,7 +84,7 @@ def _note_shapes(model: OnnxModel, light: onnx.ModelProto) -> None:
 
 
 def _fold_constants(model: OnnxModel) -> bool:
-    """Removes nodes that are constant (and Shape of known shapes); True if shapes may follow."""
+    """Folds constant nodes (and Shape of known shapes); True if more shapes can now be inferred."""
     from onnx import helper
 
     kept = []
@@ -202,7 +202,7 @@ def rename_inputs(node: onnx.NodeProto, names: dict[str, str]) -> None:
 
 
 def _cut_off(model: OnnxModel) -> bool:
-    """Leaves out the nodes whose results have no static shape, and what is behind them."""
+    """Cuts off the nodes whose results have no static shape, and all nodes after them."""
     from onnx import helper
 
     late: dict[str, str] = {}
@@ -251,7 +251,7 @@ def needed(model: OnnxModel) -> list[onnx.NodeProto]:
 
 
 def check_sizes(model: OnnxModel) -> None:
-    """Raises DrpAi3Error for a tensor too large to be meant."""
+    """Raises DrpAi3Error for an implausibly large tensor."""
     for node in model.nodes:
         for name in node.output:
             if name and math.prod(model.shapes[name]) > LARGEST_TENSOR:

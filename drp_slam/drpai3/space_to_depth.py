@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same integers, sooner on this host: XFeat's first layers on 2x2 blocks of pixels.
+"""Runs XFeat's first layers faster on this host, with the same integers, on 2x2 blocks of pixels.
 
-onnxruntime's INT8 convolution is made for many channels; on the one channel of a grey image and
-the eight behind it it takes most of the time of XFeat. A 2x2 block of pixels taken as four times
-the channels ("space to depth") turns a convolution into one of more channels on a quarter of the
-positions, with the same products and sums (and some with zero): outputs are equal bit for bit.
-Only how this host computes changes; what the chip is modelled to do is read from the network as
-it is.
+onnxruntime's INT8 convolution is optimised for many channels; on a grey image and the eight channels
+after it, it takes most of the time of XFeat. Treating 2x2 blocks of pixels as channels ("space to
+depth") gives a convolution with four times the channels at a quarter of the positions and the same
+products and sums (plus products with zero): outputs are equal bit for bit. Only the computation on
+this host changes; the chip is modelled from the network as shipped.
 """
 
 from __future__ import annotations
@@ -105,7 +104,7 @@ def _blocks_in(old: _Kernel) -> _Kernel:
 
 
 class _Net:
-    """What a rewrite asks of an ONNX graph in QDQ form."""
+    """Queries on an ONNX graph in QDQ form that the rewrite needs."""
 
     def __init__(self, model: Any) -> None:
         self.graph = model.graph
@@ -171,7 +170,7 @@ class _Conv:
         self.cin = self.weight.shape[1]
 
     def form(self) -> tuple[int, int, int]:
-        """Side of the kernel, stride, padding; (0, 0, 0) where it is not the same all round."""
+        """Side of the kernel, stride, padding; (0, 0, 0) where they differ between axes."""
         from onnx import helper
 
         attributes = {a.name: helper.get_attribute_value(a) for a in self.node.attribute}
@@ -187,7 +186,7 @@ class _Conv:
         return _Kernel(self.weight, stride, padding, padding)
 
     def set(self, kernel: _Kernel, repeat: int = 1) -> None:
-        """Takes another kernel; its channels' scales and biases are repeated `repeat` times."""
+        """Sets another kernel; its channels' scales and biases are repeated `repeat` times."""
         from onnx import helper, numpy_helper
 
         names = [*self._weight.input, *self._bias.input]

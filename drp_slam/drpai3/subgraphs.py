@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What surrounds a node: the patterns that decide whether the compiler maps it.
+"""Finds the patterns around a node that decide whether the compiler maps it.
 
 `find` gives every layer one tag; `placement` says where each tag runs.
 """
@@ -21,15 +21,15 @@ CURVES = frozenset({"Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Elu", "Softp
 POOLS = frozenset({"MaxPool", "AveragePool"})
 MOVES = frozenset({"Slice", "Split", "Gather", "Transpose", "DepthToSpace", "SpaceToDepth"})
 LARGEST_GATE = 65536
-"""Elements; a tensor beyond it is an image and not a part of a gate's branch."""
+"""Largest tensor, in elements, of a gate's branch; a larger one is an image."""
 LARGEST_EVEN, LARGEST_DEPTHWISE = 4, 3
-"""Sides of an even kernel and of a depthwise one that every generation maps."""
+"""Sides of even and of depthwise kernels that every chip generation maps."""
 CONVOLUTIONS = frozenset({"conv", "depthwise", "grouped", "deconv", "fc"})
 
 
 @dataclass(frozen=True)
 class Wiring:
-    """Who makes and who reads each tensor, by layer number, views of one buffer merged.
+    """Producers and readers of each tensor by layer number; views of one buffer count as one tensor.
 
     `producer` is absent for network inputs. `results` are the tensors the network returns.
     """
@@ -40,7 +40,7 @@ class Wiring:
     results: frozenset[str]
 
     def source(self, layer: Layer) -> list[str]:
-        """Buffers a layer reads, constants left out."""
+        """Buffers that a layer reads, without constants."""
         return [self.buffer[i] for i in layer.node.inputs if i in self.buffer]
 
 
@@ -91,7 +91,7 @@ def find(graph: Graph, layers: tuple[Layer, ...], wires: Wiring) -> list[str]:
 
 
 def _activated(wires: Wiring, name: str, tags: list[str]) -> bool:
-    """Whether all that reads a tensor is activations that its producer takes in."""
+    """Whether all readers of a tensor are activations fused into its producer."""
     return all(tags[c] == "activation" for c in wires.consumers.get(name, ())) or (name in wires.results)
 
 
@@ -161,7 +161,7 @@ def _alone(graph: Graph, layer: Layer) -> str:
 def _cuts(graph: Graph, layer: Layer) -> bool:
     """Whether a layer cuts a tensor apart: a slice without stride, or a split in unequal parts.
 
-    Strided slices, as in the first layer of YOLOX, take every other element and are none.
+    Strided slices, as in the first layer of YOLOX, take every other element and do not count.
     """
     node = layer.node
     if layer.op == "Slice":
@@ -199,13 +199,13 @@ HOSTS = frozenset(
         "gate-branch",
     }
 )
-"""Tags whose output stage can apply an activation."""
+"""Tags of layers whose output stage can apply an activation."""
 ADD_HOSTS = CONVOLUTIONS | {"asymmetric", "depthwise-large", "even-kernel"}
-"""Tags whose output stage can add another tensor."""
+"""Tags of layers whose output stage can add another tensor."""
 
 
 def _fusable(layers: tuple[Layer, ...], wires: Wiring, n: int, tags: list[str]) -> bool:
-    """Whether a producer of layer n exists only for it and can take it into its output stage."""
+    """Whether a producer of layer n has no other reader and can fuse it into its output stage."""
     return any(_hosted(layers, wires, name, n, tags) for name in wires.source(layers[n]))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every ONNX file of a folder, estimated: answered, incomplete or refused, and why."""
+"""Estimates every ONNX file of a folder: complete, incomplete or refused, and why."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SUFFIXES = (".onnx", ".onnx.gz")
 
 
 def survey(folder: Path, constants: Constants, dims: Mapping[str, int], **options: Any) -> list[dict[str, Any]]:
-    """One row a file below `folder`: `file`, `outcome`, `why`, `gmacs`, `total_ms`, `on_cpu`, `wall_s`.
+    """One row per file below `folder`: `file`, `outcome`, `why`, `gmacs`, `total_ms`, `on_cpu`, `wall_s`.
 
     `total_ms` is modelled, `wall_s` measured here. `options` are those of `estimate.estimate`.
     Raises DrpAi3Error for a folder without ONNX files.

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time of a network on DRP-AI3, layer by layer, from few physical constants of the device file.
+"""Time of a network on DRP-AI3, layer by layer, from a few physical constants of the device file.
 
 A matrix layer takes the longer of its MAC cycles (packed weights, array efficiency) and its traffic
 (weights stream from DDR; tensors beyond the on-chip buffer spill). Other mapped operators take a
-fixed time on the DRP and one per element, pooling also one per tap (maximum and average at
-different rates). Fallbacks take the A55's time, and every tensor that
-changes sides a fixed time and one per element. Layers run one after the other.
+fixed time on the DRP and one per element, pooling also one per tap (maximum and average at different
+rates). Fallbacks take the A55's time, and every tensor moved between accelerator and CPU takes a
+fixed time and one per element. Layers run one after the other.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from drp_slam.drpai3.residency import Residency
 
 FLOAT_BYTES = 4
 MOVES = frozenset({"Concat", "Slice", "Split", "Gather", "Transpose"})
-"""Operators that only copy; on the CPU they take its copying rate."""
+"""Operators that only copy; on the CPU they run at its copying rate."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Table:
 
 
 def table(layers: Sequence[Layer], cycles: np.ndarray, weight_bytes: np.ndarray) -> Table:
-    """Of one network, without its traffic; `cycles` and `weight_bytes` (L,) come from `packing` or a
-    pattern."""
+    """The table of one network without traffic; `cycles` and `weight_bytes` (L,) come from `packing` or
+    an assumed pattern."""
     taps, average_taps = ([_taps(x) if x.op == op else 0 for x in layers] for op in ("MaxPool", "AveragePool"))
     nothing = np.zeros(len(layers))
     columns = (
@@ -98,10 +98,10 @@ def scaled(whole: Table, cycles: np.ndarray, weights: np.ndarray) -> Table:
 
 @dataclass(frozen=True)
 class Parts:
-    """Seconds of each layer by cause, (L,) each; `total` is what the layer takes.
+    """Seconds of each layer by cause, (L,) each; `total` is the layer's time.
 
-    `exposed` is the part of the shorter of work and traffic that does not hide behind the longer,
-    `weights` the wait for weights that have not come yet.
+    `exposed` is the part of the shorter of work and traffic that does not overlap with the longer,
+    `weights` the wait for weights that are still loading.
     """
 
     compute: np.ndarray
@@ -115,14 +115,14 @@ class Parts:
 
     @property
     def total(self) -> np.ndarray:
-        """The longer of work and traffic, and what does not overlap with it."""
+        """The longer of work and traffic, plus what does not overlap with it."""
         longest = np.maximum(self.compute, self.traffic)
         return longest + self.exposed + self.drp + self.copies + self.cpu + self.overhead + self.weights
 
 
 def layer_seconds(t: Table, units: np.ndarray, c: Mapping[str, float], mac_hz: float) -> Parts:
-    """The model, for the layers of one network. `units` (L,) of `placement`; fused layers take
-    nothing of their own."""
+    """The model for the layers of one network. `units` (L,) comes from `placement`; fused layers take no
+    time of their own."""
     parts, streamed = own_parts(t, units, c, mac_hz), streamed_bytes(t, units)
     stream = prefetch.streams([streamed], c["drpai3.weight_buffer"])
     return replace(parts, weights=prefetch.waits(stream, parts.total, streamed, c["drpai3.weight_bandwidth"]))
@@ -166,12 +166,12 @@ def own_parts(t: Table, units: np.ndarray, c: Mapping[str, float], mac_hz: float
 
 
 def crossing_seconds(count: np.ndarray | float, elements: np.ndarray | float, c: Mapping[str, float]) -> np.ndarray:
-    """Time of `count` tensors of `elements` in all that change sides."""
+    """Time to move `count` tensors of `elements` in total between accelerator and CPU."""
     return np.asarray(count * c["fallback.crossing_overhead"] + elements / c["fallback.crossing_rate"])
 
 
 def result_seconds(count: np.ndarray | float, elements: np.ndarray | float, c: Mapping[str, float]) -> np.ndarray:
-    """Time to convert `count` results of the network of `elements` in all for the CPU."""
+    """Time to convert `count` results of the network, `elements` in total, for the CPU."""
     return np.asarray(count * c["drpai3.result_overhead"] + elements / c["drpai3.result_rate"])
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Proof, for a whole network, that packed weights give the dense INT8 accumulators."""
+"""Checks for a whole network that packed weights give the dense INT8 accumulators."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from drp_slam.drpai3.layers import layers, weight_of
 from drp_slam.errors import DrpAi3Error
 
 POSITIONS = 2
-"""Random output positions whose accumulators are compared in each layer."""
+"""Number of random output positions compared in each layer."""
 
 
 def as_int8(weight: np.ndarray) -> np.ndarray:

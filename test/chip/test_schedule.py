@@ -157,7 +157,7 @@ def test_two_streams_share_the_memory_and_a_small_one_is_not_slowed() -> None:
 def test_memory_never_exceeds_its_bandwidth_and_never_shortens_a_step(
     jobs: list[list[Step]], in_flight: int, bandwidth: float
 ) -> None:
-    """Frames that overlap may end earlier all the same, since another order can suit the queues better (Graham 1969)."""
+    """Overlapping frames may end earlier all the same: another order can suit the queues better (Graham 1969)."""
     moving = [[dataclasses.replace(s, bytes=3.0 * s.modelled_s) for s in job] for job in jobs]
     tight = simulate(moving, UNITS, in_flight, bandwidth=bandwidth)
     total_s = max(s.end_s for s in tight.slots)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many networks, and the rows of a translator's table, as one set of arrays that a fit predicts."""
+"""Joins many networks and the rows of a translator's table into one set of arrays for a fit."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from drp_slam.drpai3.fitting.corpus import Sample
 from drp_slam.drpai3.fitting.translator import Group
 
 MODEL_ERROR = 0.06
-"""Error of the model that the weights of the fit suppose for a network, relative."""
+"""Relative model error that the fit assumes for a network, for its weights."""
 ROW_ERROR = 0.5
-"""The same for a row of a translator's table: what one row bills, another may hide."""
+"""The same for a row of a translator's table, where work may be charged to a neighbouring row."""
 FEATURE_SHARE = "drpai3.feature_share"
 
 
@@ -34,12 +34,12 @@ class Rows:
 
 @dataclass(frozen=True)
 class Batch:
-    """Times to predict and the layers that they are sums of, under one choice of rules.
+    """Times to predict and the layers that they sum, for one choice of rules.
 
     `owner` says which time a layer of `table` belongs to; one past the last belongs to none.
-    `crossed` (times, 4): tensors that change sides and their elements, results and theirs.
-    `inferences` is 1 where a time includes the fixed cost of an inference. `error` is the relative
-    error of the model that the fit supposes.
+    `crossed` (times, 4): number and elements of tensors moved between accelerator and CPU, and of
+    results. `inferences` is 1 where a time includes the fixed cost of an inference. `error` is the
+    relative model error that the fit assumes.
     """
 
     table: timing.Table

@@ -27,7 +27,7 @@ from drp_slam.drpai3.packed_layers import prunable, share_of_rows, weight_bytes
 from drp_slam.errors import DataError, DrpAi3Error
 
 PAIR_PREFIX = "docs-site "
-"""How the index names the dense members of the dense and pruned pairs."""
+"""Name that the index gives to dense members of dense and pruned pairs."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def read_index(folder: Path) -> list[Published]:
 
 
 def with_latencies(rows: Sequence[Published], path: Path, column: str) -> list[Published]:
-    """The rows that another chip's table knows, with its latencies (ms, by `id`). Raises DataError."""
+    """The rows listed in another chip's table, with that chip's latencies (ms, by `id`). Raises DataError."""
     try:
         with path.open(newline="") as file:
             known = {row["id"]: float(row[column]) * 1e-3 for row in csv.DictReader(file) if row[column]}

@@ -3,7 +3,7 @@
 
 Robust least squares on the logarithm of the latency, with the published figure's rounding as part
 of its uncertainty and a wide prior (a factor e) around plain starting values. Placement rules with
-`choices` are chosen greedily, inside every training fold anew.
+`choices` are chosen greedily, separately in every training fold.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ START: Priors = {
 A narrow prior stands for a figure that the translator's table or the board gives (docs/drpai3.md).
 """
 STARTS_FOR = "rzv2h"
-"""Device whose facts the priors of START are."""
+"""Device to which the priors of START apply."""
 ROUNDING = 0.29
 """Standard deviation of a uniform rounding error, in units of the last digit."""
 TRIAL_STEPS = 6
-"""Steps of least squares from the present constants when a rule is tried."""
+"""Least-squares steps from the current constants when a rule is tried."""
 BETTER = 0.01
-"""A rule changes only if that lowers the training cost by this part."""
+"""A rule changes only if that lowers the training cost by this fraction."""
 
 
 def priors_of(c: Constants) -> dict[str, tuple[float, float, float, float]]:
-    """Priors for a chip that has no table: wide, about the values of its device file; shares stay below 1."""
+    """Priors for a chip without a table: wide, around the values of its device file; shares stay below 1."""
     most = {name: 1.0 if c.entry(name).unit == "1" else 100 * c[name] for name in START}
     return {name: (c[name], c[name] / 100, most[name], 1.0) for name in START}
 
@@ -120,9 +120,9 @@ def choose(
 ) -> tuple[dict[str, float], np.ndarray]:
     """Rules and constants of a training set.
 
-    Begins with the first choice of everything, for a rule the one that keeps most on the
-    accelerator, and changes one after the other where that lowers the training cost, until a whole
-    pass changes nothing. A rule that no training network needs keeps the device's own choice, else its first.
+    Starts with the first choice of each rule, which keeps most on the accelerator, and changes one
+    rule after the other where that lowers the training cost, until a whole pass changes nothing. A
+    rule that no training network needs keeps the device file's choice, else its first.
     """
     open_rules, own = alternatives(samples), placement.chosen_of(c)
     chosen = {r.tag: float(r.choices[0]) for r in placement.RULES if r.choices} | {FEATURE_SHARE: 1.0}
@@ -144,7 +144,7 @@ def choose(
 
 
 def folds(samples: Sequence[Sample], count: int = 5) -> np.ndarray:
-    """(samples,) fold numbers: whole families, the largest first into the emptiest fold."""
+    """(samples,) fold numbers: families stay whole, the largest goes first into the emptiest fold."""
     sizes = Counter(sample.published.family for sample in samples)
     load, of = [0] * count, {}
     for family in sorted(sizes, key=lambda name: (-sizes[name], name)):
@@ -155,9 +155,9 @@ def folds(samples: Sequence[Sample], count: int = 5) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Fit:
-    """Constants and rules of all samples, and what each sample is predicted when held out.
+    """Constants and rules fitted to all samples, and each sample's prediction when held out.
 
-    `predicted_s` and `held_out_s` have the times of the rows behind those of the samples.
+    In `predicted_s` and `held_out_s` the times of the rows follow those of the samples.
     """
 
     constants: Mapping[str, float]

@@ -10,11 +10,11 @@ from drp_slam.atomic import replacing
 from drp_slam.errors import DrpAi3Error
 
 NAME_HEIGHT = 1.13
-"""Least ratio of two predictions whose names may stand near each other."""
+"""Least ratio of two predictions whose labels do not overlap."""
 
 
 def _apart(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows, the worst first, without those whose names would lie on another's."""
+    """The rows, worst first, without those whose labels would overlap."""
     kept: list[dict[str, Any]] = []
     for row in rows:
         ratios = [row["predicted_ms"] / other["predicted_ms"] for other in kept]
@@ -104,7 +104,7 @@ def layer_scatter(path: Path, result: dict[str, Any]) -> Path:
             label=f"{kind}: {part['sum_error_pct']:+.0f} % of the sum",
         )
     axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), title=result["network"])
-    axes.set(xlabel="translator's estimate, us", ylabel="model, us (drawn at 1 where it says less)")
+    axes.set(xlabel="translator's estimate, us", ylabel="model, us (drawn at 1 where it is below)")
     axes.set_aspect("equal")
     axes.grid(True, which="both", alpha=0.2)
     axes.legend(fontsize=7, loc="upper left")

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The model beside the vendor translator's own estimate, one network row by row.
+"""Reads the vendor translator's own estimate of a network and assigns its rows to layers.
 
 The translator's summary has one row an operator in execution order: operator, kernel, stride,
-padding, shapes and microseconds. `read_rows` reads it, `align` says which layers of a graph each
-row belongs to. The translator counts neither contention nor bandwidth outside the accelerator, so
-it is an estimate beside an estimate, not a measurement.
+padding, shapes and microseconds. `read_rows` reads it, `align` assigns its rows to the layers of a
+graph. The translator ignores contention and bandwidth outside the accelerator, so its table is an
+estimate, not a measurement.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def align(rows: Sequence[TableRow], layers: Sequence[Layer], wires: Wiring) -> l
 
     NOP rows are the copies of the concatenation or addition whose output they have; conversions
     around a resizing belong to it, those of a network output are its conversion for the CPU. Layers
-    that no row names are left out; a group without layers is something the graph does not hold.
+    without a row are left out; a group without layers has no counterpart in the graph.
     """
     free, groups, n = _Open(layers), [], 0
     outputs = [(name, _hwc(layers[wires.producer[name]].out_shape)) for name in sorted(wires.results)]

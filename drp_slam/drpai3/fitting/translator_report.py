@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The model beside the translator's table: by row, by kind of operator, and drawn."""
+"""Compares the model with the translator's table by row and by kind of operator, and draws it."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def layer_report(table: Path, network: Path | None, c: Constants, folder: Path) 
 def compare(
     groups: Sequence[Group], layers: Sequence[Layer], seconds: np.ndarray, result_s: Mapping[str, float]
 ) -> dict[str, Any]:
-    """The model beside the table: `rows` (one a group) and `kinds` (sums and errors).
+    """Compares the model with the table: `rows` (one per group) and `kinds` (sums and errors).
 
-    `seconds` (L,) is the model's time of each layer, `result_s` what handing over each network
-    output takes.
+    `seconds` (L,) is the model's time of each layer, `result_s` the time to convert each network
+    output for the CPU.
     """
     rows: list[dict[str, Any]] = []
     claimed: set[int] = set()

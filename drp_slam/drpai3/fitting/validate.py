@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The timing model against published latencies: what `validate-device` and `fit-device` compute."""
+"""Compares the timing model with published latencies, for `validate-device` and `fit-device`."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def validate(samples: Sequence[Sample], c: Constants) -> dict[str, Any]:
 
 
 def cross_validated(samples: Sequence[Sample], c: Constants, rows: Rows | None = None) -> dict[str, Any]:
-    """Errors of constants and rules that were found without the family of the network, and the folds."""
+    """Errors of constants and rules fitted without the network's family, and the folds."""
     return _held_out(samples, run_fit(samples, c, rows), rows)
 
 
@@ -113,8 +113,8 @@ def read_all(
 ) -> list[Sample]:
     """Samples with their pruned twins, with a progress bar on standard error.
 
-    `latencies` is a table of other chips' (`rzv2l_ms` ...), which stand for the index's own.
-    `skipped` takes the errors of graphs that cannot be read, which are said too; without it the
+    `latencies` is a table of other chips' latencies (`rzv2l_ms` ...), which replace those of the
+    index. Errors of graphs that cannot be read are printed and appended to `skipped`; without it the
     first such graph raises.
     """
     from rich.console import Console

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps fitted constants in a device file, line by line, so that its comments stay."""
+"""Writes fitted constants into a device file line by line, so that its comments survive."""
 
 from __future__ import annotations
 
