@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from drp_slam.chip.constants import Constants
+from drp_slam.chip.constants import Constant, Constants
 
 FIXED = ("_offset", "_source", "_divider_low", "_divider_high")
 """Constants whose names end like this state a rule, not a quantity."""
+WIDTHS = ("channels", "rows")
+"""Units of constants that count lanes of the array, built in powers of two."""
 PERCENTILES = (5.0, 95.0)
 """Percentiles of the draws between which a range lies."""
 
@@ -59,7 +62,7 @@ def tornado(model: Model, constants: Constants, keys: Iterable[str]) -> list[Swi
 def monte_carlo(model: Model, constants: Constants, keys: Sequence[str], draws: int, seed: int = 0) -> np.ndarray:
     """(draws, F) figures with all constants drawn at once, independently and log-uniformly from their intervals.
 
-    The same seed gives the same draws. A whole number stays whole.
+    The same seed gives the same draws. A whole number stays whole, and the width of an array a power of two.
     """
     random = np.random.default_rng(seed)
     entries = [constants.entry(key) for key in keys]
@@ -67,7 +70,7 @@ def monte_carlo(model: Model, constants: Constants, keys: Sequence[str], draws: 
     figures = []
     for _ in range(draws):
         drawn = np.exp(random.uniform(low, high))
-        values = {c.key: round(v) if _whole(c.value) else v for c, v in zip(entries, drawn.tolist())}
+        values = {c.key: _possible(c, v) for c, v in zip(entries, drawn.tolist())}
         figures.append(model(constants.replace(values)))
     return np.asarray(figures, float).reshape(draws, -1)
 
@@ -78,5 +81,9 @@ def spread(figures: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _whole(value: float) -> bool:
-    return value == int(value) and 1 <= value <= 1024
+def _possible(c: Constant, drawn: float) -> float:
+    """The value nearest to `drawn` that the constant can have."""
+    if c.unit in WIDTHS:
+        return 2.0 ** round(math.log2(drawn))
+    whole = c.value == int(c.value) and 1 <= c.value <= 1024
+    return round(drawn) if whole else drawn

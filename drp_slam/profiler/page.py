@@ -47,7 +47,7 @@ th{font-size:12.5px;color:var(--soft);font-weight:600;vertical-align:bottom;whit
 line-height:1.3}
 th.group{text-align:center;border-bottom:0;padding-bottom:0}
 td.text,th.text{text-align:left}
-td.long{white-space:normal;min-width:260px;color:var(--soft);font-size:13px}
+td.long{white-space:normal;min-width:170px;color:var(--soft);font-size:13px}
 tr.total td{font-weight:650;border-top:2px solid var(--line)}
 tr.best td{background:#edf7f1}
 th.measured,td.measured{background:var(--measured-bg)}th.measured{color:var(--measured)}

@@ -265,13 +265,13 @@ def thermal(report: Report) -> str:
     columns = [
         ("", "text"),
         ("frames a second", MODELLED),
-        ("power [W]", MODELLED),
+        ("power of the busy units [W]", MODELLED),
         ("steady temperature [°C]", MODELLED),
         ("limit passed after", MODELLED),
     ]
     return section(
         "Heat without a fan",
-        f"{tag('assumed')} One thermal resistance and one "
-        "capacity, all assumed: compare the two rows; do not read them as temperatures.",
+        f"{tag(MODELLED)} One thermal resistance and one capacity, fitted to a bare board whose four cores were "
+        "stressed; the power behind that curve is assumed.",
         table(columns, rows),
     )

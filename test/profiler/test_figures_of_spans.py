@@ -106,14 +106,14 @@ def test_host_comparison_takes_only_common_frames() -> None:
 @settings(max_examples=30, deadline=None)
 @given(st.floats(40.0, 400.0))
 def test_heat_solves_its_differential_equation(energy_mj: float) -> None:
-    """Euler: C dT/dt = P - (T - ambient) / R, until the limit is passed or the end is reached."""
+    """Euler: C dT/dt = P - (T - idle) / R, until the limit is passed or the end is reached."""
     c = load_constants()
-    r, capacity, ambient, idle_w = (c[f"thermal.{k}"] for k in ("resistance", "capacity", "ambient", "idle_power"))
+    r, capacity, ambient, rise = (c[f"thermal.{k}"] for k in ("resistance", "capacity", "ambient", "idle_rise"))
     found = thermal.estimate(c, energy_mj, rate_hz=200.0)
-    assert found["power_w"] == pytest.approx(idle_w + 0.2 * energy_mj)
-    step_s, time_s, temperature_c = 0.05, 0.0, ambient
+    assert found["power_w"] == pytest.approx(0.2 * energy_mj)
+    step_s, time_s, temperature_c = 0.05, 0.0, ambient + rise
     while temperature_c < c["thermal.limit"] and time_s < 20 * found["time_constant_s"]:
-        temperature_c += step_s / capacity * (found["power_w"] - (temperature_c - ambient) / r)
+        temperature_c += step_s / capacity * (found["power_w"] - (temperature_c - ambient - rise) / r)
         time_s += step_s
     if found["limit_after_s"] is None:
         assert temperature_c == pytest.approx(found["steady_c"], rel=0.01) and found["steady_c"] <= c["thermal.limit"]
@@ -125,6 +125,15 @@ def test_a_cool_frame_never_passes_the_limit() -> None:
     c = load_constants()
     assert thermal.estimate(c, 1.0, 10.0)["limit_after_s"] is None
     assert thermal.estimate(c, None, 10.0) is None
+
+
+def test_the_thermal_constants_are_those_of_the_measured_curve() -> None:
+    c, seen = load_constants(), thermal.FOUR_CORES
+    found = thermal.fit(seen, c["cpu.power_busy"])
+    assert {k: c[f"thermal.{k}"] for k in found} == pytest.approx(found, rel=0.01)
+    at_room = c.replace({"thermal.ambient": seen.room_c})
+    start_c, settled_c, end_c = thermal.temperature_c(at_room, c["cpu.power_busy"], np.array([0.0, 150.0, 300.0]))
+    assert start_c == pytest.approx(34.5) and 37 < settled_c < end_c < 39
 
 
 @settings(max_examples=30, deadline=None)

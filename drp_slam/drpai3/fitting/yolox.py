@@ -26,7 +26,7 @@ DEPTHS = (1, 3, 3, 1)
 """Bottlenecks of the four stages, at depth 0.33."""
 
 
-class _Writer:
+class Writer:
     """Nodes and constants of a graph under construction; every method returns tensor names."""
 
     def __init__(self, depthwise: bool = False) -> None:
@@ -109,7 +109,7 @@ def yolox(side: int = 640, classes: int = 20, width: float = 0.5, depthwise: boo
     """YOLOX for (1, 3, side, side), a multiple of 32: by default S; nano has width 0.25, depthwise."""
     from onnx import TensorProto, helper
 
-    w, c = _Writer(depthwise), [round(width * channels) for channels in WIDTHS]
+    w, c = Writer(depthwise), [round(width * channels) for channels in WIDTHS]
     x = w.conv(w.focus("images"), 12, c[0], 3)
     levels = []
     for stage, depth in enumerate(DEPTHS):

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The source article's figures beside ours: read `figures` first. Ours are modelled, never fitted to its."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drp_slam.atomic import make_folder, write_bytes
+from drp_slam.chip import intervals, thermal
+from drp_slam.chip.constants import Constants, load_constants
+from drp_slam.chip.cpu_alone import ARTICLE
+from drp_slam.chip.soc import Meter, Soc
+from drp_slam.drpai3.estimate import Estimate, estimate
+from drp_slam.drpai3.fitting.resnet import resnet50
+from drp_slam.drpai3.fitting.yolox import yolox
+from drp_slam.drpai3.graph import Graph, load
+from drp_slam.errors import ProfilerError
+from drp_slam.evaluation.workloads import SYSTEMS, on_cpu, price
+from drp_slam.profiler.span import read_spans
+from drp_slam.profiler.work_table import FrameWorks, averaged, read_works
+from drp_slam.reporting import folder as files
+from drp_slam.reporting.on_chip import chip_of
+
+SOURCE = "Shingo Kojima (Renesas) on RZ/V2H"
+PREVIOUS = "rzv2l"
+"""The generation before, whose accelerator packs no zeros."""
+RATES = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95)
+"""Shares of zeros that the networks are supposed to have."""
+PRUNED = 0.9
+"""The share at which the article states its peak."""
+SECTIONS = ("drpai3.", "fallback.", "cpu.", "drp.", "thermal.")
+PUBLIC_HEAT_C = {"four A55": 50.0, "YOLOX": 42.0}
+"""A second, undocumented run on the same kind of board (rzv2h-hardware-map @12cd8bb)."""
+PUBLIC_STAGES_MS = {"pre-processing on the DRP": 6.86, "YOLOX-nano": 15.26, "post-processing, partly on the A55": 1.62}
+"""The one published chain (rzv2h-hardware-map @12cd8bb): 1280 x 720 UYVY, 416 x 416."""
+
+
+@dataclass(frozen=True)
+class Ranged:
+    """A modelled figure, and where nine of ten draws of the constants lie."""
+
+    value: float
+    low: float
+    high: float
+
+    @staticmethod
+    def of(model: Callable[[Constants], float], constants: Constants, draws: int) -> Ranged:
+        keys = intervals.uncertain(constants, SECTIONS)
+        drawn = intervals.monte_carlo(lambda c: [model(c)], constants, keys, draws)
+        return Ranged(model(constants), *intervals.spread(drawn[:, 0]))
+
+
+def figures(
+    compared: Mapping[str, Any], folder: Path, networks: Sequence[Path], draws: int, out: Path
+) -> dict[str, Any]:
+    """Every claim with its source, our figure, its range and the command that makes it; all modelled.
+
+    `compared` is the result of `compare`, whose runs are in `folder`. `networks` are ONNX files beside
+    ResNet-50 and YOLOX-S, which are built and written to `out`. Raises DrpSlamError.
+    """
+    soc, frames = measured_frames(folder, compared["headline"]["features"])
+    graphs = {path.stem.removesuffix(".onnx"): load(path) for path in (*built(make_folder(out)), *networks)}
+    previous = load_constants(PREVIOUS)
+    result: dict[str, Any] = {
+        "device": soc.name,
+        "previous": previous.name,
+        "sequence": compared["sequence"],
+        "draws": draws,
+        "peak": peak(graphs, soc.constants, previous),
+        "offload": offload(averaged(frames.values()), soc),
+        "efficiency": [efficiency(n, g, soc.constants, previous, draws) for n, g in graphs.items()],
+        "heat": heat(graphs["yolox_s"], compared, soc.constants, draws),
+        "slam": [row for row in compared["workloads"] if "speedup" in row],
+        "published_stages_ms": PUBLIC_STAGES_MS,
+    }
+    return result | {"claims": claims(result, compared, graphs, soc, averaged(frames.values()), out, draws)}
+
+
+def measured_frames(folder: Path, features: str) -> tuple[Soc, dict[int, FrameWorks]]:
+    """The chip and the works of every frame of a front end's run in a folder of `compare`."""
+    run = folder / features.replace(":", "-")
+    if not (run / files.KERNELS).is_file():
+        raise ProfilerError(
+            f"{run}: no {files.KERNELS}; make it with python -m drp_slam compare SEQUENCE --out {folder}"
+        )
+    soc = chip_of(files.read_run(run), read_spans(run / files.SPANS), None)
+    if soc is None:
+        raise ProfilerError(f"{run}: its device file is gone; run compare again")
+    return soc, dict(read_works(run / files.KERNELS))
+
+
+def built(out: Path) -> list[Path]:
+    """ResNet-50 and YOLOX-S as files, so that `estimate` can be asked for the same figures."""
+    paths = [out / "resnet50.onnx", out / "yolox_s.onnx"]
+    for path, model in zip(paths, (resnet50(), yolox())):
+        write_bytes(path, model.SerializeToString(), ProfilerError)
+    return paths
+
+
+def _supposed(graph: Graph, constants: Constants, rate: float) -> Estimate:
+    return estimate(graph, constants, sparsity=rate, pattern="balanced")
+
+
+def peak(graphs: Mapping[str, Graph], new: Constants, old: Constants) -> dict[str, Any]:
+    """Dense-equivalent TOPS of the array while it is busy, network by network over the pruning rate."""
+    return {
+        "rates": list(RATES),
+        "dense_peak_tops": {c.name: c["drpai3.dense_peak"] * 1e-12 for c in (new, old)},
+        "array_tops": {
+            name: {c.name: [_supposed(graph, c, rate).array_tops for rate in RATES] for c in (new, old)}
+            for name, graph in graphs.items()
+        },
+    }
+
+
+def offload(frame: FrameWorks, soc: Soc) -> list[dict[str, Any]]:
+    """Milliseconds a stage and frames a second, image kernels as placed, without custom ones, all on the CPU."""
+    places = {
+        "on the DRP": lambda w: w,
+        "without custom kernels": lambda w: on_cpu(w) if w.place == "custom" else w,
+        "on the CPU": lambda w: on_cpu(w) if w.unit == "drp" else w,
+    }
+    rows = []
+    for name, move in places.items():
+        stages_ms, queue_s = _steady({s: tuple(map(move, works)) for s, works in frame.items()}, soc)
+        rows.append({"images": name, "stages_ms": stages_ms, "fps": 1 / max(queue_s.values())})
+    return rows
+
+
+def _steady(frame: FrameWorks, soc: Soc) -> tuple[dict[str, float], dict[str, float]]:
+    """Of a frame that follows one like it: milliseconds of each stage, seconds in each queue."""
+    meter = Meter(soc)
+    price(frame, SYSTEMS[0], meter, {})
+    stages_ms, queue_s = dict.fromkeys(frame, 0.0), {u.queue: 0.0 for u in soc.units}
+    for step in price(frame, SYSTEMS[0], meter, {}).steps:
+        stages_ms[step.stage] += step.modelled_s * 1e3
+        queue_s[step.unit.queue] += step.modelled_s
+    return stages_ms, queue_s
+
+
+def efficiency(name: str, graph: Graph, new: Constants, old: Constants, draws: int) -> dict[str, Any]:
+    """TOPS/W of the accelerator over the pruning rate, with ranges, on this generation and the last."""
+
+    def ranged_at(rate: float, constants: Constants) -> Ranged:
+        return Ranged.of(lambda c: _supposed(graph, c, rate).tops_per_w, constants, draws)
+
+    ranged, before = [ranged_at(rate, new) for rate in RATES], ranged_at(PRUNED, old)
+    return {
+        "network": name,
+        "rates": list(RATES),
+        "tops_per_w": [r.value for r in ranged],
+        "range": [[r.low, r.high] for r in ranged],
+        "previous_tops_per_w": before.value,
+        "previous_range": [before.low, before.high],
+    }
+
+
+def heat(yolox_s: Graph, compared: Mapping[str, Any], constants: Constants, draws: int) -> dict[str, Any]:
+    """Temperature over ten minutes from idle, without a fan, and what a tenth of the efficiency would need."""
+    if "thermal.resistance" not in constants:
+        raise ProfilerError(f"device {constants.name!r} has no thermal constants; compare with --device rzv2h")
+    room = constants.replace({"thermal.ambient": thermal.FOUR_CORES.room_c})
+
+    def running_w(c: Constants) -> float:
+        found = _supposed(yolox_s, c, 0.0)
+        return found.energy_j / found.total_s
+
+    def settled_c(c: Constants) -> float:
+        return float(thermal.temperature_c(c, running_w(c), np.array([np.inf]))[0])
+
+    slam = next(r for r in compared["workloads"] if r.get("speedup") == compared["speedup"])
+    loads = {
+        "four A55, stressed": room["cpu.power_busy"],
+        "YOLOX-S without a pause": running_w(room),
+        f"{slam['workload']}, as fast as it goes": slam["power_w"],
+        "YOLOX-S at a tenth of the efficiency": 10 * running_w(room),
+    }
+    time_s = np.linspace(0.0, 600.0, 121)
+    settled = Ranged.of(settled_c, room, draws)
+    idle_c = room["thermal.ambient"] + room["thermal.idle_rise"]
+    return {
+        "time_s": time_s.tolist(),
+        "room_c": room["thermal.ambient"],
+        "idle_c": idle_c,
+        "curves": [
+            {"load": n, "power_w": w, "temperature_c": thermal.temperature_c(room, w, time_s).tolist()}
+            for n, w in loads.items()
+        ],
+        "published": {"time_s": [0.0, thermal.FOUR_CORES.settled_after_s], "low_c": [34, 37], "high_c": [35, 39]},
+        "undocumented_c": PUBLIC_HEAT_C,
+        "settled_c": settled.value,
+        "settled_range_c": [settled.low, settled.high],
+        "fan_resistance_k_per_w": (settled.value - idle_c) / (10 * running_w(room)),
+        "resistance_k_per_w": room["thermal.resistance"],
+    }
+
+
+def claims(
+    result: Mapping[str, Any],
+    compared: Mapping[str, Any],
+    graphs: Mapping[str, Graph],
+    soc: Soc,
+    frame: FrameWorks,
+    out: Path,
+    draws: int,
+) -> list[dict[str, Any]]:
+    """One row a claim: figure, subject, what is claimed, ours with range, and the command that makes it."""
+    yolox_s, new, old = graphs["yolox_s"], soc.constants, load_constants(PREVIOUS)
+
+    def busy(rate: float) -> Ranged:
+        return Ranged.of(lambda c: _supposed(yolox_s, c, rate).array_tops, new, draws)
+
+    dense, sparse = busy(0.0), busy(PRUNED)
+    before = _supposed(yolox_s, old, PRUNED).array_tops
+    per_w = next(e for e in result["efficiency"] if e["network"] == "resnet50")
+    at = RATES.index(PRUNED)
+    value, ends, was = per_w["tops_per_w"][at], per_w["range"][at], per_w["previous_tops_per_w"]
+
+    def slower(c: Constants) -> float:
+        moved = soc.with_constants(c)
+        on, *_, off = (row["fps"] for row in offload(frame, moved))
+        return off / on
+
+    images, heated = Ranged.of(slower, new, draws), result["heat"]
+    estimate_line = f"estimate {out / 'yolox_s.onnx'} --sparsity"
+    compare_line = f"compare {compared['sequence']} --device {compared['device']}"
+    compare_line += f" --detector {compared['detector']}" if compared["detector"] else ""
+    figures_line = f"figures {compared['sequence']}"
+    slam = compared["speedup"], compared["speedup_range"]
+    energy = compared["energy_ratio"], compared["energy_ratio_range"]
+    rows = [
+        ("3", "peak, dense", "8 TOPS", dense.value, (dense.low, dense.high), "TOPS", f"{estimate_line} 0"),
+        ("3", "peak, 90 % pruned", "80 TOPS", sparse.value, (sparse.low, sparse.high), "TOPS", f"{estimate_line} 0.9"),
+        (
+            "3",
+            "beside the last generation, 90 % pruned",
+            "80 times",
+            sparse.value / before,
+            (sparse.low / before, sparse.high / before),
+            "times",
+            f"{estimate_line} 0.9 --device {PREVIOUS}",
+        ),
+        (
+            "4",
+            "frame rate with pre- and post-processing on the CPU instead of the DRP",
+            "part of it offloaded; no figure",
+            images.value,
+            (images.low, images.high),
+            "of the rate",
+            figures_line,
+        ),
+        (
+            "5",
+            "efficiency on main networks (ResNet-50, 90 % pruned)",
+            "10 TOPS/W",
+            value,
+            ends,
+            "TOPS/W",
+            f"estimate {out / 'resnet50.onnx'} --sparsity 0.9",
+        ),
+        (
+            "5",
+            "efficiency beside the last generation",
+            "10 times",
+            value / was,
+            (ends[0] / per_w["previous_range"][1], ends[1] / per_w["previous_range"][0]),
+            "times",
+            f"estimate {out / 'resnet50.onnx'} --sparsity 0.9 --device {PREVIOUS}",
+        ),
+        (
+            "6",
+            "YOLOX-S without a pause, no fan, room at 26 degC",
+            "no hotter than a GPU board with a fan; no figure",
+            heated["settled_c"],
+            heated["settled_range_c"],
+            "degC",
+            figures_line,
+        ),
+        ("SLAM", "speed-up over the CPU alone", f"{ARTICLE['speedup']:.0f} times", *slam, "times", compare_line),
+        ("SLAM", "energy beside the CPU alone", "1/12 of the power", *energy, "of it", compare_line),
+    ]
+    names = ("figure", "subject", "claimed", "ours", "range", "unit", "command")
+    return [{**dict(zip(names, row)), "range": list(row[4]), "source": SOURCE} for row in rows]

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`figures.html` and its PNGs: the article's claims beside ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from drp_slam.atomic import replacing, write_text
+from drp_slam.chip.cpu_alone import ARTICLE
+from drp_slam.errors import ProfilerError
+from drp_slam.evaluation import article_figures as draw
+from drp_slam.evaluation.compare_page import between
+from drp_slam.profiler.figures import svg
+from drp_slam.profiler.page import MODELLED, page, section, table, tag
+
+COLUMNS = [("figure", "text"), ("subject", "long"), ("claimed", "long"), ("ours", MODELLED), ("range", MODELLED)]
+
+
+def write(out: Path, found: Mapping[str, Any]) -> list[str]:
+    """Writes the page and a PNG a picture; their paths, the page first. Raises ProfilerError."""
+    heat = found["heat"]
+    chain = ", ".join(f"{name} {ms} ms" for name, ms in found["published_stages_ms"].items())
+    pictures = {
+        "3-peak": (
+            "Figure 3: peak",
+            "Products of the array by its own cycles; loads, stores and other operators are not in it. "
+            f"{escape(found['previous'])} packs no zeros.",
+            draw.peak(found["peak"]),
+        ),
+        "4-offload": (
+            "Figure 4: pre- and post-processing on the DRP",
+            f"{escape(found['sequence'])}, a mean frame. Measured on a board, another chain: {escape(chain)}.",
+            draw.offload(found["offload"]),
+        ),
+        "5-efficiency": (
+            "Figure 5: efficiency",
+            "Dense-equivalent operations a joule of the accelerator, whole networks; DDR is outside, as in published "
+            "figures.",
+            draw.efficiency(found["efficiency"], found["previous"]),
+        ),
+        "6-heat": (
+            "Figure 6: heat without a fan",
+            "The board stands above the room at idle; the busy units add to it. The article compares with a GPU board "
+            "that it does not name. At a tenth of the efficiency (its ratio of generations) the same work would need a "
+            f"fan that brings {heat['resistance_k_per_w']:.2f} K/W down to {heat['fan_resistance_k_per_w']:.2f} K/W.",
+            draw.heat(heat),
+        ),
+        "slam": (
+            "SLAM: 17 times faster at 1/12 of the power",
+            f"{escape(found['sequence'])} on {escape(found['device'])}; what would have to be true for the claim is on "
+            "the page of <code>compare</code>.",
+            draw.slam(found["slam"], ARTICLE),
+        ),
+    }
+    body = section(
+        "Claims beside ours",
+        f"{tag(MODELLED)} Nothing was measured on the chip, and no constant is tuned to a claim. Ranges hold nine of "
+        f"ten draws of all fitted and assumed constants ({found['draws']} draws).",
+        table([*COLUMNS, ("python -m drp_slam ...", "long")], [_row(claim) for claim in found["claims"]]),
+    )
+    paths = []
+    for name, (title, text, figure) in pictures.items():
+        body += section(title, text, svg(figure, title))
+        path = out / f"figure-{name}.png"
+        with replacing(path, ProfilerError) as temporary:
+            figure.savefig(temporary, format="png", dpi=130, metadata={"Software": None})
+        paths.append(str(path))
+    html = out / "figures.html"
+    source = found["claims"][0]["source"]
+    footer = "Modelled figures are computed from the device file; nothing here was measured on the chip."
+    write_text(
+        html, page("drp_slam: the article's figures", f"claims: <b>{escape(source)}</b>", body, footer), ProfilerError
+    )
+    return [str(html), *paths]
+
+
+def _row(claim: Mapping[str, Any]) -> list[Any]:
+    ours = [f"{claim['ours']:.3g} {escape(claim['unit'])}", between(claim["range"])]
+    told = [escape(claim[key]) for key in ("figure", "subject", "claimed")]
+    return [*told, *ours, f"<code>{escape(claim['command'])}</code>"]
