@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all nodes have in common: parameters, health at 1 Hz, spans, one way to start and to end."""
+"""Base of all nodes: parameters, health at 1 Hz, spans, start and shutdown."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ except ImportError:  # Humble
 HEALTH_PERIOD_S = 1.0
 READY_PERIOD_S = 0.1
 LEAVING_S = 5.0
-"""A node that has done its work leaves the graph within this, or is ended by SIGALRM."""
+"""A finished node leaves the graph within this time, or SIGALRM ends it."""
 LONGEST = 500
-"""Characters of a problem that are reported: it may quote what anybody sent."""
+"""Longest problem text that is reported: it may quote what anybody sent."""
 
 
 class StageNode(Node):
@@ -85,7 +85,7 @@ class StageNode(Node):
             self._meter = Meter(open_soc(self.config, UNITS_OF[self.get_name()]))
 
     def _on_parameters(self, given: list[Parameter]) -> SetParametersResult:
-        """Takes other values of this node's own parameters, all of a call or none."""
+        """Sets new values of this node's own parameters: all of a call or none."""
         own = {p.name: p.value for p in given if p.name in type(self.configs[0]).__dataclass_fields__}
         before = self.configs[0], self.config
         try:
@@ -100,13 +100,13 @@ class StageNode(Node):
         return SetParametersResult(successful=True)
 
     def apply(self) -> None:
-        """`configs[0]` and `config` have other values: from the next frame on they hold.
+        """Applies changed values of `configs[0]` and `config` from the next frame on.
 
-        Raises DrpSlamError, and changes nothing, for values that cannot be used.
+        Raises DrpSlamError and changes nothing for values that cannot be used.
         """
 
     def create_publisher(self, *args: Any, **kwargs: Any) -> Publisher:
-        """Without event handlers: each costs every turn of the executor, 30 in a node 1 ms."""
+        """Without event handlers: each costs time in every executor cycle, 30 of them 1 ms."""
         quiet = PublisherEventCallbacks(use_default_callbacks=False)
         return super().create_publisher(*args, **{"event_callbacks": quiet, **kwargs})
 
@@ -118,9 +118,9 @@ class StageNode(Node):
     def take(
         self, kind: type[Any], topic: str, handle: Callable[[Any], None], profile: QoSProfile, foreign: bool = False
     ) -> Subscription:
-        """A guarded subscription whose QoS parameters may override.
+        """A guarded subscription whose QoS can be overridden by parameters.
 
-        `foreign`: somebody else may publish it, so incompatible QoS is warned about.
+        `foreign`: others may publish the topic, so incompatible QoS is warned about.
         """
         events = {"event_callbacks": SubscriptionEventCallbacks()} if foreign else {}
         prefix = f"qos_overrides.{topic}.subscription"
@@ -134,12 +134,12 @@ class StageNode(Node):
         )
 
     def needs_listener(self, publisher: Publisher) -> Publisher:
-        """The node is ready once somebody listens to this publisher."""
+        """Makes the node ready only once this publisher has a subscriber."""
         self._needed.append(publisher)
         return publisher
 
     def guarded(self, handle: Callable[[Any], None]) -> Callable[[Any], None]:
-        """A callback that reports deliberate errors instead of raising them."""
+        """A callback that reports errors of this package instead of raising them."""
 
         def callback(message: Any) -> None:
             try:
@@ -156,13 +156,13 @@ class StageNode(Node):
         self.get_logger().warning(self._last_problem, throttle_duration_sec=1.0)
 
     def publish_runs(self, stamp_ns: int, *runs: StageRun) -> None:
-        """Stages of one frame, priced for the chip: the ledger's lines."""
+        """Publishes the spans of one frame's stages, priced for the chip."""
         spans = [make_span(-1, stamp_ns, run, self._meter) for run in runs]
         statuses = [status_codec.span_status(self.get_name(), s, r.works) for s, r in zip(spans, runs)]
         self._spans.publish(status_codec.array_of(stamp_ns, statuses))
 
     def ready(self) -> bool:
-        """Whether everything this node needs is there."""
+        """Whether everything this node needs is available."""
         return all(publisher.get_subscription_count() for publisher in self._needed)
 
     def health(self) -> dict[str, object]:
@@ -203,7 +203,7 @@ class StageNode(Node):
         self._health.publish(status_codec.array_of(self.get_clock().now().nanoseconds, statuses))
 
     def _ready_beat(self) -> None:
-        """Ten times a second until ready, so that nobody waits a second for it."""
+        """Runs at 10 Hz until ready, so that others do not wait a second for it."""
         if self.ready():
             self.destroy_timer(self._beat)
             self.report_health()
@@ -213,7 +213,7 @@ class StageNode(Node):
 
 
 def run(name: str, make: Callable[[], StageNode], args: Sequence[str] | None = None) -> int:
-    """Runs the node `name` until SIGINT, SIGTERM or its own end; the exit code."""
+    """Runs the node `name` until SIGINT, SIGTERM or its own end; returns the exit code."""
     try:
         spin(make, args)
     except DrpSlamError as error:
@@ -223,11 +223,11 @@ def run(name: str, make: Callable[[], StageNode], args: Sequence[str] | None = N
 
 
 def spin(make: Callable[[], Any], args: Sequence[str] | None = None) -> None:
-    """Makes a node and spins it until SIGINT, SIGTERM or its own end. Raises what ended it early.
+    """Makes a node and spins it until SIGINT, SIGTERM or its own end. Raises the error that ended it early.
 
-    Whoever starts nodes blocks SIGINT in them until here (`processes`). A signal lets the callback
-    under way finish: raised in the middle of rclpy's conversion of a message, KeyboardInterrupt
-    becomes another error. The health timer wakes the executor to see it.
+    The parent process blocks SIGINT until here (`processes`). After a signal the current callback
+    finishes: KeyboardInterrupt raised inside rclpy's conversion of a message becomes another error.
+    The health timer wakes the executor to notice the signal.
     """
     import cv2
 
@@ -243,7 +243,7 @@ def spin(make: Callable[[], Any], args: Sequence[str] | None = None) -> None:
         node = make()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        gc.freeze()  # what a node is made of is never garbage
+        gc.freeze()  # the objects of a running node are never garbage
         while not stop:
             executor.spin_once()
     except (ExternalShutdownException, Finished):
@@ -253,8 +253,8 @@ def spin(make: Callable[[], Any], args: Sequence[str] | None = None) -> None:
             if node is not None:
                 node.close()
         finally:
-            # Fast DDS may wait for ever for a neighbour that was killed, with the interpreter's lock
-            # held: nothing is left to be lost, so the system may end that.
+            # Fast DDS may wait forever for a killed neighbour while it holds the interpreter lock;
+            # nothing can be lost any more, so let SIGALRM end the process.
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.setitimer(signal.ITIMER_REAL, LEAVING_S)
             if node is not None:
@@ -280,4 +280,4 @@ class Activity:
 
 
 class Finished(Exception):
-    """A node has done all it had to do."""
+    """The node has finished its work."""

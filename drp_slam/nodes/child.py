@@ -21,8 +21,8 @@ PR_SET_PDEATHSIG = 1
 def started(module: str, arguments: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
     """Starts `module.main()` in a session of its own: Ctrl-C reaches only the caller.
 
-    SIGINT stays blocked in it until it handles it (`base.spin`): in the middle of its imports it
-    would die. `options` are those of `subprocess.Popen`.
+    SIGINT stays blocked until the child handles it (`base.spin`), since during its imports it would
+    die. `options` are those of `subprocess.Popen`.
     """
     command = [sys.executable, "-m", "drp_slam.nodes.child", str(os.getpid()), module, *arguments]
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -33,11 +33,11 @@ def started(module: str, arguments: Sequence[str], **options: Any) -> subprocess
 
 
 def main() -> int:
-    """The exit code of the module's own `main`."""
+    """Runs the module's `main`; returns its exit code."""
     parent, module = int(sys.argv[1]), sys.argv[2]
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)
-        if os.getppid() != parent:  # it was killed before the line above
+        if os.getppid() != parent:  # the parent was killed before the line above
             return 1
     sys.argv = [module, *sys.argv[3:]]
     return importlib.import_module(module).main()

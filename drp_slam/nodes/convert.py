@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ROS messages of camera and tensors <-> numpy. No copy where a view will do.
+"""Converts ROS messages of camera and tensors to and from numpy, as views where possible.
 
-Every function that reads a message checks it against its own header and raises GraphError, so
-that no node dies of a bad message.
+Every function that reads a message checks it and raises GraphError, so that a bad message never
+ends a node.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ DTYPES = {"8U": np.uint8, "8S": np.int8, "16U": np.uint16, "32F": np.float32}
 COLOUR = {"bgr8": 3, "rgb8": 3, "mono8": 1, "bgra8": 4, "rgba8": 4, "8UC1": 1, "8UC3": 3}
 DEPTH_UNIT_M = {"16UC1": 0.001, "mono16": 0.001, "32FC1": 1.0}
 LARGEST_PX = 16384
-"""Longest side of an image that is taken."""
+"""Longest side of an accepted image."""
 MOST_FOCAL = 100.0
-"""A focal length is at most so many times the image's longer side, or that part of it."""
+"""Largest accepted ratio of focal length to the image's longer side, and of the side to the focal length."""
 MOST_DISTORTION = 1e4
 
 
@@ -40,7 +40,7 @@ def header(ns: int, frame_id: str) -> Header:
 
 
 def bytes_of(values: np.ndarray) -> array.array:
-    """The array's memory as what a uint8[] field takes fastest (a list takes a second)."""
+    """The array's memory in the form that a uint8[] field takes fastest (a list takes a second)."""
     data = array.array("B")
     data.frombytes(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
     return data
@@ -105,7 +105,7 @@ def depth(message: Image, topic: str = "depth") -> tuple[np.ndarray, float]:
 
 
 def check_depth(values: np.ndarray, topic: str = "depth") -> None:
-    """Raises GraphError where no pixel holds a depth. A few pixels are asked first."""
+    """Raises GraphError where no pixel holds a depth. Checks a few pixels first."""
     for some in (values[::8, ::8], values):
         if np.any((some > 0) & (some < np.inf)):
             return
@@ -142,7 +142,7 @@ def tensor(message: Image, topic: str) -> np.ndarray:
 
 
 def camera_info(camera: Camera, head: Header) -> CameraInfo:
-    """The calibration as ROS carries it: the image as it is, not rectified."""
+    """The calibration as CameraInfo of the raw image."""
     K = camera.K
     P = np.hstack([K, np.zeros((3, 1))])
     return CameraInfo(
@@ -158,14 +158,14 @@ def camera_info(camera: Camera, head: Header) -> CameraInfo:
 
 
 def camera(message: CameraInfo, topic: str = "camera_info", rectified: bool = False) -> Camera:
-    """The calibration; of images that are `rectified` already that is P, while K and D are of the raw ones.
+    """The calibration of a CameraInfo: P for `rectified` images, K and D for raw ones.
 
     Raises GraphError for a model this package does not have, and for numbers out of range.
     """
     d = np.array(message.d, np.float64)
     model = message.distortion_model or "plumb_bob"
     if model == "rational_polynomial" and not d[5:].any():
-        model, d = "plumb_bob", d[:5]  # as drivers often have it
+        model, d = "plumb_bob", d[:5]  # as drivers often leave it
     short = model == "plumb_bob" and len(d) in (0, 4)
     if model not in DISTORTION or (len(d) != DISTORTION[model] and not short):
         known = ", ".join(f"{m} with {count}" for m, count in DISTORTION.items())

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The topic `detections`: what the detector found in every n-th image, for people and for `pose`.
+"""The topic `detections`: objects found in every n-th image, for display and for `pose_node`.
 
-Its type is `vision_msgs/Detection2DArray` where that imports, boxes in pixels. Elsewhere it is
+Its type is `vision_msgs/Detection2DArray` (boxes in pixels) where that can be imported. Otherwise it is
 `visualization_msgs/MarkerArray`: each box a LINE_STRIP in the optical frame, one metre before the
 camera (pixels through CameraInfo's K, without distortion), with its class as namespace, and a text.
 """
@@ -40,7 +40,7 @@ GREEN = ColorRGBA(r=0.2, g=1.0, b=0.3, a=1.0)
 
 
 def message_type() -> type[Any]:
-    """What `detections` carries here."""
+    """Message type of `detections` on this host."""
     try:
         from vision_msgs.msg import Detection2DArray
     except ImportError:
@@ -49,9 +49,9 @@ def message_type() -> type[Any]:
 
 
 class DetectionPublisher:
-    """`image` -> `detections`, for every n-th frame whose features' network has run.
+    """`image` -> `detections`, for every n-th frame after the feature network has run on it.
 
-    `alone`: no network makes the features, so that every image is a frame.
+    `alone`: the front end has no network, so every image is a frame.
     """
 
     def __init__(self, node: StageNode, detector: Detector, config: PerceptionConfig, alone: bool = False) -> None:
@@ -72,11 +72,11 @@ class DetectionPublisher:
             node.take(kind, topic, handle, qos.camera_in(IN_FLIGHT))
 
     def configure(self, config: PerceptionConfig) -> None:
-        """Other frames are due, other scores suffice."""
+        """Applies another rate and another threshold."""
         self._is_due, self._detector.threshold = Due.of(config), config.detector_threshold
 
     def frame(self, head: Header) -> None:
-        """A frame's features are on their way; every n-th one is now searched for objects."""
+        """Called when a frame's features were computed; detects on every n-th one."""
         if self._is_due(convert.stamp_ns(head)):
             self._due.append(head)
             self._detect()
@@ -92,7 +92,7 @@ class DetectionPublisher:
             self._detect()
 
     def _detect(self) -> None:
-        """The frames that are due and whose images are there; these come in order or never."""
+        """Detects on due frames whose images have arrived; images arrive in order or not at all."""
         if self._kind is MarkerArray and self._camera is None:
             return
         for head in list(self._due):
@@ -103,7 +103,7 @@ class DetectionPublisher:
                 self._search(head, message)
 
     def _search(self, head: Header, message: Image | CompressedImage) -> None:
-        """Finds and publishes."""
+        """Detects objects and publishes them."""
         stamp_ns = convert.stamp_ns(head)
         found, run = self._detector(_pixels(message))
         self._out.publish(to_message(self._kind, found, head, self._camera))
@@ -133,7 +133,7 @@ class Listener:
 
 
 def to_message(kind: type[Any], found: Detections, head: Header, camera: Camera | None) -> Any:
-    """Detections as a message of that type; markers need the camera."""
+    """Detections as a message of type `kind`; markers need the camera."""
     if kind is not MarkerArray:
         return detection_array(found, head)
     assert camera is not None
@@ -141,7 +141,7 @@ def to_message(kind: type[Any], found: Detections, head: Header, camera: Camera 
 
 
 def from_message(message: Any, camera: Camera) -> Detections:
-    """What a message of either type holds: boxes in pixels, of each its best class by name.
+    """The detections of a message of either type: boxes in pixels, each with the name of its best class.
 
     `class_id` counts the names of the message; `score` is NaN where the message has none. Raises GraphError.
     """
@@ -167,7 +167,7 @@ def from_message(message: Any, camera: Camera) -> Detections:
 
 
 def detection_array(found: Detections, head: Header) -> Any:
-    """As `vision_msgs/Detection2DArray` (4.x): one hypothesis a box, its class by name."""
+    """As `vision_msgs/Detection2DArray` (4.x): one hypothesis per box, its class by name."""
     from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
     out = Detection2DArray(header=head)
@@ -186,7 +186,7 @@ def _centre(box: list[float]) -> tuple[float, float]:
 
 
 def markers(found: Detections, head: Header, camera: Camera) -> MarkerArray:
-    """As markers one metre before the camera; the first one deletes those before."""
+    """As markers one metre before the camera; the first one deletes the previous markers."""
     out = [Marker(header=head, action=Marker.DELETEALL)]
     for i, (x0, y0, x1, y1) in enumerate(found.boxes_px.tolist()):
         corners = [_point(x, y, camera) for x, y in ((x0, y0), (x1, y0), (x1, y1), (x0, y1))]

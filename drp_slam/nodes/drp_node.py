@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The DRP: images to tensors, heads to features."""
+"""The node of the DRP: images to tensors, heads to features."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from drp_slam.nodes.stereo_pair import Pairs
 from drp_slam.nodes.table import UNITS_OF
 
 REMEMBERED = 64
-"""Frames whose size, and picture if somebody looks at `features_image`, are kept."""
+"""Number of frames whose size is kept, and whose image if `features_image` has a subscriber."""
 
 
 UNITS = UNITS_OF["drp_node"]
@@ -33,9 +33,9 @@ UNITS = UNITS_OF["drp_node"]
 
 @dataclass(frozen=True)
 class UnderWay:
-    """A frame whose heads are awaited, what its stages took so far, and the number of the next one.
+    """A frame that waits for its heads, the runs of its stages so far, and the number of the next stage.
 
-    `sensor` took `matched` to get the frame from the camera's images; it needs those of a pair once more.
+    `sensor` made the frame from the camera's images; it needs the pair again for depth at the keypoints.
     """
 
     frame: Frame
@@ -70,7 +70,7 @@ class DrpNode(StageNode):
         self.take(Image, "heads", self._on_heads, qos.stage_in())
 
     def apply(self) -> None:
-        network = self.config.drp.network  # its card holds the scales
+        network = self.config.drp.network  # the card holds the scales
         self._front = open_front_end(override(self.config, {"drpai3.network": network}), UNITS)
 
     def _on_image(self, message: Image) -> None:
@@ -87,7 +87,9 @@ class DrpNode(StageNode):
             if self._pairs is not None:
                 self._pairs.left(head, picture)
             else:
-                camera = Camera(picture.shape[1], picture.shape[0], 1.0, 1.0, 0.0, 0.0)  # nobody here projects
+                camera = Camera(
+                    picture.shape[1], picture.shape[0], 1.0, 1.0, 0.0, 0.0
+                )  # nothing in this node projects points
                 self._to_tensor(head, Frame(0, convert.stamp_ns(head), picture, camera), Sensor(camera))
 
     def _to_tensor(self, header: Any, frame: Frame, sensor: Sensor) -> None:
@@ -119,7 +121,7 @@ class DrpNode(StageNode):
         self._publish(message.header, features, replace(begun, runs=begun.runs + runs))
 
     def _publish(self, header: Any, features: Features, done: UnderWay) -> None:
-        """Features, with their depth where a pair measures it, what they took, and a picture if somebody looks."""
+        """Publishes features (with depth from a pair), their spans, and an image if there is a subscriber."""
         stamp_ns = convert.stamp_ns(header)
         features, measured = done.sensor.after(done.frame, features)
         runs = done.runs + sensor_run(done.matched + measured)
@@ -137,14 +139,14 @@ class DrpNode(StageNode):
 
 
 def remember(store: OrderedDict, key: int, value: Any) -> None:
-    """Keeps the last frames only."""
+    """Stores a value and drops the oldest frames."""
     store[key] = value
     while len(store) > REMEMBERED:
         store.popitem(last=False)
 
 
 def drawn(image: np.ndarray, features: Features) -> np.ndarray:
-    """(H, W, 3) BGR copy with a circle a feature, green where its score is high."""
+    """(H, W, 3) BGR copy with a circle for each feature, green where its score is high."""
     import cv2
 
     out = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else image.copy()

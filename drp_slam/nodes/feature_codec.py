@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Features <-> PointCloud2: `u v score` as float32, the descriptor as the front end gives it, and `depth` of a pair."""
+"""Features <-> PointCloud2: `u v score` as float32, the descriptor in the front end's dtype, and `depth` of a pair."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DATATYPES = {"float32": PointField.FLOAT32, "uint8": PointField.UINT8}
 
 
 def record(spec: DescriptorSpec, depth: bool = False) -> np.dtype:
-    """One point of the cloud; with `depth` (m, 0 where unknown) where it was measured at the keypoints."""
+    """Layout of one point; `depth` (m, 0 where unknown) is present where it was measured at the keypoints."""
     point = [("uv", np.float32, 2), ("score", np.float32), *([("depth", np.float32)] if depth else [])]
     return np.dtype([*point, ("descriptor", spec.dtype, spec.length)])
 
@@ -29,7 +29,7 @@ def fields(spec: DescriptorSpec, depth: bool = False) -> list[PointField]:
 
 
 def to_message(features: Features, spec: DescriptorSpec, head: Header) -> PointCloud2:
-    """One point a feature."""
+    """Features as a cloud, one point per feature."""
     measured = features.depth_m is not None
     kind = record(spec, measured)
     table = np.empty(len(features), kind)

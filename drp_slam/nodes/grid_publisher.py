@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The topic `map`: an occupancy grid of the keyframes' depth, as Nav2's static layer takes it."""
+"""The topic `map`: an occupancy grid from the keyframes' depth, for Nav2's static layer."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from drp_slam.slam.map import Map
 from drp_slam.slam.occupancy import Occupancy, OccupancyGrid
 
 AT_ONCE = 30
-"""Keyframes that one round marks at most: after a closed loop all of them are marked again."""
+"""Largest number of keyframes marked at once: after a closed loop all are marked again."""
 
 
 class GridPublisher:
-    """Keeps a few depths a keyframe, and marks them while somebody listens."""
+    """Keeps a few depths per keyframe and marks them while the topic has a subscriber."""
 
     def __init__(self, node: Any, cell_m: float, height_m: tuple[float, float]) -> None:
         self._out = node.create_publisher(OccupancyGridMessage, "map", qos.latched())
@@ -31,7 +31,7 @@ class GridPublisher:
         self._todo: list[int] = []
 
     def keyframe(self, number: int, frame: Frame) -> None:
-        """Keyframe `number` was made of this frame."""
+        """Called when this frame became keyframe `number`."""
         if frame.depth is None:
             return
         if self._marks is None:
@@ -40,17 +40,17 @@ class GridPublisher:
         self._todo.append(number)
 
     def moved(self) -> None:
-        """A closed loop has moved keyframes: all are marked anew."""
+        """Called when a closed loop moved keyframes: all are marked again."""
         if self._marks is not None:
             self._marks.clear()
         self._todo = list(self._depths)
 
     def forget(self) -> None:
-        """Another map."""
+        """Clears the grid for another map."""
         self._depths, self._todo, self._marks = {}, [], None
 
     def publish(self, head: Header, frames: world.Frames, slam_map: Map) -> None:
-        """Marks what is new and publishes the grid, if somebody listens. Without depth in the slice nothing."""
+        """Marks new keyframes and publishes the grid if it has a subscriber; nothing without depth in the slice."""
         if self._marks is None or not self._todo or not self._out.get_subscription_count():
             return
         now, self._todo = self._todo[:AT_ONCE], self._todo[AT_ONCE:]

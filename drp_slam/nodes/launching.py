@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of nodes as a launch description: what `launch/*.launch.py` return."""
+"""The table of nodes as a launch description, for `launch/*.launch.py`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from drp_slam.reporting.results import build
 from launch import LaunchContext, LaunchDescription  # type: ignore[attr-defined]
 
 GRACE_S = "60"
-"""An interrupted node writes its results within this."""
+"""Time for an interrupted node to write its results."""
 RESPAWN_DELAY_S = 1.0
 
 MODES = ("mapping", "localisation")
@@ -40,16 +40,16 @@ ARGUMENTS = (
     ("backend", "", "what runs the network and the image kernels: emulated (default) or cpu"),
     ("network", "", f"shipped network or ONNX file (default: {DEFAULT_NETWORK})"),
     ("device", "", "chip that is modelled: rzv2h (default), rzv2n or a file"),
-    ("features", "", "front end that finds the features: xfeat (default)"),
+    ("features", "", "front end for features: xfeat (default)"),
     ("out", "", "folder of results, written at the end; empty: none"),
     ("namespace", "", "ROS namespace of nodes, topics and /tf; empty: none"),
     ("use_sim_time", "false", "follow /clock, as with a simulator"),
-    ("mount", "", "pose of the camera on the robot where /tf does not know it: x y z in m, roll pitch yaw in deg"),
+    ("mount", "", "pose of the camera on the robot, where /tf does not have it: x y z in m, roll pitch yaw in deg"),
     ("map", "", "file of a map to continue; empty: begin a new one"),
     ("save_map", "", "write the map to this file at the end; empty: no"),
     ("mode", "mapping", "mapping, or localisation: only find the pose in the map, never change it"),
     ("rviz", "false", "show image, features, trajectory, map and TF"),
-    ("respawn", "", "start a node again that dies: true (default with a camera) or false (with a recording)"),
+    ("respawn", "", "restart a node that dies: true (default with a camera) or false (with a recording)"),
 )
 BAG = (
     ("bag", "synthetic", "TUM RGB-D folder, rosbag2, or synthetic"),
@@ -70,7 +70,7 @@ TOPICS = {
 
 
 def description(player: bool) -> LaunchDescription:
-    """Arguments, environment, nodes; with a recording, its end ends the launch."""
+    """Launch arguments, environment, nodes; the end of a recording ends the launch."""
     topics = tuple((t, "" if t in PAIR_TOPICS else t, TOPICS[t]) for t in CAMERA_TOPICS)
     arguments = ARGUMENTS + (BAG if player else topics)
     return LaunchDescription(
@@ -80,7 +80,7 @@ def description(player: bool) -> LaunchDescription:
 
 
 def _actions(context: LaunchContext, player: bool, names: list[str]) -> list[Any]:
-    """All actions, once the arguments are known."""
+    """The actions for given arguments."""
     given = {name: LaunchConfiguration(name).perform(context) for name in names}
     config = configuration(given, player)
     respawn = truth(given["respawn"] or str(not player), "respawn")
@@ -118,7 +118,7 @@ def _actions(context: LaunchContext, player: bool, names: list[str]) -> list[Any
 
 
 class Results:
-    """Writes what `up` writes once the last node has ended: `run.json`, ground truth, report."""
+    """Writes `run.json`, ground truth and report when the last node has ended, as `up` does."""
 
     def __init__(self, config: Config, sequence: Sequence | None, given: dict[str, str]) -> None:
         self._config, self._sequence, self._given = config, sequence, given
@@ -129,7 +129,7 @@ class Results:
         self._failure: GraphError | None = None
 
     def actions(self) -> list[Any]:
-        """Handlers of the processes that launch starts and sees end."""
+        """Handlers for the start and exit of launched processes."""
         return [
             RegisterEventHandler(OnProcessStart(on_start=lambda event, _: self._running.add(event.process_name))),
             RegisterEventHandler(OnProcessExit(on_exit=self._on_exit)),
@@ -159,9 +159,9 @@ class Results:
 
 
 def rviz(place: Place, use_sim_time: bool) -> list[Node]:
-    """rviz2 with the shipped view. Raises ConfigError where it is not installed: before any node runs.
+    """rviz2 with the shipped view. Raises ConfigError, before any node runs, where it is not installed.
 
-    launch itself notices it after it has started the nodes, and leaves them running.
+    launch itself would notice only after it has started the nodes, and leave them running.
     """
     try:
         get_package_prefix("rviz2")

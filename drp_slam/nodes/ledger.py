@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every node says of every frame, joined by stamp and written away: memory does not grow with time."""
+"""Joins the spans and status of each frame by stamp and writes them to files; memory stays constant."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from drp_slam.profiler import work_table
 from drp_slam.reporting import folder as files
 
 RECENT = 100
-"""Frames that the live figures are about."""
+"""Number of last frames for the live figures."""
 KEPT = 300
-"""Frames that are held: what is said of a frame comes from several nodes, in any order."""
+"""Number of frames held in memory: messages about a frame come from several nodes in any order."""
 
 LATE_NS = 5_000_000_000
-"""A busy node may send a span this long after the frame's end; later it is of the next lap of a recording."""
+"""A busy node may send a span this long after the frame's end; a later one belongs to the recording's next lap."""
 
 
 @dataclass
 class Kept:
-    """One frame. `entries` are its spans; `end_ns` is None until its status has come."""
+    """One frame held. `entries` are its spans; `end_ns` is None until its status arrives."""
 
     begin_ns: int
     end_ns: int | None = None
@@ -38,19 +38,19 @@ class Kept:
 
     @property
     def latency_s(self) -> float:
-        """From the player's hand (or the first stage's start) to the pose, on this host."""
+        """Time from the player's publishing (or the first stage's start) to the pose, on this host."""
         return float("nan") if self.end_ns is None or self.begin_ns == NEVER else (self.end_ns - self.begin_ns) * 1e-9
 
 
 NEVER = 2**63
-"""The start of a frame of which only the end is known."""
+"""Start of a frame of which only the end is known."""
 
 
 class Ledger:
     """All spans and frames. Without a player, a frame starts with its first span.
 
-    `out` is the folder for `spans.csv`, `kernels.csv` and `frames.csv`, or None: nobody will ask
-    for them. `order` has the names of the stages of a frame; others come after them.
+    `out` is the folder for `spans.csv`, `kernels.csv` and `frames.csv`, or None to write none.
+    `order` has the names of the stages of a frame; others come after them.
     """
 
     def __init__(self, out: Path | None = None, order: Sequence[str] = ()) -> None:
@@ -66,14 +66,14 @@ class Ledger:
         self._rows: tuple[work_table.Rows, ...] = ()
 
     def add(self, entry: Entry) -> None:
-        """A span, or the player's note that a frame left."""
+        """Adds a span, or the player's entry that it sent a frame."""
         begin_ns = entry.at_ns
         if entry.span is not None:
             begin_ns -= int(entry.span.wall_s * 1e9)
             self.recent.setdefault(entry.stage, deque(maxlen=RECENT)).append(entry.span.wall_s)
         known = self._kept.get(entry.stamp_ns)
         if known is not None and known.end_ns is not None and begin_ns > known.end_ns + LATE_NS:
-            self._write([(entry.stamp_ns, self._kept.pop(entry.stamp_ns))])  # the stamp again, in a later lap
+            self._write([(entry.stamp_ns, self._kept.pop(entry.stamp_ns))])  # the same stamp in a later lap
         frame = self._frame(entry.stamp_ns)
         frame.begin_ns = min(frame.begin_ns, begin_ns)
         if entry.span is not None:
@@ -81,7 +81,7 @@ class Ledger:
         self._first_ns = begin_ns if self._first_ns is None else min(self._first_ns, begin_ns)
 
     def close_frame(self, stamp_ns: int, state: str, values: dict[str, str]) -> None:
-        """The frame's `status`."""
+        """Ends a frame with its `status`."""
         self.frames += 1
         self.lost += state == "lost"
         frame = self._frame(stamp_ns)
@@ -100,13 +100,13 @@ class Ledger:
         return (self._last_ns - self._first_ns) * 1e-9
 
     def close(self) -> None:
-        """Writes what is still held and gives the tables their names. Raises ProfilerError."""
+        """Writes the frames still held and gives the tables their names. Raises ProfilerError."""
         self._write(sorted(self._kept.items()))
         self._kept.clear()
         self._tables.close()
 
     def _frame(self, stamp_ns: int) -> Kept:
-        """The frame of that stamp; the oldest third is written away where too many are held."""
+        """The frame of this stamp; writes the oldest third where too many are held."""
         if stamp_ns not in self._kept:
             if len(self._kept) >= KEPT:
                 oldest = sorted(list(self._kept)[: KEPT // 3])
@@ -115,7 +115,7 @@ class Ledger:
         return self._kept[stamp_ns]
 
     def _write(self, frames: list[tuple[int, Kept]]) -> None:
-        """Frames as rows of the tables, numbered on. Raises ProfilerError for what the disk refuses."""
+        """Writes frames as rows of the tables, numbered in order. Raises ProfilerError for a write error."""
         if self._out is None:
             return
         try:
@@ -140,5 +140,5 @@ class Ledger:
                     self.rows += 1
                 self._number += 1
         except (OSError, ProfilerError) as refused:
-            self._out = None  # once is enough: later frames are counted, not written
+            self._out = None  # reported once; later frames are counted, not written
             raise ProfilerError(f"spans and frames are no longer written: {refused}") from refused

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lengths of queues, for those who do not import ROS as well."""
+"""Lengths of queues, also for modules that do not import ROS."""
 
 NEWEST = 1
-"""Live, the newest frame wins: nothing waits behind a frame that is being worked on."""
+"""Live, the newest frame wins: no frame waits behind the one being processed."""
 
 IN_FLIGHT = 16
-"""Frames that can be under way at `--rate max`."""
+"""Largest number of frames in flight at `--rate max`."""

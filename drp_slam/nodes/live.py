@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 LEVEL_STYLES = {Level.NOTE: "", Level.WARN: "yellow", Level.ERROR: "red"}
 PERIOD_S = 0.5
-"""The nodes need the cores more than the picture of them does."""
+"""Low, since the nodes need the cores."""
 
 
 def runner(stage: Stage) -> str:
@@ -39,7 +39,7 @@ def short(message: str) -> str:
 
 
 class View:
-    """A context manager; `update` shows the health that nodes have reported."""
+    """A context manager; `update` shows the health reported by the nodes."""
 
     def __init__(self, config: Config, sequence: Recording | None) -> None:
         from rich.console import Console
@@ -84,7 +84,7 @@ class View:
 
     @property
     def done(self) -> int:
-        """Frames that were played, those that nobody had time for among them; live: those tracked."""
+        """Frames played, including dropped ones; live: frames tracked."""
         frames = (self._health.get(node, {}).get("frames", 0) for node in ("player_node", "profiler_node"))
         return max(int(f) if str(f).isdecimal() else 0 for f in frames)
 

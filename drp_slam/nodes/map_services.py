@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Services around the map: reset, save, load, mode, pause, and the pose that a user points at."""
+"""Services for the map: reset, save, load, mode, pause; and the topic `initialpose`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class MapOwner(Protocol):
-    """What the services do to `pose_node`."""
+    """The operations of `pose_node` that the services call."""
 
     graph: GraphConfig
     tracker: Tracker | None
@@ -46,7 +46,7 @@ class MapOwner(Protocol):
 
 
 class MapServices:
-    """Answers in the node's own thread, between two frames. A refusal says why, and changes nothing."""
+    """Serves requests in the node's own thread, between two frames. A refused request changes nothing and says why."""
 
     def __init__(self, node: MapOwner) -> None:
         self._node = node
@@ -58,13 +58,13 @@ class MapServices:
         node.take(PoseWithCovarianceStamped, "initialpose", self._on_pose, qos.world())
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        """A new map, which begins at the next frame; odometry goes on from where it is."""
+        """Begins a new map at the next frame; the odometry stays continuous."""
         self._node.begin_map(Map(self._node.descriptor))
         response.success, response.message = True, "a new map begins at the next frame"
         return response
 
     def _on_save(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        """To the file that the parameter `save_map` names, else `map.drpmap` in the folder of results."""
+        """Saves to the file in the parameter `save_map`, else to `map.drpmap` in the results folder."""
         node = self._node
         name = node.map_file()
         try:
@@ -81,7 +81,7 @@ class MapServices:
         return response
 
     def _on_load(self, request: LoadMap.Request, response: LoadMap.Response) -> LoadMap.Response:
-        """The file `map_url`, a path or file://; the camera is looked for in it from the next frame on."""
+        """Loads the file `map_url`, a path or file://; relocalises in it from the next frame on."""
         path = unquote(request.map_url.removeprefix("file://"))
         response.result = LoadMap.Response.RESULT_SUCCESS
         try:
@@ -96,7 +96,7 @@ class MapServices:
         return response
 
     def _on_mode(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        """True: localisation, the map is never changed; false: mapping."""
+        """True: localise without changing the map; false: map."""
         node = self._node
         if request.data and (node.tracker is None or not len(node.tracker.map)):
             response.success, response.message = False, "no map to localise in: map first, or call load_map"
@@ -106,13 +106,13 @@ class MapServices:
         return response
 
     def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        """True: frames are dropped; false: the camera is looked for in the map, and tracking goes on."""
+        """True: drop frames; false: relocalise in the map and resume tracking."""
         self._node.pause(request.data)
         response.success, response.message = True, "paused" if request.data else "running"
         return response
 
     def _on_pose(self, message: PoseWithCovarianceStamped) -> None:
-        """Where the base is in the map, as rviz's 2D Pose Estimate says it: the next frame is looked for there."""
+        """Takes the pose of the base in the map from rviz's 2D Pose Estimate: relocalises the next frame there."""
         graph = self._node.graph
         if frame_name(message.header.frame_id) != graph.map_frame:
             raise GraphError(f"initialpose: in frame {message.header.frame_id!r}, expected {graph.map_frame!r}")
@@ -123,7 +123,7 @@ class MapServices:
 
 
 def pose_matrix(pose: Any) -> np.ndarray | None:
-    """(4, 4) of a geometry_msgs/Pose; None where it is none."""
+    """(4, 4) of a geometry_msgs/Pose; None for an invalid one."""
     p, q = pose.position, pose.orientation
     numbers = np.array([p.x, p.y, p.z, q.x, q.y, q.z, q.w])
     if not np.isfinite(numbers).all() or abs(np.linalg.norm(numbers[3:]) - 1.0) > 0.01:

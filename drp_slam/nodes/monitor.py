@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What runs on the domain, for whoever started the graph: one JSON object a line on standard output.
+"""Monitors the domain for the process that started the graph: prints one JSON object per line.
 
-`health` is the last health of each node that the parent process has started: its values, with
-`message`. `findings` are the faults that these nodes report (`drp_slam.doctor`). Anybody may publish
-on /diagnostics, and a recording that is played does; a child of the parent has its process number.
-`nodes` are the names of all nodes in its own namespace, `ticket` is this one's. It is a process of
-its own because the middleware may hang or die where its shared memory does (`reports`).
+`health` is the latest health of each node started by the parent process: its values, with `message`.
+`findings` are the faults that these nodes report (`drp_slam.doctor`). Others may publish on
+/diagnostics too, so a node is recognised by its process number, a child of the parent. `nodes` are
+the names of all nodes in its namespace, `ticket` is its own. It is a separate process because the
+middleware may hang or crash with its shared memory (`reports`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from drp_slam.nodes.reports import PERIOD_S, TICKET
 
 
 class Monitor(Node):
-    """Collects and prints."""
+    """Collects health and node names and prints them."""
 
     def __init__(self) -> None:
         self._ticket = f"{TICKET}{time.time_ns():020d}_{os.getpid()}"
@@ -59,7 +59,7 @@ class Monitor(Node):
         print(json.dumps(content), flush=True)
 
     def close(self) -> None:
-        """Nothing is to be written."""
+        """Has nothing to write."""
 
 
 def is_child(pid: str, parent: int) -> bool:

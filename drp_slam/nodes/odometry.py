@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The odometry of a graph as files: a pose is on disk as soon as it is published."""
+"""Writes the odometry of a graph to files; each pose is on disk as soon as it is published."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from drp_slam.errors import DataError
 from drp_slam.reporting import folder as files
 
 BACKLOG = 100_000
-"""Poses that wait for a full disk, an hour at 30 Hz."""
+"""Largest number of poses held while the disk is full, an hour at 30 Hz."""
 
 
 class Odometry:
     """Writes `T_world_camera` by stamp into a journal. `out` is the folder of results, or empty for none.
 
-    The journal stays when the node is killed: a node that is started again appends to it, and
-    `write` or `recover` turns it into results.
+    The journal survives when the node is killed: the restarted node appends to it, and `write` or
+    `recover` turns it into results.
     """
 
     def __init__(self, out: str) -> None:
@@ -38,7 +38,7 @@ class Odometry:
         return self._count
 
     def add(self, stamp_ns: int, T_world_camera: np.ndarray) -> str | None:
-        """Takes the next pose. What the disk refuses is said once, and the poses wait for room."""
+        """Adds the next pose. A write error is reported once, and poses are held until there is room."""
         self._count += 1
         if self._path is None:
             return None
@@ -66,11 +66,11 @@ class Odometry:
         self._path.unlink(missing_ok=True)
 
     def _flush(self, path: Path) -> None:
-        """Writes what waits. A full disk may take a part of a line: the next try makes it unreadable."""
+        """Writes the held poses. A full disk may take part of a line; the next try marks that line as invalid."""
         if self._file is None:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-            if os.fstat(self._file).st_size:  # of a node that was killed, perhaps within a line
+            if os.fstat(self._file).st_size:  # left by a killed node, perhaps in the middle of a line
                 self._waiting.appendleft(TORN)
         while self._waiting:
             line = self._waiting[0]
@@ -82,11 +82,11 @@ class Odometry:
 
 
 TORN = b" torn\n"
-"""Ends a line of which only a part was written."""
+"""Appended to a partly written line to make it invalid."""
 
 
 def recover(out: Path) -> bool:
-    """Makes `odometry.txt` and `trajectory.txt` of the journal that a killed node left, if any.
+    """Writes `odometry.txt` and `trajectory.txt` from the journal of a killed node, if there is one.
 
     Raises DataError for a journal that cannot be read.
     """
@@ -101,9 +101,9 @@ def recover(out: Path) -> bool:
 
 
 def published(journal: Path) -> str:
-    """The poses of a journal as TUM's format, by stamp; of one stamp's poses the last.
+    """The poses of a journal in TUM's format, by stamp; the last pose for each stamp.
 
-    A line that was cut off, by a kill or a full disk, is left out. Raises DataError.
+    Truncated lines, from a kill or a full disk, are left out. Raises DataError.
     """
     try:
         text = journal.read_bytes().decode(errors="replace") if journal.exists() else ""

@@ -23,7 +23,7 @@ def player_parameters(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def rate(text: str) -> float:
-    """`max` is 0. Raises GraphError for what is no number."""
+    """Parses a rate; `max` is 0. Raises GraphError for anything but a number."""
     if text == "max":
         return 0.0
     try:

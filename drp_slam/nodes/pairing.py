@@ -10,9 +10,9 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 TOLERANCE_NS = 20_000_000
-"""Depth further than this from the colour image does not belong to it."""
+"""Largest difference of stamps between a colour image and its depth."""
 LATER_NS = 5_000_000_000
-"""Values further ahead than this say nothing of what has arrived: their stamps are wrong."""
+"""Values further ahead than this do not prove that earlier ones have arrived: their stamps are wrong."""
 
 
 class Verdict(Enum):
@@ -24,28 +24,28 @@ class Verdict(Enum):
 
 
 class Stamped(Generic[T]):
-    """The last values of a topic, by stamp."""
+    """The latest values of a topic, by stamp."""
 
     def __init__(self, length: int) -> None:
         self._values: deque[tuple[int, T]] = deque(maxlen=length)
 
     def add(self, stamp_ns: int, value: T) -> None:
-        """Keeps a value; the oldest one goes."""
+        """Adds a value and drops the oldest one if full."""
         self._values.append((stamp_ns, value))
 
     def forget_later(self, stamp_ns: int) -> None:
-        """Drops what bears a later stamp: the clock started anew, and those are of before."""
+        """Drops values with later stamps: the clock was set back, and they are from before."""
         kept = [entry for entry in self._values if entry[0] <= stamp_ns]
         self._values.clear()
         self._values.extend(kept)
 
     def exact(self, stamp_ns: int) -> T | None:
-        """The value of that very stamp."""
+        """The value of exactly this stamp."""
         return next((value for stamp, value in self._values if stamp == stamp_ns), None)
 
     @property
     def latest_ns(self) -> int | None:
-        """The stamp of what came last, or None."""
+        """The stamp of the value added last, or None."""
         return self._values[-1][0] if self._values else None
 
     def within(self, stamp_ns: int, tolerance_ns: int) -> T | None:
@@ -58,9 +58,8 @@ class Stamped(Generic[T]):
     def nearest(self, stamp_ns: int, final: bool = False) -> tuple[Verdict, T | None]:
         """The value within the tolerance that is nearest in time.
 
-        WAIT while a nearer one may still come: nothing as late as the stamp has arrived, but for
-        what lies far ahead.
-        `final` ends the waiting.
+        WAIT while a nearer one may still arrive: no value as late as the stamp has arrived, not
+        counting values far ahead. `final` ends the waiting.
         """
         if not self._values:
             return (Verdict.NONE if final else Verdict.WAIT), None

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Dataclasses of `config.py` as ROS parameters.
 
-rclpy ignores unknown parameters silently, so a node takes all overrides it was given, keeps the
-known ones, and refuses the rest by name.
+rclpy silently ignores unknown parameters, so a node reads all overrides it was given and refuses
+unknown ones by name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PREFIXES = ("qos_overrides.",)
 
 
 def read(node: Node, *kinds: type[Any]) -> list[Any]:
-    """Declares the fields of dataclasses as parameters, read-only where a running node cannot change; the instances.
+    """Declares the fields of dataclasses as parameters, read-only unless `live`; returns the instances.
 
     The node must have been made with `automatically_declare_parameters_from_overrides=True`.
     Raises ConfigError that names an unknown or out-of-range parameter.
@@ -56,7 +56,7 @@ def refuse_unknown(name: str, given: dict[str, Any], kinds: tuple[type[Any], ...
 
 
 def descriptor(f: dataclasses.Field) -> ParameterDescriptor:
-    """Description, unit and range of a field; read-only where it is read once, at the start."""
+    """Description, unit and range of a field; read-only where it is read only at the start."""
     meta = f.metadata
     unit = f" [{meta['unit']}]" if meta["unit"] else ""
     out = ParameterDescriptor(name=f.name, description=f"{meta['help']}{unit}", read_only=not meta["live"])

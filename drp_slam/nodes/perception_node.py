@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DRP-AI3: tensors to heads."""
+"""The node of DRP-AI3: tensors to heads, images to detections."""
 
 from __future__ import annotations
 

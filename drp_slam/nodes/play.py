@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The player alone, in this process: what `play` runs."""
+"""Runs the player alone in this process, for `play`."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames of a sequence, decoded ahead in a thread and, in real time, held until they are due."""
+"""Decodes the frames of a sequence ahead in a thread and, in real time, holds them until they are due."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from drp_slam.data.sequence import Sequence
 from drp_slam.datatypes import Frame
 
 AHEAD = 4
-"""Frames decoded before they are asked for."""
+"""Number of frames decoded ahead."""
 
 
 class Playback:
@@ -40,7 +40,7 @@ class Playback:
         self._thread = threading.Thread(target=self._run, name="playback", daemon=True)
 
     def start(self) -> None:
-        """Begins to decode; frames come after `play`."""
+        """Starts decoding; frames are handed out after `play`."""
         self._thread.start()
 
     @property
@@ -48,7 +48,7 @@ class Playback:
         return self._playing.is_set()
 
     def play(self) -> None:
-        """Goes on."""
+        """Starts or resumes playback."""
         self._playing.set()
         self._on_ready()
 
@@ -65,7 +65,7 @@ class Playback:
             self._thread.join(0.01)
 
     def take(self) -> object | None:
-        """The next prepared frame, or None where there is none yet."""
+        """The next prepared frame; None if it is not ready yet."""
         try:
             return self._queue.get_nowait()
         except queue.Empty:
@@ -94,7 +94,7 @@ class Playback:
                 if not self._loop:
                     return
                 offset_ns += last_ns - first_ns + int(1e9 / self._sequence.fps)
-        except Exception as error:  # not only DrpSlamError: an end by chance is no end in order
+        except Exception as error:  # any error, so that an unexpected one is not taken for the end of the sequence
             self.error = error
         finally:
             self.ended = True

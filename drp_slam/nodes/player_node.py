@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plays a recorded sequence into the graph, and ends with it."""
+"""Plays a recorded sequence into the graph and exits at its end."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from drp_slam.nodes.table import stage_nodes
 OPTICAL_FRAME = "camera_color_optical_frame"
 WATCH_PERIOD_S = 0.2
 HINT_S = 10.0
-"""After this, the player says what it is waiting for."""
+"""After this time the player reports what it is waiting for."""
 LINGER_S = 2.0
-"""At the end the last messages are given so long to arrive."""
+"""Time for the last messages to arrive before the player exits."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,9 @@ class PlayerNode(StageNode):
         return Messages(frame.stamp_ns, image, depth, right)
 
     def _publish_frames(self) -> None:
-        """As many frames as there are and as the graph gives credit for.
+        """Publishes the frames that are ready, as far as the graph's credit allows.
 
-        Those that begin a new epoch go out together: the other nodes, too, need all of them to see it.
+        Frames that begin a new epoch are published together, since the other nodes need all of them to notice it.
         """
         while self._started and self._credit():
             messages = self._playback.take()
@@ -132,7 +132,7 @@ class PlayerNode(StageNode):
         self.frames += 1
 
     def _credit(self) -> bool:
-        """At a given rate the newest frame wins, whoever is slow."""
+        """Frames that may be sent; unlimited at a fixed rate, where the newest frame wins."""
         return self._config.rate > 0.0 or len(self._flight) < self._config.in_flight
 
     def _on_status(self, message: DiagnosticArray) -> None:
@@ -155,7 +155,7 @@ class PlayerNode(StageNode):
         return response
 
     def _watch(self) -> None:
-        """Starts when the others are ready, gives up frames without status, ends after the last."""
+        """Starts when the others are ready, counts frames without status as dropped, exits after the last one."""
         now_s = time.monotonic()
         if not self._started and self._silent_until_s is not None and now_s > self._silent_until_s:
             self._silent_until_s = None
@@ -202,10 +202,10 @@ class PlayerNode(StageNode):
 
 
 def rep118(depth: np.ndarray, unit_m: float) -> tuple[np.ndarray, str]:
-    """(H, W) raw depth as REP-118 has it, and its encoding: 16UC1 in millimetres, else 32FC1.
+    """(H, W) raw depth in a REP-118 encoding: 16UC1 in millimetres where exact, else 32FC1 in metres.
 
-    Each metre is the float32 nearest to raw x unit: the tracker rounds a recording's raw depth the
-    same way, so both give the same trajectory.
+    Metres are rounded to the nearest float32 of raw x unit, as the tracker rounds a recording's raw
+    depth, so both give the same trajectory.
     """
     if depth.dtype == np.uint16 and unit_m == 0.001:
         return depth, "16UC1"

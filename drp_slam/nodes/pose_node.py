@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CPU cores: features and depth to pose and map."""
+"""The node of the CPU cores: features and depth to pose and map."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ from drp_slam.slam.masking import PERSON, Masked
 from drp_slam.slam.tracker import Tracker
 
 PATIENCE_S = 0.1
-"""Live, features wait no longer than this for their depth."""
+"""Live, features wait at most this long for their depth."""
 LOSSLESS_PATIENCE_S = 10.0
-"""Where no frame may be lost, depth will come; without it the trajectory would be another one."""
+"""The same where no frame may be lost: depth will arrive, and without it the trajectory would differ."""
 
 
 class PoseNode(StageNode):
@@ -94,7 +94,7 @@ class PoseNode(StageNode):
             self.tracker.configure(self._config)
 
     def _on_camera_info(self, message: CameraInfo) -> None:
-        """Takes the first sound calibration, and another one as long as nothing is mapped with it."""
+        """Takes the first valid calibration, and another one until something is mapped."""
         stated = (message.width, message.height, message.k.tobytes(), bytes(message.d))
         if stated == self._stated:
             return
@@ -102,9 +102,9 @@ class PoseNode(StageNode):
         self._stated = stated
 
     def _take_camera(self, camera: Camera) -> None:
-        """As the tracker sees it: of a pair the rectified left one."""
+        """Takes the tracker's camera: of a pair, the rectified left one."""
         if self._camera is None or not len(self._odometry):
-            # a tracker fills the map that it is given: nothing is in it yet but what was loaded
+            # the tracker fills the map that it is given; so far it holds only what was loaded
             self._camera = camera
             self._open_tracker(camera)
         elif not same_camera(camera, self._camera):
@@ -118,30 +118,30 @@ class PoseNode(StageNode):
         self.tracker.localise = self._localise
 
     def begin_map(self, slam_map: Map) -> None:
-        """Goes on in another map; odometry does not jump."""
+        """Continues in another map; the odometry stays continuous."""
         self._start = slam_map
         self._world.restart()
         if self._camera is not None:
             self._open_tracker(self._camera)
 
     def map_file(self) -> str:
-        """Where `save_map` writes to, or an empty string."""
+        """The file that `save_map` writes, or an empty string."""
         return self._config.save_map or (str(Path(self.graph.out) / files.STORED_MAP) if self.graph.out else "")
 
     def localise(self, on: bool) -> None:
-        """Localisation only, or mapping."""
+        """Switches between localisation and mapping."""
         self._localise = on
         if self.tracker is not None:
             self.tracker.localise = on
 
     def pause(self, on: bool) -> None:
-        """Drops frames; afterwards the camera is looked for in the map."""
+        """Drops frames while `on`; afterwards relocalises in the map."""
         if self._paused and not on and self.tracker is not None:
             self.tracker.begin_epoch()
         self._paused = on
 
     def expect(self, T_map_base: np.ndarray) -> None:
-        """The next frame is looked for there. Raises GraphError before the first frame."""
+        """Relocalises the next frame at this pose. Raises GraphError before the first frame."""
         T_world_camera = self._world.camera_at(T_map_base)
         if T_world_camera is None or self.tracker is None:
             raise GraphError("initialpose: no image has arrived yet; point again when the camera runs")
@@ -159,7 +159,7 @@ class PoseNode(StageNode):
     def _take_depth(self, header: Header, depth: np.ndarray, unit_m: float) -> None:
         self._depths.add(convert.stamp_ns(header), (depth, unit_m))
         self._track_waiting()
-        convert.check_depth(depth)  # an empty image is used all the same, and reported
+        convert.check_depth(depth)  # an image without depth is reported and used
 
     def _on_image(self, message: Image) -> None:
         self._images.add(convert.stamp_ns(message.header), convert.colour(message))
@@ -169,7 +169,7 @@ class PoseNode(StageNode):
         self._images.add(convert.stamp_ns(message.header), image)
 
     def _on_found(self, stamp_ns: int, found: Detections) -> None:
-        """Boxes label the points of the frame that they belong to, and hide the features of those that follow."""
+        """Labels the points of the frame with its boxes and masks features in the next frames."""
         if self.tracker is not None:
             self.tracker.labels.vote(stamp_ns, found)
         if self._people is not None:
@@ -187,7 +187,7 @@ class PoseNode(StageNode):
         self._track_waiting()
 
     def _track_waiting(self) -> None:
-        """Tracks, in order, what has its depth or has waited long enough."""
+        """Tracks, in order, the frames that have their depth or waited long enough."""
         while self._waiting:
             since, new_epoch, header, features = self._waiting[0]
             late = time.monotonic() - since > self._patience_s or len(self._waiting) > IN_FLIGHT
@@ -230,7 +230,7 @@ class PoseNode(StageNode):
             self.problem(refused)
 
     def _report(self, header: Header, track: Track) -> None:
-        """One status a frame, tracked or lost."""
+        """Publishes one status per frame, tracked or lost."""
         self.frames += 1
         status = status_codec.track_status(self.get_name(), track, self._gate.epoch)
         self._status.publish(status_codec.array_of(convert.stamp_ns(header), [status]))
@@ -245,7 +245,7 @@ class PoseNode(StageNode):
         }
 
     def close(self) -> None:
-        """Writes `trajectory.txt`, `odometry.txt`, `map.ply`, and the map where `save_map` asks for it."""
+        """Writes `trajectory.txt`, `odometry.txt`, `map.ply`, and the map if `save_map` is set."""
         if self.tracker is None:
             return
         try:

@@ -18,15 +18,15 @@ from drp_slam.nodes.table import NodeSpec, write_parameters
 log = logging.getLogger(__name__)
 
 GRACE_S = 60.0
-"""An interrupted node writes its results within this, or is killed."""
+"""An interrupted node that has not ended within this time is killed."""
 RESTARTS, WITHIN_S = 5, 60.0
-"""A node that dies more often than this within this time is not started again."""
+"""A node is not restarted when it has died this often within this time."""
 
 
 class Processes:
-    """One process a node. Each writes what it prints to `<logs>/<node>.log`.
+    """One process per node. Each logs to `<logs>/<node>.log`.
 
-    `respawn`: a node that has been ready and dies is started again, but for the player.
+    `respawn`: restart a node that was ready and died, except the player.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Processes:
         self.restarts: Counter[str] = Counter()
 
     def start(self) -> None:
-        """Starts all nodes, each in a session of its own: Ctrl-C reaches only the caller."""
+        """Starts all nodes, each in its own session, so that Ctrl-C reaches only the caller."""
         self.logs.mkdir(parents=True, exist_ok=True)
         write_parameters(self.logs / "parameters.yaml", list(self._specs.values()))
         for name in self._specs:
@@ -64,15 +64,15 @@ class Processes:
             )
 
     def pids(self) -> dict[str, int]:
-        """Process numbers of the nodes that run."""
+        """Process numbers of the running nodes."""
         return {name: process.pid for name, process in self._running.items()}
 
     def was_ready(self, name: str) -> None:
-        """Notes that a node worked: it may be started again when it dies."""
+        """Records that a node was ready, so that it may be restarted when it dies."""
         self._were_ready.add(name)
 
     def check(self) -> bool:
-        """False once a node has ended that ends the graph; starts dead nodes again where it may.
+        """False once a node has ended whose end ends the graph; restarts dead nodes where allowed.
 
         Raises GraphError that names a node which died.
         """
@@ -86,7 +86,7 @@ class Processes:
                 return False
             if not self._may_restart(name):
                 raise GraphError(self._obituary(name, code))
-            log.warning("%s; it is started again", self._obituary(name, code))
+            log.warning("%s; restarting it", self._obituary(name, code))
             self.restarts[name] += 1
             self._start(name, "ab")
         return True
@@ -100,7 +100,7 @@ class Processes:
         return len(recent) < RESTARTS
 
     def interrupt(self, hurry: Callable[[], bool] = lambda: False, last: str = "profiler_node") -> None:
-        """SIGINT to all, and to `last` when the others have ended. `hurry` ends the waiting for them.
+        """Sends SIGINT to all, and to `last` when the others have ended. `hurry` stops the waiting.
 
         Raises GraphError that names nodes which did not end, or not with exit code 0.
         """
@@ -125,14 +125,14 @@ class Processes:
             raise GraphError("; ".join(wrong))
 
     def kill(self) -> None:
-        """Ends whatever still runs."""
+        """Kills the nodes that still run."""
         for process in self._running.values():
             process.kill()
             process.wait()
         self._running.clear()
 
     def _obituary(self, name: str, code: int) -> str:
-        """Which node ended, how, and its last words."""
+        """Which node ended, how, and the end of its log."""
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         path = self.logs / f"{name}.log"
         lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]

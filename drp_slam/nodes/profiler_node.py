@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ledger: what every node says of every frame, and which nodes have gone silent."""
+"""Collects the spans and status of every frame and reports silent nodes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MOST_FINDINGS = 200
 
 
 class ProfilerNode(StageNode):
-    """`spans`, `status`, `/diagnostics` -> `spans.csv`, `frames.csv`, and who is dead."""
+    """`spans`, `status`, `/diagnostics` -> `spans.csv`, `frames.csv`, and nodes that are dead."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("profiler_node", ProfilerConfig, **kwargs)
@@ -77,7 +77,7 @@ class ProfilerNode(StageNode):
         known.update({**finding.values(), "level": level.name, "last_s": now_s})
 
     def ready(self) -> bool:
-        """Whether it is known who says what becomes of a frame: an earlier end would lose it."""
+        """Whether `status` has a publisher: a frame that ended before would be lost."""
         return self.count_publishers("status") > 0
 
     def report_health(self) -> None:
@@ -98,7 +98,7 @@ class ProfilerNode(StageNode):
             self._health.publish(status_codec.array_of(stamp_ns, dead))
 
     def health(self) -> dict[str, object]:
-        """The live figures: p50 of the last frames, and the frame rate so far."""
+        """Live figures: p50 of the last frames, and the frame rate so far."""
         book = self._ledger
         figures: dict[str, object] = {
             f"{stage}.wall_ms": f"{1e3 * float(np.median(recent)):.2f}" for stage, recent in book.recent.items()

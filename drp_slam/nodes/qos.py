@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quality of service, by what a topic carries. Depth bounds every queue.
+"""Quality of service by kind of topic. Depth bounds every queue.
 
-Sensor data is offered reliably by the player and asked for with best effort, as cameras offer it,
-newest frame only. Where no frame may be lost (`--rate max`), the table of nodes sets parameters
-`qos_overrides.<topic>.subscription.{reliability,depth}`, with the topic's name as it is in the code,
-so that they hold in any namespace; ROS's own, with the full name, override them.
+The player offers sensor data reliably; nodes subscribe with best effort, as cameras offer it, newest
+frame only. Where no frame may be lost (`--rate max`), the table of nodes sets parameters
+`qos_overrides.<topic>.subscription.{reliability,depth}` with the topic's relative name, so that they
+apply in any namespace; ROS's own overrides, with the full name, take precedence.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ def stage_in() -> QoSProfile:
 
 
 def frames_out() -> QoSProfile:
-    """What one stage, or the player, hands to the next."""
+    """Publisher to the next stage: reliable."""
     return _profile(True, IN_FLIGHT)
 
 
 def ledger() -> QoSProfile:
-    """`spans`, `status`: small, and none may be lost, not even to who is late to listen."""
+    """`spans`, `status`: small; none may be lost, even for a late subscriber."""
     return _profile(True, 1000, latched=True)
 
 
 def health() -> QoSProfile:
-    """`/diagnostics`, as the rest of ROS has it."""
+    """`/diagnostics`, with the usual ROS profile."""
     return _profile(True, 100)
 
 
 def latched() -> QoSProfile:
-    """`path`, `map_points`, `keyframes`: a late listener gets the last one."""
+    """`path`, `map_points`, `keyframes`: a late subscriber gets the last one."""
     return _profile(True, 1, latched=True)
 
 
@@ -69,7 +69,7 @@ def world() -> QoSProfile:
 
 
 def overridable() -> QoSOverridingOptions:
-    """Lets parameters `qos_overrides...` change reliability and depth."""
+    """Allows parameters `qos_overrides...` to change reliability and depth."""
     return QoSOverridingOptions.with_default_policies()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The monitor as a process, and what it reports. No ROS is imported."""
+"""Runs the monitor as a process and reads its reports. No ROS is imported."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from drp_slam.doctor.checks import Finding, finding_from, worst_first
 from drp_slam.nodes.child import started
 
 PERIOD_S = 0.2
-"""The monitor reports this often."""
+"""Period of the monitor's reports."""
 TICKET = "_drp_slam_up_"
-"""Hidden nodes of this name and of when they were started: of two graphs the older one stays."""
+"""Prefix of hidden nodes whose names hold their start time: of two graphs the older one stays."""
 GRACE_S = 5.0
 
 
 class Reports:
-    """The health of the graph's nodes, and which other nodes there are. Close it."""
+    """The health of the graph's nodes, and the names of other nodes. Close it."""
 
     def __init__(self, log: Path, environment: Mapping[str, str], namespace: str = "") -> None:
         self._log, self._environment, self._namespace = log, environment, namespace
@@ -45,7 +45,7 @@ class Reports:
             )
 
     def wait(self, seconds: float) -> None:
-        """Takes what was reported, for at most so long; starts a monitor again that has died."""
+        """Reads reports for at most this time; restarts the monitor if it has died."""
         assert self._process.stdout is not None
         if not select.select([self._process.stdout], [], [], seconds)[0]:
             return
@@ -57,21 +57,21 @@ class Reports:
             return
         *lines, self._rest = (self._rest + text).split(b"\n")
         for line in lines[::-1]:
-            if line.startswith(b"{"):  # the middleware prints there, too
+            if line.startswith(b"{"):  # the middleware prints there too
                 content = json.loads(line)
                 self.health, self._nodes, self._ticket = content["health"], content["nodes"], content["ticket"]
                 self.findings = worst_first(map(finding_from, content["findings"]))
                 return
 
     def rival(self, names: Collection[str]) -> str:
-        """A node of another graph in this namespace that was there before, or an empty string.
+        """The name of a node of an older graph in this namespace, or an empty string.
 
-        `names` are the graph's own nodes, which nobody else should have.
+        `names` are the graph's own nodes, which no other process should use.
         """
         seen = Counter(self._nodes)
         others = [name for name in seen if name.startswith(TICKET) and name != self._ticket]
         older = [name for name in others if name < self._ticket]
-        # Nodes that another `up` has started are its own matter: the older one of the two stays.
+        # Of two graphs started by `up` the older one stays, so the younger one reports it.
         twice = [] if others else [name for name in names if seen[name] > 1]
         return (older or twice or [""])[0]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The map of a running node on disk, so that the node goes on in it when it was killed and started again."""
+"""Saves the map of a running node, so that the node continues in it when it was killed and restarted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from drp_slam.slam.map import Map
 from drp_slam.slam.mapfile import open_map, save
 
 EVERY_KEYFRAMES, PERIOD_S = 5, 5.0
-"""The map is saved after so many new keyframes, but not more often than this."""
+"""The map is saved after this many new keyframes, but not more often than this."""
 
 
 class SavedMap:
@@ -24,9 +24,9 @@ class SavedMap:
         self._keyframes, self._saved_s = 0, 0.0
 
     def start(self, asked: str, spec: DescriptorSpec) -> tuple[Map, str]:
-        """The map to begin with, and what was wrong with the saved one in words.
+        """The map to begin with, and a problem with the saved one in words.
 
-        It is what a killed node of this run has saved, else that of the file `asked`, else a new one.
+        It is the map saved by a killed node of this run, else that of the file `asked`, else a new one.
         Raises SlamError for a file `asked` that cannot be read.
         """
         if self._path is not None and self._path.is_file():
@@ -39,7 +39,7 @@ class SavedMap:
         return open_map(asked, spec), ""
 
     def keep(self, slam_map: Map) -> str:
-        """Saves the map where it has grown; what the disk refused, in words."""
+        """Saves the map if it has grown; returns a write error in words."""
         now_s = time.monotonic()
         grown = abs(len(slam_map) - self._keyframes) >= EVERY_KEYFRAMES or (self._keyframes == 0 and len(slam_map) > 0)
         if self._path is None or not grown or now_s - self._saved_s < PERIOD_S:
@@ -53,6 +53,6 @@ class SavedMap:
         return ""
 
     def remove(self) -> None:
-        """The node has ended in order: its results say it all."""
+        """Removes the file after a regular end: the results hold everything."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)

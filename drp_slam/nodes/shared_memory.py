@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fast DDS's shared memory: its room, and what killed processes left in it. No ROS is imported.
+"""Fast DDS's shared memory: checks its free space and removes what killed processes left. No ROS is imported.
 
-A node that ends by SIGKILL, or for want of memory, leaves its segment in /dev/shm, up to 12 MB
-(`config/fastdds.xml`), where a container has 64 MB in all. Fast DDS removes none of it by itself;
-its command `fastdds shm clean` does, and this follows the same rule: the owner of a segment or port
-holds a lock on the file of that name with `_el` or `_sl` behind it for as long as it lives.
-Ports without such a file (52 kB each) stay: their numbers are few, and the next process on the same
-domain takes them over.
+A node that is killed leaves its segment in /dev/shm, up to 12 MB (`config/fastdds.xml`), where a
+container has 64 MB in total. Fast DDS does not remove it; its command `fastdds shm clean` does, and
+this module follows the same rule: while the owner of a segment or port lives, it holds a lock on the
+file of that name with suffix `_el` or `_sl`. Ports without such a file (52 kB each) stay: there are
+few of them, and the next process on the same domain takes them over.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from pathlib import Path
 
 FOLDER = Path("/dev/shm")
 NEEDED_MB = 45
-"""The four nodes, the player and `up` take 38 MB; the rest is for one who listens."""
+"""The four nodes, the player and `up` take 38 MB; the rest is for one more subscriber."""
 LOCK = re.compile(r"(fast(?:rtps|dds)_(?:[0-9a-f]{16}|port\d{1,5}))_(?:el|sl)")
 
 
 def lacking_room(folder: Path = FOLDER, needed_mb: float = NEEDED_MB) -> str:
-    """A warning where the graph's messages have too little room, else an empty string."""
+    """A warning where shared memory is too small for the graph's messages, else an empty string."""
     try:
         free_mb = shutil.disk_usage(folder).free / 1e6
     except OSError:
@@ -39,19 +38,19 @@ def lacking_room(folder: Path = FOLDER, needed_mb: float = NEEDED_MB) -> str:
 
 
 def remove_orphans(folder: Path = FOLDER) -> list[str]:
-    """Removes segments and ports whose owner is dead; their names. Other users' are left alone."""
+    """Removes segments and ports of dead owners and returns their names. Those of other users are kept."""
     try:
         names = sorted(os.listdir(folder))
-    except OSError:  # no shared memory here, so nothing was left in it
+    except OSError:  # no shared memory on this system
         return []
     owned = [(match[1], folder / name) for name in names if (match := LOCK.fullmatch(name))]
     return [name for name, lock in owned if _removed(name, lock)]
 
 
 def _removed(name: str, lock: Path) -> bool:
-    """Removes one segment or port while its lock is held here, so that nobody takes it meanwhile.
+    """Removes one segment or port while holding its lock, so that no process takes it meanwhile.
 
-    Fast DDS looks, after it has locked a file, whether the file is still there.
+    After locking a file, Fast DDS checks whether the file still exists.
     """
     try:
         file = os.open(lock, os.O_RDONLY)
@@ -61,7 +60,7 @@ def _removed(name: str, lock: Path) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for path in (lock.with_name(name), lock.with_name(f"sem.{name}_mutex"), lock):
             path.unlink(missing_ok=True)
-    except OSError:  # its owner lives, or is another user
+    except OSError:  # its owner is alive, or another user
         return False
     finally:
         os.close(file)

@@ -25,9 +25,9 @@ from drp_slam.profiler.span import Span
 from drp_slam.profiler.work_table import fields_of, work_of
 
 STATES = ("tracked", "lost", "paused")
-"""What a frame's status says in words."""
+"""Messages of a frame's status."""
 SENT = "sent"
-"""Stage name of the player's entry: when the frame left, no work of the chip."""
+"""Stage name of the player's entry: the time when it sent the frame; no work of the chip."""
 
 LONGEST_NAME = 200
 """Longest name of a stage, unit or device: anybody may publish a span."""
@@ -62,7 +62,7 @@ def values_of(status: DiagnosticStatus) -> dict[str, str]:
 
 
 def health_of(status: DiagnosticStatus, namespace: str) -> str:
-    """The node in `namespace` whose health this is, or an empty string: /diagnostics is everybody's."""
+    """The node in `namespace` whose health this is, or an empty string: others publish on /diagnostics too."""
     full, _, part = status.name.partition(": ")
     space, _, node = ("/" + full).rpartition("/")
     return node if part == "health" and (space or "/") == namespace else ""
@@ -92,7 +92,7 @@ def finding_of(status: DiagnosticStatus, namespace: str) -> tuple[str, Finding |
 
 
 def span_status(node: str, span: Span, works: Iterable[Work] = ()) -> DiagnosticStatus:
-    """A span as it travels, with the work it took; `repr` keeps every bit of the figures."""
+    """A span as a message, with its works; `repr` keeps every bit of the figures."""
     values: dict[str, object] = {name: repr(getattr(span, name)) for name in _FIGURES}
     values |= {"unit": span.unit, "at_ns": time.monotonic_ns()}
     values["works"] = json.dumps([fields_of(work) for work in works])
@@ -117,7 +117,7 @@ class Entry:
 
 
 def entries(message: DiagnosticArray, topic: str = "spans") -> list[Entry]:
-    """Raises GraphError for entries that are no spans."""
+    """The entries of a message. Raises GraphError for entries that are not spans."""
     stamp_ns = convert.stamp_ns(message.header)
     out = []
     for status in message.status:
@@ -145,9 +145,9 @@ def entries(message: DiagnosticArray, topic: str = "spans") -> list[Entry]:
 
 
 def track_status(node: str, track: Track, epoch: int = 0) -> DiagnosticStatus:
-    """What became of a frame: the player's credit, and a line of `frames.csv`.
+    """The result of a frame: the player's credit, and a line of `frames.csv`.
 
-    `epoch` counts how often the stamps started anew.
+    `epoch` counts how often the stamps started again.
     """
     level = DiagnosticStatus.OK if track.tracked else DiagnosticStatus.WARN
     values: dict[str, object] = {
@@ -177,12 +177,12 @@ def track_values(status: DiagnosticStatus, topic: str = "status") -> dict[str, s
 
 
 def reason_of(values: Mapping[str, str]) -> str:
-    """A frame's reason, "" where it has none that is known here: anybody may publish a status."""
+    """A frame's reason; "" for none or an unknown one, since anybody may publish a status."""
     return values.get("reason", "") if values.get("reason") in {r.value for r in Reason} else ""
 
 
 def _count(text: str) -> int:
-    """A whole number that a message's own integers hold. Raises ValueError."""
+    """A whole number that fits a message's integers. Raises ValueError."""
     number = int(text)
     if not 0 <= number < 2**63:
         raise ValueError(f"{text[:20]} is no count")

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from drp_slam.nodes.base import StageNode
 
 PAIR_NS = 5_000_000
-"""Images of a pair are taken at the same time; stamps further apart than this are of different pairs."""
+"""Largest difference of the stamps of a pair, whose images are taken at the same time."""
 
 
 class Calibration:
-    """`camera_info` and `right_camera_info` -> the pair as one `Camera`, handed over whenever one of them changes."""
+    """`camera_info` and `right_camera_info` -> the pair as one `Camera`, passed on whenever one of them changes."""
 
     def __init__(self, node: StageNode, handle: Callable[[Camera], None]) -> None:
         self._node, self._handle = node, handle
@@ -49,7 +49,7 @@ class Calibration:
 
 
 class Pairs:
-    """Left images with their right ones, as frames for a sensor."""
+    """Pairs left and right images into frames for a sensor."""
 
     def __init__(self, node: StageNode, config: DrpConfig, handle: Callable[[Header, Frame, Sensor], None]) -> None:
         self._node, self._config, self._handle = node, config, handle
@@ -62,7 +62,7 @@ class Pairs:
         node.take(CompressedImage, "right/compressed", self._on_small_right, qos.camera_in(IN_FLIGHT))
 
     def left(self, header: Header, image: np.ndarray) -> None:
-        """A left image; its pair is handed over once the right one and both calibrations are there."""
+        """Adds a left image; the pair is passed on once the right one and both calibrations have arrived."""
         self._lefts.append((header, image))
         self._match()
 
@@ -111,8 +111,8 @@ class Pairs:
 def pair(left: CameraInfo, right: CameraInfo, rectified: bool = False) -> Camera:
     """The left camera with its baseline, and with the right one where the images are raw.
 
-    P of the right image holds the baseline: P[0, 3] = -fx baseline. `rectified`: the images are, whatever K and
-    D say, which then belong to the raw ones. Raises GraphError for a pair without a baseline.
+    P of the right image holds the baseline: P[0, 3] = -fx baseline. `rectified`: the images are rectified, and K
+    and D belong to the raw ones. Raises GraphError for a pair without a baseline.
     """
     cameras = [convert.camera(left, rectified=rectified), convert.camera(right, "right_camera_info", rectified)]
     P = [np.array(m.p, np.float64).reshape(3, 4) for m in (left, right)]

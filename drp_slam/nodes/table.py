@@ -30,26 +30,26 @@ CAMERA_IN = {
     "pose_node": CAMERA_TOPICS,
 }
 STAGE_IN = {"drp_node": ("heads",), "perception_node": ("tensor",), "pose_node": ("features",)}
-"""Node -> what it takes from the camera or player, and from the stage before it."""
+"""Node -> topics from the camera or player, and from the stage before it."""
 UNITS_OF = {"drp_node": ("drp", "cpu"), "perception_node": ("drpai3",), "pose_node": ("cpu",)}
 """Node -> units whose stages it runs: pose_node the tracker's, the others the front end's."""
 PROFILE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 
 
 TRANSPORTS = {"image": ("compressed",), "right": ("compressed",), "depth": ("compressed", "compressedDepth")}
-"""Topic -> what image_transport publishes below its name: renamed with it."""
+"""Topic -> sub-topics of image_transport, which are renamed with it."""
 TF = (("/tf", "tf"), ("/tf_static", "tf_static"))
-"""In a namespace a robot has a tree of frames of its own, as in Nav2."""
+"""In a namespace a robot has its own tree of frames, as in Nav2."""
 NAMESPACE = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)*")
 TOPIC = re.compile(r"/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the graph stands among other nodes.
+    """Namespace and camera topics of the graph.
 
     `topics` renames `CAMERA_TOPICS` to a camera's; `namespace` is empty or starts with a slash. Raises GraphError
-    for names that ROS does not take.
+    for invalid ROS names.
     """
 
     topics: Mapping[str, str] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Place:
         namespace = "/" + self.namespace.strip("/") if self.namespace.strip("/") else ""
         object.__setattr__(self, "namespace", namespace)
         topics = dict(self.topics)
-        if "right" in topics:  # where image_transport has it
+        if "right" in topics:  # the name in image_transport
             beside = topics["right"].removesuffix("/compressed").rpartition("/")[0]
             topics.setdefault("right_camera_info", f"{beside}/camera_info")
         object.__setattr__(self, "topics", topics)
@@ -81,18 +81,18 @@ class Place:
         for name, topic in self.topics.items():
             transports = TRANSPORTS.get(name, ())
             plain, _, last = topic.rpartition("/")
-            base = plain if last in transports else topic  # somebody named the compressed topic itself
+            base = plain if last in transports else topic  # the user named the compressed topic itself
             out += [(name, base), *((f"{name}/{t}", f"{base}/{t}") for t in transports)]
         return (*out, *(TF if self.namespace else ()))
 
 
 ROOT = Place()
-"""The root namespace, topics as they are called in the code."""
+"""The root namespace, with the topics' default names."""
 
 
 @dataclass(frozen=True)
 class NodeSpec:
-    """One process. `remappings` are pairs of names; `ends` means that its end ends the graph."""
+    """One process. `remappings` are pairs of names; `ends`: the graph ends with this node."""
 
     name: str
     parameters: Mapping[str, Any]
@@ -117,7 +117,7 @@ def stage_nodes(features: str) -> tuple[str, ...]:
 def nodes(config: Config, player: bool, place: Place = ROOT) -> list[NodeSpec]:
     """The nodes of the front end's stages, the profiler, and the player where a sequence is played.
 
-    What the player sends is taken reliably, and at rate max no queue drops a frame (`qos_overrides`).
+    The player's topics are subscribed reliably, and at rate max no queue drops a frame (`qos_overrides`).
     """
     names = ["profiler_node", *stage_nodes(config.graph.features)]
     if config.drpai3.detector and "perception_node" not in names:
@@ -146,14 +146,14 @@ def nodes(config: Config, player: bool, place: Place = ROOT) -> list[NodeSpec]:
 
 
 def threads(count: int) -> dict[str, str]:
-    """Keeps the thread pools of numeric libraries from fighting over few cores."""
+    """Environment that keeps the thread pools of numeric libraries from competing for few cores."""
     return {name: str(count) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 
 
 def transport(sends_images: bool, local: bool) -> dict[str, str]:
-    """Fast DDS's profile, unless the user has chosen one: how much shared memory a process has.
+    """Fast DDS's profile, unless the user has chosen one: the size of each process's shared memory.
 
-    None has any where all together have too little room. `local` binds sockets to the loopback address.
+    Shared memory is off where there is too little for all. `local` binds sockets to the loopback address.
     """
     size = "_udp" if lacking_room() else "" if sends_images else "_small"
     name = f"fastdds{'_local' if local else ''}{size}.xml"
@@ -161,11 +161,11 @@ def transport(sends_images: bool, local: bool) -> dict[str, str]:
 
 
 def environment(local: bool, logs: Path | None = None) -> dict[str, str]:
-    """What all nodes inherit, beside the caller's own environment; what the user has set stays.
+    """Environment of all nodes, added to the caller's own; variables set by the user are kept.
 
-    `local`: a recording concerns no other machine, so it stays on this one: by the profile of
-    `transport`, or where the user has chosen another one by ROS's range of discovery, which would
-    overrule that profile and add shared memory.
+    `local`: a recording stays on this machine, through the profile of `transport`, or, where the
+    user has chosen another profile, through ROS's discovery range, which would otherwise override
+    that profile and add shared memory.
     """
     wanted = {"RMW_IMPLEMENTATION": "rmw_fastrtps_cpp"}
     if logs is not None:
@@ -176,7 +176,7 @@ def environment(local: bool, logs: Path | None = None) -> dict[str, str]:
 
 
 def _overrides(name: str, lossless: bool) -> dict[str, Any]:
-    """QoS parameters of a node that is played to, by the topic's own name: they hold in any namespace."""
+    """QoS parameters of a node that receives from the player, by relative topic name: valid in any namespace."""
     out: dict[str, Any] = {}
     camera, stages = CAMERA_IN.get(name, ()), STAGE_IN.get(name, ())
     for topic in camera + stages:

@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from drp_slam.nodes.base import StageNode
 
 MOUNT_WAIT_S = 2.0
-"""Where others publish transforms, those of the mount are awaited so long."""
+"""How long to wait for the mount's transforms where others publish /tf."""
 REMEMBERED = 1000
-"""Own transforms that are told from those of others when they come back."""
+"""Number of own transforms remembered, to recognise them when they are received."""
 
 
 class Transforms:
-    """What others say on /tf, and what this node adds to it. Off where `tf2_msgs` is not installed."""
+    """Listens to /tf and publishes this node's transforms. Off where `tf2_msgs` is not installed."""
 
     def __init__(self, node: StageNode, graph: GraphConfig) -> None:
-        """Raises ConfigError for a parameter `mount` that is no pose."""
+        """Raises ConfigError for a parameter `mount` that is not a pose."""
         self._node, self._graph = node, graph
         world.mount(graph.mount)
         self.tree = TransformTree()
@@ -67,7 +67,7 @@ class Transforms:
                 self._tell(str(error))
 
     def mount(self, frame_id: str, stamp_ns: int) -> Mount | None:
-        """Where the camera sits; None while transforms of others may still come."""
+        """The camera's mount; None while transforms of others may still arrive."""
         if self._mount is not None and self._mounted_for == frame_id:
             if self._mount.moving:
                 again = mounted(self.tree, self._graph, frame_id, stamp_ns)
@@ -85,7 +85,7 @@ class Transforms:
         return found
 
     def publish(self, stamp: Any, frames: world.Frames) -> None:
-        """`map -> odom -> base` of one frame, as far as nobody else publishes them."""
+        """Publishes `map -> odom -> base` of one frame, except for transforms that others publish."""
         if self._tf is None:
             return
         graph, tree = self._graph, self.tree
@@ -94,7 +94,7 @@ class Transforms:
         T_map_odom: np.ndarray | None = frames.T_map_odom
         base = tree.above(graph.base_frame, static=True)[-1]
         if graph.odom_frame in tree.above(graph.base_frame):
-            # wheel odometry, or a filter, says where the base is in `odom`; this node where `odom` is in `map`
+            # wheel odometry or a filter publishes odom -> base; this node publishes map -> odom
             if graph.publish_odom_to_base:
                 self._tell(
                     f"tf: another node publishes {graph.odom_frame} -> {graph.base_frame}: this one does not; set "
@@ -121,7 +121,7 @@ class Transforms:
             self._tf.publish(_message(stamp, tuple(out)))
 
     def _others(self) -> bool:
-        """Whether anybody else publishes transforms."""
+        """Whether other nodes publish transforms."""
         count = self._node.count_publishers
         return self._tf is not None and count("/tf") + count("/tf_static") > 2
 

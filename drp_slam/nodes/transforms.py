@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tree of frames that others publish on /tf and /tf_static, and where the camera sits in it.
+"""The tree of frames published by others on /tf and /tf_static, and the camera's mount in it.
 
-tf2's Python package comes with a ROS install only; this holds what a mount needs of it.
+tf2's Python package comes only with a ROS install; this implements the part that the mount needs.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from drp_slam.nodes import convert
 from drp_slam.nodes.world import T_LINK_OPTICAL, mount
 
 HISTORY = 500
-"""Poses of a moving frame that are kept: 5 s at 100 Hz."""
+"""Number of poses kept for a moving frame: 5 s at 100 Hz."""
 STALE_NS = 500_000_000
-"""A moving frame's last pose is used for stamps at most this much later."""
+"""A moving frame's last pose is used for stamps up to this much later."""
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Edge:
     T_parent_child: deque[np.ndarray] = field(default_factory=lambda: deque(maxlen=HISTORY))
 
     def at(self, stamp_ns: int | None) -> np.ndarray | None:
-        """The pose at a stamp, between its neighbours; of no stamp the last one; None where it is not known."""
+        """The pose at a stamp, interpolated; without a stamp the last one; None where it is unknown."""
         if self.static or stamp_ns is None:
             return self.T_parent_child[-1]
         after = bisect_left(self.stamps_ns, stamp_ns)
@@ -52,7 +52,7 @@ class Edge:
 
 
 class TransformTree:
-    """One parent a frame, as tf2 has it: the last that was named."""
+    """A tree with one parent per frame: the latest one, as in tf2."""
 
     def __init__(self) -> None:
         self._edges: dict[str, Edge] = {}
@@ -74,8 +74,8 @@ class TransformTree:
             edge = self._edges[child] = Edge(parent, static)
         elif not static and edge.stamps_ns and stamp_ns <= edge.stamps_ns[-1]:
             if edge.stamps_ns[-1] - stamp_ns < STALE_NS:
-                return  # late or twice
-            edge.stamps_ns.clear()  # the clock started anew
+                return  # late or repeated
+            edge.stamps_ns.clear()  # the clock was set back
             edge.T_parent_child.clear()
         edge.T_parent_child.append(T)
         if not static:
@@ -87,7 +87,7 @@ class TransformTree:
         return None if edge is None else edge.parent
 
     def above(self, frame: str, static: bool = False) -> list[str]:
-        """The frame and those above it, up to the root; `static`: only as far as nothing moves."""
+        """The frame and its ancestors up to the root; `static`: only across static transforms."""
         out = [frame]
         while (edge := self._edges.get(out[-1])) is not None and edge.parent not in out and (edge.static or not static):
             out.append(edge.parent)
@@ -121,10 +121,10 @@ class TransformTree:
 
 @dataclass(frozen=True)
 class Mount:
-    """Where the camera sits: `T_base_link` (4, 4) of a body frame (x forward) at the camera's optical centre.
+    """The camera's mount: `T_base_link` (4, 4) of a body frame (x forward) at the camera's optical centre.
 
-    `static` are the transforms (parent, child, T) that nobody publishes yet; `moving` says that the
-    transform is to be looked up for each frame from `frame`; `problem` is what to report, or empty.
+    `static` are the transforms (parent, child, T) to publish, since nobody does yet; `moving`: look up
+    the transform for each frame from `frame`; `problem` is the problem to report, or empty.
     """
 
     T_base_link: np.ndarray
@@ -136,8 +136,8 @@ class Mount:
 def mounted(tree: TransformTree, graph: GraphConfig, frame_id: str, stamp_ns: int | None = None) -> Mount:
     """The mount of the camera whose images have `frame_id`: from the tree, else by the parameter `mount`.
 
-    No frame that has a parent in the tree gets a second one: where a driver has a tree of its own
-    that does not reach `base_frame`, the base becomes the parent of that tree's root.
+    No frame gets a second parent: where a driver publishes its own tree that does not reach
+    `base_frame`, the base becomes the parent of that tree's root.
     """
     base, link, T_mount = graph.base_frame, graph.camera_frame, mount(graph.mount)
     frame, problem = frame_name(frame_id), ""
@@ -151,14 +151,14 @@ def mounted(tree: TransformTree, graph: GraphConfig, frame_id: str, stamp_ns: in
     T_base_frame = tree.lookup(base, frame, stamp_ns)
     if T_base_frame is not None:
         return Mount(T_base_frame @ geometry.inverse(optical), moving=tree.moves(base, frame), problem=problem)
-    # what of the camera's frames is there, and what is missing between the base and it
+    # find the camera's frames that exist, and what is missing between the base and them
     static: list[tuple[str, str, np.ndarray]] = []
     T_link_frame = tree.lookup(link, frame)
     if tree.parent(frame) is None and frame != link:
         static, T_link_frame = [(link, frame, optical)], optical
     T_base_link = tree.lookup(base, link)
     if T_base_link is None or T_link_frame is None:
-        # the driver's own tree hangs from the base, or from the camera's link where that is joined already
+        # attach the driver's tree to the base, or to the camera's link if that is attached already
         anchor, T_anchor = (base, T_mount) if T_base_link is None else (link, np.eye(4))
         top = tree.above(link if T_link_frame is not None else frame, static=True)[-1]
         T_top_link = tree.lookup(top, link) if T_base_link is None else None
@@ -171,7 +171,7 @@ def mounted(tree: TransformTree, graph: GraphConfig, frame_id: str, stamp_ns: in
         T_anchor_top = T_anchor if T_top_link is None else T_anchor @ geometry.inverse(T_top_link)
         static.insert(0, (anchor, top, T_anchor_top))
         T_top_frame = tree.lookup(top, frame)
-        if T_top_frame is None:  # it is published from here, below the link
+        if T_top_frame is None:  # published by this node, below the link
             assert T_top_link is not None and T_link_frame is not None
             T_top_frame = T_top_link @ T_link_frame
         T_base_frame = (np.eye(4) if T_base_link is None else T_base_link) @ T_anchor_top @ T_top_frame
@@ -184,5 +184,5 @@ def mounted(tree: TransformTree, graph: GraphConfig, frame_id: str, stamp_ns: in
 
 
 def frame_name(text: str) -> str:
-    """A frame's name as tf2 takes it: without the leading slash of ROS 1 and blanks around it."""
+    """A frame's name for tf2: without ROS 1's leading slash and surrounding blanks."""
     return text.strip().lstrip("/")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The nodes as processes, until the sequence or the user ends them: what `up` runs."""
+"""Runs the nodes as processes until the sequence ends or the user stops them, for `up`."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HURRY = 3
-"""So many interrupts say that the nodes shall not be waited for."""
+"""After this many interrupts the nodes are not waited for."""
 
 OPEN = (
     "every machine of the subnet may listen and publish (ROS 2's default); narrow it with "
     "ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST, ROS_DOMAIN_ID or SROS 2: docs/security.md"
 )
-"""Said of a graph with a camera, whose messages are believed whoever sends them."""
+"""Printed for a graph with a camera, which accepts messages from any sender."""
 
 START_S = 180.0
-"""All nodes are ready within this, or something is wrong."""
+"""Longest time until all nodes are ready."""
 
 
 def run_graph(
@@ -46,18 +46,18 @@ def run_graph(
     respawn: bool = False,
     place: Place = ROOT,
 ) -> None:
-    """Starts the graph, waits for its end, writes what the nodes do not write themselves.
+    """Starts the graph, waits for its end, and writes the results that the nodes do not write themselves.
 
-    Ends with the sequence or with SIGINT, which loses no result whenever it comes; the third one
-    ends the waiting for nodes. `respawn` starts nodes again that die. Raises GraphError that names
-    a node which died for good; what was tracked until then is kept in `out`.
+    Ends with the sequence or with SIGINT, which never loses results; the third SIGINT stops waiting
+    for nodes. `respawn` restarts nodes that die. Raises GraphError that names a node which died for
+    good; results until then are kept in `out`.
     """
     from drp_slam.frontend.modelled import open_soc
     from drp_slam.pipeline import stages
 
     open_soc(
         config, [stage.unit for stage in stages(config.graph.features, config.graph.pair)]
-    )  # says what it cannot model
+    )  # raises here if the chip cannot model a unit
     logs = out / "log"
     remove_orphans()
     if lack := lacking_room():
@@ -78,7 +78,7 @@ def run_graph(
 def conclude(
     config: Config, sequence: Sequence | None, out: Path, about: dict[str, Any], failure: DrpSlamError | None
 ) -> DrpSlamError | None:
-    """After the last node: removes what killed nodes left, and writes what nodes do not write. What went wrong."""
+    """After the last node: cleans up after killed nodes and writes the remaining results. Returns the failure."""
     remove_orphans()
     try:
         if recover(out):
@@ -92,7 +92,7 @@ def conclude(
 def lead(
     processes: Processes, config: Config, sequence: Sequence | None, interrupts: Interrupts, namespace: str = ""
 ) -> DrpSlamError | None:
-    """Starts and watches the nodes until the end; none runs after it. What went wrong."""
+    """Starts and watches the nodes until the end; none runs afterwards. Returns the failure."""
     from drp_slam.nodes.live import View
 
     failure: DrpSlamError | None = None
@@ -114,10 +114,10 @@ def lead(
 
 
 def watch(processes: Processes, reports: Reports, view: View, interrupts: Interrupts) -> None:
-    """Until the sequence has ended or the user wants to stop.
+    """Watches until the sequence has ended or the user stops it.
 
-    Raises GraphError for a node that died or never got ready, and where another graph was on the
-    domain before.
+    Raises GraphError for a node that died or never became ready, and where another graph already
+    runs on the domain.
     """
     start_s, ready = time.monotonic(), False
     try:
@@ -146,7 +146,7 @@ def watch(processes: Processes, reports: Reports, view: View, interrupts: Interr
 def finish(
     config: Config, sequence: Sequence | None, out: Path, about: dict[str, Any], failure: DrpSlamError | None
 ) -> None:
-    """`groundtruth.txt` and `run.json`."""
+    """Writes `groundtruth.txt` and `run.json`."""
     from drp_slam.data.trajectory import write_tum
 
     if sequence is not None and sequence.ground_truth is not None:

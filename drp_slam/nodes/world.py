@@ -25,7 +25,7 @@ T_LINK_OPTICAL = np.array([[0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1
 """REP-103: the optical frame is z forward, x right; the link is x forward, z up."""
 
 LEAST_VARIANCE = 1e-10
-"""Added to every variance: filters refuse zeros, and the first pose is exact by definition."""
+"""Added to every variance: filters reject zeros, and the first pose is exact by definition."""
 
 
 def mount(text: str) -> np.ndarray:
@@ -52,7 +52,7 @@ def mount(text: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Motion:
-    """How well a body's pose is known, and how it moves: translation and rotation along its own axes.
+    """Covariance of a body's pose and its velocity, both along its own axes.
 
     `covariance` (6, 6), `twist` (6,) in m/s and rad/s or None, `twist_covariance` (6, 6) or None.
     """
@@ -63,7 +63,7 @@ class Motion:
 
     @classmethod
     def of_base(cls, track: Track, T_base_camera: np.ndarray) -> Motion:
-        """That of `base_link`, by the camera's."""
+        """The motion of `base_link`, computed from the camera's."""
         A = geometry.adjoint(T_base_camera)
         covariance = np.zeros((6, 6)) if track.covariance is None else A @ track.covariance @ A.T
         covariance = covariance + LEAST_VARIANCE * np.eye(6)
@@ -83,13 +83,13 @@ class Frames:
         self.T_odom_base = np.eye(4)
 
     def move_camera(self, T_base_link: np.ndarray) -> None:
-        """The camera's mount has moved on the robot; the map stays where it is."""
+        """Sets another mount of the camera; the map does not move."""
         self.T_base_camera = T_base_link @ T_LINK_OPTICAL
 
     def update(self, T_world_camera: np.ndarray, jumped: bool, T_correction: np.ndarray | None = None) -> np.ndarray:
-        """A new pose of the camera; returns `T_map_base`. `jumped`: not a motion, a correction.
+        """Takes a new pose of the camera; returns `T_map_base`. `jumped`: a correction, not a motion.
 
-        `T_correction` is that of `Track`: the map has moved by it under the camera.
+        `T_correction` is that of `Track`: the correction of the map at the camera.
         """
         if T_correction is not None:
             moved = self.T_map_world @ T_correction @ geometry.inverse(self.T_map_world)
@@ -126,7 +126,7 @@ def transform(head: Header, child: str, T: np.ndarray) -> TransformStampedMessag
 
 
 def odometry(head: Header, child: str, T: np.ndarray, motion: Motion) -> Odometry:
-    """`head.frame_id` -> `child`, with the twist in the child's axes; -1 in its covariance says that there is none."""
+    """`head.frame_id` -> `child`, with the twist in the child's axes; a covariance of -1 means no twist."""
     out = Odometry(header=head, child_frame_id=child)
     out.pose.pose = pose(T)
     out.pose.covariance = along_axes_of_parent(T, motion.covariance)
@@ -148,7 +148,7 @@ def pose_stamped(head: Header, T: np.ndarray, motion: Motion) -> PoseWithCovaria
 
 
 def along_axes_of_parent(T_parent_child: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """(36,) covariance of a pose as geometry_msgs has it, of one (6, 6) along the child's own axes."""
+    """(36,) covariance of a pose for geometry_msgs, from (6, 6) along the child's own axes."""
     turn = np.kron(np.eye(2), T_parent_child[:3, :3])
     return (turn @ covariance @ turn.T).ravel()
 
@@ -164,7 +164,7 @@ def pose_array(head: Header, poses: list[np.ndarray]) -> PoseArray:
 
 
 def cloud(head: Header, xyz: np.ndarray, rgb: np.ndarray | None) -> PointCloud2:
-    """`x y z rgb` as rviz reads it."""
+    """A cloud `x y z rgb` in rviz's layout."""
     table = np.zeros(len(xyz), [("xyz", "<f4", 3), ("bgra", "u1", 4)])
     table["xyz"] = xyz
     table["bgra"][:, :3] = 200 if rgb is None else rgb[:, ::-1]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `pose_node` tells the world: odometry and TF each frame, the map at most once a second."""
+"""Publishes odometry and TF each frame, and the map at most once a second, for `pose_node`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class WorldPublisher:
         self._another_map = False
 
     def settle(self, header: Header) -> world.Frames | None:
-        """Where the camera sits on the robot, by the image's frame; None while it is not known."""
+        """The camera's mount on the robot, from the image's frame; None while unknown."""
         mount = self._transforms.mount(header.frame_id, convert.stamp_ns(header))
         if mount is None:
             return None
@@ -53,17 +53,17 @@ class WorldPublisher:
         return self._frames
 
     def restart(self) -> None:
-        """Another map: the next pose is a jump of `map -> odom`, not of the odometry."""
+        """Another map: the next pose changes `map -> odom`, not the odometry."""
         self._another_map, self._count = True, -1
         self._grid.forget()
 
     def camera_at(self, T_map_base: np.ndarray) -> np.ndarray | None:
-        """(4, 4) `T_world_camera` of a pose of the base; None while the mount is not known."""
+        """(4, 4) `T_world_camera` of a pose of the base; None while the mount is unknown."""
         frames = self._frames
         return None if frames is None else geometry.inverse(frames.T_map_world) @ T_map_base @ frames.T_base_camera
 
     def publish(self, header: Header, frame: Frame, track: Track, tracker: Tracker) -> None:
-        """A tracked frame, under the colour image's stamp. Nothing while the camera's mount is not known."""
+        """Publishes a tracked frame under the colour image's stamp; nothing while the camera's mount is unknown."""
         graph = self._graph
         assert track.T_world_camera is not None
         if track.T_correction is not None:
@@ -89,7 +89,7 @@ class WorldPublisher:
             self._grid.publish(in_map, frames, tracker.map)
 
     def _publish_map(self, in_map: Header, frames: world.Frames, tracker: Tracker) -> None:
-        """Path, keyframes and points, where a keyframe has come."""
+        """Publishes path, keyframes and points when a keyframe was added."""
         count = len(tracker.map)
         if count == self._count:
             return
