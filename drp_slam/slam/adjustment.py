@@ -20,8 +20,8 @@ def adjust(slam_map: Map, noise: Noise, window: list[int], fixed_limit: int, ite
     Takes back observations that do not fit the result. Returns the work in flops.
     """
     inside = slam_map.seen_by(window) & (slam_map.observations >= 2)
-    linked = np.flatnonzero((slam_map.links[window] > 0).any(axis=0)).tolist()
-    shared = {k: int(inside[slam_map.observed(k)[1]].sum()) for k in linked if k not in window}
+    linked = sorted(set().union(*(slam_map.links[k] for k in window)) - set(window))
+    shared = {k: int(np.count_nonzero(inside[slam_map.observed(k)[1]])) for k in linked}
     fixed = sorted((k for k in shared if shared[k]), key=lambda k: (-shared[k], k))[:fixed_limit]
     order = window + fixed
     problem, features, points = _problem(slam_map, order, inside, len(window))

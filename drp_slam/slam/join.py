@@ -58,7 +58,7 @@ def join(mapping: Mapping, loop: Loop) -> bool:
     for k in new:
         mapping.fuse(k, np.array(old), np.arange(len(slam_map.views[k])), FUSE_PX)
     for k in new:
-        slam_map.link(k, np.unique(np.r_[old, np.flatnonzero(slam_map.links[k])]))
+        slam_map.link(k)
     mapping.changed()
     mapping.adjust(list(dict.fromkeys(new + old)), FIXED_KEYFRAMES, 2 * mapping.config.adjust_iterations)
     return True
@@ -73,12 +73,12 @@ def _graph(slam_map: Map, noise: Noise, loop: Loop) -> Graph:
     poses = slam_map.T_camera_world.copy()
     a, b, information = [loop.old], [loop.new], [_information(loop.T_new_world, loop.xyz, noise)]
     for k in range(1, len(poses)):
-        links = slam_map.links[k, :k]
-        earlier = np.flatnonzero(links >= EDGE_POINTS)
-        if not len(earlier):
-            earlier = np.array([int(np.argmax(links)) if links.max() else k - 1])
+        links = {j: shared for j, shared in slam_map.links[k].items() if j < k}
+        earlier = sorted(j for j, shared in links.items() if shared >= EDGE_POINTS)
+        if not earlier:
+            earlier = [min(links, key=lambda j: (-links[j], j)) if links else k - 1]
         mine = slam_map.seen_by([k])
-        for j in earlier.tolist():
+        for j in earlier:
             seen = slam_map.observed(j)[1]
             shared = slam_map.xyz[seen[mine[seen]]]
             a.append(j)

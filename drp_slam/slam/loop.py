@@ -89,18 +89,16 @@ class Loops:
         """Keyframes similar to this one that no chain of two links leads to."""
         slam_map = self._mapping.map
         own = slam_map.reach(number, 2)
-        if own.all():
+        if len(own) == len(slam_map):
             return []
         votes, counters = self._mapping.places.votes(slam_map.views[number], self._config.min_cosine, ASKED)
         self._mapping.work.add_all(counters)
-        linked = own.copy()
-        linked[number] = False
-        bar = max(LEAST_VOTES, VOTES_SHARE * votes[linked].max(initial=0))
+        bar = max(LEAST_VOTES, VOTES_SHARE * votes[sorted(own - {number})].max(initial=0))
         places: list[int] = []
         for k in np.argsort(-votes, kind="stable").tolist():
             if votes[k] < bar or len(places) == RIVALS:
                 break
-            if not own[k]:
+            if k not in own:
                 places.append(k)
                 own |= slam_map.reach(k, 1)
         return places

@@ -23,7 +23,9 @@ class Map:
     `views[k]` are the features of keyframe k, which never change, and `point[k]` (N,) intp holds
     the map point of each, -1 for none. Arrays with a row a keyframe or a point grow by doubling;
     their properties are writable views of the rows in use. The number of a dead point is given
-    again. Two maps are equal where all their arrays are.
+    again. `links[k]` has the number of points that keyframe k shared with others when the later one
+    was made, by their numbers. Whoever sees a point is linked with the keyframe that made it, so
+    that nothing has to look at all keyframes. Two maps are equal where all their arrays are.
     """
 
     def __init__(self, spec: DescriptorSpec = XFEAT_DESCRIPTOR) -> None:
@@ -31,9 +33,9 @@ class Map:
         self.spec = spec
         self.views: list[View] = []
         self.point: list[np.ndarray] = []
+        self.links: list[dict[int, int]] = []
         self.size = 0
         self._poses = np.zeros((16, 4, 4))
-        self._links = np.zeros((16, 16), dtype=np.intp)
         self._points = {
             "xyz": np.zeros((1024, 3)),
             "descriptor": np.zeros((1024, spec.length), dtype=spec.dtype),
@@ -55,14 +57,6 @@ class Map:
     def T_camera_world(self) -> np.ndarray:
         """(K, 4, 4) float64 poses of the keyframes."""
         return self._poses[: len(self.views)]
-
-    @property
-    def links(self) -> np.ndarray:
-        """(K, K) points that two keyframes shared when the later one was made; 0 on the diagonal.
-
-        Points that were forgotten since are counted still.
-        """
-        return self._links[: len(self.views), : len(self.views)]
 
     @property
     def coloured(self) -> bool:
@@ -133,9 +127,9 @@ class Map:
         if number == len(self._poses):
             capacity = max(16, 2 * number)
             self._poses = _grown(self._poses, capacity)
-            self._links = _grown(_grown(self._links, capacity).T, capacity).T
         self._poses[number] = T_camera_world
         self.views.append(view)
+        self.links.append({})
         self.point.append(np.full(len(view), -1, dtype=np.intp))
         return number
 
@@ -185,9 +179,17 @@ class Map:
         poor = (self.observations[points] == 1) & (self.found[points] < least_found)
         self.forget(number, features[poor])
 
-    def remove(self, dead: np.ndarray) -> None:
-        """Takes back all observations of the points marked in `dead` (M,) bool: they die."""
-        for number, point in enumerate(self.point):
+    def observers(self, points: np.ndarray) -> list[int]:
+        """Numbers of all keyframes that may see some of the points, ascending."""
+        makers = np.unique(self.reference[points]).tolist()
+        return sorted(set(makers).union(*(self.links[k] for k in makers)))
+
+    def remove(self, points: np.ndarray) -> None:
+        """Takes back all observations of the points: they die."""
+        dead = np.zeros(self.size, dtype=bool)
+        dead[points] = True
+        for number in self.observers(points):
+            point = self.point[number]
             self.forget(number, np.flatnonzero((point >= 0) & dead[point]))
 
     def merge(self, duplicates: np.ndarray, points: np.ndarray) -> None:
@@ -195,49 +197,54 @@ class Map:
 
         A keyframe that sees both keeps the feature that saw the point before.
         """
-        alias = np.arange(self.size)
+        alias = np.full(self.size, -1)
         alias[duplicates] = points
-        double = np.zeros(self.size, dtype=bool)
-        double[duplicates] = True
-        for number, point in enumerate(self.point):
+        for number in self.observers(duplicates):
             features, seen = self.observed(number)
-            moved = double[seen]
+            moved = alias[seen] >= 0
             if not moved.any():
                 continue
-            taken = np.zeros(self.size, dtype=bool)
-            taken[seen[~moved]] = True
             new = alias[seen[moved]]
-            point[features[moved]] = np.where(taken[new], -1, new)
-            np.add.at(self.observations, new[~taken[new]], 1)
+            taken = np.isin(new, seen[~moved])
+            self.point[number][features[moved]] = np.where(taken, -1, new)
+            np.add.at(self.observations, new[~taken], 1)
+            for maker in np.unique(self.reference[new[~taken]]).tolist():
+                if maker != number:
+                    self.links[number].setdefault(maker, 1)
+                    self.links[maker].setdefault(number, 1)
         self.observations[duplicates] = 0
         self.alive[duplicates] = False
 
-    def link(self, number: int, others: np.ndarray, parent: int = -1) -> None:
-        """Counts the points that a keyframe shares with each of `others`.
+    def link(self, number: int, parent: int = -1) -> None:
+        """Counts the points that a keyframe shares with each other one.
 
         The `parent` is the one it was tracked from: linked in any case.
         """
-        mine = self.seen_by([number])
-        for k in others.tolist():
-            if k != number:
-                self.links[k, number] = self.links[number, k] = int(mine[self.observed(k)[1]].sum())
+        points = self.observed(number)[1]
+        mine = np.zeros(self.size, dtype=bool)
+        mine[points] = True
+        shared = {k: int(np.count_nonzero(mine[self.observed(k)[1]])) for k in self.observers(points) if k != number}
+        # makers that see their points no longer are linked too
+        shared |= {k: max(1, shared.get(k, 0)) for k in np.unique(self.reference[points]).tolist() if k != number}
+        for k, count in shared.items():
+            if count:
+                self.links[k][number] = self.links[number][k] = count
         if parent >= 0:
-            shared = max(LINKED, int(self.links[parent, number]))
-            self.links[parent, number] = self.links[number, parent] = shared
+            least = max(LINKED, self.links[parent].get(number, 0))
+            self.links[parent][number] = self.links[number][parent] = least
 
     def covisible(self, number: int, limit: int) -> list[int]:
         """Numbers of the keyframes that share most points with one, best first, itself excluded."""
         shared = self.links[number]
-        order = np.argsort(-shared, kind="stable")[:limit]
-        return [int(i) for i in order if shared[i] > 0]
+        return sorted(shared, key=lambda k: (-shared[k], k))[:limit]
 
-    def reach(self, number: int, hops: int) -> np.ndarray:
-        """(K,) bool: keyframes that a chain of at most `hops` links leads to, each of at least
-        `LINKED` shared points; the keyframe itself belongs to them."""
-        inside = np.zeros(len(self), dtype=bool)
-        inside[number] = True
-        for _ in range(hops):  # only rows that are needed: this is asked for in every frame
-            inside |= (self.links[inside] >= LINKED).any(axis=0)
+    def reach(self, number: int, hops: int) -> set[int]:
+        """Keyframes that a chain of at most `hops` links leads to, each of at least `LINKED` shared
+        points; the keyframe itself belongs to them."""
+        inside = edge = {number}
+        for _ in range(hops):
+            edge = {k for e in edge for k, shared in self.links[e].items() if shared >= LINKED} - inside
+            inside = inside | edge
         return inside
 
     def move(self, T_camera_world: np.ndarray) -> None:
@@ -245,6 +252,11 @@ class Map:
         S = (geometry.inverse(T_camera_world) @ self.T_camera_world)[self.reference]
         self.xyz[:] = np.einsum("nij,nj->ni", S[:, :3, :3], self.xyz) + S[:, :3, 3]
         self.T_camera_world[:] = T_camera_world
+
+    def link_rows(self) -> np.ndarray:
+        """(L, 3) two keyframes, the smaller number first, and the points they shared; in ascending order."""
+        rows = [(k, j, shared) for k, links in enumerate(self.links) for j, shared in links.items() if k < j]
+        return np.array(sorted(rows), dtype=np.int64).reshape(-1, 3)
 
     def copy(self) -> Map:
         """A map that shares nothing with this one."""
@@ -259,7 +271,7 @@ class Map:
 
     def _content(self) -> Iterator[np.ndarray]:
         """Everything that two equal maps have in common, in a fixed order."""
-        yield from (self.T_camera_world, self.links, *self.columns.values(), *self.point)
+        yield from (self.T_camera_world, self.link_rows(), *self.columns.values(), *self.point)
         for view in self.views:
             yield from (np.array([view.index, view.stamp_ns]), view.uv, view.xy, view.inverse_depth)
             yield view.descriptor

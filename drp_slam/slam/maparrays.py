@@ -53,7 +53,6 @@ def to_arrays(slam_map: Map) -> dict[str, np.ndarray]:
     spec, views = slam_map.spec, slam_map.views
     grey = [np.zeros((len(v), 3), np.uint8) if v.rgb is None else v.rgb for v in views]
     grids = [np.zeros((0, 0)) if v.nearest_m is None else v.nearest_m for v in views]
-    one, other = np.nonzero(np.triu(slam_map.links))
     found = {
         "keyframe_T_camera_world": slam_map.T_camera_world,
         "keyframe_index": np.array([v.index for v in views]),
@@ -62,7 +61,7 @@ def to_arrays(slam_map: Map) -> dict[str, np.ndarray]:
         "keyframe_coloured": np.array([v.rgb is not None for v in views]),
         "keyframe_grid": np.array([grid.shape for grid in grids]).reshape(-1, 2),
         "cell_nearest_m": [grid.ravel() for grid in grids],
-        "link": np.stack([one, other, slam_map.links[one, other]], axis=1),
+        "link": slam_map.link_rows(),
         "feature_uv": [v.uv for v in views],
         "feature_xy": [v.xy for v in views],
         "feature_inverse_depth": [v.inverse_depth for v in views],
@@ -97,11 +96,17 @@ def from_arrays(spec: DescriptorSpec, arrays: Mapping[str, np.ndarray]) -> Map:
         view = View(index, stamp_ns, uv, xy, depth, descriptor, rgb, nearest_m)
         slam_map.add_keyframe(view, arrays["keyframe_T_camera_world"][k])
         slam_map.point[k][:] = arrays["feature_point"][mine]
-    one, other, shared = arrays["link"].T
-    slam_map.links[one, other] = slam_map.links[other, one] = shared
+    for one, other, shared in arrays["link"].tolist():
+        slam_map.links[one][other] = slam_map.links[other][one] = shared
     slam_map.add_points(arrays["point_xyz"], arrays["point_descriptor"], None)
     for name, column in slam_map.columns.items():
         column[:] = arrays[f"point_{name}"]
+    # files of earlier versions may lack links with the makers of points
+    for k in range(len(slam_map)):
+        for maker in np.unique(slam_map.reference[slam_map.observed(k)[1]]).tolist():
+            if maker != k:
+                slam_map.links[k].setdefault(maker, 1)
+                slam_map.links[maker].setdefault(k, 1)
     return slam_map
 
 

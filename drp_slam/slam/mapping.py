@@ -54,11 +54,12 @@ class Mapping:
         the map that has drifted apart, until a loop is closed.
         """
         if self._reach[0] != root:
-            self._reach = (root, np.flatnonzero(self.map.reach(root, HOPS)))
+            self._reach = (root, np.array(sorted(self.map.reach(root, HOPS))))
+            self._standing = None
         linked = self._reach[1]
         if self._standing is None:
-            self._standing = _position_and_view_point(self.map.T_camera_world)
-        apart = self._standing[linked] - _position_and_view_point(T_camera_world[None])
+            self._standing = _position_and_view_point(self.map.T_camera_world[linked])
+        apart = self._standing - _position_and_view_point(T_camera_world[None])
         distance = np.sqrt((apart * apart).sum(axis=2)).sum(axis=1)
         return linked[np.argsort(distance, kind="stable")[: self.config.local_keyframes]]
 
@@ -119,15 +120,13 @@ class Mapping:
         self._create(number, near)
         self.places.update()
         if root >= 0:
-            others = (self.map.links[near] > 0).any(axis=0)
-            others[near] = True
-            self.map.link(number, np.flatnonzero(others), root)
+            self.map.link(number, root)
         self.changed()
         if self.config.adjust_iterations and root >= 0:
             window = [number, *self.map.covisible(number, self.config.adjusted_keyframes - 1)]
             self.adjust(window, FIXED_KEYFRAMES, self.config.adjust_iterations)
-        refuted = self.map.alive & (self.map.trust < REFUTED)
-        if refuted.any():
+        refuted = np.flatnonzero(self.map.alive & (self.map.trust < REFUTED))
+        if len(refuted):
             self.map.remove(refuted)
         if number >= YOUNG_KEYFRAMES:
             self.map.cull(number - YOUNG_KEYFRAMES, LEAST_FOUND)
