@@ -52,6 +52,7 @@ setup(
         "onnx",
         "onnxruntime",
         "opencv-python-headless>=4.6",
+        "scipy",
         "rosbags",
         "PyYAML",
         "rich",
@@ -72,7 +73,7 @@ setup(
         ],
         "sweep": ["distributed"],
         "board": ["openpyxl"],
-        "test": ["pytest", "hypothesis", "evo", "scipy", "onnx-tool", "openpyxl", "gtsam; python_version < '3.14'"],
+        "test": ["pytest", "hypothesis", "evo", "onnx-tool", "openpyxl", "gtsam; python_version < '3.14'"],
         "lint": ["ruff", "mypy", "types-PyYAML"],
     },
     entry_points={

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Place recognition: which keyframes show what a view shows.
 
-Every keyframe keeps its best descriptors; one matrix product compares a view with all of them,
-and each of the view's descriptors votes for the keyframes that hold something like it.
+Every keyframe keeps its best descriptors, and each of the view's descriptors votes for the keyframes
+that hold something like it. A small map compares all with all by one matrix product; a large one
+keeps an inverted file (Sivic and Zisserman, ICCV 2003): descriptors lie in the buckets of their
+nearest centroid, and only the buckets nearest to a view's descriptor are searched.
 """
 
 from __future__ import annotations
@@ -17,6 +19,12 @@ KEPT = 128
 """Descriptors kept of each keyframe."""
 ASKED = 256
 """Descriptors of a view that vote where it is lost."""
+EXACT = 128
+"""Keyframes up to which all descriptors are compared."""
+BUCKETS, PROBED = 512, 4
+"""Of the inverted file. About 80 % of the votes of an exact search remain, and its best keyframes."""
+TRAINED_WITH = 4096
+"""Descriptors from which the centroids are found."""
 
 
 class Places:
@@ -24,25 +32,35 @@ class Places:
 
     def __init__(self, slam_map: Map) -> None:
         self._map = slam_map
-        self._descriptors = np.zeros((16, KEPT, width(slam_map.spec)), dtype=np.float32)
+        self._stored = np.zeros((16, KEPT, width(slam_map.spec)), dtype=np.float32)
+        self._inverted: InvertedFile | None = None
         self._count = 0
         self.update()
 
     def update(self) -> None:
         """Takes in the keyframes that are new; features are best first, so the first are kept."""
         for view in self._map.views[self._count :]:
-            if self._count == len(self._descriptors):
-                self._descriptors = np.concatenate([self._descriptors, np.zeros_like(self._descriptors)])
             kept = unit(self._map.spec, view.descriptor[:KEPT])
-            self._descriptors[self._count, : len(kept)] = kept
+            if self._inverted is not None:
+                self._inverted.add(self._count, kept)
+            else:
+                if self._count == len(self._stored):
+                    self._stored = np.concatenate([self._stored, np.zeros_like(self._stored)])
+                self._stored[self._count, : len(kept)] = kept
             self._count += 1
+            if self._count == EXACT:
+                self._inverted = InvertedFile(self._stored[:EXACT])
+                self._stored = self._stored[:0]
 
     def votes(self, view: View, min_cosine: float, asked: int = ASKED) -> tuple[np.ndarray, dict[str, float]]:
         """(K,) how many of the view's `asked` best descriptors each keyframe holds, and the work by counter."""
         asking = unit(self._map.spec, view.descriptor[:asked])
         if not self._count or not len(asking):
             return np.zeros(self._count, dtype=np.intp), {}
-        stored = self._descriptors[: self._count].reshape(-1, self._descriptors.shape[2])
+        if self._inverted is not None:
+            votes, compared = self._inverted.votes(asking, min_cosine, self._count)
+            return votes, comparing(self._map.spec, compared)
+        stored = self._stored[: self._count].reshape(-1, self._stored.shape[2])
         best = (asking @ stored.T).reshape(len(asking), self._count, KEPT).max(axis=2)
         return (best >= min_cosine).sum(axis=0), comparing(self._map.spec, float(len(stored) * len(asking)))
 
@@ -51,3 +69,59 @@ class Places:
         votes, counters = self.votes(view, min_cosine)
         order = np.argsort(-votes, kind="stable")[:limit]
         return [int(k) for k in order if votes[k] > 0], counters
+
+
+class InvertedFile:
+    """Descriptors of unit length in buckets by their nearest centroid."""
+
+    def __init__(self, first: np.ndarray, probed: int = PROBED) -> None:
+        """Finds the centroids from the descriptors `first` (K, n, width) of the first keyframes, and adds them.
+
+        A search looks into so many buckets: `probed`.
+        """
+        self._probed = probed
+        flat = first.reshape(-1, first.shape[2])
+        flat = flat[(flat != 0).any(axis=1)]
+        rng = np.random.default_rng(0)
+        sample = flat[np.sort(rng.permutation(len(flat))[:TRAINED_WITH])]
+        seeds = sample[rng.permutation(len(sample))[:BUCKETS]]
+        sums = np.zeros_like(seeds)
+        np.add.at(sums, (sample @ seeds.T).argmax(axis=1), sample)
+        self._centroids = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-6)
+        self._size = np.zeros(len(seeds), dtype=np.intp)
+        self._rows = [np.zeros((0, flat.shape[1]), np.float32)] * len(seeds)
+        self._owner = [np.zeros(0, np.int32)] * len(seeds)
+        for number, descriptor in enumerate(first):
+            self.add(number, descriptor[(descriptor != 0).any(axis=1)])
+
+    def add(self, number: int, descriptor: np.ndarray) -> None:
+        """Adds descriptors (n, width) of keyframe `number`."""
+        bucket = (descriptor @ self._centroids.T).argmax(axis=1)
+        order = np.argsort(bucket, kind="stable")
+        first = np.flatnonzero(np.diff(bucket[order], prepend=-1))
+        for b, rows in zip(bucket[order][first].tolist(), np.split(order, first[1:]) if len(first) else []):
+            begin = int(self._size[b])
+            end = begin + len(rows)
+            if end > len(self._owner[b]):
+                more = max(end, 2 * begin) - begin
+                self._rows[b] = np.concatenate(
+                    [self._rows[b][:begin], np.zeros((more, descriptor.shape[1]), np.float32)]
+                )
+                self._owner[b] = np.concatenate([self._owner[b][:begin], np.zeros(more, np.int32)])
+            self._rows[b][begin:end], self._owner[b][begin:end], self._size[b] = descriptor[rows], number, end
+
+    def votes(self, asking: np.ndarray, least: float, count: int) -> tuple[np.ndarray, float]:
+        """(count,) how many of the descriptors `asking` (n, width) each keyframe holds; pairs that were compared."""
+        nearness = asking @ self._centroids.T
+        probed = np.argpartition(nearness, -self._probed, axis=1)[:, -self._probed :].ravel()
+        asker = np.repeat(np.arange(len(asking)), self._probed)
+        order = np.argsort(probed, kind="stable")
+        first = np.flatnonzero(np.diff(probed[order], prepend=-1))
+        hits, compared = [np.zeros(0, dtype=np.intp)], float(nearness.size)
+        for b, rows in zip(probed[order][first].tolist(), np.split(asker[order], first[1:])):
+            size = self._size[b]
+            which, row = np.nonzero(asking[rows] @ self._rows[b][:size].T >= least)
+            hits.append(rows[which] * count + self._owner[b][row])
+            compared += len(rows) * size
+        # a descriptor votes once for a keyframe, however many it holds that are alike
+        return np.bincount(np.unique(np.concatenate(hits)) % count, minlength=count), compared
