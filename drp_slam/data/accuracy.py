@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far a trajectory is from the true one: alignment, ATE and RPE."""
+"""Accuracy of a trajectory against ground truth: alignment, ATE and RPE."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from drp_slam.datatypes import Trajectory
 from drp_slam.errors import DataError
 
 MIRRORED, NOTABLE_M = 0.5, 1e-4
-"""A mirror image that fits with less than this part of an error of at least this size is what was meant."""
+"""Ground truth is mirrored when its mirror image has less than this share of an error of at least this size, in m."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Alignment:
     scale: float
 
     def apply(self, trajectory: Trajectory) -> Trajectory:
-        """The trajectory in the reference's frame; rotations turn, positions turn and scale."""
+        """The trajectory in the reference's frame: rotations are rotated, positions rotated and scaled."""
         poses = trajectory.T_world_camera.copy()
         poses[:, :3, :3] = self.R @ poses[:, :3, :3]
         poses[:, :3, 3] = self.scale * poses[:, :3, 3] @ self.R.T + self.t
@@ -93,10 +93,10 @@ def ate(
 
 
 def mirrored_rmse_m(found: Ate) -> float | None:
-    """RMSE against the mirror image of the ground truth, where that fits much better, else None.
+    """RMSE against the mirror image of the ground truth if that fits much better, else None.
 
-    Trajectories from left-handed worlds (ICL-NUIM's, rendered with fy < 0) are mirrored; a path in a
-    plane fits its mirror image as well as itself, and is none.
+    Trajectories from left-handed worlds (ICL-NUIM's, rendered with fy < 0) are mirrored. A planar path
+    equals its mirror image and is not reported.
     """
     estimate, reference = found.aligned.positions_m, found.reference_m
     a, b = estimate - estimate.mean(0), reference - reference.mean(0)

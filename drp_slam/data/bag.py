@@ -57,7 +57,7 @@ def open_bag(
     chosen = window(i, start, frames, str(path))
     colour, depth = index.colour[:, i[chosen]], index.depth[:, j[chosen]]
     camera = own_or_given(index.camera, given, str(path))
-    # the encoding says what a unit of depth is, whatever a calibration from elsewhere believes
+    # the encoding defines the unit of depth, not the calibration
     camera = dataclasses.replace(camera, depth_scale=index.depth_scale)
 
     def source() -> Iterator[Frame]:
@@ -144,7 +144,7 @@ def _stamp(data: bytes, path: Path) -> int:
 
 
 def _message(store: Any, data: bytes, kind: str, path: Path) -> Any:
-    """The message of that type. Raises DataError where the bytes are no such message."""
+    """Decodes a message of this type. Raises DataError for other bytes."""
     try:
         return store.deserialize_cdr(data, kind)
     except Exception as error:  # damaged bytes surface as whatever numpy or struct raise
@@ -159,7 +159,7 @@ def typestore() -> Any:
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
-    """What to do about a bag that cannot be read."""
+    """The error for a bag that cannot be read, with the remedy."""
     files = [path] if path.is_file() else sorted(path.iterdir())
     store = next((f for f in files if f.suffix in (".db3", ".mcap")), path)
     if isinstance(error, FileNotFoundError):
@@ -185,7 +185,7 @@ def _reader(path: Path) -> Iterator[Any]:
 
     target = path
     if path.is_dir() and not (path / "metadata.yaml").is_file():
-        # an interrupted recording has no metadata yet; a single file says it all itself
+        # an interrupted recording has no metadata yet, but its single file is complete by itself
         files = [f for f in path.iterdir() if f.suffix in (".mcap", ".db3")]
         if len(files) != 1:
             raise _damaged(path, FileNotFoundError("metadata.yaml is missing"))

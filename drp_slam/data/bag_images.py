@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ROS image and camera messages <-> arrays, for messages of the `rosbags` typestore.
 
-Pixels are views into the message wherever their order allows it.
+Pixels are views into the message where their byte order allows it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _pixels(message: Any, dtype: np.dtype, channels: int, where: str) -> np.ndar
 
 
 def _compressed_depth(message: Any, where: str) -> tuple[np.ndarray, float]:
-    """PNG of 16UC1, or what compressed_depth_image_transport makes of 16UC1 and 32FC1."""
+    """Decodes a PNG of 16UC1, or the format of compressed_depth_image_transport for 16UC1 and 32FC1."""
     data = memoryview(message.data)
     # the transport puts 12 bytes before the PNG: an enumeration and the two quantisation numbers
     headed = data[:4] != b"\x89PNG"

@@ -114,7 +114,7 @@ Sample = tuple[int, str, str, np.ndarray]
 
 
 def samples(message: Any, msgtype: str) -> list[Sample]:
-    """The poses in one message; not such as a motion capture gives for what it has lost."""
+    """The poses in one message, without the invalid ones that motion capture gives for a lost body."""
     if msgtype == TF:
         return [sample for part in message.transforms for sample in samples(part, POSES[3])]
     stamp_ns = stamp_of(message.header.stamp)
@@ -139,7 +139,7 @@ def stamp_of(stamp: Any) -> int:
 
 
 def trajectory(found: list[Sample], msgtype: str, frame_id: str) -> Trajectory | None:
-    """The camera's trajectory of the poses of one topic, in order of time; None where none."""
+    """The camera's trajectory from the poses of one topic, in order of time; None without any."""
     if msgtype == TF:
         rows = _through_tf(found, frame_id.lstrip("/"))
     else:
@@ -152,7 +152,7 @@ def trajectory(found: list[Sample], msgtype: str, frame_id: str) -> Trajectory |
 
 
 def _through_tf(found: list[Sample], frame_id: str) -> list[tuple[int, np.ndarray]]:
-    """Chain from the camera up to a motion-capture frame; one link moves, the others stand."""
+    """The chain from the camera up to a motion-capture frame; one link moves, the others are static."""
     links: dict[str, list[Sample]] = {}
     for sample in found:
         links.setdefault(sample[2], []).append(sample)

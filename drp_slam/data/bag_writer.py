@@ -30,9 +30,9 @@ def write_bag(
 ) -> dict[str, Any]:
     """Writes a sequence as a rosbag2 folder, under a temporary name until it is complete.
 
-    Depth is 16UC1 where the raw unit is a millimetre, else 32FC1 metres; `depth_encoding` asks for
-    one of them. `compressed` stores JPEG colour and PNG depth (where 16UC1). Returns the encoding
-    and the largest rounding of depth in metres. Raises DataError.
+    Depth is 16UC1 where the raw unit is a millimetre, else 32FC1 metres, or as `depth_encoding` says.
+    `compressed` stores JPEG colour and PNG depth (where 16UC1). Returns the encoding and the largest
+    rounding of depth in metres. Raises DataError.
     """
     from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 

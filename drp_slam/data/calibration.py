@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The calibration of a sequence: `camera.yaml` read and written, and which one holds."""
+"""The calibration of a sequence: reads and writes `camera.yaml`, and chooses the one to use."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ POSITIVE = ("fx", "fy", "depth_scale", "fps", "baseline_m")
 def load_camera(path: str | Path) -> Camera:
     """Reads a calibration. Raises DataError that names file, key and what is expected.
 
-    Nothing has a default but `baseline_m` (none): a calibration that is guessed is a wrong map.
+    Only `baseline_m` has a default (none): a guessed calibration gives a wrong map.
     """
     tree = resources.read_yaml(Path(path), DataError)
     if not isinstance(tree, dict):
@@ -94,7 +94,7 @@ def save_camera(path: str | Path, camera: Camera) -> None:
 
 
 def _number(value: float) -> str:
-    """Shortest text that reads back exactly; YAML wants a point before an exponent."""
+    """Shortest text that reads back exactly, with the point that YAML needs before an exponent."""
     if isinstance(value, int):
         return str(value)
     mantissa, exponent, power = repr(float(value)).partition("e")

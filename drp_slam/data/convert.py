@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A recording from one format into another."""
+"""Converts a recording from one format into another."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from drp_slam.data.sequence import Sequence
 from drp_slam.datatypes import Frame
 
 TUM_DEPTH_SCALE = 5000.0
-"""Raw units a metre that the TUM format takes for depth that comes in metres."""
+"""Raw units per metre when depth in metres is written in the TUM format."""
 
 
 def convert(
     sequence: Sequence, source: str, destination: Path, form: str | None, compressed: bool, depth: str | None
 ) -> dict[str, Any]:
-    """Writes `sequence`, opened from `source`, to `destination`; says what was not exact.
+    """Writes `sequence`, opened from `source`, to `destination`; reports what was rounded.
 
-    `form` is tum, mcap or sqlite3, by default the other kind. Stamps are copied exactly. Depth in
-    raw units keeps them in a TUM folder, and as 32FC1 metres in a bag rounds back to them;
+    `form` is tum, mcap or sqlite3, by default the other kind. Stamps are copied exactly. Raw units of
+    depth are kept in a TUM folder; in a bag they become 32FC1 metres that round back to them, and
     millimetres stay 16UC1. Raises DataError.
     """
     form = form or _by_name(source, destination)
@@ -47,7 +47,7 @@ def convert(
 
 
 def _by_name(source: str, destination: Path) -> str:
-    """The format where none is given: a bag becomes a TUM folder, all else becomes MCAP."""
+    """The default format: a bag becomes a TUM folder, anything else MCAP."""
     from drp_slam.data.dataset import is_bag
 
     path = Path(source.split(":", 1)[0]).expanduser()
@@ -55,7 +55,7 @@ def _by_name(source: str, destination: Path) -> str:
 
 
 def _to_tum(folder: Path, sequence: Sequence, compressed: bool) -> dict[str, Any]:
-    """Writes the folder; depth in metres is rounded to 5000 units a metre, and that is measured."""
+    """Writes the folder; rounds depth in metres to 5000 units per metre and measures the error."""
     from drp_slam.data.tum_writer import raw_depth, write_folder
 
     worst_m = 0.0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Image files and compressed messages to arrays. What their header claims is checked before it is believed."""
+"""Decodes image files and compressed messages to arrays, after checking the size in their header."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import zlib
 import numpy as np
 
 MOST_PIXELS = 1 << 26
-"""Pixels of an image: 8192 x 8192. A few kB of PNG may say that they are gigabytes."""
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))  # for other formats; read by its import
+"""Largest number of pixels, 8192 x 8192: a PNG of a few kB may claim gigabytes."""
+os.environ.setdefault(
+    "OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS)
+)  # for other formats; OpenCV reads it when imported
 
 import cv2  # noqa: E402
 
@@ -48,7 +50,7 @@ def decode(
 
 
 def pixels_of(data: memoryview) -> int:
-    """Pixels that the header of a PNG or JPEG claims; 0 where it claims none."""
+    """Number of pixels in the header of a PNG or JPEG; 0 without one."""
     if data[:8] == b"\x89PNG\r\n\x1a\n":
         return int.from_bytes(data[16:20], "big") * int.from_bytes(data[20:24], "big")
     at = 2 if data[:2] == b"\xff\xd8" else len(data)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recordings made harder, deterministically: what `bench --robustness` runs. Read `CASES` first."""
+"""Makes recordings harder, deterministically, for `bench --robustness`. Read `CASES` first."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def backwards(sequence: Sequence) -> Sequence:
 
 
 def kidnapped(sequence: Sequence) -> Sequence:
-    """The camera is elsewhere from one frame to the next: a fifth of the recording is cut out of the middle."""
+    """Cuts a fifth of the recording out of the middle, so that the camera jumps."""
     first, after = int(0.4 * len(sequence)), int(0.6 * len(sequence))
     index = np.r_[0:first, after : len(sequence)]
     stamps_ns = sequence.stamps_ns[index].copy()
@@ -73,7 +73,7 @@ def with_dropouts(sequence: Sequence) -> Sequence:
 
 
 def changed(sequence: Sequence, name: str, change: Callable[[Frame, np.random.Generator], Frame]) -> Sequence:
-    """Every frame through a function that also gets random numbers of its own."""
+    """Passes every frame through a function, with its own random generator."""
 
     def source() -> Iterator[Frame]:
         for frame in sequence:
@@ -129,7 +129,7 @@ def _texture(seed: int, material: textures.Material) -> np.ndarray:
 
 
 def crossing(sequence: Sequence) -> Sequence:
-    """A still camera; a board of 40 % of the width crosses, stops in the middle, and goes on."""
+    """A still camera; a board of 40 % of the width crosses, stops in the middle, and moves on."""
     scene = still(sequence, len(sequence) // 4, 120)
     way = [(0.0, -0.75, 0.0), (2.5, -0.05, 0.0), (4.5, -0.05, 0.0), (7.5, 0.75, 0.0)]
     board = panel(scene.camera, _texture(1, textures.poster), (0.4, 0.9), 0.55, way)

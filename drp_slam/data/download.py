@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that others publish and we do not ship: fetched once, checked by their SHA-256, resumed where cut off."""
+"""Downloads files of others that are not shipped: once, checked by SHA-256, resumable."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from drp_slam.errors import DataError
 
 PIECE = 1 << 16
 PATIENCE_S = 30.0
-"""A server that is silent for longer is given up."""
+"""Timeout of a silent server."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """One file at a fixed version; `sha256` in hexadecimal decides whether it is the one."""
+    """One file at a fixed version, checked by `sha256` (hexadecimal)."""
 
     name: str
     url: str
@@ -58,13 +58,13 @@ PACKAGES: Mapping[str, Package] = {
         "BSD-3-Clause",
     )
 }
-"""What `fetch` knows, by the name under which it is then found."""
+"""Packages by the name that `fetch` and other commands use."""
 
 
 def fetch(name: str, packages: Mapping[str, Package] = PACKAGES, folder: Path | None = None) -> list[Path]:
-    """The files of a package, downloaded where they are not there yet, into `folder` (default: the user's cache).
+    """The files of a package, downloaded where missing into `folder` (default: the user's cache).
 
-    Raises DataError for an unknown name, a server that does not give the file, or another content.
+    Raises DataError for an unknown name, a failed download, or a wrong checksum.
     """
     if name not in packages:
         raise DataError(f"{name!r} cannot be fetched; known: {', '.join(sorted(packages))}")
@@ -112,7 +112,7 @@ def _download(url: str, part: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """In hexadecimal."""
+    """SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(1 << 20):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sequences with things that move: textured objects and walking figures, drawn into recorded frames.
+"""Draws moving objects, textured boards and walking figures, into recorded frames.
 
-A mover is a picture that stands upright before the camera and moves through the world. It hides what
-is behind it and is hidden by what is nearer; its depth is that of its place. Deterministic.
+A mover is an upright picture that moves through the world. It occludes what is behind it and is
+occluded by what is nearer; its depth is consistent. Deterministic.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from drp_slam.errors import DataError
 DEPTH_NOISE_PER_M = 1.425e-3
 """Standard deviation of a structured-light depth in 1/m: times z squared (Khoshelham and Elberink, 2012)."""
 IMAGE_NOISE = 3.0
-"""Standard deviation of the noise that tells two frames of a still camera apart, in grey levels."""
+"""Standard deviation of the noise between two frames of a still camera, in grey levels."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def figure(seed: int, way: list[tuple[float, float, float]], anchor_s: float = 0
 
 
 def still(sequence: Sequence, index: int, frames: int) -> Sequence:
-    """A camera that does not move: frame `index` of a sequence again and again, with noise."""
+    """A camera that does not move: repeats frame `index` of a sequence with noise."""
     first = next(frame for frame in sequence if frame.index == index)
     if first.image is None:
         raise DataError(f"{sequence.name}: frame {index} has no image")
@@ -119,7 +119,7 @@ def still(sequence: Sequence, index: int, frames: int) -> Sequence:
 
 
 def with_movers(sequence: Sequence, movers: list[Mover], name: str) -> Sequence:
-    """The sequence with movers in it. Raises DataError without a ground truth, which places them."""
+    """The sequence with movers in it. Raises DataError without ground truth, which is needed to place them."""
     if sequence.ground_truth is None:
         raise DataError(f"{sequence.name} has no ground truth, so nothing can move through its world")
     poses = interpolated(sequence.ground_truth, sequence.stamps_ns)
@@ -153,7 +153,7 @@ def _draw(
     now_s: float,
     rng: np.random.Generator,
 ) -> None:
-    """Draws a mover as it stands at `now_s`, where nothing is nearer."""
+    """Draws a mover at `now_s` where nothing is nearer."""
     if not mover.time_s[0] <= now_s <= mover.time_s[-1]:
         return
     centre = np.array([np.interp(now_s, mover.time_s, mover.centre_m[:, i]) for i in range(3)])
@@ -178,7 +178,7 @@ def _draw(
 
 
 def _in_step(mover: Mover, now_s: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Picture, outline and relief with the legs where they are at this time."""
+    """Picture, outline and relief with the legs in their position at this time."""
     if mover.step_hz <= 0:
         return mover.picture, mover.outline, mover.relief_m
     height, width = mover.outline.shape

@@ -15,7 +15,7 @@ from drp_slam.resources import read_regular
 _XYZ = [("x", "<f4"), ("y", "<f4"), ("z", "<f4")]
 _RGB = [("red", "u1"), ("green", "u1"), ("blue", "u1")]
 LARGEST = 1 << 30
-"""Bytes of a map."""
+"""Largest file in bytes."""
 FARTHEST_M = 1e6
 _LABELS = [("label", "<i2"), ("votes", "<i2")]
 _TYPES = {"float": "<f4", "double": "<f8", "uchar": "u1", "short": "<i2"}
@@ -26,9 +26,8 @@ _CLASS = "comment class "
 def write_ply(path: Path, cloud: MapCloud) -> None:
     """Writes `cloud`: positions as float32 metres, colours as uchar and classes with votes as short if it has any.
 
-    The names of the classes are comments, `class 0 person`, by the number that `label` gives.
-
-    Through a temporary name. Raises DataError where the file cannot be written.
+    Class names are comments, `class 0 person`, numbered as in `label`. The file is written through a
+    temporary name. Raises DataError where it cannot be written.
     """
     labelled = cloud.label is not None
     fields = _XYZ + (_RGB if cloud.rgb is not None else []) + (_LABELS if labelled else [])
@@ -51,14 +50,14 @@ def write_ply(path: Path, cloud: MapCloud) -> None:
 
 
 def _plain(name: str) -> str:
-    """A class name as a header can hold it."""
+    """A class name in characters that a header can hold."""
     return " ".join(name.encode("ascii", "replace").decode().split())
 
 
 def read_ply(path: Path) -> MapCloud:
-    """Reads the points of a binary little-endian PLY that has x, y, z and perhaps colours.
+    """Reads the points of a binary little-endian PLY with x, y, z and optional colours.
 
-    Raises DataError for anything else, and for a file shorter than its header says.
+    Raises DataError for anything else and for a truncated file.
     """
     data = read_regular(path, LARGEST, DataError, "map it again")
     head, end, body = data.partition(b"end_header\n")

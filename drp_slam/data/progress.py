@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A progress bar on standard error, for whatever takes longer than a moment."""
+"""A progress bar on standard error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def track(items: Iterable[T], total: int, label: str) -> Iterator[T]:
-    """Passes the items through; draws only where standard error is a terminal."""
+    """Yields the items and shows progress where standard error is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -2,7 +2,7 @@
 """Renders textured rectangles for a pinhole camera.
 
 Two passes: the nearest rectangle of each pixel by its plane's inverse depth, which is linear in
-the pixel; then one texture look-up per pixel, at the level of detail that its footprint asks for.
+the pixel; then one texture look-up per pixel, at the level of detail of its footprint.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from drp_slam.data.room import Rectangle
 
 LEVELS = 4
 FINEST = 2.6
-"""Texels under a pixel, squared, from which on level 1 is used; each further level at 4 times."""
+"""Texels under a pixel, squared, from which level 1 is used; each further level at 4 times more."""
 NEAR_M = 0.05
 ATLAS_WIDTH = 4096
 LAMPS_M = np.array([[1.2, 0.6, 2.6], [-1.4, -0.8, 2.6]])
@@ -26,7 +26,7 @@ class Renderer:
     """Renders the room for a pinhole camera without distortion."""
 
     def __init__(self, room: list[Rectangle], rng: np.random.Generator, size: tuple[int, int], K: np.ndarray) -> None:
-        # a small image needs no finer textures, and they take a second to draw
+        # finer textures are useless for a small image and take a second to draw
         detail = min(max(size[0] / 640, 0.25), 1.0)
         room = [dataclasses.replace(r, texels_per_m=r.texels_per_m * detail) for r in room]
         self.room, (self.width, self.height), self.K = room, size, K
@@ -79,7 +79,7 @@ class Renderer:
         return corners[:, :2] / corners[:, 2:] * (fx, fy) + (cx, cy)
 
     def _nearest(self, k: int, outline: np.ndarray, slope: np.ndarray, inverse: np.ndarray, face: np.ndarray) -> None:
-        """Writes rectangle k where it is nearer than what is there."""
+        """Writes rectangle k where it is nearer than the rectangles before."""
         left, top = np.maximum(np.floor(outline.min(0)).astype(int), 0)
         right, low = np.ceil(outline.max(0)).astype(int) + 1
         window = (slice(top, low), slice(left, right))
@@ -105,7 +105,7 @@ class Renderer:
 
         # place in the atlas: linear in the point, hence z times linear in the pixel
         x, y = (of(r) * u + of(r + 1) * v + of(r + 2) * z + of(r + 3) for r in (0, 4))
-        # texels under a pixel, squared, evened out over both directions of a slanted surface
+        # texels under a pixel, squared, averaged over both directions of a slanted surface
         footprint = of(9) * z * z * z * self.ray
         limits = [0.0, *(FINEST * 4.0**i for i in range(LEVELS - 1)), np.inf]
         image = np.zeros((*z.shape, 3), np.uint8)

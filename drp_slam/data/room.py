@@ -102,7 +102,7 @@ def on_wall(
 
 
 def furnish(rng: np.random.Generator) -> list[Rectangle]:
-    """The room with its furniture; the generator sets sizes and places a little."""
+    """The room with its furniture; the generator varies sizes and places slightly."""
     lx, ly, lz = SIZE_M
     x, y = np.eye(3)[:2]
     paint, oak, pine = (tx.plain((196, 204, 208), 0.012, marks_per_m2=5.0), (70, 110, 160), (120, 170, 205))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an RGB-D camera makes of a scene: blur, exposure, vignetting, noise, missing depth."""
+"""Simulates an RGB-D camera: blur, exposure, vignetting, noise, missing depth."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class RgbdSensor:
     def __init__(self, seed: int, size: tuple[int, int], focal_px: float) -> None:
         self._seed, (width, height), self._focal_px = seed, size, focal_px
         rng = np.random.default_rng([seed, 0x5E])
-        # one field of noise, read at another place each frame
+        # one field of noise, sampled at another offset each frame
         white = rng.standard_normal((height + 64, width + 64, 3), np.float32)
         field = cv2.GaussianBlur(white, (3, 3), 0.45)
         self._field = field / field.std()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every source of frames looks like to the rest of the package."""
+"""The common form of all sources of frames."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Sequence:
     """Recorded RGB-D frames, decoded when asked for.
 
     `stamps_ns` (N,) int64, strictly increasing, are the colour images' own. `ground_truth` is the
-    colour camera's, over whatever time was recorded, or None. `source` starts a new pass over the
+    colour camera's, over the time it was recorded, or None. `source` starts a new pass over the
     frames; iterating raises DataError at a damaged image, after the frames before it.
     `depth_stamps_ns` (N,) int64 are the depth images' own, None where they are the colour images'.
     """
@@ -63,7 +63,7 @@ def check_size(frame: Frame, where: str) -> None:
 
 
 def window(stamps_ns: np.ndarray, start: int, frames: int | None, name: str) -> slice:
-    """The frames asked for, as a slice. Raises DataError where none is left."""
+    """The selected frames as a slice. Raises DataError if it is empty."""
     if start < 0 or (frames is not None and frames < 1):
         raise DataError(f"{name}: start {start} and frames {frames} must be at least 0 and 1")
     if start >= len(stamps_ns):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which stamps of a stream can be used, and when the clock behind them started anew."""
+"""Decides which stamps of a stream can be used, and detects when their clock was reset."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 FAR_S = 5.0
-"""A stamp further ahead of its predecessor than this, and than `FAR_INTERVALS`, is doubted."""
+"""A stamp further ahead of its predecessor than this and than `FAR_INTERVALS` is held back."""
 FAR_INTERVALS = 20
-"""Slow cameras have longer gaps: so many usual intervals between frames are no reason to doubt."""
+"""Slow cameras have longer gaps: up to this many usual intervals between frames are accepted."""
 CONFIRMING = 3
-"""So many frames in a row that agree with each other, but not with those before, begin a new epoch."""
+"""This many consecutive frames that agree with each other, but not with those before, begin a new epoch."""
 UNEVEN = 3.0
-"""The longest interval of frames that confirm each other, as a multiple of the shortest."""
+"""Largest ratio of the longest to the shortest interval of frames that confirm each other."""
 USUAL_OF = 15
-"""Intervals that the usual one is the median of."""
+"""Number of last intervals whose median is the usual one."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class Admission(Generic[T]):
 class StampGate(Generic[T]):
     """Admits a stream's frames by their stamps, in nanoseconds.
 
-    Within an epoch stamps increase without a leap. A frame that does not fit (a duplicate, one
-    from the past, one far ahead) is held back. When the next frame fits, it is dropped; when
-    `CONFIRMING` frames in a row fit each other, they are released and begin a new epoch: the
-    recording plays in a loop, the clock was set, the camera paused. So one wrong stamp costs one
-    frame, and no stamp, however wrong, shuts the gate for good.
+    Within an epoch stamps increase without a jump. A frame that does not fit (a duplicate, one from
+    the past, one far ahead) is held back. If the next frame fits the epoch, the held frame is dropped;
+    if `CONFIRMING` consecutive frames fit each other, they are released and begin a new epoch: the
+    recording loops, the clock was set, the camera paused. So one wrong stamp costs one frame, and no
+    wrong stamp blocks the gate permanently.
     """
 
     topic: str
@@ -61,11 +61,11 @@ class StampGate(Generic[T]):
 
     @property
     def refused(self) -> int:
-        """Frames that were left out so far."""
+        """Number of frames left out so far."""
         return self._dropped + len(self._held)
 
     def stream(self: StampGate[Frame], frames: Iterable[Frame]) -> Iterator[tuple[Frame, bool]]:
-        """A recording's frames that are admitted, each with whether it begins a new epoch; logs the others."""
+        """The admitted frames of a recording, each with whether it begins a new epoch; logs the others."""
         for frame in frames:
             admission = self.admit(frame.stamp_ns, frame)
             if admission.problem:
@@ -126,6 +126,6 @@ class StampGate(Generic[T]):
 
 
 def _even(stamps_ns: list[int]) -> bool:
-    """Whether increasing stamps are those of one camera: near each other, or evenly far apart."""
+    """Whether increasing stamps can be those of one camera: close together or evenly spaced."""
     intervals = [b - a for a, b in itertools.pairwise(stamps_ns)]
     return max(intervals) <= max(FAR_S * 1e9, UNEVEN * min(intervals))

@@ -4,7 +4,7 @@
 It is rendered once into a folder of the cache, in TUM's layout, and read from there. `synthetic`
 alone is 360 frames at 30 Hz: past the desk and the shelf, a fast turn along a bare wall, the sofa,
 and back to the start. `synthetic:seed=3,frames=60,width=320` sets the seed of room and noise, the
-length (a longer one goes round again) and the size.
+length (longer sequences repeat the loop) and the image width.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ LOOP_S = 12.0
 FPS = 30.0
 FIRST_STAMP_NS = 1_000_000_000
 KEPT = 8
-"""Sequences in the cache; one of 360 frames is 71 MB, and each change of the drawing makes anew."""
+"""Number of sequences kept in the cache; 360 frames take 71 MB, and a change of the drawing code renders again."""
 WRITTEN_WITHIN_S = 6 * 3600.0
-"""What is still half written after this time belongs to a process that was killed."""
+"""A folder still incomplete after this time was left by a killed process."""
 LIMITS = {"seed": (0, 2**31 - 1), "frames": (1, 3600), "width": (64, 1280)}
 
 WAYPOINTS = np.array(
@@ -59,7 +59,7 @@ WAYPOINTS = np.array(
 
 @dataclass(frozen=True)
 class Parameters:
-    """What makes one sequence: the same parameters give the same bits on one machine."""
+    """Parameters of a sequence: the same parameters give the same bits on one machine."""
 
     seed: int = 0
     frames: int = 360
@@ -84,7 +84,7 @@ def parse(name: str) -> Parameters:
 
 
 def open_synthetic(name: str, start: int = 0, frames: int | None = None, cache: Path | None = None) -> Sequence:
-    """Opens the embedded sequence; renders it into the cache where it is not yet there."""
+    """Opens the embedded sequence; renders it into the cache if it is not there yet."""
     parameters = parse(name)
     folder = cache_folder(parameters, cache)
     if not folder.is_dir():
@@ -95,16 +95,16 @@ def open_synthetic(name: str, start: int = 0, frames: int | None = None, cache: 
             # another process may have been faster, and wrote the same bits
             if not folder.is_dir():
                 raise
-    with contextlib.suppress(OSError):  # a cache that is shared and read-only serves as well
+    with contextlib.suppress(OSError):  # a shared read-only cache works too
         os.utime(folder)
     opened = open_tum(folder, None, start, frames)
     return dataclasses.replace(opened, name="synthetic")
 
 
 def forget(cache: Path, kept: int) -> None:
-    """Removes sequences from the cache, but the `kept` that were opened last.
+    """Removes sequences from the cache except the `kept` opened last.
 
-    One that is being written (`.part`) does not count, unless it has been left lying.
+    Incomplete ones (`.part`) do not count unless they are stale.
     """
     aged: list[tuple[float, Path]] = []
     for folder in cache.glob("synthetic-*"):
@@ -117,7 +117,7 @@ def forget(cache: Path, kept: int) -> None:
 
 
 def cache_folder(parameters: Parameters, cache: Path | None = None) -> Path:
-    """Named by the parameters and by the text of the modules that draw.
+    """The folder of a sequence, named by its parameters and by a hash of the drawing modules.
 
     `cache` is `$XDG_CACHE_HOME/drp_slam` where it is not given.
     """
@@ -145,7 +145,7 @@ def trajectory(parameters: Parameters) -> Trajectory:
 
 
 def poses(time_s: np.ndarray, seed: int) -> np.ndarray:
-    """(N, 4, 4) T_world_camera: a smooth loop through the waypoints, and the hand's tremor."""
+    """(N, 4, 4) T_world_camera: a smooth loop through the waypoints, plus hand tremor."""
     rng = np.random.default_rng([seed, 0xCA])
     x, y, z, yaw, pitch = _loop(time_s % LOOP_S, WAYPOINTS, closing=(0, 0, 0, 360, 0)).T
     # 0.6 to 6 Hz, whole periods in a loop, falling with frequency
@@ -185,7 +185,7 @@ def _loop(time_s: np.ndarray, points: np.ndarray, closing: tuple[float, ...]) ->
 
 
 def render(parameters: Parameters) -> Sequence:
-    """The sequence as it is drawn, without the cache."""
+    """Renders the sequence without the cache."""
     truth, pinhole = trajectory(parameters), camera(parameters)
 
     def source() -> Iterator[Frame]:

@@ -37,7 +37,7 @@ def tinted(level: np.ndarray, colour: Colour) -> np.ndarray:
 
 
 def drawable(image: np.ndarray) -> np.ndarray:
-    """As uint8, which is what OpenCV draws smooth lines and letters on."""
+    """As uint8, on which OpenCV can draw antialiased lines and letters."""
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
@@ -48,7 +48,7 @@ def hue(rng: np.random.Generator, saturation: float = 150, value: float = 170) -
 
 
 def plain(colour: Colour, contrast: float, marks_per_m2: float = 0.0) -> Material:
-    """Paint: nearly nothing to see but a few scuffs and nail holes."""
+    """Paint: almost featureless, with a few scuffs and nail holes."""
 
     def make(rng: np.random.Generator, height: int, width: int, ppm: float) -> np.ndarray:
         level = 1 + contrast * fractal(rng, height, width, 0.5 * ppm)

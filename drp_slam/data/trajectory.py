@@ -20,7 +20,7 @@ from drp_slam.resources import read_text
 
 HEADER = "# timestamp tx ty tz qx qy qz qw\n"
 MAX_DIFFERENCE_S = 0.02
-"""Stamps further apart than this do not belong together."""
+"""Largest difference of associated stamps."""
 
 
 def read_tum(path: str | Path) -> Trajectory:
@@ -74,7 +74,9 @@ def parse_stamp(text: str, where: str) -> int:
     """Seconds as decimal text -> nanoseconds. `where` (file and line) goes into the DataError."""
     try:
         seconds = Decimal(text)
-        if not seconds.is_finite() or seconds.adjusted() > 10:  # 1e999990 would be written out
+        if (
+            not seconds.is_finite() or seconds.adjusted() > 10
+        ):  # a number such as 1e999990 would be expanded to a million digits
             raise OverflowError
         stamp_ns = int(seconds.scaleb(9).to_integral_value(ROUND_HALF_EVEN))
         if not -(2**63) <= stamp_ns < 2**63:

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 LEVEL_STYLES = {Level.NOTE: "", Level.WARN: "yellow", Level.ERROR: "red"}
 PERIOD_S = 0.5
-"""Low, since the nodes need the cores."""
+"""Long, since the nodes need the cores."""
 
 
 def runner(stage: Stage) -> str:

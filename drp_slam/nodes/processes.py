@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 GRACE_S = 60.0
 """An interrupted node that has not ended within this time is killed."""
 RESTARTS, WITHIN_S = 5, 60.0
-"""A node is not restarted when it has died this often within this time."""
+"""A node that dies more often than this within this time is not restarted."""
 
 
 class Processes:
