@@ -208,6 +208,7 @@ class GraphConfig:
     device: str = param("rzv2h", "chip to model: a name from config/devices, or a file")
     features: str = param("xfeat", "feature front end: a name, or module:Class of your own")
     out: str = param("", "results folder, written when the node ends; empty: none")
+    autostart: bool = param(True, "activate the node when it starts; false where a lifecycle manager does")
     map_frame: str = param("map", "REP-105 frame of the map")
     odom_frame: str = param("odom", "REP-105 frame of the odometry")
     base_frame: str = param("base_link", "REP-105 frame of the robot")

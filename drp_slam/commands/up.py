@@ -36,6 +36,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     add_dense(p)
     text = "start nodes again that die (default: with a camera; a recording ends with an error)"
     p.add_argument("--respawn", action=argparse.BooleanOptionalAction, help=text)
+    p.add_argument("--container", action="store_true", help="run all nodes in one process, images passed by reference")
     add_out(p)
 
 
@@ -69,5 +70,5 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "rate": args.rate,
     }
     with claimed(out, args.sequence) as run_id:
-        run_graph(config, sequence, out, about | {"run_id": run_id}, respawn, place)
+        run_graph(config, sequence, out, about | {"run_id": run_id}, respawn, place, args.container)
     return build(out) | (dense_files(args, out) if sequence is not None else {})

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import logging
@@ -10,20 +11,16 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
-from rclpy.subscription import Subscription
 
 from drp_slam.chip.soc import Meter
 from drp_slam.config import NODE_SECTIONS, Config, GraphConfig
@@ -35,50 +32,62 @@ from drp_slam.frontend.modelled import open_soc
 from drp_slam.nodes import params, qos, status_codec
 from drp_slam.nodes.announce import Announcer
 from drp_slam.nodes.camera_inputs import Inputs
+from drp_slam.nodes.exchange import Worker
+from drp_slam.nodes.managed import ManagedNode, Offer
 from drp_slam.nodes.table import CAMERA_TOPICS, UNITS_OF
 from drp_slam.profiler.span import make_span
-
-try:
-    from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
-except ImportError:  # Humble
-    from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
 
 HEALTH_PERIOD_S = 1.0
 READY_PERIOD_S = 0.1
 LEAVING_S = 5.0
 """A finished node leaves the graph within this time, or SIGALRM ends it."""
+INACTIVE = "inactive"
+"""Message of the last health report of a node that is deactivated."""
 LONGEST = 500
 """Longest problem text that is reported: it may quote what anybody sent."""
 
 
-class StageNode(Node):
+class StageNode(ManagedNode):
     """A node that owns one unit. Invalid messages are reported on /diagnostics and dropped.
 
     Raises ConfigError for unknown or out-of-range parameters.
     """
 
     def __init__(self, name: str, *sections: type[Any], **kwargs: Any) -> None:
-        super().__init__(name, automatically_declare_parameters_from_overrides=True, **kwargs)
+        super().__init__(name, **kwargs)
         try:
             *self.configs, self.graph = params.read(self, *sections, GraphConfig)
-            own = {NODE_SECTIONS[name]: self.configs[0]} if name in NODE_SECTIONS else {}
-            self.config = Config(**own, graph=self.graph)
-            self._open_meter()
         except DrpSlamError:
             self.destroy_node()
             raise
+        own = {NODE_SECTIONS[name]: self.configs[0]} if name in NODE_SECTIONS else {}
+        self.config = Config(**own, graph=self.graph)
         self.add_on_set_parameters_callback(self._on_parameters)
         self._problems, self._last_problem, self._fresh = 0, "", False
         self.frames = 0
+        self._needed: list[Offer] = []
+
+    def configure(self) -> None:
+        self._open_meter()
         self._activity = Activity()
         self.inputs = Inputs(self, frozenset({"depth"} if self.graph.pair else ()))
         self._announcer = Announcer(self.get_logger())
-        self._needed: list[Publisher] = []
-        self._spans = self.create_publisher(DiagnosticArray, "spans", qos.ledger())
-        self._health = self.create_publisher(DiagnosticArray, "/diagnostics", qos.health())
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._beat = self.create_timer(READY_PERIOD_S, self._ready_beat, clock=steady)
-        self.create_timer(HEALTH_PERIOD_S, self.report_health, clock=steady)
+        self._needed.clear()
+        self._spans = self.offer(DiagnosticArray, "spans", qos.ledger())
+        self._health = self.offer(DiagnosticArray, "/diagnostics", qos.health())
+        self._beat = self.every(READY_PERIOD_S, self._ready_beat)
+        self.every(HEALTH_PERIOD_S, self.report_health)
+
+    def watched(
+        self, kind: type[Any], topic: str, profile: QoSProfile, handle: Callable[[Any], None]
+    ) -> Callable[[Any], None]:
+        if topic.partition("/")[0] in CAMERA_TOPICS:
+            return self.inputs.watch(kind, topic, profile, handle)
+        return handle
+
+    def _deactivate(self) -> None:
+        self._publish_health(DiagnosticStatus.WARN, INACTIVE, ready=False)
+        super()._deactivate()
 
     def _open_meter(self) -> None:
         if self.get_name() in UNITS_OF:
@@ -91,7 +100,7 @@ class StageNode(Node):
         try:
             self.configs[0] = dataclasses.replace(before[0], **own)
             self.config = dataclasses.replace(before[1], **{NODE_SECTIONS[self.get_name()]: self.configs[0]})
-            if own:
+            if own and self.configured:
                 self.apply()
                 self._open_meter()
         except DrpSlamError as error:
@@ -105,49 +114,10 @@ class StageNode(Node):
         Raises DrpSlamError and changes nothing for values that cannot be used.
         """
 
-    def create_publisher(self, *args: Any, **kwargs: Any) -> Publisher:
-        """Without event handlers: each costs time in every executor cycle, 30 of them 1 ms."""
-        quiet = PublisherEventCallbacks(use_default_callbacks=False)
-        return super().create_publisher(*args, **{"event_callbacks": quiet, **kwargs})
-
-    def create_subscription(self, *args: Any, **kwargs: Any) -> Subscription:
-        """Without event handlers, as `create_publisher`."""
-        quiet = SubscriptionEventCallbacks(use_default_callbacks=False)
-        return super().create_subscription(*args, **{"event_callbacks": quiet, **kwargs})
-
-    def take(
-        self, kind: type[Any], topic: str, handle: Callable[[Any], None], profile: QoSProfile, foreign: bool = False
-    ) -> Subscription:
-        """A guarded subscription whose QoS can be overridden by parameters.
-
-        `foreign`: others may publish the topic, so incompatible QoS is warned about.
-        """
-        events = {"event_callbacks": SubscriptionEventCallbacks()} if foreign else {}
-        prefix = f"qos_overrides.{topic}.subscription"
-        given: dict[str, Any] = {name: p.value for name, p in self.get_parameters_by_prefix(prefix).items()}  # type: ignore[union-attr]
-        profile = qos.overridden(profile, given)
-        callback = self.guarded(handle)
-        if topic.partition("/")[0] in CAMERA_TOPICS:
-            callback = self.inputs.watch(kind, topic, profile, callback)
-        return self.create_subscription(
-            kind, topic, callback, profile, qos_overriding_options=qos.overridable(), **events
-        )
-
-    def needs_listener(self, publisher: Publisher) -> Publisher:
-        """Makes the node ready only once this publisher has a subscriber."""
-        self._needed.append(publisher)
-        return publisher
-
-    def guarded(self, handle: Callable[[Any], None]) -> Callable[[Any], None]:
-        """A callback that reports errors of this package instead of raising them."""
-
-        def callback(message: Any) -> None:
-            try:
-                handle(message)
-            except DrpSlamError as error:
-                self.problem(error)
-
-        return callback
+    def needs_listener(self, offer: Offer) -> Offer:
+        """Makes the node ready only once this topic has a subscriber."""
+        self._needed.append(offer)
+        return offer
 
     def problem(self, error: object) -> None:
         """Counts a problem, for /diagnostics and the log."""
@@ -163,7 +133,7 @@ class StageNode(Node):
 
     def ready(self) -> bool:
         """Whether everything this node needs is available."""
-        return all(publisher.get_subscription_count() for publisher in self._needed)
+        return all(offer.get_subscription_count() for offer in self._needed)
 
     def health(self) -> dict[str, object]:
         """More values for /diagnostics."""
@@ -179,17 +149,21 @@ class StageNode(Node):
         WARN while not ready, the level of the worst finding, ERROR in a second with a problem; else OK, with
         "running" only while frames come.
         """
-        findings = worst_first(self.findings()) if self.ready() else []
+        ready = self.ready()
+        findings = worst_first(self.findings()) if ready else []
         level, message = DiagnosticStatus.OK, self._activity.words(self.frames, time.monotonic())
-        if not self.ready():
+        if not ready:
             level, message = DiagnosticStatus.WARN, "waiting for the other nodes"
         elif findings and findings[0].level:
             level, message = status_codec.LEVELS[findings[0].level], status_codec.summary(findings[0])
         if self._fresh:
             level, message = DiagnosticStatus.ERROR, self._last_problem
         self._fresh = False
+        self._publish_health(level, message, ready, findings)
+
+    def _publish_health(self, level: bytes, message: str, ready: bool, findings: Iterable[Finding] = ()) -> None:
         values = {
-            "ready": int(self.ready()),
+            "ready": int(ready),
             "frames": self.frames,
             "problems": self._problems,
             "last_problem": self._last_problem,
@@ -205,25 +179,46 @@ class StageNode(Node):
     def _ready_beat(self) -> None:
         """Runs at 10 Hz until ready, so that others do not wait a second for it."""
         if self.ready():
-            self.destroy_timer(self._beat)
+            self._beat.cancel()
             self.report_health()
-
-    def close(self) -> None:
-        """Called once at the end, after the last message."""
 
 
 def run(name: str, make: Callable[[], StageNode], args: Sequence[str] | None = None) -> int:
     """Runs the node `name` until SIGINT, SIGTERM or its own end; returns the exit code."""
+    return run_all(name, lambda: [make()], args)
+
+
+def run_all(name: str, make: Callable[[], Sequence[StageNode]], args: Sequence[str] | None = None) -> int:
+    """Runs nodes in this process until SIGINT, SIGTERM or the end of one of them; returns the exit code."""
     try:
-        spin(make, args)
+        spin(lambda: begun(make()), args)
     except DrpSlamError as error:
         print(f"drp_slam {name}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
         return 1
     return 0
 
 
-def spin(make: Callable[[], Any], args: Sequence[str] | None = None) -> None:
-    """Makes a node and spins it until SIGINT, SIGTERM or its own end. Raises the error that ended it early.
+def begun(nodes: Sequence[StageNode]) -> Sequence[StageNode]:
+    """Activates the nodes whose parameter `autostart` is true.
+
+    All are configured before the first is activated, so that each knows which topics the others in its process
+    publish. Raises DrpSlamError.
+    """
+    starting = [node for node in nodes if node.graph.autostart]
+    try:
+        for node in starting:
+            node.attempt(node.trigger_configure)
+        for node in starting:
+            node.attempt(node.trigger_activate)
+    except BaseException:
+        for node in nodes:
+            node.destroy_node()
+        raise
+    return nodes
+
+
+def spin(make: Callable[[], Sequence[Any]], args: Sequence[str] | None = None) -> None:
+    """Makes nodes and spins them until SIGINT, SIGTERM or the end of one. Raises the error that ended them early.
 
     The parent process blocks SIGINT until here (`processes`). After a signal the current callback
     finishes: KeyboardInterrupt raised inside rclpy's conversion of a message becomes another error.
@@ -238,29 +233,42 @@ def spin(make: Callable[[], Any], args: Sequence[str] | None = None) -> None:
         signal.signal(number, lambda number, _: stop.append(number))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
-    node = None
+    nodes: Sequence[Any] = ()
+    workers: list[Worker] = []
     try:
-        node = make()
+        nodes = make()
         executor = SingleThreadedExecutor()
-        executor.add_node(node)
+        for node in nodes:
+            executor.add_node(node)
+        workers = [Worker(node.inbox, node.get_name()) for node in nodes if getattr(node, "inbox", None)]
         gc.freeze()  # the objects of a running node are never garbage
         while not stop:
             executor.spin_once()
+            for worker in workers:
+                worker.check()
     except (ExternalShutdownException, Finished):
         pass
     finally:
         try:
-            if node is not None:
-                node.close()
+            close(nodes, workers)
         finally:
             # Fast DDS may wait forever for a killed neighbour while it holds the interpreter lock;
             # nothing can be lost any more, so let SIGALRM end the process.
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.setitimer(signal.ITIMER_REAL, LEAVING_S)
-            if node is not None:
+            for node in nodes:
                 node.destroy_node()
             rclpy.try_shutdown()
             signal.setitimer(signal.ITIMER_REAL, 0.0)
+
+
+def close(nodes: Sequence[Any], workers: Sequence[Worker]) -> None:
+    """Writes the results of every node, those of the last one last, whatever fails. Raises what failed."""
+    with contextlib.ExitStack() as ends:
+        for node in reversed(nodes):
+            ends.callback(node.close)
+        for worker in reversed(workers):
+            ends.callback(worker.end)
 
 
 class Activity:

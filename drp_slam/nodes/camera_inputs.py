@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from drp_slam.config import NODE_SECTIONS
 from drp_slam.doctor.checks import Finding, found
 from drp_slam.doctor.endpoints import SILENT_S, Input, Publisher, Qos, Subscription, check_input
 from drp_slam.nodes import qos
+from drp_slam.nodes.managed import ManagedNode
 
 ASK_PERIOD_S = 5.0
 """Publishers are counted this often while messages arrive, and at every call while they do not."""
@@ -27,7 +27,7 @@ class Inputs:
     Roles in `optional` may be silent. `findings` is cheap enough to be called every second.
     """
 
-    def __init__(self, node: Node, optional: frozenset[str] = frozenset()) -> None:
+    def __init__(self, node: ManagedNode, optional: frozenset[str] = frozenset()) -> None:
         self._node, self._optional = node, optional
         self._began_s = time.monotonic()
         self._subscriptions: dict[str, list[Subscription]] = {}
@@ -56,7 +56,8 @@ class Inputs:
             handle(message)
 
         if role.endswith("camera_info"):
-            self._latched[full] = lambda: self._node.create_subscription(kind, full, counted, qos.latched())
+            alone = self._node.locked(counted)
+            self._latched[full] = lambda: self._node.create_subscription(kind, full, alone, qos.latched())
         return counted
 
     @property

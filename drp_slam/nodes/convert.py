@@ -8,6 +8,7 @@ ends a node.
 from __future__ import annotations
 
 import array
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -54,9 +55,35 @@ def image_message(head: Header, values: np.ndarray, encoding: str) -> Image:
     )
 
 
-def colour_message(head: Header, values: np.ndarray) -> Image:
-    """(H, W, 3) BGR or (H, W) grey uint8 as an Image."""
-    return image_message(head, values, "bgr8" if values.ndim == 3 else "mono8")
+@dataclass(frozen=True)
+class SharedImage:
+    """An image that stays in this process: the fields of sensor_msgs/Image, `data` a read-only view of the array."""
+
+    header: Header
+    height: int
+    width: int
+    encoding: str
+    step: int
+    data: memoryview
+    is_bigendian: int = 0
+
+    @classmethod
+    def of(cls, head: Header, values: np.ndarray, encoding: str) -> SharedImage:
+        """As `image_message`, without a copy where the array is contiguous."""
+        height, width = values.shape[:2]
+        data = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data.toreadonly()
+        return cls(head, height, width, encoding, values.nbytes // height, data)
+
+    def message(self) -> Image:
+        """A copy that DDS takes."""
+        data = bytes_of(np.frombuffer(self.data, np.uint8))
+        size = {"height": self.height, "width": self.width, "step": self.step}
+        return Image(header=self.header, encoding=self.encoding, data=data, **size)
+
+
+def colour_encoding(values: np.ndarray) -> str:
+    """Of (H, W, 3) BGR or (H, W) grey uint8."""
+    return "bgr8" if values.ndim == 3 else "mono8"
 
 
 def pixels(message: Image, topic: str, dtype: Any, channels: int) -> np.ndarray:

@@ -61,7 +61,7 @@ class DetectionPublisher:
         self._camera: Camera | None = None
         self._due: deque[Header] = deque(maxlen=IN_FLIGHT)
         self._kind = message_type()
-        self._out = node.create_publisher(self._kind, TOPIC, qos.world())
+        self._out = node.offer(self._kind, TOPIC, qos.world())
         topics: list[tuple[type[Any], str, Any]] = [
             (Image, "image", self._on_image),
             (CompressedImage, "image/compressed", self._on_image),
@@ -70,6 +70,11 @@ class DetectionPublisher:
             topics.append((CameraInfo, "camera_info", self._on_camera_info))
         for kind, topic, handle in topics:
             node.take(kind, topic, handle, qos.camera_in(IN_FLIGHT))
+
+    def forget(self) -> None:
+        """Drops images that wait."""
+        self._images.clear()
+        self._due.clear()
 
     def configure(self, config: PerceptionConfig) -> None:
         """Applies another rate and another threshold."""
@@ -111,9 +116,9 @@ class DetectionPublisher:
 
 
 def _pixels(message: Image | CompressedImage) -> np.ndarray:
-    if isinstance(message, Image):
-        return convert.colour(message)
-    return convert.decompress(message, "image/compressed")
+    if isinstance(message, CompressedImage):
+        return convert.decompress(message, "image/compressed")
+    return convert.colour(message)
 
 
 class Listener:
@@ -123,7 +128,7 @@ class Listener:
         self, node: StageNode, camera: Callable[[], Camera | None], heard: Callable[[int, Detections], None]
     ) -> None:
         self._camera, self._heard = camera, heard
-        node.create_subscription(message_type(), TOPIC, node.guarded(self._on), qos.world())
+        node.take(message_type(), TOPIC, self._on, qos.world())
 
     def _on(self, message: Any) -> None:
         camera = self._camera()

@@ -51,6 +51,9 @@ class DrpNode(StageNode):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("drp_node", DrpConfig, **kwargs)
+
+    def configure(self) -> None:
+        super().configure()
         (config,) = self.configs
         self.apply()
         self._under_way: OrderedDict[int, UnderWay] = OrderedDict()
@@ -58,16 +61,22 @@ class DrpNode(StageNode):
         self._gate: StampGate[tuple[Any, np.ndarray]] = StampGate("image")
         self._pairs = Pairs(self, config, self._to_tensor) if self.graph.pair else None
 
-        self._tensor = self.create_publisher(Image, "tensor", qos.frames_out())
+        self._tensor = self.offer(Image, "tensor", qos.frames_out())
         if any(s.unit not in UNITS for s in self._front.stages):
             self.needs_listener(self._tensor)
-        self._features = self.needs_listener(self.create_publisher(PointCloud2, "features", qos.frames_out()))
-        self._drawn = self.create_publisher(Image, "features_image", qos.camera_in())
+        self._features = self.needs_listener(self.offer(PointCloud2, "features", qos.frames_out()))
+        self._drawn = self.offer(Image, "features_image", qos.camera_in())
         if self.graph.pair and config.stereo == "dense":
-            self._depth = self.create_publisher(Image, "depth", qos.frames_out())
+            self._depth = self.offer(Image, "depth", qos.frames_out())
         self.take(Image, "image", self._on_image, qos.camera_in(), foreign=True)
         self.take(CompressedImage, "image/compressed", self._on_compressed, qos.camera_in())
         self.take(Image, "heads", self._on_heads, qos.stage_in())
+
+    def forget(self) -> None:
+        self._under_way.clear()
+        self._pictures.clear()
+        if self._pairs is not None:
+            self._pairs.forget()
 
     def apply(self) -> None:
         network = self.config.drp.network  # the card holds the scales
@@ -106,7 +115,7 @@ class DrpNode(StageNode):
             return
         others = next(i for i, s in enumerate(self._front.stages) if i > after and s.unit in UNITS)
         remember(self._under_way, frame.stamp_ns, UnderWay(frame, (height, width), sensor, matched, runs, others))
-        self._tensor.publish(convert.image_message(header, data, convert.tensor_encoding(data)))
+        self._tensor.publish(self._tensor.image(header, data, convert.tensor_encoding(data)))
 
     def _on_heads(self, message: Image) -> None:
         stamp_ns = convert.stamp_ns(message.header)
@@ -126,7 +135,7 @@ class DrpNode(StageNode):
         features, measured = done.sensor.after(done.frame, features)
         runs = done.runs + sensor_run(done.matched + measured)
         if self._pairs is not None and done.frame.depth is not None:
-            self._depth.publish(convert.image_message(header, done.frame.depth, "32FC1"))
+            self._depth.publish(self._depth.image(header, done.frame.depth, "32FC1"))
         self._features.publish(feature_codec.to_message(features, self._front.descriptor, header))
         self.publish_runs(stamp_ns, *runs)
         self.frames += 1

@@ -42,7 +42,7 @@ class MapOwner(Protocol):
     @property
     def take(self) -> Callable[..., Any]: ...
     @property
-    def create_service(self) -> Callable[..., Any]: ...
+    def serve(self) -> Callable[..., Any]: ...
 
 
 class MapServices:
@@ -50,11 +50,11 @@ class MapServices:
 
     def __init__(self, node: MapOwner) -> None:
         self._node = node
-        node.create_service(Trigger, "reset", self._on_reset)
-        node.create_service(Trigger, "save_map", self._on_save)
-        node.create_service(LoadMap, "load_map", self._on_load)
-        node.create_service(SetBool, "set_mode", self._on_mode)
-        node.create_service(SetBool, "pause", self._on_pause)
+        node.serve(Trigger, "reset", self._on_reset)
+        node.serve(Trigger, "save_map", self._on_save)
+        node.serve(LoadMap, "load_map", self._on_load)
+        node.serve(SetBool, "set_mode", self._on_mode)
+        node.serve(SetBool, "pause", self._on_pause)
         node.take(PoseWithCovarianceStamped, "initialpose", self._on_pose, qos.world())
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:

@@ -75,7 +75,7 @@ def is_child(pid: str, parent: int) -> bool:
 
 def main() -> int:
     """Runs until SIGINT or SIGTERM, or until the parent is gone."""
-    spin(Monitor)
+    spin(lambda: [Monitor()])
     return 0
 
 

@@ -33,6 +33,10 @@ class Stamped(Generic[T]):
         """Adds a value and drops the oldest one if full."""
         self._values.append((stamp_ns, value))
 
+    def clear(self) -> None:
+        """Drops everything."""
+        self._values.clear()
+
     def forget_later(self, stamp_ns: int) -> None:
         """Drops values with later stamps: the clock was set back, and they are from before."""
         kept = [entry for entry in self._values if entry[0] <= stamp_ns]

@@ -27,6 +27,9 @@ class PerceptionNode(StageNode):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("perception_node", PerceptionConfig, **kwargs)
+
+    def configure(self) -> None:
+        super().configure()
         (config,) = self.configs
         self._detections: DetectionPublisher | None = None
         self.apply()
@@ -35,13 +38,17 @@ class PerceptionNode(StageNode):
             raise GraphError(f"features {self.graph.features!r} need no network; leave perception_node out")
         if not alone:
             self._first = [s.unit for s in self._front.stages].index("drpai3")
-            self._heads = self.needs_listener(self.create_publisher(Image, "heads", qos.frames_out()))
+            self._heads = self.needs_listener(self.offer(Image, "heads", qos.frames_out()))
             self.take(Image, "tensor", self._on_tensor, qos.stage_in())
         detector = open_detector(self._front.accelerator or open_accelerator(config), config)
         if detector is not None:
             from drp_slam.nodes.detections import DetectionPublisher
 
             self._detections = DetectionPublisher(self, detector, config, alone)
+
+    def forget(self) -> None:
+        if self._detections is not None:
+            self._detections.forget()
 
     def apply(self) -> None:
         self._front = open_front_end(self.config, UNITS_OF["perception_node"])
@@ -51,7 +58,7 @@ class PerceptionNode(StageNode):
     def _on_tensor(self, message: Image) -> None:
         tensor = convert.tensor(message, "tensor")
         heads, runs, _ = self._front.part(tensor, (0, 0), self._first, UNITS_OF["perception_node"])
-        self._heads.publish(convert.image_message(message.header, heads, convert.tensor_encoding(heads)))
+        self._heads.publish(self._heads.image(message.header, heads, convert.tensor_encoding(heads)))
         self.publish_runs(convert.stamp_ns(message.header), *runs)
         self.frames += 1
         if self._detections is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from drp_slam.nodes.table import environment, transport
@@ -15,15 +16,15 @@ def play(parameters: dict[str, Any]) -> dict[str, Any]:
     os.environ.update(environment(local=False) | transport(sends_images=True, local=False))
     from rclpy.parameter import Parameter
 
-    from drp_slam.nodes.base import spin
+    from drp_slam.nodes.base import StageNode, begun, spin
     from drp_slam.nodes.player_node import PlayerNode
 
     made: list[PlayerNode] = []
 
-    def make() -> PlayerNode:
+    def make() -> Sequence[StageNode]:
         overrides = [Parameter(name, value=value) for name, value in parameters.items()]
         made.append(PlayerNode(parameter_overrides=overrides))
-        return made[0]
+        return begun(made)
 
     start_s = time.monotonic()
     spin(make, [])

@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import Clock as RosClock
-from rclpy.clock import ClockType
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import SetBool
@@ -41,9 +39,9 @@ class Messages:
     """One frame, ready to publish."""
 
     stamp_ns: int
-    image: Image
-    depth: Image | None
-    right: Image | None = None
+    image: Image | convert.SharedImage
+    depth: Image | convert.SharedImage | None
+    right: Image | convert.SharedImage | None = None
 
 
 class PlayerNode(StageNode):
@@ -51,6 +49,9 @@ class PlayerNode(StageNode):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("player_node", PlayerConfig, **kwargs)
+
+    def configure(self) -> None:
+        super().configure()
         (self._config,) = self.configs
         self._sequence = open_sequence(
             self._config.sequence, self._config.camera or None, self._config.start, self._config.frames or None
@@ -59,42 +60,47 @@ class PlayerNode(StageNode):
         self._gate: StampGate[Messages] = StampGate("sequence")
         self._flight: OrderedDict[int, float] = OrderedDict()
         self._others: set[str] = set()
-        self._started = False
+        self._started = self._resume = False
         self._ended_s: float | None = None
         self._silent_until_s: float | None = time.monotonic() + HINT_S
 
-        self._image = self.create_publisher(Image, "image", qos.frames_out())
-        self._depth = self.create_publisher(Image, "depth", qos.frames_out())
-        self._info = self.create_publisher(CameraInfo, "camera_info", qos.frames_out())
+        self._image = self.offer(Image, "image", qos.frames_out())
+        self._depth = self.offer(Image, "depth", qos.frames_out())
+        self._info = self.offer(CameraInfo, "camera_info", qos.frames_out())
         self._pair = self._sequence.camera.baseline_m is not None
         if self._pair:
-            self._right = self.create_publisher(Image, "right", qos.frames_out())
-            self._right_info = self.create_publisher(CameraInfo, "right_camera_info", qos.frames_out())
-        self._clock_out = self.create_publisher(Clock, "/clock", qos.world())
+            self._right = self.offer(Image, "right", qos.frames_out())
+            self._right_info = self.offer(CameraInfo, "right_camera_info", qos.frames_out())
+        self._clock_out = self.offer(Clock, "/clock", qos.world())
         if self._config.wait:
             of_a_pair = (self._right, self._right_info) if self._pair else (self._depth,)
             for publisher in (self._image, self._info, *of_a_pair):
                 self.needs_listener(publisher)
-        self.create_subscription(DiagnosticArray, "status", self.guarded(self._on_status), qos.ledger())
-        self.create_subscription(DiagnosticArray, "/diagnostics", self.guarded(self._on_health), qos.health())
-        self.create_service(SetBool, "play", self._on_play)
-        self._wake = self.create_guard_condition(self._publish_frames)
-        self._playback = Playback(
-            self._sequence, self._config.rate, self._config.loop, self._prepare, self._wake.trigger
-        )
+        self.take(DiagnosticArray, "status", self._on_status, qos.ledger())
+        self.take(DiagnosticArray, "/diagnostics", self._on_health, qos.health())
+        self.serve(SetBool, "play", self._on_play)
+        wake = self.waker(self._publish_frames)
+        self._playback = Playback(self._sequence, self._config.rate, self._config.loop, self._prepare, wake)
         self._playback.start()
-        self.create_timer(WATCH_PERIOD_S, self._watch, clock=RosClock(clock_type=ClockType.STEADY_TIME))
+        self.every(WATCH_PERIOD_S, self._watch)
+
+    def _activate(self) -> None:
+        super()._activate()
+        if self._resume:
+            self._playback.play()
 
     def _prepare(self, frame: Frame) -> Messages:
         """Runs in the playback's thread."""
         head = convert.header(frame.stamp_ns, OPTICAL_FRAME)
         assert frame.image is not None  # readers always give one
-        image = convert.colour_message(head, frame.image)
-        right = None if frame.right is None else convert.colour_message(head, frame.right)
+        image = self._image.image(head, frame.image, convert.colour_encoding(frame.image))
+        right = None
+        if frame.right is not None:
+            right = self._right.image(head, frame.right, convert.colour_encoding(frame.right))
         depth = None
         if frame.depth is not None:
             values, encoding = rep118(frame.depth, frame.depth_unit_m)
-            depth = convert.image_message(head, values, encoding)
+            depth = self._depth.image(head, values, encoding)
         return Messages(frame.stamp_ns, image, depth, right)
 
     def _publish_frames(self) -> None:
@@ -196,7 +202,13 @@ class PlayerNode(StageNode):
             "in_flight": len(self._flight),
         }
 
-    def close(self) -> None:
+    def forget(self) -> None:
+        """Holds the sequence while the node is inactive; frames under way are not waited for."""
+        self._resume = self._playback.playing
+        self._playback.pause()
+        self._flight.clear()
+
+    def finish(self) -> None:
         """Ends the playback."""
         self._playback.stop()
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 
@@ -53,6 +52,9 @@ class PoseNode(StageNode):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("pose_node", SlamConfig, **kwargs)
+
+    def configure(self) -> None:
+        super().configure()
         (self._config,) = self.configs
         self.descriptor = front_end_class(self.graph.features).descriptor
         self._saved = SavedMap(self.graph.out)
@@ -73,7 +75,7 @@ class PoseNode(StageNode):
         self._localise, self._paused = self._config.localise, False
         self._world = WorldPublisher(self, self.graph)
         MapServices(self)
-        self._status = self.create_publisher(DiagnosticArray, "status", qos.ledger())
+        self._status = self.offer(DiagnosticArray, "status", qos.ledger())
         if self.graph.pair:
             Calibration(self, lambda camera: self._take_camera(rectification(camera)[1]))
         else:
@@ -83,10 +85,14 @@ class PoseNode(StageNode):
         self.take(Image, "image", self._on_image, qos.camera_in(IN_FLIGHT), foreign=True)
         self.take(CompressedImage, "image/compressed", self._on_small_image, qos.camera_in(IN_FLIGHT))
         stage = self.take(PointCloud2, "features", self._on_features, qos.stage_in())
-        lossless = stage.qos_profile.depth > NEWEST
+        lossless = stage.profile.depth > NEWEST
         self._patience_s = LOSSLESS_PATIENCE_S if lossless else PATIENCE_S
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(PATIENCE_S / 2, self._track_waiting, clock=steady)
+        self.every(PATIENCE_S / 2, self._track_waiting)
+
+    def forget(self) -> None:
+        self._waiting.clear()
+        self._depths.clear()
+        self._images.clear()
 
     def apply(self) -> None:
         self._config = self.config.slam
@@ -244,7 +250,7 @@ class PoseNode(StageNode):
             "epoch": self._gate.epoch,
         }
 
-    def close(self) -> None:
+    def finish(self) -> None:
         """Writes `trajectory.txt`, `odometry.txt`, `map.ply`, and the map if `save_map` is set."""
         if self.tracker is None:
             return

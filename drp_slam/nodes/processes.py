@@ -53,7 +53,7 @@ class Processes:
         spec, parameters = self._specs[name], self.logs / "parameters.yaml"
         names = (*spec.remappings, *((("__ns", spec.namespace),) if spec.namespace else ()))
         renames = [word for a, b in names for word in ("-r", f"{a}:={b}")]
-        arguments = ["--ros-args", "--params-file", str(parameters), *renames]
+        arguments = [*spec.arguments, "--ros-args", "--params-file", str(parameters), *renames]
         with (self.logs / f"{name}.log").open(mode) as output:
             self._running[name] = started(
                 spec.module,
@@ -63,13 +63,17 @@ class Processes:
                 env={**self.environment, **spec.environment},
             )
 
+    def nodes(self) -> set[str]:
+        """Names of the nodes whose process runs."""
+        return {node.name for name in self._running for node in self._specs[name].nodes}
+
     def pids(self) -> dict[str, int]:
         """Process numbers of the running nodes."""
         return {name: process.pid for name, process in self._running.items()}
 
     def was_ready(self, name: str) -> None:
-        """Records that a node was ready, so that it may be restarted when it dies."""
-        self._were_ready.add(name)
+        """Records that a node was ready, so that its process may be restarted when it dies."""
+        self._were_ready |= {process for process, spec in self._specs.items() if name in {n.name for n in spec.nodes}}
 
     def check(self) -> bool:
         """False once a node has ended whose end ends the graph; restarts dead nodes where allowed.

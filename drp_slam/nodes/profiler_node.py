@@ -15,7 +15,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from drp_slam.config import NODE_SECTIONS, ProfilerConfig
 from drp_slam.doctor.checks import Finding, Level
 from drp_slam.nodes import convert, qos, status_codec
-from drp_slam.nodes.base import StageNode, run
+from drp_slam.nodes.base import INACTIVE, StageNode, run
 from drp_slam.nodes.ledger import Ledger
 from drp_slam.pipeline import stages
 from drp_slam.reporting import folder as files
@@ -29,6 +29,9 @@ class ProfilerNode(StageNode):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("profiler_node", ProfilerConfig, **kwargs)
+
+    def configure(self) -> None:
+        super().configure()
         (self._config,) = self.configs
         out = Path(self.graph.out) if self.graph.out else None
         if out is not None:
@@ -43,7 +46,7 @@ class ProfilerNode(StageNode):
             ("status", self._on_status, qos.ledger()),
             ("/diagnostics", self._on_health, qos.health()),
         ):
-            self.create_subscription(DiagnosticArray, topic, self.guarded(handle), profile)
+            self.take(DiagnosticArray, topic, handle, profile)
 
     def _on_spans(self, message: DiagnosticArray) -> None:
         for entry in status_codec.entries(message):
@@ -61,6 +64,8 @@ class ProfilerNode(StageNode):
             node = status_codec.health_of(status, self.get_namespace())
             if node in NODE_SECTIONS and node != self.get_name():
                 self._heard_s[node] = time.monotonic()
+                if status.message == INACTIVE:  # it may be silent now
+                    del self._heard_s[node]
                 values = status_codec.values_of(status)
                 if values.get("problems", "0") != "0":
                     self._problems_of[node] = f"{values['problems']}: {values.get('last_problem')}"
@@ -109,7 +114,7 @@ class ProfilerNode(StageNode):
             figures["fps"] = f"{book.frames / book.wall_total_s:.1f}"
         return {**figures, "lost": book.lost}
 
-    def close(self) -> None:
+    def finish(self) -> None:
         """Writes the ledger."""
         if not self.graph.out:
             return

@@ -61,6 +61,11 @@ class Pairs:
         node.take(Image, "right", self._on_right, qos.camera_in(IN_FLIGHT), foreign=True)
         node.take(CompressedImage, "right/compressed", self._on_small_right, qos.camera_in(IN_FLIGHT))
 
+    def forget(self) -> None:
+        """Drops images that wait."""
+        self._lefts.clear()
+        self._rights.clear()
+
     def left(self, header: Header, image: np.ndarray) -> None:
         """Adds a left image; the pair is passed on once the right one and both calibrations have arrived."""
         self._lefts.append((header, image))

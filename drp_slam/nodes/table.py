@@ -86,13 +86,18 @@ class Place:
         return (*out, *(TF if self.namespace else ()))
 
 
+CONTAINER = "container"
+
 ROOT = Place()
 """The root namespace, with the topics' default names."""
 
 
 @dataclass(frozen=True)
 class NodeSpec:
-    """One process. `remappings` are pairs of names; `ends`: the graph ends with this node."""
+    """One process. `remappings` are pairs of names; `ends`: the graph ends with this node.
+
+    `members` are the nodes of a container process.
+    """
 
     name: str
     parameters: Mapping[str, Any]
@@ -100,6 +105,17 @@ class NodeSpec:
     ends: bool = False
     namespace: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
+    members: tuple[NodeSpec, ...] = ()
+
+    @property
+    def nodes(self) -> tuple[NodeSpec, ...]:
+        """The nodes of the process."""
+        return self.members or (self,)
+
+    @property
+    def arguments(self) -> list[str]:
+        """Of the executable, before `--ros-args`."""
+        return [member.name for member in self.members]
 
     @property
     def module(self) -> str:
@@ -143,6 +159,17 @@ def nodes(config: Config, player: bool, place: Place = ROOT) -> list[NodeSpec]:
         )
         for name in names
     ]
+
+
+def contained(specs: list[NodeSpec]) -> list[NodeSpec]:
+    """The nodes as one process, in which the profiler ends last; it ends with the player."""
+    order = sorted(specs, key=lambda spec: (not spec.ends, spec.name == "profiler_node"))
+    environment: dict[str, str] = {}
+    for spec in order[::-1]:  # the player's shared memory, where there is one
+        environment |= spec.environment
+    ends = any(spec.ends for spec in specs)
+    one = specs[0]
+    return [NodeSpec(CONTAINER, {}, one.remappings, ends, one.namespace, environment, tuple(order))]
 
 
 def threads(count: int) -> dict[str, str]:
@@ -192,5 +219,5 @@ def write_parameters(path: Path, specs: list[NodeSpec]) -> None:
     """All parameters of all nodes as one ROS parameter file. Raises GraphError."""
     import yaml
 
-    tree = {f"{s.namespace}/{s.name}": {"ros__parameters": dict(s.parameters)} for s in specs}
+    tree = {f"{n.namespace}/{n.name}": {"ros__parameters": dict(n.parameters)} for s in specs for n in s.nodes}
     write_text(path, yaml.safe_dump(tree, sort_keys=False), GraphError)

@@ -51,8 +51,8 @@ class Transforms:
         node.take(TFMessage, "/tf", lambda message: self._on_tf(message, False), qos.world())
         node.take(TFMessage, "/tf_static", lambda message: self._on_tf(message, True), qos.static_transforms())
         return (
-            node.create_publisher(TFMessage, "/tf", qos.world()),
-            node.create_publisher(TFMessage, "/tf_static", qos.latched()),
+            node.offer(TFMessage, "/tf", qos.world(), local=False),
+            node.offer(TFMessage, "/tf_static", qos.latched(), local=False),
         )
 
     def _on_tf(self, message: Any, static: bool) -> None:

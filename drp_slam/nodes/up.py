@@ -15,7 +15,7 @@ from drp_slam.nodes.odometry import recover
 from drp_slam.nodes.processes import Processes
 from drp_slam.nodes.reports import PERIOD_S, Reports
 from drp_slam.nodes.shared_memory import lacking_room, remove_orphans
-from drp_slam.nodes.table import ROOT, Place, environment, nodes, transport
+from drp_slam.nodes.table import ROOT, Place, contained, environment, nodes, transport
 from drp_slam.reporting import folder as files
 
 if TYPE_CHECKING:
@@ -45,12 +45,13 @@ def run_graph(
     about: dict[str, Any],
     respawn: bool = False,
     place: Place = ROOT,
+    container: bool = False,
 ) -> None:
     """Starts the graph, waits for its end, and writes the results that the nodes do not write themselves.
 
     Ends with the sequence or with SIGINT, which never loses results; the third SIGINT stops waiting
-    for nodes. `respawn` restarts nodes that die. Raises GraphError that names a node which died for
-    good; results until then are kept in `out`.
+    for nodes. `respawn` restarts nodes that die; `container` runs all nodes in one process. Raises
+    GraphError that names a node which died for good; results until then are kept in `out`.
     """
     from drp_slam.frontend.modelled import open_soc
     from drp_slam.pipeline import stages
@@ -66,7 +67,8 @@ def run_graph(
     if not local and os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET") == "SUBNET":
         log.warning(OPEN)
     inherited = {**os.environ, **environment(local, logs), **transport(sends_images=False, local=local)}
-    processes = Processes(nodes(config, local, place), logs, inherited, respawn)
+    specs = nodes(config, local, place)
+    processes = Processes(contained(specs) if container else specs, logs, inherited, respawn)
     with uninterrupted() as interrupts:
         failure = lead(processes, config, sequence, interrupts, place.namespace)
         failure = conclude(config, sequence, out, about | {"restarts": dict(processes.restarts)}, failure)
@@ -99,9 +101,8 @@ def lead(
     try:
         with View(config, sequence) as view:
             processes.start()
-            watch(
-                processes, Reports(processes.logs / "monitor.log", processes.environment, namespace), view, interrupts
-            )
+            reports = Reports(processes.logs / "monitor.log", processes.environment, namespace)
+            watch(processes, reports, view, interrupts, config.graph.autostart)
     except DrpSlamError as error:
         failure = error
     try:
@@ -113,7 +114,7 @@ def lead(
     return failure
 
 
-def watch(processes: Processes, reports: Reports, view: View, interrupts: Interrupts) -> None:
+def watch(processes: Processes, reports: Reports, view: View, interrupts: Interrupts, autostart: bool = True) -> None:
     """Watches until the sequence has ended or the user stops it.
 
     Raises GraphError for a node that died or never became ready, and where another graph already
@@ -124,7 +125,7 @@ def watch(processes: Processes, reports: Reports, view: View, interrupts: Interr
         while processes.check() and not interrupts.count:
             reports.wait(PERIOD_S)
             view.update(reports.health, reports.findings)
-            names = set(processes.pids())
+            names = processes.nodes()
             working = {n for n in names if reports.health.get(n, {}).get("ready") == "1"}
             for name in working:
                 processes.was_ready(name)
@@ -136,7 +137,7 @@ def watch(processes: Processes, reports: Reports, view: View, interrupts: Interr
                     f"another graph runs on this ROS domain ({rival}); end it, give --namespace, or set ROS_DOMAIN_ID "
                     "to another number"
                 )
-            if time.monotonic() - start_s > START_S:
+            if autostart and time.monotonic() - start_s > START_S:
                 late = ", ".join(sorted(names - working))
                 raise GraphError(f"{late} not ready after {START_S:g} s; see the logs")
     finally:

@@ -102,12 +102,10 @@ class Listening:
     def __init__(self) -> None:
         self.handlers, self.published, self.runs = {}, [], []
 
-    def create_subscription(self, kind, topic, handle, *_, **__) -> None:
+    def take(self, kind, topic, handle, *_, **__) -> None:
         self.handlers[kind, topic] = handle
 
-    take = create_subscription
-
-    def create_publisher(self, kind, topic, profile):
+    def offer(self, kind, topic, profile):
         assert topic == "detections"
         return self
 

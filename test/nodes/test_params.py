@@ -103,6 +103,8 @@ def test_a_running_node_takes_other_values_or_says_why_not():
 
     drp, pose = DrpNode(context=context), PoseNode(context=context)
     try:
+        drp.start()
+        pose.start()
         done = drp.set_parameters_atomically([Parameter("top_k", value=64), Parameter("mindiv", value=4)])
         assert done.successful and drp.config.drp.top_k == drp.configs[0].top_k == 64
         for name, value, words in (("threshold", 7.0, "threshold"), ("backend", "cpu", "read-only")):

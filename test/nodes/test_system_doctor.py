@@ -111,6 +111,7 @@ def test_qos_that_cannot_match_is_named(listen):
     listen.node.create_publisher(Image, "depth", qos.camera_in())
     node = PoseNode(context=listen.node.context, parameter_overrides=overrides, use_global_arguments=False)
     try:
+        node.start()
         listen.spin(SILENT_S + 0.5)
         found = {f.key: f for f in node.findings()}
         assert "offers best effort" in found["qos_mismatch", "/depth"].seen

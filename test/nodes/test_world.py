@@ -129,7 +129,7 @@ def test_grid_of_keyframes_follows_the_map():
     published = []
 
     class Node:
-        def create_publisher(self, kind, topic, profile):
+        def offer(self, kind, topic, profile):
             assert topic == "map"
             return self
 

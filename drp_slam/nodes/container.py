@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several nodes in one process: images and tensors go from stage to stage by reference.
+
+container NODE ... --ros-args ...; the nodes end in this order. Each has a thread of its own, so that stages of
+successive frames overlap: onnxruntime, OpenCV and most of numpy release the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from rclpy.utilities import remove_ros_args
+
+from drp_slam.config import NODE_SECTIONS
+from drp_slam.errors import GraphError
+from drp_slam.nodes.base import StageNode, run_all
+from drp_slam.nodes.exchange import Exchange
+
+SWITCH_INTERVAL_S = 0.0005
+"""A stage that has to give way does so within this; CPython's 5 ms is a third of a frame."""
+
+
+def open_nodes(names: Sequence[str]) -> list[StageNode]:
+    """The nodes, not yet configured. Raises GraphError for a name that is none, ConfigError for wrong parameters."""
+    exchange = Exchange()
+    nodes: list[StageNode] = []
+    for name in names:
+        if name not in NODE_SECTIONS:
+            raise GraphError(f"no node {name!r}; expected some of {', '.join(NODE_SECTIONS)}")
+        module = importlib.import_module(f"drp_slam.nodes.{name}")
+        kind = getattr(module, "".join(word.capitalize() for word in name.split("_")))
+        nodes.append(kind(exchange=exchange))
+    return nodes
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the nodes."""
+    given = list(sys.argv if args is None else args)
+    names = remove_ros_args(given)[1:]
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    return run_all("container", lambda: open_nodes(names), given)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A lifecycle node: its topics, services and timers exist and work only in the states that ROS 2 has for it.
+
+unconfigured -- configure --> inactive -- activate --> active, and back by deactivate and cleanup. An inactive node
+publishes nothing, has no subscriptions and hence holds no queue.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.publisher import Publisher
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.service import Service
+from rclpy.timer import Timer
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from drp_slam.errors import DrpSlamError
+from drp_slam.nodes import convert, qos
+from drp_slam.nodes.exchange import Exchange, Inbox, Line
+
+try:
+    from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
+
+
+@dataclass(frozen=True)
+class Intake:
+    """A topic that an active node takes: `callback` is guarded and locked, `profile` has the overrides in it."""
+
+    kind: type[Any]
+    topic: str
+    callback: Callable[[Any], None]
+    profile: QoSProfile
+    foreign: bool
+
+
+class Offer:
+    """A publisher of a managed node, silent while the node is not active.
+
+    Subscriptions of the same process get the message itself, by reference: neither side may change it afterwards.
+    DDS gets it for late listeners of a latched topic, and else only while somebody outside listens.
+    """
+
+    def __init__(self, node: ManagedNode, publisher: Publisher, line: Line | None) -> None:
+        self._node, self._publisher, self._line = node, publisher, line
+        self._latched = publisher.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
+
+    def get_subscription_count(self) -> int:
+        """Subscriptions in and outside this process."""
+        return self._publisher.get_subscription_count() + (len(self._line.slots) if self._line else 0)
+
+    def image(self, head: Header, values: np.ndarray, encoding: str) -> Image | convert.SharedImage:
+        """(H, W) or (H, W, C) array to publish: without a copy where this process takes it."""
+        make = convert.SharedImage.of if self._line and self._line.slots else convert.image_message
+        return make(head, values, encoding)
+
+    def publish(self, message: Any) -> None:
+        """Hands it to everybody who listens."""
+        if not self._node.active:
+            return
+        taken = self._line is not None and self._line.put(message)
+        if (self._latched and not taken) or self._publisher.get_subscription_count():
+            self._publisher.publish(message.message() if isinstance(message, convert.SharedImage) else message)
+
+
+class ManagedNode(LifecycleNode):
+    """Callbacks run one at a time, whichever thread they come from.
+
+    Subclasses make everything in `configure`, drop what waits in `forget`, and write results in `finish`. With an
+    `exchange`, topics of nodes of the same process do not go through DDS.
+    """
+
+    def __init__(self, name: str, exchange: Exchange | None = None, **kwargs: Any) -> None:
+        super().__init__(name, automatically_declare_parameters_from_overrides=True, **kwargs)
+        self.lock = threading.RLock()
+        self.active = self.configured = False
+        self.refused: Exception | None = None
+        self.inbox = Inbox(self.lock) if exchange is not None else None
+        self._exchange = exchange
+        self._intakes: list[Intake] = []
+        self._before: tuple[set[Any], ...] = ()
+
+    def configure(self) -> None:
+        """Makes what the node works with. Raises DrpSlamError: it stays unconfigured."""
+
+    def forget(self) -> None:
+        """Drops frames that wait: the node is no longer active."""
+
+    def finish(self) -> None:
+        """Writes results, after the last message."""
+
+    def start(self) -> None:
+        """Configures and activates. Raises what prevented it."""
+        self.attempt(self.trigger_configure)
+        self.attempt(self.trigger_activate)
+
+    def attempt(self, transition: Callable[[], Any]) -> None:
+        """One transition. Raises the error that a caller of the service finds in the log."""
+        with self.lock:
+            transition()
+            if self.refused is not None:
+                raise self.refused
+
+    def close(self) -> None:
+        """Writes results, at the end of the process or before."""
+        with self.lock:
+            self.active = False
+            if self.configured:
+                self.configured = False
+                self.finish()
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition(self._configure)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition(self._activate)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition(self._deactivate)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition(self._cleanup)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition(self._cleanup)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """An error of the code itself: back to unconfigured, what `_transition` has logged stays to be raised."""
+        self._cleanup()
+        return TransitionCallbackReturn.SUCCESS
+
+    def _transition(self, act: Callable[[], None]) -> TransitionCallbackReturn:
+        """rclpy drops what a transition raises; here it is logged, and kept for `attempt`."""
+        self.refused = None
+        with self.lock:
+            try:
+                act()
+            except DrpSlamError as error:
+                self.refused = error
+                self.get_logger().error(" ".join(str(error).split()))
+                return TransitionCallbackReturn.FAILURE
+            except Exception as error:
+                self.refused = error
+                self.get_logger().error(traceback.format_exc())
+                return TransitionCallbackReturn.ERROR
+        return TransitionCallbackReturn.SUCCESS
+
+    def _configure(self) -> None:
+        self._before = self._entities()
+        try:
+            self.configure()
+        except BaseException:
+            self._release()
+            raise
+        for timer in self._own_timers():
+            timer.cancel()
+        self.configured = True
+
+    def _activate(self) -> None:
+        self.active = True
+        for intake in self._intakes:
+            self._open(intake)
+        for timer in self._own_timers():
+            timer.reset()
+
+    def _deactivate(self) -> None:
+        self.active = False
+        for timer in self._own_timers():
+            timer.cancel()
+        for subscription in set(self.subscriptions) - self._before[-1]:
+            self.destroy_subscription(subscription)
+        if self._exchange is not None and self.inbox is not None:
+            self._exchange.leave(self.inbox)
+        self.forget()
+
+    def _cleanup(self) -> None:
+        if self.active:
+            self._deactivate()
+        try:
+            self.close()
+        finally:
+            self._release()
+
+    def _entities(self) -> tuple[set[Any], ...]:
+        """What there is of each kind; subscriptions, which come and go with activation, are the last."""
+        return tuple(
+            set(found) for found in (self.publishers, self.services, self.timers, self.guards, self.subscriptions)
+        )
+
+    def _own_timers(self) -> set[Timer]:
+        return set(self.timers) - self._before[2]
+
+    def _release(self) -> None:
+        """Destroys what `configure` has made."""
+        destroyers: tuple[Callable[[Any], Any], ...] = (
+            self.destroy_publisher,
+            self.destroy_service,
+            self.destroy_timer,
+            self.destroy_guard_condition,
+        )
+        for now, before, destroy in zip(self._entities(), self._before, destroyers):
+            for entity in now - before:
+                destroy(entity)
+        self._intakes.clear()
+
+    def offer(self, kind: type[Any], topic: str, profile: QoSProfile, local: bool = True) -> Offer:
+        """A topic that the node publishes. Not `local`: other processes publish on it, too, so DDS carries it.
+
+        Without event handlers: each costs every turn of the executor, 30 in a node 1 ms.
+        """
+        quiet = PublisherEventCallbacks(use_default_callbacks=False)
+        publisher = self.create_publisher(kind, topic, profile, event_callbacks=quiet)
+        line = self._exchange.offered(publisher.topic_name) if local and self._exchange is not None else None
+        return Offer(self, publisher, line)
+
+    def take(
+        self, kind: type[Any], topic: str, handle: Callable[[Any], None], profile: QoSProfile, foreign: bool = False
+    ) -> Intake:
+        """A topic that the node takes while it is active; its QoS parameters may override the profile.
+
+        Deliberate errors of `handle` are reported. `foreign`: somebody else may publish it, so incompatible QoS is
+        warned about.
+        """
+        prefix = f"qos_overrides.{topic}.subscription"
+        given: dict[str, Any] = {name: p.value for name, p in self.get_parameters_by_prefix(prefix).items()}  # type: ignore[union-attr]
+        profile = qos.overridden(profile, given)
+        callback = self.locked(self.watched(kind, topic, profile, self.guarded(handle)))
+        self._intakes.append(Intake(kind, topic, callback, profile, foreign))
+        return self._intakes[-1]
+
+    def watched(
+        self, kind: type[Any], topic: str, profile: QoSProfile, handle: Callable[[Any], None]
+    ) -> Callable[[Any], None]:
+        """A callback that may look at messages before `handle` does."""
+        return handle
+
+    def _open(self, intake: Intake) -> None:
+        """From nodes of this process by reference, from others through DDS."""
+        if self._exchange is not None and self.inbox is not None:
+            line = self._exchange.found(self.resolve_topic_name(intake.topic))
+            if line is not None:
+                line.join(self.inbox, intake.callback, intake.profile.depth)
+                return
+        events = SubscriptionEventCallbacks(use_default_callbacks=intake.foreign)
+        self.create_subscription(
+            intake.kind,
+            intake.topic,
+            intake.callback,
+            intake.profile,
+            qos_overriding_options=qos.overridable(),
+            event_callbacks=events,
+        )
+
+    def waker(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Something that any thread may call to have `callback` called in the node's own turn."""
+        if self.inbox is not None:
+            return functools.partial(self.inbox.put, callback)
+        return self.create_guard_condition(self.locked(callback)).trigger
+
+    def every(self, period_s: float, callback: Callable[[], None]) -> Timer:
+        """Calls back at this period of the host's steady clock while the node is active."""
+        return self.create_timer(period_s, self.locked(callback), clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def serve(self, kind: type[Any], name: str, callback: Callable[[Any, Any], Any]) -> Service:
+        """A service, from configure to cleanup."""
+        return self.create_service(kind, name, self.locked(callback))
+
+    def locked(self, callback: Callable[..., Any]) -> Callable[..., Any]:
+        """The callback, while no other one of this node runs."""
+
+        @functools.wraps(callback)
+        def alone(*args: Any) -> Any:
+            with self.lock:
+                return callback(*args)
+
+        return alone
+
+    def guarded(self, handle: Callable[[Any], None]) -> Callable[[Any], None]:
+        """A callback of an active node that reports deliberate errors instead of raising them."""
+
+        @functools.wraps(handle)
+        def callback(message: Any) -> None:
+            try:
+                if self.active:
+                    handle(message)
+            except DrpSlamError as error:
+                self.problem(error)
+
+        return callback
+
+    def problem(self, error: object) -> None:
+        """Reports a problem."""
+        self.get_logger().warning(str(error))
