@@ -54,6 +54,13 @@ def temperature_c(constants: Mapping[str, float], power_w: float, time_s: np.nda
     return idle_c + power_w * constants["thermal.resistance"] * -np.expm1(-np.asarray(time_s) / time_constant_s)
 
 
+def after(constants: Mapping[str, float], from_c: float, power_w: float, time_s: float) -> float:
+    """Temperature `time_s` after `from_c`, the busy units taking `power_w` meanwhile."""
+    time_constant_s = constants["thermal.resistance"] * constants["thermal.capacity"]
+    steady_c = constants["thermal.ambient"] + constants["thermal.idle_rise"] + power_w * constants["thermal.resistance"]
+    return steady_c + (from_c - steady_c) * math.exp(-time_s / time_constant_s)
+
+
 def estimate(constants: Mapping[str, float], energy_mj: float | None, rate_hz: float) -> dict[str, Any] | None:
     """Running frames of `energy_mj` at `rate_hz`, from idle.
 

@@ -35,7 +35,7 @@ from drp_slam.nodes.camera_inputs import Inputs
 from drp_slam.nodes.exchange import Worker
 from drp_slam.nodes.managed import ManagedNode, Offer
 from drp_slam.nodes.table import CAMERA_TOPICS, UNITS_OF
-from drp_slam.profiler.span import make_span
+from drp_slam.profiler.span import on_units, span_of
 
 HEALTH_PERIOD_S = 1.0
 READY_PERIOD_S = 0.1
@@ -127,8 +127,11 @@ class StageNode(ManagedNode):
 
     def publish_runs(self, stamp_ns: int, *runs: StageRun) -> None:
         """Publishes the spans of one frame's stages, priced for the chip."""
-        spans = [make_span(-1, stamp_ns, run, self._meter) for run in runs]
-        statuses = [status_codec.span_status(self.get_name(), s, r.works) for s, r in zip(spans, runs)]
+        statuses = []
+        for run in runs:
+            costs = [self._meter.cost(work) for work in run.works]
+            span = span_of(-1, stamp_ns, run, costs, self._meter.soc)
+            statuses.append(status_codec.span_status(self.get_name(), span, run.works, on_units(costs)))
         self._spans.publish(status_codec.array_of(stamp_ns, statuses))
 
     def ready(self) -> bool:

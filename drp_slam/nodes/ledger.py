@@ -23,6 +23,8 @@ KEPT = 300
 
 LATE_NS = 5_000_000_000
 """A busy node may send a span this long after the frame's end; a later one belongs to the recording's next lap."""
+DROPPED_NS = 2_000_000_000
+"""A frame without a status for this long counts as dropped until one comes."""
 
 
 @dataclass
@@ -56,6 +58,8 @@ class Ledger:
     def __init__(self, out: Path | None = None, order: Sequence[str] = ()) -> None:
         self._out, self._order = out, {stage: i for i, stage in enumerate(order)}
         self.frames = self.lost = self.rows = 0
+        self.state = self.reason = ""
+        self._unended = 0  # frames written without a status
         self.recent: dict[str, deque[float]] = {}
         self.latencies_s: deque[float] = deque(maxlen=RECENT)
         self._kept: dict[int, Kept] = {}
@@ -88,9 +92,15 @@ class Ledger:
         frame.state, frame.end_ns = state, int(values["at_ns"])
         frame.counts = (int(values["matches"]), int(values["inliers"]), int(values["keyframe"]))
         frame.reason = reason_of(values)
+        self.state, self.reason = state, frame.reason
         self._last_ns = frame.end_ns if self._last_ns is None else max(self._last_ns, frame.end_ns)
         if frame.begin_ns != NEVER:
             self.latencies_s.append(frame.latency_s)
+
+    def dropped(self, now_ns: int) -> int:
+        """Frames that began and got no status within `DROPPED_NS`."""
+        late = (f for f in self._kept.values() if f.end_ns is None and f.begin_ns < now_ns - DROPPED_NS)
+        return self._unended + sum(1 for _ in late)
 
     @property
     def wall_total_s(self) -> float:
@@ -116,6 +126,7 @@ class Ledger:
 
     def _write(self, frames: list[tuple[int, Kept]]) -> None:
         """Writes frames as rows of the tables, numbered in order. Raises ProfilerError for a write error."""
+        self._unended += sum(frame.end_ns is None for _, frame in frames)
         if self._out is None:
             return
         try:

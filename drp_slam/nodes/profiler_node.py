@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 
+from drp_slam.chip.constants import load_constants
 from drp_slam.config import NODE_SECTIONS, ProfilerConfig
 from drp_slam.doctor.checks import Finding, Level
 from drp_slam.nodes import convert, qos, status_codec
 from drp_slam.nodes.base import INACTIVE, StageNode, run
 from drp_slam.nodes.ledger import Ledger
+from drp_slam.nodes.unit_load import UnitLoad
 from drp_slam.pipeline import stages
 from drp_slam.reporting import folder as files
 
@@ -37,6 +39,10 @@ class ProfilerNode(StageNode):
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
         self._ledger = Ledger(out, [s.name for s in stages(self.graph.features, self.graph.pair)])
+        constants = load_constants(self.graph.device)
+        self._units = {unit.name for unit in constants.units}
+        self._load = UnitLoad(constants, time.monotonic())
+        self._pacing: dict[str, dict[str, str]] = {}
         self._heard_s: dict[str, float] = {}
         self._problems_of: dict[str, str] = {}
         self._began_s = time.monotonic()
@@ -51,6 +57,9 @@ class ProfilerNode(StageNode):
     def _on_spans(self, message: DiagnosticArray) -> None:
         for entry in status_codec.entries(message):
             self._ledger.add(entry)
+            if entry.span is not None:
+                units = [part for part in entry.units if part[0] in self._units]
+                self._load.add(time.monotonic(), entry.stamp_ns, units, entry.span.energy_j)
 
     def _on_status(self, message: DiagnosticArray) -> None:
         self.frames += 1
@@ -112,7 +121,8 @@ class ProfilerNode(StageNode):
             figures["latency.wall_ms"] = f"{1e3 * float(np.median(book.latencies_s)):.2f}"
         if book.wall_total_s > 0:
             figures["fps"] = f"{book.frames / book.wall_total_s:.1f}"
-        return {**figures, "lost": book.lost}
+        figures |= {"lost": book.lost, "dropped": book.dropped(time.monotonic_ns())}
+        return {**figures, "state": book.state, "reason": book.reason, **self._load.figures(time.monotonic())}
 
     def finish(self) -> None:
         """Writes the ledger."""

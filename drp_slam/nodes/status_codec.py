@@ -91,11 +91,14 @@ def finding_of(status: DiagnosticStatus, namespace: str) -> tuple[str, Finding |
     return node, None if values.get("gone") == "1" else finding_from(values)
 
 
-def span_status(node: str, span: Span, works: Iterable[Work] = ()) -> DiagnosticStatus:
-    """A span as a message, with its works; `repr` keeps every bit of the figures."""
+def span_status(
+    node: str, span: Span, works: Iterable[Work] = (), units: Iterable[tuple[str, float]] = ()
+) -> DiagnosticStatus:
+    """A span as it travels, with its work and its seconds on each unit; `repr` keeps every bit of the figures."""
     values: dict[str, object] = {name: repr(getattr(span, name)) for name in _FIGURES}
     values |= {"unit": span.unit, "at_ns": time.monotonic_ns()}
     values["works"] = json.dumps([fields_of(work) for work in works])
+    values["units"] = json.dumps(list(units))
     return entry(f"{node}: {span.stage}", DiagnosticStatus.OK, "", values, span.device)
 
 
@@ -114,6 +117,7 @@ class Entry:
     at_ns: int
     span: Span | None
     works: tuple[Work, ...] = ()
+    units: tuple[tuple[str, float], ...] = ()
 
 
 def entries(message: DiagnosticArray, topic: str = "spans") -> list[Entry]:
@@ -136,11 +140,12 @@ def entries(message: DiagnosticArray, topic: str = "spans") -> list[Entry]:
                 )
             )
             works = tuple(work_of(tuple(fields)) for fields in json.loads(values.get("works", "[]")))
+            units = tuple((str(unit), float(seconds)) for unit, seconds in json.loads(values.get("units", "[]")))
             if span is not None and not math.isfinite(span.wall_s):
                 raise ValueError(f"wall_s is {span.wall_s}")
         except (KeyError, ValueError, TypeError) as error:
             raise GraphError(f"{topic}: {status.name!r} is no span: {error!r}") from error
-        out.append(Entry(node, stage, stamp_ns, at_ns, span, works))
+        out.append(Entry(node, stage, stamp_ns, at_ns, span, works, units))
     return out
 
 

@@ -7,13 +7,14 @@ import csv
 import dataclasses
 import io
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from drp_slam.atomic import replacing
-from drp_slam.chip.soc import Meter
+from drp_slam.chip.cost import Cost
+from drp_slam.chip.soc import Meter, Soc
 from drp_slam.device import StageRun
 from drp_slam.errors import ProfilerError
 from drp_slam.profiler.work_table import Rows
@@ -43,21 +44,33 @@ class Span:
 
 def make_span(frame: int, stamp_ns: int, run: StageRun, meter: Meter) -> Span:
     """The span of one stage, priced for the chip and for its CPU alone."""
-    costs = [meter.cost(work) for work in run.works]
-    alone = meter.soc.cpu_cost(run.works)
-    device = f"{run.device}:{meter.soc.name}" if run.device == "emulated" else run.device
+    return span_of(frame, stamp_ns, run, [meter.cost(work) for work in run.works], meter.soc)
+
+
+def span_of(frame: int, stamp_ns: int, run: StageRun, costs: Sequence[Cost], soc: Soc) -> Span:
+    """The span of one stage whose works cost `costs` on `soc`."""
+    alone = soc.cpu_cost(run.works)
     return Span(
         stamp_ns,
         frame,
         run.stage,
         run.unit,
-        device,
+        f"{run.device}:{soc.name}" if run.device == "emulated" else run.device,
         run.wall_s,
         sum(cost.modelled_s for cost in costs),
         sum(cost.energy_j for cost in costs),
         alone.modelled_s,
         alone.energy_j,
     )
+
+
+def on_units(costs: Sequence[Cost]) -> list[tuple[str, float]]:
+    """Units of silicon in order, each with its modelled seconds; neighbours on one unit as one."""
+    parts: list[tuple[str, float]] = []
+    for cost in costs:
+        before = parts.pop()[1] if parts and parts[-1][0] == cost.unit else 0.0
+        parts.append((cost.unit, before + cost.modelled_s))
+    return parts
 
 
 LONGEST_S = 1e6
