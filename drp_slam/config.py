@@ -56,7 +56,6 @@ class DrpConfig:
     """Image pre- and post-processing (`drp_node`)."""
 
     backend: str = param("emulated", "what runs the image kernels", choices=BACKENDS[:3])
-    network: str = param(DEFAULT_NETWORK, "network whose card holds the scales of the tensor and the heads", live=True)
     top_k: int = param(
         1024, "keep at most this many features per image, best score first", low=16, high=8192, live=True
     )
@@ -82,7 +81,6 @@ class PerceptionConfig:
     """The network on DRP-AI3 (`perception_node`)."""
 
     backend: str = param("emulated", "what runs the network", choices=BACKENDS)
-    network: str = param(DEFAULT_NETWORK, "shipped network or ONNX file", live=True)
     threads: int = param(1, "threads of onnxruntime on this host", low=1, high=64, live=True)
     freq_index: int = param(2, "AI-MAC clock index of the board's runtime", low=1, high=127, live=True)
     compiled: str = param("", "folder of the compiled network, for backend mera")
@@ -203,10 +201,13 @@ class PlayerConfig:
 
 @dataclass(frozen=True)
 class GraphConfig:
-    """Parameters of every node. Without ROS, only `device` and `features` have an effect."""
+    """Parameters of every node. Without ROS, only `device`, `features` and `network` have an effect."""
 
     device: str = param("rzv2h", "chip to model: a name from config/devices, or a file")
     features: str = param("xfeat", "feature front end: a name, or module:Class of your own")
+    network: str = param(
+        DEFAULT_NETWORK, "network of the front end: a shipped one, or an ONNX file with a card", live=True
+    )
     out: str = param("", "results folder, written when the node ends; empty: none")
     autostart: bool = param(True, "activate the node when it starts; false where a lifecycle manager does")
     map_frame: str = param("map", "REP-105 frame of the map")
@@ -282,6 +283,8 @@ def override(config: Config, values: Mapping[str, Any]) -> Config:
         if section not in known:
             raise ConfigError(f"unknown section {section!r} in {key!r}; known: {sorted(known)}")
         names = {f.name for f in dataclasses.fields(getattr(config, section))}
+        if name in GraphConfig.__dataclass_fields__ and name not in names:
+            raise ConfigError(f"{key!r} is a parameter of all nodes: write {name!r} without a section")
         if name not in names:
             raise ConfigError(f"unknown parameter {key!r}; {section} has: {', '.join(sorted(names))}")
         by_section.setdefault(section, {})[name] = value
@@ -311,6 +314,7 @@ def load(path: str | Path | None = None) -> Config:
                 f"{path}: {node} has no parameters; write them below 'ros__parameters:', as in config/drp_slam.yaml"
             )
         for name, value in given.items():
-            shared = name in GraphConfig.__dataclass_fields__
-            values[f"{'graph' if shared else section}.{name}"] = value
+            key = f"{'graph' if name in GraphConfig.__dataclass_fields__ else section}.{name}"
+            if values.setdefault(key, value) != value:
+                raise ConfigError(f"{path}: {name} is {values[key]!r} and {value!r}; it is one parameter of all nodes")
     return override(Config(), values)

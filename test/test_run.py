@@ -212,10 +212,15 @@ def test_configuration_of_the_command_line(tmp_path: Path) -> None:
     config = configured(arguments(config=file, backend="cpu", network="xfeat", set=["drp.top_k=300"]))
     assert (config.drp.top_k, config.drp.threshold) == (300, 0.1)
     assert config.drp.backend == config.drpai3.backend == "cpu"
-    assert config.drp.network == config.drpai3.network == "xfeat"
+    assert config.graph.network == "xfeat"
     for wrong in ("drp.top_k", "drp.none=1", "none.top_k=1", "drp.top_k=high", "drp.top_k=1"):
         with pytest.raises(ConfigError):
             configured(arguments(set=[wrong]))
+    with pytest.raises(ConfigError, match="write 'network' without a section"):
+        configured(arguments(set=["drp.network=xfeat"]))
+    file.write_text("".join(f"{n}: {{ros__parameters: {{network: {n}}}}}\n" for n in ("drp_node", "perception_node")))
+    with pytest.raises(ConfigError, match="one parameter of all nodes"):
+        configured(arguments(config=file))
 
 
 def test_decoding_ahead_keeps_order_and_passes_errors_on() -> None:

@@ -134,10 +134,9 @@ def configured(args: argparse.Namespace) -> Config:
     from drp_slam.config import load, override
 
     values: dict[str, Any] = {}
-    for name in ("backend", "network"):
-        if getattr(args, name) is not None:
-            values |= {f"{section}.{name}": getattr(args, name) for section in ("drp", "drpai3")}
-    given = {name: getattr(args, name, None) for name in ("device", "features", "mount")}
+    if args.backend is not None:
+        values |= {f"{section}.backend": args.backend for section in ("drp", "drpai3")}
+    given = {name: getattr(args, name, None) for name in ("device", "features", "network", "mount")}
     values |= {name: value for name, value in given.items() if value is not None}
     for name in ("map", "save_map"):
         if getattr(args, name, None):

@@ -32,7 +32,7 @@ def measure(network: str, shape: tuple[int, int], threads: int, repeats: int) ->
     if any(side < 1 or side % INPUT_MULTIPLE for side in shape):
         raise DrpAi3Error(f"--height {shape[0]} --width {shape[1]}, each a multiple of {INPUT_MULTIPLE}")
     card = load_card(network)
-    config = PerceptionConfig(network=network, threads=threads)
+    config = PerceptionConfig(threads=threads)
     perceive = Perceive(open_accelerator(config), card, config)
     bare = session(card.onnx, threads)
     name = bare.get_inputs()[0].name

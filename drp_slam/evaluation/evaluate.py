@@ -90,7 +90,7 @@ def extract(name: str, frames: Iterable[Frame], config: Config) -> dict[int, Fea
     from drp_slam.data.progress import track
     from drp_slam.frontend.front_end import open_front_end
 
-    front = open_front_end(override(config, {"drp.network": name, "drpai3.network": name}))
+    front = open_front_end(override(config, {"network": name}))
     frames = list(frames)
     return {frame.index: front(frame)[0] for frame in track(frames, len(frames), name)}
 

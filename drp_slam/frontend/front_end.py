@@ -93,7 +93,7 @@ def front_end_class(name: str) -> type[FrontEnd]:
 def network_of(config: Config) -> str | None:
     """Name of the network that the front end runs; None for one without."""
     stages = front_end_class(config.graph.features).stages
-    return config.drpai3.network if any(stage.unit == "drpai3" for stage in stages) else None
+    return config.graph.network if any(stage.unit == "drpai3" for stage in stages) else None
 
 
 def open_front_end(config: Config, units: Collection[str] = UNITS) -> FrontEnd:

@@ -19,7 +19,7 @@ from drp_slam.frontend.front_end import UNITS, FrontEnd, Stage
 class XFeat(FrontEnd):
     """At most `drp.top_k` keypoints, with descriptors of 64 floats of unit length.
 
-    Runs `drpai3.network`; its card gives the scales of tensor and heads. Raises ResourceError,
+    Runs the network `config.graph.network`; its card gives the scales of tensor and heads. Raises ResourceError,
     DeviceError, DrpError where a stage cannot be opened.
     """
 
@@ -27,7 +27,7 @@ class XFeat(FrontEnd):
     descriptor = XFEAT_DESCRIPTOR
 
     def __init__(self, config: Config, units: Collection[str] = UNITS) -> None:
-        card = load_card(config.drpai3.network)
+        card = load_card(config.graph.network)
         if "drp" in units:
             drp = open_device(config.drp.backend, "drp")
             self._preprocess, self._postprocess = Preprocess(drp, card, config.drp), Postprocess(drp, card, config.drp)

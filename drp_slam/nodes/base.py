@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import rclpy
@@ -53,10 +53,13 @@ class StageNode(ManagedNode):
     Raises ConfigError for unknown or out-of-range parameters.
     """
 
+    locked: Collection[str] = ("network",)
+    """Parameters of all nodes that may change at run time, but have no effect on this one."""
+
     def __init__(self, name: str, *sections: type[Any], **kwargs: Any) -> None:
         super().__init__(name, **kwargs)
         try:
-            *self.configs, self.graph = params.read(self, *sections, GraphConfig)
+            *self.configs, self.graph = params.read(self, *sections, GraphConfig, locked=self.locked)
         except DrpSlamError:
             self.destroy_node()
             raise
@@ -96,20 +99,23 @@ class StageNode(ManagedNode):
     def _on_parameters(self, given: list[Parameter]) -> SetParametersResult:
         """Sets new values of this node's own parameters: all of a call or none."""
         own = {p.name: p.value for p in given if p.name in type(self.configs[0]).__dataclass_fields__}
-        before = self.configs[0], self.config
+        shared = {p.name: p.value for p in given if p.name in GraphConfig.__dataclass_fields__}
+        before = self.configs[0], self.graph, self.config
         try:
             self.configs[0] = dataclasses.replace(before[0], **own)
-            self.config = dataclasses.replace(before[1], **{NODE_SECTIONS[self.get_name()]: self.configs[0]})
-            if own and self.configured:
+            self.graph = dataclasses.replace(before[1], **shared)
+            section = {NODE_SECTIONS[self.get_name()]: self.configs[0]}
+            self.config = dataclasses.replace(before[2], **section, graph=self.graph)
+            if (own or shared) and self.configured:
                 self.apply()
                 self._open_meter()
         except DrpSlamError as error:
-            self.configs[0], self.config = before
+            self.configs[0], self.graph, self.config = before
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
     def apply(self) -> None:
-        """Applies changed values of `configs[0]` and `config` from the next frame on.
+        """Applies changed values of `configs[0]`, `graph` and `config` from the next frame on.
 
         Raises DrpSlamError and changes nothing for values that cannot be used.
         """

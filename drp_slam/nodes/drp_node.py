@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 
-from drp_slam.config import DrpConfig, override
+from drp_slam.config import DrpConfig
 from drp_slam.data.stamps import StampGate
 from drp_slam.datatypes import Camera, Features, Frame
 from drp_slam.device import Run, StageRun
@@ -49,6 +49,8 @@ class UnderWay:
 class DrpNode(StageNode):
     """`image` -> `tensor`; `heads` -> `features`."""
 
+    locked = ()
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("drp_node", DrpConfig, **kwargs)
 
@@ -79,8 +81,7 @@ class DrpNode(StageNode):
             self._pairs.forget()
 
     def apply(self) -> None:
-        network = self.config.drp.network  # the card holds the scales
-        self._front = open_front_end(override(self.config, {"drpai3.network": network}), UNITS)
+        self._front = open_front_end(self.config, UNITS)
 
     def _on_image(self, message: Image) -> None:
         self._admit(message.header, convert.colour(message))

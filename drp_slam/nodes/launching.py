@@ -177,12 +177,9 @@ def configuration(given: dict[str, str], player: bool) -> Config:
     """The configuration with the launch arguments. Raises ConfigError as `config.load` does."""
     config = load(given["config"] or None)
     values: dict[str, Any] = {
-        f"{section}.{name}": given[name]
-        for section in ("drp", "drpai3")
-        for name in ("backend", "network")
-        if given[name]
+        f"{section}.backend": given["backend"] for section in ("drp", "drpai3") if given["backend"]
     }
-    values |= {name: given[name] for name in ("features", "mount") if given[name]}
+    values |= {name: given[name] for name in ("features", "network", "mount") if given[name]}
     for name in ("map", "save_map"):
         if given[name]:
             values[f"slam.{name}"] = str(Path(given[name]).expanduser().absolute())

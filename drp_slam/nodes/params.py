@@ -8,6 +8,7 @@ unknown ones by name.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
@@ -23,9 +24,10 @@ OWN = ("use_sim_time", "start_type_description_service")
 PREFIXES = ("qos_overrides.",)
 
 
-def read(node: Node, *kinds: type[Any]) -> list[Any]:
+def read(node: Node, *kinds: type[Any], locked: Collection[str] = ()) -> list[Any]:
     """Declares the fields of dataclasses as parameters, read-only unless `live`; returns the instances.
 
+    `locked` names parameters that are read-only in this node all the same.
     The node must have been made with `automatically_declare_parameters_from_overrides=True`.
     Raises ConfigError that names an unknown or out-of-range parameter.
     """
@@ -42,7 +44,9 @@ def read(node: Node, *kinds: type[Any]) -> list[Any]:
         for f in dataclasses.fields(kind):
             if f.name in given:
                 node.undeclare_parameter(f.name)
-            node.declare_parameter(f.name, getattr(config, f.name), descriptor(f), ignore_override=True)
+            node.declare_parameter(
+                f.name, getattr(config, f.name), descriptor(f, f.name in locked), ignore_override=True
+            )
         made.append(config)
     return made
 
@@ -55,11 +59,11 @@ def refuse_unknown(name: str, given: dict[str, Any], kinds: tuple[type[Any], ...
         raise ConfigError(f"unknown parameter {unknown[0]!r} of {name}; it has: {', '.join(known)}")
 
 
-def descriptor(f: dataclasses.Field) -> ParameterDescriptor:
+def descriptor(f: dataclasses.Field, locked: bool = False) -> ParameterDescriptor:
     """Description, unit and range of a field; read-only where it is read only at the start."""
     meta = f.metadata
     unit = f" [{meta['unit']}]" if meta["unit"] else ""
-    out = ParameterDescriptor(name=f.name, description=f"{meta['help']}{unit}", read_only=not meta["live"])
+    out = ParameterDescriptor(name=f.name, description=f"{meta['help']}{unit}", read_only=locked or not meta["live"])
     if meta["choices"]:
         out.additional_constraints = f"one of {', '.join(meta['choices'])}"
     if meta["low"] is not None and meta["high"] is not None:

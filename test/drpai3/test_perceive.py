@@ -20,7 +20,7 @@ from drp_slam.drpai3.perceive import Perceive, open_accelerator
 
 @pytest.mark.parametrize("network, warned", [("xfeat-fp32", True), ("xfeat", False)])
 def test_a_float_network_on_the_emulated_accelerator_says_so(caplog, network, warned):
-    config = PerceptionConfig(network=network)
+    config = PerceptionConfig()
     card = load_card(network)
     with caplog.at_level(logging.WARNING):
         perceive = Perceive(open_accelerator(config), card, config)

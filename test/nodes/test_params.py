@@ -111,8 +111,12 @@ def test_a_running_node_takes_other_values_or_says_why_not():
             (refused,) = drp.set_parameters([Parameter(name, value=value)])
             assert not refused.successful and words in refused.reason
         (refused,) = drp.set_parameters([Parameter("network", value="no-such-network")])
-        assert not refused.successful and "no-such-network" in refused.reason and drp.config.drp.network == "xfeat-p70"
+        assert not refused.successful and "no-such-network" in refused.reason and drp.graph.network == "xfeat-p70"
         assert drp.get_parameter("network").value == "xfeat-p70"
+        (done,) = drp.set_parameters([Parameter("network", value="xfeat")])
+        assert done.successful and drp.config.graph.network == drp.graph.network == "xfeat"
+        (refused,) = pose.set_parameters([Parameter("network", value="xfeat")])
+        assert not refused.successful and "read-only" in refused.reason
         (done,) = pose.set_parameters([Parameter("min_inliers", value=40)])
         assert done.successful and pose.config.slam.min_inliers == 40
     finally:
