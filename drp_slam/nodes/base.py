@@ -53,13 +53,13 @@ class StageNode(ManagedNode):
     Raises ConfigError for unknown or out-of-range parameters.
     """
 
-    locked: Collection[str] = ("network",)
+    inert: Collection[str] = ("network",)
     """Parameters of all nodes that may change at run time, but have no effect on this one."""
 
     def __init__(self, name: str, *sections: type[Any], **kwargs: Any) -> None:
         super().__init__(name, **kwargs)
         try:
-            *self.configs, self.graph = params.read(self, *sections, GraphConfig, locked=self.locked)
+            *self.configs, self.graph = params.read(self, *sections, GraphConfig, inert=self.inert)
         except DrpSlamError:
             self.destroy_node()
             raise

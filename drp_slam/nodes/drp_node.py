@@ -49,7 +49,7 @@ class UnderWay:
 class DrpNode(StageNode):
     """`image` -> `tensor`; `heads` -> `features`."""
 
-    locked = ()
+    inert = ()
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("drp_node", DrpConfig, **kwargs)

@@ -24,10 +24,10 @@ OWN = ("use_sim_time", "start_type_description_service")
 PREFIXES = ("qos_overrides.",)
 
 
-def read(node: Node, *kinds: type[Any], locked: Collection[str] = ()) -> list[Any]:
+def read(node: Node, *kinds: type[Any], inert: Collection[str] = ()) -> list[Any]:
     """Declares the fields of dataclasses as parameters, read-only unless `live`; returns the instances.
 
-    `locked` names parameters that are read-only in this node all the same.
+    `inert` names parameters without an effect on this node, which are read-only in it.
     The node must have been made with `automatically_declare_parameters_from_overrides=True`.
     Raises ConfigError that names an unknown or out-of-range parameter.
     """
@@ -45,7 +45,7 @@ def read(node: Node, *kinds: type[Any], locked: Collection[str] = ()) -> list[An
             if f.name in given:
                 node.undeclare_parameter(f.name)
             node.declare_parameter(
-                f.name, getattr(config, f.name), descriptor(f, f.name in locked), ignore_override=True
+                f.name, getattr(config, f.name), descriptor(f, f.name in inert), ignore_override=True
             )
         made.append(config)
     return made
@@ -59,11 +59,11 @@ def refuse_unknown(name: str, given: dict[str, Any], kinds: tuple[type[Any], ...
         raise ConfigError(f"unknown parameter {unknown[0]!r} of {name}; it has: {', '.join(known)}")
 
 
-def descriptor(f: dataclasses.Field, locked: bool = False) -> ParameterDescriptor:
+def descriptor(f: dataclasses.Field, inert: bool = False) -> ParameterDescriptor:
     """Description, unit and range of a field; read-only where it is read only at the start."""
     meta = f.metadata
     unit = f" [{meta['unit']}]" if meta["unit"] else ""
-    out = ParameterDescriptor(name=f.name, description=f"{meta['help']}{unit}", read_only=locked or not meta["live"])
+    out = ParameterDescriptor(name=f.name, description=f"{meta['help']}{unit}", read_only=inert or not meta["live"])
     if meta["choices"]:
         out.additional_constraints = f"one of {', '.join(meta['choices'])}"
     if meta["low"] is not None and meta["high"] is not None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class PerceptionNode(StageNode):
     """`tensor` -> `heads`; and with a detector, every n-th `image` -> `detections`."""
 
-    locked = ()
+    inert = ()
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("perception_node", PerceptionConfig, **kwargs)
