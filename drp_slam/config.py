@@ -151,6 +151,23 @@ class SlamConfig:
         8, "number of keyframes that local bundle adjustment optimises", low=1, high=50, live=True
     )
     adjust_iterations: int = param(5, "iterations of local bundle adjustment; 0: off", low=0, high=100, live=True)
+    depth_unit_m: float = param(
+        0.0,
+        "metres per unit of integer depth; 0: as the encoding or the calibration file says",
+        unit="m",
+        low=0.0,
+        high=10.0,
+    )
+    depth_offset_s: float = param(
+        0.0,
+        "subtract this from the stamps of depth; 0: as stamped, or what is measured in a recording",
+        unit="s",
+        low=-10.0,
+        high=10.0,
+    )
+    depth_tolerance_s: float = param(
+        0.02, "pair image and depth whose stamps differ by at most this", unit="s", low=0.0, high=1.0
+    )
     map: str = param("", "continue in the map of this file; empty: begin a new one")
     save_map: str = param("", "write the map to this file at the end; empty: no", live=True)
     localise: bool = param(False, "only find the pose in the map file; never change the map")

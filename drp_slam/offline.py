@@ -85,6 +85,7 @@ def run_sequence(
         "frames_expected": len(sequence),
         "frames_refused": gate.refused,
         "wall_total_s": wall_total_s,
+        **sequence.facts(),
     }
     with uninterrupted() as interrupts:
         write = partial(files.write_run, out, config, **{"sequence": sequence.name, **facts, **(about or {})})

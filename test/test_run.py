@@ -18,6 +18,7 @@ from drp_slam import Config, Pipeline, cli, open_sequence
 from drp_slam.commands._options import configured
 from drp_slam.data.ply import read_ply
 from drp_slam.data.trajectory import read_tum
+from drp_slam.datatypes import Frame
 from drp_slam.errors import ConfigError, DataError, ProfilerError
 from drp_slam.offline import decoded_ahead, run_sequence
 from drp_slam.profiler import terminal
@@ -79,20 +80,30 @@ def test_backend_cpu_gives_the_same_trajectory_and_a_comparison(
     assert {k["place"] for k in both["kernels"]} <= {"opencva", "preruntime", "custom", "cpu"}
 
 
-def test_a_truncated_image_keeps_what_was_tracked(
-    wall: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_truncated_image_costs_its_frame_alone(wall: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     damaged = shutil.copytree(wall, tmp_path / "damaged")
     image = damaged / "rgb/5.png"
     image.write_bytes(image.read_bytes()[:-200])
     out = tmp_path / "out"
-    assert cli.main(["run", str(damaged), "--out", str(out)]) == 1
-    captured = capsys.readouterr()
-    lines = [line for line in captured.err.splitlines() if line.startswith("drp_slam run:")]
-    assert len(lines) == 1 and "5.png" in lines[0]
-    assert len(read_tum(out / folder.TRAJECTORY)) == 5
-    assert "5.png" in json.loads((out / folder.RUN).read_text())["error"]
-    assert results.build(out)["frames"] == 5
+    assert cli.main(["run", str(damaged), "--out", str(out)]) == 0
+    assert any("5.png" in message for message in caplog.messages)
+    assert len(read_tum(out / folder.TRAJECTORY)) == 7
+    report = results.build(out)
+    assert (report["frames"], report["frames_expected"], report["frames_skipped"]) == (7, 8, 1)
+    assert report["error"] is None and "5.png" in report["warnings"][0]
+    assert "5.png" in (out / folder.REPORT_HTML).read_text()
+
+
+def test_an_error_on_the_way_keeps_what_was_tracked(wall: Path, tmp_path: Path) -> None:
+    def breaks_off() -> Iterator[Frame]:
+        yield from list(open_sequence(str(wall)))[:5]
+        raise DataError("bag: breaks off")
+
+    broken = dataclasses.replace(open_sequence(str(wall)), source=breaks_off)
+    with pytest.raises(DataError, match="breaks off"):
+        run_sequence(broken, Config(), tmp_path)
+    assert len(read_tum(tmp_path / folder.TRAJECTORY)) == 5
+    assert json.loads((tmp_path / folder.RUN).read_text())["error"] == "bag: breaks off"
 
 
 def test_an_interrupt_keeps_what_was_tracked(wall: Path, tmp_path: Path) -> None:

@@ -44,12 +44,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from drp_slam.offline import one_thread_a_library, run_sequence
 
     one_thread_a_library()
-    from drp_slam.data.dataset import open_sequence
+    from drp_slam.data.dataset import named, open_sequence
     from drp_slam.frontend.front_end import network_of
     from drp_slam.reporting.claim import claimed
     from drp_slam.reporting.results import build
 
     config = configured(args)
+    args.sequence = named(args.sequence, config.slam)
     sequence = open_sequence(args.sequence, args.camera, args.start, args.frames)
     out = out_folder(args)
     path = Path(args.sequence).expanduser()

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from dataclasses import fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,9 @@ import numpy as np
 
 from drp_slam import resources
 from drp_slam.atomic import write_text
+from drp_slam.data import calibration_forms
 from drp_slam.datatypes import DISTORTION, Camera
 from drp_slam.errors import DataError
-
-log = logging.getLogger(__name__)
 
 REQUIRED = ("width", "height", "fx", "fy", "cx", "cy", "distortion", "depth_scale", "fps")
 OPTIONAL = ("baseline_m", "model")
@@ -29,19 +27,57 @@ FORM = {
 POSITIVE = ("fx", "fy", "depth_scale", "fps", "baseline_m")
 
 
+@dataclass(frozen=True)
+class Given:
+    """A calibration of a file, the keys of `REQUIRED` and `OPTIONAL` that the file states, and notes on the others.
+
+    Where a file states no size, width and height are 0: they are the images' own.
+    """
+
+    camera: Camera
+    stated: frozenset[str]
+    notes: tuple[str, ...] = ()
+
+    def of_size(self, size_px: tuple[int, int]) -> Camera:
+        """The camera with the width and height of the images, where the file states none."""
+        return self.camera if self.camera.width else replace(self.camera, width=size_px[0], height=size_px[1])
+
+
+def read_calibration(path: str | Path) -> Given:
+    """Reads `camera.yaml`, or what other programs write (`calibration_forms`). Raises DataError as `load_camera`."""
+    text = resources.read_text(Path(path), DataError, resources.LONGEST_YAML)
+    tree = resources.parse_yaml(calibration_forms.plain_yaml(text), str(path), DataError)
+    try:
+        found = calibration_forms.values_of(tree, str(path)) if isinstance(tree, dict) else None
+    except (LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise DataError(f"{path}: cannot read this calibration: {error!r}") from error
+    if found is None:
+        return Given(_native(path, tree), frozenset(tree))
+    values = {key: _value(path, key, value) for key, value in found.items()}
+    assumed = {"width": 0, "height": 0, "depth_scale": 1000.0, "fps": 30.0}
+    notes = () if "depth_scale" in found else (f"{path} does not state the unit of depth: 1 mm where images do not",)
+    return Given(Camera(**{**assumed, **values}), frozenset(found), notes)
+
+
 def load_camera(path: str | Path) -> Camera:
-    """Reads a calibration. Raises DataError that names file, key and what is expected.
+    """Reads a calibration in this package's form. Raises DataError that names file, key and what is expected.
 
     Only `baseline_m` has a default (none): a guessed calibration gives a wrong map.
     """
-    tree = resources.read_yaml(Path(path), DataError)
+    return _native(path, resources.read_yaml(Path(path), DataError))
+
+
+def _native(path: str | Path, tree: Any) -> Camera:
     if not isinstance(tree, dict):
         raise DataError(f"{path}: expected the keys {', '.join(REQUIRED)}")
     missing = [key for key in REQUIRED if key not in tree]
     unknown = sorted(str(key) for key in tree if key not in REQUIRED + OPTIONAL)
     if missing or unknown:
         wrong = f"lacks {', '.join(missing)}" if missing else f"has unknown {', '.join(unknown)}"
-        raise DataError(f"{path}: {wrong}; a calibration has {', '.join(REQUIRED)} and for stereo baseline_m")
+        raise DataError(
+            f"{path}: {wrong}; a calibration has {', '.join(REQUIRED)} and for stereo baseline_m, or is a file of "
+            f"{calibration_forms.KNOWN}"
+        )
     values = {key: _value(path, key, tree[key]) for key in tree}
     model = values.get("model", "plumb_bob")
     if len(values["distortion"]) != DISTORTION[model]:
@@ -102,16 +138,28 @@ def _number(value: float) -> str:
     return f"{mantissa}{point}{exponent}{power}"
 
 
-def own_or_given(own: Camera | None, given: Camera | None, name: str) -> Camera:
-    """The sequence's own calibration, else the one named on the command line, else DataError."""
-    if own is not None and given is not None:
-        log.warning("%s has its own calibration; --camera is not used", name)
-    if own is not None:
-        return own
+def own_or_given(
+    own: Camera | None, given: Given | None, name: str, size_px: tuple[int, int] | None = None
+) -> tuple[Camera, tuple[str, ...]]:
+    """The calibration of the command line, else the sequence's own, and notes. Raises DataError where there is none."""
     if given is not None:
-        return given
+        instead = (f"{name}: --camera is used instead of the recording's own calibration",) if own is not None else ()
+        return given.of_size(size_px or (0, 0)), (*instead, *given.notes)
+    if own is not None:
+        return own, ()
     shipped = sorted(p.stem for p in (resources.share() / "config" / "cameras").glob("*.yaml"))
     raise DataError(
         f"{name}: no calibration; put a camera.yaml into the folder or name a camera with --camera "
         f"NAME|FILE (shipped: {', '.join(shipped) or 'none'})"
     )
+
+
+def calibration_of_pair(own: Camera, given: Given | None, name: str) -> tuple[Camera, tuple[str, ...]]:
+    """A stereo folder's camera, and notes: another one only where it has a baseline and the images are rectified."""
+    if given is None:
+        return own, ()
+    if given.camera.baseline_m is None or own.right is not None:
+        why = "states no baseline_m" if given.camera.baseline_m is None else "is one camera, the images are a raw pair"
+        return own, (f"{name}: --camera is not used: it {why}",)
+    camera = given.of_size((own.width, own.height))
+    return replace(camera, fps=own.fps), (f"{name}: --camera is used instead of the recording's own calibration",)

@@ -48,7 +48,7 @@ def convert(
 
 def _by_name(source: str, destination: Path) -> str:
     """The default format: a bag becomes a TUM folder, anything else MCAP."""
-    from drp_slam.data.dataset import is_bag
+    from drp_slam.data.bag_storage import is_bag
 
     path = Path(source.split(":", 1)[0]).expanduser()
     return "tum" if path.exists() and is_bag(path) else "mcap"

@@ -3,68 +3,122 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
+from typing import Any
 
 from drp_slam import resources
-from drp_slam.data.calibration import load_camera
+from drp_slam.config import SlamConfig
+from drp_slam.data.bag_storage import is_bag
+from drp_slam.data.calibration import read_calibration
 from drp_slam.data.euroc import euroc_folder, open_euroc
 from drp_slam.data.kitti import is_kitti, open_kitti
-from drp_slam.data.sequence import Sequence
+from drp_slam.data.sequence import AS_RECORDED, DepthReading, Sequence
+from drp_slam.data.topics import ROLES
 from drp_slam.errors import DataError
+
+log = logging.getLogger(__name__)
 
 REMEDY = (
     "expected a TUM RGB-D folder, one of KITTI odometry or EuRoC, a rosbag2 (folder, .mcap, .db3) or the word synthetic"
 )
 
+READINGS = {
+    "depth_unit_m": ("unit_m", 1e-6, 10.0),
+    "depth_offset_s": ("offset_s", -10.0, 10.0),
+    "depth_tolerance_s": ("tolerance_s", 0.0, 1.0),
+    "registered": ("registered", 0, 1),
+}
+"""Choice in a sequence's name -> field of `DepthReading` and its limits."""
+
 
 def open_sequence(name: str, camera: str | None = None, start: int = 0, frames: int | None = None) -> Sequence:
     """Opens a sequence; nothing is decoded yet.
 
-    `name` may choose the topics of a bag: `BAG:image=/topic,depth=/topic,truth=/topic`.
-    `camera` names a calibration (a file, or one of config/cameras) for a sequence that has none.
+    `name` may end in choices: the topics of a bag by role and how depth is read, as `BAG:image=/T,depth=/T,right=/T`
+    or `FOLDER:depth_unit_m=0.0001`. `camera` names a calibration (a file, or one of config/cameras), which comes before
+    that of the recording. What a user should know of how it is read is logged, and is in the sequence's `notes`.
     Raises DataError in one line that names the file and the remedy.
     """
-    if name.split(":", 1)[0] == "synthetic" and not os.path.exists(name):
+    sequence = _opened(name, camera, start, frames)
+    for role, (topic, why) in sequence.topics.items():
+        log.info("%s is %s: %s", role, topic, why)
+    for note in sequence.notes:
+        log.warning(note)
+    return sequence
+
+
+def named(name: str, config: SlamConfig) -> str:
+    """The sequence's name with those parameters of how depth is read that are not at their defaults."""
+    given = {"depth_unit_m": config.depth_unit_m, "depth_offset_s": config.depth_offset_s}
+    choices = [f"{key}={value:.9g}" for key, value in given.items() if value]
+    if config.depth_tolerance_s != AS_RECORDED.tolerance_s:
+        choices.append(f"depth_tolerance_s={config.depth_tolerance_s:.9g}")
+    if not choices or is_synthetic(name):
+        return name
+    return f"{name}{',' if _split(name)[1] else ':'}{','.join(choices)}"
+
+
+def is_synthetic(name: str) -> bool:
+    """Whether the name is of the embedded sequence."""
+    return name.split(":", 1)[0] == "synthetic" and not os.path.exists(name)
+
+
+def _opened(name: str, camera: str | None, start: int, frames: int | None) -> Sequence:
+    if is_synthetic(name):
         from drp_slam.data.synthetic import open_synthetic
 
         return open_synthetic(name, start, frames)
-    path, topics = _split(name)
+    path, choices = _split(name)
     if not os.path.exists(path):
         raise DataError(f"{name}: no such file or folder; {REMEDY}")
-    given = load_camera(resources.camera_file(camera)) if camera else None
+    given = read_calibration(resources.camera_file(camera)) if camera else None
+    topics = {role: choices.pop(role) for role in ROLES if role in choices}
+    read_as: dict[str, Any] = dict(_read_as(name, key, text) for key, text in choices.items())
+    reading = DepthReading(**read_as)
     if is_bag(path):
         from drp_slam.data.bag import open_bag
 
-        return open_bag(path, given, start, frames, topics)
+        return open_bag(path, given, start, frames, topics, reading)
+    if topics:
+        raise DataError(f"{name}: only a bag has topics; {REMEDY}")
     if path.is_dir() and any((path / f).is_file() for f in ("associations.txt", "rgb.txt")):
         from drp_slam.data.tum import open_tum
 
-        return open_tum(path, given, start, frames)
+        return open_tum(path, given, start, frames, reading)
     if path.is_dir() and is_kitti(path):
-        return open_kitti(path, start, frames)
+        return open_kitti(path, start, frames, given)
     if path.is_dir() and euroc_folder(path):
-        return open_euroc(path, start, frames)
+        return open_euroc(path, start, frames, given)
     if path.is_dir() and not any(path.iterdir()):
         raise DataError(f"{name}: the folder is empty; {REMEDY}")
     raise DataError(f"{name}: neither rgb.txt nor associations.txt nor a bag in it; {REMEDY}")
 
 
 def _split(name: str) -> tuple[Path, dict[str, str]]:
-    """`BAG:image=/topic,depth=/topic` -> the path and the topics chosen."""
+    """`BAG:image=/topic,depth_unit_m=0.001` -> the path and the choices."""
     path, colon, choice = name.partition(":")
     if not colon or os.path.exists(resources.user_path(name)) or "=" not in choice:
         return resources.user_path(name), {}
-    topics = dict(item.split("=", 1) for item in choice.split(",") if "=" in item)
-    known = ("image", "depth", "camera_info", "truth")
-    unknown = [item for item in choice.split(",") if item.split("=")[0] not in known]
+    known = (*ROLES, *READINGS)
+    unknown = [item for item in choice.split(",") if item.split("=")[0] not in known or "=" not in item]
     if unknown:
-        raise DataError(f"{name}: unknown choice {unknown[0]!r}; a bag has {', '.join(known)}")
-    return resources.user_path(path), topics
+        raise DataError(f"{name}: unknown choice {unknown[0]!r}; there is {', '.join(known)}")
+    return resources.user_path(path), dict(item.split("=", 1) for item in choice.split(","))
 
 
-def is_bag(path: Path) -> bool:
-    """Whether the path is a rosbag2: its folder, or one of its files."""
-    if path.is_file():
-        return path.suffix in (".mcap", ".db3")
-    return (path / "metadata.yaml").is_file() or any(entry.suffix in (".mcap", ".db3") for entry in path.iterdir())
+def _read_as(name: str, key: str, text: str) -> tuple[str, float | bool]:
+    """One choice of `READINGS`, as field and value of `DepthReading`."""
+    field, low, high = READINGS[key]
+    if key == "registered":
+        if text not in ("yes", "no"):
+            raise DataError(f"{name}: registered is {text!r}, expected yes or no")
+        return field, text == "yes"
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not low <= value <= high:
+        raise DataError(f"{name}: {key} is {text!r}, expected {low:g} to {high:g}")
+    return field, value

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 
 MOST_PIXELS = 1 << 26
 """Largest number of pixels, 8192 x 8192: a PNG of a few kB may claim gigabytes."""
-os.environ.setdefault(
-    "OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS)
-)  # for other formats; OpenCV reads it when imported
+PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
+START_OF_SCAN = 0xDA
+MAGIC = (PNG, JPEG, b"II*\0", b"MM\0*", b"BM", b"P5", b"P6")
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))  # for other formats; read by its import
 
 import cv2  # noqa: E402
 
@@ -34,33 +36,60 @@ def decode(
     pixels = pixels_of(data)
     if pixels > MOST_PIXELS:
         raise error(f"{where}: an image of {pixels} pixels, expected at most {MOST_PIXELS}; scale it down")
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
+    if data[:8] == PNG:
         sound = _png_is_sound(data)
-    elif data[:2] == b"\xff\xd8":
-        sound = b"\xff\xd9" in bytes(data[-64:])
+    elif data[:2] == JPEG:
+        sound = _jpeg_is_sound(data)
     else:
         sound = len(data) > 0
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if sound else None
     except cv2.error:  # a header with more pixels than OpenCV takes
         image = None
+    if image is None and len(data) and not is_known(data):
+        raise error(f"{where}: begins with {bytes(data[:4])!r}: not PNG, JPEG or another format that is read")
     if image is None:
         raise error(f"{where}: damaged or truncated image; {remedy}")
     return image
 
 
+def is_known(data: memoryview) -> bool:
+    """Whether the data begins as PNG, JPEG, TIFF, BMP, WebP or PNM do."""
+    begin = bytes(data[:12])
+    return begin.startswith(MAGIC) or (begin[:4] == b"RIFF" and begin[8:] == b"WEBP")
+
+
 def pixels_of(data: memoryview) -> int:
     """Number of pixels in the header of a PNG or JPEG; 0 without one."""
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
+    if data[:8] == PNG:
         return int.from_bytes(data[16:20], "big") * int.from_bytes(data[20:24], "big")
-    at = 2 if data[:2] == b"\xff\xd8" else len(data)
-    while at + 9 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a start of frame
+    for marker, at in _segments(data):
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and at + 9 <= len(data):  # a start of frame
             return int.from_bytes(data[at + 5 : at + 7], "big") * int.from_bytes(data[at + 7 : at + 9], "big")
-        padding = marker == 0xFF
-        at += 1 if padding else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return 0
+
+
+def _segments(data: memoryview) -> Iterator[tuple[int, int]]:
+    """Marker and place of a JPEG's segments up to the one after which pixels begin."""
+    at = 2 if data[:2] == JPEG else len(data)
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # padding
+            at += 1
+            continue
+        yield marker, at
+        if marker == START_OF_SCAN:
+            return
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+
+
+def _jpeg_is_sound(data: memoryview) -> bool:
+    """Whether an end marker follows the pixels, whatever comes after it: some cameras fill up with zeros.
+
+    An end marker before the pixels is that of a thumbnail; among coded pixels there is none.
+    """
+    begin = next((at for marker, at in _segments(data) if marker == START_OF_SCAN), len(data))
+    return bytes(data).find(b"\xff\xd9", begin) >= 0
 
 
 def _png_is_sound(data: memoryview) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from drp_slam import geometry, resources
+from drp_slam.data.calibration import Given, calibration_of_pair
 from drp_slam.data.sequence import Sequence, window
 from drp_slam.data.tum import read_colour
 from drp_slam.datatypes import DISTORTION, Camera, Frame, Trajectory
@@ -31,7 +32,7 @@ def euroc_folder(folder: Path) -> Path | None:
     return next((f for f in (folder / "mav0", folder) if (f / "cam0" / "sensor.yaml").is_file()), None)
 
 
-def open_euroc(folder: Path, start: int = 0, frames: int | None = None) -> Sequence:
+def open_euroc(folder: Path, start: int = 0, frames: int | None = None, given: Given | None = None) -> Sequence:
     """Opens a sequence. Raises DataError for lists, stamps or calibration that do not hold."""
     root = euroc_folder(folder)
     if root is None or not (root / "cam1" / "sensor.yaml").is_file():
@@ -50,14 +51,19 @@ def open_euroc(folder: Path, start: int = 0, frames: int | None = None) -> Seque
         right=Camera(**right),
         T_right_left=T_right_left,
     )
+    camera, notes = calibration_of_pair(camera, given, str(folder))
     chosen = window(stamps_ns, start, frames, str(folder))
 
-    def source() -> Iterator[Frame]:
+    def source() -> Iterator[Frame | DataError]:
         for index, stamp_ns in enumerate(stamps_ns[chosen].tolist()):
-            one, other = (read_colour(names[stamp_ns]) for names in files)
-            yield Frame(index, stamp_ns, one, camera, right=other)
+            try:
+                one, other = (read_colour(names[stamp_ns]) for names in files)
+                yield Frame(index, stamp_ns, one, camera, right=other)
+            except DataError as error:
+                yield error
 
-    return Sequence(folder.resolve().name, camera, stamps_ns[chosen], _ground_truth(root, T_body_left), source)
+    truth = _ground_truth(root, T_body_left)
+    return Sequence(folder.resolve().name, camera, stamps_ns[chosen], truth, source, notes=notes)
 
 
 def _camera(folder: Path) -> tuple[dict[str, Any], np.ndarray]:

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from drp_slam.data.calibration import Given, calibration_of_pair
 from drp_slam.data.sequence import Sequence, window
+from drp_slam.data.stamps import admitted
 from drp_slam.data.tum import read_colour
 from drp_slam.datatypes import Camera, Frame, Trajectory
 from drp_slam.errors import DataError
@@ -28,8 +30,8 @@ def is_kitti(folder: Path) -> bool:
     return (folder / "calib.txt").is_file() and any((folder / left).is_dir() for left, _ in PAIRS)
 
 
-def open_kitti(folder: Path, start: int = 0, frames: int | None = None) -> Sequence:
-    """Opens a folder. Raises DataError for files, stamps or calibration that do not hold."""
+def open_kitti(folder: Path, start: int = 0, frames: int | None = None, given: Given | None = None) -> Sequence:
+    """Opens a folder. Raises DataError for files or calibration that do not hold."""
     left, right = next((pair for pair in PAIRS if (folder / pair[0]).is_dir()), PAIRS[0])
     files = [_images(folder / left), _images(folder / right)]
     stamps_ns = _times(folder / "times.txt")
@@ -38,19 +40,25 @@ def open_kitti(folder: Path, start: int = 0, frames: int | None = None) -> Seque
             f"{folder}: {len(files[0])} images in {left}, {len(files[1])} in {right} and {len(stamps_ns)} stamps in "
             "times.txt; copy the sequence again"
         )
-    if not len(stamps_ns) or (np.diff(stamps_ns) <= 0).any():
-        raise DataError(f"{folder / 'times.txt'}: no stamps, or stamps out of order; expected one a pair, increasing")
+    used, _, notes = admitted(stamps_ns, str(folder / "times.txt"))
+    if not len(used):
+        raise DataError(f"{folder / 'times.txt'}: no stamps that can be used; expected one a pair, increasing")
     height, width = read_colour(files[0][0]).shape[:2]
     camera, T_camera_rig = _camera(folder / "calib.txt", int(left[-1]), width, height, stamps_ns)
-    chosen = window(stamps_ns, start, frames, str(folder))
+    camera, said = calibration_of_pair(camera, given, str(folder))
+    chosen = used[window(used, start, frames, str(folder))]
 
-    def source() -> Iterator[Frame]:
-        pairs = zip(stamps_ns[chosen].tolist(), files[0][chosen], files[1][chosen])
-        for index, (stamp_ns, one, other) in enumerate(pairs):
-            yield Frame(index, stamp_ns, read_colour(one), camera, right=read_colour(other))
+    def source() -> Iterator[Frame | DataError]:
+        for index, place in enumerate(chosen.tolist()):
+            try:
+                left, right = (read_colour(listed[place]) for listed in files)
+                yield Frame(index, int(stamps_ns[place]), left, camera, right=right)
+            except DataError as error:
+                yield error
 
-    truth = _ground_truth(folder, stamps_ns, T_camera_rig)
-    return Sequence(folder.resolve().name, camera, stamps_ns[chosen], truth, source)
+    truth, said_of_truth = _ground_truth(folder, stamps_ns, T_camera_rig)
+    notes += said + said_of_truth
+    return Sequence(folder.resolve().name, camera, stamps_ns[chosen], truth, source, notes=notes)
 
 
 def _images(folder: Path) -> list[Path]:
@@ -97,15 +105,21 @@ def _camera(path: Path, number: int, width: int, height: int, stamps_ns: np.ndar
     return Camera(width, height, focal_px, fy, cx, cy, fps=fps, baseline_m=baseline_m), T_camera_rig
 
 
-def _ground_truth(folder: Path, stamps_ns: np.ndarray, T_camera_rig: np.ndarray) -> Trajectory | None:
+def _ground_truth(
+    folder: Path, stamps_ns: np.ndarray, T_camera_rig: np.ndarray
+) -> tuple[Trajectory | None, tuple[str, ...]]:
+    """The camera's poses, or None and, where a file does not hold, a note: ground truth only scores."""
     name = folder.resolve().name
     places = (folder / "poses.txt", folder.resolve().parent.parent / "poses" / f"{name}.txt")
     path = next((p for p in places if p.is_file()), None)
     if path is None:
-        return None
-    rows = _numbers(path, 12)[1].reshape(-1, 3, 4)
+        return None, ()
+    try:
+        rows = _numbers(path, 12)[1].reshape(-1, 3, 4)
+    except DataError as error:
+        return None, (f"{error}: no ground truth",)
     if len(rows) != len(stamps_ns):
-        raise DataError(f"{path}: {len(rows)} poses for {len(stamps_ns)} stamps; give the poses of this sequence")
+        return None, (f"{path}: {len(rows)} poses for {len(stamps_ns)} stamps: not this sequence's ground truth",)
     T_world_rig = np.tile(np.eye(4), (len(rows), 1, 1))
     T_world_rig[:, :3] = rows
-    return Trajectory(stamps_ns, T_world_rig @ np.linalg.inv(T_camera_rig))
+    return Trajectory.of(zip(stamps_ns.tolist(), T_world_rig @ np.linalg.inv(T_camera_rig))), ()

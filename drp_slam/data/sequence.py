@@ -3,31 +3,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from drp_slam.datatypes import Camera, Frame, Trajectory
 from drp_slam.errors import DataError
 
+log = logging.getLogger(__name__)
+
+HOPELESS = 10
+"""Where so many frames at the beginning cannot be read and none can, no frame will be."""
+TOLD = 3
+"""Frames that could not be read are logged one by one up to this many."""
+
+
+@dataclass(frozen=True)
+class DepthReading:
+    """How depth is read where the recording does not say it, or says it wrongly. None: as the recording says.
+
+    `unit_m` is metres per unit of integer depth. `offset_s` is subtracted from the stamps of depth; None: 0, or what
+    is measured where depth comes constantly beside the image. Stamps within `tolerance_s` of each other are of one
+    frame. `registered`: depth is taken as registered to the image whatever its frame_id.
+    """
+
+    unit_m: float | None = None
+    offset_s: float | None = None
+    tolerance_s: float = 0.02
+    registered: bool = False
+
+
+AS_RECORDED = DepthReading()
+
 
 @dataclass(frozen=True)
 class Sequence:
-    """Recorded RGB-D frames, decoded when asked for.
+    """Recorded RGB-D frames or stereo pairs, decoded when asked for.
 
-    `stamps_ns` (N,) int64, strictly increasing, are the colour images' own. `ground_truth` is the
-    colour camera's, over the time it was recorded, or None. `source` starts a new pass over the
-    frames; iterating raises DataError at a damaged image, after the frames before it.
+    `stamps_ns` (N,) int64 are the images' own, increasing but where the recorded clock started anew. `ground_truth` is
+    the colour camera's, over whatever time was recorded, or None. `source` starts a new pass over the frames; it
+    gives the error of a frame that cannot be read in its place.
     `depth_stamps_ns` (N,) int64 are the depth images' own, None where they are the colour images'.
+    `topics` are those of a bag by role, each with why it was chosen; `notes` say what a user should know of how the
+    recording is read; `skipped` is filled by a pass: why each frame that it left out could not be read.
     """
 
     name: str
     camera: Camera
     stamps_ns: np.ndarray
     ground_truth: Trajectory | None
-    source: Callable[[], Iterator[Frame]]
+    source: Callable[[], Iterator[Frame | DataError]]
     depth_stamps_ns: np.ndarray | None = None
+    topics: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    skipped: list[str] = field(default_factory=list, compare=False)
 
     @property
     def fps(self) -> float:
@@ -39,14 +71,43 @@ class Sequence:
         own = self.depth_stamps_ns
         return frame.stamp_ns if own is None else int(own[frame.index])
 
+    def facts(self) -> dict[str, Any]:
+        """For `run.json`: topics by role and why, warnings, and how many frames the last pass left out."""
+        warnings = list(self.notes)
+        if self.skipped:
+            warnings.append(f"{len(self.skipped)} frames could not be read, the first: {self.skipped[0]}")
+        topics = {role: {"topic": topic, "why": why} for role, (topic, why) in self.topics.items()}
+        return {"topics": topics, "warnings": warnings, "frames_skipped": len(self.skipped)}
+
     def __len__(self) -> int:
         return len(self.stamps_ns)
 
     def __iter__(self) -> Iterator[Frame]:
-        """Frames with `index` 0, 1, ..., whatever the first frame of the recording was."""
+        """Frames with `index` 0, 1, ..., whatever the first frame of the recording was.
+
+        A frame that cannot be read is left out, counted in `skipped` and logged. Raises DataError where that is so
+        of the first `HOPELESS` ones, or of all: then it is the recording.
+        """
+        self.skipped.clear()
+        read = 0
         for frame in self.source():
-            check_size(frame, f"{self.name}: frame {frame.index}")
+            try:
+                if isinstance(frame, DataError):
+                    raise frame
+                check_size(frame, f"{self.name}: frame {frame.index}")
+            except DataError as error:
+                self.skipped.append(str(error))
+                if not read and len(self.skipped) >= HOPELESS:
+                    raise
+                if len(self.skipped) <= TOLD:
+                    log.warning("%s; the frame is left out", error)
+                continue
+            read += 1
             yield frame
+        if self.skipped and not read:
+            raise DataError(self.skipped[0])
+        if len(self.skipped) > TOLD:
+            log.warning("%s: %d frames could not be read and were left out", self.name, len(self.skipped))
 
 
 def check_size(frame: Frame, where: str) -> None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Generic, TypeVar
 
+import numpy as np
+
 from drp_slam.datatypes import Frame
 
 log = logging.getLogger(__name__)
@@ -123,6 +125,25 @@ class StampGate(Generic[T]):
         else:
             words = "the last frame's again"
         return f"{self.topic}: stamp {stamp_ns} ns is {words}; the frame is left out unless the next ones agree with it"
+
+
+def admitted(stamps_ns: np.ndarray, topic: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Which stamps of a recording can be used: their indices, the epoch of each, and notes on the others."""
+    gate: StampGate[int] = StampGate(topic)
+    used: list[int] = []
+    epochs: list[int] = []
+    problems: list[str] = []
+    for k, stamp_ns in enumerate(stamps_ns.tolist()):
+        admission = gate.admit(stamp_ns, k)
+        used += admission.items
+        epochs += [gate.epoch] * len(admission.items)
+        if admission.problem:
+            problems.append(admission.problem)
+    notes = tuple(problem for problem in problems if "epoch" in problem)
+    if gate.refused:
+        odd = next(problem for problem in problems if "epoch" not in problem)
+        notes += (f"{topic}: {gate.refused} of {len(stamps_ns)} left out for their stamps, the first: {odd}",)
+    return np.array(used, np.int64), np.array(epochs, np.int64), notes
 
 
 def _even(stamps_ns: list[int]) -> bool:

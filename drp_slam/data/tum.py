@@ -8,15 +8,21 @@ stamp; `camera.yaml`; `groundtruth.txt`, the pose of the colour camera.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from drp_slam.data.calibration import load_camera, own_or_given
+from drp_slam.data import depth_check
+from drp_slam.data.calibration import Given, own_or_given, read_calibration
 from drp_slam.data.decoding import decode
-from drp_slam.data.sequence import Sequence, window
-from drp_slam.data.trajectory import MAX_DIFFERENCE_S, associate, parse_stamp, read_tum
+from drp_slam.data.depth_stamps import paired
+from drp_slam.data.registration import Registration, scaled
+from drp_slam.data.sequence import AS_RECORDED, DepthReading, Sequence, window
+from drp_slam.data.topics import alike
+from drp_slam.data.trajectory import parse_stamp
+from drp_slam.data.truth import read_truth
 from drp_slam.datatypes import Camera, Frame
 from drp_slam.errors import DataError
 from drp_slam.resources import read_regular, read_text
@@ -27,34 +33,86 @@ Listing = list[tuple[int, str]]
 """Stamp in ns and file name, relative to the folder."""
 
 
-def open_tum(folder: Path, given: Camera | None = None, start: int = 0, frames: int | None = None) -> Sequence:
-    """Opens a folder. Raises DataError for lists, stamps or calibration that do not hold."""
-    colour, depth = _pairs(folder)
+def open_tum(
+    folder: Path,
+    given: Given | None = None,
+    start: int = 0,
+    frames: int | None = None,
+    reading: DepthReading = AS_RECORDED,
+) -> Sequence:
+    """Opens a folder. Raises DataError for lists or a calibration that do not hold."""
+    colour, depth, notes = _pairs(folder, reading)
     own = folder / "camera.yaml"
-    camera = own_or_given(load_camera(own) if own.is_file() else None, given, str(folder))
-    truth = folder / "groundtruth.txt"
+    recorded = read_calibration(own) if own.is_file() else None
+    if given is None and recorded is not None:
+        notes += recorded.notes
+    used = given or recorded
+    size_px = _size_of(folder, colour) if used is not None and not used.camera.width else None
+    before = recorded.of_size(size_px or (0, 0)) if recorded is not None else None
+    camera, said = own_or_given(before, given, str(folder), size_px)
+    if reading.unit_m is not None:
+        asked_mm, stated_mm = reading.unit_m * 1e3, 1e3 / camera.depth_scale
+        said += (f"{folder}: a unit of depth is {asked_mm:g} mm by depth_unit_m, not {stated_mm:g} mm",)
+        camera = replace(camera, depth_scale=1.0 / reading.unit_m)
+    unit_m = 1.0 / camera.depth_scale
+    truth, said_of_truth = read_truth(folder / "groundtruth.txt")
     stamps_ns = np.array([stamp for stamp, _ in colour], np.int64)
     chosen = window(stamps_ns, start, frames, str(folder))
     colour, depth = colour[chosen], depth[chosen]
+    register = _registration(folder, depth, camera)
 
-    def source() -> Iterator[Frame]:
-        unit_m = 1.0 / camera.depth_scale
+    def source() -> Iterator[Frame | DataError]:
         for index, ((stamp_ns, image), (_, range_image)) in enumerate(zip(colour, depth)):
-            pixels, raw = read_colour(folder / image), read_depth(folder / range_image)
-            yield Frame(index, stamp_ns, pixels, camera, raw, unit_m)
+            try:
+                pixels, raw = read_colour(folder / image), read_depth(folder / range_image)
+                raw, unit = register(raw, unit_m) if register else (raw, unit_m)
+                yield Frame(index, stamp_ns, pixels, camera, raw, unit)
+            except DataError as error:
+                yield error
 
     return Sequence(
         folder.resolve().name,
         camera,
         stamps_ns[chosen],
-        read_tum(truth) if truth.is_file() else None,
+        truth,
         source,
         np.array([stamp for stamp, _ in depth], np.int64),
+        notes=(*notes, *said, *said_of_truth, *_doubt(folder, depth, unit_m)),
     )
 
 
-def _pairs(folder: Path) -> tuple[Listing, Listing]:
-    """Colour and depth files, one to one, in order of the colour stamps."""
+def _size_of(folder: Path, colour: Listing) -> tuple[int, int]:
+    """Width and height of the first image."""
+    height, width = read_colour(folder / colour[0][1]).shape[:2]
+    return width, height
+
+
+def _first_depth(folder: Path, depth: Listing) -> np.ndarray | None:
+    """The first depth image that can be read among the first few."""
+    for _, name in depth[:3]:
+        try:
+            return read_depth(folder / name)
+        except DataError:
+            continue
+    return None
+
+
+def _registration(folder: Path, depth: Listing, camera: Camera) -> Registration | None:
+    """Depth of another size that shows the same field of view is scaled."""
+    first = _first_depth(folder, depth)
+    size_px = (first.shape[1], first.shape[0]) if first is not None else (camera.width, camera.height)
+    if size_px == (camera.width, camera.height) or not alike(size_px, (camera.width, camera.height)):
+        return None
+    return scaled(size_px, camera)
+
+
+def _doubt(folder: Path, depth: Listing, unit_m: float) -> tuple[str, ...]:
+    first = _first_depth(folder, depth)
+    return depth_check.doubt(depth_check.median_of(first) * unit_m, unit_m, str(folder)) if first is not None else ()
+
+
+def _pairs(folder: Path, reading: DepthReading) -> tuple[Listing, Listing, tuple[str, ...]]:
+    """Colour and depth files, one to one, in order of the colour stamps, and notes."""
     associations = folder / "associations.txt"
     if associations.is_file():
         rows = _rows(associations, 4, "t_rgb rgb t_depth depth")
@@ -62,30 +120,29 @@ def _pairs(folder: Path) -> tuple[Listing, Listing]:
         right = [(parse_stamp(row[2], where), row[3]) for where, row in rows]
         # some tools list depth first
         colour, depth = (right, left) if left and left[0][1].startswith("depth") else (left, right)
-        _increasing(associations, [stamp for stamp, _ in colour])
+        keep, notes = _increasing(associations, colour)
+        colour, depth = [colour[k] for k in keep], [depth[k] for k in keep]
     else:
-        colour = _list(folder / "rgb.txt")
+        colour, notes = _list(folder / "rgb.txt")
         if not (folder / "depth.txt").is_file():
             raise DataError(
                 f"{folder}: no depth.txt; RGB-D needs depth: list the depth images in "
                 "depth.txt, or both in associations.txt"
             )
-        depth = _list(folder / "depth.txt")
-        i, j = associate(np.array([s for s, _ in colour]), np.array([s for s, _ in depth]))
-        colour, depth = [colour[k] for k in i], [depth[k] for k in j]
+        depth, said = _list(folder / "depth.txt")
+        colour_ns, depth_ns = (np.array([stamp for stamp, _ in listing], np.int64) for listing in (colour, depth))
+        i, j, measured = paired(colour_ns, depth_ns, reading, str(folder))
+        colour, depth, notes = [colour[k] for k in i], [depth[k] for k in j], (*notes, *said, *measured)
     if not colour:
-        raise DataError(
-            f"{folder}: no colour image has a depth image within {MAX_DIFFERENCE_S:g} s; check the "
-            "stamps in rgb.txt and depth.txt"
-        )
-    return colour, depth
+        raise DataError(f"{folder}: lists no images; copy its lists again")
+    return colour, depth, notes
 
 
-def _list(path: Path) -> Listing:
-    """`rgb.txt` or `depth.txt`."""
+def _list(path: Path) -> tuple[Listing, tuple[str, ...]]:
+    """`rgb.txt` or `depth.txt`, in order, and notes."""
     listing = [(parse_stamp(row[0], where), row[1]) for where, row in _rows(path, 2, "t file")]
-    _increasing(path, [stamp for stamp, _ in listing])
-    return listing
+    keep, notes = _increasing(path, listing)
+    return [listing[k] for k in keep], notes
 
 
 def _rows(path: Path, width: int, form: str) -> list[tuple[str, list[str]]]:
@@ -102,13 +159,13 @@ def _rows(path: Path, width: int, form: str) -> list[tuple[str, list[str]]]:
     return rows
 
 
-def _increasing(path: Path, stamps: list[int]) -> None:
-    """Raises DataError at the first stamp that does not increase."""
-    steps = np.flatnonzero(np.diff(np.array(stamps, np.int64)) <= 0)
-    if len(steps):
-        raise DataError(
-            f"{path}: stamps out of order at entry {steps[0] + 2}; sort the file by its first column (sort -n -u -k1,1)"
-        )
+def _increasing(path: Path, listing: Listing) -> tuple[list[int], tuple[str, ...]]:
+    """The entries in order of their stamps, one a stamp, and a note on those that are not in order."""
+    stamps = np.array([stamp for stamp, _ in listing], np.int64)
+    keep = np.unique(stamps, return_index=True)[1]
+    odd = int((np.diff(stamps) <= 0).sum())
+    note = f"{path}: {odd} stamps do not increase: sorted, {len(stamps) - len(keep)} entries of a stamp twice left out"
+    return keep.tolist(), (note,) if odd else ()
 
 
 def read_colour(path: Path) -> np.ndarray:

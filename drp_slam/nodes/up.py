@@ -160,5 +160,6 @@ def finish(
         "frames_expected": len(sequence) if sequence else None,
         "problems": graph.get("problems"),
         "findings": graph.get("findings", []),
+        **(sequence.facts() if sequence else {}),
     }
     files.write_run(out, config, failure=failure, complete=True, **(facts | about))

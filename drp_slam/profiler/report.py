@@ -54,6 +54,7 @@ def render(report: Mapping[str, Any], curves: Curves) -> str:
             _head(report),
             _trajectory(report, curves),
             _tracking(report, curves),
+            sections.recording(report),
             sections.stages(report),
             sections.schedule(report, curves.schedule),
             f'<div class="two">{_map(curves)}{sections.energy(report)}</div>',

@@ -10,6 +10,7 @@ from typing import Any
 from drp_slam.chip.schedule import Schedule
 from drp_slam.profiler import figures
 from drp_slam.profiler.page import MEASURED, MODELLED, section, table, tag
+from drp_slam.profiler.terminal import chosen_topics
 
 Report = Mapping[str, Any]
 SHOWN_FRAMES = 5
@@ -19,6 +20,21 @@ SHOWN_FRAMES = 5
 def p50(spread: Mapping[str, float] | None) -> float | None:
     """The median of a spread, None where there is none."""
     return None if spread is None else spread["p50"]
+
+
+def recording(report: Report) -> str:
+    """What was read of the recording, and what should be known of it; nothing where there is nothing to say."""
+    rows = [[escape(role), escape(topic), escape(why)] for role, topic, why in chosen_topics(report)]
+    columns = [("role", "text"), ("topic", "text"), ("chosen because", "long")]
+    notes = "".join(f"<li>{escape(note)}</li>" for note in report["warnings"])
+    if not rows and not notes:
+        return ""
+    return section(
+        "What was read",
+        "The topics of the recording, and what should be known of how it was read.",
+        table(columns, rows) if rows else None,
+        f"<ul>{notes}</ul>" if notes else None,
+    )
 
 
 def stages(report: Report) -> str:

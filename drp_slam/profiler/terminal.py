@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -18,6 +19,8 @@ def show(result: dict[str, Any]) -> None:
     if result["stages"]:
         console.print(_stage_table(result))
     line("frames", f"{result['frames']}, tracked {result['tracked']}, keyframes {result['keyframes']}{_missed(result)}")
+    for role, topic, why in chosen_topics(result):
+        line(role, f"{topic}: {why}")
     ate, live = result["ate_rmse_m"], result["ate_live_rmse_m"]
     published = "" if live is None else f" (as published live {live:.4f} m)"
     mirrored = f"; {result['ate_note']}" if result["ate_note"] else ""
@@ -42,6 +45,16 @@ def show(result: dict[str, Any]) -> None:
         line("dense map", f"{dense['triangles']} triangles, voxels of {dense['voxel_m']} m, {dense['frames']} frames")
         line("", ", ".join(dense["files"]))
     line("report", result["report"])
+
+
+def chosen_topics(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Role, topic and why it was chosen, of a recording that has topics."""
+    known = result["topics"] or {}
+    return [
+        (str(role), str(chosen.get("topic")), str(chosen.get("why")))
+        for role, chosen in known.items()
+        if isinstance(chosen, dict)
+    ]
 
 
 def _missed(result: dict[str, Any]) -> str:

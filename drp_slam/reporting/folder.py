@@ -55,8 +55,8 @@ GRAPH = "graph.json"
 LONGEST_JSON = 1 << 24
 KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("sequence", "backend", "network", "device", "features", "error", "run_id"), (str,)),
-    **dict.fromkeys(("config", "host"), (dict,)),
-    "frames": (int,),
+    **dict.fromkeys(("config", "host", "topics"), (dict,)),
+    **dict.fromkeys(("frames", "frames_skipped"), (int,)),
     "wall_total_s": (int, float),
 }
 """Types that the report expects in `run.json`, of keys that are present."""

@@ -26,7 +26,18 @@ from drp_slam.reporting import on_chip
 
 log = logging.getLogger(__name__)
 
-COPIED = ("sequence", "backend", "network", "features", "device", "wall_total_s", "frames_expected", "error")
+COPIED = (
+    "sequence",
+    "backend",
+    "network",
+    "features",
+    "device",
+    "wall_total_s",
+    "frames_expected",
+    "frames_skipped",
+    "topics",
+    "error",
+)
 """Copied from run.json into the report."""
 RPE_DELTA_S = 1.0
 Z_UP = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
@@ -60,6 +71,8 @@ def build(
         spans = on_chip.priced(out, spans, soc)
 
     result: dict[str, Any] = {name: run.get(name) for name in COPIED} | ({"device": device} if device else {})
+    warnings = run.get("warnings")
+    result["warnings"] = [str(w)[:500] for w in warnings] if isinstance(warnings, list) else []
     result["host"] = (run.get("host") or {}).get("processor")
     result |= _counts(run, rows, spans, estimate)
     result |= {

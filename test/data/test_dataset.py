@@ -14,7 +14,7 @@ from drp_slam.data.dataset import open_sequence
 from drp_slam.data.sequence import Sequence
 from drp_slam.data.synthetic import Parameters, render
 from drp_slam.data.trajectory import format_stamp
-from drp_slam.errors import DataError, DrpSlamError
+from drp_slam.errors import DrpSlamError
 
 
 def refused(name: Path | str, *words: str, **options: object) -> None:
@@ -24,6 +24,13 @@ def refused(name: Path | str, *words: str, **options: object) -> None:
     message = str(error.value)
     assert "\n" not in message
     assert all(word in message for word in words), message
+
+
+def left_out(folder: Path, index: int, *words: str) -> None:
+    """That frame alone is left out, for a reason that has the words; all others are read."""
+    read = open_sequence(str(folder))
+    assert [f.index for f in read] == [k for k in range(6) if k != index]
+    assert len(read.skipped) == 1 and all(word in read.skipped[0] for word in words), read.skipped
 
 
 def images(folder: Path, kind: str) -> list[Path]:
@@ -115,7 +122,7 @@ def test_depth_too_far_in_time(folder: Path) -> None:
 def test_missing_depth_image(folder: Path) -> None:
     path = images(folder, "depth")[3]
     path.unlink()
-    refused(folder, str(path), "cannot read", "copy it")
+    left_out(folder, 3, str(path), "cannot read", "copy it")
 
 
 def test_missing_calibration_and_its_remedy(folder: Path, tmp_path: Path) -> None:
@@ -133,24 +140,37 @@ def test_camera_of_another_size(folder: Path) -> None:
 def test_depth_of_another_size(folder: Path) -> None:
     path = images(folder, "depth")[1]
     cv2.imwrite(str(path), np.ones((24, 32), np.uint16))
-    refused(folder, "frame 1", "the depth is 32x24", "registered")
+    left_out(folder, 1, "frame 1", "the depth is 32x24", "registered")
+    for path in images(folder, "depth"):
+        cv2.imwrite(str(path), np.ones((24, 40), np.uint16))
+    refused(folder, "frame 0", "the depth is 40x24", "registered")
+
+
+def test_smaller_depth_of_the_same_view_is_scaled(folder: Path) -> None:
+    whole = [f.depth for f in open_sequence(str(folder))]
+    for path in images(folder, "depth"):
+        cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[::2, ::2])
+    for before, frame in zip(whole, open_sequence(str(folder)), strict=True):
+        assert np.array_equal(frame.depth, np.kron(before[::2, ::2], np.ones((2, 2), np.uint16)))
 
 
 def test_eight_bit_depth(folder: Path) -> None:
     path = images(folder, "depth")[0]
     cv2.imwrite(str(path), np.ones((48, 64), np.uint8))
-    refused(folder, str(path), "uint8", "16 bits")
+    left_out(folder, 0, str(path), "uint8", "16 bits")
 
 
 @pytest.mark.parametrize("kind", ["rgb", "depth"])
-def test_truncated_png_stops_the_pass_after_the_frames_before_it(folder: Path, kind: str) -> None:
+def test_a_truncated_png_is_left_out(folder: Path, kind: str) -> None:
     path = images(folder, kind)[2]
     os.truncate(path, path.stat().st_size - 20)
-    frames = iter(open_sequence(str(folder)))
-    assert [next(frames).index, next(frames).index] == [0, 1]
-    with pytest.raises(DataError, match="truncated") as error:
-        next(frames)
-    assert str(path) in str(error.value) and "copy it again" in str(error.value)
+    left_out(folder, 2, str(path), "truncated", "copy it again")
+
+
+def test_a_recording_of_which_no_image_can_be_read_is_refused(folder: Path) -> None:
+    for path in images(folder, "rgb"):
+        os.truncate(path, 20)
+    refused(folder, str(images(folder, "rgb")[0]), "truncated")
 
 
 def test_a_png_with_a_flipped_bit(folder: Path) -> None:
@@ -158,7 +178,7 @@ def test_a_png_with_a_flipped_bit(folder: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    refused(folder, str(path), "damaged")
+    left_out(folder, 0, str(path), "damaged")
 
 
 def test_truncated_jpeg(folder: Path) -> None:
@@ -167,22 +187,28 @@ def test_truncated_jpeg(folder: Path) -> None:
     path.write_bytes(jpeg)
     assert len(list(open_sequence(str(folder)))) == 6
     path.write_bytes(jpeg[:-40])
-    refused(folder, str(path), "truncated")
+    left_out(folder, 0, str(path), "truncated")
+    path.write_bytes(jpeg + bytes(5000))
+    assert len(list(open_sequence(str(folder)))) == 6, "what follows the end marker is no damage"
+    path.write_bytes(jpeg[:-40] + bytes(5000))
+    left_out(folder, 0, str(path), "truncated")
 
 
 def test_an_empty_image(folder: Path) -> None:
     images(folder, "rgb")[0].write_bytes(b"")
-    refused(folder, str(images(folder, "rgb")[0]), "damaged")
+    left_out(folder, 0, str(images(folder, "rgb")[0]), "damaged")
 
 
 @pytest.mark.parametrize("name", ["associations.txt", "rgb.txt", "depth.txt"])
-def test_stamps_out_of_order(folder: Path, name: str) -> None:
+def test_stamps_out_of_order_and_twice(folder: Path, name: str) -> None:
     path = folder / name
     lines = path.read_text().splitlines(keepends=True)
     if name != "associations.txt":
         (folder / "associations.txt").unlink()
-    path.write_text("".join([lines[1], lines[0], *lines[2:]]))
-    refused(folder, str(path), "out of order at entry 2", "sort")
+    path.write_text("".join([lines[1], lines[0], *lines[2:], lines[3]]))
+    read = open_sequence(str(folder))
+    assert len(read) == 6 and (np.diff(read.stamps_ns) > 0).all()
+    assert any(str(path) in note and "2 stamps do not increase" in note for note in read.notes)
 
 
 @pytest.mark.parametrize("line", ["1.0\n", "x rgb/a.png 1.0 depth/a.png\n"])
@@ -194,4 +220,4 @@ def test_lines_that_are_no_association(folder: Path, line: str) -> None:
 def test_a_picture_too_large_to_decode(folder: Path, huge_png: bytes) -> None:
     file = images(folder, "depth")[0]
     file.write_bytes(huge_png)
-    refused(folder, str(file), "10000000000 pixels", "scale")
+    left_out(folder, 0, str(file), "10000000000 pixels", "scale")

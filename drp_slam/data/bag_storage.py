@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opens the files of a rosbag2 (MCAP, sqlite3, either compressed with zstd) through the `rosbags` package.
+
+A bag is its folder with metadata.yaml, or its storage files alone: where metadata.yaml is missing or does not hold
+(an interrupted recording, `ros2 bag reindex`, a file renamed by hand), the files say it all themselves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from drp_slam.errors import DataError
+
+log = logging.getLogger(__name__)
+
+OLD_READER = "0.11"
+"""rosbags before this, the last for Python 3.10, opens a bag by its folder only."""
+MAGIC = {b"\x89MCAP0\r\n": ".mcap", b"SQLite format 3\0": ".db3"}
+"""First bytes of a storage file -> what its suffix should be."""
+ZSTD = b"\x28\xb5\x2f\xfd"
+ROS_1 = b"#ROSBAG V"
+SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd", ".bag")
+Message = tuple[Any, int, bytes]
+"""Connection, log time in ns, and the message's CDR bytes."""
+
+
+def is_bag(path: Path) -> bool:
+    """Whether the path is a rosbag2, its folder or one of its files, whatever it is named; or a bag of ROS 1."""
+    if path.is_file():
+        return path.name.endswith(SUFFIXES) or _kind(path) is not None
+    return (path / "metadata.yaml").is_file() or any(entry.name.endswith(SUFFIXES) for entry in path.iterdir())
+
+
+@contextlib.contextmanager
+def reader(path: Path) -> Iterator[Joined]:
+    """An open bag. Raises DataError with the repair, or with how to convert what is no rosbag2."""
+    with contextlib.ExitStack() as stack:
+        yield _open(path, stack)
+
+
+@dataclass
+class Joined:
+    """One or more readers of `rosbags` as one; `note` says why metadata.yaml is not used, where it is not."""
+
+    path: Path
+    readers: list[Any]
+    note: str = ""
+
+    @property
+    def connections(self) -> list[Any]:
+        """One a topic and type, with the messages of all files."""
+        found: dict[tuple[str, str], Any] = {}
+        for connection in (c for reader in self.readers for c in reader.connections):
+            key = connection.topic, connection.msgtype
+            first = found.get(key)
+            found[key] = connection if first is None else first._replace(msgcount=first.msgcount + connection.msgcount)
+        return list(found.values())
+
+    def messages(self, wanted: list[Any], begin: int | None = None, end: int | None = None) -> Iterator[Message]:
+        """Messages of the wanted connections in order of their log time. Raises DataError where the bag breaks off."""
+        by_key = {(c.topic, c.msgtype): c for c in wanted}
+        for reader in self.readers:
+            own = [c for c in reader.connections if (c.topic, c.msgtype) in by_key]
+            stream = reader.messages(own, begin, end) if own else iter(())
+            while True:
+                try:
+                    connection, log_ns, data = next(stream)
+                    if data[:4] == ZSTD:  # compressed by message, where no metadata.yaml says so
+                        data = _zstd().decompress(data)
+                except StopIteration:
+                    break
+                except Exception as error:  # damaged bytes surface as any error of the storage libraries
+                    raise damaged(self.path, error) from error
+                yield by_key[connection.topic, connection.msgtype], log_ns, data
+
+
+def _open(path: Path, stack: contextlib.ExitStack) -> Joined:
+    from rosbags.rosbag2 import Reader
+
+    files = [path] if path.is_file() else sorted(f for f in path.iterdir() if f.is_file())
+    for file in files:
+        if _begins(file, ROS_1):
+            raise DataError(
+                f"{file}: a bag of ROS 1, not a rosbag2; convert it: rosbags-convert --src {file} --dst "
+                f"{file.with_suffix('')}"
+            )
+    note, cause = "", None
+    if (path / "metadata.yaml").is_file():
+        try:
+            return Joined(path, [_entered(stack, Reader(path))])
+        except Exception as error:  # as above
+            note, cause = f"{path}: metadata.yaml does not hold ({error}): its files are read without it", error
+    stores = [file for file in files if _kind(file) is not None]
+    if reads_folders_only() and (stores or path.is_file()):
+        raise (
+            (cause and damaged(path, cause))
+            or DataError(
+                f"{path}: rosbags {version('rosbags')} reads a bag by its folder only; name that, "
+                "after `ros2 bag reindex` where it has no metadata.yaml"
+            )
+        )
+    if not stores:
+        raise damaged(path, cause or EOFError("no file in it begins as MCAP or sqlite3 do"))
+    try:
+        readers = [_entered(stack, Reader.STORAGE_PLUGINS[suffix](file)) for file, suffix in _plain(stores, stack)]
+    except Exception as error:  # as above
+        raise damaged(path, error) from error
+    readers.sort(key=lambda r: r.metadata.start_time)
+    if note:
+        log.warning(note)
+    return Joined(path, readers, note)
+
+
+def _entered(stack: contextlib.ExitStack, reader: Any) -> Any:
+    """A reader that is open until the stack ends."""
+    reader.open()
+    stack.callback(reader.close)
+    return reader
+
+
+def _plain(stores: list[Path], stack: contextlib.ExitStack) -> Iterator[tuple[Path, str]]:
+    """Storage files without compression, and the suffix that says how to read them."""
+    for file in stores:
+        kind = _kind(file)
+        if kind == ".zstd":
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            plain = folder / file.name.removesuffix(".zstd")
+            with _zstd().open(file, "rb") as packed, plain.open("wb") as out:
+                shutil.copyfileobj(packed, out)
+            file, kind = plain, _kind(plain)
+        yield file, kind or file.suffix
+
+
+def _kind(file: Path) -> str | None:
+    """`.mcap`, `.db3` or `.zstd` by the first bytes of a file, None for another one."""
+    if file.name.endswith((".yaml", ".db3-shm", ".db3-wal")):
+        return None
+    found = next((suffix for magic, suffix in MAGIC.items() if _begins(file, magic)), None)
+    packed = found is None and file.name.endswith(".zstd") and _begins(file, ZSTD)
+    return ".zstd" if packed else found
+
+
+def _begins(file: Path, magic: bytes) -> bool:
+    try:
+        with file.open("rb") as content:
+            return file.is_file() and content.read(len(magic)) == magic
+    except OSError:
+        return False
+
+
+def _zstd() -> Any:
+    """The module that `rosbags` itself decompresses with."""
+    from rosbags.rosbag2 import reader as rosbags_reader
+
+    return rosbags_reader.zstd
+
+
+def damaged(path: Path, error: Exception) -> DataError:
+    """What to do about a bag that cannot be read."""
+    files = [path] if path.is_file() else sorted(path.iterdir())
+    store = next((f for f in files if f.suffix in (".db3", ".mcap")), path)
+    if isinstance(error, FileNotFoundError):
+        kind = "sqlite3" if store.suffix == ".db3" else "mcap"
+        repair = f"ros2 bag reindex -s {kind} {path}"
+    elif store.suffix == ".db3":
+        repair = f"sqlite3 {store} .recover | sqlite3 recovered.db3"
+    else:
+        repair = f"mcap recover {store} -o recovered.mcap"
+    return DataError(f"{path}: damaged, truncated or incomplete bag ({error}); try: {repair}")
+
+
+def reads_folders_only() -> bool:
+    """Whether the installed rosbags is an old one."""
+    major_minor = [int(part) for part in version("rosbags").split(".")[:2]]
+    return major_minor < [int(part) for part in OLD_READER.split(".")]

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether depth can be in the unit that it is read with."""
+
+from __future__ import annotations
+
+import numpy as np
+
+NEAR_M, FAR_M = 0.15, 4.0
+"""Half of what depth cameras see in rooms lies between these; beyond, the unit is doubted."""
+UNITS_M = {"1 mm": 1e-3, "0.1 mm (D405, SR300)": 1e-4, "0.25 mm (L515)": 2.5e-4, "1/5000 m (TUM)": 2e-4, "1 m": 1.0}
+LIKELY_M = (0.4, 3.5)
+
+
+def median_of(depth: np.ndarray) -> float:
+    """Median of the depths in an image, in its own unit; 0 where it has none."""
+    some = depth[::4, ::4].ravel()
+    some = some[(some > 0) & np.isfinite(some)]
+    return float(np.median(some)) if len(some) else 0.0
+
+
+def doubt(median_m: float, unit_m: float, where: str) -> tuple[str, ...]:
+    """A note where half of the depth lies nearer or farther than depth cameras see; nothing where all is well."""
+    if not median_m or NEAR_M <= median_m <= FAR_M:
+        return ()
+    units = [name for name, u in UNITS_M.items() if u != unit_m and LIKELY_M[0] <= median_m / unit_m * u <= LIKELY_M[1]]
+    likely = f"; likely units: {', '.join(units)}" if units else ""
+    side = "farther" if median_m > FAR_M else "nearer"
+    return (
+        f"{where}: half of the depth is {side} than {median_m:.3g} m: is its unit {unit_m * 1e3:g} mm? If not, the map "
+        f"has the wrong scale: give depth_unit_m{likely}",
+    )

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which depth image belongs to which image: nearest stamps, and stamps that are constantly beside each other."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from drp_slam.data.sequence import DepthReading
+from drp_slam.data.trajectory import associate
+from drp_slam.errors import DataError
+
+FAR_NS = 1_000_000_000
+"""Offsets up to this are looked for."""
+SHARP_NS = 1_500_000
+"""Stamps that are constantly beside each other agree within this: two cameras that run free jitter by more."""
+MOST = 0.8
+"""The part of the images of which that must hold."""
+AS_GOOD = 0.95
+"""Of offsets that as many images have, one period apart, the smallest is meant."""
+
+
+def paired(
+    image_ns: np.ndarray, depth_ns: np.ndarray, reading: DepthReading, where: str
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Indices of images and of their depth images, both increasing, and notes.
+
+    Both are int64 stamps, increasing. An offset that is constant is measured, where `reading` gives none.
+    Raises DataError where none belong together.
+    """
+    given = reading.offset_s
+    shift_ns = round((given or 0.0) * 1e9)
+    i, j = associate(image_ns, depth_ns - shift_ns, reading.tolerance_s)
+    notes: tuple[str, ...] = ()
+    if given is None and (offset_ns := constant_offset_ns(image_ns, depth_ns)):
+        i2, j2 = associate(image_ns, depth_ns - offset_ns, reading.tolerance_s)
+        same = len(set(zip(i.tolist(), j.tolist())) & set(zip(i2.tolist(), j2.tolist())))
+        if len(i2) >= len(i) and same < MOST * len(i2):
+            i, j = i2, j2
+            notes = (
+                f"{where}: depth is stamped constantly {offset_ns * 1e-6:+.1f} ms from the image; taken as belonging "
+                f"together (another offset: depth_offset_s; 0 switches this off)",
+            )
+    if not len(i):
+        nearest_s = _nearest_s(image_ns, depth_ns - shift_ns)
+        raise DataError(
+            f"{where}: no colour image has a depth image within {reading.tolerance_s:g} s (nearest: {nearest_s}); "
+            "check the stamps, or give depth_offset_s or depth_tolerance_s"
+        )
+    return i, j, notes
+
+
+def constant_offset_ns(image_ns: np.ndarray, depth_ns: np.ndarray) -> int:
+    """The difference depth - image that most images share within `SHARP_NS`; 0 where there is none.
+
+    Differences of all stamps up to `FAR_NS` apart are sorted; where they crowd most is the offset. Of regular
+    streams every period gives such a crowd: the smallest offset among them is meant.
+    """
+    low, high = np.searchsorted(depth_ns, image_ns - FAR_NS), np.searchsorted(depth_ns, image_ns + FAR_NS)
+    counts = high - low
+    if len(image_ns) < 3 or not counts.sum():
+        return 0
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    differences = np.sort(depth_ns[np.repeat(low, counts) + within] - np.repeat(image_ns, counts))
+    crowd = np.searchsorted(differences, differences + 2 * SHARP_NS, side="right") - np.arange(len(differences))
+    if crowd.max() < MOST * min(len(image_ns), len(depth_ns)):
+        return 0
+    good = np.flatnonzero(crowd >= AS_GOOD * crowd.max())
+    middles = np.array([np.median(differences[k : k + crowd[k]]) for k in good.tolist()])
+    return int(middles[np.abs(middles).argmin()])
+
+
+def _nearest_s(image_ns: np.ndarray, depth_ns: np.ndarray) -> str:
+    """How far the nearest depth image of the first image is."""
+    if not len(image_ns) or not len(depth_ns):
+        return "none"
+    difference = depth_ns - image_ns[0]
+    return f"{difference[np.abs(difference).argmin()] * 1e-9:+.3f} s away"

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pixels of ROS image messages, raw and compressed. Bags and live topics are decoded here, alike.
+
+Messages are those of rclpy or of the `rosbags` typestore: any object with the fields of sensor_msgs/Image or
+sensor_msgs/CompressedImage. Pixels are views into the message wherever their order allows it.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from drp_slam.data.decoding import decode, is_known
+from drp_slam.data.rvl import decode_rvl
+from drp_slam.errors import DataError
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How an encoding stores a pixel: bytes a channel, channels, OpenCV's conversion to BGR (None: none needed)."""
+
+    item: int
+    channels: int
+    to_bgr: int | None = None
+
+
+COLOUR = {
+    "mono8": Layout(1, 1),
+    "8uc1": Layout(1, 1),
+    "bgr8": Layout(1, 3),
+    "8uc3": Layout(1, 3),
+    "rgb8": Layout(1, 3, cv2.COLOR_RGB2BGR),
+    "bgra8": Layout(1, 4, cv2.COLOR_BGRA2BGR),
+    "8uc4": Layout(1, 4, cv2.COLOR_BGRA2BGR),
+    "rgba8": Layout(1, 4, cv2.COLOR_RGBA2BGR),
+    "yuv422": Layout(1, 2, cv2.COLOR_YUV2BGR_UYVY),
+    "uyvy": Layout(1, 2, cv2.COLOR_YUV2BGR_UYVY),
+    "yuv422_yuy2": Layout(1, 2, cv2.COLOR_YUV2BGR_YUY2),
+    "yuyv": Layout(1, 2, cv2.COLOR_YUV2BGR_YUY2),
+    "nv12": Layout(1, 1, cv2.COLOR_YUV2BGR_NV12),
+    "nv21": Layout(1, 1, cv2.COLOR_YUV2BGR_NV21),
+    # OpenCV names a Bayer pattern by its second row, second and third column
+    "bayer_rggb8": Layout(1, 1, cv2.COLOR_BayerBG2BGR),
+    "bayer_bggr8": Layout(1, 1, cv2.COLOR_BayerRG2BGR),
+    "bayer_gbrg8": Layout(1, 1, cv2.COLOR_BayerGR2BGR),
+    "bayer_grbg8": Layout(1, 1, cv2.COLOR_BayerGB2BGR),
+    "mono16": Layout(2, 1),
+    "16uc1": Layout(2, 1),
+    "bgr16": Layout(2, 3),
+    "16uc3": Layout(2, 3),
+    "rgb16": Layout(2, 3, cv2.COLOR_RGB2BGR),
+    "bgra16": Layout(2, 4, cv2.COLOR_BGRA2BGR),
+    "rgba16": Layout(2, 4, cv2.COLOR_RGBA2BGR),
+    "bayer_rggb16": Layout(2, 1, cv2.COLOR_BayerBG2BGR),
+    "bayer_bggr16": Layout(2, 1, cv2.COLOR_BayerRG2BGR),
+    "bayer_gbrg16": Layout(2, 1, cv2.COLOR_BayerGR2BGR),
+    "bayer_grbg16": Layout(2, 1, cv2.COLOR_BayerGB2BGR),
+}
+"""Encodings of sensor_msgs/image_encodings.hpp, in lower case, that are read as an image."""
+HALF_HEIGHT = ("nv12", "nv21")
+"""Encodings whose rows of chroma follow the rows of luma."""
+DEPTH = {"16uc1": ("u2", 0.001), "mono16": ("u2", 0.001), "32fc1": ("f4", 1.0)}
+"""Encodings of depth -> dtype and unit in metres (REP-118)."""
+DEPTH_HEAD = struct.Struct("<iff")
+"""What compressed_depth_image_transport puts first: an enumeration and the quantisation parameters a, b."""
+VIDEO = ("h264", "h265", "hevc", "avc", "av1", "vp8", "vp9", "theora", "ffmpeg", "mjpeg2000")
+UNKNOWN = "republish it as JPEG or PNG (ros2 run image_transport republish), or take the raw topic"
+
+
+def colour_of(message: Any, where: str) -> np.ndarray:
+    """(H, W, 3) BGR or (H, W) grey, uint8, of an Image or CompressedImage.
+
+    16-bit pixels are shifted to 8 by the bits of the brightest one. Raises DataError, which begins with `where`.
+    """
+    if hasattr(message, "format"):
+        flags = cv2.IMREAD_COLOR if "bayer" in message.format else cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
+        pixels = _to_8_bits(decompress(message, flags | cv2.IMREAD_IGNORE_ORIENTATION, where))
+        return pixels if pixels.ndim == 2 else np.ascontiguousarray(pixels[..., :3])
+    name = encoding_of(message)
+    if name not in COLOUR:
+        raise DataError(
+            f"{where}: encoding {message.encoding!r} is not read as an image; publish one of {', '.join(COLOUR)}"
+        )
+    layout = COLOUR[name]
+    rows = message.height * 3 // 2 if name in HALF_HEIGHT else message.height
+    pixels = _to_8_bits(raster(message, f"u{layout.item}", layout.channels, where, rows))
+    return pixels if layout.to_bgr is None else cv2.cvtColor(pixels, layout.to_bgr)
+
+
+def depth_of(message: Any, where: str) -> tuple[np.ndarray, float]:
+    """(H, W) uint16 or float32 of an Image or CompressedImage, and its unit in metres. Raises DataError."""
+    if hasattr(message, "format"):
+        return _compressed_depth(message, where)
+    name = encoding_of(message)
+    if name not in DEPTH:
+        raise DataError(
+            f"{where}: encoding {message.encoding!r} is not read as depth; publish 16UC1 in millimetres or 32FC1 in "
+            "metres (REP-118)"
+        )
+    code, unit_m = DEPTH[name]
+    return raster(message, code, 1, where), unit_m
+
+
+def encoding_of(message: Any) -> str:
+    """The encoding of an Image as `COLOUR` and `DEPTH` spell it."""
+    return str(message.encoding).strip().lower()
+
+
+def raster(message: Any, code: str, channels: int, where: str, rows: int | None = None) -> np.ndarray:
+    """(H, W) or (H, W, C) view of an Image without the padding of its rows, in this machine's byte order.
+
+    `code` is numpy's, such as `u2`; `rows` is the height of the array where it is not the image's. Raises DataError
+    where the sizes disagree.
+    """
+    dtype = np.dtype(code).newbyteorder(">" if message.is_bigendian else "<")
+    height, width, step = rows or message.height, message.width, message.step
+    row, need = width * channels * dtype.itemsize, height * step
+    if height < 1 or width < 1 or step < row:
+        raise DataError(
+            f"{where}: {width}x{height} {message.encoding} with step {step}; expected at least 1x1 and step {row}"
+        )
+    if len(message.data) < need:
+        raise DataError(f"{where}: truncated: {len(message.data)} bytes, but height x step is {need}")
+    shape = (height, width) + ((channels,) if channels > 1 else ())
+    strides = (step, channels * dtype.itemsize) + ((dtype.itemsize,) if channels > 1 else ())
+    view = np.ndarray(shape, dtype, message.data, 0, strides)
+    return view if dtype.isnative or dtype.itemsize == 1 else view.astype(dtype.newbyteorder("="))
+
+
+def _to_8_bits(pixels: np.ndarray) -> np.ndarray:
+    """uint8 as it is, uint16 by the bits of its brightest pixel: cameras send 10, 12 or 16 bits in it."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    bits = max(int(pixels.max()).bit_length(), 8)
+    return np.right_shift(pixels, bits - 8, dtype=np.uint16).astype(np.uint8)
+
+
+def decompress(message: Any, flags: int, where: str) -> np.ndarray:
+    """A CompressedImage as OpenCV decodes it. Raises DataError: an unknown codec is no damage."""
+    data, form = memoryview(message.data).cast("B"), str(message.format)[:80]
+    if len(data) and not is_known(data):
+        video = any(name in form.lower() for name in VIDEO)
+        kind = "a video codec, whose images need those before them" if video else "not a codec that is read"
+        raise DataError(f"{where}: format {form!r} is {kind}; {UNKNOWN}")
+    return decode(data, flags, f"{where}: {len(data)} bytes of {form!r}", remedy="check the publisher")
+
+
+def _compressed_depth(message: Any, where: str) -> tuple[np.ndarray, float]:
+    """PNG, TIFF, or what compressed_depth_image_transport makes of 16UC1 and 32FC1: a header, then PNG or RVL."""
+    data, form = memoryview(message.data).cast("B"), str(message.format)
+    head = DEPTH_HEAD.size
+    if len(data) > head and is_known(data[head:]):
+        raw = decode(data[head:], cv2.IMREAD_UNCHANGED, where, remedy="check the publisher")
+    elif "rvl" in form.lower():
+        raw = decode_rvl(data[head:], where)
+    else:
+        raw, head = decompress(message, cv2.IMREAD_UNCHANGED, where), 0
+    if raw.ndim != 2 or raw.dtype not in (np.uint16, np.float32):
+        raise DataError(
+            f"{where}: {raw.dtype} with shape {raw.shape} in {form[:80]!r} is no depth; expected one channel of 16 bits"
+        )
+    if raw.dtype == np.float32:
+        return raw, 1.0
+    if not (head and form.strip().upper().startswith("32FC1")):
+        return raw, 0.001
+    _, a, b = DEPTH_HEAD.unpack(data[:head])
+    return np.where(raw > 0, a / np.maximum(raw - np.float32(b), 1e-6), 0).astype(np.float32), 1.0

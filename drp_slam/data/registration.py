@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Depth as the colour camera would see it: of another size, another focal length, or from another place.
+
+The tracker reads depth at the pixels of the image, so every depth image must have its size and viewpoint (REP-118:
+*registered*). What a driver has not registered is registered here, by the calibrations and the extrinsics.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from drp_slam.datatypes import Camera
+from drp_slam.errors import DataError
+
+STEPS = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, 100, 1e-12)
+"""OpenCV's default of five steps leaves errors of some tenths of a pixel in the corners."""
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """Depth from the image's own viewpoint on another grid: every pixel takes the nearest one of the depth image.
+
+    `index` (H, W) int64 is into the flattened depth image of `shape`, one past its end where it shows nothing.
+    """
+
+    index: np.ndarray
+    shape: tuple[int, int]
+
+    def __call__(self, depth: np.ndarray, unit_m: float) -> tuple[np.ndarray, float]:
+        """(H, W) depth in the grid of the image, in the same unit. Raises DataError for another size."""
+        _check(depth, self.shape)
+        return np.append(depth.ravel(), depth.dtype.type(0))[self.index], unit_m
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Depth from another place: every pixel becomes a point, which the image's camera sees.
+
+    `rays` (N, 3) are those of the depth camera's pixels with z = 1. A point covers `splat` pixels squared, so that
+    rounding and a coarser depth image leave no holes; the nearest point wins.
+    """
+
+    rays: np.ndarray
+    shape: tuple[int, int]
+    T_image_depth: np.ndarray
+    camera: Camera
+    splat: int
+
+    def __call__(self, depth: np.ndarray, unit_m: float) -> tuple[np.ndarray, float]:
+        """(H, W) float32 metres, 0 where nothing is seen, and their unit, 1. Raises DataError for another size."""
+        _check(depth, self.shape)
+        z_m = depth.ravel().astype(np.float64) * unit_m
+        seen = np.flatnonzero((z_m > 0) & np.isfinite(z_m))
+        xyz = (self.rays[seen] * z_m[seen, None]) @ self.T_image_depth[:3, :3].T + self.T_image_depth[:3, 3]
+        xyz = xyz[xyz[:, 2] > 0]
+        width, height = self.camera.width, self.camera.height
+        out = np.full(height * width, np.inf, np.float32)
+        uv = _project(self.camera, xyz)
+        inside = np.all((uv > -self.splat) & (uv < (width + self.splat, height + self.splat)), axis=1)
+        corner = np.floor(uv[inside] - 0.5 * (self.splat - 2)).astype(np.int64)
+        z = xyz[inside, 2].astype(np.float32)
+        for dv in range(self.splat):
+            for du in range(self.splat):
+                u, v = corner[:, 0] + du, corner[:, 1] + dv
+                within = (u >= 0) & (u < width) & (v >= 0) & (v < height)
+                np.minimum.at(out, v[within] * width + u[within], z[within])
+        out[np.isinf(out)] = 0
+        return out.reshape(height, width), 1.0
+
+
+Registration = Resampled | Moved
+
+
+def scaled(size_px: tuple[int, int], camera: Camera) -> Resampled:
+    """Depth of `size_px` (width, height) that shows the same field of view as the image."""
+    u = ((np.arange(camera.width) + 0.5) * size_px[0] / camera.width).astype(np.int64)
+    v = ((np.arange(camera.height) + 0.5) * size_px[1] / camera.height).astype(np.int64)
+    return Resampled(v[:, None] * size_px[0] + u, (size_px[1], size_px[0]))
+
+
+def registration(depth_camera: Camera, camera: Camera, T_image_depth: np.ndarray) -> Registration:
+    """From `depth_camera` to the image's, (4, 4) `T_image_depth` apart. Both models of distortion are taken."""
+    shape = depth_camera.height, depth_camera.width
+    if np.linalg.norm(T_image_depth[:3, 3]) > 1e-4:
+        ratio = max(camera.fx / depth_camera.fx, camera.fy / depth_camera.fy)
+        rays = np.concatenate([_plane(depth_camera), np.ones((shape[0] * shape[1], 1))], axis=1)
+        return Moved(rays, shape, T_image_depth, camera, max(2, int(np.ceil(ratio - 1e-6))))
+    rays = np.concatenate([_plane(camera), np.ones((camera.height * camera.width, 1))], axis=1) @ T_image_depth[:3, :3]
+    uv = np.rint(_project(depth_camera, rays)).astype(np.int64)
+    inside = (rays[:, 2] > 0) & np.all((uv >= 0) & (uv < (depth_camera.width, depth_camera.height)), axis=1)
+    index = np.where(inside, uv[:, 1] * depth_camera.width + uv[:, 0], shape[0] * shape[1])
+    return Resampled(index.reshape(camera.height, camera.width), shape)
+
+
+def _plane(camera: Camera) -> np.ndarray:
+    """(H * W, 2) points of the normalised plane that the pixels show, row by row."""
+    u, v = np.meshgrid(np.arange(camera.width, dtype=np.float64), np.arange(camera.height, dtype=np.float64))
+    uv = np.stack([u.ravel(), v.ravel()], axis=1)[:, None]
+    function = cv2.fisheye.undistortPoints if camera.model == "equidistant" else cv2.undistortPoints
+    return function(uv, camera.K, camera.distortion, criteria=STEPS)[:, 0]
+
+
+def _project(camera: Camera, xyz: np.ndarray) -> np.ndarray:
+    """(N, 3) points in front of a camera to (N, 2) pixels."""
+    if not len(xyz):
+        return np.zeros((0, 2))
+    zero = np.zeros(3)
+    if camera.model == "equidistant":
+        return cv2.fisheye.projectPoints(xyz[:, None], zero, zero, camera.K, camera.distortion)[0][:, 0]
+    return cv2.projectPoints(xyz, zero, zero, camera.K, camera.distortion)[0][:, 0]
+
+
+def _check(depth: np.ndarray, shape: tuple[int, int]) -> None:
+    if depth.shape != shape:
+        raise DataError(
+            f"depth is {depth.shape[1]}x{depth.shape[0]}, its first image or camera_info {shape[1]}x{shape[0]}"
+        )
