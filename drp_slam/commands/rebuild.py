@@ -18,6 +18,8 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("name", help="shipped network, such as xfeat-p70")
     text = "calibrate and train on this folder of images or recordings too, beside photographs of installed packages"
     p.add_argument("--data", type=Path, metavar="DIR", help=text)
+    text = "train there, as torch names it: cpu (the shipped bytes) or cuda (faster, an equal network)"
+    p.add_argument("--torch-device", default="cpu", metavar="NAME", help=text)
     add_out(p)
 
 
@@ -26,7 +28,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from drp_slam.evaluation.rebuild import rebuild, recipe
 
     recipe(args.name)  # refused before a folder is made
-    return rebuild(args.name, args.data, out_folder(args))
+    return rebuild(args.name, args.data, out_folder(args), args.torch_device)
 
 
 def show(result: Mapping[str, Any]) -> None:

@@ -44,6 +44,8 @@ RECIPES = {
     "xfeat-p70": Recipe(int8=True, expected_s=500),
     "xfeat-p80": Recipe(int8=True, expected_s=650),
     "xfeat-p90": Recipe(int8=True, expected_s=1100),
+    "xfeat-p95": Recipe(int8=True, expected_s=2600),
+    "xfeat-p97": Recipe(int8=True, expected_s=3200),
 }
 
 
@@ -54,13 +56,13 @@ def recipe(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def rebuild(name: str, data: Path | None, out: Path) -> dict[str, Any]:
+def rebuild(name: str, data: Path | None, out: Path, torch_device: str = "cpu") -> dict[str, Any]:
     """Writes NAME.onnx and NAME.yaml to `out`, and those of the levels on the way to it."""
     from drp_slam.pruning.xfeat import export, network
 
     log.warning("rebuilding %s: about %.0f s on one idle core", name, recipe(name).expected_s)
     if recipe(name).int8:
-        return distilled(name, data, out)
+        return distilled(name, data, out, torch_device)
     net = network.pretrained()
     return ship(name, out, export.to_onnx(net, name), net, _command(name, None))
 
@@ -70,7 +72,7 @@ def ship(name: str, out: Path, model: onnx.ModelProto, net: XFeatChip, command: 
     from drp_slam.pruning.xfeat.shipping import ORIGIN, save
 
     path = out / f"{name}.onnx"
-    weights = {n: net.conv(n).weight.detach().numpy() for n in net.convs}
+    weights = {n: net.conv(n).weight.detach().cpu().numpy() for n in net.convs}
     facts = save(path, model, weights, ORIGIN, "Apache-2.0", command)
     return {
         "onnx": str(path),
@@ -81,7 +83,7 @@ def ship(name: str, out: Path, model: onnx.ModelProto, net: XFeatChip, command: 
     }
 
 
-def distilled(name: str, data: Path | None, out: Path) -> dict[str, Any]:
+def distilled(name: str, data: Path | None, out: Path, torch_device: str = "cpu") -> dict[str, Any]:
     """Trains down to `name`, level by level, with a progress bar, and writes each; resumes from the
     checkpoints that an interrupted run left in `out`/training. Gives what `ship` says of the last."""
     from rich.console import Console
@@ -111,7 +113,7 @@ def distilled(name: str, data: Path | None, out: Path) -> dict[str, Any]:
 
         images = training.training_images(data) + renderings()
         net = network.pretrained(mapped=True)
-        training.distil(network.pretrained(), net, images, name, keep, folder, progress)
+        training.distil(network.pretrained(), net, images, name, keep, folder, progress, device=torch_device)
     return shipped
 
 

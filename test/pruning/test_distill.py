@@ -225,3 +225,10 @@ def test_shipped_networks_are_pruned_as_their_names_say(name: str, rate: float) 
     weights = [stored[f"{s.name}.weight_quantized"] for s in network.LAYERS]
     zeros = sum(int((w == 0).sum()) for w in weights) / sum(w.size for w in weights)
     assert rate <= zeros + 1e-4 < rate + 0.06
+
+
+@pytest.mark.parametrize("device", ["warp", "cuda:99"])
+def test_a_device_that_torch_does_not_have(device: str) -> None:
+    net = network.XFeatChip(mapped=True)
+    with pytest.raises(PruningError, match=f"torch device '{device}'.*try cpu"):
+        training.distil(network.XFeatChip(), net, [], "xfeat", lambda *_: None, device=device)

@@ -134,7 +134,8 @@ def fit(
     there. Raises PruningError on a loss that is not finite; the last good checkpoint stays.
     """
     if checkpoint is not None and checkpoint.is_file():
-        trainer.load(torch.load(checkpoint, weights_only=True))
+        device = next(trainer.net.parameters()).device
+        trainer.load(torch.load(checkpoint, weights_only=True, map_location=device))
     while trainer.step < steps:
         try:
             value = trainer.update(loss(next(batches)), trainer.step / steps)

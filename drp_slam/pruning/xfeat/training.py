@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""XFeat in INT8, dense, then down to 50, 70, 80 and 90 % flexible N:M, each level distilled on
+"""XFeat in INT8, dense, then down to 50, 70, 80, 90, 95 and 97 % flexible N:M, each level distilled on
 from the one before.
 
 Every step sees the network as the chip runs it: masked, rounded to int8, upsampling in its mapped
@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 
 from drp_slam.card import HEADS
+from drp_slam.errors import PruningError
 from drp_slam.pruning.images import folder_images, package_images
 from drp_slam.pruning.methods import LEAST
 from drp_slam.pruning.selection import masks
@@ -52,6 +53,8 @@ LEVELS = (
     Level("xfeat-p70", 0.7, 1800, 8e-4),
     Level("xfeat-p80", 0.8, 1200, 1e-3),
     Level("xfeat-p90", 0.9, 3600, 1e-3),
+    Level("xfeat-p95", 0.95, 9000, 1e-3),
+    Level("xfeat-p97", 0.97, 3600, 1e-3),
 )
 LONGEST_PX, SHAPE = 1000, (256, 352)
 PAIRS = 4
@@ -85,15 +88,16 @@ def batches(
     enters and the oldest leaves, so a pair is seen about `PAIRS` times. `stem` is the student's,
     once it is frozen. Begins at step `first`, as if it had come there from 0."""
     stored: deque[tuple[torch.Tensor, ...]] = deque(maxlen=pool)
+    device = next(teacher.parameters()).device
     for step in itertools.count(first):
         newest = step + 2 * PAIRS
         for i in range(newest - 1 if stored else max(0, newest - pool), newest):
             view = views.draw(images, np.random.default_rng([seed, 0, i]), shape)
-            x = torch.from_numpy(view.images)
+            x = torch.from_numpy(view.images).to(device)
             with torch.inference_mode():
                 heads = teacher(x).half()
-                front = stem(x).half() if stem else torch.empty(2, 0)
-            stored.append((x.half(), front.clone(), torch.from_numpy(view.target), heads.clone()))
+                front = stem(x).half() if stem else torch.empty(2, 0, device=device)
+            stored.append((x.half(), front.clone(), torch.from_numpy(view.target).to(device), heads.clone()))
         rng = np.random.default_rng([seed, 1, step])
         chosen = [stored[i] for i in rng.choice(len(stored), PAIRS, replace=False)]
         x, front, target, heads = (torch.stack(parts).float() for parts in zip(*chosen))
@@ -105,7 +109,7 @@ def batches(
 
 def loss(net: XFeatChip, quantiser: FakeQuantiser, batch: Batch, bf16: bool = True) -> torch.Tensor:
     """Descriptors (cosine), keypoints (KL), reliability (cross entropy), agreement of views."""
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+    with torch.autocast(batch.images.device.type, dtype=torch.bfloat16, enabled=bf16):
         hooks = quantiser.activation, quantiser.weight
         if batch.stem.numel():
             d, k, r = net.trunk(batch.images, batch.stem, *hooks)
@@ -139,7 +143,7 @@ def agreement(
     b = F.grid_sample(d[pairs:], grid[:, None].clamp(-1, 1), align_corners=True)[:, :, 0]
     similar = torch.einsum("ncp,ncq->npq", a, F.normalize(b, dim=1)) / temperature
     similar = similar.masked_fill(~(valid[:, :, None] & valid[:, None, :]), -1e4)
-    label = torch.arange(index.shape[1]).expand(pairs, -1).masked_fill(~valid, -100)
+    label = torch.arange(index.shape[1], device=d.device).expand(pairs, -1).masked_fill(~valid, -100)
     return 0.5 * (F.cross_entropy(similar, label) + F.cross_entropy(similar.transpose(1, 2), label))
 
 
@@ -186,12 +190,15 @@ def distil(
     progress: Callable[[str, int, int, float], None] | None = None,
     levels: Sequence[Level] = LEVELS,
     shape: tuple[int, int] = SHAPE,
+    device: str = "cpu",
 ) -> None:
-    """The levels up to `last`, in place; `keep` sees the network after each. Deterministic on one
-    machine, also when it goes on from checkpoints in `folder`. `shape` is that of the views."""
+    """The levels up to `last`, in place; `keep` sees the network after each. `shape` is that of the
+    views, `device` a torch device. Deterministic on one machine's CPU, also when it resumes from
+    checkpoints in `folder`. Raises PruningError where torch does not have `device`."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
     for module in (teacher, net):
+        _move(module, device)
         for parameter in module.parameters():
             if parameter.ndim == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
@@ -211,6 +218,13 @@ def distil(
         previous = train_level(net, quantiser, source, level, rate, state, progress, previous)
         rate = level.rate
         keep(level, net, quantiser)
+
+
+def _move(module: XFeatChip, device: str) -> None:
+    try:
+        module.to(device)
+    except (RuntimeError, AssertionError) as error:  # an unknown name, or torch built without it
+        raise PruningError(f"torch device {device!r}: {str(error).splitlines()[0]}; try cpu or cuda") from error
 
 
 def train_level(
