@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 METHODS = ("minmax", "percentile")
 PER_CHANNEL_OPSET = 13
+FREE_INITIALISERS_IR = 4
+"""The first IR version whose initialisers need not be inputs."""
 MOVES = frozenset({"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "DepthToSpace", "SpaceToDepth"})
 """Operators that onnxruntime's quantiser leaves in float at the borders though they only move data."""
 EXACT_BITS = 12
@@ -64,7 +66,7 @@ def quantize(
         raise DrpAi3Error(f"percentile {percentile} is outside (50, 100]; usual is 99.99")
     if not isinstance(model, onnx.ModelProto):
         model = onnx.load(model)
-    model = _per_channel_opset(model)
+    model = _per_channel_opset(_without_initialiser_inputs(model))
     samples = [by_name(model, sample) for sample in calibration]
     if not samples:
         raise DrpAi3Error("no calibration image; quantisation needs at least 1, better 100")
@@ -76,10 +78,26 @@ def quantize(
     if concat is not None and not all(_is_dequantised(quantised, o.name) for o in quantised.graph.output):
         quantised, concat = _rewrite(_copy(model), samples[0], found), None
     quantised = _int8_borders(quantised, found, concat, _copy(model.graph.output[0]))
-    onnx.checker.check_model(quantised)
+    try:
+        onnx.checker.check_model(quantised)
+    except onnx.checker.ValidationError as error:
+        raise DrpAi3Error(f"the INT8 network is not valid: {str(error).splitlines()[0]}; simplify or cut it") from error
     if out is not None:
         write_bytes(Path(out), quantised.SerializeToString(), DrpAi3Error)
     return quantised
+
+
+def _without_initialiser_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model; IR 3, which lists every initialiser as an input too, becomes IR 4 without them."""
+    stored = {t.name for t in model.graph.initializer}
+    inputs = [v for v in model.graph.input if v.name not in stored]
+    if model.ir_version >= FREE_INITIALISERS_IR and len(inputs) == len(model.graph.input):
+        return model
+    model = _copy(model)
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    model.ir_version = max(model.ir_version, FREE_INITIALISERS_IR)
+    return model
 
 
 def _per_channel_opset(model: onnx.ModelProto) -> onnx.ModelProto:

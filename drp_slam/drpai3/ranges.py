@@ -25,7 +25,8 @@ def activation_ranges(
 ) -> dict[str, tuple[float, float]]:
     """Range of every float activation over `calibration` (arrays of the one input, or one by name).
 
-    Infinities (masks of attention) are left out. Raises DrpAi3Error for an activation that is NaN.
+    Infinities (masks of attention) are left out. Raises DrpAi3Error for an activation that is NaN,
+    or where onnxruntime cannot load or run the network.
 
     `minmax` takes the extremes over all images; `percentile` cuts `100 - percentile` per cent of
     the values, half at each end (histogram of 4096 bins between the extremes).
@@ -68,6 +69,10 @@ def _percentile(counts: np.ndarray, low: float, high: float, tail: float) -> tup
     )
 
 
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def _all_activations(model: onnx.ModelProto) -> Any:
     import onnx
     import onnxruntime as ort
@@ -79,11 +84,20 @@ def _all_activations(model: onnx.ModelProto) -> Any:
     probe.graph.output.extend(onnx.helper.make_empty_tensor_value_info(n) for n in names)
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    session = ort.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    try:
+        session = ort.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors share no class
+        raise DrpAi3Error(f"onnxruntime cannot load the network: {_first_line(error)}") from error
+
+    def values(sample: Mapping[str, np.ndarray]) -> list[Any]:
+        try:
+            return session.run(names, dict(sample))
+        except Exception as error:
+            raise DrpAi3Error(f"onnxruntime cannot run the network on a sample: {_first_line(error)}") from error
 
     def run(sample: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
-        for name, value in (*sample.items(), *zip(names, session.run(names, dict(sample)))):
-            if value.dtype != np.float32 or not value.size:
+        for name, value in (*sample.items(), *zip(names, values(sample))):
+            if not isinstance(value, np.ndarray) or value.dtype != np.float32 or not value.size:
                 continue
             finite = np.isfinite(value)
             if np.isnan(value).any():
