@@ -6,12 +6,13 @@ from __future__ import annotations
 import dataclasses
 import re
 import signal
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, RegisterEventHandler, SetEnvironmentVariable, Shutdown
-from launch.event_handlers import OnProcessExit, OnProcessStart
+from launch.event_handlers import OnProcessExit, OnProcessStart, OnShutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
@@ -23,7 +24,16 @@ from drp_slam.data.sequence import Sequence
 from drp_slam.errors import ConfigError, GraphError
 from drp_slam.nodes.options import rate
 from drp_slam.nodes.shared_memory import remove_orphans
-from drp_slam.nodes.table import CAMERA_TOPICS, PAIR_TOPICS, Place, environment, nodes
+from drp_slam.nodes.table import (
+    CAMERA_TOPICS,
+    PAIR_TOPICS,
+    NodeSpec,
+    Place,
+    contained,
+    environment,
+    nodes,
+    write_parameters,
+)
 from drp_slam.nodes.up import conclude
 from drp_slam.reporting.claim import claimed
 from drp_slam.reporting.results import build
@@ -48,6 +58,8 @@ ARGUMENTS = (
     ("map", "", "file of a map to continue; empty: begin a new one"),
     ("save_map", "", "write the map to this file at the end; empty: no"),
     ("mode", "mapping", "mapping, or localisation: only find the pose in the map, never change it"),
+    ("container", "false", "run all nodes in one process, images passed by reference"),
+    ("autostart", "true", "activate the nodes; false: a lifecycle manager does"),
     ("rviz", "false", "show image, features, trajectory, map and TF"),
     ("respawn", "", "restart a node that dies: true (default with a camera) or false (with a recording)"),
 )
@@ -95,15 +107,19 @@ def _actions(context: LaunchContext, player: bool, names: list[str]) -> list[Any
     remove_orphans()
     results = [Results(config, sequence, given)] if config.graph.out else []
     actions: list[Any] = [SetEnvironmentVariable(n, v) for n, v in environment(player).items()]
-    for spec in nodes(config, player, place):
+    specs = nodes(config, player, place)
+    if truth(given["container"], "container"):
+        specs = contained(specs)
+    for spec in specs:
         again = respawn and not spec.ends
         actions.append(
             Node(
                 package="drp_slam",
                 executable=spec.name,
-                name=spec.name,
+                name=None if spec.members else spec.name,  # a name would hold for all members
                 namespace=spec.namespace,
-                parameters=[dict(spec.parameters)],
+                arguments=spec.arguments,
+                parameters=[parameter_file(spec) if spec.members else dict(spec.parameters)],
                 remappings=list(spec.remappings),
                 additional_env=dict(spec.environment),
                 output="screen",
@@ -117,6 +133,14 @@ def _actions(context: LaunchContext, player: bool, names: list[str]) -> list[Any
     return actions + shown + [action for one in results for action in one.actions()]
 
 
+def parameter_file(spec: NodeSpec) -> str:
+    """A file with the parameters of every node of a container, as launch itself writes for one node."""
+    with tempfile.NamedTemporaryFile(prefix="drp_slam_", suffix=".yaml", delete=False) as file:
+        path = Path(file.name)
+    write_parameters(path, [spec])
+    return str(path)
+
+
 class Results:
     """Writes `run.json`, ground truth and report when the last node has ended, as `up` does."""
 
@@ -127,12 +151,14 @@ class Results:
         self._run_id = self._claim.__enter__()
         self._running: set[str] = set()
         self._failure: GraphError | None = None
+        self._concluded = False
 
     def actions(self) -> list[Any]:
         """Handlers for the start and exit of launched processes."""
         return [
             RegisterEventHandler(OnProcessStart(on_start=lambda event, _: self._running.add(event.process_name))),
             RegisterEventHandler(OnProcessExit(on_exit=self._on_exit)),
+            RegisterEventHandler(OnShutdown(on_shutdown=self._on_shutdown)),
         ]
 
     def _on_exit(self, event: Any, context: LaunchContext) -> None:
@@ -140,8 +166,14 @@ class Results:
         self._running.discard(event.process_name)
         if event.returncode not in (0, -signal.SIGALRM) and name != "rviz2":  # the latter: see `base.spin`
             self._failure = self._failure or GraphError(f"{name} ended with exit code {event.returncode}")
-        if not context.is_shutdown or self._running:
+        if context.is_shutdown:
+            self._on_shutdown(event, context)
+
+    def _on_shutdown(self, event: Any, context: LaunchContext) -> None:
+        """Concludes once nothing runs: at the shutdown itself where a single process was all there was."""
+        if self._running or self._concluded:
             return
+        self._concluded = True
         about = {
             "sequence": self._given.get("bag"),
             "camera": self._given.get("camera") or None,
@@ -185,6 +217,7 @@ def configuration(given: dict[str, str], player: bool) -> Config:
             values[f"slam.{name}"] = str(Path(given[name]).expanduser().absolute())
     if given["mode"] not in MODES:
         raise ConfigError(f"mode:={given['mode']}: expected one of {', '.join(MODES)}")
+    values["autostart"] = truth(given["autostart"], "autostart")
     values["slam.localise"] = given["mode"] == MODES[1]
     if given["device"]:
         values["device"] = resources.device_name(given["device"])
