@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from graphs import SEQUENCE, Command, Listener, claim_domain
+from graphs import SEQUENCE, Command, Listener, claim_domain, launch_command, up_options
 
 
 @pytest.fixture
@@ -36,8 +36,8 @@ def command(graph_env) -> Iterator:
     """Starts commands; whatever still runs at the end of the test is ended."""
     started: list[Command] = []
 
-    def start(*arguments: object) -> Command:
-        started.append(Command([str(a) for a in arguments], graph_env))
+    def start(*arguments: object, **options: object) -> Command:
+        started.append(Command([str(a) for a in arguments], graph_env, **options))
         return started[-1]
 
     yield start
@@ -45,6 +45,22 @@ def command(graph_env) -> Iterator:
         if one.process.poll() is None:
             one.process.terminate()
             one.process.wait(30)
+
+
+@pytest.fixture(params=["up", "launch"])
+def graph(request, command):
+    """Starts a graph with launch arguments: by `python -m drp_slam up`, and by the real `ros2 launch`."""
+    program = launch_command()
+    if request.param == "launch" and not program:
+        pytest.skip("needs ros2 launch, and this package installed for ROS")
+
+    def start(**arguments: object) -> Command:
+        if request.param == "up":
+            return command("up", *up_options(arguments))
+        file = "bag.launch.py" if "bag" in arguments else "slam.launch.py"
+        return command(file, *(f"{name}:={value}" for name, value in arguments.items()), program=program)
+
+    return start
 
 
 @pytest.fixture

@@ -6,10 +6,13 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 SEQUENCE = "synthetic:frames=40,width=320"
@@ -36,12 +39,45 @@ def claim_domain() -> tuple[int, int]:
     raise AssertionError("unreachable")
 
 
-class Command:
-    """`python -m drp_slam ...` as a process."""
+PRODUCT = (sys.executable, "-m", "drp_slam")
+OPTIONS = {"bag": "sequence", "image": "image_topic", "depth": "depth_topic", "camera_info": "camera_info_topic"}
+"""Launch arguments that `up` has under another name."""
 
-    def __init__(self, arguments: list[str], env: dict[str, str]) -> None:
+
+def up_options(arguments: dict[str, object]) -> list[str]:
+    """Launch arguments as options of `up`."""
+    out: list[str] = []
+    for name, value in arguments.items():
+        if name == "mode":
+            out += ["--localise"] if value == "localisation" else []
+        elif name == "autostart":
+            out += ["--set", f"autostart={value}"]
+        elif value == "true":
+            out.append(f"--{name}".replace("_", "-"))
+        else:
+            out += [f"--{OPTIONS.get(name, name)}".replace("_", "-"), str(value)]
+    return out
+
+
+def launch_command() -> list[str]:
+    """`ros2 launch drp_slam`, or an empty list where it is not installed together with this package."""
+    try:
+        from ament_index_python.packages import get_package_prefix
+
+        get_package_prefix("drp_slam")
+    except (ImportError, LookupError, OSError):
+        return []
+    ros2 = shutil.which("ros2")
+    return [ros2, "launch", "drp_slam"] if ros2 else []
+
+
+class Command:
+    """A command as a process, by default `python -m drp_slam ...`."""
+
+    def __init__(self, arguments: list[str], env: dict[str, str], program: Sequence[str] = PRODUCT) -> None:
+        self.launched = tuple(program) != PRODUCT
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "drp_slam", *arguments],
+            [*program, *arguments],
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -53,6 +89,21 @@ class Command:
         """Exit code, standard output, standard error."""
         out, err = self.process.communicate(timeout=timeout_s)
         return self.process.returncode, out, err
+
+    def interrupt(self, restarted: int = 0) -> str:
+        """Ends a graph by Ctrl-C; asserts that all nodes but those restarted ended with exit code 0. What it said."""
+        self.process.send_signal(signal.SIGINT)
+        return self.ended(restarted)
+
+    def ended(self, restarted: int = 0) -> str:
+        """Waits for the end of a graph and asserts the exit codes of all its processes; what it said."""
+        code, out, err = self.finish()
+        said = out + err
+        assert code == 0, said
+        if self.launched:  # `up` itself ends with 1 where a node does
+            started, clean = said.count("process started with pid"), said.count("process has finished cleanly")
+            assert started and clean == started - restarted, said
+        return said
 
 
 class Listener:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import signal
 
 import numpy as np
 import pytest
@@ -44,7 +43,7 @@ class Driver:
         self._image.publish(convert.image_message(head, frame.image, "bgr8"))
 
 
-def test_joins_a_robot_whose_driver_and_description_own_their_frames(command, listen, small_room, tmp_path):
+def test_joins_a_robot_whose_driver_and_description_own_their_frames(graph, listen, small_room, tmp_path):
     tf2 = pytest.importorskip("tf2_msgs.msg")
     static = listen.node.create_publisher(tf2.TFMessage, "/tf_static", qos.latched())
     edges = [
@@ -59,9 +58,11 @@ def test_joins_a_robot_whose_driver_and_description_own_their_frames(command, li
     fixed = listen(tf2.TFMessage, "/tf_static", qos.static_transforms())
     odometry = listen(Odometry, "odom", qos.world())
     driver = Driver(listen, small_room)
-    up = command(
-        *("up", "--image-topic", "/camera/color/image_raw", "--camera-info-topic", "/camera/color/camera_info"),
-        *("--depth-topic", "/camera/aligned_depth_to_color/image_raw", "--json", "--out", tmp_path),
+    up = graph(
+        image="/camera/color/image_raw",
+        camera_info="/camera/color/camera_info",
+        depth="/camera/aligned_depth_to_color/image_raw",
+        out=tmp_path,
     )
     listen.ready({"drp_node", "perception_node", "pose_node", "profiler_node"})
     for frame in small_room:
@@ -69,10 +70,8 @@ def test_joins_a_robot_whose_driver_and_description_own_their_frames(command, li
         listen.spin(0.3)
         if len(odometry) >= 8:
             break
-    up.process.send_signal(signal.SIGINT)
-    code, out, err = up.finish()
-    assert code == 0, err
-    assert json.loads(out)["tracked"] >= 8
+    up.interrupt()
+    assert folder.read_json(tmp_path / folder.REPORT_JSON)["tracked"] >= 8
     # tf2's rules: one parent a frame, and the whole chain
     parents: dict[str, set[str]] = {}
     tree = TransformTree()
@@ -89,7 +88,7 @@ def test_joins_a_robot_whose_driver_and_description_own_their_frames(command, li
     assert at is not None and np.allclose(at[:3, 3], [last.x, last.y, last.z], atol=1e-9)
 
 
-def test_services_of_the_map(command, listen, small_room, tmp_path):
+def test_services_of_the_map(graph, listen, small_room, tmp_path):
     """Save, load, localise, point at a pose, pause and reset, while a recording plays in a loop."""
     from geometry_msgs.msg import PoseWithCovarianceStamped
     from graphs import SEQUENCE
@@ -108,7 +107,7 @@ def test_services_of_the_map(command, listen, small_room, tmp_path):
         listen.until(lambda: len(odometry) >= count, 60)
 
     odometry = listen(Odometry, "odom", qos.world())
-    up = command("up", "--sequence", SEQUENCE, "--rate", "0.3", "--loop", "--json", "--out", tmp_path)
+    up = graph(bag=SEQUENCE, rate="0.3", loop="true", out=tmp_path)
     # nothing is tracked yet
     refused = call(Trigger, "save_map")
     assert not refused.success or refused.message
@@ -141,9 +140,7 @@ def test_services_of_the_map(command, listen, small_room, tmp_path):
     tracked(1)
     assert call(Trigger, "reset").success
     tracked(1)
-    up.process.send_signal(signal.SIGINT)
-    code, _, err = up.finish()
-    assert code == 0, err
+    up.interrupt()
     assert {"paused", "tracked"} <= {row.state for row in folder.read_frames(tmp_path / folder.FRAMES)}
 
 
