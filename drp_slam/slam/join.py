@@ -1,28 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Joins the two parts of the map that a loop connects: read `join` first."""
+"""Joins the two parts of the map that a loop connects: read `Join.step` first.
+
+The pose graph of a large map takes longer than a frame. It is optimised beside tracking, on a copy of
+what it needs, and applied after a number of frames that depends on the size of the map alone: the same
+input gives the same result, however fast the machine is.
+"""
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
 import numpy as np
 
 from drp_slam import geometry
-from drp_slam.slam.map import Map
+from drp_slam.slam.edges import Edges, information
 from drp_slam.slam.mapping import Mapping
-from drp_slam.slam.optimize import Noise, pose_jacobian
 from drp_slam.slam.posegraph import Graph, Optimised, optimise
 
-EDGE_POINTS = 30
-"""Keyframes that share as many points are an edge of the pose graph."""
 STRAIN_M, STRAIN_RAD = 0.15, 0.15
 """A closure that pulls two linked keyframes further apart is refused."""
 JOINED = 8
 """Keyframes of each side whose points are fused."""
 FUSE_PX = 6.0
 """Points this near to each other in a keyframe, and alike, are one."""
-FIXED_KEYFRAMES = 16
-"""Keyframes that hold the adjustment of the joined ones."""
+WINDOW, FIXED_KEYFRAMES, SWEEPS = 4, 12, 2
+"""The joined keyframes are adjusted so many in a frame, held by others, one after the other, and once more."""
+KEYFRAMES_PER_FRAME = 64
+"""The pose graph of so many keyframes is optimised within one frame."""
 
 
 @dataclass(frozen=True)
@@ -40,63 +45,92 @@ class Loop:
     xyz: np.ndarray
 
 
-def join(mapping: Mapping, loop: Loop) -> bool:
-    """Correct the map by the loop. False, and no change, when that would tear the map."""
-    slam_map = mapping.map
-    # the two sides, while they are not linked yet
-    new = [loop.new, *slam_map.covisible(loop.new, JOINED - 1)]
-    old = [loop.old, *slam_map.covisible(loop.old, JOINED - 1)]
-    # spread the drift over all keyframes
-    graph = _graph(slam_map, mapping.geometry.noise, loop)
-    solution = optimise(graph)
-    mapping.work.add(solution.flops)
-    if _strained(graph, solution):
-        return False
-    slam_map.move(solution.poses)
-    mapping.changed()
-    # what both sides saw becomes one, and the measurements have the last word
-    for k in new:
-        mapping.fuse(k, np.array(old), np.arange(len(slam_map.views[k])), FUSE_PX)
-    for k in new:
-        slam_map.link(k)
-    mapping.changed()
-    mapping.adjust(list(dict.fromkeys(new + old)), FIXED_KEYFRAMES, 2 * mapping.config.adjust_iterations)
-    return True
+class Join:
+    """One loop on its way into the map: the pose graph, then the points of both sides, then their adjustment."""
+
+    def __init__(self, mapping: Mapping, edges: Edges, loop: Loop) -> None:
+        self._mapping, self._edges, self.loop = mapping, edges, loop
+        edges.update(mapping.geometry.noise, len(mapping.map))
+        T_b_a = loop.T_new_world @ geometry.inverse(mapping.map.T_camera_world[loop.old])
+        support = information(loop.T_new_world, loop.xyz, mapping.geometry.noise)
+        self._keyframes, self._graph = edges.graph(loop.old, loop.new, T_b_a, support)
+        self._wait = len(self._keyframes) // KEYFRAMES_PER_FRAME
+        self._windows: list[list[int]] = []
+        self._solution: Optimised | None = None
+        self._thread: threading.Thread | None = None
+        if self._wait:
+            self._thread = threading.Thread(target=self._optimise, name="pose graph", daemon=True)
+            self._thread.start()
+
+    @property
+    def done(self) -> bool:
+        """Nothing is left to do."""
+        return self._wait < 0 and not self._windows
+
+    def step(self) -> np.ndarray | None:
+        """What this frame does of it. (4, 4) `T_after_before` of the newest keyframe where the map has moved."""
+        if self._wait < 0:
+            if self._windows:
+                window = self._windows.pop(0)
+                self._mapping.adjust(window, FIXED_KEYFRAMES, self._mapping.config.adjust_iterations)
+                self._mapping.changed()
+            return None
+        self._wait -= 1
+        if self._wait >= 0:
+            return None
+        if self._thread is None:
+            self._optimise()
+        else:
+            self._thread.join()
+            self._thread = None
+        return self._apply()
+
+    def _optimise(self) -> None:
+        self._solution = optimise(self._graph)
+
+    def _apply(self) -> np.ndarray | None:
+        mapping, slam_map, solution = self._mapping, self._mapping.map, self._solution
+        assert solution is not None
+        mapping.work.add(solution.flops)
+        if strained(self._graph, solution):
+            return None
+        newest = len(slam_map) - 1
+        before = slam_map.T_camera_world[newest].copy()
+        new, old = self._sides()
+        slam_map.move(self._moved(solution.poses))
+        mapping.changed()
+        # what both sides saw becomes one, and the measurements have the last word
+        for k in new:
+            mapping.fuse(k, np.array(old), np.arange(len(slam_map.views[k])), FUSE_PX)
+        for k in new:
+            slam_map.link(k)
+            self._edges.connect(k, mapping.geometry.noise)
+        mapping.changed()
+        each = [k for pair in zip(new + [-1] * len(old), old + [-1] * len(new)) for k in pair if k >= 0]
+        self._windows = SWEEPS * [each[i : i + WINDOW] for i in range(0, len(each), WINDOW)]
+        return geometry.inverse(slam_map.T_camera_world[newest]) @ before
+
+    def _sides(self) -> tuple[list[int], list[int]]:
+        """The keyframes around both ends that are not linked yet with the other."""
+        slam_map, loop = self._mapping.map, self.loop
+        new = [loop.new, *slam_map.covisible(loop.new, JOINED - 1)]
+        old = [loop.old, *slam_map.covisible(loop.old, JOINED - 1)]
+        return new, [k for k in old if k not in new]
+
+    def _moved(self, optimised: np.ndarray) -> np.ndarray:
+        """(K, 4, 4) poses of all keyframes: the optimised ones, and those made since go with the new part.
+
+        A keyframe that was adjusted since keeps that: its correction comes on top.
+        """
+        poses = self._mapping.map.T_camera_world
+        correction = np.broadcast_to(np.eye(4), poses.shape).copy()
+        correction[self._keyframes] = geometry.inverse(self._graph.poses) @ optimised
+        correction[self.loop.new + 1 :] = correction[self.loop.new]
+        return geometry.orthonormal(poses @ correction)
 
 
-def _graph(slam_map: Map, noise: Noise, loop: Loop) -> Graph:
-    """Edges between keyframes that share points, as they stand, and the loop's.
-
-    A keyframe's information is shared among its edges to earlier ones: each feature of it counts
-    once, as it does in the loop's.
-    """
-    poses = slam_map.T_camera_world.copy()
-    a, b, information = [loop.old], [loop.new], [_information(loop.T_new_world, loop.xyz, noise)]
-    for k in range(1, len(poses)):
-        links = {j: shared for j, shared in slam_map.links[k].items() if j < k}
-        earlier = sorted(j for j, shared in links.items() if shared >= EDGE_POINTS)
-        if not earlier:
-            earlier = [min(links, key=lambda j: (-links[j], j)) if links else k - 1]
-        mine = slam_map.seen_by([k])
-        for j in earlier:
-            seen = slam_map.observed(j)[1]
-            shared = slam_map.xyz[seen[mine[seen]]]
-            a.append(j)
-            b.append(k)
-            information.append(_information(poses[k], shared, noise) / len(earlier))
-    measured = poses[b] @ geometry.inverse(poses[a])
-    measured[0] = loop.T_new_world @ geometry.inverse(poses[loop.old])
-    return Graph(poses, np.array(a), np.array(b), measured, np.stack(information))
-
-
-def _information(T_camera_world: np.ndarray, xyz: np.ndarray, noise: Noise) -> np.ndarray:
-    """(6, 6) of a camera's pose that sees (N, 3) points with depth."""
-    p = geometry.apply(T_camera_world, xyz).T
-    J = pose_jacobian(p, np.ones(p.shape[1]), noise).reshape(6, -1)
-    return J @ J.T + np.eye(6)
-
-
-def _strained(graph: Graph, solution: Optimised) -> bool:
+def strained(graph: Graph, solution: Optimised) -> bool:
+    """Whether the solution tears the map apart."""
     pull = np.abs(solution.residual)
     return bool(
         (np.linalg.norm(pull[:, :3], axis=1) > STRAIN_M).any()

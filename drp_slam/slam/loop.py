@@ -11,7 +11,8 @@ import numpy as np
 
 from drp_slam import geometry
 from drp_slam.config import SlamConfig
-from drp_slam.slam.join import Loop, join
+from drp_slam.slam.edges import Edges
+from drp_slam.slam.join import Join, Loop
 from drp_slam.slam.localise import Found, fit_view, occupied_cells, pose_without_prediction
 from drp_slam.slam.mapping import Mapping
 from drp_slam.slam.view import View
@@ -45,6 +46,8 @@ class Loops:
 
     def __init__(self, mapping: Mapping) -> None:
         self._mapping = mapping
+        self._edges = Edges(mapping.map)
+        self._join: Join | None = None
         self._pending: list[Loop] = []
         self.closed: list[tuple[int, int]] = []
 
@@ -53,25 +56,43 @@ class Loops:
         return self._mapping.config
 
     def close(self, number: int) -> np.ndarray | None:
-        """Closes the loop that keyframe `number`, the newest, finishes, if it does.
+        """Looks for the loop that keyframe `number`, the newest, finishes, and begins to close it.
 
-        Returns (4, 4) `T_after_before` of the keyframe's surroundings: poses `T_world_camera` from
-        before the closure are right after it when multiplied from the left. None: no loop.
+        Returns (4, 4) `T_after_before` of the keyframe's surroundings where the map has moved already: poses
+        `T_world_camera` from before are right after it when multiplied from the left. None: it has not.
         """
-        loop = self._search(number)
+        self._edges.update(self._mapping.geometry.noise)
+        loop = self._search(number) if self._join is None else None
         self._pending = [p for p in self._pending if number - p.new < REMEMBERED]
-        if loop is None:
+        if loop is not None:
+            known = any(_agree(p.T_correction, loop.T_correction, loop.T_new_world) for p in self._pending)
+            self._pending.append(loop)
+            if known:
+                self._join = Join(self._mapping, self._edges, loop)
+        return self._step()
+
+    def step(self, reference: int, T_camera_world: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """What a frame between keyframes does for a loop that is being closed.
+
+        Returns the frame's pose after it, and `T_after_before` as `close` does. `reference` is its keyframe.
+        """
+        if self._join is None:
+            return T_camera_world, None
+        poses = self._mapping.map.T_camera_world
+        relative = T_camera_world @ geometry.inverse(poses[reference])
+        correction = self._step()
+        return relative @ poses[reference], correction
+
+    def _step(self) -> np.ndarray | None:
+        if self._join is None:
             return None
-        known = any(_agree(p.T_correction, loop.T_correction, loop.T_new_world) for p in self._pending)
-        self._pending.append(loop)
-        if not known:
-            return None
-        before = self._mapping.map.T_camera_world[number].copy()
-        if not join(self._mapping, loop):
-            return None
-        self.closed.append((loop.old, number))
-        self._pending = []
-        return geometry.inverse(self._mapping.map.T_camera_world[number]) @ before
+        correction = self._join.step()
+        if correction is not None:
+            self.closed.append((self._join.loop.old, self._join.loop.new))
+            self._pending = []
+        if self._join.done:
+            self._join = None
+        return correction
 
     def _search(self, number: int) -> Loop | None:
         """The place that fits; None when there is none or two contradict each other."""

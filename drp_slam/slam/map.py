@@ -249,8 +249,11 @@ class Map:
 
     def move(self, T_camera_world: np.ndarray) -> None:
         """Keyframes to new poses (K, 4, 4), and every point with the keyframe that made it."""
-        S = (geometry.inverse(T_camera_world) @ self.T_camera_world)[self.reference]
-        self.xyz[:] = np.einsum("nij,nj->ni", S[:, :3, :3], self.xyz) + S[:, :3, 3]
+        S = geometry.inverse(T_camera_world) @ self.T_camera_world
+        x, y, z = self.xyz.T.copy()
+        for i in range(3):  # a map of thousands of keyframes must move within a frame
+            a, b, c, d = (np.ascontiguousarray(S[:, i, j])[self.reference] for j in range(4))
+            self.xyz[:, i] = a * x + b * y + c * z + d
         self.T_camera_world[:] = T_camera_world
 
     def link_rows(self) -> np.ndarray:

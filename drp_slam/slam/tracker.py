@@ -110,6 +110,10 @@ class Tracker:
             pose, self._peak, self._since = self.map.T_camera_world[reference], 0, 0
         else:
             self._peak, self._since = max(self._peak, found.fit.count), self._since + 1
+            if not localise:
+                pose, correction = self._loops.step(reference, pose)
+        if correction is not None:
+            self._uncertainty.moved(correction)
         self._root = reference
         self._path.add(stamp_ns, reference, pose)
         self._last = None if keyframe or localise else (view, found)

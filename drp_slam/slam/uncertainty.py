@@ -9,7 +9,7 @@ distance to the pose that the other group asks for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -62,6 +62,10 @@ class Uncertainty:
     def jumped(self) -> None:
         """The next pose does not continue the last motion, and is found without regard to it."""
         self._recent, self._doubt = [], np.zeros((6, 6))
+
+    def moved(self, T_after_before: np.ndarray) -> None:
+        """A closed loop has moved the camera's surroundings: the motion so far goes with them."""
+        self._recent = [replace(m, T_world_camera=T_after_before @ m.T_world_camera) for m in self._recent]
 
     def twist(self) -> tuple[np.ndarray, np.ndarray] | None:
         """(6,) velocity along the camera's axes in m/s and rad/s, and its covariance; None at a start."""

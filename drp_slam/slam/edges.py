@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Edges of the pose graph, gathered keyframe by keyframe, so that a loop finds them ready."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from drp_slam import geometry
+from drp_slam.slam.map import Map
+from drp_slam.slam.optimize import Noise, pose_jacobian
+from drp_slam.slam.posegraph import Graph
+
+EDGE_POINTS = 30
+"""Keyframes that share as many points are an edge of the pose graph."""
+AT_ONCE = 8
+"""Keyframes of a map from a file that are taken in at each new one."""
+
+
+class Edges:
+    """Pairs of keyframes `a` < `b` with the information (6, 6) of the points that they share."""
+
+    def __init__(self, slam_map: Map) -> None:
+        self._map = slam_map
+        self._number: dict[tuple[int, int], int] = {}
+        self._information = np.zeros((64, 6, 6))
+        self._count = 0
+
+    def update(self, noise: Noise, limit: int = AT_ONCE) -> None:
+        """Takes in up to `limit` keyframes that are new."""
+        for k in range(self._count, min(len(self._map), self._count + limit)):
+            self.connect(k, noise)
+            self._count = k + 1
+
+    def connect(self, number: int, noise: Noise) -> None:
+        """Adds the edges of a keyframe to earlier ones; those that are known stay as they are."""
+        links = {j: shared for j, shared in self._map.links[number].items() if j < number}
+        earlier = sorted(j for j, shared in links.items() if shared >= EDGE_POINTS)
+        if not earlier and links:
+            earlier = [min(links, key=lambda j: (-links[j], j))]
+        mine = self._map.seen_by([number])
+        for j in earlier:
+            if (j, number) in self._number:
+                continue
+            seen = self._map.observed(j)[1]
+            row = len(self._number)
+            if row == len(self._information):
+                self._information = np.concatenate([self._information, np.zeros_like(self._information)])
+            shared_xyz = self._map.xyz[seen[mine[seen]]]
+            self._information[row] = information(self._map.T_camera_world[number], shared_xyz, noise)
+            self._number[j, number] = row
+
+    def graph(self, a: int, b: int, T_b_a: np.ndarray, information: np.ndarray) -> tuple[np.ndarray, Graph]:
+        """The keyframes that hang together with a new edge from `a` to `b`, and their graph, as they stand.
+
+        A keyframe's information is shared among its edges to earlier ones: each feature of it counts once,
+        as it does in the new edge.
+        """
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        ends = np.array([*self._number, (a, b)]).T
+        share = np.bincount(ends[1, :-1], minlength=len(self._map)).astype(float)
+        weight = np.concatenate([1.0 / share[ends[1, :-1]], [1.0]])[:, None, None]
+        weighted = np.concatenate([self._information[: len(self._number)], information[None]]) * weight
+        count = len(self._map)
+        adjacent = coo_array((np.ones(len(weighted)), (ends[0], ends[1])), shape=(count, count))
+        part = connected_components(adjacent, directed=False)[1]
+        keyframes = np.flatnonzero(part == part[a])
+        inside = part[ends[0]] == part[a]
+        poses = self._map.T_camera_world
+        measured = poses[ends[1]] @ geometry.inverse(poses[ends[0]])
+        measured[-1] = T_b_a
+        first, second = np.searchsorted(keyframes, ends[:, inside])
+        return keyframes, Graph(poses[keyframes], first, second, measured[inside], weighted[inside])
+
+
+def information(T_camera_world: np.ndarray, xyz: np.ndarray, noise: Noise) -> np.ndarray:
+    """(6, 6) of a camera's pose that sees (N, 3) points with depth."""
+    p = geometry.apply(T_camera_world, xyz).T
+    J = pose_jacobian(p, np.ones(p.shape[1]), noise).reshape(6, -1)
+    return J @ J.T + np.eye(6)
