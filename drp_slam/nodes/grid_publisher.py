@@ -55,7 +55,7 @@ class GridPublisher:
             return
         now, self._todo = self._todo[:AT_ONCE], self._todo[AT_ONCE:]
         for number in now:
-            T_map_camera = frames.T_map_world @ geometry.inverse(slam_map.T_camera_world[number])
+            T_map_camera = frames.T_map_world @ geometry.inverse(slam_map.pose(number))
             self._marks.mark(self._depths[number], T_map_camera)
         try:
             self._out.publish(message(head, self._marks.grid()))

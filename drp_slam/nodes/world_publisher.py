@@ -95,7 +95,7 @@ class WorldPublisher:
             return
         self._count = count
         back = geometry.inverse(frames.T_base_camera)
-        poses = list(frames.T_map_world @ geometry.inverse(tracker.map.T_camera_world) @ back)
+        poses = list(frames.T_map_world @ geometry.inverse(tracker.map.T_camera_world[tracker.map.live]) @ back)
         self._path.publish(world.path(in_map, poses))
         self._keyframes.publish(world.pose_array(in_map, poses))
         self._points.publish(world.map_cloud(in_map, frames, tracker.cloud()))

@@ -20,6 +20,10 @@ class Edges:
     """Pairs of keyframes `a` < `b` with the information (6, 6) of the points that they share."""
 
     def __init__(self, slam_map: Map) -> None:
+        # a quarter of a second that no frame should wait for
+        import scipy.sparse.csgraph
+        import scipy.sparse.linalg  # noqa: F401
+
         self._map = slam_map
         self._number: dict[tuple[int, int], int] = {}
         self._information = np.zeros((64, 6, 6))
@@ -59,6 +63,12 @@ class Edges:
         from scipy.sparse.csgraph import connected_components
 
         ends = np.array([*self._number, (a, b)]).T
+        alias = np.arange(len(self._map))
+        for k in sorted(self._map.anchors):
+            alias[k] = self._map.anchors[k][0]
+        while (alias[alias] != alias).any():
+            alias = alias[alias]
+        ends = np.sort(alias[ends], axis=0)
         share = np.bincount(ends[1, :-1], minlength=len(self._map)).astype(float)
         weight = np.concatenate([1.0 / share[ends[1, :-1]], [1.0]])[:, None, None]
         weighted = np.concatenate([self._information[: len(self._number)], information[None]]) * weight
@@ -66,7 +76,7 @@ class Edges:
         adjacent = coo_array((np.ones(len(weighted)), (ends[0], ends[1])), shape=(count, count))
         part = connected_components(adjacent, directed=False)[1]
         keyframes = np.flatnonzero(part == part[a])
-        inside = part[ends[0]] == part[a]
+        inside = (part[ends[0]] == part[a]) & (ends[0] != ends[1])
         poses = self._map.T_camera_world
         measured = poses[ends[1]] @ geometry.inverse(poses[ends[0]])
         measured[-1] = T_b_a

@@ -39,7 +39,7 @@ def seen_through(grid: np.ndarray, T_camera_world: np.ndarray, xyz: np.ndarray, 
     through = np.zeros(len(xyz), dtype=bool)
     cell = (distort(geometry_.camera, xy[inside]) / STEP_PX).astype(np.intp)
     rows, columns = np.clip(cell[:, 1], 0, grid.shape[0] - 1), np.clip(cell[:, 0], 0, grid.shape[1] - 1)
-    behind = grid[rows, columns]
+    behind = grid[rows, columns].astype(np.float32, copy=False)
     margin = SIGMAS / geometry_.noise.fd + SHARE / z[inside]
     with np.errstate(divide="ignore"):
         through[inside] = (behind > 0) & (1.0 / z[inside] - 1.0 / behind > margin)

@@ -62,6 +62,8 @@ class Loops:
         `T_world_camera` from before are right after it when multiplied from the left. None: it has not.
         """
         self._edges.update(self._mapping.geometry.noise)
+        if self._join is None:
+            self._mapping.drop_redundant(number)
         loop = self._search(number) if self._join is None else None
         self._pending = [p for p in self._pending if number - p.new < REMEMBERED]
         if loop is not None:
@@ -149,9 +151,9 @@ class Loops:
 
     def _plausible(self, old: int, new: int, T_new_world: np.ndarray) -> bool:
         """Whether drift along the path between the keyframes explains the correction."""
-        poses = self._mapping.map.T_camera_world
-        first, last = min(old, new), max(old, new)
-        positions_m = geometry.inverse(poses[first : last + 1])[:, :3, 3]
+        poses, live = self._mapping.map.T_camera_world, self._mapping.map.live
+        between = live[(live >= min(old, new)) & (live <= max(old, new))]
+        positions_m = geometry.inverse(poses[between])[:, :3, 3]
         path_m = np.linalg.norm(np.diff(positions_m, axis=0), axis=1).sum()
         off = geometry.log(T_new_world @ geometry.inverse(poses[new]))
         return bool(

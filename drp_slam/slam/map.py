@@ -25,7 +25,9 @@ class Map:
     their properties are writable views of the rows in use. The number of a dead point is given
     again. `links[k]` has the number of points that keyframe k shared with others when the later one
     was made, by their numbers. Whoever sees a point is linked with the keyframe that made it, so
-    that nothing has to look at all keyframes. Two maps are equal where all their arrays are.
+    that nothing has to look at all keyframes. `anchors` has the keyframes that were dropped: they see
+    nothing, and their pose is `T` (4, 4), camera to camera, from that of another. Two maps are equal
+    where all their arrays are.
     """
 
     def __init__(self, spec: DescriptorSpec = XFEAT_DESCRIPTOR) -> None:
@@ -34,6 +36,7 @@ class Map:
         self.views: list[View] = []
         self.point: list[np.ndarray] = []
         self.links: list[dict[int, int]] = []
+        self.anchors: dict[int, tuple[int, np.ndarray]] = {}
         self.size = 0
         self._poses = np.zeros((16, 4, 4))
         self._points = {
@@ -57,6 +60,18 @@ class Map:
     def T_camera_world(self) -> np.ndarray:
         """(K, 4, 4) float64 poses of the keyframes."""
         return self._poses[: len(self.views)]
+
+    @property
+    def live(self) -> np.ndarray:
+        """Numbers of the keyframes that were not dropped, ascending."""
+        return np.array([k for k in range(len(self.views)) if k not in self.anchors], dtype=np.intp)
+
+    def pose(self, number: int) -> np.ndarray:
+        """(4, 4) `T_camera_world` of a keyframe, dropped or not."""
+        if number not in self.anchors:
+            return self.T_camera_world[number]
+        anchor, T = self.anchors[number]
+        return T @ self.pose(anchor)
 
     @property
     def coloured(self) -> bool:
@@ -208,12 +223,27 @@ class Map:
             taken = np.isin(new, seen[~moved])
             self.point[number][features[moved]] = np.where(taken, -1, new)
             np.add.at(self.observations, new[~taken], 1)
-            for maker in np.unique(self.reference[new[~taken]]).tolist():
-                if maker != number:
-                    self.links[number].setdefault(maker, 1)
-                    self.links[maker].setdefault(number, 1)
+            self.meet(number, self.reference[new[~taken]])
         self.observations[duplicates] = 0
         self.alive[duplicates] = False
+
+    def meet(self, number: int, makers: np.ndarray) -> None:
+        """Links a keyframe with those that made points which it sees, where it is not yet."""
+        for maker in np.unique(makers).tolist():
+            if maker != number:
+                self.links[number].setdefault(maker, 1)
+                self.links[maker].setdefault(number, 1)
+
+    def feature_descriptors(self, number: int, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Those of a keyframe's features whose descriptor is known, and these descriptors.
+
+        An old keyframe has few of its own (`culling.slim`): those of its points stand for the others.
+        """
+        own, point = self.views[number].descriptor, self.point[number][features]
+        if len(own) == len(self.views[number]):
+            return features, own[features].astype(self.spec.dtype, copy=False)
+        features, point = features[point >= 0], point[point >= 0]
+        return features, self.descriptor[point]
 
     def link(self, number: int, parent: int = -1) -> None:
         """Counts the points that a keyframe shares with each other one.
@@ -275,6 +305,8 @@ class Map:
     def _content(self) -> Iterator[np.ndarray]:
         """Everything that two equal maps have in common, in a fixed order."""
         yield from (self.T_camera_world, self.link_rows(), *self.columns.values(), *self.point)
+        for number, (anchor, T) in sorted(self.anchors.items()):
+            yield from (np.array([number, anchor]), T)
         for view in self.views:
             yield from (np.array([view.index, view.stamp_ns]), view.uv, view.xy, view.inverse_depth)
             yield view.descriptor

@@ -24,6 +24,7 @@ def schema(spec: DescriptorSpec) -> dict[str, tuple[str, str, tuple[int, ...]]]:
         "keyframe_index": ("<i8", "keyframe", ()),
         "keyframe_stamp_ns": ("<i8", "keyframe", ()),
         "keyframe_features": ("<i8", "keyframe", ()),
+        "keyframe_descriptors": ("<i8", "keyframe", ()),
         "keyframe_coloured": ("|b1", "keyframe", ()),
         "keyframe_grid": ("<i8", "keyframe", (2,)),
         "cell_nearest_m": ("<f4", "cell", ()),
@@ -31,7 +32,7 @@ def schema(spec: DescriptorSpec) -> dict[str, tuple[str, str, tuple[int, ...]]]:
         "feature_uv": ("<f4", "feature", (2,)),
         "feature_xy": ("<f8", "feature", (2,)),
         "feature_inverse_depth": ("<f8", "feature", ()),
-        "feature_descriptor": (descriptor, "feature", (spec.length,)),
+        "feature_descriptor": (descriptor, "described feature", (spec.length,)),
         "feature_rgb": ("|u1", "feature", (3,)),
         "feature_point": ("<i8", "feature", ()),
         "point_xyz": ("<f8", "point", (3,)),
@@ -49,26 +50,36 @@ def schema(spec: DescriptorSpec) -> dict[str, tuple[str, str, tuple[int, ...]]]:
 
 
 def to_arrays(slam_map: Map) -> dict[str, np.ndarray]:
-    """The map as the arrays of `schema`; the features of all keyframes lie one behind the other."""
-    spec, views = slam_map.spec, slam_map.views
+    """The map as the arrays of `schema`; the features of all keyframes lie one behind the other.
+
+    Keyframes that were dropped are left out, and the others numbered anew.
+    """
+    spec, live = slam_map.spec, slam_map.live
+    views = [slam_map.views[k] for k in live.tolist()]
     grey = [np.zeros((len(v), 3), np.uint8) if v.rgb is None else v.rgb for v in views]
     grids = [np.zeros((0, 0)) if v.nearest_m is None else v.nearest_m for v in views]
+    columns = dict(slam_map.columns)
+    # dead points may name a keyframe that is gone
+    columns["reference"] = np.minimum(np.searchsorted(live, columns["reference"]), max(len(live) - 1, 0))
+    links = slam_map.link_rows()
+    links[:, :2] = np.searchsorted(live, links[:, :2])
     found = {
-        "keyframe_T_camera_world": slam_map.T_camera_world,
+        "keyframe_T_camera_world": slam_map.T_camera_world[live],
         "keyframe_index": np.array([v.index for v in views]),
         "keyframe_stamp_ns": np.array([v.stamp_ns for v in views]),
         "keyframe_features": np.array([len(v) for v in views]),
+        "keyframe_descriptors": np.array([len(v.descriptor) for v in views]),
         "keyframe_coloured": np.array([v.rgb is not None for v in views]),
         "keyframe_grid": np.array([grid.shape for grid in grids]).reshape(-1, 2),
         "cell_nearest_m": [grid.ravel() for grid in grids],
-        "link": slam_map.link_rows(),
+        "link": links,
         "feature_uv": [v.uv for v in views],
         "feature_xy": [v.xy for v in views],
         "feature_inverse_depth": [v.inverse_depth for v in views],
         "feature_descriptor": [v.descriptor for v in views],
         "feature_rgb": grey,
-        "feature_point": slam_map.point,
-        **{f"point_{name}": column for name, column in slam_map.columns.items()},
+        "feature_point": [slam_map.point[k] for k in live.tolist()],
+        **{f"point_{name}": column for name, column in columns.items()},
     }
     arrays = {}
     for name, (dtype, _, row) in schema(spec).items():
@@ -82,18 +93,19 @@ def to_arrays(slam_map: Map) -> dict[str, np.ndarray]:
 def from_arrays(spec: DescriptorSpec, arrays: Mapping[str, np.ndarray]) -> Map:
     """The map of `to_arrays`. They are copied, not checked."""
     slam_map = Map(spec)
-    end = cell = 0
-    for k, count in enumerate(arrays["keyframe_features"].tolist()):
+    end = last = cell = 0
+    for k, (count, own) in enumerate(zip(*(arrays[f"keyframe_{n}"].tolist() for n in ("features", "descriptors")))):
         mine, end = slice(end, end + count), end + count
+        descriptor, last = arrays["feature_descriptor"][last : last + own], last + own
+        if own < count and descriptor.dtype == np.float32:
+            descriptor = descriptor.astype(np.float16)  # as `culling.slim` left it
         rgb = arrays["feature_rgb"][mine].copy() if arrays["keyframe_coloured"][k] else None
-        uv, xy, depth, descriptor = (
-            arrays[f"feature_{name}"][mine].copy() for name in ("uv", "xy", "inverse_depth", "descriptor")
-        )
+        uv, xy, depth = (arrays[f"feature_{name}"][mine].copy() for name in ("uv", "xy", "inverse_depth"))
         index, stamp_ns = int(arrays["keyframe_index"][k]), int(arrays["keyframe_stamp_ns"][k])
         rows, columns = arrays["keyframe_grid"][k].tolist()
         grid, cell = arrays["cell_nearest_m"][cell : cell + rows * columns], cell + rows * columns
         nearest_m = grid.reshape(rows, columns).copy() if rows else None
-        view = View(index, stamp_ns, uv, xy, depth, descriptor, rgb, nearest_m)
+        view = View(index, stamp_ns, uv, xy, depth, descriptor.copy(), rgb, nearest_m)
         slam_map.add_keyframe(view, arrays["keyframe_T_camera_world"][k])
         slam_map.point[k][:] = arrays["feature_point"][mine]
     for one, other, shared in arrays["link"].tolist():
@@ -103,10 +115,7 @@ def from_arrays(spec: DescriptorSpec, arrays: Mapping[str, np.ndarray]) -> Map:
         column[:] = arrays[f"point_{name}"]
     # files of earlier versions may lack links with the makers of points
     for k in range(len(slam_map)):
-        for maker in np.unique(slam_map.reference[slam_map.observed(k)[1]]).tolist():
-            if maker != k:
-                slam_map.links[k].setdefault(maker, 1)
-                slam_map.links[maker].setdefault(k, 1)
+        slam_map.meet(k, slam_map.reference[slam_map.observed(k)[1]])
     return slam_map
 
 
@@ -117,9 +126,10 @@ def fault(arrays: Mapping[str, np.ndarray]) -> str:
             return f"{name} has a number that is not finite"
     keyframes, points = len(arrays["keyframe_index"]), len(arrays["point_xyz"])
     point, features, link = arrays["feature_point"], arrays["keyframe_features"], arrays["link"]
-    grid = arrays["keyframe_grid"]
+    grid, own = arrays["keyframe_grid"], arrays["keyframe_descriptors"]
     limits = {
         "keyframe_features": (features, 0, len(point)),
+        "keyframe_descriptors": (own, 0, len(point)),
         "feature_point": (point, -1, points - 1),
         "point_reference": (arrays["point_reference"], 0, keyframes - 1),
         "point_found": (arrays["point_found"], 0, np.iinfo(np.int64).max),
@@ -134,6 +144,8 @@ def fault(arrays: Mapping[str, np.ndarray]) -> str:
             return f"{name} has {array.min()} to {array.max()}, expected {low} to {high}"
     if features.sum() != len(point):
         return f"keyframe_features adds up to {features.sum()}, but there are {len(point)} features"
+    if (own > features).any() or own.sum() != len(arrays["feature_descriptor"]):
+        return f"keyframe_descriptors adds up to {own.sum()}, with {len(arrays['feature_descriptor'])} descriptors"
     cells = grid.prod(axis=1).sum()
     if cells != len(arrays["cell_nearest_m"]):
         return f"keyframe_grid has {cells} cells, but cell_nearest_m {len(arrays['cell_nearest_m'])}"

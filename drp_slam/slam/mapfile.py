@@ -29,7 +29,9 @@ from drp_slam.slam.map import Map
 from drp_slam.slam.maparrays import fault, from_arrays, schema, to_arrays
 
 MAGIC = b"\x89DRPMAP\n"
-VERSION = 1
+VERSION = 2
+READ = (1, 2)
+"""Version 1 has a descriptor for every feature."""
 LONGEST_HEADER = 1 << 20
 
 
@@ -69,13 +71,15 @@ def load(path: Path) -> Map:
         header = json.loads(bytes(content[8 : 8 + min(length, LONGEST_HEADER)]))
         version, spec = header["version"], DescriptorSpec(**header["descriptor"])
         stated = [(str(a["name"]), str(a["dtype"]), tuple(map(int, a["shape"]))) for a in header["arrays"]]
-        if version == VERSION:
+        if version in READ:
             check_spec(spec)
     except (ValueError, KeyError, TypeError, RecursionError, SlamError) as error:
         raise _unsound(path, f"its header cannot be read: {error}") from error
-    if version != VERSION:
-        raise SlamError(f"{path}: a map of version {version!r}, this program reads {VERSION}; build the map again")
-    _fit(path, spec, stated)
+    if version not in READ:
+        raise SlamError(
+            f"{path}: a map of version {version!r}, this program reads {READ[0]} to {READ[-1]}; build the map again"
+        )
+    _fit(path, spec, stated, version)
     arrays, data = {}, content[8 + length :]
     for name, dtype, shape in stated:
         size = math.prod(shape) * np.dtype(dtype).itemsize
@@ -84,6 +88,8 @@ def load(path: Path) -> Map:
         arrays[name], data = np.frombuffer(data[:size], dtype).reshape(shape), data[size:]
     if len(data):
         raise _unsound(path, f"{len(data)} bytes lie behind its arrays")
+    if version == 1:
+        arrays["keyframe_descriptors"] = arrays["keyframe_features"]
     if wrong := fault(arrays):
         raise _unsound(path, wrong)
     return from_arrays(spec, arrays)
@@ -109,9 +115,11 @@ def _spelled(spec: DescriptorSpec) -> str:
     return f"{spec.length} {spec.dtype} ({spec.metric})"
 
 
-def _fit(path: Path, spec: DescriptorSpec, stated: list[tuple[str, str, tuple[int, ...]]]) -> None:
+def _fit(path: Path, spec: DescriptorSpec, stated: list[tuple[str, str, tuple[int, ...]]], version: int) -> None:
     """Raises SlamError unless the arrays of the header are exactly those of the schema, with rows that agree."""
     expected = schema(spec)
+    if version == 1:
+        del expected["keyframe_descriptors"]
     names = [name for name, _, _ in stated]
     if names != list(expected):
         other = sorted(set(names) ^ set(expected))

@@ -9,6 +9,7 @@ from drp_slam import geometry
 from drp_slam.config import SlamConfig
 from drp_slam.slam.adjustment import adjust
 from drp_slam.slam.camera import Geometry
+from drp_slam.slam.culling import drop, redundant, slim
 from drp_slam.slam.descriptors import comparing
 from drp_slam.slam.freespace import seen_through
 from drp_slam.slam.map import Map
@@ -27,6 +28,8 @@ HOPS = 2
 """Links that lead from the keyframe last seen to those a frame is matched with."""
 YOUNG_KEYFRAMES, LEAST_FOUND = 5, 3
 """After so many later keyframes, a point is culled that only its own keyframe and fewer frames have seen."""
+OLD_KEYFRAMES = 30
+"""After so many later keyframes, a keyframe keeps only what place recognition and its points need."""
 FIXED_KEYFRAMES = 10
 """Keyframes that hold a local adjustment in place."""
 PRIOR_FLOPS = 8.0
@@ -87,9 +90,10 @@ class Mapping:
         self, view: View, features: slice | np.ndarray, points: np.ndarray, slack: float, prior: Prior | None
     ) -> Matches:
         """Some of a view's features against some of the map's points, at `slack` below `min_cosine`."""
-        pairs = match(
-            view.descriptor[features], self.map.descriptor[points], self.config.min_cosine - slack, prior, self.map.spec
-        )
+        return self._compare(view.descriptor[features], points, slack, prior)
+
+    def _compare(self, descriptor: np.ndarray, points: np.ndarray, slack: float, prior: Prior | None) -> Matches:
+        pairs = match(descriptor, self.map.descriptor[points], self.config.min_cosine - slack, prior, self.map.spec)
         self.work.add_all(comparing(self.map.spec, pairs.compared))
         if prior is not None:
             self.work.add(PRIOR_FLOPS * pairs.compared)
@@ -130,6 +134,8 @@ class Mapping:
             self.map.remove(refuted)
         if number >= YOUNG_KEYFRAMES:
             self.map.cull(number - YOUNG_KEYFRAMES, LEAST_FOUND)
+        if number >= OLD_KEYFRAMES:
+            slim(self.map, number - OLD_KEYFRAMES)
         return number
 
     def fuse(self, number: int, keyframes: np.ndarray, features: np.ndarray, gate_px: float) -> None:
@@ -141,8 +147,9 @@ class Mapping:
         points, px = self.visible(T_camera_world, keyframes)
         free = ~self.map.seen_by([number])[points]
         points, px = points[free], px[free]
+        features, descriptor = self.map.feature_descriptors(number, features)
         prior = Prior(view.xy[features] * self.geometry.focal_px, px, gate_px)
-        pairs = self.match(view, features, points, FUSE_COSINE, prior)
+        pairs = self._compare(descriptor, points, FUSE_COSINE, prior)
         features, points = features[pairs.a], points[pairs.b]
         depth = view.inverse_depth[features]
         z = geometry.apply(T_camera_world, self.map.xyz[points])[:, 2]
@@ -158,6 +165,13 @@ class Mapping:
         flops = adjust(self.map, self.geometry.noise, [k for k in window if k > 0], fixed_limit, iterations)
         self.work.add(flops)
         self._standing = None
+
+    def drop_redundant(self, number: int) -> None:
+        """Drops a keyframe around `number` that the map can do without, if there is one."""
+        for k in redundant(self.map, number)[:1]:
+            drop(self.map, k)
+            self.places.forget(k)
+            self.changed()
 
     def changed(self) -> None:
         """Drop caches after keyframes have moved or see other points."""

@@ -47,7 +47,7 @@ class Path:
 
     def add(self, stamp_ns: int, keyframe: int, T_camera_world: np.ndarray) -> None:
         """Append a frame by its current pose in the world."""
-        relative = T_camera_world @ geometry.inverse(self._map.T_camera_world[keyframe])
+        relative = T_camera_world @ geometry.inverse(self._map.pose(keyframe))
         self._frames.append(TrackedFrame(stamp_ns, keyframe, relative))
 
     def last_is(self, keyframe: int) -> None:
@@ -78,4 +78,4 @@ class Path:
         return Trajectory(inverse.stamps_ns, geometry.inverse(inverse.T_world_camera))
 
     def _pose(self, frame: TrackedFrame) -> np.ndarray:
-        return frame.T_camera_keyframe @ self._map.T_camera_world[frame.keyframe]
+        return frame.T_camera_keyframe @ self._map.pose(frame.keyframe)

@@ -19,7 +19,7 @@ KEPT = 128
 """Descriptors kept of each keyframe."""
 ASKED = 256
 """Descriptors of a view that vote where it is lost."""
-EXACT = 128
+EXACT = 64
 """Keyframes up to which all descriptors are compared."""
 BUCKETS, PROBED = 512, 4
 """Of the inverted file. About 80 % of the votes of an exact search remain, and its best keyframes."""
@@ -40,7 +40,7 @@ class Places:
     def update(self) -> None:
         """Takes in the keyframes that are new; features are best first, so the first are kept."""
         for view in self._map.views[self._count :]:
-            kept = unit(self._map.spec, view.descriptor[:KEPT])
+            kept = unit(self._map.spec, view.descriptor[:KEPT]).astype(np.float32, copy=False)
             if self._inverted is not None:
                 self._inverted.add(self._count, kept)
             else:
@@ -51,6 +51,13 @@ class Places:
             if self._count == EXACT:
                 self._inverted = InvertedFile(self._stored[:EXACT])
                 self._stored = self._stored[:0]
+
+    def forget(self, number: int) -> None:
+        """A keyframe was dropped: it gets no votes any more."""
+        if self._inverted is not None:
+            self._inverted.forget(number)
+        else:
+            self._stored[number] = 0.0
 
     def votes(self, view: View, min_cosine: float, asked: int = ASKED) -> tuple[np.ndarray, dict[str, float]]:
         """(K,) how many of the view's `asked` best descriptors each keyframe holds, and the work by counter."""
@@ -89,26 +96,35 @@ class InvertedFile:
         np.add.at(sums, (sample @ seeds.T).argmax(axis=1), sample)
         self._centroids = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-6)
         self._size = np.zeros(len(seeds), dtype=np.intp)
-        self._rows = [np.zeros((0, flat.shape[1]), np.float32)] * len(seeds)
+        self._rows = [np.zeros((0, flat.shape[1]), np.float16)] * len(seeds)
         self._owner = [np.zeros(0, np.int32)] * len(seeds)
-        for number, descriptor in enumerate(first):
-            self.add(number, descriptor[(descriptor != 0).any(axis=1)])
+        owner, row = np.nonzero((first != 0).any(axis=2))
+        self.add(owner, first[owner, row])
 
-    def add(self, number: int, descriptor: np.ndarray) -> None:
-        """Adds descriptors (n, width) of keyframe `number`."""
+    def add(self, owner: int | np.ndarray, descriptor: np.ndarray) -> None:
+        """Adds descriptors (n, width) of one keyframe or (n,) several."""
         bucket = (descriptor @ self._centroids.T).argmax(axis=1)
+        owner = np.broadcast_to(owner, bucket.shape)
         order = np.argsort(bucket, kind="stable")
         first = np.flatnonzero(np.diff(bucket[order], prepend=-1))
-        for b, rows in zip(bucket[order][first].tolist(), np.split(order, first[1:]) if len(first) else []):
+        for b, rows in zip(bucket[order][first].tolist(), np.split(order, first[1:])):
             begin = int(self._size[b])
             end = begin + len(rows)
             if end > len(self._owner[b]):
-                more = max(end, 2 * begin) - begin
-                self._rows[b] = np.concatenate(
-                    [self._rows[b][:begin], np.zeros((more, descriptor.shape[1]), np.float32)]
-                )
+                more = max(end, begin + begin // 4) - begin
+                room = np.zeros((more, descriptor.shape[1]), np.float16)
+                self._rows[b] = np.concatenate([self._rows[b][:begin], room])
                 self._owner[b] = np.concatenate([self._owner[b][:begin], np.zeros(more, np.int32)])
-            self._rows[b][begin:end], self._owner[b][begin:end], self._size[b] = descriptor[rows], number, end
+            self._rows[b][begin:end], self._owner[b][begin:end], self._size[b] = descriptor[rows], owner[rows], end
+
+    def forget(self, number: int) -> None:
+        """Takes the descriptors of a keyframe out."""
+        for b, size in enumerate(self._size.tolist()):
+            stays = self._owner[b][:size] != number
+            left = int(np.count_nonzero(stays))
+            if left < size:
+                self._rows[b][:left], self._owner[b][:left] = self._rows[b][:size][stays], self._owner[b][:size][stays]
+                self._size[b] = left
 
     def votes(self, asking: np.ndarray, least: float, count: int) -> tuple[np.ndarray, float]:
         """(count,) how many of the descriptors `asking` (n, width) each keyframe holds; pairs that were compared."""
@@ -120,7 +136,7 @@ class InvertedFile:
         hits, compared = [np.zeros(0, dtype=np.intp)], float(nearness.size)
         for b, rows in zip(probed[order][first].tolist(), np.split(asker[order], first[1:])):
             size = self._size[b]
-            which, row = np.nonzero(asking[rows] @ self._rows[b][:size].T >= least)
+            which, row = np.nonzero(asking[rows] @ self._rows[b][:size].astype(np.float32).T >= least)
             hits.append(rows[which] * count + self._owner[b][row])
             compared += len(rows) * size
         # a descriptor votes once for a keyframe, however many it holds that are alike

@@ -143,9 +143,10 @@ class Tracker:
         T, self._expected = self._expected, None
         if T is None or not len(self.map):
             return None
-        centres = geometry.inverse(self.map.T_camera_world)[:, :3, 3]
+        live = self.map.live
+        centres = geometry.inverse(self.map.T_camera_world[live])[:, :3, 3]
         away_m = np.linalg.norm(centres - geometry.inverse(T)[:3, 3], axis=1)
-        nearest = np.argsort(away_m, kind="stable")[:EXPECTED_AMONG].tolist()
+        nearest = live[np.argsort(away_m, kind="stable")[:EXPECTED_AMONG]].tolist()
         found = self._localiser.follow(view, T, nearest[0])
         for keyframe in nearest:
             found = found or self._localiser.recognise(view, keyframe)

@@ -21,7 +21,7 @@ from drp_slam.datatypes import XFEAT_DESCRIPTOR, DescriptorSpec
 from drp_slam.errors import DrpSlamError, SlamError
 from drp_slam.slam.map import Map
 from drp_slam.slam.maparrays import from_arrays, to_arrays
-from drp_slam.slam.mapfile import MAGIC, load, open_map, save
+from drp_slam.slam.mapfile import MAGIC, VERSION, load, open_map, save
 from drp_slam.slam.tracker import Tracker
 
 STEP_NS = 66_666_667
@@ -56,12 +56,14 @@ def signed(body: bytes) -> bytes:
     return MAGIC + hashlib.sha256(body).digest() + body
 
 
-def rewritten(mapped: Map, **changed: np.ndarray) -> bytes:
+def rewritten(mapped: Map, version: int = VERSION, **changed: np.ndarray) -> bytes:
     """A map's file with other contents of some arrays, and a checksum that holds."""
     arrays = to_arrays(mapped) | changed
+    if version == 1:
+        del arrays["keyframe_descriptors"]
     header = json.dumps(
         {
-            "version": 1,
+            "version": version,
             "descriptor": dataclasses.asdict(mapped.spec),
             "arrays": [{"name": n, "dtype": a.dtype.str, "shape": a.shape} for n, a in arrays.items()],
         }
@@ -172,7 +174,7 @@ def test_contents_that_are_not_sound(mapped: Map, tmp_path: Path) -> None:
         ("point_xyz", nan, "not finite"),
         ("feature_point", far, "1000000000"),
         ("feature_point", twice, "twice"),
-        ("keyframe_features", count, "adds up"),
+        ("keyframe_descriptors", count, "adds up"),
         ("keyframe_T_camera_world", turned, "rigid"),
         ("keyframe_T_camera_world", turned[:-1], "expected"),
         ("keyframe_grid", arrays["keyframe_grid"] * 2, "cells"),
@@ -188,9 +190,14 @@ def test_contents_that_are_not_sound(mapped: Map, tmp_path: Path) -> None:
 
 
 def test_a_later_version_says_so(mapped: Map, tmp_path: Path) -> None:
-    header = json.dumps({"version": 2, "descriptor": dataclasses.asdict(mapped.spec), "arrays": []}).encode()
+    header = json.dumps({"version": VERSION + 1, "descriptor": dataclasses.asdict(mapped.spec), "arrays": []}).encode()
     text = refused(tmp_path / "x.map", signed(len(header).to_bytes(8, "little") + header))
-    assert "version 2" in text and "reads 1" in text
+    assert f"version {VERSION + 1}" in text and f"reads 1 to {VERSION}" in text
+
+
+def test_version_1_is_read(mapped: Map, tmp_path: Path) -> None:
+    (tmp_path / "old.map").write_bytes(rewritten(mapped, 1))
+    assert load(tmp_path / "old.map") == mapped
 
 
 def test_a_large_file_is_refused_in_a_moment(stored: Path) -> None:
