@@ -56,13 +56,8 @@ def column_counts(w: np.ndarray, rows: int = GROUP_ROWS) -> np.ndarray:
 
 
 def group_counts(w: np.ndarray, rows: int = GROUP_ROWS, columns: int = PARALLEL_COLUMNS) -> np.ndarray:
-    """N of every (group, block): (G, B) int64, the most non-zeros of any column of the block."""
+    """N of every (group, block): (G, B) int64, the most non-zeros of any column of the block; their sum is cycles."""
     return np.count_nonzero(_blocks(w, rows, columns), axis=1).max(axis=-1)
-
-
-def packed_cycles(w: np.ndarray, rows: int = GROUP_ROWS, columns: int = PARALLEL_COLUMNS) -> int:
-    """Cycles for one output position of the layer: the sum of N over groups and blocks."""
-    return int(group_counts(w, rows, columns).sum())
 
 
 def dense_cycles(shape: tuple[int, ...], rows: int = GROUP_ROWS, columns: int = PARALLEL_COLUMNS) -> int:

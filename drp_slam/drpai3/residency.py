@@ -43,14 +43,6 @@ class Residency:
     store: np.ndarray
     held: tuple[Held, ...]
 
-    def on_chip_bytes(self) -> np.ndarray:
-        """(L,) bytes of the feature buffer in use while each layer runs."""
-        used = np.zeros(len(self.load))
-        for tensor in self.held:
-            if tensor.on_chip:
-                used[max(tensor.first, 0) : tensor.last + 1] += tensor.bytes
-        return used
-
 
 def hosts(layers: Sequence[Layer], wires: Wiring, units: np.ndarray) -> np.ndarray:
     """(L,) host of each layer: itself, or for a fused layer the latest of its sources."""

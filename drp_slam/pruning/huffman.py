@@ -113,10 +113,3 @@ def decode(coded: Coded) -> np.ndarray:
         else:
             raise PruningError("a code word of the coded data is not in the table; damaged file")
     return out
-
-
-def entropy(symbols: np.ndarray) -> float:
-    """Bits per symbol, Shannon."""
-    counts = np.unique(symbols, return_counts=True)[1]
-    share = counts / max(counts.sum(), 1)
-    return float(-(share * np.log2(share)).sum())

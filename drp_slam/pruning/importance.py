@@ -2,9 +2,8 @@
 """What calibration images say of each layer: moments of its inputs, gradients of its outputs and weights.
 
 The curvature is Gauss-Newton's, which is never negative: the mean over samples of the squared
-gradient of a loss whose expectation is the Fisher information (`fisher_loss`, classifiers) or the
-squared change of the outputs (`output_loss`, any network, no labels). `saliencies` scores the
-weights with it, as `methods.SALIENCIES` say.
+gradient of a loss whose expectation is the squared change of the outputs (`output_loss`: any network,
+no labels). `saliencies` scores the weights with it, as defined in `methods.SALIENCIES`.
 """
 
 from __future__ import annotations
@@ -100,12 +99,6 @@ def output_loss(outputs: Any, generator: torch.Generator) -> Tensor:
         signs = torch.randint(0, 2, part.shape, generator=generator).mul(2).sub(1)
         total = total + (part * signs).sum() / part[0].numel() ** 0.5
     return total
-
-
-def fisher_loss(outputs: Any, generator: torch.Generator) -> Tensor:
-    """Cross-entropy of logits (N, classes) against labels drawn from the model's own prediction."""
-    drawn = torch.multinomial(outputs.detach().softmax(1), 1, generator=generator)[:, 0]
-    return nn.functional.cross_entropy(outputs, drawn, reduction="sum")
 
 
 def collect(

@@ -68,10 +68,3 @@ def density(found: Mapping[str, Any]) -> float:
 def kept_rows(mask: Any, cell: Cell = DEFAULT_CELL) -> np.ndarray:
     """N of each cell, (groups, blocks) int; their sum is the packed cycles of one output position."""
     return packing.group_counts(array(mask), cell.rows, cell.columns)
-
-
-def exact_rows(mask: Any, cell: Cell = DEFAULT_CELL) -> bool:
-    """Whether every column of a cell keeps the same number of weights (the flexible N:M form)."""
-    counts = packing.column_counts(array(mask), cell.rows)
-    first = np.repeat(counts[:, :: cell.columns], cell.columns, axis=1)[:, : counts.shape[1]]
-    return bool((counts == first).all())

@@ -10,11 +10,11 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
+from exact import exact_rows
 from torch import nn
 
 from drp_slam.drpai3.quantize import quantize
 from drp_slam.errors import PruningError
-from drp_slam.pruning.layout import exact_rows
 from drp_slam.pruning.xfeat import network, training, views
 from drp_slam.pruning.xfeat.distill import MaskedTrainer, fit, save_checkpoint
 from drp_slam.pruning.xfeat.export import to_onnx

@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 import cv2  # noqa: E402
 import onnx  # noqa: E402
 import onnxruntime as ort  # noqa: E402
+from exact import exact_rows  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from drp_slam.atomic import write_bytes  # noqa: E402
@@ -123,7 +124,7 @@ def test_command_writes_float_and_int8_files_with_the_zeros_in_them(folder, sali
     result = json.loads(captured.out)
     masks = {name: module.weight != 0 for name, module in read(str(out / "small-p60.onnx")).layers.items()}
     assert layout.density(masks) == pytest.approx(0.4, abs=0.05)
-    assert all(layout.exact_rows(mask) for mask in masks.values())
+    assert all(exact_rows(mask) for mask in masks.values())
     assert result["totals"]["cycles_share"] < 0.5
     x = np.random.default_rng(2).random((1, 3, 16, 16), np.float32)
     assert np.isfinite(outputs(out / "small-p60.onnx", x)).all()
@@ -324,7 +325,7 @@ def test_stages_keep_the_pattern_where_a_layer_has_a_dead_output(folder, salienc
     graph = Graph(graph.updated())
     chosen = cutting.Options(0.8, saliency=saliency, schedule="agp", stages=4)
     masks = cutting.prune(graph, chosen, images_of(folder, graph))
-    assert all(layout.exact_rows(mask) for mask in masks.values())
+    assert all(exact_rows(mask) for mask in masks.values())
     assert layout.density(masks) == pytest.approx(0.2, abs=0.02)
 
 

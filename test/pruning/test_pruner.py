@@ -5,6 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from exact import exact_rows  # noqa: E402
 from torch import nn  # noqa: E402
 
 from drp_slam.errors import PruningError  # noqa: E402
@@ -52,7 +53,7 @@ def test_a_training_loop_never_moves_a_removed_weight(schedule, steps):
     assert rates == sorted(rates) and rates[-1] == pytest.approx(0.7, abs=0.06)
     for name, module in pruner.layers.items():
         assert not module.weight[~pruner.masks[name]].any()
-        assert layout.exact_rows(pruner.masks[name])
+        assert exact_rows(pruner.masks[name])
 
 
 def test_zeros_hold_after_loading_a_pruned_state():
