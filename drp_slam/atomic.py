@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import secrets
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from drp_slam.errors import DrpSlamError
 
@@ -46,6 +48,18 @@ def write_bytes(path: Path, content: bytes, error: type[DrpSlamError]) -> None:
     """Write a binary file. Raises `error` as `replacing` does."""
     with replacing(path, error) as temporary:
         temporary.write_bytes(content)
+
+
+@contextmanager
+def table(path: Path, columns: Iterable[str], error: type[DrpSlamError]) -> Iterator[Any]:
+    """Yield a `csv.writer` of a table with these columns; it gets its name when the block ends without an exception.
+
+    Raises `error` as `replacing` does.
+    """
+    with replacing(path, error) as temporary, temporary.open("w", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(columns)
+        yield rows
 
 
 @dataclass

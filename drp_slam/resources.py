@@ -8,6 +8,7 @@ install is too, has them beside the package.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from functools import lru_cache
@@ -83,6 +84,15 @@ def user_path(name: str | Path) -> Path:
         return Path(name).expanduser()
     except RuntimeError:
         return Path(name)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal. Raises OSError."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def read_regular(path: Path, limit: int, error: type[DrpSlamError], remedy: str = "give another file") -> bytes:

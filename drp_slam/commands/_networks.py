@@ -71,6 +71,15 @@ def read_network(name: str, shapes: Iterable[str] = (), dims: Iterable[str] = ()
     return load(path, input_shapes(shapes), dimensions(dims))
 
 
-def numbers(text: str) -> tuple[float, ...]:
-    """`0.5,0.5,0.5` as numbers; argparse reports what is none."""
+def add_preprocessing(p: argparse.ArgumentParser) -> None:
+    """How pixels become the network's input."""
+    text = "subtract this from scaled pixels: one value or one a channel (default: 0)"
+    p.add_argument("--mean", type=_numbers, default=(0.0,), metavar="R,G,B", help=text)
+    text = "divide by this after --mean: one value or one a channel (default: 1)"
+    p.add_argument("--std", type=_numbers, default=(1.0,), metavar="R,G,B", help=text)
+    p.add_argument("--bgr", action="store_true", help="feed blue first (--mean and --std are in that order)")
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    """Parses `0.5,0.5,0.5`; argparse reports anything but numbers."""
     return tuple(float(part) for part in text.split(","))

@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from drp_slam.commands._networks import numbers, read_network
+from drp_slam.commands._networks import add_preprocessing, read_network
 from drp_slam.commands._options import add_out, out_folder
 from drp_slam.commands._tables import console as stdout
 
@@ -19,11 +19,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("model", help="FP32 ONNX file, or a shipped network")
     text = "calibrate on these pictures; the first ten are checked"
     p.add_argument("--images", type=Path, required=True, metavar="DIR", help=text)
-    text = "subtract this from pictures in [0, 1], one value or one a channel (default: 0)"
-    p.add_argument("--mean", type=numbers, default=(0.0,), metavar="R,G,B", help=text)
-    text = "divide by this after --mean: one value or one a channel (default: 1)"
-    p.add_argument("--std", type=numbers, default=(1.0,), metavar="R,G,B", help=text)
-    p.add_argument("--bgr", action="store_true", help="feed blue first (--mean and --std are in that order)")
+    add_preprocessing(p)
     text = "set the shape of a dynamic input"
     p.add_argument("--input-shape", action="append", default=[], metavar="[NAME=]1,3,H,W", help=text)
     add_out(p)

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from drp_slam.commands._networks import add_network_model, dimensions, numbers, read_network
+from drp_slam.commands._networks import add_network_model, add_preprocessing, dimensions, read_network
 from drp_slam.commands._options import add_out, kept, out_folder
 from drp_slam.commands._tables import console as stdout
 from drp_slam.commands._tables import print_table, print_written
@@ -38,11 +38,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--run", type=Path, metavar="DIR|NPZ", help=text)
     text = "multiply pixels by this before --mean and --std (default: 1/255)"
     p.add_argument("--input-scale", type=float, default=1 / 255, metavar="S", help=text)
-    text = "subtract this from scaled pixels: one value or one a channel (default: 0)"
-    p.add_argument("--mean", type=numbers, default=(0.0,), metavar="R,G,B", help=text)
-    text = "divide by this after --mean: one value or one a channel (default: 1)"
-    p.add_argument("--std", type=numbers, default=(1.0,), metavar="R,G,B", help=text)
-    p.add_argument("--bgr", action="store_true", help="feed blue first (--mean and --std are in that order)")
+    add_preprocessing(p)
     text = "order the input's axes like this (default: channels are the axis of size 1 or 3)"
     p.add_argument("--layout", choices=("nchw", "nhwc"), help=text)
     text = "choose INT8 ranges this way for --run (default: minmax)"

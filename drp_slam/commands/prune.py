@@ -27,7 +27,8 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("source", help=text)
     p.add_argument("--rate", type=float, required=True, help="remove this part of the weights, in [0, 1)")
     p.add_argument("--pattern", default="flexible-nm", choices=PATTERNS, help="zero in this pattern (flexible-nm)")
-    p.add_argument("--saliency", default="obs", choices=tuple(SALIENCIES), help="rank weights by this (obs)")
+    text = f"rank weights by this: {', '.join(SALIENCIES)}, or module:NAME of your own (obs)"
+    p.add_argument("--saliency", default="obs", metavar="NAME", help=text)
     text = "read images, or .npz files of input arrays, from this folder (photographs of installed packages)"
     p.add_argument("--calibration", type=Path, metavar="DIR", help=text)
     p.add_argument("--bgr", action="store_true", help="feed blue first; RGB otherwise")

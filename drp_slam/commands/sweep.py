@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from drp_slam.commands._options import add_camera, add_device, add_frames, add_out, add_sequence, out_folder
 from drp_slam.errors import ConfigError
 from drp_slam.pruning.methods import PATTERNS, SALIENCIES
+from drp_slam.pruning.methods import saliency as saliency_of
 
 if TYPE_CHECKING:
     from drp_slam.sweep.sweep_point import Point
@@ -26,7 +27,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--rates", metavar="R,R,...", help=text)
     text = f"prune in these patterns: {', '.join(PATTERNS)} (flexible-nm)"
     p.add_argument("--patterns", metavar="P,...", default="flexible-nm", help=text)
-    text = f"rank weights by these: {', '.join(SALIENCIES)} (magnitude)"
+    text = f"rank weights by these: {', '.join(SALIENCIES)}, or module:NAME of your own (magnitude)"
     p.add_argument("--saliencies", metavar="S,...", default="magnitude", help=text)
     text = "compare the others with this network (xfeat-fp32)"
     p.add_argument("--reference", metavar="NAME|FILE", default="xfeat-fp32", help=text)
@@ -83,8 +84,13 @@ def plan(args: argparse.Namespace) -> list[Point]:
         "gap_s": args.gap,
     }
     points = [Point(network=name, **common) for name in dict.fromkeys([args.reference, *networks])]
-    patterns = _known("pattern", args.patterns, PATTERNS)
-    saliencies = _known("saliency", args.saliencies, tuple(SALIENCIES))
+    patterns = _list(args.patterns)
+    for name in patterns:
+        if name not in PATTERNS:
+            raise ConfigError(f"pattern {name!r} is unknown; one of {', '.join(PATTERNS)}")
+    saliencies = _list(args.saliencies)
+    for name in saliencies:
+        saliency_of(name)  # an unknown one is refused before anything runs
     calibration = str(args.calibration.resolve()) if args.calibration else ""
     for rate, pattern, saliency in itertools.product(rates, patterns, saliencies):
         points.append(Point(rate=rate, pattern=pattern, saliency=saliency, calibration=calibration, **common))
@@ -98,13 +104,6 @@ def _absolute(name: str) -> str:
 
 def _list(text: str | None) -> list[str]:
     return [item.strip() for item in (text or "").split(",") if item.strip()]
-
-
-def _known(kind: str, text: str, known: tuple[str, ...]) -> list[str]:
-    for name in _list(text):
-        if name not in known:
-            raise ConfigError(f"{kind} {name!r} is unknown; one of {', '.join(known)}")
-    return _list(text)
 
 
 def _rate(text: str) -> float:

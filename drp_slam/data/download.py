@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import urllib.error
 import urllib.request
@@ -73,11 +72,11 @@ def fetch(name: str, packages: Mapping[str, Package] = PACKAGES, folder: Path | 
 
 
 def _file(published: Published, path: Path) -> Path:
-    if path.is_file() and sha256(path) == published.sha256:
+    if path.is_file() and resources.sha256(path) == published.sha256:
         return path
     part = path.with_name(f"{path.name}.part")
     _download(published.url, part)
-    found = sha256(part)
+    found = resources.sha256(part)
     if found != published.sha256:
         part.unlink(missing_ok=True)
         raise DataError(
@@ -109,12 +108,3 @@ def _download(url: str, part: Path) -> None:
         raise DataError(
             f"{url}: {getattr(error, 'reason', None) or error}; {kept} bytes are kept, run it again to go on"
         ) from error
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()

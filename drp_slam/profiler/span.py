@@ -7,12 +7,12 @@ import csv
 import dataclasses
 import io
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from drp_slam.atomic import replacing
+from drp_slam.atomic import table
 from drp_slam.chip.cost import Cost
 from drp_slam.chip.soc import Meter, Soc
 from drp_slam.device import StageRun
@@ -78,16 +78,12 @@ LONGEST_S = 1e6
 _TYPES = {"int": int, "str": str, "float": float}
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[Rows]:
+def writing(path: Path) -> AbstractContextManager[Rows]:
     """Opens a table of spans for rows as tuples; it gets its name when complete.
 
     Raises ProfilerError.
     """
-    with replacing(path, ProfilerError) as temporary, temporary.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow([f.name for f in dataclasses.fields(Span)])
-        yield rows
+    return table(path, [f.name for f in dataclasses.fields(Span)], ProfilerError)
 
 
 def write_spans(path: Path, spans: Iterable[Span]) -> None:

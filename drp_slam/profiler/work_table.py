@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
-from drp_slam.atomic import replacing
+from drp_slam.atomic import table
 from drp_slam.device import COUNTERS, Work
 from drp_slam.errors import ProfilerError
 from drp_slam.resources import read_text
@@ -37,16 +37,12 @@ class Rows(Protocol):
     def writerow(self, row: Iterable[object], /) -> object: ...
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[Rows]:
+def writing(path: Path) -> AbstractContextManager[Rows]:
     """Opens a table to which `add` writes; it gets its name when complete.
 
     Raises ProfilerError.
     """
-    with replacing(path, ProfilerError) as temporary, temporary.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(NAMES)
-        yield rows
+    return table(path, NAMES, ProfilerError)
 
 
 def add(rows: Rows, stamp_ns: int, stage: str, works: Iterable[Work]) -> None:

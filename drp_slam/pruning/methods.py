@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The choices of pruning by name: patterns, schedules, layer rates, saliencies. Imports no torch.
 
-A saliency is one entry of `SALIENCIES`; command line, sweep, figures and pruner read this table.
-Each scores the weights of a layer, larger = keep:
+A saliency is one entry of `SALIENCIES`; command line, sweep, figures and pruner read this table. One of
+your own is named `module:NAME`, without a change here. Each scores the weights of a layer, larger = keep:
 
 magnitude  |w|                                Han et al., NeurIPS 2015 (arXiv:1506.02626)
 taylor     |dL/dw w|, first order             Molchanov et al., CVPR 2019 (arXiv:1906.10771)
@@ -21,6 +21,7 @@ The bias is part of the layer: what a removed weight adds on average goes into i
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -122,7 +123,16 @@ SALIENCIES = {
 
 
 def saliency(name: str) -> Saliency:
-    """The entry of that name. Raises PruningError with the names that are known."""
-    if name not in SALIENCIES:
-        raise PruningError(f"saliency {name!r} is unknown; one of {', '.join(SALIENCIES)}")
-    return SALIENCIES[name]
+    """The entry of that name, or the `Saliency` that `module:NAME` names. Raises PruningError."""
+    if name in SALIENCIES:
+        return SALIENCIES[name]
+    module, colon, entry = name.partition(":")
+    if not colon:
+        raise PruningError(f"saliency {name!r} is unknown; one of {', '.join(SALIENCIES)}, or module:NAME of your own")
+    try:
+        found = getattr(importlib.import_module(module), entry)
+    except (ImportError, AttributeError) as error:
+        raise PruningError(f"saliency {name!r} cannot be imported: {error}") from error
+    if not isinstance(found, Saliency):
+        raise PruningError(f"saliency {name!r} is {type(found).__name__}, expected drp_slam.pruning.methods.Saliency")
+    return found

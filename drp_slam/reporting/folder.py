@@ -18,23 +18,22 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import hashlib
 import io
 import json
 import os
 import platform
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drp_slam.atomic import replacing, write_text
+from drp_slam.atomic import table, write_text
 from drp_slam.datatypes import Track
 from drp_slam.errors import ProfilerError
 from drp_slam.frontend.front_end import network_of
 from drp_slam.profiler.work_table import Rows
-from drp_slam.resources import read_text
+from drp_slam.resources import read_text, sha256
 
 if TYPE_CHECKING:
     from drp_slam.config import Config
@@ -94,23 +93,19 @@ def frame_row(track: Track, latency_s: float) -> FrameRow:
     )
 
 
-@contextmanager
-def writing_frames(path: Path) -> Iterator[Rows]:
+def writing_frames(path: Path) -> AbstractContextManager[Rows]:
     """Opens the table of frames for rows as tuples; it gets its name when complete.
 
     Raises ProfilerError.
     """
-    with replacing(path, ProfilerError) as temporary, temporary.open("w", newline="") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow([f.name for f in dataclasses.fields(FrameRow)])
-        yield rows
+    return table(path, [f.name for f in dataclasses.fields(FrameRow)], ProfilerError)
 
 
 def write_frames(path: Path, rows: Iterable[FrameRow]) -> None:
     """Writes the table of frames as CSV. Raises ProfilerError."""
-    with writing_frames(path) as table:
+    with writing_frames(path) as frames:
         for row in rows:
-            table.writerow(dataclasses.astuple(row))
+            frames.writerow(dataclasses.astuple(row))
 
 
 def read_frames(path: Path) -> list[FrameRow]:
@@ -174,7 +169,7 @@ def write_run(
         **facts,
     }
     if complete:
-        content["files"] = {name: digest(out / name) for name in DIGESTED if (out / name).is_file()}
+        content["files"] = {name: sha256(out / name) for name in DIGESTED if (out / name).is_file()}
     write_json(out / RUN, content)
     return content
 
@@ -189,21 +184,12 @@ def read_run(out: Path) -> dict[str, Any]:
             raise ProfilerError(f"{out / RUN}: {name} is {str(value)[:80]!r}; run again")
     known = run.get("files")
     for name in DIGESTED:
-        if isinstance(known, dict) and (out / name).is_file() and known.get(name) != digest(out / name):
+        if isinstance(known, dict) and (out / name).is_file() and known.get(name) != sha256(out / name):
             raise ProfilerError(
                 f"{out / name}: not of the run {str(run.get('run_id', ''))[:8]} that {RUN} describes, or changed "
                 "since; run again into an empty folder"
             )
     return run
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    sha = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            sha.update(block)
-    return sha.hexdigest()
 
 
 def host() -> dict[str, Any]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -23,6 +22,7 @@ from drp_slam.profiler.report import Curves, render
 from drp_slam.profiler.span import Span, read_spans
 from drp_slam.reporting import folder as files
 from drp_slam.reporting import on_chip
+from drp_slam.resources import sha256
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ def _rpe(estimate: Trajectory | None, truth: Trajectory | None) -> dict[str, flo
 
 
 def _sha256(path: Path) -> str | None:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    return sha256(path) if path.is_file() else None
 
 
 def _counts(

@@ -23,8 +23,6 @@ CURVES = (
     ("ate_m", 100.0, "ATE [% of the reference]"),
 )
 """What is drawn over the rate: key, factor, axis."""
-HUES = dict(zip(SALIENCIES, itertools.cycle(COLOURS[1:])))
-"""A colour for each saliency, so that a pattern can have its own line and mark."""
 FORMS = {"flexible-nm": ("-", "o"), "fixed-nm": (":", "s"), "unstructured": ("--", "D")}
 
 
@@ -45,9 +43,11 @@ def ratio(point: Mapping[str, Any], key: str) -> tuple[float, float, float] | No
 def _styles(points: Points) -> dict[str, dict[str, Any]]:
     """How each series is drawn, the shipped networks first and strongest."""
     found: dict[str, dict[str, Any]] = {}
+    names = dict.fromkeys([*SALIENCIES, *sorted(p["point"]["saliency"] for p in points)])
+    hues = dict(zip(names, itertools.cycle(COLOURS[1:])))  # by saliency; the pattern has its own line and mark
     for p in sorted(points, key=lambda p: (series(p) != SHIPPED, series(p))):
         line, mark = FORMS.get(p["point"]["pattern"], ("-.", "^"))
-        colour = HUES.get(p["point"]["saliency"], COLOURS[0])
+        colour = hues[p["point"]["saliency"]]
         found[series(p)] = {"color": colour, "ls": line, "marker": mark, "ms": 4.5, "lw": 1.2}
     if SHIPPED in found:
         found[SHIPPED] |= {"color": COLOURS[0], "ls": "-", "marker": "o", "ms": 6.5, "lw": 2.2, "zorder": 4}

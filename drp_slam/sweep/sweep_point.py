@@ -59,7 +59,7 @@ class Point:
         """For people and for the network's file."""
         if self.network:
             return Path(self.network).stem if self.network.endswith(".onnx") else self.network
-        return f"oneshot-{self.pattern}-{self.saliency}-p{100 * self.rate:g}"
+        return f"oneshot-{self.pattern}-{self.saliency.replace(':', '-')}-p{100 * self.rate:g}"
 
     def key(self) -> str:
         """Hash of the definition, the tracker's settings, networks, scales and recording: same key,

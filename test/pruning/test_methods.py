@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from drp_slam.commands import prune, sweep  # noqa: E402
+from drp_slam.errors import PruningError  # noqa: E402
 from drp_slam.evaluation import oneshot  # noqa: E402
 from drp_slam.pruning import importance, methods  # noqa: E402
 from drp_slam.pruning import prunable as L  # noqa: E402
@@ -26,16 +27,13 @@ def test_the_table_is_read_without_torch():
     assert found.stdout.split() == []
 
 
-@pytest.fixture
-def stub(monkeypatch):
-    """A saliency that keeps the largest signed weights, registered as any other: by its entry."""
-    entry = methods.Saliency("signed", lambda layer: (layer.weights + 10.0).clamp_min(0.0))
-    monkeypatch.setitem(methods.SALIENCIES, entry.name, entry)
-    return entry.name
+SIGNED = methods.Saliency("signed", lambda layer: (layer.weights + 10.0).clamp_min(0.0))
+"""A saliency from outside the package, which keeps the largest signed weights."""
 
 
-def test_a_new_saliency_is_one_entry(stub, tmp_path):
-    """Command line, pruner, sweep and figures know it; `prune` keeps what it says."""
+def test_a_saliency_of_ones_own_needs_no_change(tmp_path):
+    """Command line, pruner, sweep and figures take it; `prune` keeps the weights that it scores highest."""
+    stub = f"{__name__}:SIGNED"
     parser = argparse.ArgumentParser()
     prune.add_arguments(parser)
     assert parser.parse_args(["x.onnx", "--rate", "0.5", "--saliency", stub]).saliency == stub
@@ -55,6 +53,10 @@ def test_a_new_saliency_is_one_entry(stub, tmp_path):
     assert dense[kept].min() >= dense[~kept].max()
 
     images = [np.random.default_rng(0).standard_normal((1, 1, 256, 320)).astype(np.float32)]
+    for wrong in ("signed", "no_such_module:SIGNED", f"{__name__}:absent", f"{__name__}:np"):
+        with pytest.raises(PruningError, match="saliency"):
+            methods.saliency(wrong)
+
     path = oneshot.prune("stub", 0.5, "unstructured", stub, images, tmp_path)
     assert path.is_file() and path.with_suffix(".yaml").is_file()
 

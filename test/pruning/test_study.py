@@ -125,9 +125,8 @@ def test_simplified_norms_give_the_same_outputs_with_half_the_numbers():
         assert torch.allclose(compression.simplified(net)(x), net(x), atol=1e-4)
 
 
-def test_closed_form_recovery_moves_no_masked_weight_and_every_method_gives_the_rate():
-    torch.manual_seed(0)
-    net = torch.nn.Sequential(
+def small_net() -> torch.nn.Module:
+    return torch.nn.Sequential(
         torch.nn.Conv2d(3, 16, 3, bias=False),
         torch.nn.BatchNorm2d(16),
         torch.nn.ReLU(),
@@ -136,6 +135,11 @@ def test_closed_form_recovery_moves_no_masked_weight_and_every_method_gives_the_
         torch.nn.Flatten(),
         torch.nn.Linear(128, 4),
     ).eval()
+
+
+def test_closed_form_recovery_moves_no_masked_weight_and_every_method_gives_the_rate():
+    torch.manual_seed(0)
+    net = small_net()
     x = torch.rand(30, 3, 8, 8)
     statistics = splits.curvature(net, x)
     positions = L.positions(net, L.prunable(net), x[:1])
@@ -151,15 +155,7 @@ def test_closed_form_recovery_moves_no_masked_weight_and_every_method_gives_the_
 
 def test_distillation_goes_on_from_the_refit_and_comes_nearer_under_the_same_masks():
     torch.manual_seed(0)
-    net = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 16, 3, bias=False),
-        torch.nn.BatchNorm2d(16),
-        torch.nn.ReLU(),
-        torch.nn.Conv2d(16, 8, 3, bias=False),
-        torch.nn.BatchNorm2d(8),
-        torch.nn.Flatten(),
-        torch.nn.Linear(128, 4),
-    ).eval()
+    net = small_net()
     x = torch.randn(60, 3, 8, 8)
     curve = series.Series("obs", "flexible-nm", "uniform", (0.75,), ("refit",), (0.75,))
     pairs = series.pruned(net, curve, splits.curvature(net, x), {})

@@ -59,16 +59,20 @@ class Sample:
     placed: dict[Any, Any] = field(default_factory=dict, repr=False)
 
 
+def csv_rows(path: Path, remedy: str) -> list[dict[str, str]]:
+    """The rows of a CSV file by column name. Raises DataError with the remedy where it cannot be read."""
+    try:
+        with path.open(newline="") as file:
+            return list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot read: {error}; {remedy}") from error
+
+
 def read_index(folder: Path) -> list[Published]:
     """The rows of `index.csv`. Raises DataError that names the file, the line, the remedy."""
     path = folder / "index.csv"
-    try:
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot read: {error}; give a folder with index.csv") from error
     found = []
-    for line, row in enumerate(rows, 2):
+    for line, row in enumerate(csv_rows(path, "give a folder with index.csv"), 2):
         try:
             latency_ms = float(row["published_ms"])
             precision_ms = float(row.get("published_precision_ms") or 1.0)
@@ -94,10 +98,10 @@ def read_index(folder: Path) -> list[Published]:
 
 def with_latencies(rows: Sequence[Published], path: Path, column: str) -> list[Published]:
     """The rows listed in another chip's table, with that chip's latencies (ms, by `id`). Raises DataError."""
+    table = csv_rows(path, f"give a table with id and {column}")
     try:
-        with path.open(newline="") as file:
-            known = {row["id"]: float(row[column]) * 1e-3 for row in csv.DictReader(file) if row[column]}
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        known = {row["id"]: float(row[column]) * 1e-3 for row in table if row[column]}
+    except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: cannot read: {error!r}; it needs id and {column}, whole milliseconds") from error
     return [replace(row, latency_s=known[row.name], precision_s=1e-3) for row in rows if row.name in known]
 
@@ -166,18 +170,18 @@ class Pair:
 
 def read_pairs(path: Path) -> list[Pair]:
     """Rows of a table like `pruning_speedup.csv`. Raises DataError."""
+    rows = csv_rows(path, "give a table of dense and pruned latencies")
     try:
-        with path.open(newline="") as file:
-            return [
-                Pair(
-                    row["model"],
-                    float(row["pruning_rate"].rstrip("%")) / 100,
-                    float(row["dense_cnn_ms"]) * 1e-3,
-                    float(row["pruned_cnn_ms"]) * 1e-3,
-                )
-                for row in csv.DictReader(file)
-            ]
-    except (OSError, KeyError, ValueError, AttributeError) as error:
+        return [
+            Pair(
+                row["model"],
+                float(row["pruning_rate"].rstrip("%")) / 100,
+                float(row["dense_cnn_ms"]) * 1e-3,
+                float(row["pruned_cnn_ms"]) * 1e-3,
+            )
+            for row in rows
+        ]
+    except (KeyError, ValueError, AttributeError) as error:
         raise DataError(
             f"{path}: cannot read the pairs: {error!r}; it needs model, pruning_rate, dense_cnn_ms and pruned_cnn_ms"
         ) from error

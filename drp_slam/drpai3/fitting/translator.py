@@ -9,11 +9,11 @@ estimate, not a measurement.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from drp_slam.drpai3.fitting.corpus import csv_rows
 from drp_slam.drpai3.layers import Layer
 from drp_slam.drpai3.subgraphs import Wiring
 from drp_slam.errors import DataError
@@ -65,13 +65,8 @@ class Group:
 
 def read_rows(path: Path) -> list[TableRow]:
     """The rows of a translator table (CSV). Raises DataError with the file, line and remedy."""
-    try:
-        with path.open(newline="") as file:
-            table = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot read: {error}; give the translator's table as CSV") from error
     found = []
-    for line, row in enumerate(table, 2):
+    for line, row in enumerate(csv_rows(path, "give the translator's table as CSV"), 2):
         try:
             n = {name: row[name] if name == "operator" else float(row[name]) for name in COLUMNS}
         except (KeyError, TypeError, ValueError) as error:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import numpy as np
 from drp_slam.atomic import write_bytes, write_text
 from drp_slam.card import HEADS
 from drp_slam.errors import PruningError
+from drp_slam.resources import sha256
 
 if TYPE_CHECKING:
     import onnx
@@ -43,7 +43,7 @@ def save(
         "origin": origin,
         "licence": licence,
         "made_by": made_by,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": sha256(path),
         "input": {"dtype": "int8" if int8 else "float32", "scale": first[0], "zero_point": first[1]},
         "heads": {
             head: {"channels": list(channels), "scale": scale, "zero_point": zero}
