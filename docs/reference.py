@@ -13,6 +13,7 @@ import drp_slam
 from drp_slam.commands import commands
 from drp_slam.commands._options import add_common
 from drp_slam.config import Config
+from drp_slam.doctor.checks import CHECKS
 
 MADE = "Made from the code by `python docs/reference.py`; a test compares them."
 CLI = f"""# Command line
@@ -28,6 +29,26 @@ PARAMETERS = f"""# Parameters
 
 Each is a ROS parameter of its node, a key of a YAML file like `config/drp_slam.yaml` (`--config FILE`)
 and of `--set SECTION.KEY=VALUE`. An unknown name or a value out of range is an error that says so."""
+TROUBLESHOOTING = f"""# Troubleshooting
+
+{MADE}
+
+`python -m drp_slam doctor RECORDING` examines a recording. A running graph makes the same checks: every node
+publishes what it finds on `/diagnostics` (name `NODE: doctor: CHECK TOPIC`, with what was seen, why it matters and
+what to do as values) and logs it once; `up` and `top` show it, and `run.json` keeps it as `findings`. ERROR: nothing,
+or nothing right, can come of it; WARN: results suffer; NOTE: good to know. The limits and their reasons are in
+`drp_slam/doctor/`; on the recordings `tum_fr1_xyz`, `icl_office3`, `kitti_clip` and `synthetic` no check fires."""
+OTHERS = """## Messages of the nodes
+
+| message | cause | what to do |
+|---|---|---|
+| `waiting for the other nodes` | a stage of the graph is not running | see `log/NODE.log` in the results folder |
+| `waiting for the first frame` | no frame has passed this node | look at the nodes before it |
+| `camera_info: none received` | no CameraInfo under that name | `--camera-info-topic`, launch `camera_info:=` |
+| `depth: none within 20 ms of image` | depth comes unsynchronised or late | see `unsynchronised` above |
+| `frame_id is '', which names no camera` | the driver leaves `header.frame_id` empty | set it to the optical frame |
+| `another graph runs on this ROS domain` | two graphs in one namespace | end one, or give `--namespace` |
+| `needs the Python package ...` | an extra is not installed | `pip install` as the message says |"""
 API = f"""# Python API
 
 {MADE}
@@ -38,7 +59,14 @@ Everything else is reachable by its module, but may move between versions."""
 
 def pages() -> dict[str, str]:
     """Text of every page by file name."""
-    return {"cli.md": cli(), "parameters.md": parameters(), "api.md": api()}
+    return {"cli.md": cli(), "parameters.md": parameters(), "api.md": api(), "troubleshooting.md": troubleshooting()}
+
+
+def troubleshooting() -> str:
+    """One table of the doctor's checks by symptom, then other messages."""
+    rows = [f"| {c.symptom} | `{c.name}` ({c.level.name}) | {c.why} | {c.remedy} |" for c in CHECKS.values()]
+    head = "| you notice | check | why it matters | what to do |\n|---|---|---|---|"
+    return "\n\n".join([TROUBLESHOOTING, "\n".join([head, *rows]), OTHERS]) + "\n"
 
 
 def api() -> str:

@@ -212,7 +212,7 @@ _TABLE = (
         _W,
         "Few features; tracking is lost.",
         "A pose needs points in at least a few parts of the image.",
-        "point the camera at something with texture; a wide lens sees more of it",
+        "point the camera at something with texture, or use a wider lens; where the scene has texture, focus the lens",
     ),
     Check(
         "ir_dots",
@@ -303,6 +303,13 @@ _TABLE = (
         "Frames are dropped; poses come late.",
         "All cores are busy, so the nodes wait for each other.",
         "end other programs, lower the camera's rate or resolution, or use fewer features",
+    ),
+    Check(
+        "reading",
+        _N,
+        "Frames are missing, or depth has another scale than expected.",
+        "The reader left out or corrected what the recording says.",
+        "correct the recording's source where the note is not what you expect",
     ),
     Check(
         "unreadable",

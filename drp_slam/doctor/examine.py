@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Examines the frames of a camera, recorded or live: collects what single images say, then judges all of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from drp_slam.datatypes import Camera, Frame
+from drp_slam.doctor.checks import Finding
+from drp_slam.doctor.depths import DepthLook, check_depths, look_at_depth
+from drp_slam.doctor.intrinsics import check_correction, check_pair, matched_rows
+from drp_slam.doctor.motion import Tracks, correction, tracks
+from drp_slam.doctor.pictures import Look, check_looks, look_at
+
+GAP_S = 0.25
+"""Motion is measured between images so far apart: enough to move, not too much to be tracked."""
+STALE_S = 0.6
+"""An image that is held longer than this is no longer matched."""
+KEPT = 40
+"""Looks of which a live camera is judged by the last; recordings keep all that are sampled."""
+
+
+@dataclass
+class Examiner:
+    """Takes samples of frames. `topics` names the roles `image`, `depth`, `right` and `camera_info` in findings."""
+
+    topics: Mapping[str, str]
+    kept: int = KEPT
+    looks: deque[Look] = field(init=False)
+    depths: deque[DepthLook] = field(init=False)
+    motions: deque[Tracks] = field(init=False)
+    rows: deque[np.ndarray] = field(init=False)
+    _camera: Camera | None = None
+    _held: Frame | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("looks", "depths", "motions", "rows"):
+            setattr(self, name, deque(maxlen=self.kept))
+
+    def sample(self, frame: Frame) -> None:
+        """Looks at one frame: about 30 ms for VGA."""
+        assert frame.image is not None
+        self._camera = frame.camera
+        self.looks.append(look_at(frame.image))
+        if frame.depth is not None:
+            self.depths.append(look_at_depth(frame.depth, frame.depth_unit_m, frame.image))
+        if frame.right is not None and frame.camera.right is None and frame.right.shape == frame.image.shape:
+            self.rows.append(matched_rows(_grey(frame.image), _grey(frame.right)))
+        if self._held is None and frame.depth is not None:
+            self._held = dataclasses.replace(frame, image=_grey(frame.image))
+
+    def follow(self, frame: Frame) -> None:
+        """Takes every frame: measures the motion since the last sample once it is `GAP_S` old."""
+        held = self._held
+        if held is None or frame.image is None:
+            return
+        age_s = (frame.stamp_ns - held.stamp_ns) * 1e-9
+        if 0 <= age_s < GAP_S:
+            return
+        self._held = None
+        if not 0 < age_s < STALE_S or held.depth is None or held.depth.shape[:2] != frame.image.shape[:2]:
+            return
+        assert held.image is not None
+        moved = tracks(held.image, _grey(frame.image), held.depth, held.depth_unit_m, held.camera)
+        if moved is not None:
+            self.motions.append(moved)
+
+    def findings(self, motion: bool = True) -> list[Finding]:
+        """What is wrong so far; `motion` estimates the calibration, which takes a second for 40 pairs."""
+        where = self.topics
+        out = check_looks(self.looks, where["image"])
+        unseen = {f.check.name for f in out} & {"dark", "overexposed", "textureless", "frozen"}
+        if self.depths:
+            of_depth = check_depths(self.depths, where["depth"])
+            out += [f for f in of_depth if not (unseen and f.check.name == "unregistered")]
+        if self.rows:
+            out += check_pair(np.concatenate(list(self.rows)), where["right"])
+        # what is no image, or no depth in its pixels, says nothing of the calibration
+        sound = not {f.check.name for f in out} & {"unregistered", "depth_unit", "size_mismatch", "ir_dots"}
+        if motion and sound and self.motions and self._camera is not None:
+            out += check_correction(correction(self.motions, self._camera), self._camera, where["camera_info"])
+        return out
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+    return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
