@@ -6,7 +6,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import inspect
+import runpy
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import drp_slam
@@ -59,14 +61,22 @@ Everything else is reachable by its module, but may move between versions."""
 
 def pages() -> dict[str, str]:
     """Text of every page by file name."""
-    return {"cli.md": cli(), "parameters.md": parameters(), "api.md": api(), "troubleshooting.md": troubleshooting()}
+    out = {"cli.md": cli(), "parameters.md": parameters(), "api.md": api(), "troubleshooting.md": troubleshooting()}
+    if all(find_spec(name) for name in ("rclpy", "tf2_msgs", "vision_msgs")):
+        out["interfaces.md"] = runpy.run_path(str(Path(__file__).with_name("interfaces.py")))["text"]()
+    return out
 
 
 def troubleshooting() -> str:
     """One table of the doctor's checks by symptom, then other messages."""
     rows = [f"| {c.symptom} | `{c.name}` ({c.level.name}) | {c.why} | {c.remedy} |" for c in CHECKS.values()]
-    head = "| you notice | check | why it matters | what to do |\n|---|---|---|---|"
-    return "\n\n".join([TROUBLESHOOTING, "\n".join([head, *rows]), OTHERS]) + "\n"
+    head = "| you notice | check | why it matters | what to do |
+|---|---|---|---|"
+    return "
+
+".join([TROUBLESHOOTING, "
+".join([head, *rows]), OTHERS]) + "
+"
 
 
 def api() -> str:

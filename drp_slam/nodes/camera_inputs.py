@@ -131,9 +131,9 @@ class Inputs:
         return []
 
 
-def type_name(kind: type[Any]) -> str:
-    """`sensor_msgs/msg/Image` of a message class."""
-    return f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}"
+def type_name(kind: type[Any], of: str = "msg") -> str:
+    """`sensor_msgs/msg/Image` of a message class; `of` is `srv` for that of a service."""
+    return f"{kind.__module__.partition('.')[0]}/{of}/{kind.__name__}"
 
 
 def policies(profile: QoSProfile) -> Qos:

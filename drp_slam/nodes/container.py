@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rclpy.utilities import remove_ros_args
 
@@ -27,12 +27,16 @@ def open_nodes(names: Sequence[str]) -> list[StageNode]:
     exchange = Exchange()
     nodes: list[StageNode] = []
     for name in names:
-        if name not in NODE_SECTIONS:
-            raise GraphError(f"no node {name!r}; expected some of {', '.join(NODE_SECTIONS)}")
-        module = importlib.import_module(f"drp_slam.nodes.{name}")
-        kind = getattr(module, "".join(word.capitalize() for word in name.split("_")))
-        nodes.append(kind(exchange=exchange))
+        nodes.append(node_class(name)(exchange=exchange))
     return nodes
+
+
+def node_class(name: str) -> Callable[..., StageNode]:
+    """The class of a node. Raises GraphError for a name that is none."""
+    if name not in NODE_SECTIONS:
+        raise GraphError(f"no node {name!r}; expected some of {', '.join(NODE_SECTIONS)}")
+    module = importlib.import_module(f"drp_slam.nodes.{name}")
+    return getattr(module, "".join(word.capitalize() for word in name.split("_")))  # type: ignore[no-any-return]
 
 
 def main(args: Sequence[str] | None = None) -> int:

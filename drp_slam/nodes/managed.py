@@ -88,7 +88,7 @@ class ManagedNode(LifecycleNode):
         self.refused: Exception | None = None
         self.inbox = Inbox(self.lock) if exchange is not None else None
         self._exchange = exchange
-        self._intakes: list[Intake] = []
+        self.intakes: list[Intake] = []
         self._before: tuple[set[Any], ...] = ()
 
     def configure(self) -> None:
@@ -169,7 +169,7 @@ class ManagedNode(LifecycleNode):
 
     def _activate(self) -> None:
         self.active = True
-        for intake in self._intakes:
+        for intake in self.intakes:
             self._open(intake)
         for timer in self._own_timers():
             timer.reset()
@@ -178,7 +178,7 @@ class ManagedNode(LifecycleNode):
         self.active = False
         for timer in self._own_timers():
             timer.cancel()
-        for subscription in set(self.subscriptions) - self._before[-1]:
+        for subscription in self.made()[-1]:
             self.destroy_subscription(subscription)
         if self._exchange is not None and self.inbox is not None:
             self._exchange.leave(self.inbox)
@@ -198,8 +198,12 @@ class ManagedNode(LifecycleNode):
             set(found) for found in (self.publishers, self.services, self.timers, self.guards, self.subscriptions)
         )
 
+    def made(self) -> tuple[set[Any], ...]:
+        """What `configure` has made: publishers, services, timers, guard conditions, subscriptions."""
+        return tuple(now - before for now, before in zip(self._entities(), self._before))
+
     def _own_timers(self) -> set[Timer]:
-        return set(self.timers) - self._before[2]
+        return self.made()[2]
 
     def _release(self) -> None:
         """Destroys what `configure` has made."""
@@ -209,10 +213,10 @@ class ManagedNode(LifecycleNode):
             self.destroy_timer,
             self.destroy_guard_condition,
         )
-        for now, before, destroy in zip(self._entities(), self._before, destroyers):
-            for entity in now - before:
+        for entities, destroy in zip(self.made(), destroyers):
+            for entity in entities:
                 destroy(entity)
-        self._intakes.clear()
+        self.intakes.clear()
 
     def offer(self, kind: type[Any], topic: str, profile: QoSProfile, local: bool = True) -> Offer:
         """A topic that the node publishes. Not `local`: other processes publish on it, too, so DDS carries it.
@@ -236,8 +240,8 @@ class ManagedNode(LifecycleNode):
         given: dict[str, Any] = {name: p.value for name, p in self.get_parameters_by_prefix(prefix).items()}  # type: ignore[union-attr]
         profile = qos.overridden(profile, given)
         callback = self.locked(self.watched(kind, topic, profile, self.guarded(handle)))
-        self._intakes.append(Intake(kind, topic, callback, profile, foreign))
-        return self._intakes[-1]
+        self.intakes.append(Intake(kind, topic, callback, profile, foreign))
+        return self.intakes[-1]
 
     def watched(
         self, kind: type[Any], topic: str, profile: QoSProfile, handle: Callable[[Any], None]
