@@ -70,13 +70,8 @@ def pages() -> dict[str, str]:
 def troubleshooting() -> str:
     """One table of the doctor's checks by symptom, then other messages."""
     rows = [f"| {c.symptom} | `{c.name}` ({c.level.name}) | {c.why} | {c.remedy} |" for c in CHECKS.values()]
-    head = "| you notice | check | why it matters | what to do |
-|---|---|---|---|"
-    return "
-
-".join([TROUBLESHOOTING, "
-".join([head, *rows]), OTHERS]) + "
-"
+    head = "| you notice | check | why it matters | what to do |\n|---|---|---|---|"
+    return "\n\n".join([TROUBLESHOOTING, "\n".join([head, *rows]), OTHERS]) + "\n"
 
 
 def api() -> str:
