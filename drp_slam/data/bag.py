@@ -243,16 +243,21 @@ def _unit(depth: Topic, given: Given | None, reading: DepthReading) -> tuple[flo
     """Metres per unit of depth: as asked for, as the file of `--camera` says, or as the encoding says; and notes."""
     encoded_m = 1.0 if depth.encoding.upper().startswith("32FC1") else 0.001
     unit_m, by = encoded_m, ""
+    median = depth.median / encoded_m
+    notes: tuple[str, ...] = ()
     if encoded_m != 1.0 and given is not None and "depth_scale" in given.stated:
         unit_m, by = 1.0 / given.camera.depth_scale, "--camera"
+        if depth_check.plausible(median * encoded_m) and not depth_check.plausible(median * unit_m):
+            note = f"{depth.name}: a unit of depth is 1 mm by its encoding: by --camera, {unit_m * 1e3:g} mm, half of it"
+            notes = (f"{note} would be nearer than {median * unit_m:.3g} m; depth_unit_m={unit_m:g} takes that",)
+            unit_m = encoded_m
     if reading.unit_m is not None:
-        unit_m, by = reading.unit_m, "depth_unit_m"
-    notes: tuple[str, ...] = ()
+        unit_m, by, notes = reading.unit_m, "depth_unit_m", ()
     if unit_m != encoded_m:
         notes = (
             f"{depth.name}: a unit of depth is {unit_m * 1e3:g} mm by {by}, not {encoded_m * 1e3:g} mm by its encoding",
         )
-    return unit_m, notes + depth_check.doubt(depth.median / encoded_m * unit_m, unit_m, depth.name)
+    return unit_m, notes + depth_check.doubt(median * unit_m, unit_m, depth.name)
 
 
 def _registration(path: Path, index: _Index, camera: Camera, reading: DepthReading) -> Registration | None:

@@ -33,6 +33,8 @@ ROLES = {
     "truth": (*POSES, TF),
 }
 """What is chosen, and the types that it may have."""
+OPTIONAL = ("camera_info", "depth_camera_info", "right_camera_info", "truth")
+"""Roles that may be left without a topic, by the name `none`."""
 NOT_DEPTH_WORDS = {"confidence", "conf", "disparity", "ir", "infra", "infra1", "infra2", "amplitude", "mask", "label"}
 INFRARED_WORDS = {"ir", "infra", "infra1", "infra2", "infrared", "left_ir", "right_ir"}
 PLAUSIBLE_M = (0.05, 40.0)
@@ -115,7 +117,10 @@ def choose(
     known = tuple(t for t in topics if t.count)
     listing = ", ".join(t.said for t in known) or "none"
     taken: dict[str, Topic] = {}
+    without = {role for role, topic in chosen.items() if topic.strip("/") == "none" and role in OPTIONAL}
     for role, topic in chosen.items():
+        if role in without:
+            continue
         found = [t for t in known if t.name == topic and t.msgtype in ROLES[role]]
         if not found:
             raise DataError(f"{name}: no {role} topic {topic!r}; there is: {listing}")
@@ -130,12 +135,15 @@ def choose(
         raise DataError(
             f"{name}: no {colour}{missing} topic; there is: {listing}; choose with {name}:{missing}=/TOPIC{unread}"
         )
-    for role, of in (("camera_info", "image"), ("right_camera_info", "right"), ("depth_camera_info", "depth")):
-        if role not in taken and of in taken and (info := _calibration(taken[of], known)) is not None:
-            taken[role], why[role] = info
-    if "truth" not in taken and (truth := next((t for t in known if t.msgtype in POSES and is_truth(t)), None)):
-        taken["truth"], why["truth"] = truth, "named as ground truth"
     registered = "depth" not in taken or _same_frame(taken["image"], taken["depth"]) is not False
+    alone = registered and "depth" in taken and taken["depth"].size_px == taken["image"].size_px
+    for role, of in (("camera_info", "image"), ("right_camera_info", "right"), ("depth_camera_info", "depth")):
+        if role in taken or role in without or of not in taken or (alone and of == "depth"):
+            continue
+        if (info := _calibration(taken[of], known)) is not None:
+            taken[role], why[role] = info
+    if not {"truth"} & (taken.keys() | without) and (truth := next((t for t in known if t.msgtype in POSES and is_truth(t)), None)):
+        taken["truth"], why["truth"] = truth, "named as ground truth"
     return Choice({role: t.name for role, t in taken.items()}, why, registered, known)
 
 
