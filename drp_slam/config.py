@@ -168,6 +168,7 @@ class SlamConfig:
     depth_tolerance_s: float = param(
         0.02, "pair image and depth whose stamps differ by at most this", unit="s", low=0.0, high=1.0
     )
+    depth_registered: bool = param(False, "take depth as registered to the image, whatever its frame_id")
     map: str = param("", "continue in the map of this file; empty: begin a new one")
     save_map: str = param("", "write the map to this file at the end; empty: no", live=True)
     localise: bool = param(False, "only find the pose in the map file; never change the map")

@@ -17,7 +17,7 @@ from drp_slam.data.bag_storage import Joined, damaged, reader
 from drp_slam.data.calibration import Given, own_or_given
 from drp_slam.data.camera_info import camera_of, is_rectified, pair_of
 from drp_slam.data.depth_stamps import paired
-from drp_slam.data.registration import Registration, registration, scaled
+from drp_slam.data.registration import Registration, register_depth
 from drp_slam.data.sequence import AS_RECORDED, DepthReading, Sequence, window
 from drp_slam.data.stamps import admitted
 from drp_slam.data.topic_content import LOOK, describe
@@ -248,14 +248,16 @@ def _unit(depth: Topic, given: Given | None, reading: DepthReading) -> tuple[flo
     if encoded_m != 1.0 and given is not None and "depth_scale" in given.stated:
         unit_m, by = 1.0 / given.camera.depth_scale, "--camera"
         if depth_check.plausible(median * encoded_m) and not depth_check.plausible(median * unit_m):
-            note = f"{depth.name}: a unit of depth is 1 mm by its encoding: by --camera, {unit_m * 1e3:g} mm, half of it"
-            notes = (f"{note} would be nearer than {median * unit_m:.3g} m; depth_unit_m={unit_m:g} takes that",)
+            notes = (
+                f"{depth.name}: kept the encoding's unit of 1 mm: the depth_scale of --camera would put half of the "
+                f"depth nearer than {median * unit_m:.3g} m (depth_unit_m={unit_m:g} overrides)",
+            )
             unit_m = encoded_m
     if reading.unit_m is not None:
         unit_m, by, notes = reading.unit_m, "depth_unit_m", ()
     if unit_m != encoded_m:
         notes = (
-            f"{depth.name}: a unit of depth is {unit_m * 1e3:g} mm by {by}, not {encoded_m * 1e3:g} mm by its encoding",
+            f"{depth.name}: unit of depth is {unit_m * 1e3:g} mm as {by} says, not {encoded_m * 1e3:g} mm as encoded",
         )
     return unit_m, notes + depth_check.doubt(median * unit_m, unit_m, depth.name)
 
@@ -272,18 +274,12 @@ def _registration(path: Path, index: _Index, camera: Camera, reading: DepthReadi
             f"and {STATIC_TF} does not link them; record the driver's registered (aligned) depth or {STATIC_TF}, "
             f"choose topics with {path}:image=/T,depth=/T, or say registered=yes if it is"
         )
-    at_one_place = np.allclose(T_image_depth, np.eye(4), atol=1e-6)
-    image_px = (camera.width, camera.height)
-    if (at_one_place and depth.size_px == image_px) or image.size_px != image_px:
+    if image.size_px != (camera.width, camera.height):
         return None  # images of another size than the calibration are refused one by one
-    if own is not None and (own.width, own.height) == depth.size_px:
-        return registration(own, camera, T_image_depth)
-    if at_one_place and topics.alike(depth.size_px, image_px):
-        return scaled(depth.size_px, camera)
-    raise DataError(
-        f"{path}: {depth.name} is {depth.size_px[0]}x{depth.size_px[1]}, {image.name} {image_px[0]}x{image_px[1]}, and "
-        f"there is no camera_info of the depth image to register it by; choose one with {path}:depth_camera_info=/TOPIC"
-    )
+    try:
+        return register_depth(depth.size_px, own, camera, T_image_depth)
+    except DataError as error:
+        raise DataError(f"{path}: {depth.name}: {error}; choose it with {path}:depth_camera_info=/TOPIC") from error
 
 
 def _messages(

@@ -44,7 +44,7 @@ def camera_of(info: Any, topic: str = "camera_info", rectified: bool = False) ->
     """
     K, d = np.array(info.k, np.float64).reshape(3, 3), np.array(info.d, np.float64)
     P = np.array(info.p, np.float64).reshape(3, 4)
-    if rectified and P[0, 0] > 0:
+    if rectified:
         K, model, d = P[:, :3], "plumb_bob", np.zeros(5)
     else:
         model, d = distortion_of(info.distortion_model, d, topic)

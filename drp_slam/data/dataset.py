@@ -53,6 +53,8 @@ def named(name: str, config: SlamConfig) -> str:
     """The sequence's name with those parameters of how depth is read that are not at their defaults."""
     given = {"depth_unit_m": config.depth_unit_m, "depth_offset_s": config.depth_offset_s}
     choices = [f"{key}={value:.9g}" for key, value in given.items() if value]
+    if config.depth_registered:
+        choices.append("registered=yes")
     if config.depth_tolerance_s != AS_RECORDED.tolerance_s:
         choices.append(f"depth_tolerance_s={config.depth_tolerance_s:.9g}")
     if not choices or is_synthetic(name):

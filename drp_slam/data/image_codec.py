@@ -88,7 +88,13 @@ def colour_of(message: Any, where: str) -> np.ndarray:
     layout = COLOUR[name]
     rows = message.height * 3 // 2 if name in HALF_HEIGHT else message.height
     pixels = _to_8_bits(raster(message, f"u{layout.item}", layout.channels, where, rows))
-    return pixels if layout.to_bgr is None else cv2.cvtColor(pixels, layout.to_bgr)
+    if layout.to_bgr is None:
+        return pixels
+    try:
+        return cv2.cvtColor(pixels, layout.to_bgr)
+    except cv2.error as error:
+        size = f"{message.width}x{message.height}"
+        raise DataError(f"{where}: {size} pixels cannot be {message.encoding!r}; expected even sides") from error
 
 
 def depth_of(message: Any, where: str) -> tuple[np.ndarray, float]:

@@ -95,6 +95,33 @@ def registration(depth_camera: Camera, camera: Camera, T_image_depth: np.ndarray
     return Resampled(index.reshape(camera.height, camera.width), shape)
 
 
+def register_depth(
+    size_px: tuple[int, int], own: Camera | None, camera: Camera, T_image_depth: np.ndarray
+) -> Registration | None:
+    """What brings depth of `size_px` into the image of `camera`; None where it is there already.
+
+    `own` is the depth camera's calibration, None where it is not known. Raises DataError where it is needed.
+    """
+    at_one_place = np.allclose(T_image_depth, np.eye(4), atol=1e-6)
+    image_px = camera.width, camera.height
+    if at_one_place and size_px == image_px:
+        return None
+    if own is not None and (own.width, own.height) == size_px:
+        return registration(own, camera, T_image_depth)
+    if at_one_place and alike(size_px, image_px):
+        return scaled(size_px, camera)
+    what = "of another size and shape" if at_one_place else "of another camera"
+    raise DataError(
+        f"depth of {size_px[0]}x{size_px[1]} is {what} than the image of {image_px[0]}x{image_px[1]}, and no "
+        "camera_info of this size says how to register it; publish it beside the depth image"
+    )
+
+
+def alike(a_px: tuple[int, int], b_px: tuple[int, int]) -> bool:
+    """Whether two sizes have one ratio of their sides, within a pixel."""
+    return abs(a_px[0] * b_px[1] - b_px[0] * a_px[1]) <= max(*a_px, *b_px)
+
+
 def _plane(camera: Camera) -> np.ndarray:
     """(H * W, 2) points of the normalised plane that the pixels show, row by row."""
     u, v = np.meshgrid(np.arange(camera.width, dtype=np.float64), np.arange(camera.height, dtype=np.float64))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from drp_slam.data.camera_info import is_rectified
+from drp_slam.data.registration import alike
 from drp_slam.errors import DataError
 
 RAW, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
@@ -142,7 +143,9 @@ def choose(
             continue
         if (info := _calibration(taken[of], known)) is not None:
             taken[role], why[role] = info
-    if not {"truth"} & (taken.keys() | without) and (truth := next((t for t in known if t.msgtype in POSES and is_truth(t)), None)):
+    if not {"truth"} & (taken.keys() | without) and (
+        truth := next((t for t in known if t.msgtype in POSES and is_truth(t)), None)
+    ):
         taken["truth"], why["truth"] = truth, "named as ground truth"
     return Choice({role: t.name for role, t in taken.items()}, why, registered, known)
 
@@ -217,21 +220,18 @@ def _rank(image: Topic, depth: Topic, known: tuple[Topic, ...], linked: Linked) 
 
 
 def _reason(role: str, image: Topic, depth: Topic, known: tuple[Topic, ...], linked: Linked) -> str:
-    """Why a topic was taken."""
+    """Why a topic was chosen."""
     if role == "image":
-        facts = [f"{image.kind} image"]
-        if (info := _calibration(image, known)) is not None:
-            facts.append(f"calibrated by {info[0].name}")
-    else:
-        same = _same_frame(image, depth)
-        linking = f"its frame {depth.frame_id} is linked to {image.frame_id} by /tf_static"
-        other = linking if linked(image.frame_id, depth.frame_id) else f"frame {depth.frame_id}, not the image's"
-        frame = (
-            f"in the image's frame {image.frame_id}" if same else "no frame says otherwise" if same is None else other
-        )
-        facts = [f"{depth.encoding or 'depth'}", frame]
-        facts.append("of the image's size" if image.size_px == depth.size_px else "of another size")
-    return ", ".join(facts)
+        info = _calibration(image, known)
+        return f"{image.kind} image" + (f", calibrated by {info[0].name}" if info else "")
+    same = _same_frame(image, depth)
+    frame = f"in the image's frame {image.frame_id}" if same else f"in frame {depth.frame_id}"
+    if same is None:
+        frame = "frame not stated"
+    elif not same:
+        frame += ", linked by /tf_static" if linked(image.frame_id, depth.frame_id) else ", not the image's"
+    size = "same size as the image" if image.size_px == depth.size_px else "another size than the image"
+    return ", ".join([depth.encoding or "depth", frame, size])
 
 
 def _same_frame(a: Topic, b: Topic) -> bool | None:
@@ -261,10 +261,10 @@ def _calibration(image: Topic, known: tuple[Topic, ...]) -> tuple[Topic, str] | 
     tied = [t for t in found if rank(t) == rank(best)]
     if best.name not in beside and len(tied) > 1:
         return None  # any of them may be of another camera
-    facts = ["beside the image"] if best.name in beside else []
-    facts += ["of its frame"] if _same_frame(best, image) else []
-    facts += ["of its size"] if best.size_px == image.size_px else []
-    return best, ", ".join(facts) or "the only one"
+    facts = ["same namespace"] if best.name in beside else []
+    facts += ["same frame"] if _same_frame(best, image) else []
+    facts += ["same size"] if best.size_px == image.size_px else []
+    return best, ", ".join(facts) or "the only camera_info"
 
 
 def _baseline_m(left: Topic, right: Topic, known: tuple[Topic, ...]) -> float:
@@ -282,11 +282,6 @@ def _is_infrared(topic: Topic) -> bool:
 def _transport(topic: Topic) -> int:
     """Raw before compressed."""
     return int(topic.msgtype != RAW)
-
-
-def alike(a: tuple[int, int], b: tuple[int, int]) -> bool:
-    """Whether two sizes have one ratio of their sides, within a pixel."""
-    return abs(a[0] * b[1] - b[0] * a[1]) <= max(*a, *b)
 
 
 def _common(a: str, b: str) -> int:

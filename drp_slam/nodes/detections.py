@@ -19,6 +19,8 @@ from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
 from drp_slam.config import PerceptionConfig
+from drp_slam.data import image_codec
+from drp_slam.data.camera_info import camera_of
 from drp_slam.datatypes import Camera, Detections
 from drp_slam.device import stage_run
 from drp_slam.drpai3.detect import Due
@@ -87,7 +89,7 @@ class DetectionPublisher:
             self._detect()
 
     def _on_camera_info(self, message: CameraInfo) -> None:
-        self._camera = convert.camera(message)
+        self._camera = camera_of(message)
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._images.add(convert.stamp_ns(message.header), message)
@@ -110,15 +112,9 @@ class DetectionPublisher:
     def _search(self, head: Header, message: Image | CompressedImage) -> None:
         """Detects objects and publishes them."""
         stamp_ns = convert.stamp_ns(head)
-        found, run = self._detector(_pixels(message))
+        found, run = self._detector(image_codec.colour_of(message, "image"))
         self._out.publish(to_message(self._kind, found, head, self._camera))
         self._node.publish_runs(stamp_ns, stage_run("detect", "drpai3", [run]))
-
-
-def _pixels(message: Image | CompressedImage) -> np.ndarray:
-    if isinstance(message, CompressedImage):
-        return convert.decompress(message, "image/compressed")
-    return convert.colour(message)
 
 
 class Listener:

@@ -13,6 +13,7 @@ import numpy as np
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 
 from drp_slam.config import DrpConfig
+from drp_slam.data import image_codec
 from drp_slam.data.stamps import StampGate
 from drp_slam.datatypes import Camera, Features, Frame
 from drp_slam.device import Run, StageRun
@@ -84,10 +85,10 @@ class DrpNode(StageNode):
         self._front = open_front_end(self.config, UNITS)
 
     def _on_image(self, message: Image) -> None:
-        self._admit(message.header, convert.colour(message))
+        self._admit(message.header, image_codec.colour_of(message, "image"))
 
     def _on_compressed(self, message: CompressedImage) -> None:
-        self._admit(message.header, convert.decompress(message, "image/compressed"))
+        self._admit(message.header, image_codec.colour_of(message, "image/compressed"))
 
     def _admit(self, header: Any, image: np.ndarray) -> None:
         admission = self._gate.admit(convert.stamp_ns(header), (header, image))

@@ -59,7 +59,17 @@ class Stamped(Generic[T]):
         stamp, value = min(self._values, key=lambda entry: abs(entry[0] - stamp_ns))
         return value if abs(stamp - stamp_ns) <= tolerance_ns else None
 
-    def nearest(self, stamp_ns: int, final: bool = False) -> tuple[Verdict, T | None]:
+    def nearest_stamp(self, stamp_ns: int) -> int | None:
+        """The stamp nearest in time, or None."""
+        return min((stamp for stamp, _ in self._values), key=lambda s: abs(s - stamp_ns), default=None)
+
+    def shift(self, by_ns: int) -> None:
+        """Moves all stamps."""
+        moved = [(stamp + by_ns, value) for stamp, value in self._values]
+        self._values.clear()
+        self._values.extend(moved)
+
+    def nearest(self, stamp_ns: int, final: bool = False, tolerance_ns: int = TOLERANCE_NS) -> tuple[Verdict, T | None]:
         """The value within the tolerance that is nearest in time.
 
         WAIT while a nearer one may still arrive: no value as late as the stamp has arrived, not
@@ -70,6 +80,6 @@ class Stamped(Generic[T]):
         stamp, value = min(self._values, key=lambda entry: abs(entry[0] - stamp_ns))
         if stamp != stamp_ns and not final and not any(0 <= s - stamp_ns <= LATER_NS for s, _ in self._values):
             return Verdict.WAIT, None
-        if abs(stamp - stamp_ns) <= TOLERANCE_NS:
+        if abs(stamp - stamp_ns) <= tolerance_ns:
             return Verdict.FOUND, value
         return Verdict.NONE, None

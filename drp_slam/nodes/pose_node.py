@@ -16,6 +16,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 
 from drp_slam.config import SlamConfig
+from drp_slam.data import image_codec
+from drp_slam.data.camera_info import camera_of, is_rectified
 from drp_slam.data.ply import write_ply
 from drp_slam.data.stamps import StampGate
 from drp_slam.data.trajectory import write_tum
@@ -25,6 +27,7 @@ from drp_slam.frontend.depth_sensor import rectification
 from drp_slam.frontend.front_end import front_end_class
 from drp_slam.nodes import convert, feature_codec, qos, status_codec
 from drp_slam.nodes.base import StageNode, run
+from drp_slam.nodes.depth_topic import Depth, DepthTopic
 from drp_slam.nodes.detections import Listener
 from drp_slam.nodes.limits import IN_FLIGHT, NEWEST
 from drp_slam.nodes.map_services import MapServices
@@ -65,7 +68,6 @@ class PoseNode(StageNode):
         self._camera: Camera | None = None
         self._stated: tuple[Any, ...] = ()
         self._odometry = Odometry(self.graph.out)
-        self._depths: Stamped[tuple[np.ndarray, float]] = Stamped(2 * IN_FLIGHT)
         self._images: Stamped[np.ndarray] = Stamped(2 * IN_FLIGHT)
         self._gate: StampGate[tuple[Header, Features]] = StampGate("features")
         self._waiting: deque[tuple[float, bool, Header, Features]] = deque()
@@ -80,8 +82,7 @@ class PoseNode(StageNode):
             Calibration(self, lambda camera: self._take_camera(rectification(camera)[1]))
         else:
             self.take(CameraInfo, "camera_info", self._on_camera_info, qos.camera_in(), foreign=True)
-        self.take(Image, "depth", self._on_depth, qos.camera_in(IN_FLIGHT), foreign=True)
-        self.take(CompressedImage, "depth/compressed", self._on_small_depth, qos.camera_in(IN_FLIGHT))
+        self._depths = DepthTopic(self, self._config, self._world.tree, self._track_waiting)
         self.take(Image, "image", self._on_image, qos.camera_in(IN_FLIGHT), foreign=True)
         self.take(CompressedImage, "image/compressed", self._on_small_image, qos.camera_in(IN_FLIGHT))
         stage = self.take(PointCloud2, "features", self._on_features, qos.stage_in())
@@ -104,7 +105,7 @@ class PoseNode(StageNode):
         stated = (message.width, message.height, message.k.tobytes(), bytes(message.d))
         if stated == self._stated:
             return
-        self._take_camera(convert.camera(message, rectified=convert.is_rectified(self.resolve_topic_name("image"))))
+        self._take_camera(camera_of(message, rectified=is_rectified(self.resolve_topic_name("image"))))
         self._stated = stated
 
     def _take_camera(self, camera: Camera) -> None:
@@ -153,25 +154,11 @@ class PoseNode(StageNode):
             raise GraphError("initialpose: no image has arrived yet; point again when the camera runs")
         self.tracker.expect(T_world_camera)
 
-    def _on_depth(self, message: Image) -> None:
-        self._take_depth(message.header, *convert.depth(message))
-
-    def _on_small_depth(self, message: CompressedImage) -> None:
-        depth = convert.decompress(message, "depth/compressed")
-        if depth.ndim != 2 or depth.dtype != np.uint16:
-            raise GraphError(f"depth/compressed: {depth.dtype} {depth.shape}; publish 16 bit PNG in mm")
-        self._take_depth(message.header, depth, 0.001)
-
-    def _take_depth(self, header: Header, depth: np.ndarray, unit_m: float) -> None:
-        self._depths.add(convert.stamp_ns(header), (depth, unit_m))
-        self._track_waiting()
-        convert.check_depth(depth)  # an image without depth is reported and used
-
     def _on_image(self, message: Image) -> None:
-        self._images.add(convert.stamp_ns(message.header), convert.colour(message))
+        self._images.add(convert.stamp_ns(message.header), image_codec.colour_of(message, "image"))
 
     def _on_small_image(self, message: CompressedImage) -> None:
-        image = convert.decompress(message, "image/compressed")
+        image = image_codec.colour_of(message, "image/compressed")
         self._images.add(convert.stamp_ns(message.header), image)
 
     def _on_found(self, stamp_ns: int, found: Detections) -> None:
@@ -209,7 +196,7 @@ class PoseNode(StageNode):
                 self.problem(error)
                 self._report(header, Track(self.frames, convert.stamp_ns(header), "lost", None))
 
-    def _track(self, header: Header, features: Features, paired: tuple[np.ndarray, float] | None) -> None:
+    def _track(self, header: Header, features: Features, paired: Depth | None) -> None:
         stamp_ns = convert.stamp_ns(header)
         if self._paused:
             self._report(header, Track(self.frames, stamp_ns, "paused", None))
@@ -217,10 +204,13 @@ class PoseNode(StageNode):
         if self.tracker is None or self._camera is None:
             raise GraphError("camera_info: none received; publish the camera's calibration")
         if paired is None and features.depth_m is None:
-            self.problem(f"depth: none within 20 ms of image {stamp_ns} ns; tracking without it")
+            tolerance_ms = self._config.depth_tolerance_s * 1e3
+            self.problem(f"depth: none within {tolerance_ms:g} ms of image {stamp_ns} ns; tracking without it")
         if self._people is not None:
             features = self._people.visible(features, stamp_ns)
-        depth, unit_m = paired or (None, 1.0)
+        depth, unit_m = None, 1.0
+        if paired is not None:
+            depth, unit_m = self._depths.in_image(paired, header.frame_id, self._camera)
         frame = Frame(self.frames, stamp_ns, self._images.exact(stamp_ns), self._camera, depth, unit_m)
         self._world.settle(header)
         start = time.perf_counter()

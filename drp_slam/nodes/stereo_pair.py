@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from drp_slam.config import DrpConfig
+from drp_slam.data import image_codec
+from drp_slam.data.camera_info import is_rectified, pair_of
 from drp_slam.datatypes import Camera, Frame
 from drp_slam.errors import GraphError
 from drp_slam.frontend.depth_sensor import Sensor, open_sensor, raw_rectification
@@ -44,8 +45,8 @@ class Calibration:
             return
         self._messages[topic], self._stated[topic] = message, stated
         if len(self._messages) == 2:
-            rectified = convert.is_rectified(self._node.resolve_topic_name("image"))
-            self._handle(pair(self._messages["camera_info"], self._messages["right_camera_info"], rectified))
+            rectified = is_rectified(self._node.resolve_topic_name("image"))
+            self._handle(pair_of(self._messages["camera_info"], self._messages["right_camera_info"], rectified))
 
 
 class Pairs:
@@ -79,10 +80,10 @@ class Pairs:
             raise GraphError("camera_info: another calibration of the pair; restart the nodes to use it")
 
     def _on_right(self, message: Image) -> None:
-        self._add(message.header, convert.colour(message, "right"))
+        self._add(message.header, image_codec.colour_of(message, "right"))
 
     def _on_small_right(self, message: CompressedImage) -> None:
-        self._add(message.header, convert.decompress(message, "right/compressed"))
+        self._add(message.header, image_codec.colour_of(message, "right/compressed"))
 
     def _add(self, header: Header, image: np.ndarray) -> None:
         self._rights.add(convert.stamp_ns(header), image)
@@ -113,33 +114,8 @@ class Pairs:
             self._handle(header, frame, self._sensor)
 
 
-def pair(left: CameraInfo, right: CameraInfo, rectified: bool = False) -> Camera:
-    """The left camera with its baseline, and with the right one where the images are raw.
-
-    P of the right image holds the baseline: P[0, 3] = -fx baseline. `rectified`: the images are rectified, and K
-    and D belong to the raw ones. Raises GraphError for a pair without a baseline.
-    """
-    cameras = [convert.camera(left, rectified=rectified), convert.camera(right, "right_camera_info", rectified)]
-    P = [np.array(m.p, np.float64).reshape(3, 4) for m in (left, right)]
-    R = [np.array(m.r, np.float64).reshape(3, 3) for m in (left, right)]
-    fx = P[1][0, 0]
-    baseline_m = -P[1][0, 3] / fx if fx > 0 else np.nan
-    if not 0 < baseline_m < 100:
-        raise GraphError(
-            f"right_camera_info: P has fx {fx:g} and Tx {P[1][0, 3]:g}: no baseline; calibrate the pair (Tx = -fx "
-            "times the baseline in m)"
-        )
-    raw = any(np.any(c.distortion) for c in cameras) or not all(np.allclose(r, np.eye(3), atol=1e-9) for r in R)
-    if rectified or not raw:
-        return replace(convert.camera(left, rectified=True), baseline_m=float(baseline_m))
-    T_right_left = np.eye(4)
-    T_right_left[:3, :3] = R[1].T @ R[0]
-    T_right_left[:3, 3] = R[1].T @ [-baseline_m, 0.0, 0.0]
-    return replace(cameras[0], baseline_m=float(baseline_m), right=cameras[1], T_right_left=T_right_left)
-
-
 def infos(camera: Camera, head: Header) -> tuple[CameraInfo, CameraInfo]:
-    """CameraInfo of the left and the right image: the inverse of `pair`."""
+    """CameraInfo of the left and the right image: the inverse of `pair_of`."""
     assert camera.baseline_m is not None
     if camera.right is None:
         left, right = convert.camera_info(camera, head), convert.camera_info(camera, head)

@@ -83,6 +83,9 @@ class Place:
             plain, _, last = topic.rpartition("/")
             base = plain if last in transports else topic  # the user named the compressed topic itself
             out += [(name, base), *((f"{name}/{t}", f"{base}/{t}") for t in transports)]
+        if "depth" in self.topics:
+            depth = dict(out)["depth"]
+            out.append(("depth_camera_info", f"{depth.rpartition('/')[0]}/camera_info"))
         return (*out, *(TF if self.namespace else ()))
 
 

@@ -18,6 +18,7 @@ from drp_slam.datatypes import Frame, Track
 from drp_slam.nodes import convert, qos, world
 from drp_slam.nodes.grid_publisher import GridPublisher
 from drp_slam.nodes.tf import Transforms
+from drp_slam.nodes.transforms import TransformTree
 
 if TYPE_CHECKING:
     from drp_slam.nodes.base import StageNode
@@ -41,6 +42,11 @@ class WorldPublisher:
         self._transforms = Transforms(node, graph)
         self._slow_s, self._count = 0.0, 0
         self._another_map = False
+
+    @property
+    def tree(self) -> TransformTree:
+        """The frames that others publish."""
+        return self._transforms.tree
 
     def settle(self, header: Header) -> world.Frames | None:
         """The camera's mount on the robot, from the image's frame; None while unknown."""

@@ -15,8 +15,9 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+from drp_slam.data import image_codec
 from drp_slam.errors import GraphError
-from drp_slam.nodes import convert, qos
+from drp_slam.nodes import qos
 from drp_slam.nodes.base import INACTIVE, begun
 from drp_slam.nodes.exchange import Exchange
 from drp_slam.nodes.managed import ManagedNode
@@ -172,10 +173,10 @@ def test_nodes_of_one_process_hand_over_the_array_itself(context):
     second.inbox.end()
     second.inbox.run()
     assert second.heard == [image]
-    taken = convert.colour(second.heard[0])
+    taken = image_codec.colour_of(second.heard[0], "image")
     assert np.shares_memory(taken, values) and not taken.flags.writeable
     sent = image.message()  # what an outsider gets
-    assert np.array_equal(convert.colour(sent), values) and (sent.width, sent.encoding) == (4, "mono8")
+    assert np.array_equal(image_codec.colour_of(sent, "image"), values) and (sent.width, sent.encoding) == (4, "mono8")
     second.attempt(second.trigger_deactivate)
     assert not first.out.get_subscription_count()
     for node in (first, second):

@@ -151,6 +151,7 @@ def test_table_renames_camera_topics_with_their_transports():
         "depth": "/cam/depth",
         "depth/compressed": "/cam/depth/compressed",
         "depth/compressedDepth": "/cam/depth/compressedDepth",
+        "depth_camera_info": "/cam/camera_info",
         "/tf": "tf",
         "/tf_static": "tf_static",
     }

@@ -13,9 +13,10 @@ import pytest
 pytest.importorskip("rclpy")
 
 from drp_slam import geometry
+from drp_slam.data.camera_info import pair_of
 from drp_slam.data.trajectory import read_tum
 from drp_slam.datatypes import XFEAT_DESCRIPTOR, Camera, Features
-from drp_slam.errors import GraphError
+from drp_slam.errors import DataError
 from drp_slam.frontend.depth_sensor import rectification
 from drp_slam.nodes import convert, feature_codec, stereo_pair
 from drp_slam.reporting import folder
@@ -31,7 +32,7 @@ def raw(model: str, distortion: list[float]) -> Camera:
 
 
 def test_a_rectified_pair_travels_in_two_camera_infos():
-    camera = stereo_pair.pair(*stereo_pair.infos(RECTIFIED, HEAD))
+    camera = pair_of(*stereo_pair.infos(RECTIFIED, HEAD))
     assert camera.right is None and camera.baseline_m == pytest.approx(0.12)
     assert np.array_equal(camera.K, RECTIFIED.K)
 
@@ -42,7 +43,7 @@ def test_a_rectified_pair_travels_in_two_camera_infos():
 def test_a_raw_pair_is_rectified_as_it_was_calibrated(model, distortion):
     camera = raw(model, distortion)
     left, right = stereo_pair.infos(camera, HEAD)
-    back = stereo_pair.pair(left, right)
+    back = pair_of(left, right)
     assert back.right is not None and np.allclose(back.T_right_left, camera.T_right_left, atol=1e-12)
     ours, theirs = rectification(back), rectification(camera)
     assert ours[1].baseline_m == pytest.approx(theirs[1].baseline_m) and np.allclose(ours[1].K, theirs[1].K)
@@ -56,14 +57,14 @@ def test_a_raw_pair_is_rectified_as_it_was_calibrated(model, distortion):
         )
         assert np.allclose(table, np.dstack(expected), atol=1e-3)
     # of images that image_proc has rectified, P alone counts
-    plain = stereo_pair.pair(left, right, rectified=True)
+    plain = pair_of(left, right, rectified=True)
     assert plain.right is None and not plain.distortion.any() and plain.fx == pytest.approx(ours[1].fx)
 
 
 def test_a_pair_without_a_baseline_is_refused():
     left, right = stereo_pair.infos(RECTIFIED, HEAD)
-    with pytest.raises(GraphError, match="no baseline"):
-        stereo_pair.pair(right, left)
+    with pytest.raises(DataError, match="no baseline"):
+        pair_of(right, left)
 
 
 @pytest.mark.parametrize("measured", [False, True])
