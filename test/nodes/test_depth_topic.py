@@ -81,7 +81,7 @@ def test_a_constant_offset_is_measured_and_reported_once(offset_ms):
     found = []
     for k in range(20):
         node.handlers["depth"](raw((k * 100 + 1000 + offset_ms) * MS, RAW + k))
-        verdict, depth = depths.nearest((k * 100 + 1000) * MS, final=True)
+        _, depth = depths.nearest((k * 100 + 1000) * MS, final=True)
         found.append(depth is not None and np.array_equal(depth.values, RAW + k))
     assert found == [False] * 8 + [True] * 12
     assert len(node.problems) == 1 and f"{offset_ms:+.1f} ms" in node.problems[0]

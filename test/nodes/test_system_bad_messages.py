@@ -82,7 +82,7 @@ def test_no_node_dies_of_a_bad_message(four_nodes, listen, small_room, huge_png,
     # /diagnostics names a node's last problem: one for each node at a time
     rounds = [
         [
-            (image, convert.image_message(head, pixels, "yuv422"), "image: encoding 'yuv422'"),
+            (image, convert.image_message(head, pixels, "yuv444"), "image: encoding 'yuv444'"),
             (tensor, convert.image_message(head, pixels, "bgr8"), "tensor: encoding 'bgr8'"),
             (depth, convert.image_message(head, pixels, "bgr8"), "depth: encoding 'bgr8'"),
         ],
@@ -92,7 +92,7 @@ def test_no_node_dies_of_a_bad_message(four_nodes, listen, small_room, huge_png,
             (info, other, "camera_info: 640x240 with f 262.5, 262.5, but tracking began with 320x240"),
         ],
         [
-            (small, CompressedImage(header=head, format="jpeg"), "image/compressed: cannot decode"),
+            (small, CompressedImage(header=head, format="jpeg"), "image/compressed: 0 bytes of 'jpeg': damaged"),
             (features, PointCloud2(header=head), "features: fields []"),
         ],
         [
