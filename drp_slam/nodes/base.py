@@ -34,6 +34,7 @@ from drp_slam.nodes.announce import Announcer
 from drp_slam.nodes.camera_inputs import Inputs
 from drp_slam.nodes.exchange import Worker
 from drp_slam.nodes.managed import ManagedNode, Offer
+from drp_slam.nodes.shared_memory import lost_port, own_profile
 from drp_slam.nodes.table import CAMERA_TOPICS, UNITS_OF
 from drp_slam.profiler.span import on_units, span_of
 
@@ -41,6 +42,8 @@ HEALTH_PERIOD_S = 1.0
 READY_PERIOD_S = 0.1
 LEAVING_S = 5.0
 """A finished node leaves the graph within this time, or SIGALRM ends it."""
+DEAF = 75
+"""Exit code of a node that can hear nothing any more: EX_TEMPFAIL of sysexits.h, try again."""
 INACTIVE = "inactive"
 """Message of the last health report of a node that is deactivated."""
 LONGEST = 500
@@ -67,7 +70,7 @@ class StageNode(ManagedNode):
         self.config = Config(**own, graph=self.graph)
         self.add_on_set_parameters_callback(self._on_parameters)
         self._problems, self._last_problem, self._fresh = 0, "", False
-        self.frames = 0
+        self.frames = self.beats = 0
         self._needed: list[Offer] = []
 
     def configure(self) -> None:
@@ -156,9 +159,12 @@ class StageNode(ManagedNode):
         """One DiagnosticStatus of the node, and one for each finding.
 
         WARN while not ready, the level of the worst finding, ERROR in a second with a problem; else OK, with
-        "running" only while frames come.
+        "running" only while frames come. A node that can hear nothing any more says so and ends, so that it is
+        started again.
         """
-        ready = self.ready()
+        ready, lost = self.ready(), lost_port()
+        if lost:
+            self.problem(f"{lost} was removed from /dev/shm: this node hears nothing any more; start it again")
         findings = worst_first(self.findings()) if ready else []
         level, message = DiagnosticStatus.OK, self._activity.words(self.frames, time.monotonic())
         if not ready:
@@ -169,10 +175,16 @@ class StageNode(ManagedNode):
             level, message = DiagnosticStatus.ERROR, self._last_problem
         self._fresh = False
         self._publish_health(level, message, ready, findings)
+        if lost:
+            print(f"drp_slam {self.get_name()}: {self._last_problem}", file=sys.stderr, flush=True)
+            os._exit(DEAF)  # as if killed: nothing was heard that could be written
 
     def _publish_health(self, level: bytes, message: str, ready: bool, findings: Iterable[Finding] = ()) -> None:
+        self.beats += 1
         values = {
             "ready": int(ready),
+            "beats": self.beats,
+            "heard": self.heard,
             "frames": self.frames,
             "problems": self._problems,
             "last_problem": self._last_problem,
@@ -241,11 +253,12 @@ def spin(make: Callable[[], Sequence[Any]], args: Sequence[str] | None = None) -
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: stop.append(number))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
     nodes: Sequence[Any] = ()
     workers: list[Worker] = []
     try:
-        nodes = make()
+        with own_profile():
+            rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
+            nodes = make()
         executor = SingleThreadedExecutor()
         for node in nodes:
             executor.add_node(node)

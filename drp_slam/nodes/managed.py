@@ -85,6 +85,7 @@ class ManagedNode(LifecycleNode):
         super().__init__(name, automatically_declare_parameters_from_overrides=True, **kwargs)
         self.lock = threading.RLock()
         self.active = self.configured = False
+        self.heard = 0
         self.refused: Exception | None = None
         self.inbox = Inbox(self.lock) if exchange is not None else None
         self._exchange = exchange
@@ -295,6 +296,7 @@ class ManagedNode(LifecycleNode):
 
         @functools.wraps(handle)
         def callback(message: Any) -> None:
+            self.heard += 1
             try:
                 if self.active:
                     handle(message)

@@ -88,12 +88,23 @@ class Processes:
             self.ended[name] = code
             if code == 0 and self._specs[name].ends:
                 return False
-            if not self._may_restart(name):
-                raise GraphError(self._obituary(name, code))
-            log.warning("%s; restarting it", self._obituary(name, code))
-            self.restarts[name] += 1
-            self._start(name, "ab")
+            self._restart(name, self._obituary(name, code))
         return True
+
+    def renew(self, node: str, why: str) -> None:
+        """Kills and restarts the process of a node that runs but does not work. Raises GraphError where not allowed."""
+        for name in [p for p in self._running if node in {n.name for n in self._specs[p].nodes}]:
+            process = self._running.pop(name)
+            process.kill()
+            process.wait()
+            self._restart(name, f"{node} {why}")
+
+    def _restart(self, name: str, why: str) -> None:
+        if not self._may_restart(name):
+            raise GraphError(why)
+        log.warning("%s; restarting it", why)
+        self.restarts[name] += 1
+        self._start(name, "ab")
 
     def _may_restart(self, name: str) -> bool:
         if not self._respawn or self._specs[name].ends or name not in self._were_ready:

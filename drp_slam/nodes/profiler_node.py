@@ -17,6 +17,7 @@ from drp_slam.config import NODE_SECTIONS, ProfilerConfig
 from drp_slam.doctor.checks import Finding, Level
 from drp_slam.nodes import convert, qos, status_codec
 from drp_slam.nodes.base import INACTIVE, StageNode, run
+from drp_slam.nodes.hearing import Hearing
 from drp_slam.nodes.ledger import Ledger
 from drp_slam.nodes.unit_load import UnitLoad
 from drp_slam.pipeline import stages
@@ -45,6 +46,7 @@ class ProfilerNode(StageNode):
         self._pacing: dict[str, dict[str, str]] = {}
         self._heard_s: dict[str, float] = {}
         self._problems_of: dict[str, str] = {}
+        self._hearing = Hearing()
         self._began_s = time.monotonic()
         self._findings: dict[tuple[str, str], dict[str, object]] = {}
         for topic, handle, profile in (
@@ -76,6 +78,7 @@ class ProfilerNode(StageNode):
                 if status.message == INACTIVE:  # it may be silent now
                     del self._heard_s[node]
                 values = status_codec.values_of(status)
+                self._hearing.update({node: values})
                 if values.get("problems", "0") != "0":
                     self._problems_of[node] = f"{values['problems']}: {values.get('last_problem')}"
             elif told := status_codec.finding_of(status, self.get_namespace()):
@@ -97,19 +100,17 @@ class ProfilerNode(StageNode):
     def report_health(self) -> None:
         super().report_health()
         now_s = time.monotonic()
-        dead = [
-            status_codec.entry(
-                f"{self.get_fully_qualified_name().lstrip('/')}: {node}",
-                DiagnosticStatus.ERROR,
-                f"{node} is dead: silent for {now_s - heard_s:.1f} s",
-                {},
-            )
+        wrong = {
+            node: f"{node} is dead: silent for {now_s - heard_s:.1f} s"
             for node, heard_s in self._heard_s.items()
             if now_s - heard_s > self._config.silence_s
-        ]
-        if dead:
-            stamp_ns = self.get_clock().now().nanoseconds
-            self._health.publish(status_codec.array_of(stamp_ns, dead))
+        }
+        for node, peer in self._hearing.deaf().items():
+            wrong.setdefault(node, f"{node} hears nothing although {peer} publishes: restart it")
+        if wrong:
+            name = self.get_fully_qualified_name().lstrip("/")
+            said = [status_codec.entry(f"{name}: {n}", DiagnosticStatus.ERROR, w, {}) for n, w in wrong.items()]
+            self._health.publish(status_codec.array_of(self.get_clock().now().nanoseconds, said))
 
     def health(self) -> dict[str, object]:
         """Live figures: p50 of the last frames, and the frame rate so far."""

@@ -6,19 +6,39 @@ container has 64 MB in total. Fast DDS does not remove it; its command `fastdds 
 this module follows the same rule: while the owner of a segment or port lives, it holds a lock on the
 file of that name with suffix `_el` or `_sl`. Ports without such a file (52 kB each) stay: there are
 few of them, and the next process on the same domain takes them over.
+
+A killed process has another consequence. The others keep its port mapped and send to it until they
+notice that nobody listens: 20 s as a rule, for ever where the process was killed between waiting for a
+message and taking it. A process that gets the same port makes its file anew, and either the others go
+on sending to the old one, or one of them, which thinks that the port is its own to clean up, removes the
+new one (Fast DDS 2.14 to 3.6: `SharedMemGlobal::Port` and `open_port_internal`). It then runs, is
+discovered, and hears nothing. So a node takes a port that no process has mapped (`own_profile`), and
+sees to it that its port stays where others find it (`lost_port`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
 import shutil
+import tempfile
+from collections.abc import Collection, Iterator
 from pathlib import Path
+
+from drp_slam import resources
 
 FOLDER = Path("/dev/shm")
 NEEDED_MB = 45
 """The four nodes, the player and `up` take 38 MB; the rest is for one more subscriber."""
+PROFILE = "FASTRTPS_DEFAULT_PROFILES_FILE"
+PORT_BASE, PORTS_OF_A_DOMAIN, PORTS_OF_A_PARTICIPANT, USER_PORT = 7400, 250, 2, 11
+"""Which port a participant listens on: section 9.6.1 of DDSI-RTPS."""
+PARTICIPANTS = range(8, 32)
+"""Numbers for our processes: smaller ones are taken by those that let Fast DDS choose, larger ones are
+not looked for by ROS 2 on one host (`maxInitialPeersRange` of rmw_fastrtps)."""
+MAPPED = re.compile(rb"/fast(?:rtps|dds)_port(\d{1,5})\b")
 LOCK = re.compile(r"(fast(?:rtps|dds)_(?:[0-9a-f]{16}|port\d{1,5}))_(?:el|sl)")
 
 
@@ -65,3 +85,75 @@ def _removed(name: str, lock: Path) -> bool:
     finally:
         os.close(file)
     return True
+
+
+def mapped_ports(processes: Path = Path("/proc")) -> set[int]:
+    """Numbers of the ports that processes of this user have mapped, removed ones too."""
+    found: set[int] = set()
+    for entry in processes.iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):  # another user's, or it has ended
+                found |= {int(number) for number in MAPPED.findall((entry / "maps").read_bytes())}
+    return found
+
+
+def unused_participant(domain: int, mapped: Collection[int], pid: int) -> int:
+    """A participant number whose port is not among those that are mapped.
+
+    The search begins at another number in each process; where two choose the same one, Fast DDS gives the
+    second the next.
+    """
+    numbers = [PARTICIPANTS[(pid + k) % len(PARTICIPANTS)] for k in range(len(PARTICIPANTS))]
+    first = PORT_BASE + PORTS_OF_A_DOMAIN * domain + USER_PORT
+    return min(numbers, key=lambda number: first + PORTS_OF_A_PARTICIPANT * number in mapped)
+
+
+@contextlib.contextmanager
+def own_profile(temporary: str | None = None) -> Iterator[None]:
+    """While the middleware starts: the profile of `table.transport` with a participant number of our own.
+
+    It is a file in `temporary` (default: the system's folder for such). A profile that the user has chosen
+    is left as it is.
+    """
+    given, domain = Path(os.environ.get(PROFILE, "")), os.environ.get("ROS_DOMAIN_ID", "0")
+    with contextlib.ExitStack() as stack:
+        if given.parent == resources.share() / "config" and domain.isdecimal():
+            number = unused_participant(int(domain), mapped_ports(), os.getpid())
+            numbered = f"<rtps>\n      <participantID>{number}</participantID>"
+            text = given.read_text(encoding="utf-8").replace("<rtps>", numbered, 1)
+            with contextlib.suppress(OSError):  # nowhere to write: the number that Fast DDS chooses
+                own = stack.enter_context(tempfile.NamedTemporaryFile("w", suffix=".xml", dir=temporary))
+                own.write(text)
+                own.flush()
+                stack.callback(os.environ.__setitem__, PROFILE, str(given))
+                os.environ[PROFILE] = own.name
+        yield
+
+
+def lost_port(folder: Path = FOLDER) -> str:
+    """The port that this process listens on and that others no longer find, or an empty string.
+
+    A port is this process's where it holds the lock file, and lost where the file of that name is not the
+    one that it has mapped.
+    """
+    held = set()
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            match = LOCK.fullmatch(os.readlink(entry).removeprefix(f"{folder}/"))
+            if match and "_port" in match[1] and int(match[1].rpartition("port")[2]) >= PORT_BASE:
+                held.add(match[1])
+    if not held:
+        return ""
+    mapped: dict[str, set[int]] = {}
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        fields = line.split()
+        if len(fields) > 5 and fields[5].startswith(f"{folder}/fast"):
+            mapped.setdefault(fields[5].removeprefix(f"{folder}/"), set()).add(int(fields[4]))
+    for name in held & set(mapped):
+        try:
+            found = os.stat(folder / name).st_ino
+        except OSError:
+            return name
+        if found not in mapped[name]:
+            return name
+    return ""

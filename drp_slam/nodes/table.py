@@ -20,7 +20,7 @@ from drp_slam.atomic import write_text
 from drp_slam.config import NODE_SECTIONS, Config
 from drp_slam.errors import GraphError
 from drp_slam.nodes.limits import IN_FLIGHT
-from drp_slam.nodes.shared_memory import lacking_room
+from drp_slam.nodes.shared_memory import PROFILE, lacking_room
 
 PAIR_TOPICS = ("right", "right_camera_info")
 CAMERA_TOPICS = ("image", "depth", "camera_info", *PAIR_TOPICS)
@@ -33,7 +33,6 @@ STAGE_IN = {"drp_node": ("heads",), "perception_node": ("tensor",), "pose_node":
 """Node -> topics from the camera or player, and from the stage before it."""
 UNITS_OF = {"drp_node": ("drp", "cpu"), "perception_node": ("drpai3",), "pose_node": ("cpu",)}
 """Node -> units whose stages it runs: pose_node the tracker's, the others the front end's."""
-PROFILE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 
 
 TRANSPORTS = {"image": ("compressed",), "right": ("compressed",), "depth": ("compressed", "compressedDepth")}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from drp_slam.atomic import Interrupts, uninterrupted
 from drp_slam.errors import DrpSlamError, GraphError
+from drp_slam.nodes.hearing import Hearing
 from drp_slam.nodes.odometry import recover
 from drp_slam.nodes.processes import Processes
 from drp_slam.nodes.reports import PERIOD_S, Reports
@@ -120,7 +121,7 @@ def watch(processes: Processes, reports: Reports, view: View, interrupts: Interr
     Raises GraphError for a node that died or never became ready, and where another graph already
     runs on the domain.
     """
-    start_s, ready = time.monotonic(), False
+    start_s, ready, hearing = time.monotonic(), False, Hearing()
     try:
         while processes.check() and not interrupts.count:
             reports.wait(PERIOD_S)
@@ -129,6 +130,9 @@ def watch(processes: Processes, reports: Reports, view: View, interrupts: Interr
             working = {n for n in names if reports.health.get(n, {}).get("ready") == "1"}
             for name in working:
                 processes.was_ready(name)
+            hearing.update(reports.health)
+            for name, peer in hearing.deaf().items():
+                processes.renew(name, f"hears nothing although {peer} publishes")
             if ready:
                 continue
             ready = working == names

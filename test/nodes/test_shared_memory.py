@@ -16,7 +16,22 @@ from pathlib import Path
 import pytest
 from graphs import SEQUENCE
 
-from drp_slam.nodes.shared_memory import FOLDER, LOCK, NEEDED_MB, lacking_room, remove_orphans
+pytest.importorskip("rclpy")
+
+from drp_slam.nodes.base import DEAF
+from drp_slam.nodes.shared_memory import (
+    FOLDER,
+    LOCK,
+    NEEDED_MB,
+    PARTICIPANTS,
+    PROFILE,
+    lacking_room,
+    lost_port,
+    mapped_ports,
+    own_profile,
+    remove_orphans,
+    unused_participant,
+)
 from drp_slam.nodes.table import environment, transport
 
 
@@ -71,6 +86,71 @@ def test_a_living_participant_keeps_its_files(listen) -> None:
     remove_orphans()
     for lock in locks:
         assert lock.exists() and lock.with_name(lock.name.removesuffix("_el")).exists()
+
+
+def test_a_port_that_any_process_has_mapped_is_not_taken(tmp_path: Path) -> None:
+    """Removed files count: writers go on sending to them."""
+    for pid, lines in (
+        ("12", "/dev/shm/fastrtps_port7429 (deleted)\n"),
+        ("13", "/dev/shm/fastdds_port7427\nx"),
+        ("a", ""),
+    ):
+        (tmp_path / pid).mkdir()
+        (tmp_path / pid / "maps").write_text(f"7f-80 rw-s 00000000 00:18 42   {lines}")
+    (tmp_path / "14").mkdir()  # it has ended
+    mapped = mapped_ports(tmp_path)
+    assert mapped == {7427, 7429}
+    pid = len(PARTICIPANTS) * 100  # begins at 8: port 7400 + 11 + 2 * 8
+    assert unused_participant(0, set(), pid) == 8
+    assert unused_participant(0, mapped, pid) == 10
+    assert unused_participant(1, mapped, pid) == 8
+    assert unused_participant(0, range(7400, 7600), pid) == 8
+
+
+def test_a_profile_of_the_user_is_left_alone(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv(PROFILE, str(tmp_path / "fastdds.xml"))
+    with own_profile():
+        assert os.environ[PROFILE] == str(tmp_path / "fastdds.xml")
+    monkeypatch.delenv(PROFILE)
+    with own_profile():
+        assert PROFILE not in os.environ
+
+
+def test_a_profile_gets_a_participant_number(monkeypatch) -> None:
+    for name, value in transport(sends_images=False, local=True).items():
+        monkeypatch.setenv(name, value)
+    given = os.environ[PROFILE]
+    with own_profile():
+        assert os.environ[PROFILE] != given
+        assert "<participantID>" in Path(os.environ[PROFILE]).read_text()
+        own = os.environ[PROFILE]
+    assert os.environ[PROFILE] == given and not Path(own).exists()
+    with own_profile("/proc/nowhere"):  # no place for temporary files
+        assert os.environ[PROFILE] == given
+
+
+@pytest.mark.system
+def test_a_node_whose_port_was_removed_says_so_and_ends(graph_env, tmp_path) -> None:
+    """What Fast DDS does at times to a newcomer that has the port of a killed process."""
+    env = graph_env | environment(True) | transport(sends_images=False, local=True)
+    with (tmp_path / "log").open("w") as log:
+        node = subprocess.Popen([sys.executable, "-m", "drp_slam.nodes.profiler_node"], env=env, stderr=log)
+    try:
+        ports: set[Path] = set()
+        end_s = time.monotonic() + 60
+        while not ports:
+            assert time.monotonic() < end_s
+            time.sleep(0.2)
+            locks = {Path(os.path.realpath(file)).name for file in Path(f"/proc/{node.pid}/fd").iterdir()}
+            matches = [m[1] for name in locks if (m := LOCK.fullmatch(name)) and "port" in name]
+            ports = {FOLDER / name for name in matches if int(name.rpartition("port")[2]) >= 7400}
+        assert lost_port() == ""  # this process has none that is lost
+        ports.pop().unlink()
+        assert node.wait(60) == DEAF
+    finally:
+        node.kill()
+        node.wait()
+    assert "was removed from /dev/shm: this node hears nothing any more" in (tmp_path / "log").read_text()
 
 
 def test_too_little_room_is_said_with_a_remedy(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -28,12 +29,9 @@ from drp_slam.reporting import folder
 
 pytestmark = pytest.mark.system
 
-UNMATCHED = pytest.mark.xfail(
-    reason="a new pose_node sometimes hears no features after a SIGKILL: 2 of 4 on a loaded host, cause unknown",
-    strict=False,
-)
-GUARD_S = 90.0
+GUARD_S = 60.0
 """A guard against hanging, not a measurement: hosts of continuous integration are starved at times."""
+VICTIMS = ("pose_node", "perception_node", "drp_node", "profiler_node")
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "2"))
 """How often the tests that repeat a fault do so; docs/reliability.md says what more rounds gave."""
 
@@ -70,43 +68,6 @@ def test_strangers_and_a_second_graph_do_not_end_it(command, listen, small_room,
     assert json.loads(out)["frames"] >= 3
 
 
-@pytest.mark.parametrize("victim", ["drp_node", "perception_node", pytest.param("pose_node", marks=UNMATCHED)])
-def test_a_node_that_dies_is_started_again(command, listen, small_room, tmp_path, victim):
-    up = command("up", "--sequence", SEQUENCE, "--rate", "1", "--loop", "--respawn", "--json", "--out", tmp_path)
-    odometry = listen(Odometry, "odom", qos.world())
-    pids = listen.ready(frames=3)
-    before = [m.header.stamp.sec * 10**9 + m.header.stamp.nanosec for m in odometry]
-    os.kill(pids[victim], signal.SIGKILL)
-    killed_s = time.monotonic()
-    listen.until(lambda: listen_pid(listen, victim) not in (0, pids[victim]), GUARD_S)
-    seen = len(odometry)
-    listen.until(lambda: len(odometry) >= seen + 3, GUARD_S)
-    assert time.monotonic() - killed_s < GUARD_S
-    up.process.send_signal(signal.SIGINT)
-    code, _, err = up.finish()
-    assert code == 0 and f"{victim} was killed by SIGKILL" in err, err
-    assert folder.read_json(tmp_path / folder.RUN)["restarts"] == {victim: 1}
-    # what was published before the kill is among the results, whoever died
-    kept = set(read_tum(tmp_path / folder.ODOMETRY).stamps_ns.tolist())
-    assert set(before) <= kept and len(kept) >= len(before) + 3
-    assert not (tmp_path / folder.SAVED_MAP).exists()
-    if victim == "pose_node":  # it goes on in the map that it had: no second world begins
-        run = read_tum(tmp_path / folder.ODOMETRY)
-        truth = small_room.ground_truth
-        assert truth is not None and ate(run, truth).rmse_m < 0.05
-
-
-def listen_pid(listen, node: str) -> int:
-    """Process number that the node's next health gives."""
-    heard = listen(DiagnosticArray, "/diagnostics", qos.health())
-    listen.spin(1.3)
-    found = 0
-    for one in (s for message in heard for s in message.status):
-        if one.name == f"{node}: health" and (values := status_codec.values_of(one)).get("ready") == "1":
-            found = int(values["pid"])
-    return found
-
-
 @pytest.mark.parametrize("moment", ["the player's end", "the report"])
 def test_an_interrupt_at_the_end_keeps_results(command, listen, small_room, tmp_path, moment):
     up = command("up", "--sequence", SEQUENCE, "--rate", "max", "--json", "--out", tmp_path)
@@ -139,15 +100,16 @@ def test_no_node_outlives_up_whenever_it_is_killed(graph_env, small_room, tmp_pa
             time.sleep(0.1)
 
 
-@UNMATCHED
-def test_kills_one_after_the_other(command, listen, small_room, tmp_path):
-    """Nodes in turn; each time odometry goes on. Prints the seconds from each kill to the next odometry."""
+def test_nodes_that_die_are_started_again(command, listen, small_room, tmp_path):
+    """Nodes in turn; each time odometry goes on in the map that there was, and what was published is kept.
+
+    Prints the seconds from each kill to the next odometry.
+    """
     up = command("up", "--sequence", SEQUENCE, "--rate", "1", "--loop", "--respawn", "--out", tmp_path)
     odometry = listen(Odometry, "odom", qos.world())
     listen.ready(frames=3)
-    resumed_s = []
-    for round_ in range(ROUNDS):
-        victim = ("pose_node", "perception_node", "drp_node", "profiler_node")[round_ % 4]
+    resumed_s, victims = [], [VICTIMS[round_ % len(VICTIMS)] for round_ in range(max(ROUNDS, len(VICTIMS)))]
+    for victim in victims:
         (pid,) = [p for p in children(up.process.pid) if f"nodes.{victim}" in Path(f"/proc/{p}/cmdline").read_text()]
         os.kill(pid, signal.SIGKILL)
         listen.spin(0.3)  # what was under way
@@ -155,13 +117,19 @@ def test_kills_one_after_the_other(command, listen, small_room, tmp_path):
         listen.until(lambda seen=seen: len(odometry) > seen, GUARD_S)
         resumed_s.append(0.3 + time.monotonic() - killed_s)
         listen.ready()
-        listen.spin(3.0)
+        listen.spin(15.0 if len(VICTIMS) < ROUNDS else 0.5)  # more than 5 deaths of a node in a minute end the graph
     print("resumed after s:", " ".join(f"{s:.1f}" for s in resumed_s))
     assert up.process.poll() is None
     up.process.send_signal(signal.SIGINT)
     code, _, err = up.finish()
     assert code == 0, err
-    assert sum(folder.read_json(tmp_path / folder.RUN)["restarts"].values()) == ROUNDS
+    assert all(f"{victim} was killed by SIGKILL" in err for victim in victims), err
+    assert folder.read_json(tmp_path / folder.RUN)["restarts"] == dict(Counter(victims))
+    published = {m.header.stamp.sec * 10**9 + m.header.stamp.nanosec for m in odometry}
+    run, truth = read_tum(tmp_path / folder.ODOMETRY), small_room.ground_truth
+    assert published <= set(run.stamps_ns.tolist())
+    assert not (tmp_path / folder.SAVED_MAP).exists()
+    assert truth is not None and ate(run, truth).rmse_m < 0.05  # no second world began
 
 
 def children(pid: int) -> set[int]:
