@@ -250,6 +250,11 @@ class GraphConfig:
     grid_high_m: float = param(
         0.3, "depth below this height in the map's frame is an obstacle in the grid", unit="m", low=-100.0, high=100.0
     )
+    pacing: str = param(
+        "host",
+        "publish results as soon as this host has them, or hold them until the chip would have them",
+        choices=("host", "realtime"),
+    )
     publish_mount: bool = param(True, "publish the camera's mount where /tf does not know it")
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ import heapq
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -241,17 +241,6 @@ def simulate(
     simulation.run()
     slots = tuple(sorted(simulation.slots, key=lambda s: s.start_s))
     return Schedule(tuple(units), slots, simulation.arrived_s, simulation.done_s)
-
-
-def split(step: Step, shares: Sequence[tuple[Unit, float]]) -> list[Step]:
-    """A step spread over units, in order, in proportion to `shares`; whole where there are none."""
-    total = sum(share for _, share in shares)
-    if not total > 0:
-        return [step]
-    return [
-        replace(step, unit=unit, modelled_s=step.modelled_s * share / total, bytes=step.bytes * share / total)
-        for unit, share in shares
-    ]
 
 
 def chrome_trace(schedule: Schedule, process: str) -> dict[str, Any]:

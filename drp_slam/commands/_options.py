@@ -136,7 +136,7 @@ def configured(args: argparse.Namespace) -> Config:
     values: dict[str, Any] = {}
     if args.backend is not None:
         values |= {f"{section}.backend": args.backend for section in ("drp", "drpai3")}
-    given = {name: getattr(args, name, None) for name in ("device", "features", "network", "mount")}
+    given = {name: getattr(args, name, None) for name in ("device", "features", "network", "mount", "pacing")}
     values |= {name: value for name, value in given.items() if value is not None}
     for name in ("map", "save_map"):
         if getattr(args, name, None):

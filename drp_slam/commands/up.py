@@ -34,6 +34,8 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     add_player(p)
     add_place(p)
     add_dense(p)
+    text = "host: publish at once; realtime: hold every result until the chip would have it (default: host)"
+    p.add_argument("--pacing", choices=("host", "realtime"), help=text)
     text = "start nodes again that die (default: with a camera; a recording ends with an error)"
     p.add_argument("--respawn", action=argparse.BooleanOptionalAction, help=text)
     p.add_argument("--container", action="store_true", help="run all nodes in one process, images passed by reference")

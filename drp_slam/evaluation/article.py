@@ -20,11 +20,11 @@ from drp_slam.drpai3.fitting.resnet import resnet50
 from drp_slam.drpai3.fitting.yolox import yolox
 from drp_slam.drpai3.graph import Graph, load
 from drp_slam.errors import ProfilerError
-from drp_slam.evaluation.workloads import SYSTEMS, on_cpu, price
 from drp_slam.profiler.span import read_spans
 from drp_slam.profiler.work_table import FrameWorks, averaged, read_works
 from drp_slam.reporting import folder as files
 from drp_slam.reporting.on_chip import chip_of
+from drp_slam.reporting.playing import CHIP, on_cpu, price
 
 SOURCE = "Shingo Kojima (Renesas) on RZ/V2H"
 PREVIOUS = "rzv2l"
@@ -135,9 +135,9 @@ def offload(frame: FrameWorks, soc: Soc) -> list[dict[str, Any]]:
 def _steady(frame: FrameWorks, soc: Soc) -> tuple[dict[str, float], dict[str, float]]:
     """Of a frame that follows one like it: milliseconds of each stage, seconds in each queue."""
     meter = Meter(soc)
-    price(frame, SYSTEMS[0], meter, {})
+    price(frame, CHIP, meter, {})
     stages_ms, queue_s = dict.fromkeys(frame, 0.0), {u.queue: 0.0 for u in soc.units}
-    for step in price(frame, SYSTEMS[0], meter, {}).steps:
+    for step in price(frame, CHIP, meter, {}).steps:
         stages_ms[step.stage] += step.modelled_s * 1e3
         queue_s[step.unit.queue] += step.modelled_s
     return stages_ms, queue_s

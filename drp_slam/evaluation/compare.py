@@ -17,17 +17,7 @@ from drp_slam.errors import ConfigError
 from drp_slam.evaluation import public_pair
 from drp_slam.evaluation.calls import library_calls
 from drp_slam.evaluation.ratios import MeanFrame, ranges, rests_on
-from drp_slam.evaluation.workloads import (
-    AGAINST,
-    SYSTEMS,
-    WORKLOADS,
-    Workload,
-    in_time,
-    jitter_ms,
-    percentiles_ms,
-    price,
-    searched,
-)
+from drp_slam.evaluation.workloads import AGAINST, SYSTEMS, WORKLOADS, Workload, in_time, searched
 from drp_slam.frontend.front_end import front_end_class
 from drp_slam.frontend.modelled import open_soc
 from drp_slam.frontend.recognise import DETECT
@@ -36,6 +26,7 @@ from drp_slam.profiler.span import Span, read_spans
 from drp_slam.profiler.work_table import FrameWorks, read_works
 from drp_slam.reporting import folder as files
 from drp_slam.reporting.claim import claimed
+from drp_slam.reporting.playing import jitter_ms, percentiles_ms, price
 from drp_slam.reporting.results import build
 
 if TYPE_CHECKING:

@@ -16,9 +16,10 @@ import numpy as np
 from drp_slam.chip import intervals, sensitivity
 from drp_slam.chip.constants import Constants
 from drp_slam.chip.soc import Meter, Soc
-from drp_slam.evaluation.workloads import AGAINST, SYSTEMS, Priced, System, Workload, price, searched
+from drp_slam.evaluation.workloads import AGAINST, SYSTEMS, Workload, searched
 from drp_slam.frontend.recognise import DETECT
 from drp_slam.profiler.work_table import FrameWorks, averaged
+from drp_slam.reporting.playing import Priced, System, price
 
 SECTIONS = ("drp.", "drpai3.", "fallback.", "cpu.")
 SHOWN = 12

@@ -5,25 +5,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from statistics import NormalDist
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from drp_slam.chip.cost import Cost
-from drp_slam.chip.schedule import Schedule, Step, simulate
-from drp_slam.chip.soc import Meter, Soc
-from drp_slam.device import Work
+from drp_slam.chip.soc import Soc
 from drp_slam.drpai3.detect import Due
 from drp_slam.frontend.recognise import DETECT
-from drp_slam.pipeline import TRACK
 from drp_slam.profiler.work_table import FrameWorks
-
-IN_FLIGHT = 3
-"""Frames under way at most."""
-RARE = 1e-5
-"""The worst published wake-up is taken for one in so many."""
+from drp_slam.reporting.playing import CHIP, Priced, System, jitter_ms, percentiles_ms, played, queues
 
 
 @dataclass(frozen=True)
@@ -42,21 +33,8 @@ WORKLOADS = (
 )
 
 
-@dataclass(frozen=True)
-class System:
-    """Who does the work: the chip's units as placed, without the kernels that nobody has written, or its CPU alone.
-
-    `python`: the CPU's part as this package runs it, else as a compiled port would.
-    """
-
-    name: str
-    alone: bool = False
-    custom: bool = True
-    python: bool = False
-
-
 SYSTEMS = (
-    System("chip as placed"),
+    CHIP,
     System("chip without custom", custom=False),
     System("CPU alone, C++ port", alone=True),
     System("chip as placed, CPU part in Python", python=True),
@@ -76,77 +54,10 @@ def searched(frames: Mapping[int, FrameWorks], workload: Workload) -> Sequence[F
     return out
 
 
-@dataclass(frozen=True)
-class Priced:
-    """One frame on one system: its steps in order, and its energy."""
-
-    steps: tuple[Step, ...]
-    energy_j: float
-
-
-def price(frame: FrameWorks, system: System, meter: Meter, calls: Mapping[str, float], cores: int = 4) -> Priced:
-    """What a frame takes; `calls` into libraries are those of each stage in Python, `cores` those of the tracker."""
-    soc = meter.soc
-    steps: list[Step] = []
-    energy_j = 0.0
-    # alone, the CPU finds the pose first and looks for objects then
-    for stage in sorted(frame, key=lambda s: system.alone and s == DETECT.name):
-        dispatch = [Work("cpu", "dispatch", {"calls": calls.get(stage, 0.0)})] if system.python else []
-        if system.alone:
-            works = [*frame[stage], *dispatch]
-            costs = [soc.cpu_cost(works, system.python)]
-        else:
-            works = [w if system.custom or w.place != "custom" else on_cpu(w) for w in frame[stage]]
-            works += dispatch if stage == TRACK.name else []
-            costs = [meter.cost(w) if w.unit != "cpu" else soc.cost(w, python=system.python) for w in works]
-        energy_j += sum(c.energy_j for c in costs)
-        steps += _steps(stage, costs, soc, cores)
-    return Priced(tuple(steps), energy_j)
-
-
-def on_cpu(work: Work) -> Work:
-    """The same work, left to the CPU."""
-    return replace(work, unit="cpu", place="cpu")
-
-
-def _steps(stage: str, costs: Sequence[Cost], soc: Soc, cores: int) -> list[Step]:
-    """Costs in a row as steps, neighbours on one unit as one."""
-    units = {unit.name: unit for unit in soc.units}
-    steps: list[Step] = []
-    for cost in costs:
-        if steps and steps[-1].unit.name == cost.unit:
-            last = steps.pop()
-            seconds, moved = last.modelled_s + cost.modelled_s, last.bytes + cost.bytes
-        else:
-            seconds, moved = cost.modelled_s, cost.bytes
-        steps.append(Step(stage, units[cost.unit], seconds, moved, beside=stage == DETECT.name))
-    all_cores = int(soc.constants["cpu.cores"])
-    if stage == TRACK.name and cores < all_cores:
-        # from one to all cores a thread pool gains cpu.scaling; between them as a power of their number
-        slower = soc.constants["cpu.scaling"] ** (1 - math.log(cores) / math.log(all_cores))
-        steps = [replace(s, modelled_s=s.modelled_s * slower, cores=cores) for s in steps]
-    return steps
-
-
-def woken(jobs: Sequence[Sequence[Step]], soc: Soc, seed: int = 0) -> list[list[Step]]:
-    """The jobs with a wake-up before each step: log-normal, through the published mean and worst. Same seed, same."""
-    mean, worst = soc.constants["cpu.wake_up"], soc.constants["cpu.wake_up_worst"]
-    z = NormalDist().inv_cdf(1 - RARE)
-    sigma = z - math.sqrt(max(z * z - 2 * math.log(worst / mean), 0.0))
-    random = np.random.default_rng(seed)
-    return [
-        [replace(s, wake_s=float(random.lognormal(math.log(mean) - sigma**2 / 2, sigma))) for s in job] for job in jobs
-    ]
-
-
 def in_time(priced: Sequence[Priced], soc: Soc, period_s: float) -> dict[str, Any]:
     """The frames as fast as they go, and live at one every `period_s`: all modelled."""
-    memory, cores = soc.constants["memory.bandwidth"], int(soc.constants["cpu.cores"])
-    jobs = [list(p.steps) for p in priced]
-    fast = simulate(woken(jobs, soc), soc.units, IN_FLIGHT, bandwidth=memory, cores=cores)
-    live = simulate(
-        woken(jobs, soc), soc.units, IN_FLIGHT, max(period_s, 1e-9), drop=True, bandwidth=memory, cores=cores
-    )
+    jobs = [p.steps for p in priced]
+    fast, live = played(jobs, soc), played(jobs, soc, live_period_s=max(period_s, 1e-9))
     energy_j = float(np.mean([p.energy_j for p in priced]))
     busy = queues(fast)
     return {
@@ -164,25 +75,3 @@ def in_time(priced: Sequence[Priced], soc: Soc, period_s: float) -> dict[str, An
             "power_w": energy_j * live.throughput_hz,
         },
     }
-
-
-def queues(plan: Schedule) -> dict[str, float]:
-    """Share of the time that each queue was busy."""
-    busy: dict[str, float] = {}
-    for unit, share in plan.utilisation().items():
-        queue = next(u.queue for u in plan.units if u.name == unit)
-        busy[queue] = busy.get(queue, 0.0) + share
-    return busy
-
-
-def percentiles_ms(seconds: np.ndarray) -> dict[str, float] | None:
-    """p50, p95, p99; None where there is nothing."""
-    if not len(seconds):
-        return None
-    p50, p95, p99 = (np.percentile(seconds, (50, 95, 99)) * 1e3).tolist()
-    return {"p50": p50, "p95": p95, "p99": p99}
-
-
-def jitter_ms(done_s: np.ndarray) -> float | None:
-    """Standard deviation of the time between poses."""
-    return float(np.diff(done_s).std() * 1e3) if len(done_s) > 2 else None

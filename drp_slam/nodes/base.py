@@ -29,7 +29,7 @@ from drp_slam.doctor.checks import Finding, worst_first
 from drp_slam.doctor.endpoints import SILENT_S
 from drp_slam.errors import DrpSlamError
 from drp_slam.frontend.modelled import open_soc
-from drp_slam.nodes import params, qos, status_codec
+from drp_slam.nodes import pacing, params, qos, status_codec
 from drp_slam.nodes.announce import Announcer
 from drp_slam.nodes.camera_inputs import Inputs
 from drp_slam.nodes.exchange import Worker
@@ -74,6 +74,7 @@ class StageNode(ManagedNode):
         self._needed: list[Offer] = []
 
     def configure(self) -> None:
+        self._pacer: pacing.Pacer | None = None
         self._open_meter()
         self._activity = Activity()
         self.inputs = Inputs(self, frozenset({"depth"} if self.graph.pair else ()))
@@ -98,6 +99,9 @@ class StageNode(ManagedNode):
     def _open_meter(self) -> None:
         if self.get_name() in UNITS_OF:
             self._meter = Meter(open_soc(self.config, UNITS_OF[self.get_name()]))
+            if self.graph.pacing == pacing.REALTIME:
+                self._pacer = self._pacer or pacing.Pacer(pacing.timeline_path(self.get_namespace()), self.guarded)
+                self._pacer.meter = Meter(self._meter.soc)
 
     def _on_parameters(self, given: list[Parameter]) -> SetParametersResult:
         """Sets new values of this node's own parameters: all of a call or none."""
@@ -142,6 +146,32 @@ class StageNode(ManagedNode):
             span = span_of(-1, stamp_ns, run, costs, self._meter.soc)
             statuses.append(status_codec.span_status(self.get_name(), span, run.works, on_units(costs)))
         self._spans.publish(status_codec.array_of(stamp_ns, statuses))
+
+    def begin(self, stamp_ns: int, unit: str = "") -> int:
+        """When a stage of a frame begins, in ns of the monotonic clock; all its work is for `unit`, where given."""
+        return time.monotonic_ns() if self._pacer is None else self._pacer.begin(stamp_ns, unit)
+
+    def release(
+        self,
+        stamp_ns: int,
+        runs: Sequence[StageRun],
+        begun_ns: int,
+        publish: Callable[[], None],
+        *,
+        then: str = "",
+        beside: bool = False,
+        wait: bool = False,
+    ) -> None:
+        """Calls `publish` at once, in pacing `realtime` when the chip would have done `runs` (`Pacer.hold`)."""
+        if self._pacer is None:
+            publish()
+        else:
+            self._pacer.hold(stamp_ns, runs, begun_ns, publish, then=then, beside=beside, wait=wait)
+
+    def _release(self) -> None:
+        if self._pacer is not None:
+            self._pacer.close()
+        super()._release()
 
     def ready(self) -> bool:
         """Whether everything this node needs is available."""
@@ -190,6 +220,7 @@ class StageNode(ManagedNode):
             "last_problem": self._last_problem,
             "pid": os.getpid(),
             **{f"received_{role}": count for role, count in self.inputs.received.items()},
+            **(self._pacer.figures() if self._pacer else {}),
             **self.health(),
         }
         name = self.get_fully_qualified_name().lstrip("/")

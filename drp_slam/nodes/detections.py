@@ -112,9 +112,11 @@ class DetectionPublisher:
     def _search(self, head: Header, message: Image | CompressedImage) -> None:
         """Detects objects and publishes them."""
         stamp_ns = convert.stamp_ns(head)
+        begun_ns = self._node.begin(stamp_ns, "drpai3")
         found, run = self._detector(image_codec.colour_of(message, "image"))
-        self._out.publish(to_message(self._kind, found, head, self._camera))
-        self._node.publish_runs(stamp_ns, stage_run("detect", "drpai3", [run]))
+        boxes, stage = to_message(self._kind, found, head, self._camera), stage_run("detect", "drpai3", [run])
+        self._node.release(stamp_ns, (stage,), begun_ns, lambda: self._out.publish(boxes), beside=True)
+        self._node.publish_runs(stamp_ns, stage)
 
 
 class Listener:

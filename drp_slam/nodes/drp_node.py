@@ -104,6 +104,7 @@ class DrpNode(StageNode):
                 self._to_tensor(head, Frame(0, convert.stamp_ns(head), picture, camera), Sensor(camera))
 
     def _to_tensor(self, header: Any, frame: Frame, sensor: Sensor) -> None:
+        begun_ns = self.begin(frame.stamp_ns)
         frame, matched = sensor.before(frame)
         assert frame.image is not None
         height, width = frame.image.shape[:2]
@@ -113,14 +114,19 @@ class DrpNode(StageNode):
         if self._pairs is None:
             frame = replace(frame, image=None)
         if after == len(self._front.stages):
-            self._publish(header, data, UnderWay(frame, (height, width), sensor, matched, runs, after))
+            whole = UnderWay(frame, (height, width), sensor, matched, (), after)
+            self._publish(header, data, whole, runs, sensor_run(matched) + runs, begun_ns)
             return
         others = next(i for i, s in enumerate(self._front.stages) if i > after and s.unit in UNITS)
         remember(self._under_way, frame.stamp_ns, UnderWay(frame, (height, width), sensor, matched, runs, others))
-        self._tensor.publish(self._tensor.image(header, data, convert.tensor_encoding(data)))
+        tensor = self._tensor.image(header, data, convert.tensor_encoding(data))
+        self.release(
+            frame.stamp_ns, sensor_run(matched) + runs, begun_ns, lambda: self._tensor.publish(tensor), then="drpai3"
+        )
 
     def _on_heads(self, message: Image) -> None:
         stamp_ns = convert.stamp_ns(message.header)
+        begun_ns = self.begin(stamp_ns)
         begun = self._under_way.pop(stamp_ns, None)
         if begun is None:
             raise GraphError(
@@ -129,16 +135,28 @@ class DrpNode(StageNode):
             )
         heads = convert.tensor(message, "heads")
         features, runs, _ = self._front.part(heads, begun.shape_hw, begun.after, UNITS)
-        self._publish(message.header, features, replace(begun, runs=begun.runs + runs))
+        self._publish(message.header, features, begun, runs, runs, begun_ns)
 
-    def _publish(self, header: Any, features: Features, done: UnderWay) -> None:
-        """Publishes features (with depth from a pair), their spans, and an image if there is a subscriber."""
+    def _publish(
+        self,
+        header: Any,
+        features: Features,
+        done: UnderWay,
+        runs: tuple[StageRun, ...],
+        held: tuple[StageRun, ...],
+        begun_ns: int,
+    ) -> None:
+        """Publishes features (with depth from a pair), their spans, and an image if there is a subscriber.
+
+        `runs` are the stages since `done`, `held` those since the last message of the frame.
+        """
         stamp_ns = convert.stamp_ns(header)
         features, measured = done.sensor.after(done.frame, features)
-        runs = done.runs + sensor_run(done.matched + measured)
+        runs = done.runs + runs + sensor_run(done.matched + measured)
         if self._pairs is not None and done.frame.depth is not None:
             self._depth.publish(self._depth.image(header, done.frame.depth, "32FC1"))
-        self._features.publish(feature_codec.to_message(features, self._front.descriptor, header))
+        cloud = feature_codec.to_message(features, self._front.descriptor, header)
+        self.release(stamp_ns, held + sensor_run(measured), begun_ns, lambda: self._features.publish(cloud), then="cpu")
         self.publish_runs(stamp_ns, *runs)
         self.frames += 1
         picture = self._pictures.pop(stamp_ns, None)

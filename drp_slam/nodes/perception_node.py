@@ -58,10 +58,13 @@ class PerceptionNode(StageNode):
             self._detections.configure(self.config.drpai3)
 
     def _on_tensor(self, message: Image) -> None:
+        stamp_ns = convert.stamp_ns(message.header)
+        begun_ns = self.begin(stamp_ns, "drpai3")
         tensor = convert.tensor(message, "tensor")
         heads, runs, _ = self._front.part(tensor, (0, 0), self._first, UNITS_OF["perception_node"])
-        self._heads.publish(self._heads.image(message.header, heads, convert.tensor_encoding(heads)))
-        self.publish_runs(convert.stamp_ns(message.header), *runs)
+        image = self._heads.image(message.header, heads, convert.tensor_encoding(heads))
+        self.release(stamp_ns, runs, begun_ns, lambda: self._heads.publish(image))
+        self.publish_runs(stamp_ns, *runs)
         self.frames += 1
         if self._detections is not None:
             self._detections.frame(message.header)

@@ -21,7 +21,7 @@ from drp_slam.config import PlayerConfig
 from drp_slam.data.dataset import open_sequence
 from drp_slam.data.stamps import StampGate
 from drp_slam.datatypes import Frame
-from drp_slam.nodes import convert, qos, status_codec, stereo_pair
+from drp_slam.nodes import convert, pacing, qos, status_codec, stereo_pair
 from drp_slam.nodes.base import Finished, StageNode, run
 from drp_slam.nodes.playback import Playback
 from drp_slam.nodes.table import stage_nodes
@@ -59,6 +59,8 @@ class PlayerNode(StageNode):
         self._awaited = stage_nodes(self.graph.features)
         self._gate: StampGate[Messages] = StampGate("sequence")
         self._flight: OrderedDict[int, float] = OrderedDict()
+        realtime = self.graph.pacing == pacing.REALTIME
+        self._timeline = pacing.Timeline(pacing.timeline_path(self.get_namespace())) if realtime else None
         self._others: set[str] = set()
         self._started = self._resume = False
         self._ended_s: float | None = None
@@ -132,6 +134,8 @@ class PlayerNode(StageNode):
         if messages.depth is not None:
             self._depth.publish(messages.depth)
         self._flight[messages.stamp_ns] = time.monotonic()
+        if self._timeline is not None:
+            self._timeline.ends(messages.stamp_ns, time.monotonic_ns())
         sent = status_codec.sent_status(self.get_name())
         self._image.publish(messages.image)
         self._spans.publish(status_codec.array_of(messages.stamp_ns, [sent]))

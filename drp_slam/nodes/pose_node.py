@@ -22,6 +22,7 @@ from drp_slam.data.ply import write_ply
 from drp_slam.data.stamps import StampGate
 from drp_slam.data.trajectory import write_tum
 from drp_slam.datatypes import Camera, Detections, Features, Frame, Track
+from drp_slam.device import StageRun
 from drp_slam.errors import DrpSlamError, GraphError
 from drp_slam.frontend.depth_sensor import rectification
 from drp_slam.frontend.front_end import front_end_class
@@ -213,17 +214,24 @@ class PoseNode(StageNode):
             depth, unit_m = self._depths.in_image(paired, header.frame_id, self._camera)
         frame = Frame(self.frames, stamp_ns, self._images.exact(stamp_ns), self._camera, depth, unit_m)
         self._world.settle(header)
+        begun_ns = self.begin(stamp_ns, "cpu")
         start = time.perf_counter()
         track = self.tracker.track(frame, features)
         tracked = track_run(track, time.perf_counter() - start)
-        if track.T_world_camera is not None:
-            self._world.publish(header, frame, track, self.tracker)
-            if refused := self._odometry.add(stamp_ns, track.T_world_camera):
-                self.problem(refused)
-        self.publish_runs(stamp_ns, tracked)
-        self._report(header, track)
+        # the CPU is busy until then, so waiting here holds nothing up
+        self.release(stamp_ns, (tracked,), begun_ns, lambda: self._show(header, frame, track, tracked), wait=True)
         if not self._localise and (refused := self._saved.keep(self.tracker.map)):
             self.problem(refused)
+
+    def _show(self, header: Header, frame: Frame, track: Track, tracked: StageRun) -> None:
+        """Publishes what became of a frame."""
+        assert self.tracker is not None
+        if track.T_world_camera is not None:
+            self._world.publish(header, frame, track, self.tracker)
+            if refused := self._odometry.add(track.stamp_ns, track.T_world_camera):
+                self.problem(refused)
+        self.publish_runs(track.stamp_ns, tracked)
+        self._report(header, track)
 
     def _report(self, header: Header, track: Track) -> None:
         """Publishes one status per frame, tracked or lost."""

@@ -79,6 +79,8 @@ class ProfilerNode(StageNode):
                     del self._heard_s[node]
                 values = status_codec.values_of(status)
                 self._hearing.update({node: values})
+                if "late_ms" in values:
+                    self._pacing[node] = {k: values[k] for k in ("held", "late_ms", "late_share") if k in values}
                 if values.get("problems", "0") != "0":
                     self._problems_of[node] = f"{values['problems']}: {values.get('last_problem')}"
             elif told := status_codec.finding_of(status, self.get_namespace()):
@@ -134,6 +136,7 @@ class ProfilerNode(StageNode):
             "frames": self._ledger.rows,
             "wall_total_s": self._ledger.wall_total_s,
             "problems": self._problems_of,
+            "pacing": self._pacing,
             "findings": list(self._findings.values()),
         }
         files.write_json(Path(self.graph.out) / files.GRAPH, content)

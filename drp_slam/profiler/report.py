@@ -57,6 +57,7 @@ def render(report: Mapping[str, Any], curves: Curves) -> str:
             sections.recording(report),
             sections.stages(report),
             sections.schedule(report, curves.schedule),
+            sections.pacing(report),
             f'<div class="two">{_map(curves)}{sections.energy(report)}</div>',
             sections.comparison(report),
             sections.kernels(report),

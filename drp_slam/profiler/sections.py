@@ -115,6 +115,37 @@ def schedule(report: Report, plan: Schedule | None) -> str:
     )
 
 
+def pacing(report: Report) -> str:
+    """A graph at the chip's speed beside the schedule."""
+    known = report.get("pacing")
+    if not known:
+        return ""
+    graph, plan = known["graph"], known["schedule"]
+    rows = [
+        [escape(node), body.get("held", ""), body["late_ms"], body["late_share"]]
+        for node, body in known["late"].items()
+    ]
+    return section(
+        "At the chip's speed",
+        "Outputs were held until the chip would have had them, never published earlier. Where this host computes a "
+        "stage more slowly than the chip would, they were late.",
+        table(
+            [
+                ("", "text"),
+                ("frames/s", MEASURED),
+                ("p50 [ms]", MEASURED),
+                ("frames/s", MODELLED),
+                ("p50 [ms]", MODELLED),
+            ],
+            [["graph | schedule", graph["fps"], graph["latency_ms"], plan["fps"], plan["latency_ms"]]],
+        ),
+        table(
+            [("node", "text"), *((n, MEASURED) for n in ("outputs held", "late, p50 [ms]", "share later than 1 ms"))],
+            rows,
+        ),
+    )
+
+
 def _shared(plan: Schedule) -> str:
     """Which units wait for each other, as a sentence with a space before it."""
     queues: dict[str, list[str]] = {}

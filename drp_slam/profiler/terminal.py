@@ -41,6 +41,14 @@ def show(result: dict[str, Any]) -> None:
             f"{_text(a55['chip_ms'])} ms on the chip: {_text(a55['latency_speedup'])} "
             f"times faster at {_text(a55['energy_ratio'])} of the energy",
         )
+    if pacing := result.get("pacing"):
+        late = ", ".join(f"{node} {body['late_ms']} ms" for node, body in pacing["late"].items())
+        ours, chip = pacing["graph"], pacing["schedule"]
+        line(
+            "pacing",
+            f"measured {_text(ours['fps'])} frames/s, {_text(ours['latency_ms'])} ms; the chip's schedule (modelled) "
+            f"{_text(chip['fps'])} frames/s, {_text(chip['latency_ms'])} ms; late by (p50) {late or 'unknown'}",
+        )
     if dense := result.get("dense"):
         line("dense map", f"{dense['triangles']} triangles, voxels of {dense['voxel_m']} m, {dense['frames']} frames")
         line("", ", ".join(dense["files"]))

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from drp_slam.chip.constants import Constants, Unit
+from drp_slam.chip.constants import Constants
 from drp_slam.chip.cost import Cost
 from drp_slam.chip.sensitivity import elasticities, summary
 from drp_slam.chip.soc import Meter, Soc
@@ -62,18 +62,6 @@ def steady(frame: FrameWorks, soc: Soc, stages: Collection[str] = ()) -> Iterato
                 yield stage, work, meter.cost(work)
             elif work.unit == "drp":
                 meter.cost(work)
-
-
-def shares(frame: FrameWorks, soc: Soc) -> dict[str, list[tuple[Unit, float]]]:
-    """Stage -> units of silicon in order, with the modelled seconds of one frame on each."""
-    units = {unit.name: unit for unit in soc.units}
-    found: dict[str, list[tuple[Unit, float]]] = {}
-    for stage, _, cost in steady(frame, soc):
-        parts, unit = found.setdefault(stage, []), units.get(cost.unit)
-        if unit is not None:
-            before = parts.pop()[1] if parts and parts[-1][0] == unit else 0.0
-            parts.append((unit, before + cost.modelled_s))
-    return found
 
 
 def repriced(spans: Iterable[Span], frames: Mapping[int, FrameWorks], soc: Soc) -> Iterator[Span]:

@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from drp_slam.chip import cpu_alone, thermal
-from drp_slam.chip.schedule import Schedule, Step, simulate, split
+from drp_slam.chip.schedule import Schedule, Step
 from drp_slam.chip.sensitivity import listing
-from drp_slam.chip.soc import Soc
+from drp_slam.chip.soc import Meter, Soc
 from drp_slam.config import Config, override
 from drp_slam.errors import DrpSlamError, ProfilerError
 from drp_slam.frontend.modelled import open_soc
@@ -21,6 +23,7 @@ from drp_slam.profiler.span import Span
 from drp_slam.profiler.work_table import averaged, read_works
 from drp_slam.reporting import breakdown
 from drp_slam.reporting import folder as files
+from drp_slam.reporting.playing import CHIP, played, price
 
 log = logging.getLogger(__name__)
 
@@ -85,13 +88,12 @@ def figures(
     """
     emulated = any(s.device.startswith(EMULATED) for s in spans)
     frames = read_works(out / files.KERNELS) if soc and (out / files.KERNELS).is_file() else {}
-    first, shares = next(iter(frames.values()), {}), {}
+    first, schedules = next(iter(frames.values()), {}), list[Schedule]()
     try:
-        shares = breakdown.shares(first, soc) if soc else {}
+        schedules = _schedules(frames, soc) if soc else []
     except DrpSlamError as error:
-        log.warning("no kernels, and stages are not split over units: %s", error)
+        log.warning("no kernels and no schedule: %s", error)
         first, frames = {}, {}
-    schedules = _schedules(spans, shares, soc) if soc else []
     kernels = breakdown.kernels(first, soc) if soc and emulated else []
     if not all(math.isfinite(k["modelled_s"]) for k in kernels):
         kernels = []
@@ -122,18 +124,51 @@ def _assumptions(frames: Mapping[int, breakdown.FrameWorks], soc: Soc, spans: Se
     return {"share": None, "stages": None, "constants": listing(soc.constants)}
 
 
-def _schedules(spans: Sequence[Span], shares: Mapping[str, Any], soc: Soc) -> list[Schedule]:
+def _schedules(frames: Mapping[int, breakdown.FrameWorks], soc: Soc) -> list[Schedule]:
     """One for each of `IN_FLIGHT`; none where a stage is not modelled, or nothing takes time."""
-    if not spans or not 0.0 < sum(s.modelled_s for s in spans) < float("inf"):
-        return []
-    jobs: dict[int, list[Step]] = {}
-    for span in spans:
-        unit = soc.unit_of(span.unit, "custom")
-        if unit is None:
+    jobs = steps_of(frames, soc)
+    return [played(jobs, soc, count) for count in IN_FLIGHT] if jobs else []
+
+
+def steps_of(frames: Mapping[int, breakdown.FrameWorks], soc: Soc) -> list[Sequence[Step]]:
+    """The steps of every frame in order of stamps; none where a stage is not modelled, or nothing takes time."""
+    meter = Meter(soc)
+    jobs: list[Sequence[Step]] = []
+    for stamp_ns in sorted(frames):
+        works = [w for works in frames[stamp_ns].values() for w in works if w.unit != "null"]
+        if any(soc.unit_of(w.unit, w.place) is None for w in works):
             return []
-        step = Step(span.stage, unit, span.modelled_s, beside=span.stage in summary.BESIDE)
-        jobs.setdefault(span.stamp_ns, []).extend(split(step, shares.get(span.stage, ())))
-    return [simulate([jobs[stamp] for stamp in sorted(jobs)], soc.units, in_flight) for in_flight in IN_FLIGHT]
+        jobs.append(
+            price({s: [w for w in ws if w.unit != "null"] for s, ws in frames[stamp_ns].items()}, CHIP, meter, {}).steps
+        )
+    total_s = sum(step.modelled_s for job in jobs for step in job)
+    return jobs if 0.0 < total_s < float("inf") else []
+
+
+def pacing(out: Path, run: Mapping[str, Any], report: Mapping[str, Any], soc: Soc | None) -> dict[str, Any] | None:
+    """A graph in pacing `realtime` beside the schedule of the same frames; None for other runs.
+
+    `graph` was measured here, `schedule` is modelled: `fps` and `latency_ms` (p50). `late` says of each node how many
+    outputs were held and how much later than modelled they were published, because this host is slower.
+    """
+    if soc is None or (run.get("config") or {}).get("graph", {}).get("pacing") != "realtime":
+        return None
+    graph = files.read_json(out / files.GRAPH) if (out / files.GRAPH).is_file() else {}
+    frames = read_works(out / files.KERNELS) if (out / files.KERNELS).is_file() else {}
+    jobs, stamps_ns = steps_of(frames, soc), sorted(frames)
+    plan = None
+    if jobs and run.get("rate") == "max":
+        plan = played(jobs, soc, int(run.get("in_flight") or IN_FLIGHT[-1]))
+    elif len(jobs) > 1:
+        period_s = float(np.median(np.diff(stamps_ns))) * 1e-9 / float(run.get("rate") or 1.0)
+        plan = played(jobs, soc, live_period_s=period_s)
+    spread = summary.spread_ms(plan.latency_s) if plan else None
+    latency = (report["latency"] or {}).get("wall_ms")
+    return {
+        "graph": {"fps": report["fps"], "latency_ms": latency and latency["p50"]},
+        "schedule": {"fps": plan.throughput_hz if plan else None, "latency_ms": spread and spread["p50"]},
+        "late": graph.get("pacing") or {},
+    }
 
 
 def _plan(schedules: Sequence[Schedule]) -> dict[str, Any] | None:

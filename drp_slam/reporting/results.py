@@ -85,7 +85,7 @@ def build(
         "latency": summary.latency(spans, [r.latency_s for r in rows or ()]) if spans else None,
     }
     of_chip, schedules = on_chip.figures(out, spans, read_spans(baseline / files.SPANS) if baseline else [], soc)
-    result |= of_chip
+    result |= of_chip | {"pacing": on_chip.pacing(out, run, result, soc)}
     curves, into = _curves(out, rows, estimate, truth, error, schedules), into or out
     result["report"] = str(into / files.REPORT_HTML)
     if schedules:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drp_slam.chip.constants import load_constants
-from drp_slam.chip.schedule import Schedule, Step, chrome_trace, simulate, split, write_trace
+from drp_slam.chip.schedule import Schedule, Step, chrome_trace, simulate, write_trace
 
 UNITS = load_constants().units
 UNIT = {unit.name: unit for unit in UNITS}
@@ -119,13 +119,6 @@ def test_trace_has_every_slot_on_its_units_row(tmp_path: Path) -> None:
     assert (
         sorted(drawn) == [("DRP-AI3", "net", pytest.approx(2000.0))] * 2 + [("DRP1", "pre", pytest.approx(1000.0))] * 2
     )
-
-
-def test_a_step_is_split_by_shares_and_stays_whole_without() -> None:
-    step = Step("post", UNIT["DRP1"], 6.0)
-    parts = split(step, [(UNIT["DRP0"], 1.0), (UNIT["CPU"], 2.0)])
-    assert parts == [Step("post", UNIT["DRP0"], 2.0), Step("post", UNIT["CPU"], 4.0)]
-    assert split(step, []) == split(step, [(UNIT["CPU"], 0.0)]) == [step]
 
 
 def test_units_of_one_queue_do_not_overlap_where_they_share_the_drp() -> None:

@@ -17,7 +17,8 @@ from drp_slam.cli import main
 from drp_slam.device import Work
 from drp_slam.evaluation.public_pair import yolox_nano
 from drp_slam.evaluation.ratios import MeanFrame, ranges, rests_on
-from drp_slam.evaluation.workloads import AGAINST, SYSTEMS, WORKLOADS, in_time, price, searched, woken
+from drp_slam.evaluation.workloads import AGAINST, SYSTEMS, WORKLOADS, in_time, searched
+from drp_slam.reporting.playing import price, woken
 
 QUIET = load_constants().replace({"cpu.wake_up": 1e-12, "cpu.wake_up_worst": 1e-12, "memory.bandwidth": 1e15})
 SOC = Soc(QUIET, {"drpai3": lambda constants, work: Cost(4e-3, 5e-3, "")})

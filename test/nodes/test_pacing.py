@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pacing `realtime`: never earlier than modelled, in the order of the chip's queues, beside the event schedule."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+import yaml
+from graphs import SEQUENCE
+
+from drp_slam import resources
+from drp_slam.chip.constants import load_constants
+from drp_slam.chip.schedule import simulate
+from drp_slam.chip.soc import Meter, Soc
+from drp_slam.device import StageRun, Work
+from drp_slam.nodes.pacing import Pacer, Timeline, timeline_path
+from drp_slam.reporting.playing import CHIP, price
+
+MS = 1_000_000
+SOC = Soc(load_constants().replace({"drp.configuration_load": 1e-9}))
+IMAGE = Work("drp", "blur", {"pixels": 1.0, "ops": 54 * 4.2e8 * 0.03}, "custom", "stencil", "blur")  # 30 ms on DRP1
+HEADS = dataclasses.replace(IMAGE, name="softmax", place="preruntime")  # 30 ms on DRP0
+TRACK = Work("cpu", "track", {"flops": SOC.constants["cpu.float_rate"] * 0.04})  # 40 ms
+
+
+def stage(name: str, *works: Work) -> StageRun:
+    return StageRun(name, works[0].unit, "emulated", 0.001, works)
+
+
+def test_queues_are_shared_by_all_who_open_the_file(tmp_path: Path) -> None:
+    one, other = Timeline(tmp_path / "t"), Timeline(tmp_path / "t")
+    now_ns = time.monotonic_ns()
+    assert one.reserve("CPU", now_ns, 5 * MS) == now_ns + 5 * MS
+    assert other.reserve("CPU", now_ns + 1 * MS, 5 * MS) == now_ns + 10 * MS
+    assert other.reserve("DRP1", now_ns, 5 * MS) == now_ns + 5 * MS
+    assert one.reserve("CPU", now_ns + 50 * MS, 5 * MS) == now_ns + 55 * MS, "idle in between"
+    assert other.ended(7) is None
+    one.claim("DRP1", now_ns + 20 * MS)
+    assert other.reserve("DRP1", now_ns + 10 * MS, 1 * MS) == now_ns + 11 * MS, "it came before the claim"
+    assert one.reserve("DRP1", now_ns + 20 * MS, 5 * MS, claimed=True) == now_ns + 25 * MS
+    one.claim("DRP1", now_ns + 30 * MS)
+    threading.Timer(0.05, lambda: one.reserve("DRP1", now_ns + 30 * MS, 5 * MS, claimed=True)).start()
+    assert other.reserve("DRP1", now_ns + 31 * MS, 1 * MS) == now_ns + 36 * MS, "it waited behind the claim"
+    one.ends(7, now_ns)
+    assert other.ended(7) == now_ns and other.ended(8) is None
+    one.ends(7, now_ns - 100_000 * MS)
+    assert other.ended(7) is None, "of an earlier run"
+    assert timeline_path("/a/b").name.endswith("-a-b") and timeline_path("/") != timeline_path("/a")
+
+
+def test_nothing_is_published_before_its_modelled_time_and_lateness_is_said(tmp_path: Path) -> None:
+    pacer = Pacer(tmp_path / "t", lambda f: f)
+    pacer.meter = Meter(SOC)
+    pacer.hold(0, [stage("image", IMAGE)], time.monotonic_ns() - 10_000 * MS, lambda: None, wait=True)  # loads
+    begun_ns, seen = time.monotonic_ns(), []
+    for stamp in range(1, 4):
+        pacer.hold(stamp, [stage("image", IMAGE)], begun_ns, lambda: seen.append(time.monotonic_ns() - begun_ns))
+    pacer.close()
+    assert len(seen) == 3 and all(at_ns >= k * 30 * MS for k, at_ns in enumerate(seen, 1)), "one queue, one at a time"
+    assert int(pacer.figures()["held"]) == 4 and float(str(pacer.figures()["late_share"])) > 0, "the first was late"
+
+
+def test_steps_of_two_stages_meet_as_in_the_event_schedule(tmp_path: Path) -> None:
+    """Three frames on two DRPs and the CPU: the order is exact, the times within what the host's clock allows."""
+    frame = {"image": (IMAGE,), "heads": (HEADS,), "track": (TRACK,)}
+    meter = Meter(SOC)
+    price(frame, CHIP, meter, {})
+    jobs = [price(frame, CHIP, meter, {}).steps for _ in range(3)]
+    plan = simulate(jobs, SOC.units, in_flight=3)
+    pacers = [Pacer(tmp_path / "t", lambda f: f) for _ in range(3)]
+    for pacer in pacers:
+        pacer.meter = Meter(SOC)
+        for works in frame.values():
+            for work in works:
+                pacer.meter.cost(work)
+    done: dict[int, int] = {}
+    finished = threading.Event()
+    start_ns = time.monotonic_ns()
+
+    def go(stamp: int, left: list[tuple[str, tuple[Work, ...]]]) -> None:
+        if not left:
+            done[stamp] = time.monotonic_ns() - start_ns
+            if len(done) == 3:
+                finished.set()
+            return
+        (name, works), *rest = left
+        pacer = pacers[list(frame).index(name)]
+        pacer.hold(stamp, [stage(name, *works)], time.monotonic_ns(), lambda: go(stamp, rest))
+
+    for stamp in (1, 2, 3):
+        pacers[0]._timeline.ends(stamp, start_ns)
+        go(stamp, list(frame.items()))
+    assert finished.wait(30)
+    for pacer in pacers:
+        pacer.close()
+    modelled_ns = plan.done_s * 1e9
+    assert sorted(done, key=done.__getitem__) == [1, 2, 3]
+    assert all(done[k + 1] >= ns - 1 for k, ns in enumerate(modelled_ns)), "never earlier"
+    late_ns = [done[k + 1] - ns for k, ns in enumerate(modelled_ns)]
+    assert min(late_ns) < 0.05 * modelled_ns[-1]
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("flow", [("--rate", "max", "--in-flight", "1"), ("--rate", "0.036")], ids=["max", "live"])
+def test_the_graph_agrees_with_the_event_schedule(command, tmp_path: Path, flow) -> None:
+    """On a chip so slow that this host always waits for it: one frame at a time, and live with two on the way."""
+    tree = yaml.safe_load(resources.device_file("rzv2h").read_text())
+    for key in ("float_rate", "int8_mac_rate", "pixel_op_rate"):
+        tree["cpu"][key] = {"value": tree["cpu"][key]["value"] / 60, "unit": tree["cpu"][key]["unit"], "source": "test"}
+    tree["drp"]["custom_overhead"]["value"] = 0.02
+    chip = tmp_path / "slow.yaml"
+    chip.write_text(yaml.safe_dump(tree))
+    up = command(
+        *("up", "--sequence", SEQUENCE, "--frames", 8, *flow, "--features", "orb", "--device", chip),
+        *("--pacing", "realtime", "--json", "--out", tmp_path / "out"),
+    )
+    code, out, err = up.finish()
+    assert code == 0, err
+    report = json.loads(out)
+    found = report["pacing"]
+    assert report["tracked"] == 8 and set(found["late"]) == {"drp_node", "pose_node"}
+    assert found["graph"]["latency_ms"] == pytest.approx(found["schedule"]["latency_ms"], rel=0.05), found
+    assert found["graph"]["fps"] == pytest.approx(found["schedule"]["fps"], rel=0.05), found
+    assert "never published earlier" in (tmp_path / "out/report.html").read_text()
