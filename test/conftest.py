@@ -12,6 +12,10 @@ from zlib import compress, crc32
 import pytest
 from hypothesis import settings
 
+# Before numpy is imported: pools of threads for tiny matrices slow tests down on few cores and disturb each other.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
 settings.register_profile("untimed", deadline=None)  # a busy host is no failure
 settings.load_profile("untimed")
 
