@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from drp_slam.config import Config
     from drp_slam.nodes.table import Place
 
-SEQUENCE = "folder of TUM RGB-D, KITTI or EuRoC, rosbag2 (BAG:image=/T,depth=/T chooses topics), or synthetic:seed=1"
+SEQUENCE = (
+    "folder of TUM RGB-D, KITTI or EuRoC, rosbag2, or synthetic:seed=1; BAG:image=/T,depth=/T,right=/T chooses topics, "
+    "NAME:depth_unit_m=0.001,depth_offset_s=0.03,registered=yes says how to read depth"
+)
 
 
 def add_common(p: argparse.ArgumentParser) -> None:
@@ -57,8 +60,23 @@ def dense_files(args: argparse.Namespace, out: Path) -> dict[str, Any]:
     return {"dense": write_dense(out)}
 
 
+def add_export(p: argparse.ArgumentParser) -> None:
+    """Formats of the trajectory beside TUM's; `exported` writes them."""
+    text = "write the trajectory in this format too; may be repeated"
+    p.add_argument("--export", action="append", default=[], choices=("kitti", "euroc"), help=text)
+
+
+def exported(args: argparse.Namespace, out: Path) -> dict[str, Any]:
+    """`exports` of a report, where `--export` asks for it."""
+    if not args.export:
+        return {}
+    from drp_slam.data.trajectory_export import export_results
+
+    return {"exports": export_results(out, args.export)}
+
+
 def add_camera(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--camera", metavar="NAME|FILE", help="use this calibration where the sequence has none")
+    p.add_argument("--camera", metavar="NAME|FILE", help="use this calibration, also where the sequence has one")
 
 
 def add_device(p: argparse.ArgumentParser, default: str | None = "rzv2h", shown: str = "rzv2h") -> None:

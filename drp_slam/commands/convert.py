@@ -9,11 +9,15 @@ from typing import Any
 
 from drp_slam.commands._options import add_camera, add_frames, add_sequence
 
-HELP = "convert a recording from one format into another (TUM folder, rosbag2)"
+HELP = "convert a recording (TUM folder, rosbag2), or a trajectory into KITTI's or EuRoC's form"
+FORMATS = ("kitti", "euroc")
+"""Of trajectories."""
 EXAMPLE = "convert rgbd_dataset_freiburg1_xyz xyz.bag --format mcap"
 ROWS = {
     "format": "",
     "frames": "",
+    "poses": "",
+    "files": "",
     "ground_truth": " poses",
     "colour": "",
     "depth_encoding": "",
@@ -26,9 +30,11 @@ ROWS = {
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
     add_sequence(p, "source")
-    p.add_argument("destination", type=Path, help="folder to make")
-    text = "write this format (default: tum for a bag, else mcap)"
-    p.add_argument("--format", choices=("tum", "mcap", "sqlite3"), help=text)
+    p.add_argument("destination", type=Path, help="folder, or file of a trajectory, to write")
+    text = "write this format (default: tum for a bag, else mcap); kitti and euroc: of a trajectory in TUM's form or a "
+    text += "folder of results"
+    p.add_argument("--format", choices=("tum", "mcap", "sqlite3", *FORMATS), help=text)
+    p.add_argument("--keyframes", action="store_true", help="with kitti and euroc: write the poses of keyframes alone")
     p.add_argument("--compressed", action="store_true", help="write colour as JPEG, 16UC1 depth as PNG")
     text = "write depth into a bag as this (default: 16UC1 where it is exact, else 32FC1)"
     p.add_argument("--depth", choices=("16UC1", "32FC1"), help=text)
@@ -38,9 +44,13 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """What was written, and what was not exact. Raises DataError."""
-    from drp_slam.data.convert import convert
+    from drp_slam.data.convert import convert, convert_trajectory
     from drp_slam.data.dataset import open_sequence
 
+    if args.format in FORMATS:
+        destination = args.destination.expanduser()
+        written = convert_trajectory(args.source, destination, args.format, args.keyframes)
+        return {"source": args.source, "destination": str(destination), **written}
     sequence = open_sequence(args.source, args.camera, args.start, args.frames)
     destination = args.destination.expanduser()
     written = convert(sequence, args.source, destination, args.format, args.compressed, args.depth)
@@ -54,7 +64,8 @@ def show(result: dict[str, Any]) -> None:
 
     table = Table(title=f"{result['source']} → {result['destination']}", show_header=False)
     for key, unit in ROWS.items():
-        value = result[key]
+        if (value := result.get(key)) is None:
+            continue
         text = f"{value:.4g}" if isinstance(value, float) else str(value)
         table.add_row(key.replace("_", " ").removesuffix(" m").removesuffix(" s"), text + unit)
     Console().print(table)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from drp_slam.commands._options import (
     add_dense,
+    add_export,
     add_frames,
     add_map,
     add_out,
@@ -18,6 +19,7 @@ from drp_slam.commands._options import (
     add_slam,
     configured,
     dense_files,
+    exported,
     out_folder,
 )
 from drp_slam.profiler.terminal import show as show
@@ -36,6 +38,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     add_map(p)
     add_frames(p)
     add_dense(p)
+    add_export(p)
     add_out(p)
 
 
@@ -63,7 +66,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     title = f"{network_of(config) or config.graph.features}, {config.drpai3.backend}"
     with claimed(out, args.sequence) as run_id, progress_bar(len(sequence), title) as progress:
         run_sequence(sequence, config, out, progress, about | {"run_id": run_id})
-    return build(out) | dense_files(args, out)
+    return build(out) | dense_files(args, out) | exported(args, out)
 
 
 @contextmanager

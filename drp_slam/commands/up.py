@@ -9,6 +9,7 @@ from typing import Any
 from drp_slam.commands._options import (
     SEQUENCE,
     add_dense,
+    add_export,
     add_map,
     add_out,
     add_place,
@@ -17,6 +18,7 @@ from drp_slam.commands._options import (
     add_slam,
     configured,
     dense_files,
+    exported,
     out_folder,
     placed,
 )
@@ -36,6 +38,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     add_dense(p)
     text = "host: publish at once; realtime: hold every result until the chip would have it (default: host)"
     p.add_argument("--pacing", choices=("host", "realtime"), help=text)
+    add_export(p)
     text = "start nodes again that die (default: with a camera; a recording ends with an error)"
     p.add_argument("--respawn", action=argparse.BooleanOptionalAction, help=text)
     p.add_argument("--container", action="store_true", help="run all nodes in one process, images passed by reference")
@@ -48,7 +51,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     Raises DataError for a recording that cannot be opened, before any process starts.
     """
     from drp_slam.config import override
-    from drp_slam.data.dataset import open_sequence
+    from drp_slam.data.dataset import open_sequence, playable
     from drp_slam.nodes.options import player_parameters
     from drp_slam.nodes.up import run_graph
     from drp_slam.reporting.claim import claimed
@@ -57,7 +60,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     config, sequence = configured(args), None
     place = placed(args)
     if args.sequence is not None:
-        config = override(config, {f"player.{k}": v for k, v in player_parameters(args).items()})
+        config = playable(override(config, {f"player.{k}": v for k, v in player_parameters(args).items()}))
+        args.sequence = config.player.sequence
         sequence = open_sequence(args.sequence, args.camera, args.start, args.frames)
     out = out_folder(args).resolve()
     respawn = sequence is None if args.respawn is None else args.respawn
@@ -73,4 +77,4 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
     with claimed(out, args.sequence) as run_id:
         run_graph(config, sequence, out, about | {"run_id": run_id}, respawn, place, args.container)
-    return build(out) | (dense_files(args, out) if sequence is not None else {})
+    return build(out) | (dense_files(args, out) if sequence is not None else {}) | exported(args, out)

@@ -13,6 +13,7 @@ import numpy as np
 
 from drp_slam.data.sequence import Sequence
 from drp_slam.datatypes import Frame
+from drp_slam.errors import DataError
 
 TUM_DEPTH_SCALE = 5000.0
 """Raw units per metre when depth in metres is written in the TUM format."""
@@ -37,13 +38,28 @@ def convert(
         details = write_bag(destination, sequence, form, compressed, depth)
     return {
         "format": form,
-        "frames": len(sequence),
+        "frames": len(sequence) - len(sequence.skipped),
         "ground_truth": len(sequence.ground_truth or ()),
         "colour": "jpeg, quality 95" if compressed else "exact",
         **details,
         "megabytes": sum(f.stat().st_size for f in destination.rglob("*") if f.is_file()) / 1e6,
         "wall_s": time.perf_counter() - began,
     }
+
+
+def convert_trajectory(source: str, destination: Path, form: str, keyframes: bool) -> dict[str, Any]:
+    """Writes a trajectory, of a file in TUM's form or a folder of results, as `form`. Raises DataError."""
+    from drp_slam.data.trajectory import read_tum
+    from drp_slam.data.trajectory_export import export, only_keyframes, trajectory_file
+
+    path = trajectory_file(Path(source).expanduser())
+    if path is None:
+        raise DataError(f"{source}: neither a trajectory in TUM's form (.txt) nor a folder of results with one")
+    trajectory = read_tum(path)
+    if keyframes:
+        trajectory = only_keyframes(trajectory, path)
+    written = export(destination, trajectory, form)
+    return {"format": form, "poses": len(trajectory), "files": ", ".join(p.name for p in written)}
 
 
 def _by_name(source: str, destination: Path) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from drp_slam import resources
-from drp_slam.config import SlamConfig
+from drp_slam.config import Config, SlamConfig, override
 from drp_slam.data.bag_storage import is_bag
 from drp_slam.data.calibration import read_calibration
 from drp_slam.data.euroc import euroc_folder, open_euroc
@@ -60,6 +60,14 @@ def named(name: str, config: SlamConfig) -> str:
     if not choices or is_synthetic(name):
         return name
     return f"{name}{',' if _split(name)[1] else ':'}{','.join(choices)}"
+
+
+def playable(config: Config) -> Config:
+    """The same for a graph that plays `player.sequence`: the player reads the depth, pose_node takes it as it comes."""
+    defaults = SlamConfig()
+    keys = ("depth_unit_m", "depth_offset_s", "depth_tolerance_s", "depth_registered")
+    values: dict[str, Any] = {f"slam.{key}": getattr(defaults, key) for key in keys}
+    return override(config, values | {"player.sequence": named(config.player.sequence, config.slam)})
 
 
 def is_synthetic(name: str) -> bool:

@@ -19,7 +19,7 @@ from launch_ros.actions import Node
 from drp_slam import resources
 from drp_slam.atomic import make_folder
 from drp_slam.config import DEFAULT_NETWORK, Config, load, override
-from drp_slam.data.dataset import open_sequence
+from drp_slam.data.dataset import open_sequence, playable
 from drp_slam.data.sequence import Sequence
 from drp_slam.errors import ConfigError, GraphError
 from drp_slam.nodes.options import rate
@@ -65,7 +65,7 @@ ARGUMENTS = (
 )
 BAG = (
     ("bag", "synthetic", "TUM RGB-D folder, rosbag2, or synthetic"),
-    ("camera", "", "calibration, where the recording has none"),
+    ("camera", "", "calibration, used instead of the recording's own"),
     ("rate", "1.0", "speed of playback, or max"),
     ("frames", "0", "number of frames; 0: all"),
     ("loop", "false", "start again at the end"),
@@ -101,6 +101,8 @@ def _actions(context: LaunchContext, player: bool, names: list[str]) -> list[Any
     shown = rviz(place, player or place.use_sim_time) if truth(given["rviz"], "rviz") else []
     sequence = None
     if player:
+        config = playable(config)
+        given["bag"] = config.player.sequence
         sequence = open_sequence(given["bag"], given["camera"] or None, 0, config.player.frames or None)
     pair = place.pair if sequence is None else sequence.camera.baseline_m is not None
     config = override(config, {"graph.pair": pair})

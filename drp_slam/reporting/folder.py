@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drp_slam.atomic import table, write_text
+from drp_slam.data.trajectory_export import NAMES
 from drp_slam.datatypes import Track
 from drp_slam.errors import ProfilerError
 from drp_slam.frontend.front_end import network_of
@@ -63,7 +64,9 @@ DIGESTED = (TRAJECTORY, ODOMETRY, MAP, SPANS, KERNELS, FRAMES)
 """Files written by one run, whose digests `run.json` holds; ground truth may be added later."""
 DENSE = ("mesh.ply", "mesh.glb", "cloud.ply", "cloud.pcd", "grid.yaml", "grid.pgm")
 """Files that `--dense` adds."""
-OWN = (*MADE_BY_A_RUN, JOURNAL, SAVED_MAP, GRAPH, REPORT_JSON, REPORT_HTML, TRACE, *DENSE)
+EXPORTS = (*NAMES.values(), "trajectory_kitti_times.txt")
+"""What `--export` adds."""
+OWN = (*MADE_BY_A_RUN, JOURNAL, SAVED_MAP, GRAPH, REPORT_JSON, REPORT_HTML, TRACE, *DENSE, *EXPORTS)
 
 
 @dataclass(frozen=True)
