@@ -50,6 +50,7 @@ OTHERS = """## Messages of the nodes
 | `depth: none within 20 ms of image` | depth comes unsynchronised or late | see `unsynchronised` above |
 | `frame_id is '', which names no camera` | the driver leaves `header.frame_id` empty | set it to the optical frame |
 | `another graph runs on this ROS domain` | two graphs in one namespace | end one, or give `--namespace` |
+| `another SLAM graph publishes map -> odom` | the same, under `ros2 launch` | end one, or `namespace:=robot2` |
 | `needs the Python package ...` | an extra is not installed | `pip install` as the message says |"""
 API = f"""# Python API
 

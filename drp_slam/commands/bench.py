@@ -12,10 +12,16 @@ from drp_slam.commands import up
 from drp_slam.commands._options import SEQUENCE, add_device, add_frames, add_out, add_sequence, out_folder, parsed
 from drp_slam.commands._tables import print_table
 
-HELP = "measure frame rate and latency of the graph and of one process on this host"
+HELP = "measure frame rate and latency on this host: the graph, its nodes in one process, and without ROS"
 EXAMPLE = "bench rgbd_dataset_freiburg1_xyz"
-CASES = {"graph, 3 in flight": 3, "graph, 1 in flight": 1, "one process": 0}
-"""Frames in flight of each case; 0 is `run`."""
+CASES: dict[str, tuple[int, bool]] = {
+    "graph, 3 in flight": (3, False),
+    "graph, 1 in flight": (1, False),
+    "container, 3 in flight": (3, True),
+    "without ROS": (0, False),
+    "container, 1 in flight": (1, True),
+}
+"""Frames in flight (0: the command `run`), and whether all nodes are in one process."""
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
@@ -37,7 +43,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.robustness:
         return robustness(args)
     out = out_folder(args)
-    cases = [case(args, name, in_flight, out) for name, in_flight in CASES.items()]
+    cases = [case(args, name, *how, out) for name, how in CASES.items()]
     return {"sequence": args.sequence, "cases": cases, "out": str(out)}
 
 
@@ -56,13 +62,14 @@ def robustness(args: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def case(args: argparse.Namespace, name: str, in_flight: int, out: Path) -> dict[str, Any]:
+def case(args: argparse.Namespace, name: str, in_flight: int, container: bool, out: Path) -> dict[str, Any]:
     """One run through the command's own handler."""
     common = ["--out", str(out / name.replace(", ", "-").replace(" ", "-")), "--device", args.device]
     if args.frames:
         common += ["--frames", str(args.frames)]
     if in_flight:
         common += ["--sequence", args.sequence, "--rate", "max", "--in-flight", str(in_flight)]
+        common += ["--container"] if container else []
         report = up.run(parsed(up, common))
     else:
         report = offline.run(parsed(offline, [args.sequence, *common]))

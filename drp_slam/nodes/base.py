@@ -81,7 +81,7 @@ class StageNode(ManagedNode):
         self._announcer = Announcer(self.get_logger())
         self._needed.clear()
         self._spans = self.offer(DiagnosticArray, "spans", qos.ledger())
-        self._health = self.offer(DiagnosticArray, "/diagnostics", qos.health())
+        self._health = self.offer(DiagnosticArray, "/diagnostics", qos.health(), local=False)
         self._beat = self.every(READY_PERIOD_S, self._ready_beat)
         self.every(HEALTH_PERIOD_S, self.report_health)
 

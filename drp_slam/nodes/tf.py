@@ -56,6 +56,8 @@ class Transforms:
         )
 
     def _on_tf(self, message: Any, static: bool) -> None:
+        if not static and self._of_a_second_graph(message):
+            return
         for transform in message.transforms:
             child = transform.child_frame_id
             own = (child, convert.stamp_ns(transform.header)) in self._own
@@ -65,6 +67,25 @@ class Transforms:
                 self.tree.add(transform, static)
             except GraphError as error:
                 self._tell(str(error))
+
+    def _of_a_second_graph(self, message: Any) -> bool:
+        """Whether another SLAM graph sent this: only such a one has both `map -> odom` and `odom -> base` in a message.
+
+        Two graphs that took each other for wheel odometry would both stop publishing theirs.
+        """
+        graph = self._graph
+        base = self.tree.above(graph.base_frame, static=True)[-1]
+        sent = {(t.header.frame_id, t.child_frame_id): convert.stamp_ns(t.header) for t in message.transforms}
+        both = ((graph.map_frame, graph.odom_frame), (graph.odom_frame, base))
+        if not all(edge in sent for edge in both) or all(
+            (child, sent[parent, child]) in self._own for parent, child in both
+        ):
+            return False
+        self._tell(
+            f"tf: another SLAM graph publishes {graph.map_frame} -> {graph.odom_frame} -> {base} too; end one of them, "
+            "or give each a namespace"
+        )
+        return True
 
     def mount(self, frame_id: str, stamp_ns: int) -> Mount | None:
         """The camera's mount; None while transforms of others may still arrive."""

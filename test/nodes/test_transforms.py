@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from drp_slam import geometry
 from drp_slam.config import GraphConfig
 from drp_slam.errors import ConfigError, GraphError
 from drp_slam.nodes import convert, world
+from drp_slam.nodes.tf import Transforms
 from drp_slam.nodes.transforms import TransformTree, mounted
 
 RNG = np.random.default_rng(5)
@@ -130,3 +133,46 @@ def test_frames_of_the_graph_are_cleaned_and_distinct():
     for values in ({"odom_frame": ""}, {"base_frame": "odom"}, {"camera_frame": "/map"}):
         with pytest.raises(ConfigError, match="four different names"):
             GraphConfig(**values)
+
+
+def test_two_graphs_do_not_take_each_other_for_wheel_odometry():
+    tf2 = pytest.importorskip("tf2_msgs.msg")
+
+    class Node:
+        """Keeps what is offered and said."""
+
+        def __init__(self) -> None:
+            self.sent, self.problems, self.handlers = [], [], {}
+
+        def take(self, kind, topic, handle, profile) -> None:
+            self.handlers[topic] = handle
+
+        def offer(self, kind, topic, profile, local=True):
+            return SimpleNamespace(publish=lambda message: self.sent.append((topic, message)))
+
+        def count_publishers(self, topic) -> int:
+            return 2
+
+        def problem(self, error) -> None:
+            self.problems.append(str(error))
+
+    first, second = Node(), Node()
+    graphs = [Transforms(node, GraphConfig()) for node in (first, second)]
+    for k in range(3):
+        stamp = convert.header(10**9 * (k + 1), "").stamp
+        for node, other, graph in ((first, second, graphs[0]), (second, first, graphs[1])):
+            node.sent.clear()
+            graph.publish(stamp, world.Frames(np.eye(4)))
+            ((topic, message),) = node.sent
+            edges = [(t.header.frame_id, t.child_frame_id) for t in message.transforms]
+            assert topic == "/tf" and edges == [("odom", "base_link"), ("map", "odom")]
+            for listener in (node, other):
+                listener.handlers["/tf"](message)
+    assert not first.problems or "another SLAM graph" in first.problems[0]
+    assert len(second.problems) == 1 and "another SLAM graph publishes map -> odom -> base_link" in second.problems[0]
+    # wheel odometry is another matter: this graph gives way to it
+    wheel = world.transform(convert.header(5 * 10**9, "odom"), "base_link", np.eye(4))
+    first.handlers["/tf"](tf2.TFMessage(transforms=[wheel]))
+    first.sent.clear()
+    graphs[0].publish(convert.header(5 * 10**9, "").stamp, world.Frames(np.eye(4)))
+    assert [t.child_frame_id for t in first.sent[0][1].transforms] == ["odom"]
