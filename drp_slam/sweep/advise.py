@@ -44,12 +44,13 @@ class Limit:
         return f"no {self.name}" if value is None else f"{self.name} {value:.3g} {self.unit}"
 
 
-def latest(root: Path = Path("results")) -> Path:
-    """The newest sweep below `results/`. Raises DrpSlamError where there is none."""
-    found = sorted(root.glob("*/sweep.json"), key=lambda p: p.stat().st_mtime)
+def latest(root: Path = Path("results"), name: str = "sweep") -> Path:
+    """The newest results of the command `name` below `results/`. Raises DrpSlamError where there are none."""
+    found = sorted(root.glob(f"*/{name}.json"), key=lambda p: p.stat().st_mtime)
     if not found:
+        option = "--sweep" if name == "sweep" else "--compared"
         raise DrpSlamError(
-            "no sweep below results/; make one with python -m drp_slam sweep, or name its folder with --sweep"
+            f"no {name} below results/; make one with python -m drp_slam {name}, or name its folder with {option}"
         )
     return found[-1].parent
 
