@@ -39,7 +39,10 @@ setup(
     python_requires=">=3.10",
     packages=[*find_packages(exclude=["test", "test.*"]), *map(inside, SHIPPED)],
     package_dir={inside(folder): folder for folder in SHIPPED},
-    package_data={NAME: ["py.typed"], **{inside(folder): ["*.*"] for folder in SHIPPED}},
+    package_data={
+        NAME: ["py.typed", "profiler/*.css", "profiler/*.js"],
+        **{inside(folder): ["*.*"] for folder in SHIPPED},
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),

@@ -50,12 +50,13 @@ def run_sequence(
     from drp_slam.pipeline import Pipeline
     from drp_slam.profiler import work_table
     from drp_slam.reporting import folder as files
+    from drp_slam.reporting.moments import Moments
     from drp_slam.slam.mapfile import save as save_map
 
     make_folder(out)
     gate: StampGate[Frame] = StampGate("sequence")
     pipeline = Pipeline(sequence.camera, config)
-    history = History()
+    history, moments = History(), Moments()
     failure: DrpSlamError | KeyboardInterrupt | None = None
     start = time.perf_counter()
     try:
@@ -72,6 +73,7 @@ def run_sequence(
                     for run in step.runs:
                         work_table.add(kernels, frame.stamp_ns, run.stage, run.works)
                     history.add(step, end - begin)
+                    moments.add(step.frame, step.features, step.track, pipeline.tracker.seen)
                     if progress is not None:
                         progress(step, len(history.rows) / (end - start))
             except (DrpSlamError, KeyboardInterrupt) as error:
@@ -91,6 +93,7 @@ def run_sequence(
         write = partial(files.write_run, out, config, **{"sequence": sequence.name, **facts, **(about or {})})
         write(failure=failure or UNFINISHED)
         write_results(out, pipeline, sequence, history)
+        moments.write(out / files.MOMENTS)
         try:
             if config.slam.save_map:
                 save_map(pipeline.tracker.map, Path(config.slam.save_map))

@@ -25,8 +25,12 @@ TRACK = Stage("track", "cpu")
 
 @dataclass(frozen=True)
 class Step:
-    """What became of one frame: features, pose, what each stage took, and its cost on the chip."""
+    """What became of one frame: features, pose, what each stage took, and its cost on the chip.
 
+    `frame` is as the stages saw it: a raw stereo pair is rectified.
+    """
+
+    frame: Frame
     features: Features
     track: Track
     runs: tuple[StageRun, ...]
@@ -65,7 +69,7 @@ class Pipeline:
             if self._people:
                 self._people.update(found.boxes_px[[name == PERSON for name in found.label]], frame.stamp_ns)
         spans = tuple(make_span(frame.index, frame.stamp_ns, run, self._meter) for run in runs)
-        return Step(features, track, runs, spans)
+        return Step(frame, features, track, runs, spans)
 
 
 def stages(features: str, pair: bool = False) -> tuple[Stage, ...]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -55,11 +54,12 @@ def svg(figure: Figure, alt: str) -> str:
 
     buffer = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": alt, "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     # ids must be unique in the page that holds several pictures
     salt = f"{abs(hash_text(alt)):x}"
-    body = text[text.index("<svg") :].replace('id="', f'id="{salt}-')
+    body = text[text.index("<svg") :].replace("<svg", f'<svg class="plot" role="img" aria-label="{alt}"', 1)
+    body = body.replace('id="', f'id="{salt}-')
     return body.replace('href="#', f'href="#{salt}-').replace("url(#", f"url(#{salt}-")
 
 
@@ -68,14 +68,6 @@ def hash_text(text: str) -> int:
     import zlib
 
     return zlib.crc32(text.encode())
-
-
-def png(figure: Figure, alt: str) -> str:
-    """The figure as an embedded PNG, for pictures of very many points."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f'<img alt="{alt}" src="data:image/png;base64,{data}">'
 
 
 def label(ax: Any, x: str, y: str, title: str = "") -> None:
@@ -160,13 +152,13 @@ def stage_times(stages: Mapping[str, Mapping[str, Any]]) -> str:
             ax.barh(row, spread["p50"], color=COLOURS[row % len(COLOURS)], height=0.62)
             ax.plot([spread["p50"], spread["p95"]], [row, row], color="#1c2430", lw=1.2)
             ax.plot(spread["p95"], row, "|", color="#1c2430", ms=8)
-            ax.text(spread["p95"], row, f"  {spread['p50']:.3g}", va="center", fontsize=9)
+            ax.text(spread["p95"], row, f"  {spread['p50']:.3g} / {spread['p95']:.3g}", va="center", fontsize=9)
         ax.set_yticks(range(len(stages)), list(stages), fontsize=9.5, color="#1c2430")
         ax.invert_yaxis()
-        ax.margins(x=0.16)
+        ax.margins(x=0.22)
         ax.set_xlim(left=0)
         ax.grid(visible=False, axis="y")
-        label(ax, "bar: p50, whisker: p95", "", title)
+        label(ax, "p50 (bar) / p95 (whisker)", "", title)
     return svg(figure, "time per stage, measured and modelled")
 
 
@@ -230,23 +222,3 @@ def gantt(schedule: Schedule, frames: range, title: str = "") -> str:
     ax.legend(frameon=False, fontsize=8.5, ncol=len(names), loc="lower right", bbox_to_anchor=(1, 1))
     label(ax, "modelled time [ms]; the number is the frame", "", title)
     return svg(figure, f"schedule of the chip {title}")
-
-
-def top_view(xyz_m: np.ndarray, rgb: np.ndarray | None, path_m: np.ndarray | None) -> str:
-    """The map from above, (N, 3) metres, z up, with the camera's path."""
-    figure, ax = new(5.6, 4.6)
-    inside = np.ones(len(xyz_m), bool)
-    if len(xyz_m) > 50:  # a few far points would shrink the room to a dot
-        low, high = np.percentile(xyz_m[:, :2], (1, 99), axis=0)
-        margin = 0.15 * (high - low)
-        inside = np.all((xyz_m[:, :2] >= low - margin) & (xyz_m[:, :2] <= high + margin), axis=1)
-    shown = xyz_m[inside]
-    order = np.argsort(shown[:, 2])  # draw low points first, so that the upper ones stay visible
-    colours = "#6b7280" if rgb is None else rgb[inside][order] / 255.0
-    ax.scatter(shown[order, 0], shown[order, 1], s=2.5, c=colours, linewidths=0)
-    if path_m is not None:
-        ax.plot(path_m[:, 0], path_m[:, 1], color=LOST, lw=1.3, label="camera")
-        ax.legend(frameon=False, fontsize=8.5)
-    ax.set_aspect("equal", "datalim")
-    label(ax, "x [m]", "y [m]")
-    return png(figure, "map, top view")

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import PurePath
@@ -14,6 +15,8 @@ import numpy as np
 from drp_slam.chip.schedule import Schedule
 from drp_slam.profiler import figures, sections
 from drp_slam.profiler.page import MEASURED, MODELLED, number, page, section, tile, tiles
+from drp_slam.profiler.verdict import verdict
+from drp_slam.profiler.viewer import viewer
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,8 @@ class Curves:
     Times in seconds since the first frame, positions in metres in one frame with z up:
     `times_s` (N,) and `estimate_m` (N, 3) the trajectory; `truth_s` (M,), `truth_m` (M, 3);
     `error_s` (K,), `error_m` (K,); `frame_s` (F,), `matches` (F,), `inliers` (F,) of each frame;
-    `lost_s`, `keyframe_s` when that was; `map_m` (P, 3) and `map_rgb` (P, 3) uint8.
+    `lost_s`, `keyframe_s` when that was; `map_m` (P, 3) and `map_rgb` (P, 3) uint8; `moments` are
+    (caption, JPEG bytes).
     """
 
     times_s: np.ndarray | None = None
@@ -40,6 +44,7 @@ class Curves:
     map_m: np.ndarray | None = None
     map_rgb: np.ndarray | None = None
     schedule: Schedule | None = None
+    moments: Sequence[tuple[str, bytes]] = ()
 
 
 def render(report: Mapping[str, Any], curves: Curves) -> str:
@@ -51,14 +56,16 @@ def render(report: Mapping[str, Any], curves: Curves) -> str:
         subtitle += f"<br>stopped early: <b>{escape(report['error'])}</b>"
     body = "".join(
         (
+            _verdict(report),
             _head(report),
+            _map(curves),
             _trajectory(report, curves),
             _tracking(report, curves),
             sections.recording(report),
             sections.stages(report),
             sections.schedule(report, curves.schedule),
             sections.pacing(report),
-            f'<div class="two">{_map(curves)}{sections.energy(report)}</div>',
+            sections.energy(report),
             sections.comparison(report),
             sections.kernels(report),
             sections.assumptions(report),
@@ -154,7 +161,24 @@ def _tracking(report: Mapping[str, Any], c: Curves) -> str:
         "Matches of each frame against the map, and those that agree with its pose.",
         figures.tracking(c.frame_s, c.matches, c.inliers, c.keyframe_s, c.lost_s.tolist()),
         *(f"<p>{escape(text)}</p>" for text in reasons(report)),
+        _strip(c.moments),
     )
+
+
+def _strip(moments: Sequence[tuple[str, bytes]]) -> str:
+    """Pictures beside each other, each with its caption."""
+    figures = "".join(
+        f'<figure><img alt="{escape(text)}" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">'
+        f"<figcaption>{escape(text)}</figcaption></figure>"
+        for text, jpeg in moments
+    )
+    note = "<h3>Moments</h3><p>Features that agree with the pose are green; the worst moments come first.</p>"
+    return f'{note}<div class="strip">{figures}</div>' if moments else ""
+
+
+def _verdict(report: Mapping[str, Any]) -> str:
+    found = [f"<li>{escape(text)}</li>" for text in verdict(report)]
+    return f'<section class="verdict" style="margin-top:22px"><ul>{"".join(found)}</ul></section>' if found else ""
 
 
 def reasons(report: Mapping[str, Any]) -> list[str]:
@@ -169,8 +193,13 @@ def reasons(report: Mapping[str, Any]) -> list[str]:
 def _map(c: Curves) -> str:
     if c.map_m is None or not len(c.map_m):
         return section("Map", "No map.ply in these results.")
+    error_m = None
+    if c.error_s is not None and c.error_m is not None and c.times_s is not None:
+        known = {round(float(at), 6): float(e) for at, e in zip(c.error_s, c.error_m)}
+        error_m = np.array([known.get(round(float(at), 6), np.nan) for at in c.times_s])
     return section(
-        "Map",
-        f"{number(len(c.map_m))} points from above, with the camera's path.",
-        figures.top_view(c.map_m, c.map_rgb, c.estimate_m),
+        "Map and path",
+        f"{number(len(c.map_m))} points. Drag to turn, wheel or two fingers to zoom, shift and drag to move; the path "
+        "tells time and error.",
+        viewer(c.map_m, c.map_rgb, c.estimate_m, c.times_s, error_m, c.truth_m),
     )

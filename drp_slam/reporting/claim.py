@@ -51,7 +51,7 @@ def probe(out: Path) -> None:
 
 def clear(out: Path) -> None:
     """Removes the results of an earlier run, so that a report does not mix them with new ones. Raises ProfilerError."""
-    for name in files.OWN:
+    for name in (*files.OWN, *(str(p.relative_to(out)) for p in out.glob(f"{files.MOMENTS}/*.jpg"))):
         try:
             for path in (out / name, *out.glob(f"{name}.part*")):
                 path.unlink(missing_ok=True)

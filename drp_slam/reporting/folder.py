@@ -7,6 +7,7 @@
 | `odometry.txt`    | poses as they were published live, TUM format                        |
 | `groundtruth.txt` | if known, TUM format                                                 |
 | `map.ply`         | the map's points                                                     |
+| `moments/`        | small pictures of keyframes and of the worst moments (`run` alone)   |
 | `spans.csv`       | `profiler.span`: one line a stage and frame                          |
 | `kernels.csv`     | `profiler.work_table`: one line a program and frame, its work        |
 | `frames.csv`      | `FrameRow`: one line a frame                                         |
@@ -47,6 +48,7 @@ SAVED_MAP = "saved.map"
 STORED_MAP = "slam.map"
 """File that the service `save_map` writes unless another is named; a later run keeps it."""
 MAP, SPANS, KERNELS, FRAMES, RUN = "map.ply", "spans.csv", "kernels.csv", "frames.csv", "run.json"
+MOMENTS = "moments"
 REPORT_JSON, REPORT_HTML, TRACE = "report.json", "report.html", "trace.json"
 MADE_BY_A_RUN = (TRAJECTORY, ODOMETRY, GROUND_TRUTH, MAP, SPANS, KERNELS, FRAMES, RUN)
 """A report needs at least one of these files."""

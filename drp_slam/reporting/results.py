@@ -22,7 +22,8 @@ from drp_slam.profiler.report import Curves, render
 from drp_slam.profiler.span import Span, read_spans
 from drp_slam.reporting import folder as files
 from drp_slam.reporting import on_chip
-from drp_slam.resources import sha256
+from drp_slam.reporting.moments import KEYFRAME
+from drp_slam.resources import read_regular, sha256
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ COPIED = (
 )
 """Copied from run.json into the report."""
 RPE_DELTA_S = 1.0
+LARGEST_JPEG, JPEG_MAGIC = 1 << 18, b"\xff\xd8"
 Z_UP = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
 """Turns the first camera's optical axes (x right, y down) so that z is up, for the pictures."""
 
@@ -204,4 +206,22 @@ def _curves(
 
         cloud = read_ply(out / files.MAP)
         parts |= {"map_m": cloud.xyz_m @ R.T + t, "map_rgb": cloud.rgb}
-    return Curves(**parts)
+    return Curves(**parts, moments=_moments(out, rows or (), first_ns))
+
+
+def _moments(out: Path, rows: Iterable[files.FrameRow], first_ns: int) -> list[tuple[str, bytes]]:
+    """(caption, JPEG) of the pictures of a run, the worst first."""
+    known = {row.index: row for row in rows}
+    found = []
+    for path in sorted((out / files.MOMENTS).glob("*.jpg"), key=lambda p: (p.name.startswith(KEYFRAME), p.name)):
+        kind, _, number = path.stem.partition("-")
+        row = known.get(int(number)) if number.isdigit() else None
+        jpeg = read_regular(path, LARGEST_JPEG, ProfilerError)
+        if row is None or not jpeg.startswith(JPEG_MAGIC):
+            continue
+        state = f"{row.inliers} of {row.matches} matches agree" if row.matches else "the map begins"
+        state = state if row.state == "tracked" else row.state
+        reason = f", {row.reason.replace('_', ' ')}" if row.reason not in ("", "ok", "starting") else ""
+        text = "keyframe, " if kind == KEYFRAME else ""
+        found.append((f"{(row.stamp_ns - first_ns) * 1e-9:.2f} s, frame {row.index}: {text}{state}{reason}", jpeg))
+    return found

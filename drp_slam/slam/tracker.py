@@ -59,6 +59,8 @@ class Tracker:
         self._expected: np.ndarray | None = None
         self.localise = self._config.localise
         """Only find the pose; never change the map."""
+        self.seen = np.zeros(0, dtype=np.intp)
+        """Numbers of the last frame's features that are points of the map and agree with its pose."""
 
     def track(self, frame: Frame, features: Features) -> Track:
         """Pose of the next frame.
@@ -216,7 +218,7 @@ class Tracker:
     def _report_lost(self, frame: Frame, view: View, least: int, first: bool, gap_ns: int) -> Track:
         """`least` features are needed, with depth if nothing is mapped yet."""
         reason = self._diagnosis.why_lost(frame, view, least, first, gap_ns, self._mapping.most_matches)
-        counters = self._mapping.work.take()
+        counters, self.seen = self._mapping.work.take(), np.zeros(0, dtype=np.intp)
         return Track(view.index, view.stamp_ns, "lost", None, counters=counters, reason=reason)
 
     def _report(
@@ -231,6 +233,7 @@ class Tracker:
         twist, twist_covariance = self._uncertainty.twist() or (None, None)
         features, points = self.map.observed(self._root) if keyframe else (found.features, found.points)
         self.labels.seen(view.stamp_ns, view.uv[features], points)
+        self.seen = features
         return Track(
             view.index,
             view.stamp_ns,
