@@ -124,7 +124,7 @@ def associate(
 
 def interpolated(truth: Trajectory, stamps_ns: np.ndarray) -> np.ndarray:
     """(N, 4, 4) poses at `stamps_ns`, linear and slerp-like between neighbours; NaN outside, and
-    where the neighbours lie more than 0.1 s apart."""
+    between neighbours that lie more than 0.1 s apart."""
     after = np.clip(np.searchsorted(truth.stamps_ns, stamps_ns), 1, len(truth) - 1)
     before = after - 1
     span = (truth.stamps_ns[after] - truth.stamps_ns[before]).astype(np.float64)
@@ -137,5 +137,5 @@ def interpolated(truth: Trajectory, stamps_ns: np.ndarray) -> np.ndarray:
     poses[:, :3, :3] = geometry.rotation(mixed / np.linalg.norm(mixed, axis=1, keepdims=True))
     p = truth.positions_m
     poses[:, :3, 3] = p[before] + part[:, None] * (p[after] - p[before])
-    poses[(part < 0) | (part > 1) | (span > 1e8)] = np.nan
+    poses[(part < 0) | (part > 1) | ((span > 1e8) & (part > 0) & (part < 1))] = np.nan
     return poses
