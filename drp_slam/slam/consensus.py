@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from drp_slam.slam.optimize import CHI2_PIXEL, NEAR_M, Noise, PoseFit, errors2, ransac_pose, refine_pose
+from drp_slam import geometry
+from drp_slam.slam.optimize import CHI2_PIXEL, DEPTH_GATE2, NEAR_M, Noise, PoseFit, errors2, ransac_pose, refine_pose
 
 CELLS = 12
 """The image's width in cells. All matches in one cell share one vote: the area counts, not the texture."""
@@ -29,9 +30,13 @@ TIGHT = 1.5
 NEAR, ROUNDS = 2.0 * CHI2_PIXEL, (3, 12)
 """A group's pose is refined in rounds of so many iterations, with matches that have a smaller squared error then."""
 APART = 2.0 * CHI2_PIXEL
-"""Poses are rivals where the median match lies at places of a larger squared distance."""
+"""Poses are rivals where a part `OWN` of the matches lies at places of a larger squared distance, or depth beyond its
+gate."""
 MUCH, OWN = 0.4, 0.1
 """A rival has this share of the votes, or this one of matches that do not fit the chosen pose: less is noise."""
+TORN = 225.0
+"""What is far contradicts the pose where it would move it by more standard deviations (squared), each match by itself.
+Ten count as one (`uncertainty.CORRELATED`), so it is the 99.9 % of a chi-square of six degrees of freedom."""
 AMBIGUOUS, SETTLED = 0.3, 0.15
 """A rival with more than the first part of the votes for one of the two may be right; then, until it has less than
 the second."""
@@ -41,7 +46,8 @@ the second."""
 class Pairs:
     """Matches of a frame: map points xyz (N, 3), rays xy (N, 2), inverse_depth (N,), 0 for none.
 
-    `weight` (N,) is what each weighs in the fit from the prediction, `vote` (N,) in the choice between fits.
+    `weight` (N,) is what each weighs in the fit from the prediction, `vote` (N,) in the choice between fits; `far`
+    (N,) bool marks what lies behind the other half of the image.
     """
 
     xyz: np.ndarray
@@ -49,13 +55,16 @@ class Pairs:
     inverse_depth: np.ndarray
     weight: np.ndarray
     vote: np.ndarray
+    far: np.ndarray
 
     def __len__(self) -> int:
         return len(self.xyz)
 
     def part(self, kept: np.ndarray) -> Pairs:
         """The matches marked or numbered in `kept`."""
-        return Pairs(self.xyz[kept], self.xy[kept], self.inverse_depth[kept], self.weight[kept], self.vote[kept])
+        return Pairs(
+            self.xyz[kept], self.xy[kept], self.inverse_depth[kept], self.weight[kept], self.vote[kept], self.far[kept]
+        )
 
 
 @dataclass(frozen=True)
@@ -63,13 +72,15 @@ class Consensus:
     """The chosen fit with its share of the votes, in 0 to 1, and its rival.
 
     `rival` is the pose `T_camera_world` of the best group that contradicts it, or None;
-    `rival_share` is that group's part of the votes for one of the two, 0 without one.
+    `rival_share` is that group's part of the votes for one of the two, 0 without one. `searched`: groups were looked
+    for.
     """
 
     fit: PoseFit
     share: float
     rival: np.ndarray | None = None
     rival_share: float = 0.0
+    searched: bool = False
     flops: float = 0.0
 
     @property
@@ -78,8 +89,8 @@ class Consensus:
         return self.rival_share > AMBIGUOUS
 
 
-def votes(standing: np.ndarray, xy: np.ndarray, z_m: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    """(N,) votes of matches at rays xy (N, 2) and depths z_m (N,) with points of a `standing` (N,).
+def votes(standing: np.ndarray, xy: np.ndarray, z_m: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) votes of matches at rays xy (N, 2) and depths z_m (N,) with points of a `standing` (N,); which are far.
 
     `bounds` (2, 2) are the smallest and largest ray of the image.
     """
@@ -88,32 +99,43 @@ def votes(standing: np.ndarray, xy: np.ndarray, z_m: np.ndarray, bounds: np.ndar
     cell = cell[:, 0] + (CELLS + 1) * cell[:, 1]
     crowd = np.bincount(cell)[cell]
     far = np.clip(z_m / max(float(np.median(z_m)), NEAR_M), 1.0 / FARTHER, FARTHER)
-    return standing * far / crowd
+    order = np.argsort(z_m)
+    covered = np.cumsum(1.0 / crowd[order])
+    behind = np.zeros(len(z_m), dtype=bool)
+    behind[order[np.searchsorted(covered, 0.5 * covered[-1]) :]] = True
+    return standing * far / crowd, behind
 
 
 def choose(T_predicted: np.ndarray, others: list[np.ndarray], pairs: Pairs, noise: Noise, doubt: float) -> Consensus:
     """The camera's pose by the matches, which starts from a prediction.
 
-    Where that has a smaller share of the votes than `doubt`, groups are looked for: near the
-    prediction, around the poses `others`, and by RANSAC.
+    Where that has a smaller share of the votes than `doubt`, other groups are looked for: near the prediction, around
+    the poses `others`, and by RANSAC. Where what is far contradicts what is near, its group is looked at too.
     """
-    first = refine_pose(T_predicted, pairs.xyz, pairs.xy, pairs.inverse_depth, noise, weight=pairs.weight)
-    share = _share(first, pairs)
-    if share >= doubt or len(pairs) < LEAST:
+    first = refine_pose(
+        T_predicted, pairs.xyz, pairs.xy, pairs.inverse_depth, noise, weight=pairs.weight, part=pairs.far
+    )
+    share, torn = _share(first, pairs), first.pull2 > TORN
+    searched = share < doubt
+    if len(pairs) < LEAST or not (searched or torn):
         return Consensus(first, share, flops=first.flops)
-    groups = _groups([T_predicted, *others], pairs, noise)
-    fits = [first, *(fit for fit in groups if _apart(fit, first, pairs, noise))]
+    groups = _groups([T_predicted, *others], first, pairs, noise) if searched else []
+    behind = _background(first, pairs, noise) if torn else None
+    fits = [first, *groups] if behind is None else [first, *groups, behind]
     shares = [_share(fit, pairs) for fit in fits]
     best = int(np.argmax(shares))
+    if behind is not None and _explains_more(behind, fits[best], pairs):
+        best = len(fits) - 1
     rivals = [s if _rivals(fit, fits[best], s, pairs, noise) else 0.0 for s, fit in zip(shares, fits)]
     rival = int(np.argmax(rivals))
     part = rivals[rival] / max(rivals[rival] + shares[best], 1e-9)
     T_rival = fits[rival].T_camera_world if part > 0 else None
-    return Consensus(fits[best], shares[best], T_rival, part, first.flops + sum(fit.flops for fit in groups))
+    flops = sum(fit.flops for fit in fits)
+    return Consensus(fits[best], shares[best], T_rival, part, searched, flops)
 
 
-def _groups(starts: list[np.ndarray], pairs: Pairs, noise: Noise) -> list[PoseFit]:
-    """Poses that groups of the matches agree on, each refined with its own group alone."""
+def _groups(starts: list[np.ndarray], first: PoseFit, pairs: Pairs, noise: Noise) -> list[PoseFit]:
+    """Poses other than the first that groups of the matches agree on, each refined with its own group alone."""
     left = np.arange(len(pairs))
     for _ in range(GROUPS):
         T = _ransac(pairs.part(left), noise)
@@ -121,16 +143,25 @@ def _groups(starts: list[np.ndarray], pairs: Pairs, noise: Noise) -> list[PoseFi
             break
         starts = [*starts, T]
         left = left[~_near(T, pairs.part(left), noise)]
-    groups = (_gathered(T, pairs, noise) for T in starts)
-    return [fit for fit in groups if fit is not None]
+    groups = (_gathered(T, pairs, noise) for T in starts if _apart(T, first.T_camera_world, pairs, noise))
+    return [fit for fit in groups if fit is not None and _apart(fit.T_camera_world, first.T_camera_world, pairs, noise)]
 
 
-def _gathered(T: np.ndarray, pairs: Pairs, noise: Noise) -> PoseFit | None:
-    """The pose of the group of matches around a pose, None where there is none."""
-    flops = 0.0
+def _background(first: PoseFit, pairs: Pairs, noise: Noise) -> PoseFit | None:
+    """The pose that what is far asks for, None where it hardly differs."""
+    T = geometry.exp(first.pull) @ first.T_camera_world
+    fit = _gathered(T, pairs, noise, pairs.far)
+    return fit if fit is not None and _apart(fit.T_camera_world, first.T_camera_world, pairs, noise) else None
+
+
+def _gathered(T: np.ndarray, pairs: Pairs, noise: Noise, among: np.ndarray | None = None) -> PoseFit | None:
+    """The pose of the group of matches around a pose, at first of those marked in `among`; None where there is none."""
+    flops, needed = 0.0, OWN * float(pairs.vote.sum())
     for iterations in ROUNDS:
-        group = pairs.part(_near(T, pairs, noise))
-        if len(group) < LEAST:
+        near = _near(T, pairs, noise)
+        group = pairs.part(near if among is None else near & among)
+        among = None
+        if len(group) < LEAST or group.vote.sum() < needed:
             return None
         fit = refine_pose(T, group.xyz, group.xy, group.inverse_depth, noise, iterations)
         T, flops = fit.T_camera_world, flops + fit.flops
@@ -150,9 +181,19 @@ def _share(fit: PoseFit, pairs: Pairs) -> float:
     return float(pairs.vote @ _fits(fit)) / max(float(pairs.vote.sum()), 1e-9)
 
 
+def _explains_more(behind: PoseFit, best: PoseFit, pairs: Pairs) -> bool:
+    """Whether the background's pose fits most of what fits either.
+
+    A pose that a near thing leads away still fits the background by half, because distance hides the error, and has
+    more votes; but the background alone contradicts it, so what fits both belongs to the background.
+    """
+    own = behind.inliers & behind.depth_fits
+    return 2.0 * float(pairs.vote @ own) > float(pairs.vote @ (own | best.inliers & best.depth_fits))
+
+
 def _rivals(fit: PoseFit, chosen: PoseFit, share: float, pairs: Pairs, noise: Noise) -> bool:
     """Whether a fit with this share is another motion than the chosen one, and has enough of its own."""
-    if not _apart(fit, chosen, pairs, noise):
+    if fit is chosen or not _apart(fit.T_camera_world, chosen.T_camera_world, pairs, noise):
         return False
     own = pairs.vote @ (_fits(fit) * ~(chosen.inliers & chosen.depth_fits))
     return share > MUCH or float(own) > OWN * float(pairs.vote.sum())
@@ -169,11 +210,13 @@ def _ransac(pairs: Pairs, noise: Noise) -> np.ndarray | None:
 
 def _near(T: np.ndarray, pairs: Pairs, noise: Noise) -> np.ndarray:
     """(N,) bool: matches near enough to a pose to take part in its refinement."""
-    return errors2(T, pairs.xyz, pairs.xy, pairs.inverse_depth, noise)[0] < NEAR
+    pixel2, depth2 = errors2(T, pairs.xyz, pairs.xy, pairs.inverse_depth, noise)
+    return (pixel2 < NEAR) & (depth2 < DEPTH_GATE2)
 
 
-def _apart(a: PoseFit, b: PoseFit, pairs: Pairs, noise: Noise) -> bool:
-    """Whether two poses put the matches at places that cannot be confused."""
-    p = b.T_camera_world[:3, :3] @ pairs.xyz.T + b.T_camera_world[:3, 3:]
-    xy = (p[:2] / np.maximum(p[2], NEAR_M)).T
-    return float(np.median(errors2(a.T_camera_world, pairs.xyz, xy, np.zeros(len(pairs)), noise)[0])) > APART
+def _apart(Ta: np.ndarray, Tb: np.ndarray, pairs: Pairs, noise: Noise) -> bool:
+    """Whether two poses put enough of the matches at places that cannot be confused."""
+    p = Tb[:3, :3] @ pairs.xyz.T + Tb[:3, 3:]
+    q = 1.0 / np.maximum(p[2], NEAR_M)
+    pixel2, depth2 = errors2(Ta, pairs.xyz, (p[:2] * q).T, q, noise)
+    return float(((pixel2 > APART) | (depth2 > DEPTH_GATE2)).mean()) > OWN

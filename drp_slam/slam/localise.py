@@ -18,6 +18,9 @@ from drp_slam.slam.view import View
 
 DROP = 0.8
 """Look for other groups of matches when the pose's share of the votes falls below DROP times its recent mean."""
+SEARCHED_FIRST, SEARCHED_EVERY = 10, 10
+"""And in so many frames at first, when nothing has proved to stand still yet, and every so many later: a thing that
+fills most of the image takes the pose along without a drop."""
 RECENT = 0.1
 """Weight of the newest frame in that mean."""
 CANDIDATES = 5
@@ -68,6 +71,7 @@ class Localiser:
         self._mapping = mapping
         self._share = 1.0
         self._rival: np.ndarray | None = None
+        self._frames = self._last_search = 0
         self.in_doubt = False
 
     @property
@@ -78,6 +82,9 @@ class Localiser:
         """The pose is used: its share of the votes enters the recent mean; a rival is looked for again."""
         self.in_doubt = found.consensus.rival_share > (SETTLED if self.in_doubt else AMBIGUOUS)
         self._rival = found.consensus.rival if self.in_doubt else None
+        self._frames += 1
+        if found.consensus.searched:
+            self._last_search = self._frames
         if not self.in_doubt:
             self._share += RECENT * (found.consensus.share - self._share)
 
@@ -89,7 +96,8 @@ class Localiser:
         `T_last` is where the camera is if it stands still.
         """
         gate_px = gate * self._config.gate_px
-        doubt = DROP * self._share if self._rival is None else 1.0
+        due = self._frames < SEARCHED_FIRST or self._frames - self._last_search >= SEARCHED_EVERY
+        doubt = DROP * self._share if self._rival is None and not due else 1.0
         others = [pose for pose in (T_last, self._rival) if pose is not None]
         near = self._mapping.near(T, root)
         found = fit_view(self._mapping, view, T, near, gate_px, self._config.min_inliers, root, doubt, others)
@@ -146,8 +154,8 @@ def fit_view(
         return None
     xyz, xy = mapping.map.xyz[points], view.xy[features]
     earned = mapping.map.trust[points]
-    vote = votes(standing(earned), xy, xyz @ T[2, :3] + T[2, 3], mapping.geometry.bounds)
-    matches = Pairs(xyz, xy, view.inverse_depth[features], weights(earned), vote)
+    vote, far = votes(standing(earned), xy, xyz @ T[2, :3] + T[2, 3], mapping.geometry.bounds)
+    matches = Pairs(xyz, xy, view.inverse_depth[features], weights(earned), vote, far)
     consensus = choose(T, others or [], matches, noise, doubt)
     mapping.work.add(consensus.flops)
     fit = consensus.fit

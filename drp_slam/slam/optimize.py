@@ -7,7 +7,7 @@ inverse depth (weight zero without depth). The pose is `T_camera_world`, perturb
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -48,6 +48,9 @@ class PoseFit:
 
     `error2_px` and `error2_depth` (N,) are squared residuals in standard deviations; the former is
     infinite behind the camera, the latter 0 without depth.
+
+    Where a part of the observations was marked: `pull` (6,) is the step that they alone ask for from this pose,
+    `pull2` its squared length in standard deviations, both 0 otherwise.
     """
 
     T_camera_world: np.ndarray
@@ -55,6 +58,8 @@ class PoseFit:
     error2_px: np.ndarray
     error2_depth: np.ndarray
     flops: float
+    pull: np.ndarray = field(default_factory=lambda: np.zeros(6))
+    pull2: float = 0.0
 
     @property
     def inliers(self) -> np.ndarray:
@@ -110,11 +115,13 @@ def refine_pose(
     noise: Noise,
     iterations: int = 12,
     weight: np.ndarray | None = None,
+    part: np.ndarray | None = None,
 ) -> PoseFit:
     """Iteratively reweighted Gauss-Newton with a Cauchy kernel whose scale shrinks to the noise.
 
     `T_camera_world` to start from, xyz (N, 3) in the world, xy (N, 2) on the normalised plane,
-    inverse_depth (N,) with 0 for none, `weight` (N,) of each in 0 to 1, 1 without.
+    inverse_depth (N,) with 0 for none, `weight` (N,) of each in 0 to 1, 1 without; `part` (N,) bool
+    marks those whose pull is wanted.
     """
     world, plane = np.ascontiguousarray(xyz.T), np.ascontiguousarray(xy.T)
     T = geometry.orthonormal(T)
@@ -132,7 +139,16 @@ def refine_pose(
         flops += FLOPS_PER_ROW * len(xyz)
         if np.abs(step).max() < SMALL_STEP:
             break
-    return PoseFit(T, np.linalg.inv(H), *errors2(T, xyz, xy, inverse_depth, noise), flops)
+    errors = errors2(T, xyz, xy, inverse_depth, noise)
+    return PoseFit(T, np.linalg.inv(H), *errors, flops, *(_pull(JW, J, r, part) if part is not None else ()))
+
+
+def _pull(JW: np.ndarray, J: np.ndarray, r: np.ndarray, part: np.ndarray) -> tuple[np.ndarray, float]:
+    """Step (6,) that a part of the observations asks for, and its squared length in standard deviations."""
+    JW = JW * np.concatenate([part, part, part])
+    H = JW @ J.reshape(6, -1).T + 1e-6 * np.eye(6)
+    step = -np.linalg.solve(H, JW @ r.ravel())
+    return step, float(step @ H @ step)
 
 
 def errors2(

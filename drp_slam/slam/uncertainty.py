@@ -105,11 +105,12 @@ class Uncertainty:
 
 
 def own_covariance(consensus: Consensus) -> np.ndarray:
-    """(6, 6) of a fit: its information, its residuals, and the pose that contradicts it."""
+    """(6, 6) of a fit: its information, its residuals, the pull of what is far, and the pose that contradicts it."""
     fit = consensus.fit
     inside = fit.inliers & fit.depth_fits
     spread = float((fit.error2_px[inside] + fit.error2_depth[inside]).sum()) / max(3 * int(inside.sum()) - 6, 1)
     covariance = CORRELATED * max(1.0, spread) / max(consensus.share, 0.05) * fit.covariance
+    covariance = covariance + np.outer(fit.pull, fit.pull)
     if consensus.rival is not None:
         apart = geometry.log(consensus.rival @ geometry.inverse(fit.T_camera_world))
         covariance = covariance + consensus.rival_share * np.outer(apart, apart)

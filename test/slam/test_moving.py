@@ -13,7 +13,7 @@ from drp_slam import geometry
 from drp_slam.datatypes import Features, Track
 from drp_slam.slam import consensus, freespace, trust
 from drp_slam.slam.camera import Geometry
-from drp_slam.slam.optimize import CHI2_PIXEL, DEPTH_GATE2
+from drp_slam.slam.optimize import CHI2_PIXEL, DEPTH_GATE2, Noise, refine_pose
 from drp_slam.slam.tracker import Tracker
 
 STEP_NS = 66_666_667
@@ -109,6 +109,36 @@ def test_something_that_stood_still_from_the_first_frame_goes_away() -> None:
     check_stays_with_the_world(poses, tracks)
 
 
+@pytest.mark.parametrize("speed_px", [2.0, 5.0, 15.0])
+def test_what_moves_from_the_first_frame_on_is_not_taken_for_the_world(speed_px: float) -> None:
+    panel = Panel((280, 440), 0.5, 220)
+    lefts = np.arange(60.0, 645.0, speed_px)[:60]
+    poses = [np.eye(4)] * len(lefts)
+    tracks, share = play(poses, panel, lefts)
+    assert share > 0.4
+    offset, sigma = offsets_m(poses, tracks), sigmas_m(tracks)
+    assert ((offset < 0.02) | (offset < 2.0 * sigma)).all()
+
+
+def test_a_near_thing_with_most_of_the_information_contradicts_the_background() -> None:
+    rng = np.random.default_rng(1)
+    near, far = (
+        rng.uniform((-0.1, -0.15, 0.45), (0.12, 0.15, 0.55), (150, 3)),
+        rng.uniform((-1, -1, 2), (1, 1, 3), (150, 3)),
+    )
+    noise = Noise(430.0, 430.0, 333.0)
+    seen = np.concatenate([near + (0.0, 0.0, 0.02), far])  # the thing has moved away by 20 mm, the camera stands
+    xy = seen[:, :2] / seen[:, 2:] + rng.normal(size=(300, 2)) / noise.fx
+    depth = 1.0 / seen[:, 2] + rng.normal(size=300) / noise.fd
+    bounds = np.array([[-0.6, -0.6], [0.6, 0.6]])
+    vote, behind = consensus.votes(np.ones(300), xy, seen[:, 2], bounds)
+    pairs = consensus.Pairs(np.concatenate([near, far]), xy, depth, np.ones(300), vote, behind)
+    alone = refine_pose(np.eye(4), pairs.xyz, xy, depth, noise)
+    assert np.linalg.norm(alone.T_camera_world[:3, 3]) > 0.015  # the thing leads the fit away
+    found = consensus.choose(alone.T_camera_world, [], pairs, noise, 0.0)
+    assert np.linalg.norm(found.fit.T_camera_world[:3, 3]) < 0.005 and found.rival is not None
+
+
 def test_something_that_stops_and_goes_again() -> None:
     panel = Panel((240, 420), 0.8, 200)
     lefts = np.concatenate([np.arange(-230.0, 200.0, 12.0), np.full(25, 200.0), np.arange(200.0, 645.0, 12.0)])
@@ -141,8 +171,9 @@ def test_votes_count_area_and_distance_not_texture() -> None:
     near = rng.uniform((-0.2, -0.2), (0.0, 0.0), (400, 2))
     far = rng.uniform((-0.6, -0.45), (0.6, 0.45), (100, 2))
     z_m = np.repeat([0.5, 3.0], [400, 100])
-    vote = consensus.votes(np.ones(500), np.concatenate([near, far]), z_m, bounds)
+    vote, behind = consensus.votes(np.ones(500), np.concatenate([near, far]), z_m, bounds)
     assert vote[400:].sum() > 4 * vote[:400].sum()
+    assert not behind[:400].any() and behind[400:].mean() > 0.5
 
 
 def test_trust_is_lost_faster_than_earned_and_refutes() -> None:
