@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,24 @@ def open_sequence(name: str, camera: str | None = None, start: int = 0, frames: 
     Raises DataError in one line that names the file and the remedy.
     """
     sequence = _opened(name, camera, start, frames)
+    sequence = replace(sequence, notes=sequence.notes + _scored(sequence))
     for role, (topic, why) in sequence.topics.items():
         log.info("%s is %s: %s", role, topic, why)
     for note in sequence.notes:
         log.warning(note)
     return sequence
+
+
+def _scored(sequence: Sequence) -> tuple[str, ...]:
+    """A note where the ground truth is of another time than the frames."""
+    truth, stamps_ns = sequence.ground_truth, sequence.stamps_ns
+    if truth is None or not len(truth) or not len(stamps_ns):
+        return ()
+    spans_s = [(int(s.min()) * 1e-9, int(s.max()) * 1e-9) for s in (truth.stamps_ns, stamps_ns)]
+    if spans_s[0][0] <= spans_s[1][1] and spans_s[1][0] <= spans_s[0][1]:
+        return ()
+    said = [f"{first:.3f} to {last:.3f} s" for first, last in spans_s]
+    return (f"{sequence.name}: ground truth ({said[0]}) and frames ({said[1]}) do not overlap: no error is computed",)
 
 
 def named(name: str, config: SlamConfig) -> str:
