@@ -13,6 +13,7 @@ from drp_slam.config import NODE_SECTIONS
 from drp_slam.doctor.checks import Finding, found
 from drp_slam.doctor.endpoints import SILENT_S, Input, Publisher, Qos, Subscription, check_input
 from drp_slam.nodes import qos
+from drp_slam.nodes.camera_streams import Streams
 from drp_slam.nodes.managed import ManagedNode
 
 ASK_PERIOD_S = 5.0
@@ -37,6 +38,7 @@ class Inputs:
         self._asked_s = -ASK_PERIOD_S
         self._known: list[Finding] = []
         self._clock_ns, self._back_s, self._jumped_s = 0, 0.0, float("-inf")
+        self._streams, self._foreign = Streams(), False
 
     def watch(
         self, kind: type[Any], topic: str, profile: QoSProfile, handle: Callable[[Any], None]
@@ -53,6 +55,7 @@ class Inputs:
         def counted(message: Any) -> None:
             self._received[full] += 1
             self._last_s[role] = time.monotonic()
+            self._streams.note(role, full, message, self._node.get_clock().now().nanoseconds)
             handle(message)
 
         if role.endswith("camera_info"):
@@ -66,8 +69,12 @@ class Inputs:
         return {role: sum(self._received[s.topic] for s in own) for role, own in self._subscriptions.items()}
 
     def findings(self) -> list[Finding]:
-        """What keeps inputs from arriving, two publishers of one topic, and a clock that is missing or went back."""
+        """What keeps inputs from arriving, two publishers of one topic, stamps and calibrations, and the clock."""
         now_s = time.monotonic()
+        if not self._node.active:
+            self._began_s = now_s
+            self._last_s.clear()
+            return []
         inputs = [
             Input(role, subscriptions, now_s - self._last_s.get(role, self._began_s))
             for role, subscriptions in self._subscriptions.items()
@@ -76,7 +83,7 @@ class Inputs:
         silent = any(one.silent_s >= SILENT_S for one in inputs)
         if silent or now_s - self._asked_s >= ASK_PERIOD_S:
             self._asked_s, self._known = now_s, self._ask(inputs, silent)
-        return self._known + self._clock(now_s)
+        return self._known + self._clock(now_s) + (self._streams.findings() if self._foreign else [])
 
     def _ask(self, inputs: list[Input], silent: bool) -> list[Finding]:
         topics = self._others() if silent else {}
@@ -84,7 +91,8 @@ class Inputs:
         for one in inputs:
             publishers = {s.topic: self._publishers(s.topic) for s in one.subscriptions}
             if any(self._own(p.node) for ps in publishers.values() for p in ps):
-                continue  # the player says itself why it does not play
+                continue  # the player says itself why it does not play, and what it leaves out
+            self._foreign = self._foreign or any(publishers.values())
             out += check_input(one, publishers, topics)
             for topic, subscribe in list(self._latched.items()):
                 if any(p.qos.latched for p in publishers.get(topic, ())) and one.silent_s >= SILENT_S:

@@ -23,6 +23,7 @@ from drp_slam.data.stamps import StampGate
 from drp_slam.data.trajectory import write_tum
 from drp_slam.datatypes import Camera, Detections, Features, Frame, Track
 from drp_slam.device import StageRun
+from drp_slam.doctor.checks import Finding
 from drp_slam.errors import DrpSlamError, GraphError
 from drp_slam.frontend.depth_sensor import rectification
 from drp_slam.frontend.front_end import front_end_class
@@ -30,12 +31,14 @@ from drp_slam.nodes import convert, feature_codec, qos, status_codec
 from drp_slam.nodes.base import StageNode, run
 from drp_slam.nodes.depth_topic import Depth, DepthTopic
 from drp_slam.nodes.detections import Listener
+from drp_slam.nodes.examination import Examination
 from drp_slam.nodes.limits import IN_FLIGHT, NEWEST
 from drp_slam.nodes.map_services import MapServices
 from drp_slam.nodes.odometry import Odometry
 from drp_slam.nodes.pairing import Stamped, Verdict
 from drp_slam.nodes.saved_map import SavedMap
 from drp_slam.nodes.stereo_pair import Calibration
+from drp_slam.nodes.table import CAMERA_TOPICS
 from drp_slam.nodes.world_publisher import WorldPublisher
 from drp_slam.pipeline import track_run
 from drp_slam.reporting import folder as files
@@ -74,6 +77,7 @@ class PoseNode(StageNode):
         self._waiting: deque[tuple[float, bool, Header, Features]] = deque()
         self._people = Masked() if self._config.mask_people else None
         self._objects = Listener(self, lambda: self._camera, self._on_found)
+        self._examination = Examination({role: self.resolve_topic_name(role) for role in CAMERA_TOPICS})
 
         self._localise, self._paused = self._config.localise, False
         self._world = WorldPublisher(self, self.graph)
@@ -213,6 +217,7 @@ class PoseNode(StageNode):
         if paired is not None:
             depth, unit_m = self._depths.in_image(paired, header.frame_id, self._camera)
         frame = Frame(self.frames, stamp_ns, self._images.exact(stamp_ns), self._camera, depth, unit_m)
+        self._examination.offer(frame)
         self._world.settle(header)
         begun_ns = self.begin(stamp_ns, "cpu")
         start = time.perf_counter()
@@ -239,6 +244,9 @@ class PoseNode(StageNode):
         status = status_codec.track_status(self.get_name(), track, self._gate.epoch)
         self._status.publish(status_codec.array_of(convert.stamp_ns(header), [status]))
 
+    def findings(self) -> list[Finding]:
+        return [*super().findings(), *self._examination.findings]
+
     def health(self) -> dict[str, object]:
         return {
             "tracked": len(self._odometry),
@@ -250,6 +258,7 @@ class PoseNode(StageNode):
 
     def finish(self) -> None:
         """Writes `trajectory.txt`, `odometry.txt`, `map.ply`, and the map if `save_map` is set."""
+        self._examination.close()
         if self.tracker is None:
             return
         try:

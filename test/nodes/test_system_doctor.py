@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import signal
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
@@ -98,6 +101,46 @@ def test_a_graph_without_a_camera_waits_and_says_what_for(command, listen, small
     run = json.loads((tmp_path / "run.json").read_text())
     kinds = {(f["check"], f["where"]) for f in run["findings"]}
     assert {("no_message", "/camera/color/imag"), ("wrong_type", "/camera/info")} <= kinds
+
+
+def test_a_camera_that_sends_but_is_wrong(command, listen, small_room, tmp_path):
+    """Dots of a projector, depth in metres as 16 bits, K with cx and cy swapped, and stamps of another clock."""
+    heard = Heard(listen(DiagnosticArray, "/diagnostics", qos.health()))
+    made = listen.node.create_publisher
+    image, depth = made(Image, "image", qos.camera_in()), made(Image, "depth", qos.camera_in())
+    info = made(CameraInfo, "camera_info", qos.camera_in())
+    up = command("up", "--json", "--out", tmp_path)
+    listen.ready({"drp_node", "perception_node", "pose_node", "profiler_node"})
+    wrong = dataclasses.replace(small_room.camera, cx=small_room.camera.cy, cy=small_room.camera.cx)
+    expected = {("ir_dots", "/image"), ("depth_unit", "/depth"), ("principal_point", "/camera_info")}
+    dots = np.random.default_rng(0).integers(2, (238, 318), (1500, 2)).T
+    frames, sent = itertools.cycle(small_room), itertools.count(1)
+
+    def wanted() -> bool:
+        frame, stamp_ns = next(frames), 66_666_667 * next(sent)
+        head = convert.header(stamp_ns, "camera_optical_frame")
+        picture = frame.image.copy()
+        for d in (-1, 0, 1):
+            picture[dots[0] + d, dots[1]] = picture[dots[0], dots[1] + d] = 255
+        info.publish(convert.camera_info(wrong, head))
+        metres = np.rint(frame.depth * frame.depth_unit_m).astype(np.uint16)
+        depth.publish(convert.image_message(head, metres, "16UC1"))
+        image.publish(convert.image_message(head, picture, "bgr8"))
+        listen.spin(0.05)
+        heard.update()
+        return expected <= {key[1:] for key, finding in heard.findings.items() if finding is not None}
+
+    listen.until(wanted, 60)
+    found = {finding.check.name: finding for finding in heard.findings.values() if finding is not None}
+    assert "cx and cy are swapped" in found["principal_point"].seen
+    assert "metres in a 16UC1 image?" in found["depth_unit"].seen
+    assert found["stamps_behind"].level is Level.NOTE
+    assert heard.health["pose_node"].level == b"\x02"
+    up.process.send_signal(signal.SIGINT)
+    code, _, err = up.finish(60)
+    assert code == 0, err
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert expected <= {(f["check"], f["where"]) for f in run["findings"]}
 
 
 def test_qos_that_cannot_match_is_named(listen):

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looks at a frame now and then while the graph runs, in a thread of its own: tracking does not wait for it."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Mapping
+
+from drp_slam.datatypes import Frame
+from drp_slam.doctor.checks import Finding
+from drp_slam.doctor.examine import GAP_S, Examiner
+
+log = logging.getLogger(__name__)
+
+PERIOD_S = 2.0
+"""A frame is looked at this often: 50 ms of one core in that time."""
+FIRST, FIRST_PERIOD_S = 12, 0.5
+"""The first frames are looked at more often, so that what is wrong is said soon."""
+LEAST = 5
+"""Looks of which fewer say nothing."""
+KEPT = 20
+MOTION_EVERY = 15
+"""The calibration is judged by the motion once in so many looks: it takes some 100 ms."""
+
+
+class Examination:
+    """`offer` every frame; `findings` are of the last half minute. `close` it."""
+
+    def __init__(self, topics: Mapping[str, str]) -> None:
+        self._examiner = Examiner(topics, KEPT)
+        self._frames: queue.Queue[Frame | None] = queue.Queue(1)
+        self._thread: threading.Thread | None = None
+        self._looks = 0
+        self._due_s = 0.0
+        self._held_ns: int | None = None
+        self._lasting: list[Finding] = []
+        self.findings: list[Finding] = []
+
+    def offer(self, frame: Frame) -> None:
+        """Takes a frame if it is time for one and the last one is done; returns at once."""
+        now_s = time.monotonic()
+        follows = self._held_ns is not None and frame.stamp_ns - self._held_ns >= GAP_S * 1e9
+        if frame.image is None or not (follows or now_s >= self._due_s):
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="examination", daemon=True)
+            self._thread.start()
+        try:
+            self._frames.put_nowait(frame)
+        except queue.Full:
+            return
+        if follows:
+            self._held_ns = None
+        else:
+            self._held_ns = frame.stamp_ns
+            self._due_s = now_s + (FIRST_PERIOD_S if self._looks < FIRST else PERIOD_S)
+
+    def close(self) -> None:
+        """Ends the thread."""
+        if self._thread is not None:
+            self._frames.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def _work(self) -> None:
+        held_ns: int | None = None
+        while (frame := self._frames.get()) is not None:
+            try:
+                if held_ns is not None and frame.stamp_ns - held_ns >= GAP_S * 1e9:
+                    self._examiner.follow(frame)
+                    held_ns = None
+                else:
+                    held_ns = frame.stamp_ns
+                    self._look(frame)
+            except Exception:  # a check that fails must not end tracking
+                log.exception("the examination of a frame failed")
+
+    def _look(self, frame: Frame) -> None:
+        self._examiner.sample(frame)
+        self._looks += 1
+        if self._looks < LEAST:
+            return
+        if self._looks % MOTION_EVERY == 0:
+            found = self._examiner.findings()
+            self._lasting = [f for f in found if f.check.name == "wrong_calibration"]
+        else:
+            found = self._examiner.findings(motion=False) + self._lasting
+        self.findings = found
