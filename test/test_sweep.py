@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from damage import CASES, damaged, survives
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -277,3 +279,26 @@ def test_one_shot_pruning_is_repeatable_and_exact(tmp_path: Path) -> None:
         files.append((made.read_bytes(), made.with_suffix(".yaml").read_bytes()))
     assert files[0] == files[1]
     assert load_card(str(tmp_path / "a/n.onnx")).facts["sparsity"]["overall"] == pytest.approx(0.75, abs=0.01)
+
+
+def test_a_damaged_sweep_is_one_line_or_advice(swept: Path, tmp_path: Path) -> None:
+    """Bytes of `sweep.json`, and values of another kind in it."""
+    data, rng, refused = (swept / "sweep.json").read_bytes(), random.Random(CASES), 0
+    assert not survives(lambda: advise.choose(sweep.load(swept)["points"], [], swept))
+    for case in range(CASES):
+        (tmp_path / "sweep.json").write_bytes(with_odd_value(data, rng) if case % 2 else damaged(data, rng))
+        refused += survives(lambda: advise.choose(sweep.load(tmp_path)["points"], [], tmp_path))
+    assert refused > CASES // 4
+
+
+def with_odd_value(data: bytes, rng: random.Random) -> bytes:
+    """One value, at any depth, of another kind."""
+    content = json.loads(data)
+    places = [content]
+    for place in places:
+        values = list(place.values() if isinstance(place, dict) else place)
+        places += [value for value in values if isinstance(value, (dict, list)) and value]
+    place = rng.choice(places)
+    key = rng.choice(list(place) if isinstance(place, dict) else range(len(place)))
+    place[key] = rng.choice([None, -1, 1e308, float("nan"), "", "x" * 5000, [], {}, {"a": [1]}, True, "[/bold]"])
+    return json.dumps(content).encode()

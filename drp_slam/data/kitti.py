@@ -94,11 +94,17 @@ def _camera(path: Path, number: int, width: int, height: int, stamps_ns: np.ndar
         left, right = known[f"P{number}"], known[f"P{number + 1}"]
     except KeyError as error:
         raise DataError(f"{path}: no line {error.args[0]}; expected P{number} and P{number + 1}") from None
-    focal_px, offset_m = float(left[0, 0]), np.linalg.solve(left[:, :3], left[:, 3])
-    baseline_m = float(left[0, 3] - right[0, 3]) / focal_px
-    if not (focal_px > 0 and baseline_m > 0 and math.isclose(focal_px, right[0, 0], rel_tol=1e-6)):
-        raise DataError(f"{path}: focal length {focal_px} px and baseline {baseline_m} m; is the pair rectified?")
-    fps = 1e9 / float(np.median(np.diff(stamps_ns))) if len(stamps_ns) > 1 else 10.0
+    focal_px, offset_px_m = float(left[0, 0]), float(left[0, 3] - right[0, 3])
+    if not (focal_px > 0 and offset_px_m > 0 and math.isclose(focal_px, right[0, 0], rel_tol=1e-6)):
+        raise DataError(
+            f"{path}: focal length {focal_px} px, baseline x focal {offset_px_m} px m; is the pair rectified?"
+        )
+    try:
+        offset_m = np.linalg.solve(left[:, :3], left[:, 3])
+    except np.linalg.LinAlgError:
+        raise DataError(f"{path}: P{number} is no projection: its left 3 x 3 part is singular") from None
+    baseline_m, distinct_ns = offset_px_m / focal_px, np.unique(stamps_ns)
+    fps = 1e9 / float(np.median(np.diff(distinct_ns))) if len(distinct_ns) > 1 else 10.0
     T_camera_rig = np.eye(4)
     T_camera_rig[:3, 3] = offset_m
     fy, cx, cy = float(left[1, 1]), float(left[0, 2]), float(left[1, 2])

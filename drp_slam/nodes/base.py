@@ -72,6 +72,7 @@ class StageNode(ManagedNode):
         self._problems, self._last_problem, self._fresh = 0, "", False
         self.frames = self.beats = 0
         self._needed: list[Offer] = []
+        self._missing = ""
 
     def configure(self) -> None:
         self._pacer: pacing.Pacer | None = None
@@ -192,9 +193,11 @@ class StageNode(ManagedNode):
         "running" only while frames come. A node that can hear nothing any more says so and ends, so that it is
         started again.
         """
-        ready, lost = self.ready(), lost_port()
+        ready, missing = self.ready(), lost_port()
+        lost = missing and missing == self._missing  # for a moment it may be: a starved port is made anew
+        self._missing = missing
         if lost:
-            self.problem(f"{lost} was removed from /dev/shm: this node hears nothing any more; start it again")
+            self.problem(f"{missing} was removed from /dev/shm: this node hears nothing any more; start it again")
         findings = worst_first(self.findings()) if ready else []
         level, message = DiagnosticStatus.OK, self._activity.words(self.frames, time.monotonic())
         if not ready:

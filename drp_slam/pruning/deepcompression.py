@@ -15,7 +15,9 @@ Biases and everything else are kept as float32.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -27,6 +29,8 @@ from drp_slam.pruning.sharing import Shared
 
 MAGIC = b"DSDC"
 CONV_GAP_BITS, LINEAR_GAP_BITS = 8, 5
+MOST_WEIGHTS = 2**26
+"""A file that states a larger tensor is refused: zeros cost it nothing, but memory here."""
 
 
 def gaps(flat: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
@@ -126,27 +130,41 @@ def decode(blob: bytes) -> dict[str, np.ndarray]:
     if hashlib.sha256(blob[:-32]).digest() != blob[-32:]:
         raise PruningError("the Deep Compression file is damaged or cut off (checksum differs)")
     size = int.from_bytes(blob[4:8], "little")
-    header, place, found = json.loads(blob[8 : 8 + size]), 8 + size, {}
+    try:
+        return _decoded(json.loads(blob[8 : 8 + size]), io.BytesIO(blob[8 + size : -32]))
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
+        raise PruningError(f"the Deep Compression file is not sound: {' '.join(repr(error).split())[:200]}") from error
+
+
+def _decoded(header: list[dict], body: io.BytesIO) -> dict[str, np.ndarray]:
+    """The tensors. Raises PruningError and what arrays raise that do not fit."""
+    found = {}
     for entry in header:
+        shape = [int(n) for n in entry["shape"]]
+        if min(shape, default=0) < 0 or math.prod(shape) > MOST_WEIGHTS:
+            raise PruningError(f"a tensor of shape {str(shape)[:80]}: expected at most {MOST_WEIGHTS} weights")
         if entry["kind"] == "plain":
-            data = blob[place : place + entry["bytes"]]
-            tensor = np.frombuffer(data, entry["dtype"]).copy()
-            place += entry["bytes"]
+            tensor = np.frombuffer(_part(body, entry["bytes"]), entry["dtype"]).copy()
         else:
-            parts = []
-            for length in entry["bytes"]:
-                parts.append(blob[place : place + length])
-                place += length
-            tensor = _decode_shared(entry, parts)
-        found[entry["name"]] = tensor.reshape(entry["shape"])
+            tensor = _decode_shared(entry, math.prod(shape), [_part(body, length) for length in entry["bytes"]])
+        found[str(entry["name"])] = tensor.reshape(shape)
     return found
 
 
-def _decode_shared(entry: dict, parts: list[bytes]) -> np.ndarray:
-    k, count = entry["k"], entry["count"]
+def _part(body: io.BytesIO, length: int) -> bytes:
+    data = body.read(length) if length >= 0 else b""
+    if len(data) != length:
+        raise PruningError(f"a section of {length} bytes does not fit into the Deep Compression file")
+    return data
+
+
+def _decode_shared(entry: dict, size: int, parts: list[bytes]) -> np.ndarray:
+    k, count = int(entry["k"]), int(entry["count"])
+    if not (0 <= k <= MOST_WEIGHTS and 0 <= entry["gap_bits"] <= 16):
+        raise PruningError(f"a codebook of {k} values and gaps of {entry['gap_bits']} bits: expected at most 16 bits")
     book = np.append(np.frombuffer(parts[0], "<f4"), np.float32(0))
     symbols = huffman.decode(huffman.Coded(_unlengths(parts[1], k + 1), parts[2], count))
     jump = huffman.decode(huffman.Coded(_unlengths(parts[3], 2 ** entry["gap_bits"]), parts[4], count))
-    flat = np.zeros(int(np.prod(entry["shape"])), np.float32)
+    flat = np.zeros(size, np.float32)
     flat[np.cumsum(jump + 1) - 1] = book[symbols]
     return flat

@@ -87,6 +87,8 @@ def encode(symbols: np.ndarray, alphabet: int) -> Coded:
 
 def decode(coded: Coded) -> np.ndarray:
     """The symbols, int64. Raises PruningError where the payload is damaged or too short."""
+    if not 0 <= coded.count <= 8 * len(coded.payload):  # a symbol takes a bit at least
+        raise PruningError(f"{coded.count} symbols in {len(coded.payload)} bytes of coded data; the file is cut off")
     out = np.zeros(coded.count, np.int64)
     if not coded.count:
         return out

@@ -10,7 +10,7 @@ depends on, and written at once. A sweep that was killed resumes when it is run 
 from __future__ import annotations
 
 import dataclasses
-import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -157,15 +157,38 @@ def pareto(costs: Sequence[tuple[float | None, ...]]) -> set[int]:
 
 
 def load(folder: Path) -> dict[str, Any]:
-    """`sweep.json` of a finished sweep. Raises DrpSlamError."""
+    """`sweep.json` of a finished sweep, whose points have what `advise` needs. Raises DrpSlamError."""
     path = folder / SWEEP_JSON
     again = f"run python -m drp_slam sweep --out {folder}"
     try:
-        result = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise DrpSlamError(f"{path}: cannot read: {error}; {again}") from error
-    if not isinstance(result, dict) or result.get("format") != FORMAT:
+        result = read_json(path)
+    except ProfilerError as error:
+        raise DrpSlamError(f"{str(error)[:500].removesuffix('; run again')}; {again}") from error
+    if result.get("format") != FORMAT:
         raise DrpSlamError(
             f"{path}: written by another version of drp_slam; {again}; finished points of this version are kept"
         )
+    points = result.get("points")
+    for number, point in enumerate(points if isinstance(points, list) else [None], 1):
+        if wrong := _fault(point):
+            raise DrpSlamError(f"{path}: damaged: point {number}: {wrong}; {again}")
     return result
+
+
+def _fault(point: Any) -> str:
+    """What a point of `sweep.json` lacks, or an empty string."""
+    if not isinstance(point, dict):
+        return "not an object"
+    every = point.get("all")
+    inliers = every.get("inliers") if isinstance(every, dict) else None
+    given, ate = point.get("point"), point.get("ate_m") or {}
+    if not (isinstance(given, dict) and isinstance(ate, dict) and isinstance(inliers, dict)):
+        return "point, all, inliers and ate_m: expected objects"
+    values = [point.get(key) for key in ("latency_ms", "energy_mj", "sparsity")]
+    values += [ate.get("ratio"), inliers.get("ratio")]
+    if not all(value is None or (type(value) in (int, float) and math.isfinite(value)) for value in values):
+        return "latency_ms, energy_mj, sparsity and ratio: expected finite numbers or null"
+    if not isinstance(point.get("name"), str) or not isinstance(given.get("network", ""), str):
+        return "name and network: expected text"
+    needed = {"latency_ms": point, "energy_mj": point, "sparsity": point, "network": given, "ratio": inliers}
+    return ", ".join(f"no {key}" for key, part in needed.items() if key not in part)

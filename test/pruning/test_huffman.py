@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import hashlib
+import json
+import random
+
 import numpy as np
 import pytest
+from damage import CASES, damaged, survives
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -74,6 +79,28 @@ def test_sharing_uses_at_most_the_codes_and_is_a_local_optimum():
     assert (nearest == shared.index).mean() > 0.999
     for k in range(len(shared.codebook)):
         assert abs(values[shared.index == k].mean() - shared.codebook[k]) < 0.02
+
+
+def test_damage_under_a_checksum_that_holds_is_one_line_or_tensors():
+    """Whoever wrote it: damaged headers, tables and payloads."""
+    rng, refused = random.Random(CASES), 0
+    weights = np.where(np.random.default_rng(0).random((8, 4, 3, 3)) < 0.3, 1.0, 0.0) * np.arange(1, 33).reshape(
+        8, 4, 1, 1
+    )
+    tensors = {"w": weights, "b": np.ones(8, np.float32)}
+    blob, _ = dc.encode(tensors, {"w": sharing.share(weights[weights != 0], 3)})
+    header = 8 + int.from_bytes(blob[4:8], "little")
+    for case in range(CASES):
+        text, body = blob[8:header], blob[header:-32]
+        text, body = (damaged(text, rng), body) if case % 3 else (text, damaged(body, rng))
+        forged = blob[:4] + len(text).to_bytes(4, "little") + text + body
+        refused += survives(lambda forged=forged: dc.decode(forged + hashlib.sha256(forged).digest()))
+    assert refused > CASES // 4
+    for shape in ([2**40], [-1], [10**30, 0.5]):
+        entry = json.dumps([{"name": "x", "shape": shape, "kind": "plain", "bytes": 0, "dtype": "<f4"}]).encode()
+        forged = b"DSDC" + len(entry).to_bytes(4, "little") + entry
+        with pytest.raises(PruningError):
+            dc.decode(forged + hashlib.sha256(forged).digest())
 
 
 def test_damage_is_found():
