@@ -255,6 +255,7 @@ class GraphConfig:
         "publish results as soon as this host has them, or hold them until the chip would have them",
         choices=("host", "realtime"),
     )
+    profile: bool = param(True, "publish what each stage took (spans); false: no figures of stages, units and energy")
     publish_mount: bool = param(True, "publish the camera's mount where /tf does not know it")
 
     def __post_init__(self) -> None:

@@ -7,21 +7,22 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from drp_slam.commands import _pairs, up
 from drp_slam.commands import run as offline
-from drp_slam.commands import up
 from drp_slam.commands._options import SEQUENCE, add_device, add_frames, add_out, add_sequence, out_folder, parsed
 from drp_slam.commands._tables import print_table
 
 HELP = "measure frame rate and latency on this host: the graph, its nodes in one process, and without ROS"
 EXAMPLE = "bench rgbd_dataset_freiburg1_xyz"
-CASES: dict[str, tuple[int, bool]] = {
-    "graph, 3 in flight": (3, False),
-    "graph, 1 in flight": (1, False),
-    "container, 3 in flight": (3, True),
-    "without ROS": (0, False),
-    "container, 1 in flight": (1, True),
+CASES: dict[str, tuple[int, tuple[str, ...]]] = {
+    "graph, 3 in flight": (3, ()),
+    "graph, 1 in flight": (1, ()),
+    "container, 3 in flight": (3, ("--container",)),
+    "without ROS": (0, ()),
+    "container, 1 in flight": (1, ("--container",)),
+    "graph, at the chip's speed": (3, ("--pacing", "realtime")),
 }
-"""Frames in flight (0: the command `run`), and whether all nodes are in one process."""
+"""Frames in flight (0: the command `run`), and more options of `up`."""
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
@@ -35,6 +36,9 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
         help="measure accuracy instead, on the recording made harder: frames missing, darkness, blur, missing depth, "
         "things that move",
     )
+    text = "measure N times in turn what profiling costs the graph, and what --detector costs it"
+    p.add_argument("--pairs", type=int, metavar="N", help=text)
+    p.add_argument("--detector", metavar="NAME|FILE", help="with --pairs: this ONNX network on every 5th frame")
     p.add_argument("--cases", default="", metavar="WORDS", help="with --robustness: only cases with one of these words")
 
 
@@ -43,6 +47,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.robustness:
         return robustness(args)
     out = out_folder(args)
+    if args.pairs is not None:
+        return {"sequence": args.sequence, "pairs": _pairs.measure(args, max(args.pairs, 1), out), "out": str(out)}
     cases = [case(args, name, *how, out) for name, how in CASES.items()]
     return {"sequence": args.sequence, "cases": cases, "out": str(out)}
 
@@ -62,15 +68,14 @@ def robustness(args: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def case(args: argparse.Namespace, name: str, in_flight: int, container: bool, out: Path) -> dict[str, Any]:
+def case(args: argparse.Namespace, name: str, in_flight: int, options: tuple[str, ...], out: Path) -> dict[str, Any]:
     """One run through the command's own handler."""
-    common = ["--out", str(out / name.replace(", ", "-").replace(" ", "-")), "--device", args.device]
+    common = ["--out", str(out / name.replace(", ", "-").replace(" ", "-").replace("'", "")), "--device", args.device]
     if args.frames:
         common += ["--frames", str(args.frames)]
     if in_flight:
         common += ["--sequence", args.sequence, "--rate", "max", "--in-flight", str(in_flight)]
-        common += ["--container"] if container else []
-        report = up.run(parsed(up, common))
+        report = up.run(parsed(up, [*common, *options]))
     else:
         report = offline.run(parsed(offline, [args.sequence, *common]))
     copied = ("frames", "tracked", "fps", "ate_rmse_m")
@@ -79,6 +84,7 @@ def case(args: argparse.Namespace, name: str, in_flight: int, container: bool, o
         **{key: report[key] for key in copied},
         "latency_ms": report["latency"]["wall_ms"],
         "stages_wall_ms": {k: v["wall_ms"] for k, v in report["stages"].items()},
+        "pacing": report["pacing"],
     }
 
 
@@ -86,6 +92,8 @@ def show(result: dict[str, Any]) -> None:
     """Prints the cases as a table: everything in it was measured on this host."""
     if "robustness" in result:
         return show_robustness(result)
+    if "pairs" in result:
+        return _pairs.show(result["pairs"])
     stages = list(result["cases"][0]["stages_wall_ms"])
     rows = []
     for row in result["cases"]:
@@ -96,6 +104,11 @@ def show(result: dict[str, Any]) -> None:
     title = f"{result['sequence']}: measured on this host, ms are p50 / p95"
     columns = "|".join(("case", "frames/s", "ATE m", "latency", *stages))
     print_table(columns, rows, title=title, left=("case",), spare="|".join(stages))
+    for row in result["cases"]:
+        if pacing := row["pacing"]:
+            late = ", ".join(f"{node} {body['late_ms']} ms" for node, body in pacing["late"].items())
+            fps = pacing["schedule"]["fps"]
+            print(f"the chip's schedule: {fps or 0:.1f} frames/s (modelled); this host was late by (p50) {late}")
     print(f"results of each case below {result['out']}")
 
 

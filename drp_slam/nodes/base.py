@@ -141,6 +141,8 @@ class StageNode(ManagedNode):
 
     def publish_runs(self, stamp_ns: int, *runs: StageRun) -> None:
         """Publishes the spans of one frame's stages, priced for the chip."""
+        if not self.graph.profile:
+            return
         statuses = []
         for run in runs:
             costs = [self._meter.cost(work) for work in run.works]
