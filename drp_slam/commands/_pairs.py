@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import resource
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -33,17 +34,24 @@ def measure(args: argparse.Namespace, count: int, out: Path) -> list[dict[str, A
             # each goes first in turn, so that a host that slows down favours neither
             for v in (0, 1) if k % 2 == 0 else (1, 0):
                 folder = out / f"{name.replace(' ', '-')}-{k}-{'without' if v else 'with'}"
-                runs[v].append(up.run(parsed(up, [*common, *variants[v], "--out", str(folder)])))
+                runs[v].append(_run([*common, *variants[v], "--out", str(folder)]))
         rows.append(_row(name, *runs))
     return rows
+
+
+def _run(argv: list[str]) -> dict[str, Any]:
+    """The report of one graph, and the processor time that its nodes took, their start included."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    report = up.run(parsed(up, argv))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return report | {"cpu_s": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime}
 
 
 def _row(name: str, own: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Median of the ratios of pairs, and by how many frame periods the pose comes later."""
     ratios = [a["fps"] / b["fps"] for a, b in zip(own, others)]
-    delays_ms = [
-        a["latency"]["wall_ms"]["p50"] - b["latency"]["wall_ms"]["p50"] for a, b in zip(own, others) if b["latency"]
-    ]
+    pairs = [(a["latency"]["wall_ms"], b["latency"]["wall_ms"]) for a, b in zip(own, others) if b["latency"]]
+    delays_ms = [mine["p50"] - theirs["p50"] for mine, theirs in pairs]
     fps = {"with": median(r["fps"] for r in own), "without": median(r["fps"] for r in others)}
     return {
         "what": name,
@@ -51,6 +59,7 @@ def _row(name: str, own: Sequence[dict[str, Any]], others: Sequence[dict[str, An
         "fps_without": fps["without"],
         "rate_ratios": ratios,
         "rate_ratio": median(ratios),
+        "cpu_ratio": median(a["cpu_s"] / b["cpu_s"] for a, b in zip(own, others)),
         "delay_ms": median(delays_ms) if delays_ms else None,
         "delay_frames": median(delays_ms) * 1e-3 * fps["without"] if delays_ms else None,
     }
@@ -63,6 +72,19 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
         low, high = min(row["rate_ratios"]), max(row["rate_ratios"])
         delay = "–" if row["delay_ms"] is None else f"{row['delay_ms']:+.1f} ms, {row['delay_frames']:+.2f} frames"
         rates = f"{row['fps_with']:.1f}", f"{row['fps_without']:.1f}"
-        cells.append((row["what"], *rates, f"{row['rate_ratio']:.3f} ({low:.3f} to {high:.3f})", delay))
+        cells.append(
+            (
+                row["what"],
+                *rates,
+                f"{row['rate_ratio']:.3f} ({low:.3f} to {high:.3f})",
+                f"{row['cpu_ratio']:.3f}",
+                delay,
+            )
+        )
     title = f"measured on this host, medians of {len(rows[0]['rate_ratios'])} pairs in turn"
-    print_table("graph with|frames/s with|without|ratio|pose later by", cells, title=title, left=("graph with",))
+    print_table(
+        "graph with|frames/s with|without|ratio|processor time, ratio|pose later by",
+        cells,
+        title=title,
+        left=("graph with",),
+    )
