@@ -89,9 +89,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         result["onnx"] = str(args.annotate)
     result["wall_s"] = time.perf_counter() - start
     if args.html or args.csv:
-        from drp_slam.drpai3 import estimate_page
+        from drp_slam.reporting import estimate_files
 
-        written = estimate_page.write(out_folder(args), result, constants, args.html, args.csv)
+        written = estimate_files.write(out_folder(args), result, constants, args.html, args.csv)
         result["files"] = [str(p) for p in written]
     return kept(args, result)
 

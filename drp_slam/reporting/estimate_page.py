@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page of an estimate: verdict in words, time by cause, roofline and memory, every layer in a table that sorts."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from drp_slam.profiler.page import MODELLED, number, page, section, table, tile, tiles
+
+UNIT_COLOURS = {"ai-mac": "#2b6cb0", "drp": "#2f855a", "copy": "#805ad5", "cpu": "#c53030"}
+PARTS = {**UNIT_COLOURS, "crossing": "#d69e2e", "fixed start": "#a0aec0"}
+UNITS = {"ai-mac": "AI-MAC array", "drp": "DRP", "copy": "memory copies", "cpu": "Cortex-A55"}
+HELP = {
+    "macs": "it is bound by arithmetic: pruning in N:M cells shortens it",
+    "weights": "it is bound by reading weights: pruning shortens it",
+    "features": "it is bound by moving features through DDR: smaller or fewer tensors help, pruning does not",
+}
+"""What shortens a layer of the AI-MAC array, by what binds it."""
+LARGE = 0.1
+"""Share of the time from which the verdict names a group of layers."""
+FOOTER = "Every figure is modelled from the device file; nothing here was measured."
+
+
+def render(result: Mapping[str, Any], images: Mapping[str, bytes]) -> str:
+    """The whole page; `images` are PNGs by name."""
+    title = f"drp_slam estimate: {result['name']}"
+    subtitle = f"device <b>{escape(result['device'])}</b> · AI-MAC <b>{result['mac_mhz']:.0f} MHz</b>"
+    pictures = "".join(
+        f'<img alt="{name}" src="data:image/png;base64,{base64.b64encode(image).decode()}">'
+        for name, image in images.items()
+    )
+    body = (
+        f'<section class="verdict" style="margin-top:22px"><ul>'
+        f"{''.join(f'<li>{escape(text)}</li>' for text in verdict(result))}</ul></section>"
+        + _tiles(result)
+        + section("Time by cause", "All layers of a kind added up; the fixed start is paid once.", _shares(result))
+        + _fallbacks(result)
+        + section(
+            "Roofline and memory",
+            "Each matrix layer by its rate and by operations per streamed byte; then what lies in memory over time. "
+            "<a href='timeline.json'>timeline.json</a> beside this page is a trace for ui.perfetto.dev.",
+            pictures,
+        )
+        + section("Layers", "Click a heading to sort.", _layers(result))
+    )
+    return page(title, subtitle, body, FOOTER)
+
+
+def verdict(result: Mapping[str, Any]) -> list[str]:
+    """Where the time goes and what would shorten it, the largest part first."""
+    whole_us = max(result["total_ms"] * 1e3, 1e-9)
+    groups: dict[tuple[str, str], list[float]] = {}
+    bound: dict[str, float] = {}
+    for row in result["layers"]:
+        entry = groups.setdefault((row["unit"], row["op"]), [0, 0.0])
+        entry[0], entry[1] = entry[0] + 1, entry[1] + row["us"] + row["crossing_us"]
+        if row["unit"] == "ai-mac":
+            bound[row["bound_by"]] = bound.get(row["bound_by"], 0.0) + row["us"]
+    found = [f"Incomplete, in no sum: {reason}." for reason in result["incomplete"]]
+    largest = sorted(groups.items(), key=lambda item: -item[1][1])
+    for (unit, op), (count, us) in [g for g in largest if g[1][1] >= LARGE * whole_us][:4]:
+        layers = "1 layer" if count == 1 else f"{count:.0f} layers"
+        text = f"{us * 1e-3:.2f} of {whole_us * 1e-3:.2f} ms: {op} on the {UNITS.get(unit, unit)} ({layers})"
+        if unit == "ai-mac" and bound:
+            kind = max(bound, key=lambda name: bound[name])
+            text += f"; {HELP.get(kind, f'most of it is bound by {kind}')}"
+        elif unit in ("drp", "copy"):
+            text += "; the AI-MAC array waits: leave the operator out, or move it before or after the network"
+        elif unit == "cpu":
+            text += ", crossings included; replace the operator, or end the network before it"
+        found.append(f"{text}.")
+    if result["overhead_ms"] >= LARGE * whole_us * 1e-3:
+        text = f"{result['overhead_ms']:.2f} ms are the fixed start of an inference"
+        found.append(f"{text}: the network is small, so a faster one gains little.")
+    return [*found, *(str(note) for note in result["notes"])] or ["No layer takes time."]
+
+
+def _tiles(result: Mapping[str, Any]) -> str:
+    kinds, areas = result["constants"], result["memory_areas_mib"]
+    memory = ", ".join(f"{area} {size:.1f}" for area, size in areas.items())
+    rests = f"rests on {kinds['cited']} cited, {kinds['fitted']} fitted, {kinds['assumed']} assumed constants"
+    published = "accelerator alone; published 9 to 11 for pruned ResNet-50 class, 23.9 for the ideal layer"
+    return tiles(
+        (
+            tile("Latency", number(result["total_ms"]), "ms", rests, MODELLED),
+            tile("Energy", number(result["energy_mj"]), "mJ", f"{result['average_w']:.2f} W while it runs", MODELLED),
+            tile("Efficiency", number(result["tops_per_w"]), "TOPS/W", published, MODELLED),
+            tile("Memory", number(result["memory_mib"]), "MiB", memory, MODELLED),
+        )
+    )
+
+
+def _shares(result: Mapping[str, Any]) -> str:
+    """The time by cause as one bar, and the result of packing."""
+    ms = dict.fromkeys(PARTS, 0.0)
+    for row in result["layers"]:
+        if row["unit"] in ms:
+            ms[row["unit"]] += row["us"] * 1e-3
+    ms["crossing"], ms["fixed start"] = result["crossing_ms"], result["overhead_ms"]
+    whole, shown = sum(ms.values()) or 1.0, {name: value for name, value in ms.items() if value}
+    bar = "".join(
+        f'<div style="width:{value / whole:.2%};background:{PARTS[name]}"></div>' for name, value in shown.items()
+    )
+    key = "".join(
+        f'<span><i style="background:{PARTS[name]}"></i>{name} {value:.2f} ms</span> ' for name, value in shown.items()
+    )
+    groups = ", ".join(f"{n}: {count}" for n, count in enumerate(result["groups_by_n"]) if count)
+    loss = result["packing_loss"]
+    packing = (
+        f"<p>Weight groups rebuilt as N rows: {groups}. Lost against 1 - sparsity: unequal columns "
+        f"{loss['balance']:.1%}, padding {round(loss['padding'], 3) + 0.0:.1%} of the dense cycles.</p>"
+    )
+    return f'<div class="bar">{bar}</div><p class="key">{key}</p>' + (packing if groups else "")
+
+
+def _fallbacks(result: Mapping[str, Any]) -> str:
+    reasons: dict[tuple[str, str], list[float]] = {}
+    for row in result["fallbacks"]:
+        entry = reasons.setdefault((row["reason"], row["op"]), [0, 0.0, 0.0])
+        entry[0], entry[1], entry[2] = entry[0] + 1, entry[1] + row["ms"], entry[2] + row["crossing_ms"]
+    ordered = sorted(reasons.items(), key=lambda item: -sum(item[1][1:]))
+    rows = [[escape(reason), escape(op), int(n), ms, over] for (reason, op), (n, ms, over) in ordered]
+    columns = [("reason", "long"), ("operator", "text"), ("layers", ""), ("ms", MODELLED), ("crossing ms", MODELLED)]
+    if not rows:
+        return ""
+    return section(
+        "On the Cortex-A55", "What the accelerator does not take, and what crossing costs.", table(columns, rows)
+    )
+
+
+def _layers(result: Mapping[str, Any]) -> str:
+    heads = "layer|operator|unit|shape|MMAC|zeros|N of M|kcycle|time [µs]|crossing [µs]|kB|bound by|use|energy [µJ]"
+    text = {"layer": "text", "operator": "text", "unit": "text", "shape": "text", "bound by": "text"}
+    rows = []
+    for row in result["layers"]:
+        if not (row["us"] or row["crossing_us"]):
+            continue
+        rows.append(
+            [
+                f'<span class="name" title="{escape(row["name"])}">{escape(row["name"])}</span>',
+                escape(row["op"]),
+                row["unit"],
+                "×".join(map(str, row["shape"])),
+                f"{row['macs'] * 1e-6:.2f}",
+                f"{row['sparsity']:.0%}",
+                "" if row["mean_n"] is None else f"{row['mean_n']:.1f} of {row['group_rows']}",
+                f"{row['cycles'] * 1e-3:.1f}",
+                f"{row['us']:.1f}",
+                f"{row['crossing_us']:.0f}",
+                f"{row['bytes'] * 1e-3:.0f}",
+                row["bound_by"],
+                f"{row['utilisation']:.0%}",
+                f"{row['uj']:.1f}",
+            ]
+        )
+    columns = [(head, text.get(head, "")) for head in heads.split("|")]
+    return table(columns, rows, sortable=True)
