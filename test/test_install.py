@@ -23,9 +23,13 @@ LOOKUP = (
 )
 
 
-def call(*command: str | Path, cwd: Path, path: str = "") -> str:
-    """Standard output of a command that ends well, without this checkout on Python's path."""
+def call(*command: str | Path, cwd: Path, path: str = "", base: Path | None = None) -> str:
+    """Standard output of a command that ends well, without this checkout on Python's path.
+
+    `base` is the user's folder, below which `pip install --user` puts packages.
+    """
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | ({"PYTHONPATH": path} if path else {})
+    environment |= {"PYTHONUSERBASE": str(base)} if base else {}
     done = subprocess.run([str(c) for c in command], cwd=cwd, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -79,6 +83,22 @@ def test_a_wheel_in_a_folder(wheel: Path, tmp_path: Path) -> None:
     pip(sys.executable, "install", "--no-deps", "--target", tmp_path / "here", wheel, cwd=tmp_path)
     out = call(sys.executable, "-c", LOOKUP, cwd=tmp_path, path=str(tmp_path / "here")).split()
     assert out == [str(tmp_path / "here/drp_slam/__init__.py"), str(tmp_path / "here/drp_slam/share")]
+
+
+def test_an_install_for_one_user(wheel: Path, tmp_path: Path) -> None:
+    """Into the interpreter that environments are made from, as `pip install --user` on a plain system."""
+    python = getattr(sys, "_base_executable", sys.executable)
+    options = ["--user", "--no-deps", "--no-warn-script-location"]
+    if next(Path(sysconfig.get_path("stdlib", vars={"base": sys.base_prefix})).glob("EXTERNALLY-MANAGED"), None):
+        options.append("--break-system-packages")
+    base = tmp_path / "user"
+    try:
+        call(python, "-m", "pip", "--version", cwd=tmp_path)
+    except AssertionError:
+        pytest.skip("the system's Python has no pip")
+    call(python, "-m", "pip", "-q", "--disable-pip-version-check", "install", *options, wheel, cwd=tmp_path, base=base)
+    package, share = call(python, "-c", LOOKUP, cwd=tmp_path, base=base).split()
+    assert package.startswith(str(base)) and share.startswith(str(base))
 
 
 def test_a_wheel_in_a_fresh_environment(wheel: Path, tmp_path: Path) -> None:
