@@ -127,16 +127,16 @@ def test_a_near_thing_with_most_of_the_information_contradicts_the_background() 
         rng.uniform((-1, -1, 2), (1, 1, 3), (150, 3)),
     )
     noise = Noise(430.0, 430.0, 333.0)
-    seen = np.concatenate([near + (0.0, 0.0, 0.02), far])  # the thing has moved away by 20 mm, the camera stands
+    seen = np.concatenate([near + (0.0, 0.0, 0.04), far])  # the thing has moved away by 40 mm, the camera stands
     xy = seen[:, :2] / seen[:, 2:] + rng.normal(size=(300, 2)) / noise.fx
     depth = 1.0 / seen[:, 2] + rng.normal(size=300) / noise.fd
     bounds = np.array([[-0.6, -0.6], [0.6, 0.6]])
     vote, behind = consensus.votes(np.ones(300), xy, seen[:, 2], bounds)
     pairs = consensus.Pairs(np.concatenate([near, far]), xy, depth, np.ones(300), vote, behind)
     alone = refine_pose(np.eye(4), pairs.xyz, xy, depth, noise)
-    assert np.linalg.norm(alone.T_camera_world[:3, 3]) > 0.015  # the thing leads the fit away
+    assert np.linalg.norm(alone.T_camera_world[:3, 3]) > 0.03  # the thing leads the fit away
     found = consensus.choose(alone.T_camera_world, [], pairs, noise, 0.0)
-    assert np.linalg.norm(found.fit.T_camera_world[:3, 3]) < 0.005 and found.rival is not None
+    assert np.linalg.norm(found.fit.T_camera_world[:3, 3]) < 0.01 and found.rival is not None
 
 
 def test_something_that_stops_and_goes_again() -> None:
