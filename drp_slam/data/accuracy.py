@@ -154,7 +154,9 @@ def rpe(
 
 
 def _matched(estimate: Trajectory, reference: Trajectory, max_difference_s: float) -> tuple[Trajectory, Trajectory]:
-    """Both trajectories at the stamps they share."""
+    """Both trajectories at the stamps they share. Raises DataError where fewer than 3 are shared."""
+    if len(estimate) < 3:
+        raise DataError(f"{len(estimate)} of at least 3 poses: too short to be aligned")
     i, j = associate(estimate.stamps_ns, reference.stamps_ns, max_difference_s)
     if len(i) < 3:
         raise DataError(

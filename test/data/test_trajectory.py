@@ -206,6 +206,12 @@ def test_other_clocks_are_refused() -> None:
         accuracy.rpe(walk, walk, 100.0)
 
 
+def test_too_few_poses_are_not_blamed_on_the_clock() -> None:
+    walk = random_walk(0, 2)
+    with pytest.raises(DataError, match="2 of at least 3 poses: too short to be aligned"):
+        accuracy.ate(walk, walk)
+
+
 def test_a_camera_that_stands_still_has_an_error() -> None:
     walk = random_walk(0, 20)
     still = Trajectory(walk.stamps_ns, np.tile(np.eye(4), (20, 1, 1)))
