@@ -49,14 +49,28 @@ Z_UP = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
 def build(
     out: Path, baseline: Path | None = None, into: Path | None = None, device: str | None = None
 ) -> dict[str, Any]:
-    """Reads the results in `out`, writes `report.json` and `report.html` there, returns the report.
+    """Writes `report.json` and `report.html` of the results in `out`, there or into the folder `into`; returns it.
 
-    `into` is another folder to write to. `device` is another chip to price the run for; nothing
-    runs again.
+    Reads and raises as `gather`, and raises ProfilerError where a file cannot be written.
+    """
+    result, curves, schedules = gather(out, baseline, device)
+    into = into or out
+    result["report"] = str(into / files.REPORT_HTML)
+    if schedules:
+        write_trace(into / files.TRACE, schedules[-1], f"{result['device'] or 'device'}")
+    files.write_json(into / files.REPORT_JSON, result)
+    write_text(into / files.REPORT_HTML, render(result, curves), ProfilerError)
+    return result
 
-    A file that is missing makes its part of the report None. `baseline` is the folder of the same
-    frames run with backend `cpu`. Raises ProfilerError where `out` holds no file of a run, and the
-    reader's own error for a file that is there and cannot be read.
+
+def gather(
+    out: Path, baseline: Path | None = None, device: str | None = None
+) -> tuple[dict[str, Any], Curves, list[Schedule]]:
+    """Reads the results in `out`: the report, the data of its pictures, the schedules of the chip.
+
+    A missing file makes its part of the report None. `baseline` is the folder of the same frames run
+    with backend `cpu`. `device` is another chip to price the run for; nothing runs again. Raises
+    ProfilerError where `out` holds no file of a run, and the reader's error for an unreadable file.
     """
     for folder in (out, *([baseline] if baseline else [])):
         if not any((folder / name).is_file() for name in files.MADE_BY_A_RUN):
@@ -88,13 +102,7 @@ def build(
     }
     of_chip, schedules = on_chip.figures(out, spans, read_spans(baseline / files.SPANS) if baseline else [], soc)
     result |= of_chip | {"pacing": on_chip.pacing(out, run, result, soc)}
-    curves, into = _curves(out, rows, estimate, truth, error, schedules), into or out
-    result["report"] = str(into / files.REPORT_HTML)
-    if schedules:
-        write_trace(into / files.TRACE, schedules[-1], f"{result['device'] or 'device'}")
-    files.write_json(into / files.REPORT_JSON, result)
-    write_text(into / files.REPORT_HTML, render(result, curves), ProfilerError)
-    return result
+    return result, _curves(out, rows, estimate, truth, error, schedules), schedules
 
 
 def _trajectory(path: Path) -> Trajectory | None:
