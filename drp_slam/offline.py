@@ -62,20 +62,21 @@ def run_sequence(
     try:
         with work_table.writing(out / files.KERNELS) as kernels:
             try:
-                for frame, new_epoch in gate.stream(decoded_ahead(sequence)):
+                # the units work on consecutive frames at once, as the chip's do: the next frame is seen
+                # while this one is followed
+                frames = gate.stream(decoded_ahead(sequence))
+                for seen, new_epoch in ahead(((pipeline.see(frame), new) for frame, new in frames), 1, "front end"):
                     if new_epoch:
                         pipeline.tracker.begin_epoch()
-                    if not history.rows and frame.depth is None and frame.right is None:
+                    if not history.rows and seen.frame.depth is None and seen.frame.right is None:
                         log.warning("%s: frame 0 has no depth; tracking begins at the first that has", sequence.name)
-                    begin = time.perf_counter()
-                    step = pipeline.process(frame)
-                    end = time.perf_counter()
+                    step = pipeline.follow(seen)
                     for run in step.runs:
-                        work_table.add(kernels, frame.stamp_ns, run.stage, run.works)
-                    history.add(step, end - begin)
+                        work_table.add(kernels, seen.frame.stamp_ns, run.stage, run.works)
+                    history.add(step)
                     moments.add(step.frame, step.features, step.track, pipeline.tracker.seen)
                     if progress is not None:
-                        progress(step, len(history.rows) / (end - start))
+                        progress(step, len(history.rows) / (time.perf_counter() - start))
             except (DrpSlamError, KeyboardInterrupt) as error:
                 failure = error
     except DrpSlamError as refused:  # the disk is full: the small files may still fit
@@ -116,11 +117,11 @@ class History:
     spans: list[Span] = dataclasses.field(default_factory=list)
     poses: list[tuple[int, np.ndarray]] = dataclasses.field(default_factory=list)
 
-    def add(self, step: Step, latency_s: float) -> None:
+    def add(self, step: Step) -> None:
         """One frame more."""
         from drp_slam.reporting.folder import frame_row
 
-        self.rows.append(frame_row(step.track, latency_s))
+        self.rows.append(frame_row(step.track, step.wall_s))
         self.spans += step.spans
         if step.track.T_world_camera is not None:
             self.poses.append((step.track.stamp_ns, step.track.T_world_camera.copy()))
@@ -146,13 +147,18 @@ def write_results(out: Path, pipeline: Any, sequence: Sequence, history: History
     write_ply(out / files.MAP, pipeline.tracker.cloud())
 
 
-def decoded_ahead(items: Iterable[Item], ahead: int = AHEAD) -> Iterator[Item]:
-    """The same items in the same order, produced by a thread while the caller works.
+def decoded_ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """The same items in the same order, decoded by a thread while the caller works."""
+    return ahead(items, AHEAD, "decode")
+
+
+def ahead(items: Iterable[Item], count: int, name: str) -> Iterator[Item]:
+    """The same items in the same order, up to `count` of them produced by a thread while the caller works.
 
     An exception of the thread is raised here, after the items before it.
     """
     done = object()
-    line: queue.Queue[Any] = queue.Queue(ahead)
+    line: queue.Queue[Any] = queue.Queue(count)
     stop = threading.Event()
 
     def put(item: Any) -> bool:
@@ -173,7 +179,7 @@ def decoded_ahead(items: Iterable[Item], ahead: int = AHEAD) -> Iterator[Item]:
         except BaseException as error:
             put((done, error))
 
-    thread = threading.Thread(target=fill, name="decode", daemon=True)
+    thread = threading.Thread(target=fill, name=name, daemon=True)
     thread.start()
     try:
         while True:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from drp_slam.chip.soc import Meter
 from drp_slam.config import Config
-from drp_slam.datatypes import Camera, Features, Frame, Track
+from drp_slam.datatypes import Camera, Detections, Features, Frame, Track
 from drp_slam.device import StageRun, Work
 from drp_slam.frontend.depth_sensor import STEREO, open_sensor, sensor_run
 from drp_slam.frontend.front_end import Stage, front_end_class, open_front_end
@@ -24,10 +24,22 @@ TRACK = Stage("track", "cpu")
 
 
 @dataclass(frozen=True)
+class Seen:
+    """A frame after the first half of the pipeline: its features and detections, and what each stage took."""
+
+    frame: Frame
+    features: Features
+    found: Detections | None
+    runs: tuple[StageRun, ...]
+    wall_s: float
+
+
+@dataclass(frozen=True)
 class Step:
     """What became of one frame: features, pose, what each stage took, and its cost on the chip.
 
-    `frame` is as the stages saw it: a raw stereo pair is rectified.
+    `frame` is as the stages saw it: a raw stereo pair is rectified. `wall_s`: the time of both halves,
+    without what the frame waited between them.
     """
 
     frame: Frame
@@ -35,6 +47,7 @@ class Step:
     track: Track
     runs: tuple[StageRun, ...]
     spans: tuple[Span, ...]
+    wall_s: float
 
 
 class Pipeline:
@@ -53,23 +66,33 @@ class Pipeline:
 
     def process(self, frame: Frame) -> Step:
         """One frame: image to features, features to pose."""
+        return self.follow(self.see(frame))
+
+    def see(self, frame: Frame) -> Seen:
+        """The first half: image to features. Another thread may do it for the frames to come, in order."""
+        start = time.perf_counter()
         # a stereo pair is rectified and matched, densely before or at the keypoints after
         frame, matched = self._sensor.before(frame)
         features, runs = self._front(frame)
         features, measured = self._sensor.after(frame, features)
         found, searched = self._recognise(frame) if self._recognise else (None, ())
         runs = beside(runs, searched) + sensor_run(matched + measured)
+        return Seen(frame, features, found, runs, time.perf_counter() - start)
+
+    def follow(self, seen: Seen) -> Step:
+        """The second half: features to pose."""
+        frame, features, found = seen.frame, seen.features, seen.found
         if self._people:
             features = self._people.visible(features, frame.stamp_ns)
         start = time.perf_counter()
         track = self.tracker.track(frame, features)
-        runs += (track_run(track, time.perf_counter() - start),)
+        runs = (*seen.runs, track_run(track, time.perf_counter() - start))
         if found is not None:
             self.tracker.labels.vote(frame.stamp_ns, found)
             if self._people:
                 self._people.update(found.boxes_px[[name == PERSON for name in found.label]], frame.stamp_ns)
         spans = tuple(make_span(frame.index, frame.stamp_ns, run, self._meter) for run in runs)
-        return Step(frame, features, track, runs, spans)
+        return Step(frame, features, track, runs, spans, seen.wall_s + time.perf_counter() - start)
 
 
 def stages(features: str, pair: bool = False) -> tuple[Stage, ...]:

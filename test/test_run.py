@@ -20,7 +20,7 @@ from drp_slam.data.ply import read_ply
 from drp_slam.data.trajectory import read_tum
 from drp_slam.datatypes import Frame
 from drp_slam.errors import ConfigError, DataError, ProfilerError
-from drp_slam.offline import decoded_ahead, run_sequence
+from drp_slam.offline import ahead, decoded_ahead, run_sequence
 from drp_slam.profiler import terminal
 from drp_slam.profiler.span import read_spans, write_spans
 from drp_slam.reporting import folder, results
@@ -235,7 +235,7 @@ def test_configuration_of_the_command_line(tmp_path: Path) -> None:
 
 
 def test_decoding_ahead_keeps_order_and_passes_errors_on() -> None:
-    assert list(decoded_ahead(range(100), 3)) == list(range(100))
+    assert list(ahead(range(100), 3, "test")) == list(range(100))
 
     def damaged() -> Iterator[int]:
         yield from range(5)
@@ -256,7 +256,7 @@ def test_decoding_stops_when_nobody_listens() -> None:
             made.append(i)
             yield i
 
-    items = decoded_ahead(endless(), 2)
+    items = ahead(endless(), 2, "test")
     assert [next(items) for _ in range(3)] == [0, 1, 2]
     items.close()
     assert len(made) < 20

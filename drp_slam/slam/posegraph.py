@@ -95,23 +95,24 @@ def _normal_equations(graph: Graph, poses: np.ndarray, r: np.ndarray) -> tuple[c
     """Matrix and gradient of the poses but the first: (6 (K - 1), 6 (K - 1)) and (6 (K - 1),)."""
     from scipy.sparse import coo_array
 
-    count = len(poses)
+    count, m = len(poses), len(graph.a)
     Jb = _inverse_left_jacobian(r)
     Ja = -Jb @ geometry.adjoint(poses[graph.b] @ geometry.inverse(poses[graph.a]))
-    g, blocks, at = np.zeros((count, 6)), [], []
-    for one, J in ((graph.a, Ja), (graph.b, Jb)):
+    blocks, g = np.zeros((count + 2 * m, 6, 6)), np.zeros((count, 6))
+    for end, J in ((graph.a, Ja), (graph.b, Jb)):
         weighted = np.swapaxes(J, 1, 2) @ graph.information
-        np.add.at(g, one, (weighted @ r[:, :, None])[:, :, 0])
-        for other, K in ((graph.a, Ja), (graph.b, Jb)):
-            blocks.append(weighted @ K)
-            at.append(np.stack([one, other]))
-    row, column = 6 * (np.concatenate(at, axis=1) - 1)
-    value, each = np.concatenate(blocks), np.arange(6)
-    rows, columns = np.broadcast_arrays(row[:, None, None] + each[:, None], column[:, None, None] + each)
+        np.add.at(g, end, (weighted @ r[:, :, None])[:, :, 0])
+        np.add.at(blocks, end, weighted @ J)
+    np.matmul(weighted, Ja, out=blocks[count : count + m])
+    blocks[count + m :] = np.swapaxes(blocks[count : count + m], 1, 2)
+    # one 6 x 6 block a pose and two an edge; those of the first pose are left out
+    each = np.arange(count)
+    row, column = np.r_[each, graph.b, graph.a] - 1, np.r_[each, graph.a, graph.b] - 1
     free = (row >= 0) & (column >= 0)
-    size = 6 * (count - 1)
-    H = coo_array((value[free].ravel(), (rows[free].ravel(), columns[free].ravel())), shape=(size, size))
-    return H.tocsc(), g[1:].ravel()
+    inner, size = np.arange(6, dtype=np.int32), 6 * (count - 1)
+    rows = (6 * row[free, None].astype(np.int32) + inner).repeat(6, axis=1).ravel()
+    columns = np.tile(6 * column[free, None].astype(np.int32) + inner, (1, 6)).ravel()
+    return coo_array((blocks[free].ravel(), (rows, columns)), shape=(size, size)).tocsc(), g[1:].ravel()
 
 
 def _inverse_left_jacobian(xi: np.ndarray) -> np.ndarray:
