@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
+import tempfile
 from collections.abc import Callable, Iterator
 
 import cv2
@@ -22,7 +24,7 @@ Change = Callable[[Sequence], Sequence]
 def selected(sequence: Sequence, index: np.ndarray, stamps_ns: np.ndarray, name: str) -> Sequence:
     """The frames numbered `index` (K,), in that order, under new stamps (K,).
 
-    Frames are held in memory where the order is not ascending.
+    Where the order is not ascending, frames wait in a temporary file.
     """
     truth = None
     if sequence.ground_truth is not None:
@@ -33,11 +35,23 @@ def selected(sequence: Sequence, index: np.ndarray, stamps_ns: np.ndarray, name:
 
     def source() -> Iterator[Frame]:
         frames = (frame for frame in sequence if frame.index in wanted)
-        ordered = frames if (np.diff(index) > 0).all() else sorted(frames, key=lambda frame: wanted[frame.index])
+        ordered = frames if (np.diff(index) > 0).all() else _in_order(frames, wanted)
         for k, frame in enumerate(ordered):
             yield dataclasses.replace(frame, index=k, stamp_ns=int(stamps_ns[k]))
 
     return Sequence(f"{sequence.name}, {name}", sequence.camera, stamps_ns, truth, source)
+
+
+def _in_order(frames: Iterator[Frame], place: dict[int, int]) -> Iterator[Frame]:
+    """The frames in the order of `place` by their index; one of them is in memory."""
+    with tempfile.TemporaryFile() as file:
+        begins: dict[int, int] = {}
+        for frame in frames:
+            begins[place[frame.index]] = file.tell()
+            pickle.dump(frame, file, protocol=5)
+        for _, begin in sorted(begins.items()):
+            file.seek(begin)
+            yield pickle.load(file)
 
 
 def every_third(sequence: Sequence) -> Sequence:
