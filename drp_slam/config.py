@@ -172,6 +172,15 @@ class SlamConfig:
     map: str = param("", "continue in the map of this file; empty: begin a new one")
     save_map: str = param("", "write the map to this file at the end; empty: no", live=True)
     localise: bool = param(False, "only find the pose in the map file; never change the map")
+    new_map_after_s: float = param(
+        2.0,
+        "begin a new map after being lost this long in a place that no map shows, and join them when they overlap; "
+        "0: never",
+        unit="s",
+        low=0.0,
+        high=3600.0,
+        live=True,
+    )
     close_loops: bool = param(True, "close loops when a keyframe recognises an old part of the map", live=True)
     mask_people: bool = param(
         False, "ignore features inside detections of class person; needs a detector with class names"

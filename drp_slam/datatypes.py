@@ -169,7 +169,9 @@ class Track:
     `covariance` (6, 6) is of `d` in `T_world_camera @ exp(d)`: translation in m, rotation in rad,
     along the camera's axes. `twist` (6,) is the velocity along these axes in m/s and rad/s, with
     `twist_covariance` (6, 6). Each is None where it is not known. `reason` says why a frame was
-    lost, or that the pose of a tracked one is in doubt because things move.
+    lost, or that the pose of a tracked one is in doubt because things move. `map` is the number of
+    the map that the pose belongs to: another one than 0 was begun where the camera was lost in an
+    unknown place, and its world is not that of the others until they are joined.
     """
 
     index: int
@@ -186,6 +188,7 @@ class Track:
     twist: np.ndarray | None = None
     twist_covariance: np.ndarray | None = None
     reason: Reason = Reason.OK
+    map: int = 0
 
     @property
     def tracked(self) -> bool:

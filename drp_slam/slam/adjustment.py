@@ -10,6 +10,8 @@ from drp_slam.slam import bundle
 from drp_slam.slam.map import Map
 from drp_slam.slam.optimize import CHI2_PIXEL, DEPTH_GATE2, Noise
 
+CANDIDATES = 20
+"""Of the keyframes that share points with one of those adjusted, so many may hold it still."""
 LEAST_OBSERVATIONS = 10
 """Fewer than these determine nothing."""
 
@@ -20,7 +22,7 @@ def adjust(slam_map: Map, noise: Noise, window: list[int], fixed_limit: int, ite
     Takes back observations that do not fit the result. Returns the work in flops.
     """
     inside = slam_map.seen_by(window) & (slam_map.observations >= 2)
-    linked = sorted(set().union(*(slam_map.links[k] for k in window)) - set(window))
+    linked = set().union(*(slam_map.covisible(k, CANDIDATES) for k in window)) - set(window)
     shared = {k: int(np.count_nonzero(inside[slam_map.observed(k)[1]])) for k in linked}
     fixed = sorted((k for k in shared if shared[k]), key=lambda k: (-shared[k], k))[:fixed_limit]
     order = window + fixed

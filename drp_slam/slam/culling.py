@@ -15,22 +15,32 @@ SEEN_BY, REDUNDANT = 3, 0.9
 """A keyframe is redundant when so many others see this share of its points (ORB-SLAM, Mur-Artal et al., T-RO 2015)."""
 RECENT = 10
 """The newest keyframes are never redundant: what they see has not been looked for again yet."""
-CANDIDATES = 20
+CANDIDATES = 30
 """Keyframes around a new one that are looked at."""
+AT_ONCE = 4
+"""At most so many are dropped at a new one, which is more than come."""
 DESCRIBED = 128
 """Descriptors that an old keyframe keeps for place recognition; its points have their own."""
 
 
-def redundant(slam_map: Map, number: int) -> list[int]:
-    """Keyframes around `number` that the map can do without, most redundant first; never the first of the map."""
-    shares = {}
-    for k in slam_map.covisible(number, CANDIDATES):
-        if 0 < k <= number - RECENT:
-            points = slam_map.observed(k)[1]
-            share = np.count_nonzero(slam_map.observations[points] > SEEN_BY) / max(len(points), 1)
-            if share >= REDUNDANT:
-                shares[k] = share
-    return sorted(shares, key=lambda k: (-shares[k], k))
+def drop_redundant(slam_map: Map, number: int) -> list[int]:
+    """Drops keyframes around `number` that the map can do without, and returns them; never the first of a part."""
+    dropped: list[int] = []
+    holders = slam_map.holders
+    around = [k for k in slam_map.covisible(number, CANDIDATES) if k <= number - RECENT and k not in holders]
+    for k in sorted(around, key=lambda k: -share_seen(slam_map, k)):
+        # each that goes makes the others less redundant
+        if len(dropped) == AT_ONCE or share_seen(slam_map, k) < REDUNDANT:
+            break
+        drop(slam_map, k)
+        dropped.append(k)
+    return dropped
+
+
+def share_seen(slam_map: Map, number: int) -> float:
+    """Share of a keyframe's points that `SEEN_BY` others see."""
+    points = slam_map.observed(number)[1]
+    return np.count_nonzero(slam_map.observations[points] > SEEN_BY) / max(len(points), 1)
 
 
 def drop(slam_map: Map, number: int) -> None:

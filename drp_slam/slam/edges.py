@@ -10,8 +10,8 @@ from drp_slam.slam.map import Map
 from drp_slam.slam.optimize import Noise, pose_jacobian
 from drp_slam.slam.posegraph import Graph
 
-EDGE_POINTS = 30
-"""Keyframes that share as many points are an edge of the pose graph."""
+EDGE_POINTS, EDGES = 30, 12
+"""Keyframes that share as many points are an edge of the pose graph; of each, so many with most of them."""
 AT_ONCE = 8
 """Keyframes of a map from a file that are taken in at each new one."""
 
@@ -38,9 +38,8 @@ class Edges:
     def connect(self, number: int, noise: Noise) -> None:
         """Adds the edges of a keyframe to earlier ones; those that are known stay as they are."""
         links = {j: shared for j, shared in self._map.links[number].items() if j < number}
-        earlier = sorted(j for j, shared in links.items() if shared >= EDGE_POINTS)
-        if not earlier and links:
-            earlier = [min(links, key=lambda j: (-links[j], j))]
+        best = sorted(links, key=lambda j: (-links[j], j))[:EDGES]
+        earlier = [j for j in best if links[j] >= EDGE_POINTS] or best[:1]
         mine = self._map.seen_by([number])
         for j in earlier:
             if (j, number) in self._number:

@@ -9,7 +9,7 @@ input gives the same result, however fast the machine is.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -54,6 +54,8 @@ class Join:
         T_b_a = loop.T_new_world @ geometry.inverse(mapping.map.T_camera_world[loop.old])
         support = information(loop.T_new_world, loop.xyz, mapping.geometry.noise)
         self._keyframes, self._graph = edges.graph(loop.old, loop.new, T_b_a, support)
+        self._rigid = self._of_another_map()
+        self._graph = replace(self._graph, poses=self._graph.poses @ self._rigid[self._keyframes])
         self._wait = len(self._keyframes) // KEYFRAMES_PER_FRAME
         self._windows: list[list[int]] = []
         self._solution: Optimised | None = None
@@ -61,6 +63,16 @@ class Join:
         if self._wait:
             self._thread = threading.Thread(target=self._optimise, name="pose graph", daemon=True)
             self._thread.start()
+
+    def _of_another_map(self) -> np.ndarray:
+        """(K, 4, 4) what moves the younger of two maps to the world of the other, from the right; else the identity."""
+        slam_map, loop = self._mapping.map, self.loop
+        old, new = slam_map.part[loop.old], slam_map.part[loop.new]
+        rigid = np.broadcast_to(np.eye(4), (len(slam_map), 4, 4)).copy()
+        if old != new:
+            back = geometry.inverse(loop.T_correction) if new > old else loop.T_correction
+            rigid[np.array(slam_map.part) == max(old, new)] = back
+        return rigid
 
     @property
     def done(self) -> bool:
@@ -98,6 +110,9 @@ class Join:
         before = slam_map.T_camera_world[newest].copy()
         new, old = self._sides()
         slam_map.move(self._moved(solution.poses))
+        parts = sorted({slam_map.part[self.loop.old], slam_map.part[self.loop.new]})
+        if len(parts) == 2:
+            slam_map.join(parts[1], parts[0])
         mapping.changed()
         # what both sides saw becomes one, and the measurements have the last word
         for k in new:
@@ -124,7 +139,8 @@ class Join:
         """
         poses = self._mapping.map.T_camera_world
         correction = np.broadcast_to(np.eye(4), poses.shape).copy()
-        correction[self._keyframes] = geometry.inverse(self._graph.poses) @ optimised
+        correction[: len(self._rigid)] = self._rigid
+        correction[self._keyframes] = self._rigid[self._keyframes] @ geometry.inverse(self._graph.poses) @ optimised
         correction[self.loop.new + 1 :] = correction[self.loop.new]
         return geometry.orthonormal(poses @ correction)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loop closure: a new keyframe that sees an old part of the map joins the two.
+"""Loop closure: a new keyframe that sees an old part of the map, or another map, joins the two.
 
 Read `Loops.close` first. A wrong loop is far worse than a missed one, so a place must look
 alike, fit in geometry, lie where drift can have led, have no rival, and be found twice.
@@ -31,6 +31,8 @@ GUIDED_PX = 12.0
 """Gate of the matching that follows the first pose."""
 INLIERS_SHARE, CELLS = 0.6, 6
 """Least inlier ratio of the guided matches, and least number of the image's 4 x 4 cells with inliers."""
+ANOTHER_MAP_SHARE = 0.25
+"""Two maps are joined only by views of which this ratio of all features are inliers."""
 DRIFT_M, DRIFT_PER_M = 0.2, 0.1
 """Allow drift of at least this, plus this ratio of the path since."""
 DRIFT_RAD, DRIFT_RAD_PER_M = 0.15, 0.05
@@ -139,7 +141,11 @@ class Loops:
         if found is None or not self._plentiful(view, found):
             return None
         T = found.fit.T_camera_world
-        if not self._plausible(place, number, T):
+        if slam_map.part[place] != slam_map.part[number]:
+            # maps that know nothing of each other: all that is known is what the view shows
+            if len(found.features) < ANOTHER_MAP_SHARE * len(view):
+                return None
+        elif not self._plausible(place, number, T):
             return None
         correction = geometry.inverse(T) @ slam_map.T_camera_world[number]
         return Loop(place, number, T, correction, slam_map.xyz[found.points])

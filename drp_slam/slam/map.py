@@ -26,8 +26,10 @@ class Map:
     again. `links[k]` has the number of points that keyframe k shared with others when the later one
     was made, by their numbers. Whoever sees a point is linked with the keyframe that made it, so
     that nothing has to look at all keyframes. `anchors` has the keyframes that were dropped: they see
-    nothing, and their pose is `T` (4, 4), camera to camera, from that of another. Two maps are equal
-    where all their arrays are.
+    nothing, and their pose is `T` (4, 4), camera to camera, from that of another. `part[k]` is the map
+    that a keyframe belongs to: a new one begins where the camera is lost in a place that no other
+    shows, with a world of its own. `joined` has those that were joined with others, and with which.
+    Two maps are equal where all their arrays are.
     """
 
     def __init__(self, spec: DescriptorSpec = XFEAT_DESCRIPTOR) -> None:
@@ -37,6 +39,8 @@ class Map:
         self.point: list[np.ndarray] = []
         self.links: list[dict[int, int]] = []
         self.anchors: dict[int, tuple[int, np.ndarray]] = {}
+        self.part: list[int] = []
+        self.joined: dict[int, int] = {}
         self.size = 0
         self._poses = np.zeros((16, 4, 4))
         self._points = {
@@ -136,7 +140,17 @@ class Map:
             seen[self.observed(k)[1]] = True
         return seen
 
-    def add_keyframe(self, view: View, T_camera_world: np.ndarray) -> int:
+    @property
+    def holders(self) -> set[int]:
+        """The first keyframe of each part, which holds its world."""
+        return {self.part.index(part) for part in set(self.part)}
+
+    def join(self, part: int, other: int) -> None:
+        """Keyframes of `part` belong to `other` from now on."""
+        self.part = [other if p == part else p for p in self.part]
+        self.joined[part] = other
+
+    def add_keyframe(self, view: View, T_camera_world: np.ndarray, part: int = 0) -> int:
         """Appends a keyframe that sees no point yet and returns its number."""
         number = len(self.views)
         if number == len(self._poses):
@@ -145,6 +159,7 @@ class Map:
         self._poses[number] = T_camera_world
         self.views.append(view)
         self.links.append({})
+        self.part.append(part)
         self.point.append(np.full(len(view), -1, dtype=np.intp))
         return number
 
@@ -304,7 +319,7 @@ class Map:
 
     def _content(self) -> Iterator[np.ndarray]:
         """Everything that two equal maps have in common, in a fixed order."""
-        yield from (self.T_camera_world, self.link_rows(), *self.columns.values(), *self.point)
+        yield from (np.array(self.part), self.T_camera_world, self.link_rows(), *self.columns.values(), *self.point)
         for number, (anchor, T) in sorted(self.anchors.items()):
             yield from (np.array([number, anchor]), T)
         for view in self.views:

@@ -25,6 +25,7 @@ def schema(spec: DescriptorSpec) -> dict[str, tuple[str, str, tuple[int, ...]]]:
         "keyframe_stamp_ns": ("<i8", "keyframe", ()),
         "keyframe_features": ("<i8", "keyframe", ()),
         "keyframe_descriptors": ("<i8", "keyframe", ()),
+        "keyframe_part": ("<i8", "keyframe", ()),
         "keyframe_coloured": ("|b1", "keyframe", ()),
         "keyframe_grid": ("<i8", "keyframe", (2,)),
         "cell_nearest_m": ("<f4", "cell", ()),
@@ -69,6 +70,7 @@ def to_arrays(slam_map: Map) -> dict[str, np.ndarray]:
         "keyframe_stamp_ns": np.array([v.stamp_ns for v in views]),
         "keyframe_features": np.array([len(v) for v in views]),
         "keyframe_descriptors": np.array([len(v.descriptor) for v in views]),
+        "keyframe_part": np.array(slam_map.part, dtype=np.intp)[live],
         "keyframe_coloured": np.array([v.rgb is not None for v in views]),
         "keyframe_grid": np.array([grid.shape for grid in grids]).reshape(-1, 2),
         "cell_nearest_m": [grid.ravel() for grid in grids],
@@ -106,7 +108,7 @@ def from_arrays(spec: DescriptorSpec, arrays: Mapping[str, np.ndarray]) -> Map:
         grid, cell = arrays["cell_nearest_m"][cell : cell + rows * columns], cell + rows * columns
         nearest_m = grid.reshape(rows, columns).copy() if rows else None
         view = View(index, stamp_ns, uv, xy, depth, descriptor.copy(), rgb, nearest_m)
-        slam_map.add_keyframe(view, arrays["keyframe_T_camera_world"][k])
+        slam_map.add_keyframe(view, arrays["keyframe_T_camera_world"][k], int(arrays["keyframe_part"][k]))
         slam_map.point[k][:] = arrays["feature_point"][mine]
     for one, other, shared in arrays["link"].tolist():
         slam_map.links[one][other] = slam_map.links[other][one] = shared
@@ -129,6 +131,7 @@ def fault(arrays: Mapping[str, np.ndarray]) -> str:
     grid, own = arrays["keyframe_grid"], arrays["keyframe_descriptors"]
     limits = {
         "keyframe_features": (features, 0, len(point)),
+        "keyframe_part": (arrays["keyframe_part"], 0, keyframes),
         "keyframe_descriptors": (own, 0, len(point)),
         "feature_point": (point, -1, points - 1),
         "point_reference": (arrays["point_reference"], 0, keyframes - 1),

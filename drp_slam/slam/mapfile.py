@@ -31,7 +31,7 @@ from drp_slam.slam.maparrays import fault, from_arrays, schema, to_arrays
 MAGIC = b"\x89DRPMAP\n"
 VERSION = 2
 READ = (1, 2)
-"""Version 1 has a descriptor for every feature."""
+"""Version 1 has a descriptor for every feature, and one part."""
 LONGEST_HEADER = 1 << 20
 
 
@@ -90,6 +90,7 @@ def load(path: Path) -> Map:
         raise _unsound(path, f"{len(data)} bytes lie behind its arrays")
     if version == 1:
         arrays["keyframe_descriptors"] = arrays["keyframe_features"]
+        arrays["keyframe_part"] = np.zeros(len(arrays["keyframe_features"]), dtype=np.int64)
     if wrong := fault(arrays):
         raise _unsound(path, wrong)
     return from_arrays(spec, arrays)
@@ -119,7 +120,7 @@ def _fit(path: Path, spec: DescriptorSpec, stated: list[tuple[str, str, tuple[in
     """Raises SlamError unless the arrays of the header are exactly those of the schema, with rows that agree."""
     expected = schema(spec)
     if version == 1:
-        del expected["keyframe_descriptors"]
+        del expected["keyframe_descriptors"], expected["keyframe_part"]
     names = [name for name, _, _ in stated]
     if names != list(expected):
         other = sorted(set(names) ^ set(expected))

@@ -9,7 +9,7 @@ from drp_slam import geometry
 from drp_slam.config import SlamConfig
 from drp_slam.slam.adjustment import adjust
 from drp_slam.slam.camera import Geometry
-from drp_slam.slam.culling import drop, redundant, slim
+from drp_slam.slam.culling import drop_redundant, slim
 from drp_slam.slam.descriptors import comparing
 from drp_slam.slam.freespace import seen_through
 from drp_slam.slam.map import Map
@@ -113,10 +113,11 @@ class Mapping:
     ) -> int:
         """Adds a keyframe whose `features` see the map's `points`, adjusts around it, returns its number.
 
-        `root` is the keyframe that it was tracked from, -1 for the first of all.
+        `root` is the keyframe that it was tracked from, -1 for the first of a part.
         """
         near = self.near(T_camera_world, root) if root >= 0 else np.zeros(0, dtype=np.intp)
-        number = self.map.add_keyframe(view, T_camera_world)
+        part = self.map.part[root] if root >= 0 else max(self.map.part, default=-1) + 1
+        number = self.map.add_keyframe(view, T_camera_world, part)
         self.map.observe(number, features, points)
         if root >= 0:
             # known points that tracking missed
@@ -161,16 +162,18 @@ class Mapping:
             self.map.merge(before[before >= 0], points[before >= 0])
 
     def adjust(self, window: list[int], fixed_limit: int, iterations: int) -> None:
-        """Bundle adjustment of the keyframes `window` but the first of the map, which holds the world."""
-        flops = adjust(self.map, self.geometry.noise, [k for k in window if k > 0], fixed_limit, iterations)
+        """Bundle adjustment of the keyframes `window` but the first of each part, which holds its world."""
+        moving = [k for k in window if k not in self.map.holders]
+        flops = adjust(self.map, self.geometry.noise, moving, fixed_limit, iterations)
         self.work.add(flops)
         self._standing = None
 
     def drop_redundant(self, number: int) -> None:
-        """Drops a keyframe around `number` that the map can do without, if there is one."""
-        for k in redundant(self.map, number)[:1]:
-            drop(self.map, k)
+        """Drops keyframes around `number` that the map can do without."""
+        dropped = drop_redundant(self.map, number)
+        for k in dropped:
             self.places.forget(k)
+        if dropped:
             self.changed()
 
     def changed(self) -> None:

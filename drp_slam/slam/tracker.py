@@ -30,6 +30,10 @@ MIN_FIRST_POINTS = 50
 SHORT_LOSS_NS = 500_000_000
 """After a shorter loss, search first where tracking was lost."""
 
+NEW_MAP_POINTS = 150
+"""Features with depth that the first frame of another map must have."""
+APART = np.diag([25.0] * 3 + [1.0] * 3)
+"""Covariance (m², rad²) of poses in a map that is not joined with the first: where it lies is not known."""
 EXPECTED_AMONG = 5
 """Keyframes nearest to an expected pose from which the camera is looked for."""
 
@@ -53,6 +57,7 @@ class Tracker:
         self.labels = Labels(self.map)
         self._lost = True
         self._epoch_ns: int | None = None
+        self._lost_since_ns: int | None = None
         self._root = 0
         self._peak, self._since = 0, 0
         self._last: tuple[View, Found] | None = None
@@ -91,7 +96,9 @@ class Tracker:
         found = found or self._localiser.relocalise(view)
         self._lost = found is None
         if found is None:
-            return self._report_lost(frame, view, self._config.min_inliers, False, gap_ns)
+            lost = self._report_lost(frame, view, self._config.min_inliers, False, gap_ns)
+            return self._begin(frame, view) if self._unknown_place(view, lost) else lost
+        self._lost_since_ns = None
         self._localiser.accept(found)
         if not localise and not self._localiser.in_doubt:
             self._mapping.judge(view, found.fit, found.matched, found.visible)
@@ -116,6 +123,8 @@ class Tracker:
                 pose, correction = self._loops.step(reference, pose)
         if correction is not None:
             self._uncertainty.moved(correction)
+        if self.map.part[reference]:
+            covariance = covariance + APART
         self._root = reference
         self._path.add(stamp_ns, reference, pose)
         self._last = None if keyframe or localise else (view, found)
@@ -133,7 +142,7 @@ class Tracker:
 
     def begin_epoch(self) -> None:
         """Stamps restart: the next frame may have any stamp and is searched in the whole map."""
-        self._epoch_ns, self._last, self._lost = None, None, True
+        self._epoch_ns, self._last, self._lost, self._lost_since_ns = None, None, True, None
         self._uncertainty.jumped()
 
     def expect(self, T_world_camera: np.ndarray) -> None:
@@ -176,16 +185,31 @@ class Tracker:
         if int((view.inverse_depth > 0).sum()) < MIN_FIRST_POINTS:
             return self._report_lost(frame, view, MIN_FIRST_POINTS, True, 0)
         none = np.zeros(0, dtype=np.intp)
-        keyframe = self._mapping.insert(view, np.eye(4), none, none)
-        self._path.add(view.stamp_ns, keyframe, np.eye(4))
-        self._uncertainty.keyframe(keyframe)
+        # another map begins where the camera was lost, so that the odometry continues
+        pose = self._path.last_T_camera_world if len(self._path) else np.eye(4)
+        keyframe = self._mapping.insert(view, pose, none, none)
+        self._path.add(view.stamp_ns, keyframe, pose)
+        self._uncertainty.begin(keyframe)
+        self._last, self._peak, self._since, self._lost_since_ns = None, 0, 0, None
         self._diagnosis.learn(frame)
         self._lost, self._root = False, keyframe
         points = self.map.observed(keyframe)[1]
         self.map.trust[points] = FIRST
-        fit = PoseFit(np.eye(4), np.zeros((6, 6)), np.zeros(len(points)), np.zeros(len(points)), 0.0)
+        fit = PoseFit(pose, np.zeros((6, 6)), np.zeros(len(points)), np.zeros(len(points)), 0.0)
         found = Found(Consensus(fit, 1.0), none, points, points, none, 0.0, keyframe)
-        return self._report(view, found, True, Reason.STARTING, np.zeros((6, 6)))
+        apart = APART if self.map.part[keyframe] else np.zeros((6, 6))
+        return self._report(view, found, True, Reason.STARTING, apart)
+
+    def _unknown_place(self, view: View, lost: Track) -> bool:
+        """Whether the camera is in a place that no map shows, and sees it well enough to begin another."""
+        if self.localise or lost.reason is not Reason.NO_OVERLAP:
+            self._lost_since_ns = None
+            return False
+        if self._lost_since_ns is None:
+            self._lost_since_ns = view.stamp_ns
+        patience_s = self._config.new_map_after_s
+        waited = 0.0 < patience_s <= (view.stamp_ns - self._lost_since_ns) / 1e9
+        return waited and int((view.inverse_depth > 0).sum()) >= NEW_MAP_POINTS
 
     def _recover(self, view: View) -> Found | None:
         """Pose of a frame that lost the map, from the frame before: that becomes a keyframe."""
@@ -249,4 +273,5 @@ class Tracker:
             twist,
             twist_covariance,
             reason,
+            self.map.part[self._root],
         )

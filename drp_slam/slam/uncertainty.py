@@ -59,6 +59,12 @@ class Uncertainty:
         assert number == len(self._keyframes), number
         self._keyframes.append(self._last)
 
+    def begin(self, number: int) -> None:
+        """Keyframe `number` is the first of a map: its pose is known by definition."""
+        self.jumped()
+        self._last = np.zeros((6, 6))
+        self.keyframe(number)
+
     def jumped(self) -> None:
         """The next pose does not continue the last motion, and is found without regard to it."""
         self._recent, self._doubt = [], np.zeros((6, 6))

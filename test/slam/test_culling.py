@@ -90,11 +90,11 @@ def test_dropping_all_that_are_redundant_keeps_the_map_usable(tracker: Tracker) 
 def test_only_what_others_see_is_redundant(tracker: Tracker) -> None:
     slam_map = tracker.map.copy()
     newest = len(slam_map) - 1
-    assert culling.redundant(slam_map, newest) == []
+    assert culling.drop_redundant(slam_map, newest) == []
     number = newest - culling.RECENT
     slam_map.links[newest][number] = slam_map.links[number][newest] = 50
-    slam_map.observations[slam_map.observed(number)[1]] = culling.SEEN_BY + 1
-    assert culling.redundant(slam_map, newest) == [number]
+    slam_map.observations[slam_map.observed(number)[1]] += culling.SEEN_BY
+    assert culling.drop_redundant(slam_map, newest) == [number] and number not in slam_map.live
 
 
 def test_the_dropped_get_no_votes(tracker: Tracker) -> None:

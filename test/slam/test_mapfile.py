@@ -60,7 +60,7 @@ def rewritten(mapped: Map, version: int = VERSION, **changed: np.ndarray) -> byt
     """A map's file with other contents of some arrays, and a checksum that holds."""
     arrays = to_arrays(mapped) | changed
     if version == 1:
-        del arrays["keyframe_descriptors"]
+        del arrays["keyframe_descriptors"], arrays["keyframe_part"]
     header = json.dumps(
         {
             "version": version,
