@@ -138,7 +138,7 @@ def write_results(out: Path, pipeline: Any, sequence: Sequence, history: History
     from drp_slam.profiler.span import write_spans
     from drp_slam.reporting import folder as files
 
-    write_tum(out / files.TRAJECTORY, pipeline.tracker.trajectory())
+    files.write_trajectories(out, pipeline.tracker.trajectories())
     write_tum(out / files.ODOMETRY, Trajectory.of(history.poses))
     if sequence.ground_truth is not None:
         write_tum(out / files.GROUND_TRUTH, sequence.ground_truth)

@@ -20,7 +20,6 @@ from drp_slam.data import image_codec
 from drp_slam.data.camera_info import camera_of, is_rectified
 from drp_slam.data.ply import write_ply
 from drp_slam.data.stamps import StampGate
-from drp_slam.data.trajectory import write_tum
 from drp_slam.datatypes import Camera, Detections, Features, Frame, Track
 from drp_slam.device import StageRun
 from drp_slam.doctor.checks import Finding
@@ -271,7 +270,7 @@ class PoseNode(StageNode):
     def _write(self, out: Path, tracker: Tracker) -> None:
         out.mkdir(parents=True, exist_ok=True)
         self._odometry.write(out)
-        write_tum(out / files.TRAJECTORY, tracker.trajectory())
+        files.write_trajectories(out, tracker.trajectories())
         write_ply(out / files.MAP, tracker.cloud())
         self._saved.remove()
 

@@ -23,7 +23,7 @@ import io
 import json
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from drp_slam.atomic import table, write_text
 from drp_slam.data.trajectory_export import NAMES
-from drp_slam.datatypes import Track
+from drp_slam.datatypes import Track, Trajectory
 from drp_slam.errors import ProfilerError
 from drp_slam.frontend.front_end import network_of
 from drp_slam.profiler.work_table import Rows
@@ -73,7 +73,10 @@ OWN = (*MADE_BY_A_RUN, JOURNAL, SAVED_MAP, GRAPH, REPORT_JSON, REPORT_HTML, TRAC
 
 @dataclass(frozen=True)
 class FrameRow:
-    """One frame. `latency_s` is measured on this host, image in to pose out; `reason` is a value of `Reason`."""
+    """One frame. `latency_s` is measured on this host, image in to pose out; `reason` is a value of `Reason`.
+
+    `map` is the number of the map that it was tracked in, which may have been joined with another since.
+    """
 
     index: int
     stamp_ns: int
@@ -83,6 +86,7 @@ class FrameRow:
     keyframe: int
     latency_s: float
     reason: str = ""
+    map: int = 0
 
 
 def frame_row(track: Track, latency_s: float) -> FrameRow:
@@ -95,7 +99,19 @@ def frame_row(track: Track, latency_s: float) -> FrameRow:
         int(track.keyframe),
         latency_s,
         track.reason.value,
+        track.map,
     )
+
+
+def write_trajectories(out: Path, trajectories: Sequence[Trajectory]) -> None:
+    """Writes `trajectory.txt`, and `trajectory_map1.txt`, ... of maps that were not joined with its map."""
+    from drp_slam.data.trajectory import write_tum
+
+    for stale in out.glob("trajectory_map*.txt"):
+        stale.unlink()
+    write_tum(out / TRAJECTORY, trajectories[0] if trajectories else Trajectory.of([]))
+    for number, trajectory in enumerate(trajectories[1:], 1):
+        write_tum(out / f"trajectory_map{number}.txt", trajectory)
 
 
 def writing_frames(path: Path) -> AbstractContextManager[Rows]:
@@ -118,12 +134,12 @@ def read_frames(path: Path) -> list[FrameRow]:
     kinds = {f.name: {"int": int, "str": str, "float": float}[str(f.type)] for f in dataclasses.fields(FrameRow)}
     rows = csv.DictReader(io.StringIO(read_text(path, ProfilerError), newline=""))
     try:
-        missing = set(kinds) - set(rows.fieldnames or ()) - {"reason"}  # older results lack the column
+        missing = set(kinds) - set(rows.fieldnames or ()) - {"reason", "map"}  # older results lack the column
         if missing:
             raise ProfilerError(
                 f"{path}: no column {', '.join(sorted(missing))}; its first line must be {','.join(kinds)}"
             )
-        read = [FrameRow(**{name: kind(row.get(name, "")) for name, kind in kinds.items()}) for row in rows]
+        read = [FrameRow(**{name: kind(row.get(name) or kind()) for name, kind in kinds.items()}) for row in rows]
     except (TypeError, ValueError, csv.Error) as error:
         raise ProfilerError(f"{path}: line {rows.line_num}: {error}") from error
     for line, row in enumerate(read, 2):

@@ -69,13 +69,17 @@ class Path:
         scaled[:3, 3] = rate * motion[:3, 3]
         return scaled @ T
 
-    def trajectory(self) -> Trajectory:
-        """All frames by stamp, each from the current pose of its reference keyframe.
+    def trajectories(self) -> list[Trajectory]:
+        """All frames by stamp, each from the current pose of its reference keyframe: one of each map, longest first.
 
         Of frames with one stamp (a recording in a loop) the last one counts.
         """
-        inverse = Trajectory.of((f.stamp_ns, self._pose(f)) for f in self._frames)
-        return Trajectory(inverse.stamps_ns, geometry.inverse(inverse.T_world_camera))
+        frames: dict[int, list[TrackedFrame]] = {}
+        for frame in self._frames:
+            frames.setdefault(self._map.part[frame.keyframe], []).append(frame)
+        longest = sorted(frames, key=lambda part: (-len(frames[part]), part))
+        inverse = [Trajectory.of((f.stamp_ns, self._pose(f)) for f in frames[part]) for part in longest]
+        return [Trajectory(t.stamps_ns, geometry.inverse(t.T_world_camera)) for t in inverse]
 
     def _pose(self, frame: TrackedFrame) -> np.ndarray:
         return frame.T_camera_keyframe @ self._map.pose(frame.keyframe)

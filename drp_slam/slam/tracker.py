@@ -169,8 +169,15 @@ class Tracker:
         return self._loops.closed
 
     def trajectory(self) -> Trajectory:
-        """All tracked frames, each from the current pose of its reference keyframe."""
-        return self._path.trajectory()
+        """The frames of the longest of `trajectories`."""
+        return next(iter(self.trajectories()), Trajectory.of([]))
+
+    def trajectories(self) -> list[Trajectory]:
+        """All tracked frames, each from the current pose of its reference keyframe: one of each map.
+
+        Maps that have not been joined have worlds of their own. The longest comes first.
+        """
+        return self._path.trajectories()
 
     def cloud(self) -> MapCloud:
         """The map's points, coloured where images were given, labelled where a detector ran."""
