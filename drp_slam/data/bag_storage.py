@@ -181,3 +181,18 @@ def reads_folders_only() -> bool:
     """Whether the installed rosbags is an old one."""
     major_minor = [int(part) for part in version("rosbags").split(".")[:2]]
     return major_minor < [int(part) for part in OLD_READER.split(".")]
+
+
+def message_of(store: Any, data: bytes, kind: str, path: Path) -> Any:
+    """Decodes a message of this type. Raises DataError for other bytes."""
+    try:
+        return store.deserialize_cdr(data, kind)
+    except Exception as error:  # damaged bytes surface as whatever numpy or struct raise
+        raise damaged(path, error) from error
+
+
+def typestore() -> Any:
+    """Message types of ROS 2 Jazzy."""
+    from rosbags.typesys import Stores, get_typestore
+
+    return get_typestore(Stores.ROS2_JAZZY)

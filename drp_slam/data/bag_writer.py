@@ -13,7 +13,7 @@ import numpy as np
 
 from drp_slam import geometry
 from drp_slam.data import bag_images
-from drp_slam.data.bag import typestore
+from drp_slam.data.bag_storage import typestore
 from drp_slam.data.progress import track
 from drp_slam.data.sequence import Sequence
 from drp_slam.datatypes import Frame, Trajectory

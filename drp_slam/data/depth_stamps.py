@@ -7,7 +7,6 @@ import numpy as np
 
 from drp_slam.data.sequence import DepthReading
 from drp_slam.data.trajectory import associate
-from drp_slam.errors import DataError
 
 FAR_NS = 1_000_000_000
 """Offsets up to this are looked for."""
@@ -25,7 +24,6 @@ def paired(
     """Indices of images and of their depth images, both increasing, and notes.
 
     Both are int64 stamps, increasing. An offset that is constant is measured, where `reading` gives none.
-    Raises DataError where none belong together.
     """
     given = reading.offset_s
     shift_ns = round((given or 0.0) * 1e9)
@@ -40,12 +38,6 @@ def paired(
                 f"{where}: depth is stamped constantly {offset_ns * 1e-6:+.1f} ms from the image; taken as belonging "
                 f"together (another offset: depth_offset_s; 0 switches this off)",
             )
-    if not len(i):
-        nearest_s = _nearest_s(image_ns, depth_ns - shift_ns)
-        raise DataError(
-            f"{where}: no colour image has a depth image within {reading.tolerance_s:g} s (nearest: {nearest_s}); "
-            "check the stamps, or give depth_offset_s or depth_tolerance_s"
-        )
     return i, j, notes
 
 
@@ -69,8 +61,8 @@ def constant_offset_ns(image_ns: np.ndarray, depth_ns: np.ndarray) -> int:
     return int(middles[np.abs(middles).argmin()])
 
 
-def _nearest_s(image_ns: np.ndarray, depth_ns: np.ndarray) -> str:
-    """How far the nearest depth image of the first image is."""
+def nearest_text(image_ns: np.ndarray, depth_ns: np.ndarray) -> str:
+    """The difference of the first image to its nearest depth image, in words."""
     if not len(image_ns) or not len(depth_ns):
         return "none"
     difference = depth_ns - image_ns[0]

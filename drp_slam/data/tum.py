@@ -133,7 +133,10 @@ def _pairs(folder: Path, reading: DepthReading) -> tuple[Listing, Listing, tuple
         i, j, measured = paired(colour_ns, depth_ns, reading, str(folder))
         colour, depth, notes = [colour[k] for k in i], [depth[k] for k in j], (*notes, *said, *measured)
     if not colour:
-        raise DataError(f"{folder}: lists no images; copy its lists again")
+        raise DataError(
+            f"{folder}: no colour image has a depth image within {reading.tolerance_s:g} s; check the stamps in "
+            "its lists, or give depth_offset_s or depth_tolerance_s"
+        )
     return colour, depth, notes
 
 

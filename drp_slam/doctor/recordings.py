@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from drp_slam import resources
-from drp_slam.data.bag import typestore
-from drp_slam.data.bag_storage import is_bag, reader
+from drp_slam.data.bag_storage import is_bag, reader, typestore
 from drp_slam.data.camera_info import is_rectified
 from drp_slam.data.dataset import open_sequence
 from drp_slam.data.progress import track
