@@ -64,7 +64,8 @@ class Soc:
         if lacking:
             raise DeviceError(
                 f"device {self.name!r} cannot model work of {', '.join(lacking)}: its file has no section "
-                f"{lacking[0]!r} or no unit that runs it; use another --device, or add them with their sources"
+                f"{lacking[0]!r} or no unit that runs it; use another --device, leave the work to the CPU "
+                f"(--set {lacking[0]}.backend=cpu), or add them with their sources"
             )
         # a missing constant is named here as well, not at the first kernel that needs it
         for place, kind in itertools.product(("opencva", "preruntime", "custom"), ("point", "stencil", "gather")):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from drp_slam.atomic import make_folder
+from drp_slam.chip.constants import load_constants
 from drp_slam.chip.cpu_alone import ARTICLE
 from drp_slam.chip.soc import Meter, Soc
 from drp_slam.config import Config, override
@@ -52,14 +53,16 @@ def compare(
     for name in features:
         front_end_class(name)  # an unknown one is refused before anything runs
     known = WORKLOADS if config.drpai3.detector else WORKLOADS[:1]
-    period_s = float(np.median(np.diff(sequence.stamps_ns))) * 1e-9
+    period_s = float(np.median(np.diff(sequence.stamps_ns))) * 1e-9 if len(sequence) > 1 else 0.0
     if not period_s > 0:
         raise ConfigError(f"{sequence.name}: {len(sequence)} frame(s) give no frame rate; take at least two")
+    # work that the chip has no unit for is left to its CPU
+    served = {runs.partition(".")[0] for unit in load_constants(config.graph.device).units for runs in unit.runs}
     runs, rows, measured, reports = {}, [], [], {}
     for name in features:
         progress(f"run {name}")
         values = {"features": name, "drpai3.detector_every": 1, "drpai3.detector_rate_hz": 0.0}
-        values |= {f"{unit}.backend": "emulated" for unit in ("drp", "drpai3")}
+        values |= {f"{unit}.backend": "emulated" if unit in served else "cpu" for unit in ("drp", "drpai3")}
         mine, folder = override(config, values), make_folder(out / name.replace(":", "-"))
         reports[name] = executed(sequence, mine, folder)
         frames, spans = read_works(folder / files.KERNELS), read_spans(folder / files.SPANS)

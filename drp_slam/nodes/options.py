@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import Any
 
 from drp_slam.errors import GraphError
@@ -23,10 +24,13 @@ def player_parameters(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def rate(text: str) -> float:
-    """Parses a rate; `max` is 0. Raises GraphError for anything but a number."""
+    """Parses a rate; `max` is 0. Raises GraphError for anything but a number above 0."""
     if text == "max":
         return 0.0
     try:
-        return float(text)
+        speed = float(text)
     except ValueError:
-        raise GraphError(f"--rate {text!r}: expected max or a number such as 1.0") from None
+        speed = math.nan
+    if not 0.0 < speed < math.inf:
+        raise GraphError(f"--rate {text!r}: expected max or a number above 0 such as 1.0")
+    return speed

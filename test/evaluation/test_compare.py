@@ -15,6 +15,7 @@ from drp_slam.chip.cost import Cost
 from drp_slam.chip.soc import Meter, Soc
 from drp_slam.cli import main
 from drp_slam.device import Work
+from drp_slam.drpai3.fitting.resnet import resnet50
 from drp_slam.evaluation.public_pair import yolox_nano
 from drp_slam.evaluation.ratios import MeanFrame, ranges, rests_on
 from drp_slam.evaluation.workloads import AGAINST, SYSTEMS, WORKLOADS, in_time, searched
@@ -110,3 +111,36 @@ def test_the_command_writes_what_it_says(tmp_path: Path, capsys: pytest.CaptureF
         assert main([*argv, *wrong]) == 1
         told = capsys.readouterr().err.strip().splitlines()
         assert told[-1].startswith("drp_slam compare: ") and "Traceback" not in "".join(told)
+
+
+@pytest.mark.parametrize("device", ["rzv2n", "rzv2l"])
+def test_other_chips(device: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """RZ/V2L has no DRP for image kernels: its CPU does that work."""
+    argv = ["compare", "synthetic:frames=3,width=320", "--draws", "3", "--features", "xfeat", "--device", device]
+    assert main([*argv, "--out", str(tmp_path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    placed, bare, *_ = found["workloads"]
+    low, high = found["speedup_range"]
+    assert found["device"] == device and found["speedup"] > 0 and 0 < low <= high
+    assert (placed["fps"] == pytest.approx(bare["fps"])) == (device == "rzv2l")
+    assert ("DRP" in placed["utilisation"]) == (device == "rzv2n")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--frames", "1"], "1 frame(s) give no frame rate"),
+        (["--set", "drpai3.detector_rate_hz=-1"], "drpai3.detector_rate_hz is -1.0 Hz"),
+        (["--device", "eie"], "device 'eie'"),
+        (["--detector", "{network}"], "as FastestDet exports it"),
+    ],
+)
+def test_wrong_input_is_one_line(
+    options: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "resnet50.onnx").write_bytes(resnet50(64).SerializeToString())
+    given = [text.format(network=tmp_path / "resnet50.onnx") for text in options]
+    argv = ["compare", "synthetic:frames=3,width=320", "--draws", "3", "--features", "xfeat", "--out", str(tmp_path)]
+    assert main([*argv, *given]) == 1
+    *_, line = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("drp_slam compare: ") and told in line

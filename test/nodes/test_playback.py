@@ -12,7 +12,8 @@ import pytest
 
 from drp_slam.data.sequence import Sequence
 from drp_slam.datatypes import Camera, Frame
-from drp_slam.errors import DataError
+from drp_slam.errors import DataError, GraphError
+from drp_slam.nodes.options import rate
 from drp_slam.nodes.playback import Playback
 
 CAMERA = Camera(8, 8, 8.0, 8.0, 4.0, 4.0, fps=10.0)
@@ -112,3 +113,10 @@ def test_whatever_ends_the_sequence_early_is_kept():
     playback.play()
     assert drain(playback, more, 9) == [] and isinstance(playback.error, ZeroDivisionError)
     playback.stop()
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "fast", ""])
+def test_a_rate_that_is_none(text: str) -> None:
+    with pytest.raises(GraphError, match="expected max or a number above 0"):
+        rate(text)
+    assert rate("max") == 0.0 and rate("0.5") == 0.5
