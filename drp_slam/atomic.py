@@ -25,7 +25,7 @@ def replacing(path: Path, error: type[DrpSlamError]) -> Iterator[Path]:
     """
     temporary = path.with_name(f"{path.name}.part{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        # An empty file first: no link that somebody has planted is followed by whoever writes to it.
+        # create an empty file first, so that the writer never follows a link planted under this name
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
         yield temporary
         temporary.replace(path)

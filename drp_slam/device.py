@@ -39,7 +39,7 @@ class Work:
     """What one run of a program takes, whatever chip runs it.
 
     `unit` is the section of a device file that prices it: `drp`, `drpai3` or `cpu`; `null` where
-    nobody did it, `board` where real hardware did. `counters` is keyed by names of `COUNTERS`.
+    no unit did it, `board` where real hardware did. `counters` is keyed by names of `COUNTERS`.
     An image kernel has a `place` (`opencva`, `preruntime`, `custom`, `cpu`), a `kind` of access
     (`point`, `stencil`, `gather`), the `configuration` that must be loaded into the DRP, and the
     `reasons` for which the CPU runs it although it was meant for the DRP. A network has its ONNX

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds shipped files, the folders `config`, `models` and `launch` of the repository, and reads files
-that nobody vouches for.
+"""Finds shipped files (the folders `config`, `models` and `launch` of the repository) and reads untrusted
+files safely.
 
 An install of any kind has them in the package's folder `share`; a source tree, which an editable
 install is too, has them beside the package.

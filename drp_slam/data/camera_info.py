@@ -19,7 +19,7 @@ from drp_slam.errors import DataError
 LARGEST_PX = 16384
 """Longest side of an image that is taken."""
 MOST_FOCAL = 100.0
-"""A focal length is at most so many times the image's longer side, or that part of it."""
+"""Largest ratio of the focal length to the image's longer side, and of the side to the focal length."""
 MOST_DISTORTION = 1e4
 LONGEST_BASELINE_M = 100.0
 POLYNOMIAL = {0: "plumb_bob", 4: "plumb_bob", 5: "plumb_bob", 8: "rational_polynomial"}

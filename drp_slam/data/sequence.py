@@ -16,7 +16,7 @@ from drp_slam.errors import DataError
 log = logging.getLogger(__name__)
 
 HOPELESS = 10
-"""Where so many frames at the beginning cannot be read and none can, no frame will be."""
+"""When this many frames at the start cannot be read, the sequence counts as unreadable."""
 TOLD = 3
 """Frames that could not be read are logged one by one up to this many."""
 

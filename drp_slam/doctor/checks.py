@@ -100,7 +100,7 @@ _TABLE = (
         "qos_mismatch",
         _E,
         "The topic exists and has the right type, but nothing arrives.",
-        "A best-effort or volatile publisher cannot serve a subscriber that asks for reliable or transient-local.",
+        "A best-effort or volatile publisher cannot serve a subscriber that requests reliable or transient-local.",
         "set the reliability of the driver's topic to reliable, or override the subscriber's with the parameter "
         "qos_overrides.TOPIC.subscription.reliability: best_effort",
     ),
@@ -124,7 +124,7 @@ _TABLE = (
         "no_clock",
         _E,
         "use_sim_time is true and everything stands still.",
-        "Nodes that follow /clock have no time until somebody publishes it.",
+        "Nodes that follow /clock have no time until a node publishes it.",
         "start the simulator, play the bag with --clock, or leave use_sim_time out",
     ),
     Check(
@@ -190,7 +190,7 @@ _TABLE = (
         "dark",
         _W,
         "Few features; tracking is lost.",
-        "Noise hides texture where hardly any light falls on the sensor.",
+        "Noise hides texture where very little light falls on the sensor.",
         "uncover the lens, add light, or expose longer",
     ),
     Check(
@@ -218,7 +218,7 @@ _TABLE = (
         "ir_dots",
         _W,
         "The map seems to move with the camera.",
-        "Dots of an infrared projector move with the camera and are taken for features of the scene.",
+        "Dots of an infrared projector move with the camera and are mistaken for features of the scene.",
         "use the colour image, or switch the projector off or alternate it (RealSense: emitter_enabled, "
         "emitter_on_off)",
     ),

@@ -18,7 +18,7 @@ NEAREST_M, NEAR_M, FAR_M, FARTHEST_M = 0.1, 0.3, 4.5, 20.0
 lidar, for which only `FARTHEST_FLOAT_M` holds."""
 FARTHEST_FLOAT_M = 200.0
 STEP_M, STEP = 0.15, 0.08
-"""A depth edge is a step of so many metres and this part of the depth."""
+"""A depth edge is a step of at least this many metres and this share of the depth."""
 SIZE = (160, 120)
 """Edges are compared at this size (width, height)."""
 SCALES = tuple(np.round(np.geomspace(0.7, 1 / 0.7, 13), 3).tolist())

@@ -111,8 +111,8 @@ def _names(publishers: Sequence[Publisher]) -> str:
 def _clash(publisher: Publisher, wanted: Qos) -> str:
     """Which policy of a publisher does not serve."""
     if wanted.reliable and not publisher.qos.reliable:
-        return f"{publisher.node} offers best effort, the subscription asks for reliable"
-    return f"{publisher.node} offers volatile, the subscription asks for transient local"
+        return f"{publisher.node} offers best effort, the subscription requests reliable"
+    return f"{publisher.node} offers volatile, the subscription requests transient local"
 
 
 def nearest(wanted: Input, topics: Mapping[str, Sequence[str]], count: int = 3) -> list[str]:

@@ -25,9 +25,9 @@ NOISE_GREY, LEAST_EDGES = 6, 0.002
 FAST_THRESHOLD, CORNERS = 12, 3
 CELLS = (6, 8)
 LEAST_FILLED = 0.15
-"""A cell of the image has texture with so many FAST corners. Usual: 0.3 to 1 of the cells have; a bare wall: 0.05."""
+"""Least number of FAST corners of a cell with texture. Usual: 0.3 to 1 of the cells have; a bare wall: 0.05."""
 DOT_GREY, DOT_CELLS, DOTS = 20, (12, 16), 4
-"""A dot is brighter than what is beside it in all directions by so many levels. A cell is full with so many of them."""
+"""A dot is this many grey levels brighter than its surroundings on all sides. A cell is full with this many dots."""
 MOST_DOTTED = 0.85
 """Cells with dots: a projector's pattern fills all (1.0), foliage 0.7, rooms 0.3."""
 STAYING, LEAST_STAYING = 0.6, 200
@@ -151,7 +151,7 @@ def _corners(grey: np.ndarray) -> np.ndarray:
 
 
 def _filled(xy: np.ndarray, shape: tuple[int, ...], cells: tuple[int, int], least: int) -> float:
-    """Part of the cells (rows, columns) of an image that hold at least so many points."""
+    """Share of the cells (rows, columns) of an image that hold at least this many points."""
     rows = (xy[:, 1] * cells[0] / shape[0]).astype(int)
     columns = (xy[:, 0] * cells[1] / shape[1]).astype(int)
     return float((np.bincount(rows * cells[1] + columns, minlength=cells[0] * cells[1]) >= least).mean())

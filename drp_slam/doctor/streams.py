@@ -20,7 +20,7 @@ LEAP_S = 5.0
 SLOW_HZ = 5.0
 """Tracking needs images that overlap: see the check's reason."""
 GAP, MOST_MISSING = 1.6, 0.05
-"""An interval of so many usual ones is a gap; so many missing frames of all are reported."""
+"""An interval of this many usual ones is a gap; this share of missing frames is reported."""
 LONG_GAP_S = 1.0
 PAIR_S = 0.020
 """Colour and depth further apart than this are not paired (the pairing of pose_node and of the readers)."""

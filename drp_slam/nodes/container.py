@@ -23,7 +23,7 @@ SWITCH_INTERVAL_S = 0.0005
 
 
 def open_nodes(names: Sequence[str]) -> list[StageNode]:
-    """The nodes, not yet configured. Raises GraphError for a name that is none, ConfigError for wrong parameters."""
+    """The nodes, not yet configured. Raises GraphError for an unknown name, ConfigError for wrong parameters."""
     exchange = Exchange()
     nodes: list[StageNode] = []
     for name in names:
@@ -32,7 +32,7 @@ def open_nodes(names: Sequence[str]) -> list[StageNode]:
 
 
 def node_class(name: str) -> Callable[..., StageNode]:
-    """The class of a node. Raises GraphError for a name that is none."""
+    """The class of a node. Raises GraphError for an unknown name."""
     if name not in NODE_SECTIONS:
         raise GraphError(f"no node {name!r}; expected some of {', '.join(NODE_SECTIONS)}")
     module = importlib.import_module(f"drp_slam.nodes.{name}")

@@ -28,7 +28,7 @@ DROPPED_NS = 2_000_000_000
 
 
 @dataclass
-class Kept:
+class HeldFrame:
     """One frame held. `entries` are its spans; `end_ns` is None until its status arrives."""
 
     begin_ns: int
@@ -62,7 +62,7 @@ class Ledger:
         self._unended = 0  # frames written without a status
         self.recent: dict[str, deque[float]] = {}
         self.latencies_s: deque[float] = deque(maxlen=RECENT)
-        self._kept: dict[int, Kept] = {}
+        self._kept: dict[int, HeldFrame] = {}
         self._number = 0
         self._first_ns: int | None = None
         self._last_ns: int | None = None
@@ -115,16 +115,16 @@ class Ledger:
         self._kept.clear()
         self._tables.close()
 
-    def _frame(self, stamp_ns: int) -> Kept:
+    def _frame(self, stamp_ns: int) -> HeldFrame:
         """The frame of this stamp; writes the oldest third where too many are held."""
         if stamp_ns not in self._kept:
             if len(self._kept) >= KEPT:
                 oldest = sorted(list(self._kept)[: KEPT // 3])
                 self._write([(stamp, self._kept.pop(stamp)) for stamp in oldest])
-            self._kept[stamp_ns] = Kept(NEVER)
+            self._kept[stamp_ns] = HeldFrame(NEVER)
         return self._kept[stamp_ns]
 
-    def _write(self, frames: list[tuple[int, Kept]]) -> None:
+    def _write(self, frames: list[tuple[int, HeldFrame]]) -> None:
         """Writes frames as rows of the tables, numbered in order. Raises ProfilerError for a write error."""
         self._unended += sum(frame.end_ns is None for _, frame in frames)
         if self._out is None:

@@ -121,7 +121,7 @@ class PoseNode(StageNode):
         elif not same_camera(camera, self._camera):
             raise GraphError(
                 f"camera_info: {convert.spelled(camera)}, but tracking began with {convert.spelled(self._camera)} "
-                "and goes on with it; restart the nodes for another camera"
+                "and continues with it; restart the nodes for another camera"
             )
 
     def _open_tracker(self, camera: Camera) -> None:

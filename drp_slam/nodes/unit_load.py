@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from drp_slam.chip import thermal
 
 WINDOW_S = 5.0
-"""The figures are of so many seconds."""
+"""Period of the figures in seconds."""
 
 
 class UnitLoad:

@@ -15,7 +15,7 @@ class UnitDecay:
     Hanson and Pratt, "Comparing Biases for Minimal Network Construction with Back-Propagation",
     NIPS 1988: with m = sum |w| of a unit's weights, the bias m / (1 + scale m) is added to the
     loss, so that each weight shrinks by strength * scale * sign(w) / (1 + scale m)^2: small units
-    go to zero, large ones are hardly touched. Prune by magnitude afterwards.
+    go to zero, large ones barely change. Prune by magnitude afterwards.
     """
 
     def __init__(self, layers: L.Layers, strength: float = 1e-4, scale: float = 1.0) -> None:

@@ -115,7 +115,7 @@ def watching(layers: Layers, see: Callable[[str, nn.Module, Any, Tensor], None])
 def rows(module: Any, inputs: Tensor, sample: int | None = None) -> Tensor:
     """What each output position of the layer sees: (N, L, K), K ordered kh, kw, cin.
 
-    `sample`: at most so many positions, evenly spread; only those are copied.
+    `sample`: at most this many positions, evenly spaced; only those are copied.
     """
     if isinstance(module, nn.Linear):
         return sampled(inputs.reshape(inputs.shape[0], -1, inputs.shape[-1]), sample)

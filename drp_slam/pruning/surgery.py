@@ -24,7 +24,7 @@ from drp_slam.pruning.obs import blocked, damped, reconstruct, solve
 
 Progress = Callable[[str, float], None]
 ROUNDS = (3, 12)
-"""Fewest and most rounds; more leave less output error, and beyond twelve hardly any less."""
+"""Fewest and most rounds; more rounds reduce the output error, beyond twelve only slightly."""
 ROUNDS_WORK = 1e11
 """K^3 Cout summed over a layer's rounds up to which it gets more than the fewest: about 3 s of one core."""
 

@@ -21,12 +21,12 @@ from drp_slam.profiler.work_table import FrameWorks
 IN_FLIGHT = 3
 """Frames under way at most."""
 RARE = 1e-5
-"""The worst published wake-up is taken for one in so many."""
+"""The worst published wake-up counts as one in this many."""
 
 
 @dataclass(frozen=True)
 class System:
-    """Who does the work: the chip's units as placed, without the kernels that nobody has written, or its CPU alone.
+    """What runs the work: the chip's units as placed, the chip without its `custom` kernels, or its CPU alone.
 
     `python`: the CPU's part as this package runs it, else as a compiled port would.
     """

@@ -109,7 +109,7 @@ def fuse(
         else:
             break
         voxel_m *= 2.0
-        log.warning("dense map: over %.0f MB, once more with voxels of %.3f m", memory_mb, voxel_m)
+        log.warning("dense map: over %.0f MB; repeating with voxels of %.3f m", memory_mb, voxel_m)
     if not count:
         raise SlamError("no frame with depth and image was given; a dense map needs tracked frames with depth")
     return _surface(grid, voxel_m, count)

@@ -41,7 +41,7 @@ def unit(spec: DescriptorSpec, descriptor: np.ndarray) -> np.ndarray:
 
 
 def comparing(spec: DescriptorSpec, pairs: float) -> dict[str, float]:
-    """Counters of comparing so many pairs of descriptors: a compiled port counts the bits of binary ones."""
+    """Counters for comparing this many pairs of descriptors: a compiled port counts the bits of binary ones."""
     return {"flops": 2.0 * spec.length * pairs} if spec.metric == "cosine" else {"bits": 8.0 * spec.length * pairs}
 
 

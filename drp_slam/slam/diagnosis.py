@@ -9,7 +9,7 @@ from drp_slam.datatypes import Frame, Reason
 from drp_slam.slam.view import View
 
 DARK, BRIGHT = 16.0, 245.0
-"""Mean grey levels below and above which nothing can be seen."""
+"""Mean grey levels below and above which an image shows nothing."""
 BLURRED = 0.4
 """An image with less than this part of the usual sharpness is blurred."""
 GAP_NS = 1_000_000_000
@@ -17,9 +17,9 @@ GAP_NS = 1_000_000_000
 RECENT = 0.2
 """Weight of the newest keyframe in the usual sharpness."""
 MANY = 4
-"""With so many times the matches that are needed, it is not for want of matches that no pose was found."""
+"""With this many times the matches needed, a missing pose is not due to too few matches."""
 ROWS = 8
-"""Every so many rows of an image are looked at."""
+"""Only every n-th row of an image is examined."""
 
 
 class Diagnosis:

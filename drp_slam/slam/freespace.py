@@ -16,7 +16,7 @@ THINNED = 2
 REACH_PX = 26
 """Side of the square whose nearest depth a cell holds: edges may be off by a cell."""
 SIGMAS, SHARE = 5.0, 0.06
-"""What lies behind is farther by so many standard deviations of inverse depth and this share of the depth."""
+"""A point is behind when it is farther by this many deviations of inverse depth and this share of the depth."""
 
 
 def nearest(depth: np.ndarray, unit_m: float) -> np.ndarray:

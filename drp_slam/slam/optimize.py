@@ -144,7 +144,7 @@ def refine_pose(
 
 
 def _pull(JW: np.ndarray, J: np.ndarray, r: np.ndarray, part: np.ndarray) -> tuple[np.ndarray, float]:
-    """Step (6,) that a part of the observations asks for, and its squared length in standard deviations."""
+    """Step (6,) that a part of the observations would make, and its squared length in standard deviations."""
     JW = JW * np.concatenate([part, part, part])
     H = JW @ J.reshape(6, -1).T + 1e-6 * np.eye(6)
     step = -np.linalg.solve(H, JW @ r.ravel())

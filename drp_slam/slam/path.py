@@ -13,7 +13,7 @@ from drp_slam.datatypes import Trajectory
 from drp_slam.slam.map import Map
 
 LONGEST_GAP = 3.0
-"""Motion is predicted over at most so many of the intervals it was seen in."""
+"""Motion is predicted over at most this many times the interval in which it was observed."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 from drp_slam.slam.optimize import CHI2_PIXEL, DEPTH_GATE2
 
 FULL = 20.0
-"""Trust is counted in agreeing frames, up to so many."""
+"""Largest trust, counted in agreeing frames."""
 HALF = 5.0
 """A point with this trust counts about half of the most that a point can count."""
 FIRST = 5.0

@@ -4,7 +4,7 @@
 Covariances (6, 6) are of `d` in `T_world_camera @ exp(d)`: translation in metres and rotation in
 radians along the camera's axes. A frame's is the sum of what its own matches leave open, of what the
 map's part that it was seen in has drifted, and, where a second group of matches contradicts, of the
-distance to the pose that the other group asks for.
+distance to the pose of that other group.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ many of them (fitted: see docs/slam.md)."""
 ANCHORS = 25
 """Matches that tie a frame to a keyframe."""
 TWIST_FRAMES = 3
-"""The velocity is the mean over the last so many frames."""
+"""Number of last frames over which the velocity is averaged."""
 
 
 @dataclass(frozen=True)

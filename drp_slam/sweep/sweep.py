@@ -3,7 +3,7 @@
 
 Every finished point is one JSON file, named by the hash of its definition and of the files it
 depends on, and written at once. A sweep that was killed resumes when it is run again with the same
-`--out`; further choices add to it. Costs are modelled anew each time, so another
+`--out`; further choices add to it. Costs are computed each time, so another
 `--device` measures no point again.
 """
 

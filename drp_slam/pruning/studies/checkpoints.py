@@ -16,7 +16,7 @@ from drp_slam.errors import PruningError
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """Parts below `folder`; a part that was made with another `settings` text is made again."""
+    """Parts below `folder`; a part made with another `settings` text is repeated."""
 
     folder: Path
     settings: str

@@ -4,7 +4,7 @@
 The images are split in halves of each class by seed: one to calibrate and recover on, the other to
 judge. Two recoveries in closed form, both open to every method: batch-norm means and variances of
 the calibration half, or each layer solved again for the dense outputs under the mask
-(`surgery.refit`). A third goes on from the second: distillation from the dense network, without
+(`surgery.refit`). A third continues from the second: distillation from the dense network, without
 labels. In a comparison of methods the layer rates are the same for all (those of one threshold on
 magnitude, which favour magnitude), so that a saliency decides inside a layer; beside it, what
 happens where a saliency spends one budget over all layers.
@@ -107,7 +107,7 @@ def recovered(
 ) -> Iterator[tuple[str, nn.Module]]:
     """A recovered copy for each of the recoveries wanted, with its name; the masks hold.
 
-    `distilled` goes on from the refit: the same steps, images and learning rate for every pattern.
+    `distilled` continues from the refit: the same steps, images and learning rate for every pattern.
     """
     if BATCH_NORM in wanted:
         twin = copy.deepcopy(model)

@@ -3,7 +3,7 @@
 
 Hinton et al., "Distilling the Knowledge in a Neural Network", 2015. Masks hold exactly: a masked
 weight is zero, and neither gradient nor optimiser ever moves it. A checkpoint is written at every
-`keep_every` steps and training goes on from it; where the loss is not finite, the last good
+`keep_every` steps and training resumes from it; where the loss is not finite, the last good
 checkpoint stays and the error names it.
 """
 
