@@ -34,10 +34,11 @@ MOST_FRAMES = 6000
 
 @dataclass(frozen=True)
 class Survey:
-    """What the messages of a bag say without their images: streams by topic, calibrations by topic."""
+    """What the messages of a bag say without their images: streams, calibrations and sizes of images by topic."""
 
     streams: Mapping[str, Stream] = field(default_factory=dict)
     calibrations: Mapping[str, Stated] = field(default_factory=dict)
+    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def diagnose(name: str, camera: str | None = None, start: int = 0, frames: int |
     except DrpSlamError as error:
         if not survey.streams:
             raise
-        findings = [found("unreadable", name, str(error)), *_streams(survey.streams.values())]
+        findings = [found("unreadable", name, str(error)), *_of_survey(name, survey)]
         return Diagnosis(name, 0, 0, {s.role: s.where for s in survey.streams.values()}, worst_first(findings))
     topics = topics_of(sequence)
     streams = {role: survey.streams.get(topic, _stream(sequence, role, topic)) for role, topic in topics.items()}
@@ -72,7 +73,9 @@ def diagnose(name: str, camera: str | None = None, start: int = 0, frames: int |
     if damage:
         findings.append(found("unreadable", name, damage))
     findings += [found("reading", name, note) for note in sequence.facts()["warnings"]]
-    findings += _calibration(sequence, survey, topics) + examiner.findings()
+    findings += _calibration(sequence, survey, topics)
+    moved = any(finding.check.name == "unsynchronised" for finding in findings)  # then edges do not fit, either
+    findings += [f for f in examiner.findings() if not (moved and f.check.name == "unregistered")]
     return Diagnosis(sequence.name, len(sequence), examined, topics, worst_first(findings))
 
 
@@ -122,7 +125,6 @@ def _streams(streams: Iterable[Stream]) -> list[Finding]:
 
 def _calibration(sequence: Sequence, survey: Survey, topics: Mapping[str, str]) -> list[Finding]:
     """The calibration as it is stated in the bag, else as it was read."""
-    size = (sequence.camera.width, sequence.camera.height)
     out = []
     for role in ("camera_info", "right_camera_info"):
         if role in topics:
@@ -131,7 +133,31 @@ def _calibration(sequence: Sequence, survey: Survey, topics: Mapping[str, str]) 
                 stated = Stated.of(sequence.camera)
             if stated is not None:
                 rectified = is_rectified(topics["image"])
+                size = survey.sizes.get(topics["right" if role.startswith("right") else "image"])
                 out += check_calibration(replace(stated, rectified=rectified), topics[role], size)
+    return out
+
+
+def _of_survey(name: str, survey: Survey) -> list[Finding]:
+    """What is wrong with a bag of which no frames can be read."""
+    out = _streams(survey.streams.values())
+    images = [s for s in survey.streams.values() if s.role == "image"]
+    for topic, stated in survey.calibrations.items():
+        beside = [size for where, size in survey.sizes.items() if where.rpartition("/")[0] == topic.rpartition("/")[0]]
+        out += check_calibration(stated, topic, beside[0] if len(beside) == 1 else None)
+    if images and not survey.calibrations:
+        out.append(found("not_calibrated", name, "no CameraInfo is in the bag"))
+    depths = [s for s in survey.streams.values() if s.role == "depth"]
+    if len(images) == 1 and not depths:
+        out.append(found("no_depth", name, f"no depth beside {images[0].where}"))
+    for depth in depths[:1]:  # the reader may refuse it for what it holds
+        try:
+            sequence = open_sequence(f"{name}:depth={depth.where}", frames=SAMPLES)
+        except DrpSlamError:
+            continue
+        examiner = Examiner(topics_of(sequence), SAMPLES)
+        examine(sequence, examiner)
+        out += examiner.findings()
     return out
 
 
@@ -142,6 +168,7 @@ def surveyed(name: str) -> Survey:
         return Survey()
     stamps: dict[str, list[tuple[int, int]]] = {}
     calibrations: dict[str, Stated] = {}
+    sizes: dict[str, tuple[int, int]] = {}
     store = typestore()
     try:
         with reader(path) as bag:
@@ -151,6 +178,9 @@ def surveyed(name: str) -> Survey:
                 stamps.setdefault(connection.topic, []).append((seconds * 10**9 + nanoseconds, log_ns))
                 if connection.msgtype == INFO and connection.topic not in calibrations:
                     calibrations[connection.topic] = stated(store.deserialize_cdr(data, INFO))
+                elif connection.msgtype == RAW and connection.topic not in sizes:
+                    first = store.deserialize_cdr(data, RAW)
+                    sizes[connection.topic] = int(first.width), int(first.height)
     except Exception:  # damage of any kind; `open_sequence` says which
         log.debug("survey of %s ended early", name, exc_info=True)
     streams = {}
@@ -158,7 +188,7 @@ def surveyed(name: str) -> Survey:
         header_ns, log_ns = np.array(rows, np.int64).T
         role = "camera_info" if topic in calibrations else "depth" if "depth" in topic else "image"
         streams[topic] = Stream(topic, role, header_ns, log_ns)
-    return Survey(streams, calibrations)
+    return Survey(streams, calibrations, sizes)
 
 
 def stated(info: Any) -> Stated:
