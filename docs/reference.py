@@ -35,7 +35,7 @@ TROUBLESHOOTING = f"""# Troubleshooting
 
 {MADE}
 
-`python -m drp_slam doctor RECORDING` examines a recording. A running graph makes the same checks: every node
+`python -m drp_slam doctor RECORDING` examines a recording, `python -m drp_slam doctor --live` a camera. A running graph makes the same checks: every node
 publishes what it finds on `/diagnostics` (name `NODE: doctor: CHECK TOPIC`, with what was seen, why it matters and
 what to do as values) and logs it once; `up` and `top` show it, and `run.json` keeps it as `findings`. ERROR: nothing,
 or nothing right, can come of it; WARN: results suffer; NOTE: good to know. The limits and their reasons are in

@@ -1,27 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`doctor`: what is wrong with a recording."""
+"""`doctor`: what is wrong with a recording or a live camera."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
-from drp_slam.commands._options import add_camera, add_frames, add_sequence
+from drp_slam.commands._options import SEQUENCE, add_camera, add_frames, add_place, placed
 from drp_slam.commands._tables import console
 
-HELP = "examine a recording: say what is wrong, why it matters and what to do"
+HELP = "examine a recording or a live camera: say what is wrong, why it matters and what to do"
 EXAMPLE = "doctor synthetic:frames=60"
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
-    add_sequence(p)
+    p.add_argument("sequence", nargs="?", help=f"examine this recording: {SEQUENCE}")
     add_camera(p)
     add_frames(p)
+    p.add_argument("--live", action="store_true", help="examine the topics of a running camera")
+    text = "examine a live camera for this many seconds (default: 20)"
+    p.add_argument("--seconds", type=float, default=20.0, metavar="S", help=text)
+    add_place(p)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """The diagnosis. `exit_code` is 1 where it has an error. Raises DataError where there is no such recording."""
+    """The diagnosis. `exit_code` is 1 where it has an error.
+
+    Raises DataError where there is no such recording, GraphError for names that ROS does not take.
+    """
     from drp_slam.doctor.checks import Level
+    from drp_slam.errors import DataError
+
+    if args.live == (args.sequence is not None):
+        raise DataError("name a recording to examine, or --live for a running camera")
+    if args.live:
+        return live(args)
     from drp_slam.doctor.recordings import diagnose
 
     diagnosis = diagnose(args.sequence, args.camera, args.start, args.frames)
@@ -35,15 +48,43 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def live(args: argparse.Namespace) -> dict[str, Any]:
+    """The diagnosis of a running camera; says on standard error what is found, as it is found."""
+    import logging
+    import os
+
+    from drp_slam.doctor.checks import Level
+    from drp_slam.nodes.announce import Announcer
+    from drp_slam.nodes.table import environment, transport
+
+    for name, value in (environment(local=False) | transport(sends_images=False, local=False)).items():
+        os.environ.setdefault(name, value)
+    from drp_slam.nodes.doctor_node import examine
+
+    announcer = Announcer(logging.getLogger(__name__))
+    findings, received = examine(placed(args), args.seconds, announcer.changes)
+    return {
+        "sequence": "live",
+        "seconds": args.seconds,
+        "topics": received,
+        "findings": [finding.values() for finding in findings],
+        "exit_code": int(any(finding.level is Level.ERROR for finding in findings)),
+    }
+
+
 def show(result: dict[str, Any]) -> None:
     """Prints each finding with its reason and remedy."""
     out = console()
-    topics = ", ".join(f"{role} {topic}" for role, topic in result["topics"].items())
-    out.print(f"{result['sequence']}: {result['frames_examined']} of {result['frames']} frames examined; {topics}")
+    topics = ", ".join(f"{name}: {value}" for name, value in result["topics"].items())
+    if "seconds" in result:
+        out.print(f"messages in {result['seconds']:g} s: {topics}", soft_wrap=True, markup=False)
+    else:
+        examined = f"{result['frames_examined']} of {result['frames']} frames examined"
+        out.print(f"{result['sequence']}: {examined}; {topics}", soft_wrap=True, markup=False)
     styles = {"ERROR": "red", "WARN": "yellow", "NOTE": "cyan"}
     for finding in result["findings"]:
-        out.print(f"\n{finding['level']} {finding['check']}", style=styles[finding["level"]])
+        out.print(f"\n{finding['level']} {finding['check']}", style=styles[finding["level"]], markup=False)
         for key in ("where", "seen", "why", "remedy"):
-            out.print(f"  {key:<7}{finding[key]}", soft_wrap=True)
+            out.print(f"  {key:<7}{finding[key]}", soft_wrap=True, markup=False)
     if not result["findings"]:
         out.print("nothing wrong was found")

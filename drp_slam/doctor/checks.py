@@ -71,13 +71,19 @@ def finding_from(values: Mapping[str, str]) -> Finding:
 
 
 def worst_first(findings: Iterable[Finding]) -> list[Finding]:
-    """Errors before warnings before notes; one of each key, the worst."""
+    """Errors before warnings before notes; one of each key, the worst; none that follows from another (`CAUSES`)."""
     by_key: dict[tuple[str, str], Finding] = {}
     for finding in sorted(findings, key=lambda f: -f.level):
         by_key.setdefault(finding.key, finding)
-    return list(by_key.values())
+    names = {name for name, _ in by_key}
+    return [finding for finding in by_key.values() if not names & CAUSES.get(finding.check.name, set())]
 
 
+CAUSES = {
+    "unregistered": {"unsynchronised", "stamps_zero", "dark", "overexposed", "textureless", "frozen"},
+    "wrong_calibration": {"unsynchronised", "stamps_zero", "unregistered", "depth_unit", "ir_dots", "frozen"},
+}
+"""Check -> others that make it fail although nothing of its own is wrong."""
 _N, _W, _E = Level.NOTE, Level.WARN, Level.ERROR
 _TABLE = (
     # topics
@@ -303,6 +309,13 @@ _TABLE = (
         "Frames are dropped; poses come late.",
         "All cores are busy, so the nodes wait for each other.",
         "end other programs, lower the camera's rate or resolution, or use fewer features",
+    ),
+    Check(
+        "refused",
+        _E,
+        "Messages arrive, but no frame passes.",
+        "A node drops messages that it cannot use.",
+        "do what the message says",
     ),
     Check(
         "reading",

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from drp_slam.datatypes import Camera, Frame
-from drp_slam.doctor.checks import Finding
+from drp_slam.doctor.checks import Finding, worst_first
 from drp_slam.doctor.depths import DepthLook, check_depths, look_at_depth
 from drp_slam.doctor.intrinsics import check_correction, check_pair, matched_rows
 from drp_slam.doctor.motion import Tracks, correction, tracks
@@ -52,7 +52,7 @@ class Examiner:
             self.depths.append(look_at_depth(frame.depth, frame.depth_unit_m, frame.image))
         if frame.right is not None and frame.camera.right is None and frame.right.shape == frame.image.shape:
             self.rows.append(matched_rows(_grey(frame.image), _grey(frame.right)))
-        if self._held is None and frame.depth is not None:
+        if self._held is None and frame.depth is not None and frame.camera.fx > 0:
             self._held = dataclasses.replace(frame, image=_grey(frame.image))
 
     def follow(self, frame: Frame) -> None:
@@ -75,17 +75,13 @@ class Examiner:
         """What is wrong so far; `motion` estimates the calibration, which takes a second for 40 pairs."""
         where = self.topics
         out = check_looks(self.looks, where["image"])
-        unseen = {f.check.name for f in out} & {"dark", "overexposed", "textureless", "frozen"}
         if self.depths:
-            of_depth = check_depths(self.depths, where["depth"])
-            out += [f for f in of_depth if not (unseen and f.check.name == "unregistered")]
+            out += check_depths(self.depths, where["depth"])
         if self.rows:
             out += check_pair(np.concatenate(list(self.rows)), where["right"])
-        # what is no image, or no depth in its pixels, says nothing of the calibration
-        sound = not {f.check.name for f in out} & {"unregistered", "depth_unit", "size_mismatch", "ir_dots"}
-        if motion and sound and self.motions and self._camera is not None:
+        if motion and self.motions and self._camera is not None:
             out += check_correction(correction(self.motions, self._camera), self._camera, where["camera_info"])
-        return out
+        return worst_first(out)
 
 
 def _grey(image: np.ndarray) -> np.ndarray:

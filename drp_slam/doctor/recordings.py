@@ -73,9 +73,7 @@ def diagnose(name: str, camera: str | None = None, start: int = 0, frames: int |
     if damage:
         findings.append(found("unreadable", name, damage))
     findings += [found("reading", name, note) for note in sequence.facts()["warnings"]]
-    findings += _calibration(sequence, survey, topics)
-    moved = any(finding.check.name == "unsynchronised" for finding in findings)  # then edges do not fit, either
-    findings += [f for f in examiner.findings() if not (moved and f.check.name == "unregistered")]
+    findings += _calibration(sequence, survey, topics) + examiner.findings()
     return Diagnosis(sequence.name, len(sequence), examined, topics, worst_first(findings))
 
 

@@ -29,7 +29,8 @@ MOTION_EVERY = 15
 class Examination:
     """`offer` every frame; `findings` are of the last half minute. `close` it."""
 
-    def __init__(self, topics: Mapping[str, str]) -> None:
+    def __init__(self, topics: Mapping[str, str], period_s: float = PERIOD_S) -> None:
+        self._period_s = period_s
         self._examiner = Examiner(topics, KEPT)
         self._frames: queue.Queue[Frame | None] = queue.Queue(1)
         self._thread: threading.Thread | None = None
@@ -56,7 +57,7 @@ class Examination:
             self._held_ns = None
         else:
             self._held_ns = frame.stamp_ns
-            self._due_s = now_s + (FIRST_PERIOD_S if self._looks < FIRST else PERIOD_S)
+            self._due_s = now_s + (FIRST_PERIOD_S if self._looks < FIRST else self._period_s)
 
     def close(self) -> None:
         """Ends the thread."""

@@ -143,6 +143,29 @@ def test_a_camera_that_sends_but_is_wrong(command, listen, small_room, tmp_path)
     assert expected <= {(f["check"], f["where"]) for f in run["findings"]}
 
 
+def test_doctor_live(command, listen):
+    """Without a graph: a topic with another name, and a depth camera that is there."""
+    listen.node.create_publisher(Image, "/camera/color/image_raw", 10)
+    depth = listen.node.create_publisher(Image, "depth", qos.camera_in())
+    doctor = command("doctor", "--live", "--seconds", 8, "--image-topic", "/camera/image_raw", "--json")
+    sent = itertools.count(1)
+
+    def done() -> bool:
+        metres = np.full((240, 320), 2, np.uint16)
+        depth.publish(convert.image_message(convert.header(next(sent) * 50_000_000, ""), metres, "16UC1"))
+        listen.spin(0.05)
+        return doctor.process.poll() is not None
+
+    listen.until(done, 60)
+    code, out, err = doctor.finish()
+    result = json.loads(out)
+    found = {(f["check"], f["where"]): f["seen"] for f in result["findings"]}
+    assert "nearest: /camera/color/image_raw" in found["no_message", "/camera/image_raw"]
+    assert ("no_message", "/camera_info") in found and ("no_message", "/depth") not in found
+    assert result["topics"]["/depth"] > 10 and code == result["exit_code"]
+    assert "/camera/image_raw: no message for 5 s" in err
+
+
 def test_qos_that_cannot_match_is_named(listen):
     """A camera that offers best effort, and a node that is told to ask for reliable."""
     from rclpy.parameter import Parameter

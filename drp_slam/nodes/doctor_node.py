@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Examines the topics of a live camera for some seconds, for `doctor --live`."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import rclpy
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.logging import LoggingSeverity, set_logger_level
+from rclpy.parameter import Parameter
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+
+from drp_slam.config import SlamConfig
+from drp_slam.data import image_codec
+from drp_slam.data.camera_info import camera_of, is_rectified
+from drp_slam.datatypes import Camera, Frame
+from drp_slam.doctor.checks import Finding, found, worst_first
+from drp_slam.errors import DrpSlamError
+from drp_slam.nodes import convert, qos
+from drp_slam.nodes.base import StageNode
+from drp_slam.nodes.depth_topic import DepthTopic
+from drp_slam.nodes.examination import FIRST_PERIOD_S, Examination
+from drp_slam.nodes.limits import IN_FLIGHT
+from drp_slam.nodes.pairing import Verdict
+from drp_slam.nodes.table import CAMERA_TOPICS, Place
+from drp_slam.nodes.tf import Transforms
+
+PATIENCE_S = 0.3
+"""An image waits for its depth at most this long."""
+Show = Callable[[list[Finding]], object]
+
+
+class DoctorNode(StageNode):
+    """Takes what the graph's nodes take, and tracks nothing."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("doctor_node", SlamConfig, **kwargs)
+
+    def configure(self) -> None:
+        super().configure()
+        self._camera: Camera | None = None
+        self._refused: dict[str, str] = {}
+        self._waiting: deque[tuple[float, Header, np.ndarray]] = deque(maxlen=IN_FLIGHT)
+        self.examination = Examination({role: self.resolve_topic_name(role) for role in CAMERA_TOPICS}, FIRST_PERIOD_S)
+        self._depths = DepthTopic(self, self.configs[0], Transforms(self, self.graph).tree, self._pair)
+        self.take(CameraInfo, "camera_info", self._on_info, qos.camera_in(), foreign=True)
+        self.take(Image, "image", self._on_image, qos.camera_in(IN_FLIGHT), foreign=True)
+        self.take(CompressedImage, "image/compressed", self._on_image, qos.camera_in(IN_FLIGHT))
+        if self.graph.pair:
+            self.take(CameraInfo, "right_camera_info", self._ignore, qos.camera_in(), foreign=True)
+            self.take(Image, "right", self._ignore, qos.camera_in(IN_FLIGHT), foreign=True)
+            self.take(CompressedImage, "right/compressed", self._ignore, qos.camera_in(IN_FLIGHT))
+        self.every(PATIENCE_S / 3, self._pair)
+
+    def _on_parameters(self, given: list[Parameter]) -> SetParametersResult:
+        return SetParametersResult(successful=True)  # none changes what it does
+
+    def report_health(self) -> None:
+        """Nothing on /diagnostics: what is found is printed."""
+
+    def problem(self, error: object) -> None:
+        topic, _, words = str(error).partition(": ")
+        self._refused[self.resolve_topic_name(topic) if topic.replace("/", "").isidentifier() else "messages"] = words
+
+    def findings(self) -> list[Finding]:
+        refused = [found("refused", topic, words) for topic, words in self._refused.items()]
+        return worst_first([*super().findings(), *self.examination.findings, *refused])
+
+    def finish(self) -> None:
+        self.examination.close()
+
+    def _ignore(self, message: Any) -> None:
+        """Counted, with its stamp, before it comes here."""
+
+    def _on_info(self, message: CameraInfo) -> None:
+        self._camera = camera_of(message, "camera_info", is_rectified(self.resolve_topic_name("image")))
+
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        self._waiting.append((time.monotonic(), message.header, image_codec.colour_of(message, "image")))
+        self._pair()
+
+    def _pair(self) -> None:
+        """Examines images in order, each with its depth if that comes in time."""
+        while self._waiting:
+            since_s, header, image = self._waiting[0]
+            late = time.monotonic() - since_s > PATIENCE_S or self.graph.pair
+            verdict, paired = self._depths.nearest(convert.stamp_ns(header), final=late)
+            if verdict is Verdict.WAIT:
+                return
+            self._waiting.popleft()
+            height, width = image.shape[:2]
+            unknown = Camera(width, height, 0.0, 0.0, 0.0, 0.0)
+            depth, unit_m = None, 1.0
+            if paired is not None:
+                depth, unit_m = paired.values, paired.unit_m
+                if self._camera is not None:
+                    try:
+                        depth, unit_m = self._depths.in_image(paired, header.frame_id, self._camera)
+                    except DrpSlamError as error:
+                        self.problem(error)
+            camera = self._camera or unknown
+            self.examination.offer(Frame(0, convert.stamp_ns(header), image, camera, depth, unit_m))
+
+
+def examine(place: Place, seconds: float, show: Show) -> tuple[list[Finding], dict[str, int]]:
+    """What is wrong with a camera after so many seconds, or at SIGINT; and messages by topic.
+
+    `show` gets what is found so far, once a second.
+    """
+    names = (*place.remappings(), *((("__ns", place.namespace),) if place.namespace else ()))
+    options = [word for a, b in names for word in ("-r", f"{a}:={b}")]
+    options += ["-p", f"use_sim_time:={str(place.use_sim_time).lower()}", "-p", f"pair:={str(place.pair).lower()}"]
+    rclpy.init(args=["--ros-args", *options], signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        set_logger_level("doctor_node", LoggingSeverity.FATAL)
+        node = DoctorNode()
+        try:
+            node.start()
+            executor = SingleThreadedExecutor()
+            executor.add_node(node)
+            _spin(node, executor, seconds, show)
+            received = {node.resolve_topic_name(role): count for role, count in node.inputs.received.items()}
+            return node.findings(), received
+        finally:
+            node.close()
+            node.destroy_node()
+    finally:
+        rclpy.try_shutdown()
+
+
+def _spin(node: DoctorNode, executor: SingleThreadedExecutor, seconds: float, show: Show) -> None:
+    """Until the time is over, or the user has seen enough."""
+    end_s = time.monotonic() + seconds
+    shown_s = 0.0
+    try:
+        while time.monotonic() < end_s:
+            executor.spin_once(0.1)
+            if time.monotonic() - shown_s >= 1.0:
+                shown_s = time.monotonic()
+                show(node.findings())
+    except KeyboardInterrupt:
+        return
