@@ -35,11 +35,12 @@ TROUBLESHOOTING = f"""# Troubleshooting
 
 {MADE}
 
-`python -m drp_slam doctor RECORDING` examines a recording, `python -m drp_slam doctor --live` a camera. A running graph makes the same checks: every node
-publishes what it finds on `/diagnostics` (name `NODE: doctor: CHECK TOPIC`, with what was seen, why it matters and
-what to do as values) and logs it once; `up` and `top` show it, and `run.json` keeps it as `findings`. ERROR: nothing,
-or nothing right, can come of it; WARN: results suffer; NOTE: good to know. The limits and their reasons are in
-`drp_slam/doctor/`; on the recordings `tum_fr1_xyz`, `icl_office3`, `kitti_clip` and `synthetic` no check fires."""
+`python -m drp_slam doctor RECORDING` examines a recording, `python -m drp_slam doctor --live` a camera. A running
+graph makes the same checks: every node publishes what it finds on `/diagnostics` (name `NODE: doctor: CHECK TOPIC`,
+with what was seen, why it matters and what to do as values) and logs it once; `up` shows it, and `run.json` keeps it
+as `findings`. ERROR: nothing, or nothing right, can come of it; WARN: results suffer; NOTE: good to know. The limits
+and their reasons are in `drp_slam/doctor/`; on the recordings `tum_fr1_xyz`, `icl_office3`, `kitti_clip` and
+`synthetic` no check fires."""
 OTHERS = """## Messages of the nodes
 
 | message | cause | what to do |
