@@ -7,7 +7,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 NAME = "drp_slam"
-NODES = ("drp_node", "perception_node", "pose_node", "profiler_node", "player_node", "container")
+NODES = ("drp_node", "perception_node", "pose_node", "profiler_node", "player_node", "container", "rerun_view")
 MESSAGES = ("std", "sensor", "nav", "geometry", "diagnostic", "visualization", "rosgraph", "lifecycle")
 VERSION = next(
     line.split('"')[1] for line in Path(NAME, "__init__.py").read_text().splitlines() if line.startswith("__version__")
@@ -75,6 +75,7 @@ setup(
             "open3d; platform_system != 'Linux' or platform_machine != 'x86_64'",
         ],
         "sweep": ["distributed"],
+        "view": ["rerun-sdk>=0.23"],
         "board": ["openpyxl"],
         "test": ["pytest", "hypothesis", "evo", "onnx-tool", "openpyxl", "gtsam; python_version < '3.14'"],
         "lint": ["ruff", "mypy", "types-PyYAML"],

@@ -42,6 +42,8 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     text = "start nodes again that die (default: with a camera; a recording ends with an error)"
     p.add_argument("--respawn", action=argparse.BooleanOptionalAction, help=text)
     p.add_argument("--container", action="store_true", help="run all nodes in one process, images passed by reference")
+    text = "show the graph live in the Rerun viewer, or record it to FILE.rrd (pip install drp_slam[view])"
+    p.add_argument("--rerun", nargs="?", const="", metavar="FILE", help=text)
     add_out(p)
 
 
@@ -76,5 +78,5 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "rate": args.rate,
     }
     with claimed(out, args.sequence) as run_id:
-        run_graph(config, sequence, out, about | {"run_id": run_id}, respawn, place, args.container)
+        run_graph(config, sequence, out, about | {"run_id": run_id}, respawn, place, args.container, args.rerun)
     return build(out) | (dense_files(args, out) if sequence is not None else {}) | exported(args, out)

@@ -43,6 +43,9 @@ GRACE_S = "60"
 """Time for an interrupted node to write its results."""
 RESPAWN_DELAY_S = 1.0
 
+VIEWERS = ("rviz2", "rerun_view")
+"""Their failure is not the graph's."""
+
 MODES = ("mapping", "localisation")
 
 ARGUMENTS = (
@@ -60,6 +63,7 @@ ARGUMENTS = (
     ("mode", "mapping", "mapping, or localisation: only find the pose in the map, never change it"),
     ("container", "false", "run all nodes in one process, images passed by reference"),
     ("autostart", "true", "activate the nodes; false: a lifecycle manager does"),
+    ("rerun", "", "true: show the graph in the Rerun viewer; FILE.rrd: record it"),
     ("rviz", "false", "show image, features, trajectory, map and TF"),
     ("respawn", "", "restart a node that dies: true (default with a camera) or false (with a recording)"),
 )
@@ -166,7 +170,7 @@ class Results:
     def _on_exit(self, event: Any, context: LaunchContext) -> None:
         name = re.sub(r"-\d+$", "", event.process_name)
         self._running.discard(event.process_name)
-        if event.returncode not in (0, -signal.SIGALRM) and name != "rviz2":  # the latter: see `base.spin`
+        if event.returncode not in (0, -signal.SIGALRM) and name not in VIEWERS:  # the latter: see `base.spin`
             self._failure = self._failure or GraphError(f"{name} ended with exit code {event.returncode}")
         if context.is_shutdown:
             self._on_shutdown(event, context)
@@ -190,6 +194,12 @@ class Results:
             build(self._out)
         finally:
             self._claim.__exit__(None, None, None)
+
+
+def viewer(name: str, place: Place, arguments: list[str]) -> Node:
+    """A node of this package that only listens; the graph does not end with it."""
+    where: dict[str, Any] = {"namespace": place.namespace, "remappings": list(place.remappings())}
+    return Node(package="drp_slam", executable=name, arguments=arguments, output="screen", **where)
 
 
 def rviz(place: Place, use_sim_time: bool) -> list[Node]:

@@ -51,9 +51,7 @@ class Processes:
 
     def _start(self, name: str, mode: str) -> None:
         spec, parameters = self._specs[name], self.logs / "parameters.yaml"
-        names = (*spec.remappings, *((("__ns", spec.namespace),) if spec.namespace else ()))
-        renames = [word for a, b in names for word in ("-r", f"{a}:={b}")]
-        arguments = [*spec.arguments, "--ros-args", "--params-file", str(parameters), *renames]
+        arguments = [*spec.arguments, "--ros-args", "--params-file", str(parameters), *spec.renames]
         with (self.logs / f"{name}.log").open(mode) as output:
             self._running[name] = started(
                 spec.module,

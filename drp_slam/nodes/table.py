@@ -120,6 +120,12 @@ class NodeSpec:
         return [member.name for member in self.members]
 
     @property
+    def renames(self) -> list[str]:
+        """ROS arguments for remappings and namespace."""
+        names = (*self.remappings, *((("__ns", self.namespace),) if self.namespace else ()))
+        return [word for a, b in names for word in ("-r", f"{a}:={b}")]
+
+    @property
     def module(self) -> str:
         return f"drp_slam.nodes.{self.name}"
 

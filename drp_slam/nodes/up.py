@@ -5,18 +5,24 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import subprocess
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drp_slam.atomic import Interrupts, uninterrupted
 from drp_slam.errors import DrpSlamError, GraphError
+from drp_slam.nodes.child import started
 from drp_slam.nodes.hearing import Hearing
 from drp_slam.nodes.odometry import recover
 from drp_slam.nodes.processes import Processes
 from drp_slam.nodes.reports import PERIOD_S, Reports
 from drp_slam.nodes.shared_memory import lacking_room, remove_orphans
-from drp_slam.nodes.table import ROOT, Place, contained, environment, nodes, transport
+from drp_slam.nodes.table import ROOT, NodeSpec, Place, contained, environment, nodes, transport
 from drp_slam.reporting import folder as files
 
 if TYPE_CHECKING:
@@ -35,6 +41,9 @@ OPEN = (
 )
 """Printed for a graph with a camera, which accepts messages from any sender."""
 
+VIEWER_S = 10.0
+"""The viewer writes its file within this time, or is killed."""
+
 START_S = 180.0
 """Longest time until all nodes are ready."""
 
@@ -47,12 +56,14 @@ def run_graph(
     respawn: bool = False,
     place: Place = ROOT,
     container: bool = False,
+    rerun: str | None = None,
 ) -> None:
     """Starts the graph, waits for its end, and writes the results that the nodes do not write themselves.
 
     Ends with the sequence or with SIGINT, which never loses results; the third SIGINT stops waiting
-    for nodes. `respawn` restarts nodes that die; `container` runs all nodes in one process. Raises
-    GraphError that names a node which died for good; results until then are kept in `out`.
+    for nodes. `respawn` restarts nodes that die; `container` runs all nodes in one process; `rerun` is
+    the file that the Rerun viewer records to, or empty to open the viewer. Raises GraphError that names
+    a node which died for good; results until then are kept in `out`.
     """
     from drp_slam.frontend.modelled import open_soc
     from drp_slam.pipeline import stages
@@ -60,6 +71,8 @@ def run_graph(
     open_soc(
         config, [stage.unit for stage in stages(config.graph.features, config.graph.pair)]
     )  # raises here if the chip cannot model a unit
+    if rerun is not None and find_spec("rerun") is None:
+        raise GraphError("--rerun needs the Python package rerun-sdk: pip install drp_slam[view]")
     logs = out / "log"
     remove_orphans()
     if lack := lacking_room():
@@ -70,12 +83,34 @@ def run_graph(
     inherited = {**os.environ, **environment(local, logs), **transport(sends_images=False, local=local)}
     specs = nodes(config, local, place)
     processes = Processes(contained(specs) if container else specs, logs, inherited, respawn)
-    with uninterrupted() as interrupts:
+    with uninterrupted() as interrupts, shown(rerun, place, logs, inherited):
         failure = lead(processes, config, sequence, interrupts, place.namespace)
         failure = conclude(config, sequence, out, about | {"restarts": dict(processes.restarts)}, failure)
     if failure is not None:
         log.warning("what was tracked is in %s", out)
         raise failure
+
+
+@contextmanager
+def shown(rerun: str | None, place: Place, logs: Path, environment: Mapping[str, str]) -> Iterator[None]:
+    """The Rerun viewer beside the graph, where it is asked for; the graph does not depend on it."""
+    if rerun is None:
+        yield
+        return
+    spec = NodeSpec("rerun_view", {}, place.remappings(), namespace=place.namespace)
+    logs.mkdir(parents=True, exist_ok=True)
+    with (logs / "rerun_view.log").open("wb") as output:
+        arguments = [*([rerun] if rerun else []), "--ros-args", *spec.renames]
+        process = started(spec.module, arguments, stdout=output, stderr=subprocess.STDOUT, env=dict(environment))
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(VIEWER_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def conclude(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+from importlib.util import find_spec
 
 import cv2
 import numpy as np
@@ -89,6 +90,7 @@ def test_camera_in_a_namespace_in_one_process(graph, listen, small_room, tmp_pat
         use_sim_time="true",
         container="true",
         out=tmp_path,
+        **({"rerun": tmp_path / "seen.rrd"} if find_spec("rerun") else {}),
     )
     pids = listen.ready({f"robot1/{name}" for name in STAGES})
     assert len(set(pids.values())) == 1  # one process
@@ -125,6 +127,8 @@ def test_camera_in_a_namespace_in_one_process(graph, listen, small_room, tmp_pat
     assert odometry
     running.interrupt()
     assert folder.read_json(tmp_path / folder.REPORT_JSON)["tracked"] >= 6
+    if find_spec("rerun"):
+        assert (tmp_path / "seen.rrd").stat().st_size > 100_000
 
 
 def test_localises_in_a_map_and_ends_with_the_recording(graph, small_room, tmp_path):
