@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`report`: `report.json` and `report.html` of a folder of results."""
+"""`report`: `report.json` and `report.html` of a folder of results, or the difference of two."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from drp_slam.commands._options import add_device, add_out, out_folder
-from drp_slam.profiler.terminal import show as show
+from drp_slam.commands._tables import console, print_table
+from drp_slam.errors import ProfilerError
+from drp_slam.profiler import terminal
 
-HELP = "rebuild the report of a folder of results"
-EXAMPLE = "report results/run-1 --baseline results/run-cpu --device rzv2n"
+HELP = "rebuild the report of a folder of results, or compare two"
+EXAMPLE = "report results/run-1 results/run-2"
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("folder", type=Path, help="folder of results of `run` or `up`")
+    text = "a second folder: write what differs to difference.html instead, in --out or in this folder"
+    p.add_argument("other", type=Path, nargs="?", metavar="OTHER", help=text)
     text = "compare with these results of the same frames, run with --backend cpu"
     p.add_argument("--baseline", type=Path, metavar="DIR", help=text)
     add_device(p, None, "the run's own")
@@ -26,4 +30,32 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """The report, written to `--out`, else beside the results. Raises ProfilerError."""
     from drp_slam.reporting.results import build
 
+    if args.other is not None:
+        from drp_slam.reporting import difference
+
+        if args.baseline:
+            raise ProfilerError("--baseline belongs to the report of one run; leave it out, or the second folder")
+        return difference.write(args.folder, args.other, out_folder(args) if args.out else args.other, args.device)
     return build(args.folder, args.baseline, out_folder(args) if args.out else None, args.device)
+
+
+def show(result: dict[str, Any]) -> None:
+    """Prints the report, or the difference."""
+    from drp_slam.profiler.page import number
+
+    if "differences" not in result:
+        return terminal.show(result)
+    rows = [
+        (f"{d['name']} {d['unit']}".rstrip(), d["kind"], number(d["first"]), number(d["second"]), _change(d))
+        for d in result["differences"]
+    ]
+    print_table("figure|kind|first|second|change", rows, left=("figure", "kind", "change"))
+    for key, (before, after) in result["settings"].items():
+        console().print(f"{key}: {before} -> {after}", soft_wrap=True, markup=False)
+    for text in result["warnings"]:
+        console().print(f"mind: {text}", soft_wrap=True, markup=False)
+    console().print(f"open {result['report']}", soft_wrap=True, markup=False)
+
+
+def _change(d: dict[str, Any]) -> str:
+    return "" if d["change"] is None else f"{d['change']:+.1%} {d['verdict']}"

@@ -96,6 +96,30 @@ def trajectory(
     return svg(figure, "trajectory, top view and height")
 
 
+def two_paths(names: Sequence[str], runs: Sequence[Any]) -> str | None:
+    """Top view of the paths of two runs (`Curves`), and their errors over time where they are known."""
+    known = [
+        (n, r, c) for n, r, c in zip(names, runs, (ESTIMATE, LOST)) if r.estimate_m is not None and len(r.estimate_m)
+    ]
+    if not known:
+        return None
+    figure, (top, over) = new(11.2, 4.3, 2, gridspec_kw={"width_ratios": [1, 1.35]})
+    truth = next((r.truth_m for _, r, _ in known if r.truth_m is not None), None)
+    if truth is not None:
+        top.plot(truth[:, 0], truth[:, 1], color=TRUTH, lw=2.6, label="ground truth")
+    for name, run, colour in known:
+        top.plot(run.estimate_m[:, 0], run.estimate_m[:, 1], color=colour, lw=1.2, label=name)
+        if run.error_s is not None and run.error_m is not None:
+            over.plot(run.error_s, run.error_m * 100, color=colour, lw=1.1, label=name)
+    top.set_aspect("equal", "datalim")
+    top.legend(frameon=False, fontsize=8.5)
+    over.set_ylim(bottom=0)
+    over.margins(x=0.01)
+    label(top, "x [m]", "y [m]", "Top view")
+    label(over, "time [s]", "error [cm]", "Position error")
+    return svg(figure, "paths and errors of two runs")
+
+
 def error(times_s: np.ndarray, error_m: np.ndarray, rmse_m: float, lost_s: Sequence[float]) -> str:
     """Distance to ground truth over time, with the frames that were lost."""
     figure, ax = new(11.2, 2.9)

@@ -50,6 +50,7 @@ STORED_MAP = "slam.map"
 MAP, SPANS, KERNELS, FRAMES, RUN = "map.ply", "spans.csv", "kernels.csv", "frames.csv", "run.json"
 MOMENTS = "moments"
 REPORT_JSON, REPORT_HTML, TRACE = "report.json", "report.html", "trace.json"
+DIFFERENCE_JSON, DIFFERENCE_HTML = "difference.json", "difference.html"
 MADE_BY_A_RUN = (TRAJECTORY, ODOMETRY, GROUND_TRUTH, MAP, SPANS, KERNELS, FRAMES, RUN)
 """A report needs at least one of these files."""
 GRAPH = "graph.json"
@@ -69,6 +70,7 @@ DENSE = ("mesh.ply", "mesh.glb", "cloud.ply", "cloud.pcd", "grid.yaml", "grid.pg
 EXPORTS = (*NAMES.values(), "trajectory_kitti_times.txt")
 """What `--export` adds."""
 OWN = (*MADE_BY_A_RUN, JOURNAL, SAVED_MAP, GRAPH, REPORT_JSON, REPORT_HTML, TRACE, *DENSE, *EXPORTS)
+OWN += (DIFFERENCE_JSON, DIFFERENCE_HTML)
 
 
 @dataclass(frozen=True)
