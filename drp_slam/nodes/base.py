@@ -188,6 +188,14 @@ class StageNode(ManagedNode):
         """Faults of what this node takes in (`drp_slam.doctor`)."""
         return self.inputs.findings()
 
+    def _examined(self) -> list[Finding]:
+        """Findings, the worst first; what examines the messages of strangers must not end the node."""
+        try:
+            return worst_first(self.findings())
+        except Exception as error:
+            self.fault(error)
+            return []
+
     def report_health(self) -> None:
         """One DiagnosticStatus of the node, and one for each finding.
 
@@ -200,7 +208,7 @@ class StageNode(ManagedNode):
         self._missing = missing
         if lost:
             self.problem(f"{missing} was removed from /dev/shm: this node hears nothing any more; start it again")
-        findings = worst_first(self.findings()) if ready else []
+        findings = self._examined() if ready else []
         level, message = DiagnosticStatus.OK, self._activity.words(self.frames, time.monotonic())
         if not ready:
             level, message = DiagnosticStatus.WARN, "waiting for the other nodes"

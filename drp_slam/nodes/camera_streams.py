@@ -41,7 +41,7 @@ class Streams:
             self._stamps.setdefault(topic, deque(maxlen=KEPT)).append(pair)
         if role.endswith("camera_info"):
             self._calibrations[topic] = stated(message)
-        elif hasattr(message, "width"):
+        elif getattr(message, "width", 0) and message.height:
             self._sizes[role] = message.width, message.height
 
     def findings(self) -> list[Finding]:

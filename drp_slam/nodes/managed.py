@@ -292,7 +292,11 @@ class ManagedNode(LifecycleNode):
         return alone
 
     def guarded(self, handle: Callable[[Any], None]) -> Callable[[Any], None]:
-        """A callback of an active node that reports deliberate errors instead of raising them."""
+        """A callback of an active node that reports what a message does to it instead of dying of it.
+
+        Errors that are not deliberate are logged with their traceback: they are faults of this program, but the
+        next message may be sound.
+        """
 
         @functools.wraps(handle)
         def callback(message: Any) -> None:
@@ -302,8 +306,15 @@ class ManagedNode(LifecycleNode):
                     handle(message)
             except DrpSlamError as error:
                 self.problem(error)
+            except Exception as error:
+                self.fault(error)
 
         return callback
+
+    def fault(self, error: Exception) -> None:
+        """Reports an error that nobody foresaw."""
+        self.get_logger().error("".join(traceback.format_exception(error)), throttle_duration_sec=1.0)
+        self.problem(f"{type(error).__name__}: {error}; this is a fault of {self.get_name()}, see its log")
 
     def problem(self, error: object) -> None:
         """Reports a problem."""

@@ -231,9 +231,10 @@ class PoseNode(StageNode):
         """Publishes what became of a frame."""
         assert self.tracker is not None
         if track.T_world_camera is not None:
-            self._world.publish(header, frame, track, self.tracker)
+            # into the journal first: what somebody has heard is kept, even where this node is killed next
             if refused := self._odometry.add(track.stamp_ns, track.T_world_camera):
                 self.problem(refused)
+            self._world.publish(header, frame, track, self.tracker)
         self.publish_runs(track.stamp_ns, tracked)
         self._report(header, track)
 
