@@ -28,6 +28,8 @@ MAGIC = {b"\x89MCAP0\r\n": ".mcap", b"SQLite format 3\0": ".db3"}
 ZSTD = b"\x28\xb5\x2f\xfd"
 ROS_1 = b"#ROSBAG V"
 SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd", ".bag")
+FOREIGN = ("Profile is not ros2", "Serialization format")
+"""What `rosbags` says of files that are whole, but not of ROS 2."""
 Message = tuple[Any, int, bytes]
 """Connection, log time in ns, and the message's CDR bytes."""
 
@@ -164,7 +166,9 @@ def _zstd() -> Any:
 
 
 def damaged(path: Path, error: Exception) -> DataError:
-    """What to do about a bag that cannot be read."""
+    """The error for a bag that cannot be read, with the remedy."""
+    if any(words in str(error) for words in FOREIGN):
+        return DataError(f"{path}: {error} Expected a rosbag2 with messages of ROS 2 in CDR")
     files = [path] if path.is_file() else sorted(path.iterdir())
     store = next((f for f in files if f.suffix in (".db3", ".mcap")), path)
     if isinstance(error, FileNotFoundError):

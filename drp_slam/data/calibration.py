@@ -144,7 +144,11 @@ def own_or_given(
     """The calibration of the command line, else the sequence's own, and notes. Raises DataError where there is none."""
     if given is not None:
         instead = (f"{name}: --camera is used instead of the recording's own calibration",) if own is not None else ()
-        return given.of_size(size_px or (0, 0)), (*instead, *given.notes)
+        camera = given.of_size(size_px or (0, 0))
+        if own is None:
+            return camera, given.notes
+        kept = {key: getattr(own, key) for key in ("depth_scale", "fps") if key not in given.stated}
+        return replace(camera, **kept), instead
     if own is not None:
         return own, ()
     shipped = sorted(p.stem for p in (resources.share() / "config" / "cameras").glob("*.yaml"))

@@ -8,7 +8,6 @@ import numpy as np
 NEAR_M, FAR_M = 0.25, 4.0
 """Half of what depth cameras see in rooms lies between these; beyond, the unit is doubted."""
 UNITS_M = {"1 mm": 1e-3, "0.1 mm (D405, SR300)": 1e-4, "0.25 mm (L515)": 2.5e-4, "1/5000 m (TUM)": 2e-4, "1 m": 1.0}
-LIKELY_M = (0.4, 3.5)
 
 
 def median_of(depth: np.ndarray) -> float:
@@ -27,7 +26,7 @@ def doubt(median_m: float, unit_m: float, where: str) -> tuple[str, ...]:
     """A note where half of the depth lies nearer or farther than depth cameras see; nothing where all is well."""
     if not median_m or plausible(median_m):
         return ()
-    units = [name for name, u in UNITS_M.items() if u != unit_m and LIKELY_M[0] <= median_m / unit_m * u <= LIKELY_M[1]]
+    units = [name for name, u in UNITS_M.items() if u != unit_m and plausible(median_m / unit_m * u)]
     likely = f"; likely units: {', '.join(units)}" if units else ""
     side = "farther" if median_m > FAR_M else "nearer"
     return (

@@ -77,8 +77,11 @@ def colour_of(message: Any, where: str) -> np.ndarray:
     16-bit pixels are shifted to 8 by the bits of the brightest one. Raises DataError, which begins with `where`.
     """
     if hasattr(message, "format"):
-        flags = cv2.IMREAD_COLOR if "bayer" in message.format else cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
-        pixels = _to_8_bits(decompress(message, flags | cv2.IMREAD_IGNORE_ORIENTATION, where))
+        flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+        pixels = _to_8_bits(decompress(message, flags, where))
+        pattern = COLOUR.get(str(message.format).split(";")[0].strip().lower(), COLOUR["mono8"])
+        if pixels.ndim == 2 and pattern.channels == 1 and pattern.to_bgr is not None:  # PNG of a Bayer pattern
+            return cv2.cvtColor(pixels, pattern.to_bgr)
         return pixels if pixels.ndim == 2 else np.ascontiguousarray(pixels[..., :3])
     name = encoding_of(message)
     if name not in COLOUR:

@@ -38,6 +38,8 @@ OPTIONAL = ("camera_info", "depth_camera_info", "right_camera_info", "truth")
 """Roles that may be left without a topic, by the name `none`."""
 NOT_DEPTH_WORDS = {"confidence", "conf", "disparity", "ir", "infra", "infra1", "infra2", "amplitude", "mask", "label"}
 INFRARED_WORDS = {"ir", "infra", "infra1", "infra2", "infrared", "left_ir", "right_ir"}
+VIDEO_TYPES = ("ffmpeg", "theora", "h264", "h265", "compressedvideo")
+"""Parts of the names of message types that carry video."""
 PLAUSIBLE_M = (0.05, 40.0)
 """A median outside of this, in metres, is no depth."""
 WHOLE = 0.99
@@ -132,6 +134,8 @@ def choose(
     missing = "image" if "image" not in taken else "depth" if not {"depth", "right"} & taken.keys() else ""
     if missing:
         colour = "colour " * (missing == "image")
+        video = [t.msgtype for t in known if any(word in t.msgtype.lower() for word in VIDEO_TYPES)]
+        listing += f" ({video[0]} is video, which is not read: republish it as JPEG)" if video else ""
         unread = "".join(f"; {t.name} cannot be read: {t.problem}" for t in known if t.problem)
         raise DataError(
             f"{name}: no {colour}{missing} topic; there is: {listing}; choose with {name}:{missing}=/TOPIC{unread}"
@@ -153,7 +157,9 @@ def choose(
 def _choose_images(known: tuple[Topic, ...], taken: dict[str, Topic], why: dict[str, str], linked: Linked) -> None:
     """Fills in image and depth, or left and right."""
     images = [taken["image"]] if "image" in taken else [t for t in known if t.kind in ("colour", "grey", "grey16")]
-    depths = [taken["depth"]] if "depth" in taken else [t for t in known if is_depth(t)]
+    # floats that cannot be metres may be millimetres, where nothing better is there
+    odd = [t for t in known if t.kind == "depth" and not t.words & NOT_DEPTH_WORDS]
+    depths = [taken["depth"]] if "depth" in taken else [t for t in known if is_depth(t)] or odd
     pairs = [(i, d) for i in images for d in depths if i.base != d.base]
     if pairs and "right" not in taken:
         image, depth = min(pairs, key=lambda pair: _rank(pair[0], pair[1], known, linked))

@@ -155,6 +155,13 @@ def test_a_file_without_a_size_takes_that_of_the_images(room_folder: Path, tmp_p
     assert any("--camera is used instead" in note for note in read.notes)
 
 
+def test_what_a_file_does_not_state_stays_as_recorded(room_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "ost.yaml"
+    path.write_text(OST.format(model="plumb_bob", count=5, d=[0.1, 0, 0, 0, 0]))
+    camera = open_sequence(str(room_folder), str(path)).camera
+    assert camera.distortion[0] == 0.1 and (camera.depth_scale, camera.fps) == (5000, 30)
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [

@@ -321,6 +321,24 @@ def test_a_unit_that_cannot_be_right_is_reported_and_may_be_given(
     assert next(iter(read)).depth_unit_m == unit_m and not any("half of the depth" in note for note in read.notes)
 
 
+def test_millimetres_in_floats_are_taken_where_there_is_no_other_depth(recorder: Recorder, tmp_path: Path) -> None:
+    recorder.info("/c/camera_info", recorder.room.camera).images("/c/image_raw", colour, "bgr8")
+    recorder.images("/c/range", lambda f: millimetres(f).astype(np.float32), "32FC1")
+    path = recorder.images("/c/confidence_map", confidence, "32FC1").write(tmp_path / "bag")
+    read = open_sequence(str(path))
+    assert taken(read, "depth") == ["/c/range"] and any("likely units: 1 mm" in note for note in read.notes)
+    frame = next(iter(open_sequence(f"{path}:depth_unit_m=0.001")))
+    assert np.allclose(frame.depth * frame.depth_unit_m, metres(recorder.frames[0]), atol=6e-4)
+
+
+def test_roles_may_be_left_out(recorder: Recorder, tmp_path: Path, room_folder: Path) -> None:
+    recorder.info("/c/camera_info", recorder.room.camera).images("/c/image_raw", colour, "bgr8")
+    path = recorder.images("/c/depth", millimetres, "16UC1").write(tmp_path / "bag")
+    refused(f"{path}:camera_info=none", "no calibration")
+    read = open_sequence(f"{path}:camera_info=none,truth=none", str(room_folder / "camera.yaml"))
+    assert "camera_info" not in read.topics and len(list(read)) == 6
+
+
 @pytest.mark.parametrize("offset_ms", [25, -31, 90])
 def test_a_constant_offset_of_depth_is_measured(recorder: Recorder, tmp_path: Path, offset_ms: int) -> None:
     """Stamps as uneven as a camera's: with even ones an offset of a period cannot be told from none."""

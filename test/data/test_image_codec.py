@@ -94,6 +94,13 @@ def test_a_fourth_channel_is_dropped(order: str) -> None:
     assert np.array_equal(image_codec.colour_of(image(four, order, 3), "here"), SMOOTH)
 
 
+@pytest.mark.parametrize("pattern", BAYER)
+def test_png_of_a_bayer_pattern(pattern: str) -> None:
+    data = cv2.imencode(".png", mosaic(SMOOTH, pattern))[1].tobytes()
+    found = image_codec.colour_of(compressed(data, f"bayer_{pattern}8; png compressed "), "here")
+    assert np.array_equal(found, image_codec.colour_of(image(mosaic(SMOOTH, pattern), f"bayer_{pattern}8"), "here"))
+
+
 def test_uneven_sizes_of_a_halved_chroma_are_refused_in_one_line() -> None:
     with pytest.raises(DataError, match="even sides"):
         image_codec.colour_of(image(np.zeros((4, 5, 2), np.uint8), "yuyv"), "here")
