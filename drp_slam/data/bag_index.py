@@ -17,6 +17,7 @@ from drp_slam.data.bag_storage import Joined, damaged, message_of, reader, types
 from drp_slam.data.depth_stamps import nearest_text, paired
 from drp_slam.data.sequence import DepthReading
 from drp_slam.data.stamps import admitted
+from drp_slam.data.topic_choice import choose
 from drp_slam.data.topic_content import LOOK, describe
 from drp_slam.data.topics import Choice, Topic
 from drp_slam.data.trajectory import associate
@@ -106,7 +107,7 @@ def read_index(path: Path, chosen: Mapping[str, str]) -> Index:
         known = [c for c in bag.connections if c.msgcount]
         static = [s for m in _messages(bag, store, known, STATIC_TF) for s in bag_truth.samples(m, topics.TF)]
         found = [_described(bag, store, c) for c in known]
-        choice = topics.choose(found, chosen, str(path), lambda a, b: bag_truth.fixed(static, a, b) is not None)
+        choice = choose(found, chosen, str(path), lambda a, b: bag_truth.fixed(static, a, b) is not None)
         streams = {choice.topics[role]: Stream() for role in ("image", "depth", "right") if role in choice.topics}
         truth = _truth_topics(choice, chosen, known)
         poses: list[bag_truth.Sample] = []

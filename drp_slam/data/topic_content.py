@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the first messages of a topic hold, as `topics.choose` wants to know it."""
+"""Describes a topic by its first messages, for `topic_choice.choose`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from drp_slam.data.topics import COMPRESSED, INFO, POSES, RAW, Topic
 from drp_slam.errors import DataError
 
 LOOK = {RAW: 3, COMPRESSED: 3, INFO: 50}
-"""Messages that are looked at until one is sound: cameras start with some that are not."""
+"""Most messages to look at until one is valid: cameras may start with invalid ones."""
 DEEP = re.compile(r"(16|32|64)[usf]c1")
-"""Encodings of one channel of numbers: depth, or something that is measured alike."""
+"""Encodings of one channel of 16 bits or more: depth, or another measurement."""
 
 
 def describe(name: str, msgtype: str, count: int, messages: Iterable[Any]) -> Topic:
-    """A `Topic` by its first messages, of rclpy or `rosbags`; `LOOK` says how many are worth looking at."""
+    """A `Topic` by its first messages, of rclpy or `rosbags`; `LOOK` limits their number."""
     topic = Topic(name, msgtype, count)
     if msgtype in POSES:
         return replace(topic, kind="truth")
@@ -83,7 +83,7 @@ def _measured(topic: Topic, message: Any, kind: str) -> Topic:
 
 
 def _unread(topic: Topic, message: Any) -> Topic:
-    """What a topic may be whose message cannot be read: the error is then raised where it is used."""
+    """The likely kind of a topic with an unreadable message; using it raises the error."""
     if hasattr(message, "format"):
         deep = "compresseddepth" in str(message.format).lower() or topic.name.endswith("/compressedDepth")
         encoding = str(message.format).split(";")[0].strip()
