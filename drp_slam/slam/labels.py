@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,29 +15,44 @@ KEPT = 64
 """Frames whose points are remembered: a detector may answer as late as this."""
 MOST_VOTES = 30
 """A point seen this often one way needs as many other views to change."""
+INNER = 0.5
+"""Part of a box's sides, about its centre, in which the object's own surface is looked for."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a frame was tracked by: pixels (N, 2), depths (N,) in m, points (N,) and the keyframes that made them."""
+
+    uv: np.ndarray
+    depth_m: np.ndarray
+    points: np.ndarray
+    reference: np.ndarray
 
 
 class Labels:
-    """Majority vote of every point's class (Boyer and Moore, 1981), in two numbers a point.
+    """Majority vote of every point's class (Boyer and Moore, 1981), in two numbers a point of the map.
 
     A searched frame votes for each point that it was tracked by: for the class of the smallest box
-    that holds the point's feature, or for no class. A point that goes through no box by mistake, or
-    through one by chance, keeps the class of most of its views. `names` are the classes in the
-    order in which they were first seen. Labels do not act on the map.
+    that holds the point's feature and whose object reaches to the point's depth, or for no class. A
+    point that goes through no box by mistake, or through one by chance, keeps the class of most of
+    its views. `focal_px` is the camera's. Labels do not act on the map's poses and points.
     """
 
-    def __init__(self, slam_map: Map) -> None:
-        self._map = slam_map
-        self.names: list[str] = []
-        self._label, self._votes = np.zeros(0, np.int16), np.zeros(0, np.int16)
-        self._reference = np.zeros(0, np.intp)
-        self._frames: OrderedDict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = OrderedDict()
+    def __init__(self, slam_map: Map, focal_px: float) -> None:
+        self._map, self._focal_px = slam_map, focal_px
+        self._frames: OrderedDict[int, Seen] = OrderedDict()
         self._early: OrderedDict[int, Detections] = OrderedDict()
-        self._searched = 0
+        self._searched = bool(slam_map.classes)
 
-    def seen(self, stamp_ns: int, uv: np.ndarray, points: np.ndarray) -> None:
-        """A frame was tracked by `points` (N,), whose features lie at `uv` (N, 2) pixels."""
-        self._frames[stamp_ns] = (uv, points, self._map.reference[points])
+    @property
+    def names(self) -> list[str]:
+        """Classes in the order in which they were first seen."""
+        return self._map.classes
+
+    def seen(self, stamp_ns: int, uv: np.ndarray, points: np.ndarray, T_camera_world: np.ndarray) -> None:
+        """A frame at `T_camera_world` (4, 4) was tracked by `points` (N,), whose features lie at `uv` (N, 2) pixels."""
+        depth_m = self._map.xyz[points] @ T_camera_world[2, :3] + T_camera_world[2, 3]
+        self._frames[stamp_ns] = Seen(uv, depth_m, points, self._map.reference[points])
         if len(self._frames) > KEPT:
             self._frames.popitem(last=False)
         if stamp_ns in self._early:
@@ -52,17 +68,16 @@ class Labels:
             if len(self._early) > KEPT:
                 self._early.popitem(last=False)
             return 0
-        uv, points, reference = self._frames.pop(stamp_ns)
-        self._grow()
-        self._searched += 1
+        frame = self._frames.pop(stamp_ns)
+        self._searched = True
         # the number of a dead point may have been given again, to a point of another keyframe
-        same = self._map.alive[points] & (self._map.reference[points] == reference)
-        points, new = points[same], self._labels(uv[same], found)
-        label, votes = self._label[points], self._votes[points].astype(int)
+        same = self._map.alive[frame.points] & (self._map.reference[frame.points] == frame.reference)
+        points, new = frame.points[same], self._labels(frame.uv[same], frame.depth_m[same], found)
+        label, votes = self._map.label[points], self._map.label_votes[points].astype(int)
         votes += np.where(label == new, 1, -1)
         changed = votes < 0
-        self._label[points] = np.where(changed, new, label)
-        self._votes[points] = np.minimum(np.where(changed, 1, votes), MOST_VOTES)
+        self._map.label[points] = np.where(changed, new, label)
+        self._map.label_votes[points] = np.minimum(np.where(changed, 1, votes), MOST_VOTES)
         return len(points)
 
     def columns(self) -> tuple[np.ndarray, np.ndarray] | None:
@@ -70,28 +85,32 @@ class Labels:
 
         None while no frame was searched.
         """
-        if not self._searched:
-            return None
-        self._grow()
-        return self._label, self._votes
+        return (self._map.label - 1, self._map.label_votes) if self._searched else None
 
-    def _labels(self, uv: np.ndarray, found: Detections) -> np.ndarray:
-        """(N,) index of the class of the smallest box around each pixel, -1 outside of all."""
-        label = np.full(len(uv), -1, np.int16)
+    def _labels(self, uv: np.ndarray, depth_m: np.ndarray, found: Detections) -> np.ndarray:
+        """(N,) int16 label of each point: the class of the smallest box that it belongs to, 0 for none."""
+        label = np.zeros(len(uv), np.int16)
         x0, y0, x1, y1 = found.boxes_px.reshape(-1, 4).T
         for k in np.argsort(-(x1 - x0) * (y1 - y0), kind="stable").tolist():
             if found.label[k] not in self.names:
                 self.names.append(found.label[k])
-            inside = (uv[:, 0] >= x0[k]) & (uv[:, 0] <= x1[k]) & (uv[:, 1] >= y0[k]) & (uv[:, 1] <= y1[k])
-            label[inside] = self.names.index(found.label[k])
+            inside = self._on_object(uv, depth_m, found.boxes_px[k])
+            label[inside] = self.names.index(found.label[k]) + 1
         return label
 
-    def _grow(self) -> None:
-        """Rows for points that are new; a number that was given again starts without votes."""
-        more = self._map.size - len(self._label)
-        self._label = np.concatenate([self._label, np.full(more, -1, np.int16)])
-        self._votes = np.concatenate([self._votes, np.zeros(more, np.int16)])
-        self._reference = np.concatenate([self._reference, np.full(more, -1, np.intp)])
-        new = self._reference != self._map.reference
-        self._label[new], self._votes[new] = -1, 0
-        self._reference = self._map.reference.copy()
+    def _on_object(self, uv: np.ndarray, depth_m: np.ndarray, box_px: np.ndarray) -> np.ndarray:
+        """(N,) bool: inside the box, and not farther from the object's surface than the box is large.
+
+        The surface is at the median depth of the points about the box's centre. What shows beside the object,
+        behind it or before it, is not it.
+        """
+        low, high = box_px[:2], box_px[2:]
+        inside = np.all((uv >= low) & (uv <= high), axis=1)
+        middle, half = (low + high) / 2, INNER * (high - low) / 2
+        inner = inside & np.all(np.abs(uv - middle) <= half, axis=1)
+        core = depth_m[inner] if inner.any() else depth_m[inside]
+        if not len(core):
+            return inside
+        surface_m = float(np.median(core))
+        reach_m = float((high - low).max()) / self._focal_px * surface_m
+        return inside & (np.abs(depth_m - surface_m) <= reach_m)

@@ -29,6 +29,7 @@ class Map:
     nothing, and their pose is `T` (4, 4), camera to camera, from that of another. `part[k]` is the map
     that a keyframe belongs to: a new one begins where the camera is lost in a place that no other
     shows, with a world of its own. `joined` has those that were joined with others, and with which.
+    `classes` are the names of what a detector found, in the order in which they were first seen.
     Two maps are equal where all their arrays are.
     """
 
@@ -41,6 +42,7 @@ class Map:
         self.anchors: dict[int, tuple[int, np.ndarray]] = {}
         self.part: list[int] = []
         self.joined: dict[int, int] = {}
+        self.classes: list[str] = []
         self.size = 0
         self._poses = np.zeros((16, 4, 4))
         self._points = {
@@ -51,6 +53,8 @@ class Map:
             "reference": np.zeros(1024, dtype=np.intp),
             "found": np.zeros(1024, dtype=np.intp),
             "trust": np.zeros(1024),
+            "label": np.zeros(1024, dtype=np.int16),
+            "label_votes": np.zeros(1024, dtype=np.int16),
             "alive": np.zeros(1024, dtype=bool),
         }
         if spec.metric == "hamming":
@@ -123,6 +127,16 @@ class Map:
         return self._points["trust"][: self.size]
 
     @property
+    def label(self) -> np.ndarray:
+        """(M,) int16: 0 for no class, k for `classes[k - 1]` (`labels.py`)."""
+        return self._points["label"][: self.size]
+
+    @property
+    def label_votes(self) -> np.ndarray:
+        """(M,) int16: by how many votes the label leads."""
+        return self._points["label_votes"][: self.size]
+
+    @property
     def alive(self) -> np.ndarray:
         """(M,) False for culled points."""
         return self._points["alive"][: self.size]
@@ -179,6 +193,7 @@ class Map:
         self.xyz[numbers], self.descriptor[numbers] = xyz, descriptor
         self.alive[numbers], self.observations[numbers] = True, 0
         self.reference[numbers], self.found[numbers], self.trust[numbers] = keyframe, 0, 0.0
+        self.label[numbers] = self.label_votes[numbers] = 0
         if "votes" in self._points:
             self._points["votes"][numbers] = 0
         if rgb is not None:
@@ -312,6 +327,8 @@ class Map:
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Map) or (self.spec, len(self), self.size) != (other.spec, len(other), other.size):
+            return False
+        if self.classes != other.classes:
             return False
         return all(np.array_equal(a, b) for a, b in zip(self._content(), other._content()))
 

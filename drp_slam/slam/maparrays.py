@@ -44,6 +44,8 @@ def schema(spec: DescriptorSpec) -> dict[str, tuple[str, str, tuple[int, ...]]]:
         "point_found": ("<i8", "point", ()),
         "point_trust": ("<f8", "point", ()),
         "point_alive": ("|b1", "point", ()),
+        "point_label": ("<i2", "point", ()),
+        "point_label_votes": ("<i2", "point", ()),
     }
     if spec.metric == "hamming":
         arrays["point_votes"] = ("|i1", "point", (width(spec),))
@@ -121,8 +123,8 @@ def from_arrays(spec: DescriptorSpec, arrays: Mapping[str, np.ndarray]) -> Map:
     return slam_map
 
 
-def fault(arrays: Mapping[str, np.ndarray]) -> str:
-    """Why arrays that fit the schema are not those of a map, or "" where they are."""
+def fault(arrays: Mapping[str, np.ndarray], classes: int) -> str:
+    """Why arrays that fit the schema are not those of a map with so many `classes`, or "" where they are."""
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             return f"{name} has a number that is not finite"
@@ -136,6 +138,8 @@ def fault(arrays: Mapping[str, np.ndarray]) -> str:
         "feature_point": (point, -1, points - 1),
         "point_reference": (arrays["point_reference"], 0, keyframes - 1),
         "point_found": (arrays["point_found"], 0, np.iinfo(np.int64).max),
+        "point_label": (arrays["point_label"], 0, classes),
+        "point_label_votes": (arrays["point_label_votes"], 0, np.iinfo(np.int16).max),
         "feature_inverse_depth": (arrays["feature_inverse_depth"], 0.0, np.inf),
         "keyframe_grid": (grid, 0, LARGEST_GRID),
         "cell_nearest_m": (arrays["cell_nearest_m"], 0.0, np.inf),

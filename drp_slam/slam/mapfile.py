@@ -31,7 +31,8 @@ from drp_slam.slam.maparrays import fault, from_arrays, schema, to_arrays
 MAGIC = b"\x89DRPMAP\n"
 VERSION = 2
 READ = (1, 2)
-"""Version 1 has a descriptor for every feature, and one part."""
+"""Version 1 has a descriptor for every feature, one part, and no labels."""
+LABELS = ("point_label", "point_label_votes")
 LONGEST_HEADER = 1 << 20
 
 
@@ -42,6 +43,7 @@ def save(slam_map: Map, path: Path) -> None:
         "version": VERSION,
         "written_by": f"drp_slam {__version__}",
         "descriptor": asdict(slam_map.spec),
+        "classes": slam_map.classes,
         "arrays": [{"name": n, "dtype": a.dtype.str, "shape": a.shape} for n, a in arrays.items()],
     }
     text = json.dumps(header).encode()
@@ -71,6 +73,7 @@ def load(path: Path) -> Map:
         header = json.loads(bytes(content[8 : 8 + min(length, LONGEST_HEADER)]))
         version, spec = header["version"], DescriptorSpec(**header["descriptor"])
         stated = [(str(a["name"]), str(a["dtype"]), tuple(map(int, a["shape"]))) for a in header["arrays"]]
+        classes = _classes(header.get("classes", []))
         if version in READ:
             check_spec(spec)
     except (ValueError, KeyError, TypeError, RecursionError, SlamError) as error:
@@ -91,9 +94,19 @@ def load(path: Path) -> Map:
     if version == 1:
         arrays["keyframe_descriptors"] = arrays["keyframe_features"]
         arrays["keyframe_part"] = np.zeros(len(arrays["keyframe_features"]), dtype=np.int64)
-    if wrong := fault(arrays):
+        arrays |= {name: np.zeros(len(arrays["point_xyz"]), dtype=np.int16) for name in LABELS}
+    if wrong := fault(arrays, len(classes)):
         raise _unsound(path, wrong)
-    return from_arrays(spec, arrays)
+    slam_map = from_arrays(spec, arrays)
+    slam_map.classes = classes
+    return slam_map
+
+
+def _classes(names: object) -> list[str]:
+    """Names of classes from a header. Raises ValueError."""
+    if not isinstance(names, list) or not all(isinstance(n, str) and n.isprintable() for n in names):
+        raise ValueError("classes are no list of printable names")
+    return names
 
 
 def open_map(path: str, spec: DescriptorSpec) -> Map:
@@ -120,7 +133,8 @@ def _fit(path: Path, spec: DescriptorSpec, stated: list[tuple[str, str, tuple[in
     """Raises SlamError unless the arrays of the header are exactly those of the schema, with rows that agree."""
     expected = schema(spec)
     if version == 1:
-        del expected["keyframe_descriptors"], expected["keyframe_part"]
+        for name in ("keyframe_descriptors", "keyframe_part", *LABELS):
+            del expected[name]
     names = [name for name, _, _ in stated]
     if names != list(expected):
         other = sorted(set(names) ^ set(expected))

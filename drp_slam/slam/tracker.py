@@ -54,7 +54,7 @@ class Tracker:
         self._loops = Loops(self._mapping)
         self._path = Path(self.map)
         self._uncertainty, self._diagnosis = Uncertainty(self.map), Diagnosis()
-        self.labels = Labels(self.map)
+        self.labels = Labels(self.map, camera.fx)
         self._lost = True
         self._epoch_ns: int | None = None
         self._lost_since_ns: int | None = None
@@ -263,7 +263,7 @@ class Tracker:
     ) -> Track:
         twist, twist_covariance = self._uncertainty.twist() or (None, None)
         features, points = self.map.observed(self._root) if keyframe else (found.features, found.points)
-        self.labels.seen(view.stamp_ns, view.uv[features], points)
+        self.labels.seen(view.stamp_ns, view.uv[features], points, self._path.last_T_camera_world)
         self.seen = features
         return Track(
             view.index,

@@ -21,7 +21,7 @@ from drp_slam.datatypes import XFEAT_DESCRIPTOR, DescriptorSpec
 from drp_slam.errors import DrpSlamError, SlamError
 from drp_slam.slam.map import Map
 from drp_slam.slam.maparrays import from_arrays, to_arrays
-from drp_slam.slam.mapfile import MAGIC, VERSION, load, open_map, save
+from drp_slam.slam.mapfile import LABELS, MAGIC, VERSION, load, open_map, save
 from drp_slam.slam.tracker import Tracker
 
 STEP_NS = 66_666_667
@@ -60,7 +60,8 @@ def rewritten(mapped: Map, version: int = VERSION, **changed: np.ndarray) -> byt
     """A map's file with other contents of some arrays, and a checksum that holds."""
     arrays = to_arrays(mapped) | changed
     if version == 1:
-        del arrays["keyframe_descriptors"], arrays["keyframe_part"]
+        for name in ("keyframe_descriptors", "keyframe_part", *LABELS):
+            del arrays[name]
     header = json.dumps(
         {
             "version": version,
@@ -234,3 +235,17 @@ def test_a_full_disk_leaves_the_old_map(mapped: Map, stored: Path, tmp_path: Pat
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert load(path) == mapped and [p.name for p in tmp_path.iterdir()] == ["kept.map"]
+
+
+def test_labels_are_in_the_file(mapped: Map, tmp_path: Path) -> None:
+    labelled = mapped.copy()
+    labelled.classes = ["cup", "table"]
+    labelled.label[:], labelled.label_votes[:] = np.arange(labelled.size) % 3, 2
+    save(labelled, tmp_path / "m")
+    found = load(tmp_path / "m")
+    assert found == labelled and found != mapped and found.classes == ["cup", "table"]
+    for classes, told in ((["cup"], "point_label has 0 to 2"), (["cup", "\n"], "classes are no list")):
+        labelled.classes = classes
+        save(labelled, tmp_path / "m")
+        with pytest.raises(SlamError, match=told):
+            load(tmp_path / "m")
