@@ -16,6 +16,7 @@ from drp_slam.slam.map import Map
 from drp_slam.slam.matching import Matches, Prior, match
 from drp_slam.slam.optimize import DEPTH_GATE2, PoseFit
 from drp_slam.slam.places import Places
+from drp_slam.slam.triangulate import free, relative, triangulated
 from drp_slam.slam.trust import REFUTED, lowered, updated
 from drp_slam.slam.view import View
 from drp_slam.slam.work import WorkCounter
@@ -36,6 +37,8 @@ PRIOR_FLOPS = 8.0
 """What the distance from the prior takes, a pair."""
 EMPTY_KEYFRAMES = 8
 """Keyframes that are asked whether a new point lies in space they saw empty."""
+TRIANGULATED = 3
+"""Nearest keyframes with which features without depth are triangulated."""
 AHEAD_M = 1.5
 """Two cameras have a similar view when they, and the points this far ahead of them, are near each other."""
 
@@ -123,6 +126,8 @@ class Mapping:
             # known points that tracking missed
             self.fuse(number, near, np.flatnonzero(self.map.point[number] < 0), FUSE_PX)
         self._create(number, near)
+        for other in near[:TRIANGULATED].tolist():
+            self._triangulate(number, other)
         self.places.update()
         if root >= 0:
             self.map.link(number, root)
@@ -195,6 +200,25 @@ class Mapping:
         rgb = None if view.rgb is None else view.rgb[new]
         points = self.map.add_points(xyz, view.descriptor[new], rgb, number)
         self.map.observe(number, new, points)
+
+    def _triangulate(self, number: int, other: int) -> None:
+        """Points of features without depth that another keyframe sees too."""
+        views, point = (self.map.views[number], self.map.views[other]), (self.map.point[number], self.map.point[other])
+        mine, theirs = (free(v, p) for v, p in zip(views, point))
+        if not len(mine) or not len(theirs):
+            return
+        matches = match(
+            views[0].descriptor[mine], views[1].descriptor[theirs], self.config.min_cosine, None, self.map.spec
+        )
+        self.work.add_all(comparing(self.map.spec, matches.compared))
+        T = relative(self.map.T_camera_world, number, other)
+        found = triangulated(matches, views[0].xy[mine], views[1].xy[theirs], T, self.geometry.noise)
+        mine, theirs = mine[found.a], theirs[found.b]
+        xyz = geometry.apply(geometry.inverse(self.map.T_camera_world[number]), found.xyz)
+        rgb = None if views[0].rgb is None else views[0].rgb[mine]
+        points = self.map.add_points(xyz, views[0].descriptor[mine], rgb, number)
+        self.map.observe(number, mine, points)
+        self.map.observe(other, theirs, points)
 
 
 def _position_and_view_point(T_camera_world: np.ndarray) -> np.ndarray:
