@@ -78,6 +78,7 @@ setup(
         "view": ["rerun-sdk>=0.23"],
         "board": ["openpyxl"],
         "test": ["pytest", "hypothesis", "evo", "onnx-tool", "openpyxl", "gtsam; python_version < '3.14'"],
+        "docs": ["mkdocs-material"],
         "lint": ["ruff", "mypy", "types-PyYAML"],
     },
     entry_points={
