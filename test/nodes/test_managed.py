@@ -33,10 +33,10 @@ class Echo(ManagedNode):
         self.out = self.offer(Image, "there", qos.stage_in())
         self.take(Image, "here", self.on, qos.stage_in())
         self.every(0.01, self.tick)
-        self.ticks, self.finished, self.heard = 0, 0, []
+        self.ticks, self.finished, self.messages = 0, 0, []
 
     def on(self, message) -> None:
-        self.heard.append(message)
+        self.messages.append(message)
         self.out.publish(message)
 
     def tick(self) -> None:
@@ -110,7 +110,7 @@ def test_a_node_has_topics_and_timers_only_where_its_state_says_so(scene):
     echo.out.publish(Image())
     for _ in range(5):
         scene.executor.spin_once(0.02)
-    assert not heard and not echo.heard and not echo.ticks
+    assert not heard and not echo.messages and not echo.ticks
     assert change("activate") and state() == "active"
     scene.until(lambda: speak.get_subscription_count() == 1 and echo.out.get_subscription_count() == 1)
     speak.publish(Image(height=7))
@@ -172,8 +172,8 @@ def test_nodes_of_one_process_hand_over_the_array_itself(context):
     first.out.publish(image)
     second.inbox.end()
     second.inbox.run()
-    assert second.heard == [image]
-    taken = image_codec.colour_of(second.heard[0], "image")
+    assert second.messages == [image]
+    taken = image_codec.colour_of(second.messages[0], "image")
     assert np.shares_memory(taken, values) and not taken.flags.writeable
     sent = image.message()  # what an outsider gets
     assert np.array_equal(image_codec.colour_of(sent, "image"), values) and (sent.width, sent.encoding) == (4, "mono8")
