@@ -103,6 +103,9 @@ def _actions(context: LaunchContext, player: bool, names: list[str]) -> list[Any
     topics = {} if player else {t: given[t] for t in CAMERA_TOPICS if given[t] not in (t, "")}
     place = Place(topics, given["namespace"], truth(given["use_sim_time"], "use_sim_time"))
     shown = rviz(place, player or place.use_sim_time) if truth(given["rviz"], "rviz") else []
+    if given["rerun"] not in ("", "false"):
+        file = [] if given["rerun"] == "true" else [given["rerun"]]
+        shown.append(viewer("rerun_view", place, file))
     sequence = None
     if player:
         config = playable(config)

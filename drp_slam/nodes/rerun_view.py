@@ -16,6 +16,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry, Path
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
@@ -32,6 +33,7 @@ from drp_slam.nodes.transforms import TransformTree, frame_name
 MAP, BASE, CAMERA = "map", "map/base", "map/base/camera"
 """Entities: a child is placed relative to its parent."""
 RADIUS_PX = 2.0
+WAKE_S = 0.5
 
 
 def open_rerun(file: str) -> Any:
@@ -90,6 +92,8 @@ class RerunView(Node):
             ]
         for kind, topic, handle, profile in topics:
             self.create_subscription(kind, topic, self._guarded(handle), profile)
+        # spin() sees a signal only when something wakes its executor
+        self.create_timer(WAKE_S, lambda: None, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _guarded(self, handle: Callable[[Any], None]) -> Callable[[Any], None]:
         def callback(message: Any) -> None:
