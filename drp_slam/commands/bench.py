@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from drp_slam.commands import _pairs, up
+from drp_slam.commands import _pairs, _scale, up
 from drp_slam.commands import run as offline
 from drp_slam.commands._options import SEQUENCE, add_device, add_frames, add_out, add_sequence, out_folder, parsed
 from drp_slam.commands._tables import print_table
@@ -36,6 +36,8 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
         help="measure accuracy instead, on the recording made harder: frames missing, darkness, blur, missing depth, "
         "things that move",
     )
+    text = "measure the tracker instead, over a tour of 10 000 frames (or --frames) through a generated building"
+    p.add_argument("--scale", action="store_true", help=text)
     text = "measure N times in turn what profiling costs the graph, and what --detector costs it"
     p.add_argument("--pairs", type=int, metavar="N", help=text)
     p.add_argument("--detector", metavar="NAME|FILE", help="with --pairs: this ONNX network on every 5th frame")
@@ -47,6 +49,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.robustness:
         return robustness(args)
     out = out_folder(args)
+    if args.scale:
+        return {"scale": _scale.measure(args.frames, out), "out": str(out)}
     if args.pairs is not None:
         return {"sequence": args.sequence, "pairs": _pairs.measure(args, max(args.pairs, 1), out), "out": str(out)}
     cases = [case(args, name, *how, out) for name, how in CASES.items()]
@@ -92,6 +96,8 @@ def show(result: dict[str, Any]) -> None:
     """Prints the cases as a table: everything in it was measured on this host."""
     if "robustness" in result:
         return show_robustness(result)
+    if "scale" in result:
+        return _scale.show(result["scale"])
     if "pairs" in result:
         return _pairs.show(result["pairs"])
     stages = list(result["cases"][0]["stages_wall_ms"])

@@ -45,8 +45,8 @@ class Building:
     strength: np.ndarray
     first: np.ndarray
 
-    def see(self, T_world_camera: np.ndarray, rng: np.random.Generator) -> Features:
-        """What `CAMERA` finds from a pose in the building."""
+    def see(self, T_world_camera: np.ndarray, rng: np.random.Generator, depth_error: float = 1.0) -> Features:
+        """What `CAMERA` finds from a pose in the building; all depths are multiplied by `depth_error`."""
         R, position = T_world_camera[:3, :3], T_world_camera[:3, 3]
         row, column = np.floor(position[1::-1] / ROOM_M[::-1]).astype(int).tolist()
         found, away = [], []
@@ -72,7 +72,7 @@ class Building:
         d /= np.linalg.norm(d, axis=1, keepdims=True)
         depth_m = 1.0 / np.maximum(1.0 / p[:, 2] + rng.normal(scale=NOISE_DEPTH_1_M, size=len(p)), 1e-3)
         score = np.linspace(1.0, 0.1, len(seen)).astype(np.float32)
-        return Features(uv.astype(np.float32), score, d, depth_m=depth_m)
+        return Features(uv.astype(np.float32), score, d, depth_m=(depth_error * depth_m).astype(np.float32))
 
 
 def _through_door(position: np.ndarray, xyz: np.ndarray, room: tuple[int, int], beside: tuple[int, int]) -> np.ndarray:

@@ -60,8 +60,9 @@ def drop(slam_map: Map, number: int) -> None:
             slam_map.meet(k, slam_map.reference[points[orphan[points]]])
     for k in around:
         del slam_map.links[k][number]
+    near = slam_map.reach(anchor, 2)
     for k in strong[1:]:  # what hung together through it still does
-        if k not in slam_map.reach(anchor, 2):
+        if k not in near:
             slam_map.links[k][anchor] = slam_map.links[anchor][k] = LINKED
     slam_map.links[number] = {}
     slam_map.anchors[number] = (anchor, T[number] @ geometry.inverse(T[anchor]))

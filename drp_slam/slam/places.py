@@ -21,7 +21,7 @@ ASKED = 256
 """Descriptors of a view that vote where it is lost."""
 EXACT = 64
 """Keyframes up to which all descriptors are compared."""
-BUCKETS, PROBED = 512, 4
+BUCKETS, PROBED = 256, 3
 """Of the inverted file. About 80 % of the votes of an exact search remain, and its best keyframes."""
 TRAINED_WITH = 4096
 """Descriptors from which the centroids are found."""
@@ -98,6 +98,7 @@ class InvertedFile:
         self._size = np.zeros(len(seeds), dtype=np.intp)
         self._rows = [np.zeros((0, flat.shape[1]), np.float16)] * len(seeds)
         self._owner = [np.zeros(0, np.int32)] * len(seeds)
+        self._gone: set[int] = set()
         owner, row = np.nonzero((first != 0).any(axis=2))
         self.add(owner, first[owner, row])
 
@@ -111,20 +112,18 @@ class InvertedFile:
             begin = int(self._size[b])
             end = begin + len(rows)
             if end > len(self._owner[b]):
+                stays = ~np.isin(self._owner[b][:begin], list(self._gone))
+                begin = int(np.count_nonzero(stays))
+                end = begin + len(rows)
                 more = max(end, begin + begin // 4) - begin
                 room = np.zeros((more, descriptor.shape[1]), np.float16)
-                self._rows[b] = np.concatenate([self._rows[b][:begin], room])
-                self._owner[b] = np.concatenate([self._owner[b][:begin], np.zeros(more, np.int32)])
+                self._rows[b] = np.concatenate([self._rows[b][: len(stays)][stays], room])
+                self._owner[b] = np.concatenate([self._owner[b][: len(stays)][stays], np.zeros(more, np.int32)])
             self._rows[b][begin:end], self._owner[b][begin:end], self._size[b] = descriptor[rows], owner[rows], end
 
     def forget(self, number: int) -> None:
-        """Takes the descriptors of a keyframe out."""
-        for b, size in enumerate(self._size.tolist()):
-            stays = self._owner[b][:size] != number
-            left = int(np.count_nonzero(stays))
-            if left < size:
-                self._rows[b][:left], self._owner[b][:left] = self._rows[b][:size][stays], self._owner[b][:size][stays]
-                self._size[b] = left
+        """A keyframe gets no votes any more; its descriptors leave when their buckets grow."""
+        self._gone.add(number)
 
     def votes(self, asking: np.ndarray, least: float, count: int) -> tuple[np.ndarray, float]:
         """(count,) how many of the descriptors `asking` (n, width) each keyframe holds; pairs that were compared."""
@@ -140,4 +139,6 @@ class InvertedFile:
             hits.append(rows[which] * count + self._owner[b][row])
             compared += len(rows) * size
         # a descriptor votes once for a keyframe, however many it holds that are alike
-        return np.bincount(np.unique(np.concatenate(hits)) % count, minlength=count), compared
+        votes = np.bincount(np.unique(np.concatenate(hits)) % count, minlength=count)
+        votes[list(self._gone)] = 0
+        return votes, compared
