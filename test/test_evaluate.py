@@ -103,6 +103,7 @@ def test_command_on_the_synthetic_room(tmp_path: Path, capsys: pytest.CaptureFix
         "evaluate",
         "xfeat-fp32",
         "xfeat-p50",
+        "orb",
         "--sequence",
         "synthetic",
         "--pairs",
@@ -119,8 +120,10 @@ def test_command_on_the_synthetic_room(tmp_path: Path, capsys: pytest.CaptureFix
     assert reference["inliers"]["ratio"] == 1.0
     assert reference["inliers"]["mean"] > 30
     assert pruned["inliers"]["ratio"] > 0.5
+    orb = result["networks"]["orb"]
+    assert orb["bytes"] == 0 and orb["all"]["inliers"]["mean"] > 30
     stored = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.npz")}
-    assert len(stored) == 2
+    assert len(stored) == 3
     assert cli.main(command) == 0  # nothing is measured twice
     assert json.loads(capsys.readouterr().out) == result
     assert {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.npz")} == stored

@@ -19,7 +19,9 @@ SPARE = "kB|median deg|% deg|deg|% cm|median cm|overlap|zero"
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("networks", nargs="+", metavar="NETWORK", help="shipped networks or ONNX files, the reference first")
+    p.add_argument(
+        "networks", nargs="+", metavar="NETWORK", help="shipped networks, ONNX files, or orb; the reference first"
+    )
     add_sequence(p, "--sequence", required=True)
     add_camera(p)
     p.add_argument("--config", type=Path, metavar="FILE", help="read parameters from a YAML like config/drp_slam.yaml")

@@ -61,7 +61,8 @@ def compare(
             continue
         frames = frames or [f for f in recording if f.index in wanted]
         reference = found[networks[0]].uv if found else None
-        found[name] = measure(name, recording, frames, pairs, config, configurations, reference)
+        mine = config_of(name, config)
+        found[name] = measure(name, recording, frames, pairs, mine, configurations, reference)
         if path is not None:
             store(found[name], path)
     held = pairs[:, 0] >= round(len(recording) * (1 - KEPT_OUT_PART))
@@ -76,21 +77,31 @@ def compare(
     }
 
 
-def facts(name: str) -> dict[str, Any]:
-    """Sparsity and size, from card and file."""
-    from drp_slam.card import load_card
+def config_of(name: str, config: Config) -> Config:
+    """The configuration that runs `name`: a front end without a network (`orb`), or a network of the configured one."""
+    from drp_slam.config import override
+    from drp_slam.frontend.front_end import without_network
 
+    return override(config, {"features" if without_network(name) else "network": name})
+
+
+def facts(name: str) -> dict[str, Any]:
+    """Sparsity and size, from card and file; none for a front end without a network."""
+    from drp_slam.card import load_card
+    from drp_slam.frontend.front_end import without_network
+
+    if without_network(name):
+        return {"sparsity": 0.0, "bytes": 0}
     card = load_card(name)
     return {"sparsity": float(card.facts.get("sparsity", {}).get("overall", 0.0)), "bytes": card.onnx.stat().st_size}
 
 
 def extract(name: str, frames: Iterable[Frame], config: Config) -> dict[int, Features]:
-    """Features of each frame, from the front end with network `name`."""
-    from drp_slam.config import override
+    """Features of each frame, from the configured front end with network `name`, where it has one."""
     from drp_slam.data.progress import track
     from drp_slam.frontend.front_end import open_front_end
 
-    front = open_front_end(override(config, {"network": name}))
+    front = open_front_end(config_of(name, config))
     frames = list(frames)
     return {frame.index: front(frame)[0] for frame in track(frames, len(frames), name)}
 

@@ -38,9 +38,11 @@ def file_name(
     name: str, reference: str, recording: Recording, pairs: np.ndarray, configurations: int, config: Config
 ) -> str:
     """File name that changes with everything that affects the measurement."""
+    from drp_slam.frontend.front_end import without_network
+
     digest = hashlib.sha256()
     for part in (name, reference):
-        digest.update(resources.network(part).read_bytes())
+        digest.update(part.encode() if without_network(part) else resources.network(part).read_bytes())
     slam = {k: v for k, v in dataclasses.asdict(config.slam).items() if configurations or k.startswith("depth_")}
     drp = (config.graph.features, config.drp.top_k, config.drp.threshold, config.drp.nms_px, config.drp.subpixel)
     about = (recording.name, configurations, drp, slam, THRESHOLDS)

@@ -90,6 +90,11 @@ def front_end_class(name: str) -> type[FrontEnd]:
     return found
 
 
+def without_network(name: str) -> bool:
+    """Whether `name` is one of `FRONT_ENDS` that runs no network."""
+    return name in FRONT_ENDS and all(stage.unit != "drpai3" for stage in front_end_class(name).stages)
+
+
 def network_of(config: Config) -> str | None:
     """Name of the network that the front end runs; None for one without."""
     stages = front_end_class(config.graph.features).stages

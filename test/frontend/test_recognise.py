@@ -14,7 +14,9 @@ from drp_slam.config import Config, override
 from drp_slam.data.dataset import open_sequence
 from drp_slam.data.ply import read_ply, write_ply
 from drp_slam.drpai3.detect import Due
+from drp_slam.offline import run_sequence
 from drp_slam.pipeline import Pipeline
+from drp_slam.reporting import folder
 
 DETECTOR = Path(os.environ.get("DRP_SLAM_DATA", "")) / "networks" / "fastestdet" / "FastestDet.onnx"
 
@@ -56,3 +58,13 @@ def test_a_detector_leaves_the_trajectory_as_it_is_and_labels_the_map(tmp_path: 
     np.testing.assert_array_equal(again.label, cloud.label)
     np.testing.assert_array_equal(again.votes, cloud.votes)
     assert again.names == cloud.names
+
+
+@pytest.mark.skipif(not DETECTOR.is_file(), reason="set DRP_SLAM_DATA to the folder with networks/fastestdet")
+def test_two_runs_with_recognition_give_the_same_files(tmp_path: Path) -> None:
+    values = {"features": "orb", "drpai3.detector": str(DETECTOR), "drpai3.detector_every": 2}
+    sequence = open_sequence("synthetic:seed=1", None, 0, 4)
+    for name in ("a", "b"):
+        run_sequence(sequence, override(Config(), values | {"drpai3.detector_threshold": 0.2}), tmp_path / name)
+    for file in (folder.TRAJECTORY, folder.ODOMETRY, folder.MAP, folder.KERNELS):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
