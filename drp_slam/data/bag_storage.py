@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Opens the files of a rosbag2 (MCAP, sqlite3, either compressed with zstd) through the `rosbags` package.
 
-A bag is its folder with metadata.yaml, or its storage files alone: where metadata.yaml is missing or does not hold
-(an interrupted recording, `ros2 bag reindex`, a file renamed by hand), the files say it all themselves.
+A bag is its folder with metadata.yaml, or its storage files alone: if metadata.yaml is missing or wrong (an
+interrupted recording, a renamed file), the files are sufficient.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ZSTD = b"\x28\xb5\x2f\xfd"
 ROS_1 = b"#ROSBAG V"
 SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd", ".bag")
 FOREIGN = ("Profile is not ros2", "Serialization format")
-"""What `rosbags` says of files that are whole, but not of ROS 2."""
+"""Messages of `rosbags` for intact files that are not of ROS 2."""
 Message = tuple[Any, int, bytes]
 """Connection, log time in ns, and the message's CDR bytes."""
 
@@ -50,7 +50,7 @@ def reader(path: Path) -> Iterator[Joined]:
 
 @dataclass
 class Joined:
-    """One or more readers of `rosbags` as one; `note` says why metadata.yaml is not used, where it is not."""
+    """One or more readers of `rosbags` as one; `note` says why metadata.yaml is not used."""
 
     path: Path
     readers: list[Any]
@@ -99,7 +99,7 @@ def _open(path: Path, stack: contextlib.ExitStack) -> Joined:
         try:
             return Joined(path, [_entered(stack, Reader(path))])
         except Exception as error:  # as above
-            note, cause = f"{path}: metadata.yaml does not hold ({error}): its files are read without it", error
+            note, cause = f"{path}: metadata.yaml is wrong ({error}); the files are read without it", error
     stores = [file for file in files if _kind(file) is not None]
     if reads_folders_only() and (stores or path.is_file()):
         raise (

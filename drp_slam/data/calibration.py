@@ -29,9 +29,9 @@ POSITIVE = ("fx", "fy", "depth_scale", "fps", "baseline_m")
 
 @dataclass(frozen=True)
 class Given:
-    """A calibration of a file, the keys of `REQUIRED` and `OPTIONAL` that the file states, and notes on the others.
+    """A calibration file: the camera, the keys of `REQUIRED` and `OPTIONAL` that the file states, and notes.
 
-    Where a file states no size, width and height are 0: they are the images' own.
+    Width and height are 0 if the file does not state them.
     """
 
     camera: Camera
@@ -39,12 +39,12 @@ class Given:
     notes: tuple[str, ...] = ()
 
     def of_size(self, size_px: tuple[int, int]) -> Camera:
-        """The camera with the width and height of the images, where the file states none."""
+        """The camera, with the size of the images if the file states none."""
         return self.camera if self.camera.width else replace(self.camera, width=size_px[0], height=size_px[1])
 
 
 def read_calibration(path: str | Path) -> Given:
-    """Reads `camera.yaml`, or what other programs write (`calibration_forms`). Raises DataError as `load_camera`."""
+    """Reads `camera.yaml` or a file of another program (`calibration_forms`). Raises DataError."""
     text = resources.read_text(Path(path), DataError, resources.LONGEST_YAML)
     tree = resources.parse_yaml(calibration_forms.plain_yaml(text), str(path), DataError)
     try:
@@ -141,7 +141,7 @@ def _number(value: float) -> str:
 def own_or_given(
     own: Camera | None, given: Given | None, name: str, size_px: tuple[int, int] | None = None
 ) -> tuple[Camera, tuple[str, ...]]:
-    """The calibration of the command line, else the sequence's own, and notes. Raises DataError where there is none."""
+    """The calibration of the command line, else the recorded one, and notes. Raises DataError without either."""
     if given is not None:
         instead = (f"{name}: --camera is used instead of the recording's own calibration",) if own is not None else ()
         camera = given.of_size(size_px or (0, 0))
@@ -159,7 +159,7 @@ def own_or_given(
 
 
 def calibration_of_pair(own: Camera, given: Given | None, name: str) -> tuple[Camera, tuple[str, ...]]:
-    """A stereo folder's camera, and notes: another one only where it has a baseline and the images are rectified."""
+    """The camera of a stereo folder, and notes. `given` replaces it if it has a baseline and the pair is rectified."""
     if given is None:
         return own, ()
     if given.camera.baseline_m is None or own.right is not None:

@@ -13,7 +13,7 @@ KNOWN = "ROS' camera_calibration (ost.yaml), ORB-SLAM2, ORB-SLAM3, Kalibr or EuR
 
 
 def plain_yaml(text: str) -> str:
-    """YAML of OpenCV's FileStorage without what only OpenCV reads: its first line, and its tag of matrices."""
+    """OpenCV's YAML without its first line and its matrix tag, which other parsers refuse."""
     lines = text.lstrip("\ufeff").splitlines()
     if lines and lines[0].startswith("%YAML"):
         lines[0] = ""
@@ -21,9 +21,9 @@ def plain_yaml(text: str) -> str:
 
 
 def values_of(tree: dict[Any, Any], where: str) -> dict[str, Any] | None:
-    """Values by the names of `Camera`'s fields, those that the file states; None for a file of no known program.
+    """The values that a file states, by the names of `Camera`'s fields; None for an unknown form.
 
-    Raises LookupError, TypeError or ValueError for a file that is not what it looks like, and DataError.
+    Raises LookupError, TypeError, ValueError or DataError for an invalid file.
     """
     if "camera_matrix" in tree:
         return _ros(tree, where)
@@ -37,7 +37,7 @@ def values_of(tree: dict[Any, Any], where: str) -> dict[str, Any] | None:
 
 
 def _ros(tree: dict[Any, Any], where: str) -> dict[str, Any]:
-    """camera_calibration's and camera_info_manager's: K and D, for the images as they are."""
+    """camera_calibration and camera_info_manager: K and D of the raw images."""
     K = np.array(tree["camera_matrix"]["data"], np.float64).reshape(3, 3)
     values: dict[str, Any] = {"width": tree["image_width"], "height": tree["image_height"]}
     d = np.array(tree.get("distortion_coefficients", {}).get("data", []), np.float64)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calibration of a CameraInfo, of bags and of live topics: one camera, or a stereo pair.
+"""Calibration from CameraInfo, of bags and of live topics: one camera, or a stereo pair.
 
 Messages are those of rclpy or of the `rosbags` typestore. Every function raises DataError, which begins with the
 topic, for a model that this package does not have and for numbers out of range.
@@ -23,7 +23,7 @@ MOST_FOCAL = 100.0
 MOST_DISTORTION = 1e4
 LONGEST_BASELINE_M = 100.0
 POLYNOMIAL = {0: "plumb_bob", 4: "plumb_bob", 5: "plumb_bob", 8: "rational_polynomial"}
-"""OpenCV tells these models by the number of coefficients, drivers name them as they like."""
+"""OpenCV distinguishes these models by the number of coefficients; drivers mix up the names."""
 OTHER_NAMES = {
     "": "plumb_bob",
     "none": "plumb_bob",
@@ -38,9 +38,9 @@ OTHER_NAMES = {
 
 
 def camera_of(info: Any, topic: str = "camera_info", rectified: bool = False) -> Camera:
-    """The calibration of the images as they are published: binning and region of interest are applied.
+    """The calibration of the published images, with binning and region of interest applied.
 
-    Of images that are `rectified` P counts and there is no distortion; K and D belong to the raw ones.
+    For `rectified` images it is P without distortion: K and D belong to the raw images.
     """
     K, d = np.array(info.k, np.float64).reshape(3, 3), np.array(info.d, np.float64)
     P = np.array(info.p, np.float64).reshape(3, 4)
@@ -73,7 +73,7 @@ def camera_of(info: Any, topic: str = "camera_info", rectified: bool = False) ->
 
 
 def distortion_of(name: str, d: np.ndarray, where: str) -> tuple[str, np.ndarray]:
-    """Model and coefficients of `Camera`, of a model's name and as many numbers as a driver or a file gives."""
+    """Model and coefficients of `Camera` from the name and the numbers that a driver or a file gives."""
     lower = name.strip().lower()
     model = OTHER_NAMES.get(lower, lower)
     if model in ("plumb_bob", "rational_polynomial"):

@@ -31,7 +31,7 @@ READINGS = {
     "depth_tolerance_s": ("tolerance_s", 0.0, 1.0),
     "registered": ("registered", 0, 1),
 }
-"""Choice in a sequence's name -> field of `DepthReading` and its limits."""
+"""Choice after a sequence's name -> field of `DepthReading` and its limits."""
 
 
 def open_sequence(name: str, camera: str | None = None, start: int = 0, frames: int | None = None) -> Sequence:
@@ -39,7 +39,7 @@ def open_sequence(name: str, camera: str | None = None, start: int = 0, frames: 
 
     `name` may end in choices: the topics of a bag by role and how depth is read, as `BAG:image=/T,depth=/T,right=/T`
     or `FOLDER:depth_unit_m=0.0001`. `camera` names a calibration (a file, or one of config/cameras), which comes before
-    that of the recording. What a user should know of how it is read is logged, and is in the sequence's `notes`.
+    that of the recording. Notes on the recording are logged.
     Raises DataError in one line that names the file and the remedy.
     """
     sequence = _opened(name, camera, start, frames)
@@ -52,7 +52,7 @@ def open_sequence(name: str, camera: str | None = None, start: int = 0, frames: 
 
 
 def _scored(sequence: Sequence) -> tuple[str, ...]:
-    """A note where the ground truth is of another time than the frames."""
+    """A note if the ground truth does not overlap the frames in time."""
     truth, stamps_ns = sequence.ground_truth, sequence.stamps_ns
     if truth is None or not len(truth) or not len(stamps_ns):
         return ()
@@ -64,7 +64,7 @@ def _scored(sequence: Sequence) -> tuple[str, ...]:
 
 
 def named(name: str, config: SlamConfig) -> str:
-    """The sequence's name with those parameters of how depth is read that are not at their defaults."""
+    """The sequence's name with the parameters of depth that differ from their defaults."""
     given = {"depth_unit_m": config.depth_unit_m, "depth_offset_s": config.depth_offset_s}
     choices = [f"{key}={value:.9g}" for key, value in given.items() if value]
     if config.depth_registered:
@@ -77,7 +77,7 @@ def named(name: str, config: SlamConfig) -> str:
 
 
 def playable(config: Config) -> Config:
-    """The same for a graph that plays `player.sequence`: the player reads the depth, pose_node takes it as it comes."""
+    """For a graph that plays `player.sequence`: the player applies the parameters of depth, not pose_node."""
     defaults = SlamConfig()
     keys = ("depth_unit_m", "depth_offset_s", "depth_tolerance_s", "depth_registered")
     values: dict[str, Any] = {f"slam.{key}": getattr(defaults, key) for key in keys}

@@ -1,29 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether depth can be in the unit that it is read with."""
+"""Checks the unit of depth by its median."""
 
 from __future__ import annotations
 
 import numpy as np
 
 NEAR_M, FAR_M = 0.25, 4.0
-"""Half of what depth cameras see in rooms lies between these; beyond, the unit is doubted."""
+"""Range of the usual median depth in rooms; the unit is doubted outside of it."""
 UNITS_M = {"1 mm": 1e-3, "0.1 mm (D405, SR300)": 1e-4, "0.25 mm (L515)": 2.5e-4, "1/5000 m (TUM)": 2e-4, "1 m": 1.0}
 
 
 def median_of(depth: np.ndarray) -> float:
-    """Median of the depths in an image, in its own unit; 0 where it has none."""
+    """Median depth of an image in its own unit; 0 without depth."""
     some = depth[::4, ::4].ravel()
     some = some[(some > 0) & np.isfinite(some)]
     return float(np.median(some)) if len(some) else 0.0
 
 
 def plausible(median_m: float) -> bool:
-    """Whether half of what a depth camera sees in a room may be nearer than this."""
+    """Whether this is a usual median depth."""
     return NEAR_M <= median_m <= FAR_M
 
 
 def doubt(median_m: float, unit_m: float, where: str) -> tuple[str, ...]:
-    """A note where half of the depth lies nearer or farther than depth cameras see; nothing where all is well."""
+    """A note if the median depth is unusual."""
     if not median_m or plausible(median_m):
         return ()
     units = [name for name, u in UNITS_M.items() if u != unit_m and plausible(median_m / unit_m * u)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which depth image belongs to which image: nearest stamps, and stamps that are constantly beside each other."""
+"""Pairs depth images with images by nearest stamps, and measures a constant offset between them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from drp_slam.data.sequence import DepthReading
 from drp_slam.data.trajectory import associate
 
 FAR_NS = 1_000_000_000
-"""Offsets up to this are looked for."""
+"""Largest offset that is searched for."""
 SHARP_NS = 1_500_000
-"""Stamps that are constantly beside each other agree within this: two cameras that run free jitter by more."""
+"""Largest deviation of a constant offset to either side: free-running cameras jitter by more."""
 MOST = 0.8
-"""The part of the images of which that must hold."""
+"""Smallest share of the images that must have the offset."""
 AS_GOOD = 0.95
-"""Of offsets that as many images have, one period apart, the smallest is meant."""
+"""Offsets one period apart have almost the same share: from this ratio on, the smallest one is taken."""
 
 
 def paired(
@@ -23,7 +23,7 @@ def paired(
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Indices of images and of their depth images, both increasing, and notes.
 
-    Both are int64 stamps, increasing. An offset that is constant is measured, where `reading` gives none.
+    The stamps are int64 and increase. If `reading` gives no offset, a constant one is measured and used.
     """
     given = reading.offset_s
     shift_ns = round((given or 0.0) * 1e9)
@@ -35,17 +35,17 @@ def paired(
         if len(i2) >= len(i) and same < MOST * len(i2):
             i, j = i2, j2
             notes = (
-                f"{where}: depth is stamped constantly {offset_ns * 1e-6:+.1f} ms from the image; taken as belonging "
-                f"together (another offset: depth_offset_s; 0 switches this off)",
+                f"{where}: depth is stamped constantly {offset_ns * 1e-6:+.1f} ms from the image; this "
+                "offset is used (depth_offset_s sets another one, 0 none)",
             )
     return i, j, notes
 
 
 def constant_offset_ns(image_ns: np.ndarray, depth_ns: np.ndarray) -> int:
-    """The difference depth - image that most images share within `SHARP_NS`; 0 where there is none.
+    """The difference depth - image that most images share; 0 if there is none.
 
-    Differences of all stamps up to `FAR_NS` apart are sorted; where they crowd most is the offset. Of regular
-    streams every period gives such a crowd: the smallest offset among them is meant.
+    Sorts the differences of all stamps up to `FAR_NS` apart and looks for the densest place. In regular streams
+    every period gives one: the smallest offset is returned.
     """
     low, high = np.searchsorted(depth_ns, image_ns - FAR_NS), np.searchsorted(depth_ns, image_ns + FAR_NS)
     counts = high - low
@@ -57,7 +57,7 @@ def constant_offset_ns(image_ns: np.ndarray, depth_ns: np.ndarray) -> int:
     if crowd.max() < MOST * min(len(image_ns), len(depth_ns)):
         return 0
     good = np.flatnonzero(crowd >= AS_GOOD * crowd.max())
-    middles = np.array([np.median(differences[k : k + crowd[k]]) for k in good.tolist()])
+    middles = differences[good + crowd[good] // 2]
     return int(middles[np.abs(middles).argmin()])
 
 

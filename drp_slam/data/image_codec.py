@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pixels of ROS image messages, raw and compressed. Bags and live topics are decoded here, alike.
+"""Decodes ROS image messages, raw and compressed, of bags and of live topics.
 
-Messages are those of rclpy or of the `rosbags` typestore: any object with the fields of sensor_msgs/Image or
-sensor_msgs/CompressedImage. Pixels are views into the message wherever their order allows it.
+Messages are of rclpy or of the `rosbags` typestore: any object with the fields of sensor_msgs/Image or
+sensor_msgs/CompressedImage. Pixels are views into the message where their byte order allows it.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ COLOUR = {
     "bayer_gbrg16": Layout(2, 1, cv2.COLOR_BayerGR2BGR),
     "bayer_grbg16": Layout(2, 1, cv2.COLOR_BayerGB2BGR),
 }
-"""Encodings of sensor_msgs/image_encodings.hpp, in lower case, that are read as an image."""
+"""Readable encodings of sensor_msgs/image_encodings.hpp, in lower case."""
 HALF_HEIGHT = ("nv12", "nv21")
-"""Encodings whose rows of chroma follow the rows of luma."""
+"""Encodings with rows of chroma after the rows of luma."""
 DEPTH = {"16uc1": ("u2", 0.001), "mono16": ("u2", 0.001), "32fc1": ("f4", 1.0)}
 """Encodings of depth -> dtype and unit in metres (REP-118)."""
 DEPTH_HEAD = struct.Struct("<iff")
-"""What compressed_depth_image_transport puts first: an enumeration and the quantisation parameters a, b."""
+"""Header of compressed_depth_image_transport: an enumeration and the quantisation parameters a, b."""
 VIDEO = ("h264", "h265", "hevc", "avc", "av1", "vp8", "vp9", "theora", "ffmpeg", "mjpeg2000")
 UNKNOWN = "republish it as JPEG or PNG (ros2 run image_transport republish), or take the raw topic"
 
@@ -141,7 +141,7 @@ def raster(message: Any, code: str, channels: int, where: str, rows: int | None 
 
 
 def _to_8_bits(pixels: np.ndarray) -> np.ndarray:
-    """uint8 as it is, uint16 by the bits of its brightest pixel: cameras send 10, 12 or 16 bits in it."""
+    """uint8 unchanged; uint16 shifted by the bits of its brightest pixel, because cameras send 10, 12 or 16 bits."""
     if pixels.dtype == np.uint8:
         return pixels
     bits = max(int(pixels.max()).bit_length(), 8)
@@ -149,7 +149,7 @@ def _to_8_bits(pixels: np.ndarray) -> np.ndarray:
 
 
 def decompress(message: Any, flags: int, where: str) -> np.ndarray:
-    """A CompressedImage as OpenCV decodes it. Raises DataError: an unknown codec is no damage."""
+    """Decodes a CompressedImage with OpenCV. Raises DataError that tells an unknown codec from damage."""
     data, form = memoryview(message.data).cast("B"), str(message.format)[:80]
     if len(data) and not is_known(data):
         video = any(name in form.lower() for name in VIDEO)
@@ -159,7 +159,7 @@ def decompress(message: Any, flags: int, where: str) -> np.ndarray:
 
 
 def _compressed_depth(message: Any, where: str) -> tuple[np.ndarray, float]:
-    """PNG, TIFF, or what compressed_depth_image_transport makes of 16UC1 and 32FC1: a header, then PNG or RVL."""
+    """Decodes PNG, TIFF or the format of compressed_depth_image_transport: a header, then PNG or RVL."""
     data, form = memoryview(message.data).cast("B"), str(message.format)
     head = DEPTH_HEAD.size
     if len(data) > head and is_known(data[head:]):

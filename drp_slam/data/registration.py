@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depth as the colour camera would see it: of another size, another focal length, or from another place.
+"""Registers depth to the image: depth of another size, another focal length or another camera.
 
-The tracker reads depth at the pixels of the image, so every depth image must have its size and viewpoint (REP-118:
-*registered*). What a driver has not registered is registered here, by the calibrations and the extrinsics.
+The tracker reads depth at the pixels of the image, so a depth image must have the image's size and viewpoint
+(REP-118: *registered*). This module does it where the driver has not, with calibrations and extrinsics.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ STEPS = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, 100, 1e-12)
 
 @dataclass(frozen=True)
 class Resampled:
-    """Depth from the image's own viewpoint on another grid: every pixel takes the nearest one of the depth image.
+    """Resamples depth with the image's viewpoint: every pixel takes the nearest depth pixel.
 
-    `index` (H, W) int64 is into the flattened depth image of `shape`, one past its end where it shows nothing.
+    `index` (H, W) int64 points into the flattened depth image of `shape`, one past its end outside of it.
     """
 
     index: np.ndarray
@@ -37,10 +37,10 @@ class Resampled:
 
 @dataclass(frozen=True)
 class Moved:
-    """Depth from another place: every pixel becomes a point, which the image's camera sees.
+    """Reprojects depth of another camera into the image.
 
-    `rays` (N, 3) are those of the depth camera's pixels with z = 1. A point covers `splat` pixels squared, so that
-    rounding and a coarser depth image leave no holes; the nearest point wins.
+    `rays` (N, 3) are the depth pixels' with z = 1. A point covers `splat` x `splat` pixels, so that rounding and a
+    coarser depth image leave no holes; the nearest point wins.
     """
 
     rays: np.ndarray
@@ -50,7 +50,7 @@ class Moved:
     splat: int
 
     def __call__(self, depth: np.ndarray, unit_m: float) -> tuple[np.ndarray, float]:
-        """(H, W) float32 metres, 0 where nothing is seen, and their unit, 1. Raises DataError for another size."""
+        """(H, W) float32 metres, 0 without depth, and the unit 1. Raises DataError for another size."""
         _check(depth, self.shape)
         z_m = depth.ravel().astype(np.float64) * unit_m
         seen = np.flatnonzero((z_m > 0) & np.isfinite(z_m))
@@ -75,14 +75,14 @@ Registration = Resampled | Moved
 
 
 def scaled(size_px: tuple[int, int], camera: Camera) -> Resampled:
-    """Depth of `size_px` (width, height) that shows the same field of view as the image."""
+    """For depth of `size_px` (width, height) with the same field of view as the image."""
     u = ((np.arange(camera.width) + 0.5) * size_px[0] / camera.width).astype(np.int64)
     v = ((np.arange(camera.height) + 0.5) * size_px[1] / camera.height).astype(np.int64)
     return Resampled(v[:, None] * size_px[0] + u, (size_px[1], size_px[0]))
 
 
 def registration(depth_camera: Camera, camera: Camera, T_image_depth: np.ndarray) -> Registration:
-    """From `depth_camera` to the image's, (4, 4) `T_image_depth` apart. Both models of distortion are taken."""
+    """From `depth_camera` to `camera`, with (4, 4) `T_image_depth`. Uses both distortion models."""
     shape = depth_camera.height, depth_camera.width
     if np.linalg.norm(T_image_depth[:3, 3]) > 1e-4:
         ratio = max(camera.fx / depth_camera.fx, camera.fy / depth_camera.fy)
@@ -98,9 +98,9 @@ def registration(depth_camera: Camera, camera: Camera, T_image_depth: np.ndarray
 def register_depth(
     size_px: tuple[int, int], own: Camera | None, camera: Camera, T_image_depth: np.ndarray
 ) -> Registration | None:
-    """What brings depth of `size_px` into the image of `camera`; None where it is there already.
+    """How to register depth of `size_px` to the image of `camera`; None if nothing is to be done.
 
-    `own` is the depth camera's calibration, None where it is not known. Raises DataError where it is needed.
+    `own` is the depth camera's calibration or None. Raises DataError if it is needed and missing.
     """
     at_one_place = np.allclose(T_image_depth, np.eye(4), atol=1e-6)
     image_px = camera.width, camera.height
@@ -118,7 +118,7 @@ def register_depth(
 
 
 def alike(a_px: tuple[int, int], b_px: tuple[int, int]) -> bool:
-    """Whether two sizes have one ratio of their sides, within a pixel."""
+    """Whether two sizes have the same aspect ratio, within a pixel."""
     return abs(a_px[0] * b_px[1] - b_px[0] * a_px[1]) <= max(*a_px, *b_px)
 
 

@@ -18,16 +18,16 @@ log = logging.getLogger(__name__)
 HOPELESS = 10
 """When this many frames at the start cannot be read, the sequence counts as unreadable."""
 TOLD = 3
-"""Frames that could not be read are logged one by one up to this many."""
+"""Number of unreadable frames that are logged one by one."""
 
 
 @dataclass(frozen=True)
 class DepthReading:
-    """How depth is read where the recording does not say it, or says it wrongly. None: as the recording says.
+    """How to read depth, overriding the recording. None: as recorded.
 
-    `unit_m` is metres per unit of integer depth. `offset_s` is subtracted from the stamps of depth; None: 0, or what
-    is measured where depth comes constantly beside the image. Stamps within `tolerance_s` of each other are of one
-    frame. `registered`: depth is taken as registered to the image whatever its frame_id.
+    `unit_m` is metres per unit of integer depth. `offset_s` is subtracted from the stamps of depth; None: 0, or a
+    measured constant offset. Stamps within `tolerance_s` belong to one frame. `registered`: ignore the frame_id of
+    depth.
     """
 
     unit_m: float | None = None
@@ -43,12 +43,12 @@ AS_RECORDED = DepthReading()
 class Sequence:
     """Recorded RGB-D frames or stereo pairs, decoded when asked for.
 
-    `stamps_ns` (N,) int64 are the images' own, increasing but where the recorded clock started anew. `ground_truth` is
-    the colour camera's, over whatever time was recorded, or None. `source` starts a new pass over the frames; it
-    gives the error of a frame that cannot be read in its place.
+    `stamps_ns` (N,) int64 are those of the images, increasing except where the recorded clock was set back.
+    `ground_truth` is the colour camera's, over the time it was recorded, or None. `source` starts a new pass over the
+    frames; it yields a DataError instead of an unreadable frame.
     `depth_stamps_ns` (N,) int64 are the depth images' own, None where they are the colour images'.
-    `topics` are those of a bag by role, each with why it was chosen; `notes` say what a user should know of how the
-    recording is read; `skipped` is filled by a pass: why each frame that it left out could not be read.
+    `topics` of a bag are by role, with the reason for each; `notes` tell the user what is unusual about the recording;
+    a pass fills `skipped` with the reasons for skipped frames.
     """
 
     name: str
@@ -72,10 +72,10 @@ class Sequence:
         return frame.stamp_ns if own is None else int(own[frame.index])
 
     def facts(self) -> dict[str, Any]:
-        """For `run.json`: topics by role and why, warnings, and how many frames the last pass left out."""
+        """For `run.json`: topics by role with reasons, warnings, and the number of frames skipped by the last pass."""
         warnings = list(self.notes)
         if self.skipped:
-            warnings.append(f"{len(self.skipped)} frames could not be read, the first: {self.skipped[0]}")
+            warnings.append(f"skipped {len(self.skipped)} unreadable frames, the first: {self.skipped[0]}")
         topics = {role: {"topic": topic, "why": why} for role, (topic, why) in self.topics.items()}
         return {"topics": topics, "warnings": warnings, "frames_skipped": len(self.skipped)}
 
@@ -85,8 +85,8 @@ class Sequence:
     def __iter__(self) -> Iterator[Frame]:
         """Frames with `index` 0, 1, ..., whatever the first frame of the recording was.
 
-        A frame that cannot be read is left out, counted in `skipped` and logged. Raises DataError where that is so
-        of the first `HOPELESS` ones, or of all: then it is the recording.
+        Unreadable frames are skipped, counted in `skipped` and logged. Raises DataError if the first `HOPELESS`
+        frames, or all, are unreadable.
         """
         self.skipped.clear()
         read = 0
@@ -100,14 +100,14 @@ class Sequence:
                 if not read and len(self.skipped) >= HOPELESS:
                     raise
                 if len(self.skipped) <= TOLD:
-                    log.warning("%s; the frame is left out", error)
+                    log.warning("%s; the frame is skipped", error)
                 continue
             read += 1
             yield frame
         if self.skipped and not read:
             raise DataError(self.skipped[0])
         if len(self.skipped) > TOLD:
-            log.warning("%s: %d frames could not be read and were left out", self.name, len(self.skipped))
+            log.warning("%s: skipped %d unreadable frames", self.name, len(self.skipped))
 
 
 def check_size(frame: Frame, where: str) -> None:

@@ -128,7 +128,7 @@ class StampGate(Generic[T]):
 
 
 def admitted(stamps_ns: np.ndarray, topic: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Which stamps of a recording can be used: their indices, the epoch of each, and notes on the others."""
+    """Indices of the valid stamps of a recording, their epochs, and notes on the others."""
     gate: StampGate[int] = StampGate(topic)
     used: list[int] = []
     epochs: list[int] = []
@@ -142,7 +142,7 @@ def admitted(stamps_ns: np.ndarray, topic: str) -> tuple[np.ndarray, np.ndarray,
     notes = tuple(problem for problem in problems if "epoch" in problem)
     if gate.refused:
         odd = next(problem for problem in problems if "epoch" not in problem)
-        notes += (f"{topic}: {gate.refused} of {len(stamps_ns)} left out for their stamps, the first: {odd}",)
+        notes += (f"{topic}: {gate.refused} of {len(stamps_ns)} skipped for their stamps, the first: {odd}",)
     return np.array(used, np.int64), np.array(epochs, np.int64), notes
 
 

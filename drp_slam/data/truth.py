@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ground truth as people have it: TUM's form or EuRoC's, in any unit of time, with rows that are no pose.
+"""Reads ground truth in TUM's or EuRoC's form, in any unit of time, and skips invalid rows.
 
-Ground truth only scores a run: what is wrong with it becomes a note, never an error.
+Ground truth is only used to score a run, so problems become notes, not errors.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from drp_slam.errors import DataError
 from drp_slam.resources import read_text
 
 UNIT = 0.1
-"""Quaternions further from length 1 than this are no rotation; the others are scaled to it."""
+"""Largest deviation of a quaternion from length 1; smaller ones are normalised."""
 POWERS = ((17, 9), (14, 6), (11, 3))
-"""Stamps of at least 10 to the first are in units of 10 to minus the second: ns, us, ms since 1970."""
+"""More digits than the first number mean units of 10 to minus the second: ns, us, ms since 1970."""
 
 
 def read_truth(path: Path) -> tuple[Trajectory | None, tuple[str, ...]]:
-    """The poses of a file and notes on those left out; None where there is no file or no pose in it.
+    """The poses of a file, or None, and notes.
 
-    A row is `t tx ty tz qx qy qz qw`; a header that names q_w first (EuRoC) says that w comes first. Stamps in ms, us
-    or ns are told by their size.
+    A row is `t tx ty tz qx qy qz qw`, or with w first if a comment line names q_w before q_x (EuRoC). Stamps in ms,
+    us or ns are recognised by their size.
     """
     if not path.is_file():
         return None, ()
@@ -49,7 +49,7 @@ def read_truth(path: Path) -> tuple[Trajectory | None, tuple[str, ...]]:
         stamps_ns.append(stamp_ns)
         poses.append(pose)
     bad = len(rows) - len(poses)
-    notes = (f"{path}: {bad} of {len(rows)} rows left out, the first: {problem}",) if bad else ()
+    notes = (f"{path}: {bad} of {len(rows)} rows skipped, the first: {problem}",) if bad else ()
     if not poses:
         return None, notes or (f"{path}: no poses in it",)
     table = np.array(poses)
@@ -57,7 +57,7 @@ def read_truth(path: Path) -> tuple[Trajectory | None, tuple[str, ...]]:
     T_world_camera[:, :3, :3], T_world_camera[:, :3, 3] = geometry.rotation(table[:, 3:]), table[:, :3]
     found = Trajectory.of(zip(stamps_ns, T_world_camera))
     twice = len(poses) - len(found)
-    return found, (*notes, f"{path}: {twice} rows of a stamp twice left out") if twice else notes
+    return found, (*notes, f"{path}: {twice} rows with repeated stamps skipped") if twice else notes
 
 
 def _pose(fields: list[str], w_first: bool, where: str) -> tuple[int, np.ndarray]:

@@ -97,7 +97,7 @@ def _first_depth(folder: Path, depth: Listing) -> np.ndarray | None:
 
 
 def _registration(folder: Path, depth: Listing, camera: Camera) -> Registration | None:
-    """Depth of another size that shows the same field of view is scaled."""
+    """Scales depth of another size with the same aspect ratio."""
     first = _first_depth(folder, depth)
     size_px = (first.shape[1], first.shape[0]) if first is not None else (camera.width, camera.height)
     if size_px == (camera.width, camera.height) or not alike(size_px, (camera.width, camera.height)):
@@ -166,7 +166,7 @@ def _increasing(path: Path, listing: Listing) -> tuple[list[int], tuple[str, ...
     stamps = np.array([stamp for stamp, _ in listing], np.int64)
     keep = np.unique(stamps, return_index=True)[1]
     odd = int((np.diff(stamps) <= 0).sum())
-    note = f"{path}: {odd} stamps do not increase: sorted, {len(stamps) - len(keep)} entries of a stamp twice left out"
+    note = f"{path}: {odd} stamps do not increase: sorted, {len(stamps) - len(keep)} repeated ones skipped"
     return keep.tolist(), (note,) if odd else ()
 
 

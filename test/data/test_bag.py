@@ -256,7 +256,7 @@ def test_one_odd_stamp_costs_one_frame(room: Sequence, tmp_path: Path, topic: st
     read = open_sequence(str(write(tmp_path / "bag", mixed)))
     wanted = np.delete(room.stamps_ns, 3)
     assert [f.stamp_ns for f in read if f.stamp_ns in wanted] == wanted.tolist()
-    assert any(topic in note and "1 of 6 left out" in note for note in read.notes), read.notes
+    assert any(topic in note and "1 of 6 skipped" in note for note in read.notes), read.notes
 
 
 def test_a_recording_of_a_loop_is_read_to_its_end(room: Sequence, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_what_is_wrong_with_one_stamp_or_with_the_truth_is_noted(kitti: Path) ->
     (kitti / "poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n")
     read = open_sequence(str(kitti))
     assert [int(f.image[0, 0]) for f in read] == [0, 2] and read.ground_truth is None
-    assert "1 of 3 left out" in " ".join(read.notes) and "1 poses for 3 stamps" in " ".join(read.notes)
+    assert "1 of 3 skipped" in " ".join(read.notes) and "1 poses for 3 stamps" in " ".join(read.notes)
 
 
 @pytest.mark.skipif(not CLIP.is_dir(), reason="needs the KITTI clip: set DRP_SLAM_DATA")

@@ -43,7 +43,7 @@ def test_a_row_that_is_no_pose_is_left_out(folder: Path, rows: list[str], pose: 
     stamps = read_tum(folder / "groundtruth.txt").stamps_ns
     k = next(k for k, row in enumerate(rows) if row[0] != "#") + 2
     rows[k] = f"{rows[k].split()[0]} {pose}"
-    assert noted(folder, rows, "1 of 6 rows left out").tolist() == np.delete(stamps, 2).tolist()
+    assert noted(folder, rows, "1 of 6 rows skipped").tolist() == np.delete(stamps, 2).tolist()
 
 
 def test_a_quaternion_that_was_rounded_is_scaled(folder: Path) -> None:
@@ -70,7 +70,7 @@ def test_euroc_has_w_first(folder: Path) -> None:
 
 
 def test_rows_twice_and_out_of_order(folder: Path, rows: list[str]) -> None:
-    stamps = noted(folder, [*rows[::-1], rows[-1]], "1 rows of a stamp twice")
+    stamps = noted(folder, [*rows[::-1], rows[-1]], "1 rows with repeated stamps")
     assert len(stamps) == 6 and (np.diff(stamps) > 0).all()
 
 
