@@ -69,7 +69,7 @@ def check_stream(stream: Stream) -> list[Finding]:
                 "stamps_backwards", where, f"of {len(stamps)} stamps {back} go back{most}, {same} repeat the last one"
             )
         )
-    forward = steps[steps > 0] * 1e-9
+    forward = np.diff(np.unique(stamps)) * 1e-9
     if len(forward) < LEAST or stream.role == "camera_info":
         return out
     return out + _rate(forward, where)
@@ -118,7 +118,7 @@ def _rate(intervals_s: np.ndarray, where: str) -> list[Finding]:
     missing = int(np.round(intervals_s[gaps] / usual_s - 1).sum())
     share = missing / (missing + len(intervals_s))
     longest_s = float(intervals_s.max())
-    if share > MOST_MISSING or (longest_s > LONG_GAP_S and longest_s > GAP * usual_s):
+    if (share > MOST_MISSING and missing >= LEAST_MISSING) or (longest_s > LONG_GAP_S and longest_s > GAP * usual_s):
         seen = f"about {missing} of {missing + len(intervals_s)} frames ({share:.0%}) are missing"
         out.append(found("frames_dropped", where, f"{seen}; the longest gap is {longest_s:.2f} s"))
     return out

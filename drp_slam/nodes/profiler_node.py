@@ -15,6 +15,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from drp_slam.chip.constants import load_constants
 from drp_slam.config import NODE_SECTIONS, ProfilerConfig
 from drp_slam.doctor.checks import Finding, Level
+from drp_slam.doctor.flow import Flow
 from drp_slam.nodes import convert, qos, status_codec
 from drp_slam.nodes.base import INACTIVE, StageNode, run
 from drp_slam.nodes.hearing import Hearing
@@ -47,6 +48,7 @@ class ProfilerNode(StageNode):
         self._heard_s: dict[str, float] = {}
         self._problems_of: dict[str, str] = {}
         self._hearing = Hearing()
+        self._flow: Flow | None = Flow()
         self._began_s = time.monotonic()
         self._findings: dict[tuple[str, str], dict[str, object]] = {}
         for topic, handle, profile in (
@@ -79,6 +81,10 @@ class ProfilerNode(StageNode):
                     del self._heard_s[node]
                 values = status_codec.values_of(status)
                 self._hearing.update({node: values})
+                if node == "player_node":  # it counts what it sends, and waits where it shall lose nothing
+                    self._flow = None
+                elif self._flow is not None:
+                    self._flow.note(node, values)
                 if "late_ms" in values:
                     self._pacing[node] = {k: values[k] for k in ("held", "late_ms", "late_share") if k in values}
                 if values.get("problems", "0") != "0":
@@ -94,6 +100,9 @@ class ProfilerNode(StageNode):
         known = self._findings.setdefault(finding.key, {"level": Level.NOTE.name, "first_s": now_s, "node": node})
         level = max(finding.level, Level[str(known["level"])])
         known.update({**finding.values(), "level": level.name, "last_s": now_s})
+
+    def findings(self) -> list[Finding]:
+        return [*super().findings(), *(self._flow.findings(time.monotonic()) if self._flow else [])]
 
     def ready(self) -> bool:
         """Whether `status` has a publisher: a frame that ended before would be lost."""
