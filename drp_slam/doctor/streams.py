@@ -19,7 +19,7 @@ LEAP_S = 5.0
 """A stamp so far from its neighbours, which agree with each other, is an error."""
 SLOW_HZ = 5.0
 """Tracking needs images that overlap: see the check's reason."""
-GAP, MOST_MISSING = 1.6, 0.05
+GAP, MOST_MISSING, LEAST_MISSING = 1.6, 0.05, 3
 """An interval of this many usual ones is a gap; this share of missing frames is reported."""
 LONG_GAP_S = 1.0
 PAIR_S = 0.020

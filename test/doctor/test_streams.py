@@ -14,7 +14,7 @@ from drp_slam.doctor.checks import Finding, Level
 from drp_slam.doctor.intrinsics import Stated, check_calibration
 from drp_slam.doctor.streams import Stream, check_pairs, check_stream
 
-few = settings(max_examples=20, deadline=None)
+few = settings(max_examples=8, deadline=None)
 rates = st.floats(6.0, 120.0)
 starts = st.integers(1, 2_000_000_000)
 jitters = st.floats(0.0, 0.2)
@@ -79,14 +79,12 @@ def test_a_clock_that_is_ahead_or_behind(hz, start_s, off_s):
 
 
 @few
-@given(rates, starts, st.floats(0.1, 0.35), st.randoms(use_true_random=False))
-def test_dropped_frames(hz, start_s, share, random):
+@given(rates, starts, st.floats(0.1, 0.35), st.integers(0, 2**32 - 1))
+def test_dropped_frames(hz, start_s, share, seed):
     base = stream(hz, start_s)
-    kept = np.array([random.random() >= share for _ in base.stamps_ns])
-    if 0.08 < 1 - kept.mean() < 0.4:
-        assert names(check_stream(dataclasses.replace(base, stamps_ns=base.stamps_ns[kept], arrived_ns=None))) == {
-            "frames_dropped"
-        }
+    kept = base.stamps_ns[np.random.default_rng(seed).random(200) >= share]
+    rest = dataclasses.replace(base, stamps_ns=kept, arrived_ns=None)
+    assert names(check_stream(rest)) == {"frames_dropped"} or len(kept) > 185
 
 
 @pytest.mark.parametrize(("hz", "expected"), [(4.0, {"low_rate"}), (1.0, {"low_rate"}), (7.5, set())])
