@@ -65,10 +65,6 @@ class Processes:
         """Names of the nodes whose process runs."""
         return {node.name for name in self._running for node in self._specs[name].nodes}
 
-    def pids(self) -> dict[str, int]:
-        """Process numbers of the running nodes."""
-        return {name: process.pid for name, process in self._running.items()}
-
     def was_ready(self, name: str) -> None:
         """Records that a node was ready, so that its process may be restarted when it dies."""
         self._were_ready |= {process for process, spec in self._specs.items() if name in {n.name for n in spec.nodes}}
