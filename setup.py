@@ -78,8 +78,8 @@ setup(
         "view": ["rerun-sdk>=0.23"],
         "board": ["openpyxl"],
         "test": ["pytest", "hypothesis", "evo", "onnx-tool", "openpyxl", "gtsam; python_version < '3.14'"],
-        "docs": ["mkdocs-material"],
         "lint": ["ruff", "mypy", "types-PyYAML"],
+        "docs": ["mkdocs-material"],
     },
     entry_points={
         "console_scripts": [f"drp_slam = {NAME}.cli:main", *(f"{node} = {NAME}.nodes.{node}:main" for node in NODES)]

@@ -33,11 +33,12 @@ class Metric(NamedTuple):
 
 LAST = "last"
 """In a path: the entry of the largest key, such as the most frames in flight."""
+TRACKED = "share of the frames that are tracked"
 METRICS = (
     Metric("ATE RMSE", "cm", "", "less", ("ate_rmse_m",), 100.0),
     Metric("ATE RMSE as published live", "cm", "", "less", ("ate_live_rmse_m",), 100.0),
     Metric("drift over 1 s", "cm", "", "less", ("rpe", "translation_rmse_m"), 100.0),
-    Metric("frames tracked", "", "", "more", ("tracked",)),
+    Metric("tracked", "%", "", "more", (TRACKED,), 100.0),
     Metric("frames", "", "", "", ("frames",)),
     Metric("keyframes", "", "", "", ("keyframes",)),
     Metric("frame rate", "Hz", MEASURED, "more", ("fps",)),
@@ -101,12 +102,13 @@ def compared(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[dict[str, Any]]
 
 
 def _value(report: Mapping[str, Any], metric: Metric) -> float | None:
-    value: Any = report
+    known = report["frames"] and report["tracked"] is not None
+    value: Any = {**report, TRACKED: report["tracked"] / report["frames"] if known else None}
     for key in metric.path:
         if not value:
             return None
         value = value[max(value, key=int)] if key == LAST else value.get(key)
-    return None if value is None else float(value) * metric.scale
+    return None if value is None else value if metric.scale == 1 else value * metric.scale
 
 
 def _word(change: float | None, better: str) -> str:
@@ -146,7 +148,7 @@ def sentences(result: Mapping[str, Any]) -> list[str]:
     """The difference in words, the most important first."""
     found = ["Both runs gave the same trajectory, byte for byte."] if result["same_trajectory"] else []
     by_name = {(d["name"], d["kind"]): d for d in result["differences"]}
-    for key in (("ATE RMSE", ""), ("frames tracked", ""), ("latency, p50", MODELLED), ("energy a frame", MODELLED)):
+    for key in (("ATE RMSE", ""), ("tracked", ""), ("latency, p50", MODELLED), ("energy a frame", MODELLED)):
         d = by_name.get(key)
         if d and d["verdict"] in ("better", "worse"):
             kind = f", {d['kind']}" if d["kind"] else ""

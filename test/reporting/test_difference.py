@@ -64,9 +64,10 @@ def test_a_folder_without_a_run_is_refused(runs: dict[str, Path], tmp_path: Path
 
 
 def report(**facts: object) -> dict[str, object]:
-    return dict.fromkeys(("ate_live_rmse_m", "rpe", "frames", "keyframes", "latency", "schedule", "stages")) | {
+    return dict.fromkeys(("ate_live_rmse_m", "rpe", "keyframes", "latency", "schedule", "stages")) | {
         "ate_rmse_m": 0.01,
         "tracked": 10,
+        "frames": 10,
         "fps": 20.0,
         "comparison": {"modelled_a55": None},
         **facts,
@@ -80,8 +81,8 @@ def report(**facts: object) -> dict[str, object]:
         ({"ate_rmse_m": 0.005}, "ATE RMSE", "better"),
         ({"ate_rmse_m": 0.01001}, "ATE RMSE", "same"),
         ({"fps": 30.0}, "frame rate", "better"),
-        ({"tracked": 5}, "frames tracked", "worse"),
-        ({"tracked": None}, "frames tracked", ""),
+        ({"tracked": 5}, "tracked", "worse"),
+        ({"tracked": None}, "tracked", ""),
     ],
 )
 def test_better_and_worse_know_their_direction(facts: dict[str, object], name: str, word: str) -> None:
