@@ -16,8 +16,9 @@ pytest.importorskip("rosbags.rosbag2")
 
 from test_bag import TYPES, Message, refused, transform, write
 
+from drp_slam.config import Config, override
 from drp_slam.data import bag_images
-from drp_slam.data.dataset import open_sequence
+from drp_slam.data.dataset import named, open_sequence, playable
 from drp_slam.data.sequence import Sequence
 from drp_slam.datatypes import Camera, Frame
 
@@ -353,3 +354,28 @@ def test_a_constant_offset_of_depth_is_measured(recorder: Recorder, tmp_path: Pa
     for f, frame in zip(recorder.frames, read, strict=True):
         assert frame.stamp_ns == f.stamp_ns and np.array_equal(frame.depth, millimetres(f))
     assert len(open_sequence(f"{path}:depth_offset_s={offset_ms / 1000}")) == 6
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        ("depth_unit_m=0", "depth_unit_m is '0', expected 1e-06 to 10"),
+        ("depth_unit_m=mm", "depth_unit_m is 'mm'"),
+        ("registered=maybe", "expected yes or no"),
+        ("dept=/d", "unknown choice 'dept=/d'"),
+        ("image=/i,depth", "unknown choice 'depth'"),
+    ],
+)
+def test_choices_that_cannot_be_are_one_line(recorder: Recorder, tmp_path: Path, choice: str, words: str) -> None:
+    refused(f"{recorder.images('/i', colour, 'bgr8').write(tmp_path / 'bag')}:{choice}", words)
+
+
+def test_parameters_of_depth_travel_with_the_name_to_the_player() -> None:
+    values = {"depth_unit_m": 0.00025, "depth_offset_s": -0.02, "depth_tolerance_s": 0.05, "depth_registered": True}
+    config = override(Config(), {f"slam.{key}": value for key, value in values.items()})
+    said = "depth_unit_m=0.00025,depth_offset_s=-0.02,registered=yes,depth_tolerance_s=0.05"
+    assert named("bag", config.slam) == f"bag:{said}" and named("bag", Config().slam) == "bag"
+    assert named("bag:image=/i", config.slam) == f"bag:image=/i,{said}"
+    assert named("synthetic:seed=1", config.slam) == "synthetic:seed=1"
+    played = playable(override(config, {"player.sequence": "bag"}))
+    assert played.player.sequence == f"bag:{said}" and played.slam == Config().slam
