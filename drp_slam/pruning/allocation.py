@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When to prune how much: over time, and over layers.
+"""Pruning rates over time (schedules) and over layers.
 
 one-shot   the whole rate at once
 iterative  prune, retrain, repeat: equal parts of what is left (Han et al., NeurIPS 2015)
@@ -51,7 +51,7 @@ def uniform(saliency: Mapping[str, Any], rate: float) -> dict[str, float]:
 
 
 def by_magnitude(weights: Mapping[str, Any], rate: float, least: float = 1e-9) -> dict[str, float]:
-    """Layer rates that one threshold on |w| over all the layers gives, whatever chooses in them.
+    """Layer rates from one threshold on |w| over all layers, for any saliency inside them.
 
     No saliency can be compared between layers as safely: a diagonal sends the budget to wide
     layers, since it does not see that the errors of many weights add up. `least` is the part that

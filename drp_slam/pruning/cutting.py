@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prunes the weights of a graph: saliencies, layer rates, masks, and what makes up for the loss."""
+"""Prunes the weights of a graph: saliencies, layer rates, masks, and compensation of the loss."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Say = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Options:
-    """How to prune; the command line's options of the same names."""
+    """Options of pruning, named as on the command line."""
 
     rate: float
     pattern: str = "flexible-nm"
@@ -104,7 +104,7 @@ def prune(
 
 
 def needs_images(options: Options) -> bool:
-    """Whether pruning itself looks at images."""
+    """Whether pruning itself needs images."""
     measured = options.layer_rates == "sensitivity" or options.budget == "cycles" or bool(options.retrain)
     return measured or saliency(options.saliency).needs_images
 
@@ -125,7 +125,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class _Stage:
-    """One cut: the layers to `rate`, none of what `before` removed comes back."""
+    """One cut: prunes the layers to `rate`; weights that `before` removed stay removed."""
 
     graph: Graph
     net: OnnxNet | None
@@ -140,7 +140,7 @@ class _Stage:
     say: Say
 
     def cut(self) -> dict[str, Tensor]:
-        """Saliencies, layer rates, masks, and for OBS the weights that make up for it."""
+        """Saliencies, layer rates, masks, and for OBS the compensating weights."""
         o, entry = self.o, saliency(self.o.saliency)
         if entry.decays:
             assert self.net is not None and self.teacher is not None and self.feeds is not None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weight decay by unit magnitude while training, the oldest way to find what may go."""
+"""Weight decay by unit magnitude while training, the oldest pruning method."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class UnitDecay:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Shrinks every weight once; none passes zero."""
+        """Shrinks every weight once, without crossing zero."""
         for module in self.layers.values():
             weight: Tensor = module.weight.detach()
             m = weight.abs().flatten(1).sum(1)

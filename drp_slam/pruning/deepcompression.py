@@ -30,7 +30,7 @@ from drp_slam.pruning.sharing import Shared
 MAGIC = b"DSDC"
 CONV_GAP_BITS, LINEAR_GAP_BITS = 8, 5
 MOST_WEIGHTS = 2**26
-"""A file that states a larger tensor is refused: zeros cost it nothing, but memory here."""
+"""Largest tensor of a file: zeros take no space there, but memory here."""
 
 
 def gaps(flat: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
@@ -59,7 +59,7 @@ class Sizes:
 
     @property
     def ratio(self) -> float:
-        """How many times smaller."""
+        """Compression ratio."""
         return self.dense_bytes / self.file_bytes
 
 

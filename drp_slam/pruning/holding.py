@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Zeros that stay zero whatever trains the network: a mask that a layer carries with it.
+"""Masks attached to layers, which keep zeros whatever trains the network.
 
 A mask is put on after every optimizer step, before every forward pass, after weights are loaded and
 before they are saved. So momentum, weight decay, optimizer state from before pruning, averaged
@@ -41,7 +41,7 @@ class Hold:
         self.put_on(module)
 
     def gradient(self, gradient: Tensor) -> Tensor:
-        """Of what is kept, so that clipping by norm and momentum do not see the rest."""
+        """Masks gradients, so that clipping by norm and momentum ignore removed weights."""
         return gradient * self.mask
 
 
@@ -52,7 +52,7 @@ def held(module: nn.Module) -> Hold | None:
 
 
 def hold(module: Any) -> Hold:
-    """The mask that a layer carries, all kept if it had none: from now on it is held."""
+    """The layer's mask; attaches one that keeps everything if it had none."""
     found = held(module)
     if found is None:
         found = Hold(torch.ones_like(module.weight, dtype=torch.bool))
@@ -70,7 +70,7 @@ _HELD: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
 
 def _after_each_step(optimizer: Optimizer, *_: Any) -> None:
-    """Puts the masks on after a step of any optimizer that has their layers' weights."""
+    """Applies the masks after a step of any optimizer that holds their layers' weights."""
     own = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     for module in _HELD:
         if id(module.weight) in own and (found := held(module)) is not None:

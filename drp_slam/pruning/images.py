@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images to calibrate and to distil on: what installed packages carry, and a folder of the user's.
+"""Images for calibration and distillation: from installed packages, and from a folder of the user.
 
 Packages are only looked up, not imported; one that is not installed is skipped. Of a sequence
 with `associations.txt` or `rgb.txt` the last quarter is left out, always: it judges.
@@ -108,7 +108,7 @@ def normalised(image: np.ndarray) -> np.ndarray:
 
 
 def calibration(images: Iterable[np.ndarray], count: int = 100) -> list[np.ndarray]:
-    """About `count` network inputs, evenly taken."""
+    """About `count` network inputs, evenly spaced."""
     images = list(images)
     step = max(1, -(-len(images) // count))
     return [normalised(fitted(image)) for image in images[::step]]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A pruned classifier learns from its dense self on a few images, without labels.
+"""Trains a pruned classifier to imitate the dense one on a few images, without labels.
 
 Hinton et al., "Distilling the Knowledge in a Neural Network", 2015: cross-entropy between the two
 predictions, or the squared difference of the logits, their limit of a high temperature. Batch norms
@@ -40,7 +40,7 @@ def imitate(
 
 
 def augmented(images: Tensor, seed: int, shift: int = 0, size: int = 32) -> Iterator[Tensor]:
-    """Batches without end of the images (N, C, H, W), flipped at random and shifted."""
+    """Endless batches of the images (N, C, H, W), randomly flipped and shifted."""
     generator = torch.Generator().manual_seed(seed)
     while True:
         batch = images[torch.randint(len(images), (size,), generator=generator)]

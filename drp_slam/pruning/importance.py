@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What calibration images say of each layer: moments of its inputs, gradients of its outputs and weights.
+"""Statistics of each layer over calibration images: moments of its inputs, gradients of its outputs and weights.
 
 The curvature is Gauss-Newton's, which is never negative: the mean over samples of the squared
 gradient of a loss whose expectation is the squared change of the outputs (`output_loss`: any network,
@@ -53,7 +53,7 @@ class Statistics:
         return self.inputs[-1] / self.inputs[-1, -1].clamp_min(1e-30)
 
     def centred(self) -> Statistics:
-        """With the covariance of the inputs in the place of E[x x^T]: their mean does not matter.
+        """The same with the covariance of the inputs in place of E[x x^T], independent of their mean.
 
         True of a layer without a bias whose outputs' mean a batch norm removes.
         """
@@ -171,7 +171,7 @@ def saliencies(
 
 
 def standing(value: Tensor, mask: Tensor) -> Tensor:
-    """Saliency of what is kept above that of what is gone, also where both are zero.
+    """Raises the saliency of kept weights above that of removed ones, also where both are zero.
 
     So that a tie brings no removed weight back, and a column of a cell keeps its N.
     """
@@ -180,7 +180,7 @@ def standing(value: Tensor, mask: Tensor) -> Tensor:
 
 @torch.no_grad()
 def absorb(layers: L.Layers, masks: Mapping[str, Tensor], statistics: Mapping[str, Statistics]) -> None:
-    """Puts what the masked weights added on average into the biases: no output's mean moves.
+    """Adds the mean contribution of the masked weights to the biases, so that no output's mean changes.
 
     To be called before the weights go; a layer without a bias stays as it is.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `prune` feeds a network: images of a folder in its input's shape, or arrays of `.npz` files."""
+"""Inputs for `prune`: images of a folder in the input's shape, or arrays of `.npz` files."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Feeds:
         return replace(self, seed=seed, total=VIEWS * len(self.files)) if self._are_images() else self
 
     def filled(self, count: int, seed: int = 0) -> Feeds:
-        """The first `count` inputs; where there are fewer images, random views of them fill up."""
+        """The first `count` inputs, filled up with random views where there are fewer images."""
         if len(self) >= count or not self._are_images():
             return self.first(count)
         return replace(self, seed=seed, total=count, plain=len(self.files))

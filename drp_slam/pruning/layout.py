@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights and masks as `drpai3.packing` sees them: matrices (K, Cout) in cells of M rows and P columns.
+"""Weights and masks in the layout of `drpai3.packing`: matrices (K, Cout) in cells of M rows and P columns.
 
 K is ordered kh, kw, cin with cin fastest. A cell is rebuilt as N rows, where N is the most weights
 that one of its columns keeps (US20220004363). What a mask costs is the packer's own count.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Low-rank factorisation: one convolution becomes a thin one and a 1x1.
+"""Low-rank factorisation: replaces a convolution by a thin one and a 1x1.
 
 Weights as the matrix (K, Cout) of rank r: W ~ U V, U a (r, Cin, kh, kw) convolution and V a 1x1
 one with Cout outputs (Zhang et al., TPAMI 2016, arXiv:1505.06798). Where statistics of the

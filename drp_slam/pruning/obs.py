@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Optimal Brain Surgeon: remove the weight that costs least, move the rest to make up for it.
+"""Optimal Brain Surgeon: removes the cheapest weight and adjusts the others to compensate.
 
 Hassibi and Stork, NIPS 1992: around a minimum with Hessian H, removing weight q costs
 w_q^2 / (2 [H^-1]_qq), and the others move by -w_q / [H^-1]_qq * H^-1 e_q. `exact` does this one

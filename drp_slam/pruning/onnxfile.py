@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a graph comes from: an ONNX file, a shipped network's name, or a factory of a torch module."""
+"""Opens a graph from an ONNX file, a shipped network's name, or a factory of a torch module."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An ONNX file whose weights can be pruned where they stand: the graph stays as it is.
+"""An ONNX file whose weights are pruned in place; the graph stays unchanged.
 
 Convolutions, Gemm and MatMul with constant weights become torch modules that only hold weight and
 bias. What an image does to them is seen through onnxruntime (`probe`), so that every operator is
@@ -36,7 +36,7 @@ ENDS = ("Sigmoid", "Softmax", "LogSoftmax", "Transpose", "Reshape", "Flatten", "
 
 @dataclass
 class Site:
-    """A layer where it stands: indices of its nodes, names of values, and how its weight is stored.
+    """A layer in the file: indices of its nodes, names of values, and how its weight is stored.
 
     `source` feeds the layer, `result` is its output with the bias. `stored` names the weight's
     initialiser, which holds the module's weight transposed where `transposed`. `last` is the node
@@ -53,7 +53,7 @@ class Site:
     attributes: dict[str, Any] = field(default_factory=dict)
 
     def padded(self, module: Any, x: Tensor) -> Tensor:
-        """The input as the module must see it: padding that torch has no option for is done here."""
+        """The input of the module, with the padding that torch has no option for."""
         kind, pads = self.attributes.get("auto_pad", "NOTSET"), self.attributes.get("uneven_pads")
         if kind in ("SAME_UPPER", "SAME_LOWER"):
             pads = []
@@ -142,7 +142,7 @@ class Graph:
         return "both operands are computed" if node.op_type == "MatMul" else "the weight is computed, not stored"
 
     def _add(self, index: int, node: onnx.NodeProto, label: str, stored: str, transposed: bool) -> str | None:
-        """Adds the layer, or says why not."""
+        """Adds the layer, or records why it stays dense."""
         value, a = (
             torch.from_numpy(np.array(numpy_helper.to_array(self.constants[stored]), np.float32)),
             attributes(node),
@@ -210,7 +210,7 @@ class Graph:
         return name
 
     def parts(self) -> list[str]:
-        """What a loss compares in the place of the outputs: the inputs of a last Concat, before Sigmoid and Softmax.
+        """Values that a loss compares instead of the outputs: the inputs of a last Concat, before Sigmoid and Softmax.
 
         So that objectness, boxes and classes of a detector count alike, as logits.
         """

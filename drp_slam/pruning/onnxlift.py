@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX graphs in one form before layers are looked for: stored values are initialisers."""
+"""Normalises ONNX graphs before the search for layers: stored values become initialisers."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The torch form of an ONNX graph, for what needs gradients: retraining and first-order saliencies."""
+"""The torch form of an ONNX graph, for retraining and first-order saliencies, which need gradients."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX operators as torch functions: what a convolutional network in a file is made of.
+"""ONNX operators of convolutional networks as torch functions.
 
 One function an operator, `(inputs, attributes) -> output`; inputs are tensors or None where left
 out. Convolutions and linear layers are modules (see `onnxnet`), so that they can be pruned.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `prune` leaves: the table of layers, what stayed dense and why, the Deep Compression file."""
+"""Results of `prune`: the table of layers, what stayed dense and why, the Deep Compression file."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What images do to the layers of a graph, seen through onnxruntime one image at a time.
+"""Measures the layers of a graph on images, with onnxruntime, one image at a time.
 
 Only what one image leaves at the layers of one group is in memory, whatever the graph is made of.
 """
@@ -25,9 +25,9 @@ from drp_slam.pruning.onnxgraph import Graph
 GROUP_BYTES, GROUP_LAYERS = 2**29, 64
 """Most bytes of Hessians, and layers, that one pass over the images collects for."""
 SENSITIVITY_MACS, SENSITIVITY_IMAGES = 4e11, 4
-"""Work spent on finding how much each layer matters, and most images it takes."""
+"""Work limit for measuring the sensitivity of layers, and the most images for it."""
 PROBE_PART = 0.5
-"""Share of a layer's weights that is taken away to see what the outputs lose."""
+"""Share of a layer's weights removed to measure the effect on the outputs."""
 Progress = Callable[[str, float], None]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The layers of a torch network that can be pruned, and what they see: rows of their inputs."""
+"""The layers of a torch network that can be pruned, and the rows of their inputs."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def watching(layers: Layers, see: Callable[[str, nn.Module, Any, Tensor], None])
 
 
 def rows(module: Any, inputs: Tensor, sample: int | None = None) -> Tensor:
-    """What each output position of the layer sees: (N, L, K), K ordered kh, kw, cin.
+    """The inputs of each output position of the layer: (N, L, K), K ordered kh, kw, cin.
 
     `sample`: at most this many positions, evenly spaced; only those are copied.
     """

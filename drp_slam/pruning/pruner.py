@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The interface of Renesas' DRP-AI Extension Pack, so that a training script moves over.
+"""The interface of Renesas' DRP-AI Extension Pack, so that a training script can be ported.
 
     layers = make_pruning_layer_list(model, input_data=[images])
     pruner = Pruner(model, layers, final_pr=0.7)
@@ -120,11 +120,11 @@ class Pruner:
 
     @property
     def rate(self) -> float:
-        """The part that is removed now."""
+        """The share of weights removed so far."""
         return 1.0 - density(self.masks)
 
     def update(self) -> float:
-        """At the start of each iteration: new masks where they are due, weights outside zero.
+        """Called at the start of each iteration: updates the masks when due, zeroes weights outside them.
 
         Returns the rate in force. A removed weight never comes back.
         """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Making up for what pruning lost: a network imitates its dense self, without labels."""
+"""Recovery after pruning: trains a network to imitate the dense one, without labels."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _batches(images: Images, seed: int, joined: bool) -> Iterator[list[Tensor]]:
 
 
 def imitation(net: nn.Module, dense: nn.Module) -> Callable[[Tensor], Tensor]:
-    """The loss of a batch: how far the outputs are from the dense network's, relative."""
+    """The loss of a batch: relative difference of the outputs from the dense network's."""
 
     def loss(batch: Tensor) -> Tensor:
         with torch.no_grad():

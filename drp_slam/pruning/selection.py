@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which weights may go together: saliency and a rate in, boolean masks out (True = kept).
+"""Selects the weights to keep: takes saliencies and a rate, returns boolean masks (True = kept).
 
 A weight is a tensor (Cout, Cin, kh, kw) or (Cout, Cin); the chip sees it as a matrix (K, Cout)
 with K ordered kh, kw, cin, cin fastest. DRP-AI3 takes the matrix in cells of `rows` x `columns`

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weight sharing: k-means of the weights of a layer, and centroids that are then trained.
+"""Weight sharing: k-means of a layer's weights, with centroids that are trained afterwards.
 
 Han, Mao, Dally, ICLR 2016 (arXiv:1510.00149), section 3.
 """

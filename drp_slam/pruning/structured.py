@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Filters that really go: the network becomes smaller, with everything that depends on them.
+"""Removes whole filters and everything that depends on them, so that the network becomes smaller.
 
 The dependency graph (Fang et al., "DepGraph", CVPR 2023, arXiv:2301.12900) is torch-pruning's: a
 filter goes together with its batch norm, the inputs of the layers after it, and whatever an

@@ -31,7 +31,7 @@ ROUNDS_WORK = 1e11
 
 @dataclass
 class Layer:
-    """One layer under surgery: dense (K, C) weights, damped H, what it matters, what is kept.
+    """A layer during surgery: dense (K, C) weights, damped H, its sensitivity, and the kept weights.
 
     With a bias, K counts it as a last row that is never removed.
     """
@@ -68,7 +68,7 @@ class Layer:
         return unmatrix(value[: self.rows], self.module.weight.shape)
 
     def cut(self, mask: Tensor, last: bool) -> None:
-        """Keeps the mask (of the weight's shape) and moves the rest to make up for what goes."""
+        """Applies a mask (of the weight's shape) and adjusts the kept weights to compensate."""
         self.support[: self.rows] &= matrix(mask)
         target = self.hessian @ self.dense
         self.weights, self.diagonal = solve(target, self.hessian, self.support, not last)
@@ -114,7 +114,7 @@ def surgery(
 
 
 def rounds_of(module: Any) -> int:
-    """Rounds of OBS that a layer of this size is worth: a round solves Cout systems of up to K unknowns."""
+    """Rounds of OBS for a layer of this size: a round solves Cout systems of up to K unknowns."""
     k, outputs = matrix(module.weight).shape
     return int(min(ROUNDS[1], max(ROUNDS[0], ROUNDS_WORK / (float(k) ** 3 * outputs))))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What may be kept or removed together: the units of each pattern, with what they gain and cost."""
+"""Units of weights that each pattern keeps or removes together, with their gain and cost."""
 
 from __future__ import annotations
 

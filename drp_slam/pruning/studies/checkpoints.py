@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parts of a long study as files: a study that was stopped resumes with the parts that are missing."""
+"""Checkpoints of a long study: an interrupted study resumes with the missing parts."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Deep Compression from end to end, and how much smaller a network gets at no loss of accuracy.
+"""Deep Compression from end to end: the smallest network without loss of accuracy.
 
 A LeNet-like network trained on scikit-learn's digits, and the given ResNet-20 on CIFAR-10 images.
 Every rate is pruned, shared, trained and written; which file counts is chosen on images that are
@@ -71,7 +71,7 @@ def best(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _digits(seed: int, say: digits.Say) -> list[dict[str, Any]]:
-    """750 digits to train on, 250 to choose with, 797 to judge on.
+    """750 digits for training, 250 for selection, 797 for testing.
 
     Those to choose with are a run of the file, by seed, so that their writers are others too.
     """

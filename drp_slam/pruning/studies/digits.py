@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scikit-learn's digits, on which a network trains in seconds, and where pruning gains accuracy."""
+"""Scikit-learn's digits, on which a network trains in seconds and pruning can gain accuracy."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The studies as pictures: accuracy against what was removed."""
+"""Plots of the studies: accuracy over the share removed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def draw(result: Mapping[str, Any], path: Path) -> Path:
 
 
 def _resnet20(result: Mapping[str, Any], figure: Figure) -> None:
-    """Left the methods under the same layer rates, right the patterns of OBS."""
+    """Left: methods with the same layer rates; right: patterns with OBS."""
     lines: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for row in result["means"]:
         key = row["method"], row["pattern"], row["layer_rates"], row["recovery"]

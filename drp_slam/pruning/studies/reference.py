@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small networks with known weights or data, on which the methods are measured."""
+"""Small reference networks with known weights or data."""
 
 from __future__ import annotations
 

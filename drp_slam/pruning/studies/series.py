@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the ResNet-20 study compares: a saliency, a pattern, layer rates, and its masks by rate."""
+"""The series of the ResNet-20 study: a saliency, a pattern, layer rates, and masks by rate."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Rates = float | dict[str, float]
 
 @dataclass(frozen=True)
 class Series:
-    """One curve: what chooses, under which pattern, with which rates of layers, and recoveries.
+    """One curve: saliency, pattern, layer rates and recoveries.
 
     At the rates in `distilled` a distillation follows the refit.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Retraining under masks: a pruned student learns from its dense teacher, without labels.
+"""Retraining under masks: distils a pruned student from its dense teacher, without labels.
 
 Hinton et al., "Distilling the Knowledge in a Neural Network", 2015. Masks hold exactly: a masked
 weight is zero, and neither gradient nor optimiser ever moves it. A checkpoint is written at every
@@ -91,7 +91,7 @@ class MaskedTrainer:
         return value
 
     def state(self) -> dict[str, Any]:
-        """Everything that a later `load` needs."""
+        """The state for `load`."""
         return {
             "net": self.net.state_dict(),
             "optimiser": self._optimiser.state_dict(),
@@ -102,7 +102,7 @@ class MaskedTrainer:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Goes on from `state`."""
+        """Resumes from `state`."""
         self.net.load_state_dict(state["net"])
         self._optimiser.load_state_dict(state["optimiser"])
         self.masks, self.fisher = dict(state["masks"]), dict(state["fisher"])
