@@ -18,7 +18,7 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent import futures
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -124,9 +124,10 @@ class Pacer:
 
     def __init__(self, shared: Path, guard: Callable[[Callable], Callable]) -> None:
         self._timeline, self._guard = Timeline(shared), guard
-        self._pool = ThreadPoolExecutor(IN_FLIGHT, "pacing")
+        self._pool = futures.ThreadPoolExecutor(IN_FLIGHT, "pacing")
         self._slots = threading.Semaphore(IN_FLIGHT)
         self._late_s: deque[float] = deque(maxlen=RECENT)
+        self._last: dict[str, futures.Future[None]] = {}
         self._claimed = ""
         self.held = 0
 
@@ -180,6 +181,8 @@ class Pacer:
         if len(steps) < 2:
             ends(first_ns)
 
+        before = None if wait or not runs else self._last.get(runs[0].stage)
+
         def finish() -> None:
             end_ns = first_ns
             for queue, duration_ns in steps[1:]:
@@ -188,6 +191,8 @@ class Pacer:
             if len(steps) > 1:
                 ends(end_ns)
             sleep_until(end_ns)
+            if before is not None:
+                futures.wait([before])  # a stage's outputs leave in order, however late they are
             self._late_s.append(max(time.monotonic_ns() - end_ns, 0) * 1e-9)
             self.held += 1
             publish()
@@ -197,7 +202,10 @@ class Pacer:
             return
         self._slots.acquire()
         guarded = self._guard(lambda _: finish())
-        self._pool.submit(guarded, None).add_done_callback(lambda _: self._slots.release())
+        job = self._pool.submit(guarded, None)
+        job.add_done_callback(lambda _: self._slots.release())
+        if runs:
+            self._last[runs[0].stage] = job
 
     def figures(self) -> dict[str, object]:
         """`held` outputs, and how late they were: median in `late_ms`, share of those later than 1 ms."""
