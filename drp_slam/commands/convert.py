@@ -64,7 +64,7 @@ def show(result: dict[str, Any]) -> None:
 
     table = Table(title=f"{result['source']} → {result['destination']}", show_header=False)
     for key, unit in ROWS.items():
-        if (value := result.get(key)) is None:
+        if (value := result.get(key)) in (None, ""):
             continue
         text = f"{value:.4g}" if isinstance(value, float) else str(value)
         table.add_row(key.replace("_", " ").removesuffix(" m").removesuffix(" s"), text + unit)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def write_bag(
 
 
 def _write(writer: Any, sequence: Sequence, compressed: bool, depth_encoding: str | None) -> dict[str, Any]:
-    """All messages: ground truth first, then per frame camera_info, colour, depth."""
+    """All messages: ground truth first, then per frame camera_info, colour and depth, or those of a rectified pair."""
     store = typestore()
     types = store.types
     used: dict[str, Any] = {}
@@ -71,17 +72,32 @@ def _write(writer: Any, sequence: Sequence, compressed: bool, depth_encoding: st
     if sequence.ground_truth is not None:
         for stamp_ns, pose in _poses(types, sequence.ground_truth):
             put(TRUTH, types["geometry_msgs/msg/PoseStamped"](header(stamp_ns, "world"), pose), stamp_ns)
+
+    def put_image(topic: str, pixels: np.ndarray, stamp_ns: int) -> None:
+        if compressed:
+            put(f"{topic}/compressed", bag_images.compressed(types, header(stamp_ns), pixels, depth=False), stamp_ns)
+        else:
+            name = "bgr8" if pixels.ndim == 3 else "mono8"
+            put(topic, bag_images.image(types, header(stamp_ns), pixels, name), stamp_ns)
+
+    camera = sequence.camera
+    if camera.right is not None:
+        raise DataError(f"{sequence.name}: a raw stereo pair cannot be written to a bag; rectify it")
     worst_m, encoding = 0.0, depth_encoding or ""
     for frame in track(sequence, len(sequence), "writing the bag"):
-        depth_ns = sequence.depth_stamp_ns(frame)
-        put(CAMERA_INFO, bag_images.camera_info(types, header(frame.stamp_ns), sequence.camera), frame.stamp_ns)
         assert frame.image is not None  # readers always give one
-        if compressed:
-            picture = bag_images.compressed(types, header(frame.stamp_ns), frame.image, depth=False)
-            put(f"{IMAGE}/compressed", picture, frame.stamp_ns)
-        else:
-            name = "bgr8" if frame.image.ndim == 3 else "mono8"
-            put(IMAGE, bag_images.image(types, header(frame.stamp_ns), frame.image, name), frame.stamp_ns)
+        if frame.right is not None:
+            for side, pixels, own in (
+                ("left", frame.image, replace(camera, baseline_m=None)),
+                ("right", frame.right, camera),
+            ):
+                info = bag_images.camera_info(types, header(frame.stamp_ns), own)
+                put(f"/stereo/{side}/camera_info", info, frame.stamp_ns)
+                put_image(f"/stereo/{side}/image_rect", pixels, frame.stamp_ns)
+            continue
+        depth_ns = sequence.depth_stamp_ns(frame)
+        put(CAMERA_INFO, bag_images.camera_info(types, header(frame.stamp_ns), camera), frame.stamp_ns)
+        put_image(IMAGE, frame.image, frame.stamp_ns)
         encoding = encoding or ("16UC1" if abs(frame.depth_unit_m - 0.001) < 1e-9 else "32FC1")
         depth, rounding_m = encode_depth(frame, encoding)
         worst_m = max(worst_m, rounding_m)

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from drp_slam.data.bag_writer import write_bag
 from drp_slam.data.dataset import open_sequence
 from drp_slam.errors import DataError
 
@@ -65,6 +66,18 @@ def test_what_is_wrong_with_one_stamp_or_with_the_truth_is_noted(kitti: Path) ->
     read = open_sequence(str(kitti))
     assert [int(f.image[0, 0]) for f in read] == [0, 2] and read.ground_truth is None
     assert "1 of 3 skipped" in " ".join(read.notes) and "1 poses for 3 stamps" in " ".join(read.notes)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_rectified_pair_goes_through_a_bag(kitti: Path, tmp_path: Path, compressed: bool) -> None:
+    before = open_sequence(str(kitti))
+    write_bag(tmp_path / "bag", before, compressed=compressed)
+    after = open_sequence(str(tmp_path / "bag"))
+    assert after.camera.baseline_m == pytest.approx(before.camera.baseline_m) and after.camera.fx == before.camera.fx
+    for a, b in zip(before, after, strict=True):
+        assert a.stamp_ns == b.stamp_ns and a.right is not None and b.right is not None
+        for one, other in ((a.image, b.image), (a.right, b.right)):
+            assert np.abs(one.astype(int) - other).max() <= (3 if compressed else 0)
 
 
 @pytest.mark.skipif(not CLIP.is_dir(), reason="needs the KITTI clip: set DRP_SLAM_DATA")
