@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn
 
 from drp_slam import __version__
 from drp_slam.commands import commands
@@ -55,6 +56,19 @@ def parser() -> argparse.ArgumentParser:
     return main
 
 
+def standard_streams() -> None:
+    """Leads closed standard streams to nowhere, before a file gets their numbers, and spells what the locale lacks."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
 @contextlib.contextmanager
 def result_alone() -> Iterator[None]:
     """Keeps standard output for the result: what C++ libraries print there goes where logs go."""
@@ -69,8 +83,25 @@ def result_alone() -> Iterator[None]:
         os.close(output)
 
 
+def shown(result: dict[str, Any], show: Callable[[dict[str, Any]], None] | None) -> None:
+    """Prints the result, as JSON without `show`. Raises BrokenPipeError, or DrpSlamError for a full disk."""
+    try:
+        if show is None:
+            json.dump(result, sys.stdout)
+            print()
+        else:
+            show(result)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as refused:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left in the buffer
+        raise DrpSlamError(f"standard output: {refused.strerror}; the result was not shown") from refused
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; 0, or 1 with one line on standard error. Wrong arguments exit with 2."""
+    standard_streams()
     args = parser().parse_args(argv)
     level = logging.INFO if args.verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
@@ -78,11 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with result_alone():
             result = command.run(args)
-        if args.json:
-            json.dump(result, sys.stdout)
-            print()
-        else:
-            command.show(result)
+        shown(result, None if args.json else command.show)
         return int(result.get("exit_code", 0))
     except DrpSlamError as error:
         print(f"drp_slam {args.command}: {' '.join(str(error).split())}", file=sys.stderr)
