@@ -56,6 +56,8 @@ class Flow:
 
     def findings(self, now_s: float) -> list[Finding]:
         """Of the last `WINDOW_S`; none until so long has been counted."""
+        if not self._frames.get("pose_node"):  # nodes that start drop what comes before the others are there
+            return []
         self._kept.append(Counts(now_s, dict(self._received), dict(self._frames), *cpu_times()))
         while len(self._kept) > 1 and self._kept[1].at_s <= now_s - WINDOW_S:
             self._kept.popleft()

@@ -50,9 +50,9 @@ def test_a_window_of_ten_seconds_survives_restarts_and_strangers():
         flow.note("pose_node", {"received_image": str(n), "frames": str(n // 3 if second < 20 else 5)})
         flow.note("drp_node", {"received_image": "abc", "frames": "-1"})
         found = flow.findings(float(second))
-        if second < 10 or 20 <= second < 30:  # too early, or pose_node was started again
+        if second < 11 or 20 <= second < 30:  # too early, or pose_node was started again
             assert not found
-        elif second == 15:
+        elif second == 16:
             assert found[0].check.name == "frames_dropped" and "100 of 300" in found[0].seen
 
 
