@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import re
 import signal
 
 import numpy as np
@@ -97,7 +98,9 @@ def test_a_graph_without_a_camera_waits_and_says_what_for(command, listen, small
     up.process.send_signal(signal.SIGINT)
     code, _, err = up.finish(60)
     assert code == 0, err
-    assert "/camera/color/imag: no message for 5 s and no publisher; nearest: /camera/color/image_raw" in err
+    assert re.search(
+        r"/camera/color/imag: no message for \d+ s and no publisher; nearest: /camera/color/image_raw", err
+    )
     run = json.loads((tmp_path / "run.json").read_text())
     kinds = {(f["check"], f["where"]) for f in run["findings"]}
     assert {("no_message", "/camera/color/imag"), ("wrong_type", "/camera/info")} <= kinds
@@ -163,7 +166,7 @@ def test_doctor_live(command, listen):
     assert "nearest: /camera/color/image_raw" in found["no_message", "/camera/image_raw"]
     assert ("no_message", "/camera_info") in found and ("no_message", "/depth") not in found
     assert result["topics"]["/depth"] > 10 and code == result["exit_code"]
-    assert "/camera/image_raw: no message for 5 s" in err
+    assert re.search(r"/camera/image_raw: no message for \d+ s", err)
 
 
 def test_qos_that_cannot_match_is_named(listen):
