@@ -133,7 +133,7 @@ def fault(arrays: Mapping[str, np.ndarray], classes: int) -> str:
     grid, own = arrays["keyframe_grid"], arrays["keyframe_descriptors"]
     limits = {
         "keyframe_features": (features, 0, len(point)),
-        "keyframe_part": (arrays["keyframe_part"], 0, keyframes),
+        "keyframe_part": (arrays["keyframe_part"], 0, np.iinfo(np.int32).max),
         "keyframe_descriptors": (own, 0, len(point)),
         "feature_point": (point, -1, points - 1),
         "point_reference": (arrays["point_reference"], 0, keyframes - 1),

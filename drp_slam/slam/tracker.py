@@ -30,6 +30,8 @@ MIN_FIRST_POINTS = 50
 SHORT_LOSS_NS = 500_000_000
 """After a shorter loss, search first where tracking was lost."""
 
+UNKNOWN_PLACE = (Reason.NO_OVERLAP, Reason.MOVING_THINGS, Reason.TIME_GAP)
+"""Why a frame is lost whose image is good: in an unknown place, things may look alike and not agree."""
 NEW_MAP_POINTS = 150
 """Features with depth that the first frame of another map must have."""
 APART = np.diag([25.0] * 3 + [1.0] * 3)
@@ -209,7 +211,7 @@ class Tracker:
 
     def _unknown_place(self, view: View, lost: Track) -> bool:
         """Whether the camera is in a place that no map shows, and sees it well enough to begin another."""
-        if self.localise or lost.reason is not Reason.NO_OVERLAP:
+        if self.localise or lost.reason not in UNKNOWN_PLACE:
             self._lost_since_ns = None
             return False
         if self._lost_since_ns is None:
