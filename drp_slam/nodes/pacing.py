@@ -101,17 +101,22 @@ class Timeline:
     def ended(self, stamp_ns: int) -> int | None:
         """When the last stage of a frame ended, or it was sent; None where nobody has said so."""
         with self._alone():
-            stamp, end_ns, _ = self._table[QUEUES + stamp_ns // 1000 % FRAMES].tolist()
+            stamp, end_ns, _ = self._table[_frame_row(stamp_ns)].tolist()
         recent = abs(end_ns - time.monotonic_ns()) < STALE_NS
         return end_ns if stamp == stamp_ns and recent else None
 
     def ends(self, stamp_ns: int, end_ns: int) -> None:
         """Notes when a stage of a frame ends, or that it was sent."""
         with self._alone():
-            self._table[QUEUES + stamp_ns // 1000 % FRAMES] = stamp_ns, end_ns, 0
+            self._table[_frame_row(stamp_ns)] = stamp_ns, end_ns, 0
 
     def close(self) -> None:
         os.close(self._file)
+
+
+def _frame_row(stamp_ns: int) -> int:
+    """Row of a frame; stamps at a fixed period are spread over all rows."""
+    return QUEUES + ((stamp_ns * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF) >> 32) % FRAMES
 
 
 class Pacer:

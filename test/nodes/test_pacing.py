@@ -54,6 +54,11 @@ def test_queues_are_shared_by_all_who_open_the_file(tmp_path: Path) -> None:
     assert other.ended(7) == now_ns and other.ended(8) is None
     one.ends(7, now_ns - 100_000 * MS)
     assert other.ended(7) is None, "of an earlier run"
+    for period_ns in (32 * MS, 33_333_333, 64 * MS, 1):
+        for frame in range(8):
+            one.ends(frame * period_ns, now_ns + frame)
+        kept = [one.ended(frame * period_ns) == now_ns + frame for frame in range(8)]
+        assert sum(kept) >= 6, "frames that are under way at once rarely share a row"
     assert timeline_path("/a/b").name.endswith("-a-b") and timeline_path("/") != timeline_path("/a")
 
 
