@@ -18,6 +18,8 @@ from drp_slam.nodes.managed import ManagedNode
 
 ASK_PERIOD_S = 5.0
 """Publishers are counted this often while messages arrive, and at every call while they do not."""
+SWITCH_S = 2.0
+"""A transport that has been silent for this long gives way to another one of the same images."""
 JUMP_SHOWN_S = 30.0
 """A clock that went back is reported for this long."""
 
@@ -28,12 +30,15 @@ class Inputs:
     Roles in `optional` may be silent. `findings` is cheap enough to be called every second.
     """
 
-    def __init__(self, node: ManagedNode, optional: frozenset[str] = frozenset()) -> None:
-        self._node, self._optional = node, optional
-        self._began_s = time.monotonic()
+    def __init__(
+        self, node: ManagedNode, optional: frozenset[str] = frozenset(), now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._node, self._optional, self._now = node, optional, now
+        self._began_s = self._now()
         self._subscriptions: dict[str, list[Subscription]] = {}
         self._received: dict[str, int] = {}
         self._last_s: dict[str, float] = {}
+        self._taken: dict[str, str] = {}
         self._latched: dict[str, Callable[[], Any]] = {}
         self._asked_s = -ASK_PERIOD_S
         self._known: list[Finding] = []
@@ -45,7 +50,8 @@ class Inputs:
     ) -> Callable[[Any], None]:
         """A callback that counts before it handles. `topic` is as it is called in the code, such as `depth/compressed`.
 
-        A calibration that its publisher sends once, latched, is subscribed to as such when it is found.
+        What another transport of the same role brings already is dropped before it is decoded. A calibration that its
+        publisher sends once, latched, is subscribed to as such when it is found.
         """
         role, full = topic.partition("/")[0], self._node.resolve_topic_name(topic)
         wanted = Subscription(full, type_name(kind), policies(profile))
@@ -53,8 +59,13 @@ class Inputs:
         self._received.setdefault(full, 0)
 
         def counted(message: Any) -> None:
+            now_s = self._now()
+            taken = self._taken.get(role, full)
+            if taken != full and now_s - self._last_s[role] < SWITCH_S:
+                return  # image_transport publishes every image raw and compressed
+            self._taken[role] = full
             self._received[full] += 1
-            self._last_s[role] = time.monotonic()
+            self._last_s[role] = now_s
             self._streams.note(role, full, message, self._node.get_clock().now().nanoseconds)
             handle(message)
 
@@ -70,10 +81,11 @@ class Inputs:
 
     def findings(self) -> list[Finding]:
         """What keeps inputs from arriving, two publishers of one topic, stamps and calibrations, and the clock."""
-        now_s = time.monotonic()
+        now_s = self._now()
         if not self._node.active:
             self._began_s = now_s
             self._last_s.clear()
+            self._taken.clear()
             return []
         inputs = [
             Input(role, subscriptions, now_s - self._last_s.get(role, self._began_s))
