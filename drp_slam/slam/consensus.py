@@ -34,9 +34,9 @@ APART = 2.0 * CHI2_PIXEL
 gate."""
 MUCH, OWN = 0.4, 0.1
 """A rival has this share of the votes, or this one of matches that do not fit the chosen pose: less is noise."""
-TORN = 225.0
-"""What is far contradicts the pose where it would move it by more standard deviations (squared), each match by itself.
-Ten count as one (`uncertainty.CORRELATED`), so it is the 99.9 % of a chi-square of six degrees of freedom."""
+TORN = 100.0
+"""What is far is looked at by itself where it would move the pose by ten standard deviations (squared), if errors
+were independent; ten matches count as one elsewhere (`uncertainty.CORRELATED`)."""
 AMBIGUOUS, SETTLED = 0.3, 0.15
 """A rival with more than the first part of the votes for one of the two may be right; then, until it has less than
 the second."""
