@@ -105,8 +105,8 @@ def make_building(rows: int, columns: int, seed: int = 0) -> Building:
         p = p[(axis == 2) | (in_door > DOOR_M[0] / 2) | (p[:, 2] > DOOR_M[1])]
         xyz.append(p + (number % columns * lx, number // columns * ly, 0.0))
         first.append(first[-1] + len(p))
-    d = rng.normal(size=(first[-1], 64)).astype(np.float32)
-    d /= np.linalg.norm(d, axis=1, keepdims=True)
+    d = rng.standard_normal((first[-1], 64), dtype=np.float32)
+    d /= np.sqrt(np.einsum("ij,ij->i", d, d))[:, None]
     return Building(rows, columns, np.concatenate(xyz), d, rng.uniform(size=first[-1]), np.array(first))
 
 

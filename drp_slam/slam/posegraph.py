@@ -62,7 +62,8 @@ def optimise(graph: Graph, iterations: int = 20) -> Optimised:
     for _ in range(iterations):
         system = system or _normal_equations(graph, poses, r)
         H, g = system
-        factors = splu(H + diags_array(damping * H.diagonal() + 1e-12, format="csc"), permc_spec="MMD_AT_PLUS_A")
+        damped = H + diags_array(damping * H.diagonal() + 1e-12, format="csc")
+        factors = splu(damped, "MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
         step = factors.solve(-g)
         flops += _flops(factors.L)
         new = poses.copy()
