@@ -141,7 +141,7 @@ def test_grid_of_keyframes_follows_the_map():
     frames = world.Frames(np.eye(4))
     grid = GridPublisher(Node(), 0.1, (-0.2, 0.2))
     camera = Camera(160, 120, 100.0, 100.0, 80.0, 60.0)
-    slam_map = SimpleNamespace(T_camera_world=np.eye(4)[None])
+    slam_map = SimpleNamespace(pose=lambda number: np.eye(4))
     grid.keyframe(0, Frame(0, 0, None, camera, np.full((120, 160), 2000, np.uint16)))
     grid.publish(HEAD, frames, slam_map)
     for at_x in (2.0, 3.0):
@@ -149,7 +149,7 @@ def test_grid_of_keyframes_follows_the_map():
         cells = np.array(message.data, np.int8).reshape(message.info.height, message.info.width)
         x = message.info.origin.position.x + (np.nonzero(cells == 100)[1] + 0.5) * message.info.resolution
         assert len(x) and np.allclose(x, at_x, atol=0.11)
-        slam_map.T_camera_world = geometry.inverse(moved(z=1.0))[None]
+        slam_map.pose = lambda number: geometry.inverse(moved(z=1.0))
         grid.moved()
         grid.publish(HEAD, frames, slam_map)
 
