@@ -214,7 +214,9 @@ class PlayerConfig:
     start: int = param(0, "first frame", low=0, high=10_000_000)
     frames: int = param(0, "number of frames; 0: all", low=0, high=10_000_000)
     rate: float = param(1.0, "playback speed; 0 is `max`: as fast as the graph keeps up", low=0.0, high=100.0)
-    in_flight: int = param(3, "frames in flight at rate max", low=1, high=16)
+    in_flight: int = param(
+        3, "frames in flight at most; in real time a frame that finds as many under way is dropped", low=1, high=16
+    )
     loop: bool = param(False, "loop: restart at the end, with later stamps")
     paused: bool = param(False, "wait for the service `play` (std_srvs/SetBool) to start")
     wait: bool = param(True, "start only when the nodes of the graph report ready")

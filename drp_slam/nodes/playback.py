@@ -21,6 +21,8 @@ class Playback:
 
     `rate` 0 is as fast as frames are taken. `prepare` is applied in the thread. When `loop`, each
     pass has later stamps than the one before. `error` is what ended the sequence early, or None.
+    In real time a frame that is not `wanted` when it is due is dropped before it is prepared, so that
+    no work is spent on frames that nobody has time for; `dropped` counts them.
     """
 
     def __init__(
@@ -30,9 +32,11 @@ class Playback:
         loop: bool,
         prepare: Callable[[Frame], object],
         on_ready: Callable[[], None],
+        wanted: Callable[[], bool] = lambda: True,
     ) -> None:
         self._sequence, self._rate, self._loop = sequence, rate, loop
-        self._prepare, self._on_ready = prepare, on_ready
+        self._prepare, self._on_ready, self._wanted = prepare, on_ready, wanted
+        self.dropped = 0
         self._queue: queue.Queue[object] = queue.Queue(AHEAD)
         self._playing, self._stopping = threading.Event(), threading.Event()
         self.ended = False
@@ -85,11 +89,15 @@ class Playback:
                 for frame in self._sequence:
                     last_ns = frame.stamp_ns
                     shifted = replace(frame, stamp_ns=frame.stamp_ns + offset_ns)
-                    prepared = self._prepare(shifted)
+                    # prepared before it is due, so that it leaves on time, unless it may have to be dropped
+                    prepared = self._prepare(shifted) if self._rate == 0.0 or self._wanted() else None
                     due.wait(shifted.stamp_ns, self._stopping)
                     if self._stopping.is_set():
                         return
-                    self._queue.put(prepared)
+                    if prepared is None and not self._wanted():
+                        self.dropped += 1
+                        continue
+                    self._queue.put(prepared or self._prepare(shifted))
                     self._on_ready()
                 if not self._loop:
                     return

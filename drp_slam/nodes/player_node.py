@@ -32,6 +32,8 @@ HINT_S = 10.0
 """After this time the player reports what it is waiting for."""
 LINGER_S = 2.0
 """Time for the last messages to arrive before the player exits."""
+ANSWERED_S = 2.0
+"""A graph that has answered within this time is waited for in real time, too."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,10 @@ class PlayerNode(StageNode):
         self.take(DiagnosticArray, "/diagnostics", self._on_health, qos.health())
         self.serve(SetBool, "play", self._on_play)
         wake = self.waker(self._publish_frames)
-        self._playback = Playback(self._sequence, self._config.rate, self._config.loop, self._prepare, wake)
+        self._answered_s = -np.inf
+        self._playback = Playback(
+            self._sequence, self._config.rate, self._config.loop, self._prepare, wake, self._wanted
+        )
         self._playback.start()
         self.every(WATCH_PERIOD_S, self._watch)
 
@@ -142,11 +147,21 @@ class PlayerNode(StageNode):
         self.frames += 1
 
     def _credit(self) -> bool:
-        """Frames that may be sent; unlimited at a fixed rate, where the newest frame wins."""
+        """Whether a frame may be sent; always at a fixed rate, where `_wanted` has chosen it."""
         return self._config.rate > 0.0 or len(self._flight) < self._config.in_flight
 
+    def _wanted(self) -> bool:
+        """Whether the graph has time for a frame; runs in the playback's thread. True where no graph answers."""
+        unheard = time.monotonic() - self._answered_s > ANSWERED_S
+        return unheard or len(self._flight) < self._config.in_flight
+
     def _on_status(self, message: DiagnosticArray) -> None:
-        self._flight.pop(convert.stamp_ns(message.header), None)
+        stamp_ns = convert.stamp_ns(message.header)
+        self._flight.pop(stamp_ns, None)
+        self._answered_s = time.monotonic()
+        if self._config.rate > 0.0:  # frames before this one were left out on the way
+            while self._flight and next(iter(self._flight)) < stamp_ns:
+                self._flight.popitem(last=False)
         self._publish_frames()
 
     def _on_health(self, message: DiagnosticArray) -> None:
@@ -204,6 +219,7 @@ class PlayerNode(StageNode):
             "of": 0 if self._config.loop else len(self._sequence),
             "playing": int(self._playback.playing),
             "in_flight": len(self._flight),
+            "dropped": self._playback.dropped,
         }
 
     def forget(self) -> None:

@@ -82,6 +82,33 @@ def test_real_time_is_never_early():
     playback.stop()
 
 
+def test_in_real_time_frames_that_nobody_wants_are_dropped_unprepared():
+    prepared, more = [], threading.Event()
+    wanted = iter(
+        [True, False, False, False, True, True]
+    )  # frame 0; 1 before and when due; 2 before, wanted when due; 3
+
+    def prepare(frame: Frame) -> Frame:
+        prepared.append(frame.index)
+        return frame
+
+    playback = Playback(sequence(4, 1_000_000), 1.0, False, prepare, more.set, lambda: next(wanted))
+    playback.start()
+    playback.play()
+    assert drain(playback, more, 99) == [1_000, 2_001_000, 3_001_000]
+    assert prepared == [0, 2, 3] and playback.dropped == 1
+    playback.stop()
+
+
+def test_at_rate_max_every_frame_is_played():
+    more = threading.Event()
+    playback = Playback(sequence(5), 0.0, False, lambda frame: frame, more.set, lambda: False)
+    playback.start()
+    playback.play()
+    assert len(drain(playback, more, 99)) == 5 and playback.dropped == 0
+    playback.stop()
+
+
 def test_pause_holds_the_frames():
     playback, more = started(sequence(500), 0.0, False)
     playback.play()
