@@ -13,7 +13,8 @@ demo: $(VENV)/.ros            ## the real nodes on the synthetic room: trajector
 	$(PY) -m drp_slam demo --dense --out $(OUT)
 
 test: $(VENV)/.all            ## the whole suite, including the system tests
-	$(PY) -m pytest test
+	$(PY) -m pytest test -m "not system" --numprocesses 2 --dist loadfile
+	$(PY) -m pytest test -m system
 
 lint: $(VENV)/.all            ## ruff and mypy
 	$(VENV)/bin/ruff check .

@@ -84,7 +84,7 @@ class ManagedNode(LifecycleNode):
     def __init__(self, name: str, exchange: Exchange | None = None, **kwargs: Any) -> None:
         super().__init__(name, automatically_declare_parameters_from_overrides=True, **kwargs)
         self.lock = threading.RLock()
-        self.active = self.configured = False
+        self.active = self.configured = self.attempting = False
         self.heard = 0
         self.refused: Exception | None = None
         self.inbox = Inbox(self.lock) if exchange is not None else None
@@ -109,7 +109,11 @@ class ManagedNode(LifecycleNode):
     def attempt(self, transition: Callable[[], Any]) -> None:
         """One transition. Raises the error that a caller of the service finds in the log."""
         with self.lock:
-            transition()
+            self.attempting = True
+            try:
+                transition()
+            finally:
+                self.attempting = False
             if self.refused is not None:
                 raise self.refused
 
@@ -149,7 +153,8 @@ class ManagedNode(LifecycleNode):
                 act()
             except DrpSlamError as error:
                 self.refused = error
-                self.get_logger().error(" ".join(str(error).split()))
+                if not self.attempting:  # a caller of the service only learns that it failed
+                    self.get_logger().error(" ".join(str(error).split()))
                 return TransitionCallbackReturn.FAILURE
             except Exception as error:
                 self.refused = error

@@ -99,6 +99,10 @@ def test_camera_in_a_namespace_in_one_process(graph, listen, small_room, tmp_pat
         if len(odometry) >= 5:
             break
     assert len(odometry) >= 5 and not elsewhere
+    for _ in range(100):  # until the health of a time after the first frame
+        if any(convert.stamp_ns(m.header) for m in health if m.status[0].name == "robot1/drp_node: health"):
+            break
+        camera.send()
     # every frame has one parent, and the mount is what was said
     tree, parents = TransformTree(), {}
     for messages, static in ((fixed, True), (moving, False)):
@@ -128,7 +132,7 @@ def test_camera_in_a_namespace_in_one_process(graph, listen, small_room, tmp_pat
     running.interrupt()
     assert folder.read_json(tmp_path / folder.REPORT_JSON)["tracked"] >= 6
     if find_spec("rerun"):
-        assert (tmp_path / "seen.rrd").stat().st_size > 100_000
+        assert (tmp_path / "seen.rrd").stat().st_size > 10_000
 
 
 def test_localises_in_a_map_and_ends_with_the_recording(graph, small_room, tmp_path):
