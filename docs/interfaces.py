@@ -23,7 +23,7 @@ compares them.
 Names are as in the code: relative ones move with the namespace, all can be remapped. "pair" marks what a node
 has only with a stereo pair (`graph.pair`, set by `up --right-topic` and `right:=`). Every node also has the
 parameter and lifecycle services of ROS 2. See [ros.md](ros.md)."""
-DOMAIN = 101
+DOMAIN, RANGE = 101, "ROS_AUTOMATIC_DISCOVERY_RANGE"
 SEQUENCE = "synthetic:frames=2,width=64"
 
 Row = tuple[str, str, str, str]
@@ -31,13 +31,18 @@ Row = tuple[str, str, str, str]
 
 def text() -> str:
     """The whole page."""
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    before = os.environ.get(RANGE)
+    os.environ[RANGE] = "LOCALHOST"
     context = Context()
     context.init(args=[], domain_id=DOMAIN, initialize_logging=False)
     try:
         return "\n\n".join([HEAD, *(section(name, context) for name in NODE_SECTIONS)]) + "\n"
     finally:
         context.try_shutdown()
+        if before is None:  # what is started later must not inherit it
+            del os.environ[RANGE]
+        else:
+            os.environ[RANGE] = before
 
 
 def section(name: str, context: Context) -> str:
