@@ -86,6 +86,10 @@ def summary(profiler: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
+SETTLED_S = HEALTH_PERIOD_S
+"""Every node reports within this time: what is shown first shows all of them."""
+
+
 def watch(namespace: str, timeout_s: float, show: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """Calls `show` with the graph's state twice a second until it returns False or SIGINT; the last state.
 
@@ -98,7 +102,7 @@ def watch(namespace: str, timeout_s: float, show: Callable[[dict[str, Any]], boo
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         began_s = drawn_s = time.monotonic()
-        found = None
+        found = first_s = None
         try:
             while True:
                 executor.spin_once(0.1)
@@ -108,7 +112,9 @@ def watch(namespace: str, timeout_s: float, show: Callable[[dict[str, Any]], boo
                         f"no graph heard in {timeout_s:g} s on ROS domain {os.environ.get('ROS_DOMAIN_ID', '0')}, "
                         f"namespace {node.get_namespace()}; start one with up, or give --namespace or ROS_DOMAIN_ID"
                     )
-                if found is not None and now_s - drawn_s > 0.5:
+                if found is not None and first_s is None:
+                    first_s = now_s
+                if first_s is not None and found is not None and now_s - max(drawn_s, first_s + SETTLED_S) > 0.5:
                     drawn_s = now_s
                     if not show(found):
                         return found

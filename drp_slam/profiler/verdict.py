@@ -32,7 +32,8 @@ def _tracking(report: Mapping[str, Any]) -> str:
     if ate is not None:
         text += f"; the path is {ate * 100:.2g} cm RMSE from ground truth"
     doubt = sum(r["frames"] for r in report.get("reasons") or () if r["state"] == "tracked")
-    return text + (f"; {doubt} poses are in doubt because things move." if doubt else ".")
+    some = "1 pose is" if doubt == 1 else f"{doubt} poses are"
+    return text + (f"; {some} in doubt because things move." if doubt else ".")
 
 
 def _bound(report: Mapping[str, Any]) -> str:

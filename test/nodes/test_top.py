@@ -64,7 +64,7 @@ def test_top_shows_a_running_graph_and_says_what_diagnostics_says(command, liste
     code, out, err = command("top", "--once", "--json", "--timeout", "60").finish()
     assert code == 0, err
     found = json.loads(out)
-    assert set(found["nodes"]) >= {"drp_node", "pose_node", "profiler_node"}  # others when they next report
+    assert set(found["nodes"]) == {"drp_node", "pose_node", "profiler_node", "player_node"}
     assert found["frames"] >= 4 and found["state"] in status_codec.STATES
     assert {"DRP1", "CPU"} <= set(found["utilisation"]) and all(u > 0 for u in found["utilisation"].values())
     assert found["power_w"] > 0 and found["energy_mj"] > 0 and found["temperature_c"] > CHIP["thermal.ambient"]
