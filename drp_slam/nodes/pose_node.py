@@ -41,6 +41,7 @@ from drp_slam.nodes.table import CAMERA_TOPICS
 from drp_slam.nodes.world_publisher import WorldPublisher
 from drp_slam.pipeline import track_run
 from drp_slam.reporting import folder as files
+from drp_slam.reporting.moments import Moments
 from drp_slam.slam.camera import same_camera
 from drp_slam.slam.map import Map
 from drp_slam.slam.mapfile import save as save_map
@@ -71,6 +72,7 @@ class PoseNode(StageNode):
         self._camera: Camera | None = None
         self._stated: tuple[Any, ...] = ()
         self._odometry = Odometry(self.graph.out)
+        self._moments = Moments() if self.graph.out else None
         self._images: Stamped[np.ndarray] = Stamped(2 * IN_FLIGHT)
         self._gate: StampGate[tuple[Header, Features]] = StampGate("features")
         self._waiting: deque[tuple[float, bool, Header, Features]] = deque()
@@ -224,6 +226,8 @@ class PoseNode(StageNode):
         tracked = track_run(track, time.perf_counter() - start)
         # the CPU is busy until then, so waiting here holds nothing up
         self.release(stamp_ns, (tracked,), begun_ns, lambda: self._show(header, frame, track, tracked), wait=True)
+        if self._moments is not None:
+            self._moments.add(frame, features, track, self.tracker.seen)
         if not self._localise and (refused := self._saved.keep(self.tracker.map)):
             self.problem(refused)
 
@@ -257,7 +261,7 @@ class PoseNode(StageNode):
         }
 
     def finish(self) -> None:
-        """Writes `trajectory.txt`, `odometry.txt`, `map.ply`, and the map if `save_map` is set."""
+        """Writes `trajectory.txt`, `odometry.txt`, `map.ply`, `moments/`, and the map if `save_map` is set."""
         self._examination.close()
         if self.tracker is None:
             return
@@ -273,6 +277,8 @@ class PoseNode(StageNode):
         self._odometry.write(out)
         files.write_trajectories(out, tracker.trajectories())
         write_ply(out / files.MAP, tracker.cloud())
+        if self._moments is not None:
+            self._moments.write(out / files.MOMENTS)
         self._saved.remove()
 
 

@@ -7,7 +7,7 @@
 | `odometry.txt`    | poses as they were published live, TUM format                        |
 | `groundtruth.txt` | if known, TUM format                                                 |
 | `map.ply`         | the map's points                                                     |
-| `moments/`        | small pictures of keyframes and of the worst moments (`run` alone)   |
+| `moments/`        | small pictures of keyframes and of the worst moments                 |
 | `spans.csv`       | `profiler.span`: one line a stage and frame                          |
 | `kernels.csv`     | `profiler.work_table`: one line a program and frame, its work        |
 | `frames.csv`      | `FrameRow`: one line a frame                                         |

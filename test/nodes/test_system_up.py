@@ -62,6 +62,8 @@ def test_graph_gives_what_the_offline_run_gives(command, listen, small_room, tmp
     assert report["stages"]["network"]["device"] == alone["stages"]["network"]["device"] == "emulated:mine"
     tables = [(tmp_path / d / folder.KERNELS).read_bytes() for d in ("up", "run")]
     assert tables[0] == tables[1]
+    pictures = [{p.name: p.read_bytes() for p in (tmp_path / d / folder.MOMENTS).iterdir()} for d in ("up", "run")]
+    assert pictures[0] == pictures[1] and pictures[0]
     for name in (folder.TRAJECTORY, folder.ODOMETRY):
         graph, offline = (read_tum(tmp_path / d / name) for d in ("up", "run"))
         assert np.array_equal(graph.stamps_ns, offline.stamps_ns)
