@@ -181,6 +181,19 @@ class SlamConfig:
         high=3600.0,
         live=True,
     )
+    prior: str = param(
+        "",
+        "predict the motion by this file: poses (t tx ty tz qx qy qz qw), orientations (t qx qy qz qw) or angular "
+        "velocities (t wx wy wz); empty: no",
+    )
+    prior_frame: str = param(
+        "base", "what moves in that file: the robot's base, or the camera's optical frame", choices=("base", "camera")
+    )
+    odometry_topic: str = param("", "predict the motion by wheel odometry (nav_msgs/Odometry); empty: no")
+    imu_topic: str = param("", "predict the rotation by an IMU (sensor_msgs/Imu); empty: no")
+    bridge_s: float = param(
+        2.0, "follow a prior for at most this long without vision; 0: never", unit="s", low=0.0, high=10.0, live=True
+    )
     close_loops: bool = param(True, "close loops when a keyframe recognises an old part of the map", live=True)
     mask_people: bool = param(
         False, "ignore features inside detections of class person; needs a detector with class names"

@@ -161,10 +161,11 @@ REMEDIES = {
 class Track:
     """What the tracker says of one frame.
 
-    `state` is `tracked` or `lost`; `T_world_camera` is None when lost. `keyframe` is True when
-    this frame became one. `counters` is the work done, for the CPU's model: `macs`, `flops`,
-    `bytes`. `T_correction` (4, 4) is set where this frame closed a loop: it takes poses of the
-    frames just before (`T_world_camera`) to where they are now.
+    `state` is `tracked`, `lost`, or `predicted`: without vision, by a prior alone. `T_world_camera`
+    is None when lost. `keyframe` is True when this frame became one. `counters` is the work done, for
+    the CPU's model: `macs`, `flops`, `bytes`. `T_correction` (4, 4) is set where this frame closed a
+    loop, or ended a time without vision: it takes poses of the frames just before (`T_world_camera`) to
+    where they are now.
 
     `covariance` (6, 6) is of `d` in `T_world_camera @ exp(d)`: translation in m, rotation in rad,
     along the camera's axes. `twist` (6,) is the velocity along these axes in m/s and rad/s, with
@@ -192,7 +193,8 @@ class Track:
 
     @property
     def tracked(self) -> bool:
-        return self.T_world_camera is not None
+        """The pose was seen."""
+        return self.state == "tracked"
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
 
 from drp_slam.chip.soc import Meter
 from drp_slam.config import Config
+from drp_slam.data.prior_file import read_prior
 from drp_slam.datatypes import Camera, Detections, Features, Frame, Track
 from drp_slam.device import StageRun, Work
 from drp_slam.frontend.depth_sensor import STEREO, open_sensor, sensor_run
@@ -15,9 +20,14 @@ from drp_slam.frontend.front_end import Stage, front_end_class, open_front_end
 from drp_slam.frontend.modelled import open_soc
 from drp_slam.frontend.recognise import DETECT, open_recogniser
 from drp_slam.profiler.span import Span, make_span
+from drp_slam.slam.extrinsic import T_LINK_OPTICAL, mount
 from drp_slam.slam.mapfile import open_map
 from drp_slam.slam.masking import PERSON, Masked
+from drp_slam.slam.prior import Prior
+from drp_slam.slam.prior_source import prior_of
 from drp_slam.slam.tracker import Tracker
+
+log = logging.getLogger(__name__)
 
 TRACK = Stage("track", "cpu")
 """The last stage, whatever the front end: the pose against the keyframes, and the map."""
@@ -62,7 +72,7 @@ class Pipeline:
         self._recognise = open_recogniser(config, self._front.accelerator)
         self._people = Masked() if config.slam.mask_people else None
         slam_map = open_map(config.slam.map, self._front.descriptor)
-        self.tracker = Tracker(self._sensor.camera, config.slam, slam_map)
+        self.tracker = Tracker(self._sensor.camera, config.slam, slam_map, open_prior(config))
 
     def process(self, frame: Frame) -> Step:
         """One frame: image to features, features to pose."""
@@ -93,6 +103,20 @@ class Pipeline:
                 self._people.update(found.boxes_px[[name == PERSON for name in found.label]], frame.stamp_ns)
         spans = tuple(make_span(frame.index, frame.stamp_ns, run, self._meter) for run in runs)
         return Step(frame, features, track, runs, spans, seen.wall_s + time.perf_counter() - start)
+
+
+def open_prior(config: Config) -> Prior | None:
+    """The prior of the file `slam.prior`, None without one; what is odd about its samples is logged.
+
+    Raises DataError for a file that holds none.
+    """
+    if not config.slam.prior:
+        return None
+    T_body_camera = np.eye(4) if config.slam.prior_frame == "camera" else mount(config.graph.mount) @ T_LINK_OPTICAL
+    prior, told = prior_of(*read_prior(Path(config.slam.prior)), T_body_camera)
+    if told:
+        log.warning("%s: %d odd samples, the first: %s", config.slam.prior, len(told), told[0])
+    return prior
 
 
 def stages(features: str, pair: bool = False) -> tuple[Stage, ...]:

@@ -99,10 +99,12 @@ def add_slam(p: argparse.ArgumentParser) -> None:
 
 
 def add_map(p: argparse.ArgumentParser) -> None:
-    """A map that outlives the run; `configured` reads it."""
+    """A map that outlives the run, and what predicts the motion; `configured` reads it."""
     p.add_argument("--map", metavar="FILE", help="continue in this map, wherever in it the camera is")
     p.add_argument("--localise", action="store_true", help="with --map: only find the pose; never change the map")
     p.add_argument("--save-map", metavar="FILE", help="write the map at the end; may be the file of --map")
+    text = "predict the motion by this file of poses, orientations or angular velocities, as of wheels or an IMU"
+    p.add_argument("--prior", metavar="FILE", help=text)
 
 
 def add_player(p: argparse.ArgumentParser) -> None:
@@ -156,7 +158,7 @@ def configured(args: argparse.Namespace) -> Config:
         values |= {f"{section}.backend": args.backend for section in ("drp", "drpai3")}
     given = {name: getattr(args, name, None) for name in ("device", "features", "network", "mount", "pacing")}
     values |= {name: value for name, value in given.items() if value is not None}
-    for name in ("map", "save_map"):
+    for name in ("map", "save_map", "prior"):
         if getattr(args, name, None):
             values[f"slam.{name}"] = str(Path(getattr(args, name)).expanduser().absolute())
     if getattr(args, "localise", False):

@@ -24,7 +24,7 @@ from drp_slam.nodes import convert
 from drp_slam.profiler.span import Span
 from drp_slam.profiler.work_table import fields_of, work_of
 
-STATES = ("tracked", "lost", "paused")
+STATES = ("tracked", "predicted", "lost", "paused")
 """Messages of a frame's status."""
 SENT = "sent"
 """Stage name of the player's entry: the time when it sent the frame; no work of the chip."""
@@ -160,6 +160,7 @@ def track_status(node: str, track: Track, epoch: int = 0) -> DiagnosticStatus:
         "inliers": track.inliers,
         "keyframe": int(track.keyframe),
         "relocalised": int(track.relocalised),
+        "map": track.map,
         "reason": track.reason.value,
         "remedy": track.reason.remedy,
         "epoch": epoch,

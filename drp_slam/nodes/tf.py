@@ -15,6 +15,7 @@ from drp_slam.config import GraphConfig
 from drp_slam.errors import GraphError
 from drp_slam.nodes import convert, qos, world
 from drp_slam.nodes.transforms import Mount, TransformTree, mounted
+from drp_slam.slam.extrinsic import mount
 
 if TYPE_CHECKING:
     from drp_slam.nodes.base import StageNode
@@ -31,7 +32,7 @@ class Transforms:
     def __init__(self, node: StageNode, graph: GraphConfig) -> None:
         """Raises ConfigError for a parameter `mount` that is not a pose."""
         self._node, self._graph = node, graph
-        world.mount(graph.mount)
+        mount(graph.mount)
         self.tree = TransformTree()
         self._own: deque[tuple[str, int]] = deque(maxlen=REMEMBERED)
         self._own_static: set[tuple[str, str]] = set()

@@ -17,7 +17,7 @@ from drp_slam import geometry
 from drp_slam.config import GraphConfig
 from drp_slam.errors import GraphError
 from drp_slam.nodes import convert
-from drp_slam.nodes.world import T_LINK_OPTICAL, mount
+from drp_slam.slam.extrinsic import T_LINK_OPTICAL, mount
 
 HISTORY = 500
 """Number of poses kept for a moving frame: 5 s at 100 Hz."""

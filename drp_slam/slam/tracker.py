@@ -19,8 +19,10 @@ from drp_slam.slam.localise import Found, Localiser
 from drp_slam.slam.loop import Loops
 from drp_slam.slam.map import Map
 from drp_slam.slam.mapping import Mapping
-from drp_slam.slam.optimize import PoseFit
+from drp_slam.slam.optimize import NEAR_M, PoseFit
 from drp_slam.slam.path import Path
+from drp_slam.slam.prior import Prior
+from drp_slam.slam.reckoning import Reckoning, angle_apart
 from drp_slam.slam.trust import FIRST
 from drp_slam.slam.uncertainty import Uncertainty
 from drp_slam.slam.view import View, observe
@@ -43,11 +45,13 @@ EXPECTED_AMONG = 5
 class Tracker:
     """Poses of a stream of frames and the map they make. Same input, same result, bit for bit."""
 
-    def __init__(self, camera: Camera, config: SlamConfig | None = None, slam_map: Map | None = None) -> None:
+    def __init__(
+        self, camera: Camera, config: SlamConfig | None = None, slam_map: Map | None = None, prior: Prior | None = None
+    ) -> None:
         """Begins a map at the first frame; with a `slam_map`, finds itself in it and continues it in place.
 
-        An empty `Map(spec)` says which descriptors to expect. Raises SlamError for a camera with
-        which nothing can be projected.
+        An empty `Map(spec)` says which descriptors to expect. A `prior` predicts the motion; whoever has it may
+        add samples between frames. Raises SlamError for a camera with which nothing can be projected.
         """
         self.map = Map() if slam_map is None else slam_map
         self._config = self._completed(config or SlamConfig())
@@ -56,6 +60,8 @@ class Tracker:
         self._loops = Loops(self._mapping)
         self._path = Path(self.map)
         self._uncertainty, self._diagnosis = Uncertainty(self.map), Diagnosis()
+        self.reckoning = Reckoning(prior or Prior())
+        self._bridged: np.ndarray | None = None
         self.labels = Labels(self.map, camera.fx)
         self._lost = True
         self._epoch_ns: int | None = None
@@ -88,18 +94,16 @@ class Tracker:
             return self._begin(frame, view)
         # pose against the local map, from where motion leads; else against all keyframes
         found = self._search_expected(view)
-        near = len(self._path) and (not self._lost or 0 < stamp_ns - self._path.last_stamp_ns <= SHORT_LOSS_NS)
-        if found is None and near:
-            predicted, last = self._path.predict(stamp_ns), self._path.last_T_camera_world
-            found = self._localiser.follow(view, predicted, self._root, last)
-            found = found or self._recover(view)
+        reckoned = self._reckoned(stamp_ns)
+        if found is None and len(self._path):
+            found = self._follow(view, reckoned)
         if localise and found is not None and not self._localiser.sure(view, found):
             found = None
         found = found or self._localiser.relocalise(view)
         self._lost = found is None
         if found is None:
             lost = self._report_lost(frame, view, self._config.min_inliers, False, gap_ns)
-            return self._begin(frame, view) if self._unknown_place(view, lost) else lost
+            return self._begin(frame, view) if self._unknown_place(view, lost) else self._bridge(lost, reckoned)
         self._lost_since_ns = None
         self._localiser.accept(found)
         if not localise and not self._localiser.in_doubt:
@@ -107,6 +111,7 @@ class Tracker:
         pose, correction = found.fit.T_camera_world, None
         if found.relocalised:
             self._uncertainty.jumped()
+            self.reckoning.jumped()
         covariance = self._uncertainty.pose(stamp_ns, geometry.inverse(pose), found.consensus, found.points)
         reference = int(self._mapping.near(pose, found.root)[0])
         # the map grows where it must
@@ -125,10 +130,17 @@ class Tracker:
                 pose, correction = self._loops.step(reference, pose)
         if correction is not None:
             self._uncertainty.moved(correction)
+            self.reckoning.moved(correction)
+        if self._bridged is not None and reckoned is not None and not found.relocalised:
+            # what was published without vision may be off; that is corrected, it is no motion
+            correction = geometry.inverse(pose) @ reckoned
+        self._bridged = None
         if self.map.part[reference]:
             covariance = covariance + APART
         self._root = reference
         self._path.add(stamp_ns, reference, pose)
+        if self.reckoning.prior and not self._localiser.in_doubt:
+            self.reckoning.learn(stamp_ns, geometry.inverse(pose), self._depth_m(found))
         self._last = None if keyframe or localise else (view, found)
         reason = Reason.MOVING_THINGS if self._localiser.in_doubt else Reason.OK
         return self._report(view, found, keyframe, reason, covariance, correction)
@@ -145,7 +157,9 @@ class Tracker:
     def begin_epoch(self) -> None:
         """Stamps restart: the next frame may have any stamp and is searched in the whole map."""
         self._epoch_ns, self._last, self._lost, self._lost_since_ns = None, None, True, None
+        self._bridged = None
         self._uncertainty.jumped()
+        self.reckoning.jumped()
 
     def expect(self, T_world_camera: np.ndarray) -> None:
         """Somebody says where the camera is: the next frame is looked for from there first."""
@@ -196,9 +210,12 @@ class Tracker:
         none = np.zeros(0, dtype=np.intp)
         # another map begins where the camera was lost, so that the odometry continues
         pose = self._path.last_T_camera_world if len(self._path) else np.eye(4)
+        if self._bridged is not None:
+            pose, self._bridged = geometry.inverse(self._bridged), None
         keyframe = self._mapping.insert(view, pose, none, none)
         self._path.add(view.stamp_ns, keyframe, pose)
         self._uncertainty.begin(keyframe)
+        self.reckoning.jumped()
         self._last, self._peak, self._since, self._lost_since_ns = None, 0, 0, None
         self._diagnosis.learn(frame)
         self._lost, self._root = False, keyframe
@@ -208,6 +225,62 @@ class Tracker:
         found = Found(Consensus(fit, 1.0), none, points, points, none, 0.0, keyframe)
         apart = APART if self.map.part[keyframe] else np.zeros((6, 6))
         return self._report(view, found, True, Reason.STARTING, apart)
+
+    def _reckoned(self, stamp_ns: int) -> np.ndarray | None:
+        """`T_camera_world` by the prior, as long as that may be followed since the last tracked frame."""
+        if not self.reckoning.prior or not len(self._path):
+            return None
+        last_ns = self._path.last_stamp_ns
+        if not 0 < stamp_ns - last_ns <= max(self._config.bridge_s * 1e9, SHORT_LOSS_NS):
+            return None
+        T = self.reckoning.predict(stamp_ns, last_ns, geometry.inverse(self._path.last_T_camera_world))
+        return None if T is None else geometry.inverse(T)
+
+    def _follow(self, view: View, reckoned: np.ndarray | None) -> Found | None:
+        """Pose near the last one: from where constant motion leads, or the prior; the better one comes first.
+
+        Where the two differ by more than the gate, the pose that more matches agree with counts.
+        """
+        stamp_ns, last = view.stamp_ns, self._path.last_T_camera_world
+        near = not self._lost or 0 < stamp_ns - self._path.last_stamp_ns <= SHORT_LOSS_NS
+        starts = [self._path.predict(stamp_ns)] if near else []
+        if reckoned is not None:
+            starts.insert(0 if self.reckoning.better else len(starts), reckoned)
+        best: Found | None = None
+        for k, T in enumerate(starts):
+            if k and best is not None and not (reckoned is starts[0] and self._far_apart(*starts)):
+                break
+            found = self._localiser.follow(view, T, self._root, last)
+            if found is not None and (best is None or found.fit.count > best.fit.count):
+                best = found
+        if not near:  # after a longer time a pose must be as sure as one without a prediction
+            return best if best is not None and self._localiser.sure(view, best) else None
+        return best or self._recover(view)
+
+    def _far_apart(self, Ta: np.ndarray, Tb: np.ndarray) -> bool:
+        """Whether two predictions `T_camera_world` differ by more than the gate, 1 m ahead."""
+        gate = self._config.gate_px / self._mapping.geometry.camera.fx
+        return angle_apart(geometry.inverse(Ta), geometry.inverse(Tb), 1.0) > gate
+
+    def _bridge(self, lost: Track, reckoned: np.ndarray | None) -> Track:
+        """A frame without vision: the pose by the prior, where that has proved itself, else lost."""
+        last_ns = self._path.last_stamp_ns if len(self._path) else 0
+        if reckoned is None or lost.stamp_ns - last_ns > self._config.bridge_s * 1e9:
+            return lost
+        T_last = geometry.inverse(self._path.last_T_camera_world)
+        bridged = self.reckoning.bridge(lost.stamp_ns, last_ns, T_last, self._uncertainty.last)
+        if bridged is None:
+            return lost
+        self._bridged, covariance = bridged
+        part = self.map.part[self._root]
+        covariance = covariance + APART if part else covariance
+        return replace(lost, state="predicted", T_world_camera=self._bridged, covariance=covariance, map=part)
+
+    def _depth_m(self, found: Found) -> float:
+        """Median distance of the points that a frame was tracked by."""
+        T = found.fit.T_camera_world
+        z = self.map.xyz[found.points] @ T[2, :3] + T[2, 3]
+        return max(float(np.median(z)), NEAR_M) if len(z) else 1.0
 
     def _unknown_place(self, view: View, lost: Track) -> bool:
         """Whether the camera is in a place that no map shows, and sees it well enough to begin another."""

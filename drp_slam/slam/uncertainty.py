@@ -54,6 +54,11 @@ class Uncertainty:
         self._last = own + self._doubt + self._drift(T_world_camera, own, points)
         return self._last
 
+    @property
+    def last(self) -> np.ndarray:
+        """(6, 6) of the last tracked frame."""
+        return self._last
+
     def keyframe(self, number: int) -> None:
         """The last frame has become keyframe `number`."""
         assert number == len(self._keyframes), number

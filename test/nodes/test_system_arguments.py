@@ -22,11 +22,12 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from drp_slam import geometry
 from drp_slam.config import Config, override
-from drp_slam.nodes import convert, qos, status_codec, world
+from drp_slam.nodes import convert, qos, status_codec
 from drp_slam.nodes.player_node import rep118
 from drp_slam.nodes.transforms import TransformTree
 from drp_slam.offline import run_sequence
 from drp_slam.reporting import folder
+from drp_slam.slam import extrinsic
 
 pytestmark = pytest.mark.system
 STAGES = ALL - {"player_node"}
@@ -111,7 +112,7 @@ def test_camera_in_a_namespace_in_one_process(graph, listen, small_room, tmp_pat
             tree.add(transform, static)
     assert all(len(names) == 1 and child not in names for child, names in parents.items()), parents
     T = tree.lookup("base_link", "camera_color_optical_frame")
-    assert np.allclose(T, world.mount(MOUNT) @ world.T_LINK_OPTICAL)
+    assert np.allclose(T, extrinsic.mount(MOUNT) @ extrinsic.T_LINK_OPTICAL)
     assert geometry.inverse(T) is not None
     # the clock is the simulator's
     first_ns, last_ns = small_room.stamps_ns[0], small_room.stamps_ns[-1]

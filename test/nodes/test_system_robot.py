@@ -18,11 +18,12 @@ from drp_slam.nodes import convert, qos, world
 from drp_slam.nodes.player_node import rep118
 from drp_slam.nodes.transforms import TransformTree
 from drp_slam.reporting import folder
+from drp_slam.slam import extrinsic
 
 pytestmark = pytest.mark.system
 
 OPTICAL = "camera_color_optical_frame"
-URDF = world.mount("0.3 0 0.5 0 0 10")
+URDF = extrinsic.mount("0.3 0 0.5 0 0 10")
 DRIVER = geometry.exp(np.array([0.0, 0.015, 0.0, 0.0, 0.0, 0.0]))
 
 
@@ -47,10 +48,10 @@ def test_joins_a_robot_whose_driver_and_description_own_their_frames(graph, list
     tf2 = pytest.importorskip("tf2_msgs.msg")
     static = listen.node.create_publisher(tf2.TFMessage, "/tf_static", qos.latched())
     edges = [
-        ("base_footprint", "base_link", world.mount("0 0 0.1 0 0 0")),
+        ("base_footprint", "base_link", extrinsic.mount("0 0 0.1 0 0 0")),
         ("base_link", "camera_link", URDF),
         ("camera_link", "camera_color_frame", DRIVER),
-        ("camera_color_frame", OPTICAL, world.T_LINK_OPTICAL),
+        ("camera_color_frame", OPTICAL, extrinsic.T_LINK_OPTICAL),
     ]
     sent = [world.transform(convert.header(0, parent), child, T) for parent, child, T in edges]
     static.publish(tf2.TFMessage(transforms=sent))
@@ -81,7 +82,7 @@ def test_joins_a_robot_whose_driver_and_description_own_their_frames(graph, list
             tree.add(transform, is_static)
     assert all(len(names) == 1 for names in parents.values()), parents
     assert parents["odom"] == {"map"} and parents["base_footprint"] == {"odom"}
-    assert np.allclose(tree.lookup("base_link", OPTICAL), URDF @ DRIVER @ world.T_LINK_OPTICAL)
+    assert np.allclose(tree.lookup("base_link", OPTICAL), URDF @ DRIVER @ extrinsic.T_LINK_OPTICAL)
     last = odometry[-1].pose.pose.position
     stamp_ns = convert.stamp_ns(odometry[-1].header)
     at = tree.lookup("odom", "base_link", stamp_ns)

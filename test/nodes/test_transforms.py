@@ -16,10 +16,11 @@ from drp_slam.errors import ConfigError, GraphError
 from drp_slam.nodes import convert, world
 from drp_slam.nodes.tf import Transforms
 from drp_slam.nodes.transforms import TransformTree, mounted
+from drp_slam.slam import extrinsic
 
 RNG = np.random.default_rng(5)
 MOUNT = "0.1 0.2 0.3 1 2 3"
-OPTICAL = world.T_LINK_OPTICAL
+OPTICAL = extrinsic.T_LINK_OPTICAL
 URDF, BODY = (geometry.exp(RNG.normal(0, 0.5, 6)) for _ in range(2))
 REALSENSE = [("camera_link", "camera_color_frame", BODY), ("camera_color_frame", "color_optical", OPTICAL)]
 OAK = [("oak", "oak_rgb", BODY), ("oak_rgb", "color_optical", OPTICAL)]
@@ -53,13 +54,13 @@ def checked(edges, frame="color_optical", **values):
 def test_nobody_else_publishes():
     found = checked([])
     assert [e[:2] for e in found.static] == [("base_link", "camera_link"), ("camera_link", "color_optical")]
-    assert np.allclose(found.T_base_link, world.mount(MOUNT)) and not found.problem
+    assert np.allclose(found.T_base_link, extrinsic.mount(MOUNT)) and not found.problem
 
 
 def test_driver_owns_the_frames_below_camera_link():
     found = checked(REALSENSE)
     assert [e[:2] for e in found.static] == [("base_link", "camera_link")]
-    assert np.allclose(found.T_base_link, world.mount(MOUNT) @ BODY)
+    assert np.allclose(found.T_base_link, extrinsic.mount(MOUNT) @ BODY)
 
 
 def test_description_and_driver_know_all():
@@ -76,7 +77,7 @@ def test_description_knows_the_link_only():
 def test_driver_has_a_root_of_its_own_name():
     found = checked(OAK)
     assert [e[:2] for e in found.static] == [("base_link", "oak")]
-    assert np.allclose(found.T_base_link, world.mount(MOUNT) @ BODY)
+    assert np.allclose(found.T_base_link, extrinsic.mount(MOUNT) @ BODY)
     found = checked([("base_link", "camera_link", URDF), *OAK])
     assert [e[:2] for e in found.static] == [("camera_link", "oak")]
     assert np.allclose(found.T_base_link, URDF @ BODY)
@@ -86,7 +87,7 @@ def test_driver_has_a_root_of_its_own_name():
 def test_frame_ids_that_are_no_optical_frame(frame, count, told):
     found = checked([], frame)
     assert len(found.static) == count and bool(found.problem) == told
-    assert np.allclose(found.T_base_link, world.mount(MOUNT))
+    assert np.allclose(found.T_base_link, extrinsic.mount(MOUNT))
 
 
 def test_leading_slashes_are_taken_off():

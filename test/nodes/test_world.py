@@ -15,6 +15,7 @@ from drp_slam.datatypes import Camera, Frame, MapCloud, Track
 from drp_slam.errors import ConfigError
 from drp_slam.nodes import convert, world
 from drp_slam.nodes.grid_publisher import GridPublisher
+from drp_slam.slam import extrinsic
 
 HEAD = convert.header(1, "map")
 
@@ -34,7 +35,7 @@ def test_optical_axes_become_body_axes():
 
 
 def test_mount_is_where_the_camera_sits():
-    T = world.mount("0.1 0.2 0.3 0 0 90")
+    T = extrinsic.mount("0.1 0.2 0.3 0 0 90")
     assert np.allclose(T[:3, 3], [0.1, 0.2, 0.3]) and np.allclose(T[:3, 0], [0, 1, 0])
     frames = world.Frames(T)
     assert np.allclose(frames.update(np.eye(4), False), np.eye(4))
@@ -42,12 +43,12 @@ def test_mount_is_where_the_camera_sits():
     assert np.allclose(forward[:3, 3], [0, 1, 0])
     for text in ("1 2 3", "a b c d e f", "nan 0 0 0 0 0"):
         with pytest.raises(ConfigError, match=r"graph\.mount"):
-            world.mount(text)
+            extrinsic.mount(text)
 
 
 def test_relocalisation_moves_odom_in_map_and_odometry_never_jumps():
     rng = np.random.default_rng(3)
-    frames, T = world.Frames(world.mount("0.1 0 0.2 3 4 5")), np.eye(4)
+    frames, T = world.Frames(extrinsic.mount("0.1 0 0.2 3 4 5")), np.eye(4)
     last = frames.T_odom_base.copy()
     for i in range(20):
         jump = i == 10
@@ -60,7 +61,7 @@ def test_relocalisation_moves_odom_in_map_and_odometry_never_jumps():
 
 
 def test_a_closed_loop_moves_odom_in_map_and_odometry_goes_on():
-    frames = world.Frames(world.mount("0.1 0 0.2 3 4 5"))
+    frames = world.Frames(extrinsic.mount("0.1 0 0.2 3 4 5"))
     step, T = geometry.exp(np.array([0.01, 0.0, 0.05, 0.0, 0.02, 0.0])), np.eye(4)
     correction = geometry.exp(np.array([0.3, -0.2, 0.1, 0.05, 0.1, -0.02]))
     motions = []
@@ -104,7 +105,7 @@ def test_covariance_and_twist_of_the_base_are_those_of_the_camera_seen_from_it()
     T_world_camera = geometry.exp(rng.normal(size=6) * 0.5)
     twist = np.array([0.1, -0.2, 0.3, 0.2, 0.1, -0.3])
     track = Track(0, 0, "tracked", T_world_camera, covariance=L @ L.T, twist=twist, twist_covariance=np.eye(6) * 1e-4)
-    frames = world.Frames(world.mount("0.1 -0.2 0.3 5 10 40"))
+    frames = world.Frames(extrinsic.mount("0.1 -0.2 0.3 5 10 40"))
     T = frames.update(T_world_camera, False)
     motion = world.Motion.of_base(track, frames.T_base_camera)
     message = world.pose_stamped(HEAD, T, motion)
