@@ -128,6 +128,9 @@ def add_place(p: argparse.ArgumentParser) -> None:
             )
             text = f"take the right {about[name != 'right']} from this topic"
         p.add_argument(f"--{name}-topic", metavar="TOPIC", help=text)
+    for name, what in (("odometry", "wheel odometry (nav_msgs/Odometry)"), ("imu", "an IMU (sensor_msgs/Imu)")):
+        text = f"predict the motion by {what} on this topic, and bridge 2 s without vision (default: none)"
+        p.add_argument(f"--{name}-topic", metavar="TOPIC", help=text)
     p.add_argument("--namespace", metavar="NAME", default="", help="put nodes, topics and /tf into this ROS namespace")
     p.add_argument("--use-sim-time", action="store_true", help="follow /clock, as with a simulator or ros2 bag --clock")
     text = "pose of the camera on the robot where /tf does not know it: x y z in m, roll pitch yaw in deg"
@@ -161,6 +164,9 @@ def configured(args: argparse.Namespace) -> Config:
     for name in ("map", "save_map", "prior"):
         if getattr(args, name, None):
             values[f"slam.{name}"] = str(Path(getattr(args, name)).expanduser().absolute())
+    for name in ("odometry_topic", "imu_topic"):
+        if getattr(args, name, None):
+            values[f"slam.{name}"] = getattr(args, name)
     if getattr(args, "localise", False):
         values["slam.localise"] = True
     if getattr(args, "detector", None) is not None:

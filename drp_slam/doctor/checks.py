@@ -302,6 +302,14 @@ _TABLE = (
         "The same point must be on the same row of both rectified images, further left in the right one.",
         "calibrate the pair, publish rectified images, and check that left and right are not swapped",
     ),
+    # wheels and IMU
+    Check(
+        "prior_wrong",
+        _W,
+        "Wheel odometry or IMU is not used: frames without vision are lost.",
+        "Its motion contradicts what the camera sees; a prior only predicts, so poses are as without it.",
+        "check its frame and where the camera sits on the robot (/tf, mount), its stamps, and that it is not frozen",
+    ),
     # the host
     Check(
         "cpu_overload",

@@ -60,6 +60,9 @@ ARGUMENTS = (
     ("mount", "", "pose of the camera on the robot, where /tf does not have it: x y z in m, roll pitch yaw in deg"),
     ("map", "", "file of a map to continue; empty: begin a new one"),
     ("save_map", "", "write the map to this file at the end; empty: no"),
+    ("odometry", "", "topic of wheel odometry that predicts the motion (nav_msgs/Odometry); empty: none"),
+    ("imu", "", "topic of an IMU that predicts the rotation (sensor_msgs/Imu); empty: none"),
+    ("prior", "", "file of poses, orientations or angular velocities that predicts the motion; empty: none"),
     ("mode", "mapping", "mapping, or localisation: only find the pose in the map, never change it"),
     ("container", "false", "run all nodes in one process, images passed by reference"),
     ("autostart", "true", "activate the nodes; false: a lifecycle manager does"),
@@ -227,7 +230,8 @@ def configuration(given: dict[str, str], player: bool) -> Config:
         f"{section}.backend": given["backend"] for section in ("drp", "drpai3") if given["backend"]
     }
     values |= {name: given[name] for name in ("features", "network", "mount") if given[name]}
-    for name in ("map", "save_map"):
+    values |= {f"slam.{name}_topic": given[name] for name in ("odometry", "imu") if given[name]}
+    for name in ("map", "save_map", "prior"):
         if given[name]:
             values[f"slam.{name}"] = str(Path(given[name]).expanduser().absolute())
     if given["mode"] not in MODES:

@@ -35,6 +35,7 @@ from drp_slam.nodes.limits import IN_FLIGHT, NEWEST
 from drp_slam.nodes.map_services import MapServices
 from drp_slam.nodes.odometry import Odometry
 from drp_slam.nodes.pairing import Stamped, Verdict
+from drp_slam.nodes.prior_topics import PriorTopics
 from drp_slam.nodes.saved_map import SavedMap
 from drp_slam.nodes.stereo_pair import Calibration
 from drp_slam.nodes.table import CAMERA_TOPICS
@@ -89,6 +90,7 @@ class PoseNode(StageNode):
         else:
             self.take(CameraInfo, "camera_info", self._on_camera_info, qos.camera_in(), foreign=True)
         self._depths = DepthTopic(self, self._config, self._world.tree, self._track_waiting)
+        self._prior = PriorTopics(self, self.config, self._world.tree, self._track_waiting)
         self.take(Image, "image", self._on_image, qos.camera_in(IN_FLIGHT), foreign=True)
         self.take(CompressedImage, "image/compressed", self._on_small_image, qos.camera_in(IN_FLIGHT))
         stage = self.take(PointCloud2, "features", self._on_features, qos.stage_in())
@@ -127,7 +129,7 @@ class PoseNode(StageNode):
             )
 
     def _open_tracker(self, camera: Camera) -> None:
-        self.tracker = Tracker(camera, self._config, self._start)
+        self.tracker = Tracker(camera, self._config, self._start, self._prior.prior)
         self.tracker.localise = self._localise
 
     def begin_map(self, slam_map: Map) -> None:
@@ -190,6 +192,8 @@ class PoseNode(StageNode):
         while self._waiting:
             since, new_epoch, header, features = self._waiting[0]
             late = time.monotonic() - since > self._patience_s or len(self._waiting) > IN_FLIGHT
+            if not self._prior.complete(convert.stamp_ns(header), final=late):
+                return
             verdict, depth = self._depths.nearest(convert.stamp_ns(header), final=late)
             if verdict is Verdict.WAIT and features.depth_m is None:
                 return
@@ -219,7 +223,8 @@ class PoseNode(StageNode):
             depth, unit_m = self._depths.in_image(paired, header.frame_id, self._camera)
         frame = Frame(self.frames, stamp_ns, self._images.exact(stamp_ns), self._camera, depth, unit_m)
         self._examination.offer(frame)
-        self._world.settle(header)
+        frames = self._world.settle(header)
+        self._prior.settle(None if frames is None else frames.T_base_camera, stamp_ns)
         begun_ns = self.begin(stamp_ns, "cpu")
         start = time.perf_counter()
         track = self.tracker.track(frame, features)
@@ -249,7 +254,8 @@ class PoseNode(StageNode):
         self._status.publish(status_codec.array_of(convert.stamp_ns(header), [status]))
 
     def findings(self) -> list[Finding]:
-        return [*super().findings(), *self._examination.findings]
+        reckoning = None if self.tracker is None else self.tracker.reckoning
+        return [*super().findings(), *self._examination.findings, *self._prior.findings(reckoning)]
 
     def health(self) -> dict[str, object]:
         return {

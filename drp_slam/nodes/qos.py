@@ -33,6 +33,11 @@ def camera_in(depth: int = NEWEST) -> QoSProfile:
     return _profile(False, depth)
 
 
+def sensor_in() -> QoSProfile:
+    """Subscription to wheels or an IMU: best effort, a second of samples at 200 Hz."""
+    return _profile(False, 200)
+
+
 def stage_in() -> QoSProfile:
     """Subscription to another stage: reliable, newest."""
     return _profile(True, NEWEST)
