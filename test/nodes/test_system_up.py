@@ -19,7 +19,7 @@ from graphs import SEQUENCE
 from nav_msgs.msg import Odometry
 
 from drp_slam import resources
-from drp_slam.data.trajectory import read_tum
+from drp_slam.data.trajectory import read_tum, write_tum
 from drp_slam.nodes import qos
 from drp_slam.nodes.shared_memory import remove_orphans
 from drp_slam.reporting import folder
@@ -30,10 +30,12 @@ RESULTS = [folder.TRAJECTORY, folder.ODOMETRY, folder.GROUND_TRUTH, folder.MAP, 
 
 
 def test_graph_gives_what_the_offline_run_gives(command, listen, small_room, tmp_path):
-    """On a chip under another name."""
+    """On a chip under another name, with a prior of the motion."""
     odometry = listen(Odometry, "odom", qos.world())
     chip = shutil.copy(resources.device_file("rzv2h"), tmp_path / "mine.yaml")
-    options = ("--device", chip, "--json")
+    write_tum(tmp_path / "wheels.txt", small_room.ground_truth)
+    prior = ("--prior", tmp_path / "wheels.txt", "--set", "slam.prior_frame=camera")
+    options = ("--device", chip, "--json", *prior)
     up = command(
         "up", "--sequence", SEQUENCE, "--rate", "max", "--set", "player.paused=true", *options, "--out", tmp_path / "up"
     )
