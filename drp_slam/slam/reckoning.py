@@ -28,6 +28,8 @@ MOVED = 3.0
 """A prior has proved itself once it has followed a motion of so many times the noise."""
 SLIP, TURN_SLIP = 0.05, 0.02
 """Least part of a distance, and of a turn, that a prior is taken to miss (assumed: wheels on a good floor)."""
+COASTED = 0.5
+"""Least part of a distance that is missed where the last velocity merely continues (assumed)."""
 RECENT = 0.1
 """Weight of the newest frame in what predicted better."""
 VELOCITY_NS = 100_000_000
@@ -198,10 +200,13 @@ class Reckoning:
         part = min((m.missed_m2 / max(m.moved_m2, NOISE_M**2)) ** 0.5, 1.0)
         part_turn = min((m.missed_rad2 / max(m.moved_rad2, NOISE_RAD**2)) ** 0.5, 1.0)
         rad = max(max(spans, spans**0.5) * m.missed_rad2**0.5, part_turn * turn_rad) + TURN_SLIP * turn_rad
-        metres = max(growth * m.missed_m2**0.5, part * distance_m) + (SLIP + rad) * distance_m
+        metres = (
+            max(growth * m.missed_m2**0.5, part * distance_m)
+            + ((SLIP if motion.translates else COASTED) + rad) * distance_m
+        )
         if motion.frozen:  # it stands still, or the sender hangs
             metres += lasted_s * float(np.linalg.norm(start.velocity))
-        return np.diag([metres * metres] * 3 + [rad * rad] * 3)
+        return np.diag([metres * metres / 3.0] * 3 + [rad * rad / 3.0] * 3)
 
 
 def angle_apart(Ta: np.ndarray, Tb: np.ndarray, depth_m: float) -> float:
