@@ -60,15 +60,17 @@ def dimensions(texts: Iterable[str]) -> dict[str, int]:
     return sizes
 
 
-def read_network(name: str, shapes: Iterable[str] = (), dims: Iterable[str] = ()) -> Graph:
-    """A network file, or a shipped network by name, as a graph. Raises DrpAi3Error, ResourceError."""
+def read_network(
+    name: str, shapes: Iterable[str] = (), dims: Iterable[str] = (), in_place: bool = False
+) -> Graph:
+    """A network file, or a shipped network by name, as a graph (`graph.load`). Raises DrpAi3Error, ResourceError."""
     from drp_slam import resources
     from drp_slam.drpai3.graph import load
 
     path = Path(name).expanduser()
     if not path.is_file() and path.suffix not in (".gz", ".onnx"):
         path = resources.network(name)
-    return load(path, input_shapes(shapes), dimensions(dims))
+    return load(path, input_shapes(shapes), dimensions(dims), in_place=in_place)
 
 
 def add_preprocessing(p: argparse.ArgumentParser) -> None:

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from drp_slam.drpai3.estimate_result import as_dict
 
     constants = load_constants(args.device)
-    graph = read_network(args.model, args.input_shape)
+    graph = read_network(args.model, args.input_shape, in_place=args.results_stay)
     found = estimate(graph, constants, args.freq_index, results_stay=args.results_stay)
     return kept(args, board_compare(args.dir, as_dict(found, constants, "file")))
 

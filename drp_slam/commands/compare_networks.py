@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     constants, rows = load_constants(args.device), list[dict[str, Any]]()
     for name in args.models:
-        graph = read_network(name, args.input_shape, args.dim)
+        graph = read_network(name, args.input_shape, args.dim, args.results_stay)
         found = estimate(graph, constants, args.freq_index, results_stay=args.results_stay)
         whole = as_dict(found, constants, "file")
         row = {key: whole[key] for key in ("name", *SUMS, "crossings", "crossing_ms", "incomplete")}

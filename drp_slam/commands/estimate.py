@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     assumed |= {"freq_index": args.freq_index, "results_stay": args.results_stay}
     if Path(args.model).expanduser().is_dir():
         return kept(args, _survey(args, constants, assumed))
-    graph = read_network(args.model, args.input_shape, args.dim)
+    graph = read_network(args.model, args.input_shape, args.dim, args.results_stay)
     found = estimate(graph, constants, **assumed)
     result = as_dict(found, constants, pattern)
     if args.verify:

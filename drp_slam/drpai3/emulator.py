@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from drp_slam.card import INPUT_MULTIPLE
 from drp_slam.device import Work
 from drp_slam.drpai3.network_cost import RESULTS_STAY, network_work
 from drp_slam.drpai3.space_to_depth import rewritten, space_to_depth
+from drp_slam.drpai3.upsample_blocks import from_blocks
 from drp_slam.errors import DrpAi3Error
 
 if TYPE_CHECKING:
@@ -62,13 +64,15 @@ def wide_products() -> bool:
 class Network:
     """A SLAM network as a program: tensor (H, W) in, heads (H/8, W/8, C) out, in its own dtype.
 
-    The ONNX takes (1, 1, H, W) and gives (1, C, H/8, W/8). One session serves all shapes. Raises
-    DrpAi3Error for a tensor of another dtype or with sides that are no multiple of 32.
+    The ONNX takes (1, 1, H, W) and gives (1, C, H/8, W/8); `parts` are the channels of its heads. One
+    session serves all shapes. Raises DrpAi3Error for a tensor of another dtype or with sides that are no
+    multiple of 32.
     """
 
-    def __init__(self, path: Path, dtype: str, channels: int, threads: int = 1) -> None:
+    def __init__(self, path: Path, dtype: str, channels: int, threads: int = 1, parts: Sequence[int] = ()) -> None:
         self.name, self.path = path.stem, path
         self._dtype, self._channels, self._threads = np.dtype(dtype), channels, threads
+        self._parts = parts or (channels,)
         self._session: Any = None
         self._input, self._blocks = "", False
         self._work: dict[tuple[int, ...], Work] = {}
@@ -91,9 +95,11 @@ class Network:
         self._input = self._session.get_inputs()[0].name
 
     def heads(self, planes: np.ndarray) -> np.ndarray:
-        """(1, C, h, w) to C-contiguous (h, w, C)."""
+        """(1, C, h, w), or in 2x2 blocks (`upsample_blocks`), to C-contiguous (h, w, C)."""
         import cv2
 
+        if planes.shape[1] == 4 * self._channels:
+            planes = from_blocks(planes, self._parts)
         _, channels, height, width = planes.shape
         if channels != self._channels:
             raise DrpAi3Error(

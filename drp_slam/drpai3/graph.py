@@ -8,12 +8,13 @@ quantize/dequantize pairs become INT8 layers whose weights are the stored intege
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from drp_slam.drpai3 import upsample_blocks
 from drp_slam.drpai3.bodies import Body, bodies, resolve
 from drp_slam.drpai3.lifting import lift, spell_out
 from drp_slam.drpai3.normalise import normalise
@@ -95,17 +96,28 @@ def load(
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     dims: Mapping[str, int] | None = None,
     batch_of_one: bool = False,
+    in_place: bool = False,
 ) -> Graph:
     """Reads, fixes, lifts, infers, normalises and folds an ONNX network.
 
     `input_shapes` is by input name ("" for the only input), `dims` by the name of a dynamic
-    dimension ("" for all that are not named). `batch_of_one` opens a batch that the file fixes.
+    dimension ("" for all that are not named). `batch_of_one` opens a batch that the file fixes. `in_place`:
+    the DRP reads the results where they lie, so that upsampling may run in blocks (`upsample_blocks`).
 
     Raises DrpAi3Error with one line: the file, the node, the remedy.
     """
     path = Path(path)
-    model = load_model(path, input_shapes or {}, dims or {}, batch_of_one)
-    return as_graph(model, path.name.removesuffix(".gz").removesuffix(".onnx"))
+    model, rewritten = _opened(path, in_place)
+    model = _inferred(fixed_model(path, model, input_shapes or {}, dims or {}, batch_of_one))
+    graph = as_graph(model, path.name.removesuffix(".gz").removesuffix(".onnx"))
+    return replace(graph, notes=(*graph.notes, upsample_blocks.NOTE)) if rewritten else graph
+
+
+def _opened(path: Path, in_place: bool) -> tuple[Any, bool]:
+    """The file, and whether its results are in blocks."""
+    model = read_model(path)
+    other = upsample_blocks.in_blocks(model) if in_place else None
+    return other or model, other is not None
 
 
 def as_graph(model: OnnxModel, name: str) -> Graph:
@@ -129,11 +141,8 @@ def as_graph(model: OnnxModel, name: str) -> Graph:
     return graph
 
 
-def load_model(
-    path: Path, input_shapes: Mapping[str, Sequence[int]], dims: Mapping[str, int], batch_of_one: bool = False
-) -> OnnxModel:
-    """The normalised network, quantisation as the file has it. Raises DrpAi3Error."""
-    model = fixed_model(path, read_model(path), input_shapes, dims, batch_of_one)
+def _inferred(model: OnnxModel) -> OnnxModel:
+    """Lifts and normalises a model of fixed shapes, in place, quantisation as the file has it."""
     lift(model)
     resolve(model)
     if spell_out(model):

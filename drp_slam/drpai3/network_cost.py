@@ -32,16 +32,17 @@ class NetworkCost:
 
     def __init__(self, freq_index: int = 2) -> None:
         self._freq_index = freq_index
-        self._graphs: dict[tuple[str, tuple[int, ...]], Graph] = {}
+        self._graphs: dict[tuple[str, tuple[int, ...], bool], Graph] = {}
 
     def __call__(self, constants: Constants, work: Work) -> Cost:
         from drp_slam.drpai3.estimate import estimate
 
-        key = (work.configuration, work.shape)
+        in_place = work.kind == RESULTS_STAY
+        key = (work.configuration, work.shape, in_place)
         if key not in self._graphs:
             path = Path(work.configuration)  # of the machine that ran it; a shipped network is known by its name
-            self._graphs[key] = load(path if path.is_file() else resources.network(work.name), {"": work.shape})
-        found = estimate(self._graphs[key], constants, self._freq_index, results_stay=work.kind == RESULTS_STAY)
+            self._graphs[key] = load(path if path.is_file() else resources.network(work.name), {"": work.shape}, in_place=in_place)
+        found = estimate(self._graphs[key], constants, self._freq_index, results_stay=in_place)
         parts = {"overhead": found.overhead_s, "crossings": found.crossing_s}
         for row in found.rows:
             parts[row.unit] = parts.get(row.unit, 0.0) + row.seconds

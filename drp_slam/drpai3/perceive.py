@@ -38,7 +38,8 @@ class Perceive:
 
     def __init__(self, device: Device, card: Card, config: PerceptionConfig) -> None:
         self.device = device
-        self.network = Network(card.onnx, card.dtype, card.channels, config.threads)
+        parts = [head.last - head.first for head in sorted(card.heads.values(), key=lambda head: head.first)]
+        self.network = Network(card.onnx, card.dtype, card.channels, config.threads, parts)
         log.info("network %s on %s", card.name, device.name)
         if device.name == "emulated" and card.dtype != "int8":
             log.warning(

@@ -210,7 +210,7 @@ def cost(network: str, shape: tuple[int, ...], constants: Constants) -> dict[str
         "energy_mj": None,
     }
     if card.dtype == "int8":
-        modelled = estimate(load(card.onnx, {"": (1, 1, *shape)}), constants, results_stay=True)
+        modelled = estimate(load(card.onnx, {"": (1, 1, *shape)}, in_place=True), constants, results_stay=True)
         found |= {
             "cycles": float(modelled.cycles),
             "latency_ms": modelled.total_s * 1e3,
