@@ -60,9 +60,7 @@ def dimensions(texts: Iterable[str]) -> dict[str, int]:
     return sizes
 
 
-def read_network(
-    name: str, shapes: Iterable[str] = (), dims: Iterable[str] = (), in_place: bool = False
-) -> Graph:
+def read_network(name: str, shapes: Iterable[str] = (), dims: Iterable[str] = (), in_place: bool = False) -> Graph:
     """A network file, or a shipped network by name, as a graph (`graph.load`). Raises DrpAi3Error, ResourceError."""
     from drp_slam import resources
     from drp_slam.drpai3.graph import load

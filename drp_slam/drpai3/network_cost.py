@@ -41,7 +41,9 @@ class NetworkCost:
         key = (work.configuration, work.shape, in_place)
         if key not in self._graphs:
             path = Path(work.configuration)  # of the machine that ran it; a shipped network is known by its name
-            self._graphs[key] = load(path if path.is_file() else resources.network(work.name), {"": work.shape}, in_place=in_place)
+            self._graphs[key] = load(
+                path if path.is_file() else resources.network(work.name), {"": work.shape}, in_place=in_place
+            )
         found = estimate(self._graphs[key], constants, self._freq_index, results_stay=in_place)
         parts = {"overhead": found.overhead_s, "crossings": found.crossing_s}
         for row in found.rows:
