@@ -85,7 +85,7 @@ class DetectorNetwork:
     def _read_scales(self) -> None:
         """Scale and zero point of input and output, each part of a last Concat with its own."""
         from drp_slam.drpai3.graph import load
-        from drp_slam.drpai3.int8_borders import border_scales
+        from drp_slam.drpai3.quantize_borders import border_scales
         from drp_slam.drpai3.reading import read_model
 
         model = read_model(self.path)

@@ -91,7 +91,7 @@ def _batch_of_one(graph: Graph) -> tuple[Graph, str]:
 
 def _wall_ms(int8: Any, samples: list[Sample]) -> tuple[float, list[list[np.ndarray]]]:
     """Median wall time of one inference on this host, and the outputs as real numbers."""
-    from drp_slam.drpai3.int8_borders import input_scales, real_outputs
+    from drp_slam.drpai3.quantize_borders import input_scales, real_outputs
 
     scales = input_scales(int8)
     stored = [{k: _stored(v, scales.get(k)) for k, v in sample.items()} for sample in samples[:COMPARED]]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from drp_slam.atomic import write_bytes
-from drp_slam.drpai3.int8_borders import Scales, int8_borders
+from drp_slam.drpai3.quantize_borders import Scales, int8_borders
 from drp_slam.drpai3.ranges import activation_ranges, by_name
 from drp_slam.errors import DrpAi3Error
 

@@ -18,8 +18,8 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from drp_slam import cli
 from drp_slam.drpai3.execute import sqnr_db
 from drp_slam.drpai3.graph import load
-from drp_slam.drpai3.int8_borders import input_scales, real_outputs
 from drp_slam.drpai3.quantize import quantize
+from drp_slam.drpai3.quantize_borders import input_scales, real_outputs
 from drp_slam.drpai3.samples import Preprocessing, read_samples
 from drp_slam.errors import DrpAi3Error
 

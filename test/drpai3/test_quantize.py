@@ -16,8 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from drp_slam import resources
 from drp_slam.card import load_card
-from drp_slam.drpai3.int8_borders import border_scales
 from drp_slam.drpai3.quantize import affine, quantize
+from drp_slam.drpai3.quantize_borders import border_scales
 from drp_slam.drpai3.ranges import activation_ranges
 from drp_slam.errors import DrpAi3Error
 

@@ -33,7 +33,7 @@ def save(
     """
     import yaml
 
-    from drp_slam.drpai3.int8_borders import border_scales
+    from drp_slam.drpai3.quantize_borders import border_scales
 
     write_bytes(path, model.SerializeToString(deterministic=True), PruningError)
     int8 = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
