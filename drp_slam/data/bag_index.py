@@ -14,6 +14,7 @@ import numpy as np
 
 from drp_slam.data import bag_truth, topics
 from drp_slam.data.bag_storage import Joined, damaged, message_of, reader, typestore
+from drp_slam.data.camera_info import is_calibrated
 from drp_slam.data.depth_stamps import nearest_text, paired
 from drp_slam.data.sequence import DepthReading
 from drp_slam.data.stamps import admitted
@@ -97,7 +98,7 @@ class Index:
     def info(self, role: str) -> Any:
         """The calibrated CameraInfo of a role, or None."""
         info = self.infos.get(role)
-        return info if info is not None and info.k[0] > 0 else None
+        return info if info is not None and is_calibrated(info) else None
 
 
 def read_index(path: Path, chosen: Mapping[str, str]) -> Index:
@@ -159,9 +160,9 @@ def _messages(bag: Joined, store: Any, known: list[Any], topic: str) -> Iterator
 
 
 def _calibrated(infos: Iterator[Any]) -> Any:
-    """The first CameraInfo with a K, else the first, else None: drivers may start with an empty one."""
+    """The first CameraInfo with a calibration, else the first, else None: drivers may start with an empty one."""
     found = list(itertools.islice(infos, LOOK[topics.INFO]))
-    return next((info for info in found if info.k[0] > 0), found[0] if found else None)
+    return next((info for info in found if is_calibrated(info)), found[0] if found else None)
 
 
 def pairs_of(index: Index, reading: DepthReading) -> tuple[Pairs, tuple[str, ...]]:

@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from drp_slam.data.mcap_recovery import Scanner, is_indexed
 from drp_slam.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -112,13 +113,24 @@ def _open(path: Path, stack: contextlib.ExitStack) -> Joined:
     if not stores:
         raise damaged(path, cause or EOFError("no file in it begins as MCAP or sqlite3 do"))
     try:
-        readers = [_entered(stack, Reader.STORAGE_PLUGINS[suffix](file)) for file, suffix in _plain(stores, stack)]
+        opened = [_opened(stack, Reader.STORAGE_PLUGINS[suffix], file) for file, suffix in _plain(stores, stack)]
     except Exception as error:  # as above
         raise damaged(path, error) from error
-    readers.sort(key=lambda r: r.metadata.start_time)
+    note = "; ".join(filter(None, (note, *(said for _, said in opened))))
     if note:
         log.warning(note)
-    return Joined(path, readers, note)
+    return Joined(path, sorted((r for r, _ in opened), key=lambda r: r.metadata.start_time), note)
+
+
+def _opened(stack: contextlib.ExitStack, plugin: Any, file: Path) -> tuple[Any, str]:
+    """The reader of a storage file, and what is wrong with it."""
+    if _kind(file) != ".mcap" or is_indexed(file):
+        return _entered(stack, plugin(file)), ""
+    scanner = Scanner(plugin, file)
+    reader, lost_bytes = _entered(stack, scanner), scanner.whole.lost_bytes
+    if lost_bytes and not reader.metadata.message_count:
+        raise EOFError("no whole message in it")
+    return reader, f"{file}: breaks off, {lost_bytes} bytes after the last whole message" * (lost_bytes > 0)
 
 
 def _entered(stack: contextlib.ExitStack, reader: Any) -> Any:

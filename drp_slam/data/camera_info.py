@@ -30,6 +30,8 @@ OTHER_NAMES = {
     "pinhole": "plumb_bob",
     "radtan": "plumb_bob",
     "radial-tangential": "plumb_bob",
+    "brown_conrady": "plumb_bob",
+    "opencv": "plumb_bob",
     "fisheye": "equidistant",
     "kannala_brandt": "equidistant",
     "kannalabrandt8": "equidistant",
@@ -40,11 +42,12 @@ OTHER_NAMES = {
 def camera_of(info: Any, topic: str = "camera_info", rectified: bool = False) -> Camera:
     """The calibration of the published images, with binning and region of interest applied.
 
-    For `rectified` images it is P without distortion: K and D belong to the raw images.
+    For `rectified` images it is P without distortion: K and D belong to the raw images. Drivers that fill one of K
+    and P alone mean the images that they publish.
     """
     K, d = np.array(info.k, np.float64).reshape(3, 3), np.array(info.d, np.float64)
     P = np.array(info.p, np.float64).reshape(3, 4)
-    if rectified:
+    if P[0, 0] > 0 and (rectified or not (K[0, 0] > 0 or d.any())):
         K, model, d = P[:, :3], "plumb_bob", np.zeros(5)
     else:
         model, d = distortion_of(info.distortion_model, d, topic)
@@ -70,6 +73,11 @@ def camera_of(info: Any, topic: str = "camera_info", rectified: bool = False) ->
     fx, fy = (focal_px / binning).tolist()
     cx, cy = ((centre_px - (roi.x_offset, roi.y_offset)) / binning).tolist()
     return Camera(width, height, fx, fy, cx, cy, d, model=model)
+
+
+def is_calibrated(info: Any) -> bool:
+    """Whether K or P of a CameraInfo is set: drivers without a calibration leave both zero."""
+    return bool(info.k[0] > 0 or info.p[0] > 0)
 
 
 def distortion_of(name: str, d: np.ndarray, where: str) -> tuple[str, np.ndarray]:

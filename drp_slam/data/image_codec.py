@@ -63,7 +63,7 @@ COLOUR = {
 """Readable encodings of sensor_msgs/image_encodings.hpp, in lower case."""
 HALF_HEIGHT = ("nv12", "nv21")
 """Encodings with rows of chroma after the rows of luma."""
-DEPTH = {"16uc1": ("u2", 0.001), "mono16": ("u2", 0.001), "32fc1": ("f4", 1.0)}
+DEPTH = {"16uc1": ("u2", 0.001), "mono16": ("u2", 0.001), "16sc1": ("i2", 0.001), "32fc1": ("f4", 1.0)}
 """Encodings of depth -> dtype and unit in metres (REP-118)."""
 DEPTH_HEAD = struct.Struct("<iff")
 """Header of compressed_depth_image_transport: an enumeration and the quantisation parameters a, b."""
@@ -111,7 +111,8 @@ def depth_of(message: Any, where: str) -> tuple[np.ndarray, float]:
             "metres (REP-118)"
         )
     code, unit_m = DEPTH[name]
-    return raster(message, code, 1, where), unit_m
+    values = raster(message, code, 1, where)
+    return (np.maximum(values, 0).astype(np.uint16) if code == "i2" else values), unit_m
 
 
 def encoding_of(message: Any) -> str:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from drp_slam.data import image_codec
+from drp_slam.data.camera_info import is_calibrated
 from drp_slam.data.topics import COMPRESSED, INFO, POSES, RAW, Topic
 from drp_slam.errors import DataError
 
@@ -46,7 +47,7 @@ def _info(topic: Topic, info: Any) -> Topic:
     binning = max(info.binning_x, 1), max(info.binning_y, 1)
     width, height = info.roi.width or info.width, info.roi.height or info.height
     size_px = int(width // binning[0]), int(height // binning[1])
-    return replace(topic, kind="info", size_px=size_px, calibrated=bool(info.k[0] > 0), offset_m=offset_m)
+    return replace(topic, kind="info", size_px=size_px, calibrated=is_calibrated(info), offset_m=offset_m)
 
 
 def _raw(topic: Topic, message: Any) -> Topic:
@@ -64,10 +65,11 @@ def _compressed(topic: Topic, message: Any) -> Topic:
     if "compresseddepth" in form.lower() or topic.name.endswith("/compressedDepth"):
         return _measured(topic, message, "depth")
     pixels = image_codec.decompress(message, cv2.IMREAD_UNCHANGED, topic.name)
-    if pixels.ndim == 2 and pixels.dtype != np.uint8:
-        return _measured(topic, message, "depth")
-    size_px = int(pixels.shape[1]), int(pixels.shape[0])
-    return replace(topic, kind="grey" if pixels.ndim == 2 else "colour", size_px=size_px)
+    encoding = topic.encoding.lower()
+    if pixels.ndim == 2 and pixels.dtype != np.uint8 and not encoding.startswith("bayer"):
+        return _measured(topic, message, "grey16" if encoding == "mono16" else "depth")
+    grey = image_codec.colour_of(message, topic.name).ndim == 2
+    return replace(topic, kind="grey" if grey else "colour", size_px=(int(pixels.shape[1]), int(pixels.shape[0])))
 
 
 def _measured(topic: Topic, message: Any, kind: str) -> Topic:

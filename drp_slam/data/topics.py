@@ -33,11 +33,10 @@ OPTIONAL = ("camera_info", "depth_camera_info", "right_camera_info", "truth")
 class Topic:
     """A topic by its first readable message.
 
-    `kind` is `colour`, `grey`, `grey16` (mono16: infrared, or depth), `depth`,
-    `info`, `truth`, or empty for what is not used. `size_px` is width and height. Of a depth image `median` is that of
-    its values in metres (of 16 bits: as millimetres) and `whole` the part of them that are whole numbers; of a
-    CameraInfo `calibrated` says whether K is set and `offset_m` is P[0, 3] / P[0, 0]. `problem` says why no message
-    could be read.
+    `kind` is `colour`, `grey`, `grey16` (mono16: infrared, or depth), `depth`, `info`, `truth`, or empty for what is
+    not used. `size_px` is width and height. Of a depth image `median` is that of its values in metres (of 16 bits: as
+    millimetres) and `whole` the part of them that are whole numbers; of a CameraInfo `calibrated` says whether K or P
+    is set, and `offset_m` is P[0, 3] / P[0, 0]. `problem` says why no message could be read.
     """
 
     name: str

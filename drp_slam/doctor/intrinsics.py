@@ -53,15 +53,16 @@ def check_calibration(stated: Stated, where: str, image_size: tuple[int, int] | 
     if image_size is not None and image_size != stated.size_px:
         sizes = "{}x{}, the images {}x{}".format(*stated.size_px, *image_size)
         out.append(found("size_mismatch", where, f"the calibration is of {sizes}"))
-    if not np.isfinite(numbers).all() or K[0, 0] <= 0 or K[1, 1] <= 0:
-        return [*out, found("not_calibrated", where, f"K has focal lengths {K[0, 0]:g}, {K[1, 1]:g}")]
     P = stated.P
-    if stated.rectified and P is not None:
-        if P[0, 0] <= 0:
-            return [*out, found("not_calibrated", where, "the images are rectified, but P is 0")]
-        if np.any(stated.D) and np.allclose(P[:, :3], K):
-            out.append(found("rectification", where, "the images are rectified, but P is K and D is not 0"))
-        K = P[:, :3]
+    alone = P is not None and P[0, 0] > 0 and P[1, 1] > 0 and not K.any() and not np.any(stated.D)
+    if not np.isfinite(numbers).all() or not (alone or (K[0, 0] > 0 and K[1, 1] > 0)):
+        return [*out, found("not_calibrated", where, f"K has focal lengths {K[0, 0]:g}, {K[1, 1]:g}")]
+    if P is not None and (stated.rectified or alone):
+        stands_for_k = "0" if P[0, 0] <= 0 else "K" if np.allclose(P[:, :3], K) else ""
+        if np.any(stated.D) and stands_for_k:
+            seen = f"the images are rectified, but P is {stands_for_k} and D is not 0"
+            out.append(found("rectification", where, seen))
+        K = P[:, :3] if P[0, 0] > 0 else K
     elif P is not None and P[0, 0] > 0 and not np.any(stated.D) and abs(P[0, 0] / K[0, 0] - 1) > 0.02:
         seen = f"D is 0, but P has fx {P[0, 0]:.1f} and K {K[0, 0]:.1f}: are the images rectified?"
         out.append(found("rectification", where, seen))

@@ -87,6 +87,7 @@ class Inputs:
             self._last_s.clear()
             self._taken.clear()
             return []
+        latched = self._latch()
         inputs = [
             Input(role, subscriptions, now_s - self._last_s.get(role, self._began_s))
             for role, subscriptions in self._subscriptions.items()
@@ -95,7 +96,7 @@ class Inputs:
         silent = any(one.silent_s >= SILENT_S for one in inputs)
         if silent or now_s - self._asked_s >= ASK_PERIOD_S:
             self._asked_s, self._known = now_s, self._ask(inputs, silent)
-        return self._known + self._clock(now_s) + (self._streams.findings() if self._foreign else [])
+        return latched + self._known + self._clock(now_s) + (self._streams.findings() if self._foreign else [])
 
     def _ask(self, inputs: list[Input], silent: bool) -> list[Finding]:
         topics = self._others() if silent else {}
@@ -106,11 +107,18 @@ class Inputs:
                 continue  # the player says itself why it does not play, and what it leaves out
             self._foreign = self._foreign or any(publishers.values())
             out += check_input(one, publishers, topics)
-            for topic, subscribe in list(self._latched.items()):
-                if any(p.qos.latched for p in publishers.get(topic, ())) and one.silent_s >= SILENT_S:
-                    del self._latched[topic]
-                    subscribe()
-                    out.append(found("latched_info", topic, "the publisher is transient local"))
+        return out
+
+    def _latch(self) -> list[Finding]:
+        """Subscribes to calibrations that were sent once, before this node was there."""
+        out = []
+        for topic, subscribe in list(self._latched.items()):
+            if self._received[topic]:
+                del self._latched[topic]
+            elif any(p.qos.latched for p in self._publishers(topic)):
+                del self._latched[topic]
+                subscribe()
+                out.append(found("latched_info", topic, "the publisher is transient local"))
         return out
 
     def _publishers(self, topic: str) -> list[Publisher]:

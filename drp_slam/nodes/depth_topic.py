@@ -14,7 +14,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from drp_slam.config import SlamConfig
 from drp_slam.data import image_codec
-from drp_slam.data.camera_info import camera_of, is_rectified
+from drp_slam.data.camera_info import camera_of, is_calibrated, is_rectified
 from drp_slam.data.registration import Registration, register_depth
 from drp_slam.datatypes import Camera
 from drp_slam.errors import DataError, GraphError
@@ -133,7 +133,7 @@ class DepthTopic:
             )
         topic = self._node.resolve_topic_name("depth")
         own, info = None, self._info
-        if info is not None and info.k[0] > 0 and frame_name(info.header.frame_id) in ("", depth_frame):
+        if info is not None and is_calibrated(info) and frame_name(info.header.frame_id) in ("", depth_frame):
             own = camera_of(info, "depth_camera_info", is_rectified(topic))
         try:
             return register_depth(size_px, own, camera, T_image_depth)

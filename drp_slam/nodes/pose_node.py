@@ -110,7 +110,7 @@ class PoseNode(StageNode):
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         """Takes the first valid calibration, and another one until something is mapped."""
-        stated = (message.width, message.height, message.k.tobytes(), bytes(message.d))
+        stated = (message.width, message.height, bytes(message.k), bytes(message.d), bytes(message.p))
         if stated == self._stated:
             return
         self._take_camera(camera_of(message, rectified=is_rectified(self.resolve_topic_name("image"))))

@@ -45,10 +45,12 @@ def header(stamp_ns: int, frame_id: str = "camera") -> Any:
 Message = tuple[str, int, Any]
 
 
-def write(folder: Path, messages: list[Message], storage: str = "MCAP") -> Path:
+def write(folder: Path, messages: list[Message], storage: str = "MCAP", compression: Any = None) -> Path:
     """A bag of (topic, log time, message)."""
-    plugin = rosbag2.StoragePlugin[storage]
-    with rosbag2.Writer(folder, version=8, storage_plugin=plugin) as writer:
+    made = rosbag2.Writer(folder, version=8, storage_plugin=rosbag2.StoragePlugin[storage])
+    if compression is not None:
+        made.set_compression(compression, rosbag2.CompressionFormat.ZSTD)
+    with made as writer:
         topics: dict[str, Any] = {}
         for topic, log_ns, message in messages:
             kind = message.__msgtype__
@@ -306,25 +308,16 @@ def test_ground_truth_through_tf(room: Sequence, tmp_path: Path, root: str, foun
         assert np.abs(difference).max() < 1e-12
 
 
-@pytest.mark.parametrize(
-    ("storage", "suffix", "repair"),
-    [
-        ("mcap", "mcap", "mcap recover {} -o recovered.mcap"),
-        ("sqlite3", "db3", "sqlite3 {} .recover | sqlite3 recovered.db3"),
-    ],
-)
 @pytest.mark.parametrize("kept", [0.0, 0.3, 0.7, 0.99])
-def test_truncated_bag_names_the_repair(
-    room: Sequence, tmp_path: Path, storage: str, suffix: str, repair: str, kept: float
-) -> None:
+def test_truncated_sqlite3_bag_names_the_repair(room: Sequence, tmp_path: Path, kept: float) -> None:
     path = tmp_path / "bag"
-    bag_writer.write_bag(path, room, storage)
-    file = path / f"bag.{suffix}"
+    bag_writer.write_bag(path, room, "sqlite3")
+    file = path / "bag.db3"
     os.truncate(file, int(file.stat().st_size * kept))
     if OLD and kept == 0.99:
         pytest.skip("an old rosbags reads what is there and says nothing of the rest")
     for name in (path,) if OLD else (path, file):
-        refused(name, str(name), "truncated", repair.format(file))
+        refused(name, str(name), "truncated", f"sqlite3 {file} .recover | sqlite3 recovered.db3")
 
 
 def test_a_damaged_image_is_left_out_and_counted(room: Sequence, tmp_path: Path) -> None:

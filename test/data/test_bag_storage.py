@@ -109,3 +109,51 @@ def test_an_empty_file_is_not_called_a_bag_of_another_kind(tmp_path: Path) -> No
     for name in ("a.mcap", "a.db3", "a.bag", "a.db3.zstd"):
         (tmp_path / name).write_bytes(b"")
         refused(tmp_path / name, name, "damaged")
+
+
+def cut(bag: Path, size: int | None = None, zeros_from: int | None = None) -> Path:
+    """An MCAP file as a recorder leaves it that was killed, without metadata.yaml, or filled up with zeros."""
+    file = next(bag.glob("*.mcap"))
+    data = file.read_bytes()
+    end = len(data) if size is None else size
+    data = data[:end] if zeros_from is None else data[:zeros_from] + bytes(end - zeros_from)
+    file.write_bytes(data)
+    (bag / "metadata.yaml").unlink(missing_ok=True)
+    return file
+
+
+@pytest.mark.parametrize("compression", [None, rosbag2.CompressionMode.STORAGE], ids=["plain", "zstd"])
+@pytest.mark.parametrize("missing_bytes", [1, 8, 37, 200])
+def test_an_mcap_file_without_footer_or_index_is_read_whole(
+    room: Sequence, tmp_path: Path, compression: object, missing_bytes: int
+) -> None:
+    """The log times go back, as those of several publishers do."""
+    recorded = messages(room)
+    recorded[1], recorded[2] = recorded[2], recorded[1]
+    bag = write(tmp_path / "bag", recorded, compression=compression)
+    file = cut(bag, next(bag.glob("*.mcap")).stat().st_size - missing_bytes)
+    complete(room, bag)
+    complete(room, file)
+
+
+@pytest.mark.parametrize("zeros", [False, True], ids=["cut", "zeros"])
+def test_frames_before_the_end_of_an_interrupted_mcap_file_are_read(
+    room: Sequence, tmp_path: Path, zeros: bool
+) -> None:
+    bag = write(tmp_path / "bag", messages(room))
+    size = next(bag.glob("*.mcap")).stat().st_size
+    kept = int(size * 0.6)
+    cut(bag, size if zeros else kept, kept if zeros else None)
+    read = open_sequence(str(bag))
+    frames = list(read)
+    assert 2 <= len(frames) < len(room) and not read.skipped
+    for found, true in zip(frames, room):
+        assert found.stamp_ns == true.stamp_ns and np.array_equal(found.image, true.image)
+        assert np.array_equal(found.depth, true.depth)
+    assert any("breaks off" in note for note in read.notes)
+
+
+def test_an_mcap_file_without_a_whole_message_names_the_repair(room: Sequence, tmp_path: Path) -> None:
+    bag = write(tmp_path / "bag", messages(room))
+    file = cut(bag, 150)
+    refused(bag, "no whole message", f"mcap recover {file}")

@@ -238,6 +238,19 @@ def stereo(recorder: Recorder, left: str = "left", right: str = "right", rectifi
     return recorder.images(f"/stereo/{right}/{base}", lambda f: infrared(f) // 2, "mono8", "left", shift_ns=1_000_000)
 
 
+@pytest.mark.parametrize("encoding", ["mono16", "bayer_grbg16"])
+def test_16_bit_png_beside_depth_is_an_image(recorder: Recorder, tmp_path: Path, encoding: str) -> None:
+    recorder.info("/c/camera_info", recorder.room.camera).images("/c/depth", millimetres, "16UC1")
+    for f in recorder.frames:
+        png = cv2.imencode(".png", cv2.cvtColor(f.image, cv2.COLOR_BGR2GRAY).astype(np.uint16) << 8)[1].ravel()
+        kind = TYPES["sensor_msgs/msg/CompressedImage"]
+        message = kind(recorder._header(f.stamp_ns, OPTICAL), f"{encoding}; png compressed ", png)
+        recorder.messages.append(("/c/image_raw/compressed", f.stamp_ns, message))
+    read = recorder.bag(tmp_path / "bag")
+    assert read.topics["image"][0] == "/c/image_raw/compressed" and read.topics["depth"][0] == "/c/depth"
+    assert next(iter(read)).image.ndim == (2 if encoding == "mono16" else 3)
+
+
 @pytest.mark.parametrize("names", [("left", "right"), ("cam1", "cam0"), ("infra1", "infra2")])
 def test_a_stereo_pair_is_known_by_its_baseline(recorder: Recorder, tmp_path: Path, names: Many[str]) -> None:
     read = stereo(recorder, *names).bag(tmp_path / "bag")
@@ -306,6 +319,15 @@ def test_camera_info_begins_empty(recorder: Recorder, tmp_path: Path) -> None:
     recorder.messages[0] = topic, log_ns, dataclasses.replace(first, k=np.zeros(9), p=np.zeros(12))
     recorder.images("/c/image_raw", colour, "bgr8").images("/c/depth", millimetres, "16UC1")
     assert recorder.bag(tmp_path / "bag").camera.fx == recorder.room.camera.fx
+
+
+@pytest.mark.parametrize("topic", ["/c/image_raw", "/c/image_rect"])
+@pytest.mark.parametrize("left_out", [{"k": np.zeros(9), "d": np.zeros(0)}, {"p": np.zeros(12)}], ids=["K", "P"])
+def test_a_driver_that_fills_one_of_k_and_p(recorder: Recorder, tmp_path: Path, topic: str, left_out: dict) -> None:
+    recorder.info("/c/camera_info", recorder.room.camera, **left_out)
+    recorder.images(topic, colour, "bgr8").images("/c/depth", millimetres, "16UC1")
+    read = recorder.bag(tmp_path / "bag")
+    assert np.allclose(read.camera.K, recorder.room.camera.K) and not read.camera.distortion.any()
 
 
 @pytest.mark.parametrize(("factor", "unit_m"), [(10, 1e-4), (4, 2.5e-4), (5, 2e-4), (0.001, 1.0)])

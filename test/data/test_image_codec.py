@@ -94,6 +94,11 @@ def test_a_fourth_channel_is_dropped(order: str) -> None:
     assert np.array_equal(image_codec.colour_of(image(four, order, 3), "here"), SMOOTH)
 
 
+def test_signed_depth_has_no_negative_values() -> None:
+    values, unit_m = image_codec.depth_of(image(np.array([[-5, 0, 1200]], np.int16), "16SC1"), "here")
+    assert values.dtype == np.uint16 and values.tolist() == [[0, 0, 1200]] and unit_m == 0.001
+
+
 @pytest.mark.parametrize("pattern", BAYER)
 def test_png_of_a_bayer_pattern(pattern: str) -> None:
     data = cv2.imencode(".png", mosaic(SMOOTH, pattern))[1].tobytes()

@@ -148,5 +148,10 @@ def test_sizes_rectification_and_distortion():
     other = dataclasses.replace(SOUND, P=np.hstack([with_k(fx=430, fy=430), np.zeros((3, 1))]))
     assert names(check_calibration(other, "/camera_info")) == {"rectification"}
     assert not check_calibration(dataclasses.replace(other, D=bent.D, rectified=True), "/camera_info")
+    alone = dataclasses.replace(SOUND, K=np.zeros((3, 3)), P=np.hstack([with_k(), np.zeros((3, 1))]))
+    assert not check_calibration(alone, "/camera_info", (640, 480))  # a driver that fills P alone
+    without = dataclasses.replace(SOUND, P=np.zeros((3, 4)), rectified=True)
+    assert not check_calibration(without, "/camera_info")
+    assert names(check_calibration(dataclasses.replace(without, D=bent.D), "/camera_info")) == {"rectification"}
     assert calibration(D=np.array([-1.5, 0.0, 0.0, 0.0, 0.0])) == {"wrong_calibration"}
     assert calibration(D=np.array([0.2624, -0.9531, -0.0054, 0.0026, 1.1633])) == set()  # freiburg1

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A driver that publishes each image raw and compressed is taken once; the other transport takes over when it stops."""
+"""What a node takes of a camera: one transport of each image, and a calibration that was sent once."""
 
 from __future__ import annotations
+
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("rclpy")
 
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from drp_slam.nodes import qos
 from drp_slam.nodes.camera_inputs import Inputs
@@ -31,6 +33,31 @@ class Bare:
     def get_clock(self) -> Clock:
         return Clock()
 
+    def get_namespace(self) -> str:
+        return "/"
+
+    def get_parameter(self, name: str) -> SimpleNamespace:
+        return SimpleNamespace(value=False)
+
+    def locked(self, callback):
+        return callback
+
+
+class BesideALatchedPublisher(Bare):
+    """A node whose topics have one publisher of this profile."""
+
+    def __init__(self, profile) -> None:
+        self.publisher = SimpleNamespace(
+            node_namespace="/", node_name="camera", topic_type="sensor_msgs/msg/CameraInfo", qos_profile=profile
+        )
+        self.subscribed: list[tuple[str, object]] = []
+
+    def get_publishers_info_by_topic(self, topic: str) -> list[SimpleNamespace]:
+        return [self.publisher]
+
+    def create_subscription(self, kind, topic, callback, profile) -> None:
+        self.subscribed.append((topic, callback))
+
 
 def test_one_transport_at_a_time():
     times = iter([0.0, 1.0, 1.0, 1.1, 1.1, 9.0, 9.1])
@@ -45,3 +72,17 @@ def test_one_transport_at_a_time():
     small(CompressedImage())  # the raw one has been silent for long
     raw(Image())
     assert taken == ["raw", "raw", "small"]
+
+
+@pytest.mark.parametrize("latched", [True, False])
+def test_a_calibration_that_was_sent_once_is_fetched_at_the_first_look(latched):
+    node = BesideALatchedPublisher(qos.latched() if latched else qos.frames_out())
+    taken: list[CameraInfo] = []
+    inputs = Inputs(node, now=lambda: 0.0)
+    inputs.watch(CameraInfo, "camera_info", qos.camera_in(), taken.append)
+    said = {finding.check.name for finding in inputs.findings()}
+    assert ("latched_info" in said) == latched == bool(node.subscribed)
+    for _, callback in node.subscribed:
+        callback(CameraInfo())
+    inputs.findings()
+    assert len(taken) == len(node.subscribed) == int(latched)
