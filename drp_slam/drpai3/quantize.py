@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +51,7 @@ def quantize(
     """An FP32 network as INT8 (QDQ); inputs and outputs that are quantised become int8. Written to `out` if given.
 
     `calibration` holds float32 arrays of the one input's shape, or one array for each input by
-    name. `scales` (tensor -> scale, zero point) replaces what calibration finds: quantisation-aware
+    name; what has a length is read anew on every pass, one sample at a time. `scales` (tensor -> scale, zero point) replaces what calibration finds: quantisation-aware
     training fixes them. Integer inputs stay as they are. Raises DrpAi3Error without samples, for an
     unknown method, or for a network that onnxruntime cannot run or quantise.
     """
@@ -64,16 +64,17 @@ def quantize(
     if not isinstance(model, onnx.ModelProto):
         model = onnx.load(model)
     model = _per_channel_opset(_without_initialiser_inputs(model))
-    samples = [by_name(model, sample) for sample in calibration]
-    if not samples:
+    samples = calibration if isinstance(calibration, Sized) else list(calibration)
+    if not len(samples):
         raise DrpAi3Error("no calibration image; quantisation needs at least 1, better 100")
+    first = by_name(model, next(iter(samples)))
     found = {name: affine(*r) for name, r in activation_ranges(model, samples, method, percentile).items()}
     found |= {node.output[0]: affine(0.0, 1.0) for node in model.graph.node if node.op_type == "Softmax"}
     found.update(scales or {})
     body, concat = _without_last_concat(model)
-    quantised = _rewrite(body, samples[0], found)
+    quantised = _rewrite(body, first, found)
     if concat is not None and not all(_is_dequantised(quantised, o.name) for o in quantised.graph.output):
-        quantised, concat = _rewrite(_copy(model), samples[0], found), None
+        quantised, concat = _rewrite(_copy(model), first, found), None
     quantised = int8_borders(quantised, found, concat, _copy(model.graph.output[0]))
     try:
         onnx.checker.check_model(quantised)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,11 +19,12 @@ BINS = 4096
 
 def activation_ranges(
     model: onnx.ModelProto,
-    calibration: Sequence[np.ndarray | Mapping[str, np.ndarray]],
+    calibration: Iterable[np.ndarray | Mapping[str, np.ndarray]],
     method: str = "minmax",
     percentile: float = 99.99,
 ) -> dict[str, tuple[float, float]]:
-    """Range of every float activation over `calibration` (arrays of the one input, or one by name).
+    """Range of every float activation over `calibration`: arrays of the one input, or one by name. Percentiles
+    read it twice.
 
     Infinities (masks of attention) are left out. Raises DrpAi3Error for an activation that is NaN,
     or where onnxruntime cannot load or run the network.
@@ -31,19 +32,18 @@ def activation_ranges(
     `minmax` takes the extremes over all images; `percentile` cuts `100 - percentile` per cent of
     the values, half at each end (histogram of 4096 bins between the extremes).
     """
-    samples = [by_name(model, sample) for sample in calibration]
     run = _all_activations(model)
     low: dict[str, float] = {}
     high: dict[str, float] = {}
-    for sample in samples:
-        for name, value in run(sample):
+    for sample in calibration:
+        for name, value in run(by_name(model, sample)):
             low[name] = min(low.get(name, np.inf), float(value.min()))
             high[name] = max(high.get(name, -np.inf), float(value.max()))
     if method == "minmax":
         return {name: (low[name], high[name]) for name in low}
     counts = {name: np.zeros(BINS, np.int64) for name in low if high[name] > low[name]}
-    for sample in samples:
-        for name, value in run(sample):
+    for sample in calibration:
+        for name, value in run(by_name(model, sample)):
             if name in counts:
                 share = (value.astype(np.float64) - low[name]) / (high[name] - low[name])
                 counts[name] += np.histogram(share, BINS, (0.0, 1.0))[0]

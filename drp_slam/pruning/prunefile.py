@@ -117,12 +117,12 @@ def _counted(found: Feeds, what: str) -> str:
 def _quantised(model: Any, images: Feeds | None, method: str, path: Path) -> dict[str, Any]:
     from drp_slam.drpai3.quantize import quantize
 
-    if images is None or len(images.shapes) != 1:
-        return {"int8_refused": "the quantiser needs images of one input; give --calibration DIR"}
+    if images is None:
+        return {"int8_refused": "the quantiser needs images or arrays; give --calibration DIR"}
     quantised = path.with_name(f"{path.stem}-int8.onnx")
-    arrays = [array for feed in images.filled(cutting.STATISTICS_IMAGES) for array in feed.values()]
+    samples = images.filled(cutting.STATISTICS_IMAGES)  # read one by one, on every pass
     try:
-        write_bytes(quantised, quantize(model, arrays, None, method).SerializeToString(), PruningError)
+        write_bytes(quantised, quantize(model, samples, None, method).SerializeToString(), PruningError)
     except DrpAi3Error as error:
         return {"int8_refused": str(error)}
     except Exception as error:  # onnxruntime's quantiser raises what it likes; the float file is good
