@@ -45,6 +45,7 @@ class Map:
         self.classes: list[str] = []
         self.size = 0
         self._poses = np.zeros((16, 4, 4))
+        self._covariance, self._unscaled = np.zeros((16, 6, 6)), np.zeros((16, 4))
         self._points = {
             "xyz": np.zeros((1024, 3)),
             "descriptor": np.zeros((1024, spec.length), dtype=spec.dtype),
@@ -53,6 +54,7 @@ class Map:
             "reference": np.zeros(1024, dtype=np.intp),
             "found": np.zeros(1024, dtype=np.intp),
             "trust": np.zeros(1024),
+            "measured": np.zeros(1024, dtype=bool),
             "label": np.zeros(1024, dtype=np.int16),
             "label_votes": np.zeros(1024, dtype=np.int16),
             "alive": np.zeros(1024, dtype=bool),
@@ -68,6 +70,17 @@ class Map:
     def T_camera_world(self) -> np.ndarray:
         """(K, 4, 4) float64 poses of the keyframes."""
         return self._poses[: len(self.views)]
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """(K, 6, 6) float64 of the keyframes' poses, as `Track.covariance`."""
+        return self._covariance[: len(self.views)]
+
+    @property
+    def unscaled(self) -> np.ndarray:
+        """(K, 4) float64: the variance of the scale since the last keyframe that saw measured points, and where that is
+        along the camera's axes, in metres."""
+        return self._unscaled[: len(self.views)]
 
     @property
     def live(self) -> np.ndarray:
@@ -127,6 +140,11 @@ class Map:
         return self._points["trust"][: self.size]
 
     @property
+    def measured(self) -> np.ndarray:
+        """(M,) bool: some keyframe has measured the point's depth."""
+        return self._points["measured"][: self.size]
+
+    @property
     def label(self) -> np.ndarray:
         """(M,) int16: 0 for no class, k for `classes[k - 1]` (`labels.py`)."""
         return self._points["label"][: self.size]
@@ -170,6 +188,8 @@ class Map:
         if number == len(self._poses):
             capacity = max(16, 2 * number)
             self._poses = _grown(self._poses, capacity)
+            self._covariance = _grown(self._covariance, capacity)
+            self._unscaled = _grown(self._unscaled, capacity)
         self._poses[number] = T_camera_world
         self.views.append(view)
         self.links.append({})
@@ -194,6 +214,7 @@ class Map:
         self.alive[numbers], self.observations[numbers] = True, 0
         self.reference[numbers], self.found[numbers], self.trust[numbers] = keyframe, 0, 0.0
         self.label[numbers] = self.label_votes[numbers] = 0
+        self.measured[numbers] = False
         if "votes" in self._points:
             self._points["votes"][numbers] = 0
         if rgb is not None:
@@ -210,6 +231,7 @@ class Map:
         else:
             self.descriptor[points] = descriptors.follow(self.descriptor[points], self.observations[points], new)
         self.observations[points] += 1
+        self.measured[points] |= self.views[number].inverse_depth[features] > 0
 
     def forget(self, number: int, features: np.ndarray) -> None:
         """Takes observations back; points that nobody sees any more die."""
@@ -254,6 +276,7 @@ class Map:
             self.point[number][features[moved]] = np.where(taken, -1, new)
             np.add.at(self.observations, new[~taken], 1)
             self.meet(number, self.reference[new[~taken]])
+        self.measured[points] |= self.measured[duplicates]
         self.observations[duplicates] = 0
         self.alive[duplicates] = False
 
@@ -336,7 +359,8 @@ class Map:
 
     def _content(self) -> Iterator[np.ndarray]:
         """Everything that two equal maps have in common, in a fixed order."""
-        yield from (np.array(self.part), self.T_camera_world, self.link_rows(), *self.columns.values(), *self.point)
+        yield from (np.array(self.part), self.T_camera_world, self.covariance, self.unscaled, self.link_rows())
+        yield from (*self.columns.values(), *self.point)
         for number, (anchor, T) in sorted(self.anchors.items()):
             yield from (np.array([number, anchor]), T)
         for view in self.views:

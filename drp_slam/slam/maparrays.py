@@ -21,6 +21,8 @@ def schema(spec: DescriptorSpec) -> dict[str, tuple[str, str, tuple[int, ...]]]:
     descriptor = np.dtype(spec.dtype).newbyteorder("<").str
     arrays: dict[str, tuple[str, str, tuple[int, ...]]] = {
         "keyframe_T_camera_world": ("<f8", "keyframe", (4, 4)),
+        "keyframe_covariance": ("<f8", "keyframe", (6, 6)),
+        "keyframe_unscaled": ("<f8", "keyframe", (4,)),
         "keyframe_index": ("<i8", "keyframe", ()),
         "keyframe_stamp_ns": ("<i8", "keyframe", ()),
         "keyframe_features": ("<i8", "keyframe", ()),
@@ -44,6 +46,7 @@ def schema(spec: DescriptorSpec) -> dict[str, tuple[str, str, tuple[int, ...]]]:
         "point_found": ("<i8", "point", ()),
         "point_trust": ("<f8", "point", ()),
         "point_alive": ("|b1", "point", ()),
+        "point_measured": ("|b1", "point", ()),
         "point_label": ("<i2", "point", ()),
         "point_label_votes": ("<i2", "point", ()),
     }
@@ -68,6 +71,8 @@ def to_arrays(slam_map: Map) -> dict[str, np.ndarray]:
     links[:, :2] = np.searchsorted(live, links[:, :2])
     found = {
         "keyframe_T_camera_world": slam_map.T_camera_world[live],
+        "keyframe_covariance": slam_map.covariance[live],
+        "keyframe_unscaled": slam_map.unscaled[live],
         "keyframe_index": np.array([v.index for v in views]),
         "keyframe_stamp_ns": np.array([v.stamp_ns for v in views]),
         "keyframe_features": np.array([len(v) for v in views]),
@@ -117,6 +122,8 @@ def from_arrays(spec: DescriptorSpec, arrays: Mapping[str, np.ndarray]) -> Map:
     slam_map.add_points(arrays["point_xyz"], arrays["point_descriptor"], None)
     for name, column in slam_map.columns.items():
         column[:] = arrays[f"point_{name}"]
+    slam_map.covariance[:] = arrays["keyframe_covariance"]
+    slam_map.unscaled[:] = arrays["keyframe_unscaled"]
     # files of earlier versions may lack links with the makers of points
     for k in range(len(slam_map)):
         slam_map.meet(k, slam_map.reference[slam_map.observed(k)[1]])
@@ -138,6 +145,7 @@ def fault(arrays: Mapping[str, np.ndarray], classes: int) -> str:
         "feature_point": (point, -1, points - 1),
         "point_reference": (arrays["point_reference"], 0, keyframes - 1),
         "point_found": (arrays["point_found"], 0, np.iinfo(np.int64).max),
+        "keyframe_unscaled": (arrays["keyframe_unscaled"][:, 0], 0.0, np.inf),
         "point_label": (arrays["point_label"], 0, classes),
         "point_label_votes": (arrays["point_label_votes"], 0, np.iinfo(np.int16).max),
         "feature_inverse_depth": (arrays["feature_inverse_depth"], 0.0, np.inf),
@@ -165,6 +173,11 @@ def fault(arrays: Mapping[str, np.ndarray], classes: int) -> str:
     count = np.bincount(seen, minlength=points)
     if not np.array_equal(count, arrays["point_observations"]) or not np.array_equal(count > 0, arrays["point_alive"]):
         return "point_observations or point_alive does not agree with feature_point"
+    C = arrays["keyframe_covariance"]
+    if np.abs(C - C.transpose(0, 2, 1)).max(initial=0.0) > 1e-6 * (1.0 + np.abs(C).max(initial=0.0)):
+        return "keyframe_covariance has a matrix that is not symmetric"
+    if (np.einsum("kii->ki", C) < 0.0).any():
+        return "keyframe_covariance has a negative variance"
     T = arrays["keyframe_T_camera_world"]
     R = T[:, :3, :3]
     rigid = np.abs(R @ R.transpose(0, 2, 1) - np.eye(3)).max(initial=0.0) < 1e-6 and (np.linalg.det(R) > 0).all()

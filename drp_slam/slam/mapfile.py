@@ -29,10 +29,15 @@ from drp_slam.slam.map import Map
 from drp_slam.slam.maparrays import fault, from_arrays, schema, to_arrays
 
 MAGIC = b"\x89DRPMAP\n"
-VERSION = 2
-READ = (1, 2)
-"""Version 1 has a descriptor for every feature, one part, and no labels."""
+VERSION = 3
+READ = (1, 2, 3)
 LABELS = ("point_label", "point_label_votes")
+LACKING = {
+    1: ("keyframe_descriptors", "keyframe_part", *LABELS),
+    2: ("keyframe_covariance", "keyframe_unscaled", "point_measured"),
+}
+"""What files of a version, and of those before it, lack: version 1 has a descriptor for every feature, one part and no
+labels; version 2 knows nothing of how sure keyframes are."""
 LONGEST_HEADER = 1 << 20
 
 
@@ -91,10 +96,14 @@ def load(path: Path) -> Map:
         arrays[name], data = np.frombuffer(data[:size], dtype).reshape(shape), data[size:]
     if len(data):
         raise _unsound(path, f"{len(data)} bytes lie behind its arrays")
+    rows = {"keyframe": len(arrays["keyframe_features"]), "point": len(arrays["point_xyz"])}
+    for name in _lacking(version):
+        dtype, of, row = schema(spec)[name]
+        arrays[name] = np.zeros((rows[of], *row), dtype)
     if version == 1:
         arrays["keyframe_descriptors"] = arrays["keyframe_features"]
-        arrays["keyframe_part"] = np.zeros(len(arrays["keyframe_features"]), dtype=np.int64)
-        arrays |= {name: np.zeros(len(arrays["point_xyz"]), dtype=np.int16) for name in LABELS}
+    if version < VERSION:
+        arrays["point_measured"] = arrays["point_alive"]
     if wrong := fault(arrays, len(classes)):
         raise _unsound(path, wrong)
     slam_map = from_arrays(spec, arrays)
@@ -132,9 +141,8 @@ def _spelled(spec: DescriptorSpec) -> str:
 def _fit(path: Path, spec: DescriptorSpec, stated: list[tuple[str, str, tuple[int, ...]]], version: int) -> None:
     """Raises SlamError unless the arrays of the header are exactly those of the schema, with rows that agree."""
     expected = schema(spec)
-    if version == 1:
-        for name in ("keyframe_descriptors", "keyframe_part", *LABELS):
-            del expected[name]
+    for name in _lacking(version):
+        del expected[name]
     names = [name for name, _, _ in stated]
     if names != list(expected):
         other = sorted(set(names) ^ set(expected))
@@ -145,6 +153,11 @@ def _fit(path: Path, spec: DescriptorSpec, stated: list[tuple[str, str, tuple[in
         agrees = len(shape) > 0 and shape[0] >= 0 and rows.setdefault(of, shape[0]) == shape[0]
         if dtype != known or shape[1:] != row or not agrees:
             raise _unsound(path, f"{name} is {dtype} {shape}, expected {known} ({rows.get(of, 'N')}, {row})")
+
+
+def _lacking(version: int) -> list[str]:
+    """The arrays that files of a version do not have."""
+    return [name for last, names in LACKING.items() if version <= last for name in names]
 
 
 def _unsound(path: Path, what: str) -> SlamError:

@@ -16,12 +16,16 @@ import numpy as np
 from drp_slam import geometry
 from drp_slam.slam.consensus import AMBIGUOUS, Consensus
 from drp_slam.slam.map import Map
+from drp_slam.slam.triangulate import LEAST_SIGMAS
 
 CORRELATED = 10.0
 """Matches that count as one: errors of the points of one keyframe, of depth and of calibration are common to
 many of them (fitted: see docs/slam.md)."""
 ANCHORS = 25
 """Matches that tie a frame to a keyframe."""
+UNSCALED = 1.0 / LEAST_SIGMAS
+"""Standard deviation of the scale that a keyframe adds which sees too few measured points: as well as the depth of one
+point is known. All points of a keyframe share the error of the two poses that they were triangulated from."""
 TWIST_FRAMES = 3
 """Number of last frames over which the velocity is averaged."""
 
@@ -40,9 +44,9 @@ class Uncertainty:
 
     def __init__(self, slam_map: Map) -> None:
         self._map = slam_map
-        self._keyframes = [np.zeros((6, 6)) for _ in range(len(slam_map))]
         self._recent: list[Moment] = []
         self._last = np.zeros((6, 6))
+        self._unscaled = np.zeros(4)
         self._doubt = np.zeros((6, 6))
 
     def pose(self, stamp_ns: int, T_world_camera: np.ndarray, consensus: Consensus, points: np.ndarray) -> np.ndarray:
@@ -61,13 +65,12 @@ class Uncertainty:
 
     def keyframe(self, number: int) -> None:
         """The last frame has become keyframe `number`."""
-        assert number == len(self._keyframes), number
-        self._keyframes.append(self._last)
+        self._map.covariance[number], self._map.unscaled[number] = self._last, self._unscaled
 
     def begin(self, number: int) -> None:
         """Keyframe `number` is the first of a map: its pose is known by definition."""
         self.jumped()
-        self._last = np.zeros((6, 6))
+        self._last, self._unscaled = np.zeros((6, 6)), np.zeros(4)
         self.keyframe(number)
 
     def jumped(self) -> None:
@@ -103,16 +106,39 @@ class Uncertainty:
         return np.diag([max(known[0], new[0]) / 3.0] * 3 + [max(known[1], new[1]) / 3.0] * 3)
 
     def _drift(self, T_world_camera: np.ndarray, own: np.ndarray, points: np.ndarray) -> np.ndarray:
-        """The least that a keyframe which made enough of the points can tell."""
+        """The least that a keyframe which made enough of the points can tell.
+
+        Where too few of the points were ever measured, the scale is that of triangulated points, and drifts: what the
+        camera has moved since is as uncertain as its scale.
+        """
         if not len(points):
             return own
         made = np.bincount(self._map.reference[points], minlength=len(self._map))
         anchors = np.flatnonzero(made >= min(ANCHORS, int(made.max())))
         T_camera_anchor = geometry.inverse(self._map.T_camera_world[anchors] @ T_world_camera)
         back = geometry.adjoint(T_camera_anchor)
-        drifts = back @ np.stack([self._keyframes[k] for k in anchors.tolist()]) @ back.transpose(0, 2, 1)
+        of_anchors, unscaled = self._map.covariance[anchors], np.zeros((len(anchors), 4))
+        scaled = int(self._map.measured[points].sum()) >= min(ANCHORS, len(points))
+        if not scaled:
+            before = self._map.unscaled[anchors]
+            of_anchors = of_anchors - _along(before)
+            unscaled[:, 0] = before[:, 0] + UNSCALED**2
+            unscaled[:, 1:] = (T_camera_anchor[:, :3, :3] @ before[:, 1:, None])[:, :, 0] + T_camera_anchor[:, :3, 3]
+        drifts = back @ of_anchors @ back.transpose(0, 2, 1)
         drifts += own * (len(points) / made[anchors] - 1.0)[:, None, None]
-        return drifts[np.argmin(np.einsum("kii->k", drifts[:, :3, :3]))]
+        if not scaled:
+            drifts += _along(unscaled)
+        best = np.argmin(np.einsum("kii->k", drifts[:, :3, :3]))
+        self._unscaled = unscaled[best]
+        return drifts[best]
+
+
+def _along(unscaled: np.ndarray) -> np.ndarray:
+    """(K, 6, 6) covariances of ways (K, 3) whose scale has a variance: `Map.unscaled` (K, 4)."""
+    out = np.zeros((len(unscaled), 6, 6))
+    way = unscaled[:, 1:]
+    out[:, :3, :3] = unscaled[:, :1, None] * way[:, :, None] * way[:, None, :]
+    return out
 
 
 def own_covariance(consensus: Consensus) -> np.ndarray:

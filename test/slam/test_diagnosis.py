@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from point_world import CAMERA, frame, make_world, walk
+from point_world import CAMERA, errors_m, frame, make_world, ring, round_trip, walk
 
 from drp_slam.datatypes import Features, Reason
 from drp_slam.slam.tracker import Tracker
@@ -72,3 +72,36 @@ def test_the_twist_is_the_motion_and_begins_anew_after_a_jump() -> None:
     tracker.begin_epoch()
     features, depth = world.see(walk(12)[-1])
     assert tracker.track(frame(12, 5, depth), features).twist is None
+
+
+def test_the_scale_of_points_without_depth_is_uncertain() -> None:
+    """Depth for a few frames only: what is triangulated afterwards leans on what was triangulated before."""
+    poses, config = round_trip(70, 2.0, 1.5), None
+    tracks = {}
+    for ends in (12, 70):
+        world, tracker = ring(), Tracker(CAMERA, config)
+        for k, pose in enumerate(poses):
+            features, depth = world.see(pose)
+            track = tracker.track(frame(k, 1000 + k * STEP_NS, depth if k < ends else None), features)
+            tracks[ends, k] = track
+        assert (tracker.map.unscaled[:, 0] > 0).any() == (ends == 12)
+        assert (tracker.map.measured.mean() > 0.9) == (ends == 70)
+    assert all(track.tracked for track in tracks.values())
+    sigma = {key: np.sqrt(np.trace(track.covariance[:3, :3])) for key, track in tracks.items()}
+    assert sigma[12, 69] > 3.0 * sigma[70, 69]
+    late = [tracks[12, k] for k in range(12, 70)]
+    errors = errors_m(poses, np.arange(12, 70), np.stack([t.T_world_camera for t in late]))
+    assert (errors <= 2.0 * np.array([sigma[12, k] for k in range(12, 70)])).all()
+
+
+def test_a_map_that_is_continued_knows_how_sure_it_is() -> None:
+    poses, world = walk(40), make_world()
+    tracker = Tracker(CAMERA)
+    for k, pose in enumerate(poses):
+        features, depth = world.see(pose)
+        last = tracker.track(frame(k, 1000 + k * STEP_NS, depth), features)
+    again = Tracker(CAMERA, None, tracker.map.copy())
+    features, depth = world.see(poses[-1])
+    found = again.track(frame(0, 1000, depth), features)
+    assert found.relocalised and found.covariance is not None and last.covariance is not None
+    assert np.trace(found.covariance) > 0.5 * np.trace(last.covariance)

@@ -21,7 +21,7 @@ from drp_slam.datatypes import XFEAT_DESCRIPTOR, DescriptorSpec
 from drp_slam.errors import DrpSlamError, SlamError
 from drp_slam.slam.map import Map
 from drp_slam.slam.maparrays import from_arrays, to_arrays
-from drp_slam.slam.mapfile import LABELS, MAGIC, VERSION, load, open_map, save
+from drp_slam.slam.mapfile import LACKING, MAGIC, VERSION, load, open_map, save
 from drp_slam.slam.tracker import Tracker
 
 STEP_NS = 66_666_667
@@ -59,9 +59,8 @@ def signed(body: bytes) -> bytes:
 def rewritten(mapped: Map, version: int = VERSION, **changed: np.ndarray) -> bytes:
     """A map's file with other contents of some arrays, and a checksum that holds."""
     arrays = to_arrays(mapped) | changed
-    if version == 1:
-        for name in ("keyframe_descriptors", "keyframe_part", *LABELS):
-            del arrays[name]
+    for name in (name for last, names in LACKING.items() if version <= last for name in names):
+        del arrays[name]
     header = json.dumps(
         {
             "version": version,
@@ -196,9 +195,13 @@ def test_a_later_version_says_so(mapped: Map, tmp_path: Path) -> None:
     assert f"version {VERSION + 1}" in text and f"reads 1 to {VERSION}" in text
 
 
-def test_version_1_is_read(mapped: Map, tmp_path: Path) -> None:
-    (tmp_path / "old.map").write_bytes(rewritten(mapped, 1))
-    assert load(tmp_path / "old.map") == mapped
+@pytest.mark.parametrize("version", [1, 2])
+def test_earlier_versions_are_read(mapped: Map, tmp_path: Path, version: int) -> None:
+    (tmp_path / "old.map").write_bytes(rewritten(mapped, version))
+    expected = mapped.copy()
+    assert expected.covariance[-1].any() and expected.measured.any()  # which they do not hold
+    expected.covariance[:], expected.unscaled[:], expected.measured[:] = 0.0, 0.0, expected.alive
+    assert load(tmp_path / "old.map") == expected
 
 
 def test_a_large_file_is_refused_in_a_moment(stored: Path) -> None:
