@@ -13,6 +13,7 @@ BAR = 30
 """Characters of a full bar."""
 SILENT_S = 5.0
 """A node that has said nothing for so long is shown as silent."""
+FINDING_STYLES = {"NOTE": "dim", "WARN": "yellow", "ERROR": "red"}
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
@@ -86,4 +87,8 @@ def picture(found: Mapping[str, Any]) -> Any:
         message = values["message"] if values["silent_s"] < SILENT_S else f"silent for {values['silent_s']:.0f} s"
         late = f"{values['late_ms']} ms" if "late_ms" in values else ""
         nodes.add_row(name, values.get("frames", ""), values.get("problems", ""), late, Text(message, style=colour))
-    return Group(state, measured, modelled, Text(), units, Text(), nodes)
+    wrong = [
+        Text(f"{one['level'].lower()}: {one['where']}: {one['seen']}; {one['remedy']}", FINDING_STYLES[one["level"]])
+        for one in found["findings"]
+    ]
+    return Group(state, measured, modelled, Text(), units, Text(), nodes, Text(), *wrong)

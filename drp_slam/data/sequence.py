@@ -71,13 +71,16 @@ class Sequence:
         own = self.depth_stamps_ns
         return frame.stamp_ns if own is None else int(own[frame.index])
 
-    def facts(self) -> dict[str, Any]:
-        """For `run.json`: topics by role with reasons, warnings, and the number of frames skipped by the last pass."""
-        warnings = list(self.notes)
-        if self.skipped:
-            warnings.append(f"skipped {len(self.skipped)} unreadable frames, the first: {self.skipped[0]}")
+    def facts(self, skipped: int | None = None, first: str = "") -> dict[str, Any]:
+        """For `run.json`: topics by role with reasons, warnings, and the number of frames skipped by the last pass.
+
+        `skipped` and the reason of the `first` one are given where another process has read the frames.
+        """
+        if skipped is None:
+            skipped, first = len(self.skipped), next(iter(self.skipped), "")
+        told = [f"skipped {skipped} unreadable frames, the first: {first}"] if skipped else []
         topics = {role: {"topic": topic, "why": why} for role, (topic, why) in self.topics.items()}
-        return {"topics": topics, "warnings": warnings, "frames_skipped": len(self.skipped)}
+        return {"topics": topics, "warnings": [*self.notes, *told], "frames_skipped": skipped}
 
     def __len__(self) -> int:
         return len(self.stamps_ns)

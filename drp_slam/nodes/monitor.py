@@ -24,6 +24,7 @@ from drp_slam.config import NODE_SECTIONS
 from drp_slam.nodes import qos, status_codec
 from drp_slam.nodes.base import spin
 from drp_slam.nodes.reports import PERIOD_S, TICKET
+from drp_slam.nodes.told import Told
 
 
 class Monitor(Node):
@@ -33,7 +34,7 @@ class Monitor(Node):
         self._ticket = f"{TICKET}{time.time_ns():020d}_{os.getpid()}"
         super().__init__(self._ticket, start_parameter_services=False, enable_rosout=False)
         self._health: dict[str, dict[str, str]] = {}
-        self._findings: dict[str, dict[tuple[str, str], dict[str, str]]] = {}
+        self._told = Told()
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_health, qos.health())
         self.create_timer(PERIOD_S, self._print, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
@@ -45,16 +46,14 @@ class Monitor(Node):
                 continue
             if node in NODE_SECTIONS:
                 self._health[node] = {**values, "message": status.message}
-                self._findings[node] = {}  # those that still hold come behind it
+                self._told.health(node)
             elif told := status_codec.finding_of(status, self.get_namespace()):
-                node, finding = told
-                if finding is not None:
-                    self._findings.setdefault(node, {})[finding.key] = finding.values()
+                self._told.add(*told)
 
     def _print(self) -> None:
         own = self.get_namespace()
         nodes = [name for name, namespace in self.get_node_names_and_namespaces() if namespace == own]
-        findings = [values for found in self._findings.values() for values in found.values()]
+        findings = [finding.values() for finding in self._told.findings]
         content = {"health": self._health, "findings": findings, "nodes": nodes, "ticket": self._ticket}
         print(json.dumps(content), flush=True)
 

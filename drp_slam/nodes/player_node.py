@@ -22,7 +22,7 @@ from drp_slam.data.dataset import open_sequence
 from drp_slam.data.stamps import StampGate
 from drp_slam.datatypes import Frame
 from drp_slam.nodes import convert, pacing, qos, status_codec, stereo_pair
-from drp_slam.nodes.base import Finished, StageNode, run
+from drp_slam.nodes.base import LONGEST, Finished, StageNode, run
 from drp_slam.nodes.playback import Playback
 from drp_slam.nodes.table import stage_nodes
 
@@ -31,7 +31,7 @@ WATCH_PERIOD_S = 0.2
 HINT_S = 10.0
 """After this time the player reports what it is waiting for."""
 LINGER_S = 2.0
-"""Time for the last messages to arrive before the player exits."""
+"""Time for the last messages, and the last health with its counts, to arrive before the player exits."""
 ANSWERED_S = 2.0
 """A graph that has answered within this time is waited for in real time, too."""
 
@@ -220,6 +220,8 @@ class PlayerNode(StageNode):
             "playing": int(self._playback.playing),
             "in_flight": len(self._flight),
             "dropped": self._playback.dropped,
+            "skipped": len(self._sequence.skipped),
+            "first_skipped": next(iter(self._sequence.skipped), "")[:LONGEST],
         }
 
     def forget(self) -> None:

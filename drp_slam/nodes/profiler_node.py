@@ -51,6 +51,7 @@ class ProfilerNode(StageNode):
         self._flow: Flow | None = Flow()
         self._began_s = time.monotonic()
         self._findings: dict[tuple[str, str], dict[str, object]] = {}
+        self._skipped: tuple[int | None, str] = None, ""
         for topic, handle, profile in (
             ("spans", self._on_spans, qos.ledger()),
             ("status", self._on_status, qos.ledger()),
@@ -83,6 +84,8 @@ class ProfilerNode(StageNode):
                 self._hearing.update({node: values})
                 if node == "player_node":  # it counts what it sends, and waits where it shall lose nothing
                     self._flow = None
+                    count = values.get("skipped", "")
+                    self._skipped = int(count) if count.isdecimal() else 0, values.get("first_skipped", "")
                 elif self._flow is not None:
                     self._flow.note(node, values)
                 if "late_ms" in values:
@@ -147,6 +150,8 @@ class ProfilerNode(StageNode):
             "problems": self._problems_of,
             "pacing": self._pacing,
             "findings": list(self._findings.values()),
+            "frames_skipped": self._skipped[0],
+            "first_skipped": self._skipped[1],
         }
         files.write_json(Path(self.graph.out) / files.GRAPH, content)
 

@@ -18,6 +18,7 @@ from drp_slam.config import NODE_SECTIONS
 from drp_slam.errors import GraphError
 from drp_slam.nodes import qos, status_codec
 from drp_slam.nodes.base import HEALTH_PERIOD_S
+from drp_slam.nodes.told import Told
 
 UTILISATION = "utilisation."
 COMPLETE_S = 1.5 * HEALTH_PERIOD_S
@@ -26,7 +27,7 @@ LEVELS = {DiagnosticStatus.OK: "OK", DiagnosticStatus.WARN: "WARN", DiagnosticSt
 
 
 class Top(Node):
-    """Keeps the last health of every node of the graph in its own namespace."""
+    """Keeps the last health and findings of every node of the graph in its own namespace."""
 
     def __init__(self) -> None:
         name = f"_drp_slam_top_{os.getpid()}"
@@ -34,12 +35,16 @@ class Top(Node):
         self._health: dict[str, dict[str, str]] = {}
         self._heard_s: dict[str, float] = {}
         self._newest_s = 0.0
+        self._told = Told()
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_health, qos.health())
 
     def _on_health(self, message: DiagnosticArray) -> None:
         for status in message.status:
             node = status_codec.health_of(status, self.get_namespace())
-            if node in NODE_SECTIONS:
+            if told := status_codec.finding_of(status, self.get_namespace()):
+                self._told.add(*told)
+            elif node in NODE_SECTIONS:
+                self._told.health(node)
                 level = LEVELS.get(status.level, "STALE")
                 self._health[node] = {**status_codec.values_of(status), "message": status.message, "level": level}
                 if node not in self._heard_s:
@@ -55,7 +60,9 @@ class Top(Node):
             node: {**values, "silent_s": round(now_s - self._heard_s[node], 1)}
             for node, values in sorted(self._health.items())
         }
-        return {"namespace": self.get_namespace(), **summary(self._health["profiler_node"]), "nodes": nodes}
+        findings = [finding.values() for finding in self._told.findings]
+        figures = summary(self._health["profiler_node"])
+        return {"namespace": self.get_namespace(), **figures, "nodes": nodes, "findings": findings}
 
 
 def summary(profiler: Mapping[str, str]) -> dict[str, Any]:

@@ -199,6 +199,6 @@ def finish(
         "frames_expected": len(sequence) if sequence else None,
         "problems": graph.get("problems"),
         "findings": graph.get("findings", []),
-        **(sequence.facts() if sequence else {}),
+        **(sequence.facts(graph.get("frames_skipped"), graph.get("first_skipped", "")) if sequence else {}),
     }
     files.write_run(out, config, failure=failure, complete=True, **(facts | about))

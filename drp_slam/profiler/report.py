@@ -61,6 +61,7 @@ def render(report: Mapping[str, Any], curves: Curves) -> str:
             _map(curves),
             _trajectory(report, curves),
             _tracking(report, curves),
+            sections.findings(report),
             sections.recording(report),
             sections.stages(report),
             sections.schedule(report, curves.schedule),

@@ -37,6 +37,20 @@ def recording(report: Report) -> str:
     )
 
 
+def findings(report: Report) -> str:
+    """What the doctor found wrong while the graph ran; nothing where it found nothing."""
+    if not report["findings"]:
+        return ""
+    rows = [
+        [*(escape(one[name]) for name in ("level", "where", "seen", "why", "remedy")), one["first_s"], one["last_s"]]
+        for one in report["findings"]
+    ]
+    columns = [("level", "text"), ("where", "text"), ("seen", "long"), ("why it matters", "long")]
+    columns += [("what to do", "long"), ("first s", ""), ("last s", "")]
+    intro = "What the nodes examined while they ran: topics, stamps, images, depth and calibration."
+    return section("What was wrong", intro, table(columns, rows))
+
+
 def stages(report: Report) -> str:
     """Time per stage, measured and modelled in separate columns."""
     known, latency = report["stages"], report["latency"]

@@ -21,6 +21,8 @@ def show(result: dict[str, Any]) -> None:
     line("frames", f"{result['frames']}, tracked {result['tracked']}, keyframes {result['keyframes']}{_missed(result)}")
     for role, topic, why in chosen_topics(result):
         line(role, f"{topic}: {why}")
+    for one in result["findings"]:
+        line(one["level"].lower(), f"{one['where']}: {one['seen']}; {one['remedy']}")
     ate, live = result["ate_rmse_m"], result["ate_live_rmse_m"]
     published = "" if live is None else f" (as published live {live:.4f} m)"
     mirrored = f"; {result['ate_note']}" if result["ate_note"] else ""

@@ -89,6 +89,7 @@ def gather(
     result: dict[str, Any] = {name: run.get(name) for name in COPIED} | ({"device": device} if device else {})
     warnings = run.get("warnings")
     result["warnings"] = [str(w)[:500] for w in warnings] if isinstance(warnings, list) else []
+    result["findings"] = _findings(run.get("findings"))
     result["host"] = (run.get("host") or {}).get("processor")
     result |= _counts(run, rows, spans, estimate)
     result |= {
@@ -103,6 +104,21 @@ def gather(
     of_chip, schedules = on_chip.figures(out, spans, read_spans(baseline / files.SPANS) if baseline else [], soc)
     result |= of_chip | {"pacing": on_chip.pacing(out, run, result, soc)}
     return result, _curves(out, rows, estimate, truth, error, schedules), schedules
+
+
+FINDING = ("level", "where", "seen", "why", "remedy", "node")
+SEEN_S = ("first_s", "last_s")
+"""What the report takes of a finding of the doctor: words, and when it was first and last seen."""
+
+
+def _findings(found: Any) -> list[dict[str, Any]]:
+    """The doctor's findings while the graph ran; whatever else a file holds is left out."""
+    rows = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+    return [
+        {name: str(one.get(name, ""))[:500] for name in FINDING}
+        | {name: float(s) if isinstance(s := one.get(name), int | float) else None for name in SEEN_S}
+        for one in rows
+    ]
 
 
 def _trajectory(path: Path) -> Trajectory | None:

@@ -144,6 +144,8 @@ def test_a_camera_that_sends_but_is_wrong(command, listen, small_room, tmp_path)
     assert code == 0, err
     run = json.loads((tmp_path / "run.json").read_text())
     assert expected <= {(f["check"], f["where"]) for f in run["findings"]}
+    page = (tmp_path / "report.html").read_text()
+    assert "What was wrong" in page and "cx and cy are swapped" in page
 
 
 def test_doctor_live(command, listen):

@@ -130,6 +130,8 @@ def test_a_truncated_image_costs_its_frame_alone(command, small_room, tmp_path):
     code, _, _ = up.finish()
     wanted = len(list((sequence / "depth").iterdir())) - 1
     assert code == 0 and len(read_tum(tmp_path / "out" / folder.TRAJECTORY)) == wanted
+    run = folder.read_run(tmp_path / "out")
+    assert run["frames_skipped"] == 1 and any("1 unreadable frames" in words for words in run["warnings"])
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 
@@ -13,10 +14,14 @@ pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray
 from graphs import SEQUENCE
+from rich.console import Console
 
 from drp_slam.chip import thermal
 from drp_slam.chip.constants import load_constants
+from drp_slam.commands.top import picture
+from drp_slam.doctor.checks import found
 from drp_slam.nodes import qos, status_codec
+from drp_slam.nodes.told import Told
 from drp_slam.nodes.top import summary
 from drp_slam.nodes.unit_load import WINDOW_S, UnitLoad
 
@@ -54,6 +59,20 @@ def test_the_temperature_follows_the_closed_form() -> None:
 def test_a_profiler_that_knows_nothing_yet() -> None:
     found = summary({"frames": "0"})
     assert found["fps"] is None and found["utilisation"] == {} and found["state"] == ""
+
+
+def test_findings_of_a_node_hold_until_its_next_health() -> None:
+    told, late, dark = Told(), found("stamps_behind", "/depth", "1 s"), found("dark", "/image", "3 of 255")
+    for node, finding in (("pose_node", late), ("drp_node", dark), ("drp_node", dark)):
+        told.add(node, finding)
+    assert {f.where for f in told.findings} == {"/depth", "/image"} and len(told.findings) == 2
+    told.health("drp_node")
+    told.add("drp_node", None)
+    assert told.findings == [late]
+    graph = {"namespace": "/", **summary({}), "nodes": {}, "findings": [f.values() for f in told.findings]}
+    console = Console(file=io.StringIO(), width=200)
+    console.print(picture(graph))
+    assert f"/depth: 1 s; {late.check.remedy}"[:60] in console.file.getvalue()
 
 
 @pytest.mark.system

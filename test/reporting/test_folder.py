@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from drp_slam.config import Config
 from drp_slam.errors import ProfilerError
 from drp_slam.offline import UNFINISHED
-from drp_slam.reporting import folder
+from drp_slam.reporting import folder, results
 from drp_slam.reporting.claim import claimed
 
 
@@ -76,3 +77,13 @@ def test_a_run_that_ended_early_can_be_reported(tmp_path):
     folder.write_run(tmp_path, Config(), "s", UNFINISHED)
     (tmp_path / folder.TRAJECTORY).write_text("")
     assert "before all results" in folder.read_run(tmp_path)["error"]
+
+
+def test_the_report_shows_findings_whatever_a_file_holds(tmp_path):
+    sound = {"level": "WARN", "where": "/depth", "seen": "30 ms <late>", "why": "b", "remedy": "c", "first_s": 1.5}
+    for found in ([sound, 7, {"seen": ["odd"], "last_s": "x"}], [], None, {"a": 1}):
+        (tmp_path / folder.RUN).write_text(json.dumps({"sequence": "live", "findings": found}))
+        result = results.build(tmp_path)
+        page = (tmp_path / folder.REPORT_HTML).read_text()
+        assert ("30 ms &lt;late&gt;" in page) == bool(found and sound in found) == ("What was wrong" in page)
+        assert all(set(one) == {*results.FINDING, *results.SEEN_S} for one in result["findings"])
