@@ -256,6 +256,9 @@ class GraphConfig:
     odom_frame: str = param("odom", "REP-105 frame of the odometry")
     base_frame: str = param("base_link", "REP-105 frame of the robot")
     camera_frame: str = param("camera_link", "frame of the camera's body, x forward")
+    frame_prefix: str = param(
+        "", "put in front of all frames, as robot_state_publisher's, such as robot1/: several robots share one /tf"
+    )
     pair: bool = param(
         False, "the camera is a stereo pair: topics right and right_camera_info instead of depth; up and launch set it"
     )
@@ -287,8 +290,10 @@ class GraphConfig:
         if self.grid_low_m >= self.grid_high_m:
             raise ConfigError(f"graph: grid_low_m {self.grid_low_m} is not below grid_high_m {self.grid_high_m}")
         names = ("map_frame", "odom_frame", "base_frame", "camera_frame")
-        for name in names:  # tf2 takes no leading slash
-            object.__setattr__(self, name, getattr(self, name).strip().lstrip("/"))
+        for name in ("frame_prefix", *names):  # tf2 takes no leading slash
+            plain = getattr(self, name).strip().lstrip("/")
+            prefix = "" if name == "frame_prefix" or plain.startswith(self.frame_prefix) else self.frame_prefix
+            object.__setattr__(self, name, prefix + plain if plain else plain)
         frames = {name: getattr(self, name) for name in names}
         if not all(frames.values()) or len(set(frames.values())) < len(frames):
             stated = ", ".join(f"{name} {value!r}" for name, value in frames.items())

@@ -132,6 +132,8 @@ def add_place(p: argparse.ArgumentParser) -> None:
         text = f"predict the motion by {what} on this topic, and bridge 2 s without vision (default: none)"
         p.add_argument(f"--{name}-topic", metavar="TOPIC", help=text)
     p.add_argument("--namespace", metavar="NAME", default="", help="put nodes, topics and /tf into this ROS namespace")
+    text = "put this in front of all frames, such as robot1/, and share /tf with other robots (default: none)"
+    p.add_argument("--frame-prefix", metavar="TEXT", help=text)
     p.add_argument("--use-sim-time", action="store_true", help="follow /clock, as with a simulator or ros2 bag --clock")
     text = "pose of the camera on the robot where /tf does not know it: x y z in m, roll pitch yaw in deg"
     p.add_argument("--mount", metavar='"X Y Z R P Y"', help=text)
@@ -159,7 +161,9 @@ def configured(args: argparse.Namespace) -> Config:
     values: dict[str, Any] = {}
     if args.backend is not None:
         values |= {f"{section}.backend": args.backend for section in ("drp", "drpai3")}
-    given = {name: getattr(args, name, None) for name in ("device", "features", "network", "mount", "pacing")}
+    given = {
+        name: getattr(args, name, None) for name in ("device", "features", "network", "mount", "pacing", "frame_prefix")
+    }
     values |= {name: value for name, value in given.items() if value is not None}
     for name in ("map", "save_map", "prior"):
         if getattr(args, name, None):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import Any
 
 from drp_slam.commands._options import (
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from drp_slam.reporting.results import build
 
     config, sequence = configured(args), None
-    place = placed(args)
+    place = replace(placed(args), shared_tf=bool(config.graph.frame_prefix))
     if args.sequence is not None:
         config = playable(override(config, {f"player.{k}": v for k, v in player_parameters(args).items()}))
         args.sequence = config.player.sequence

@@ -116,7 +116,7 @@ class DepthTopic:
         size_px = depth.values.shape[1], depth.values.shape[0]
         key = depth.frame_id, image_frame, size_px, camera, self._info is None
         if key[:3] != self._key[:3] or camera is not self._key[3] or key[4] != self._key[4]:
-            self._registration = self._registered(depth.frame_id, frame_name(image_frame), size_px, camera)
+            self._registration = self._registered(depth.frame_id, image_frame, size_px, camera)
             self._key = key
         return self._registration(depth.values, depth.unit_m) if self._registration else (depth.values, depth.unit_m)
 
@@ -124,8 +124,9 @@ class DepthTopic:
         self, depth_frame: str, image_frame: str, size_px: tuple[int, int], camera: Camera
     ) -> Registration | None:
         T_image_depth: np.ndarray | None = np.eye(4)
+        image_frame = frame_name(image_frame)
         if depth_frame and image_frame and depth_frame != image_frame and not self._config.depth_registered:
-            T_image_depth = self._tree.lookup(image_frame, depth_frame)
+            T_image_depth = self._tree.lookup(self._tree.name(image_frame), self._tree.name(depth_frame))
         if T_image_depth is None:
             raise GraphError(
                 f"depth: unregistered: it is in frame {depth_frame!r}, the image in {image_frame!r}, not linked by TF; "

@@ -56,6 +56,7 @@ ARGUMENTS = (
     ("features", "", "front end for features: xfeat (default)"),
     ("out", "", "folder of results, written at the end; empty: none"),
     ("namespace", "", "ROS namespace of nodes, topics and /tf; empty: none"),
+    ("frame_prefix", "", "put in front of all frames, such as robot1/, and share /tf with other robots; empty: none"),
     ("use_sim_time", "false", "follow /clock, as with a simulator"),
     ("mount", "", "pose of the camera on the robot, where /tf does not have it: x y z in m, roll pitch yaw in deg"),
     ("map", "", "file of a map to continue; empty: begin a new one"),
@@ -104,8 +105,10 @@ def _actions(context: LaunchContext, player: bool, names: list[str]) -> list[Any
     config = configuration(given, player)
     respawn = truth(given["respawn"] or str(not player), "respawn")
     topics = {} if player else {t: given[t] for t in CAMERA_TOPICS if given[t] not in (t, "")}
-    place = Place(topics, given["namespace"], truth(given["use_sim_time"], "use_sim_time"))
-    shown = rviz(place, player or place.use_sim_time) if truth(given["rviz"], "rviz") else []
+    place = Place(
+        topics, given["namespace"], truth(given["use_sim_time"], "use_sim_time"), bool(config.graph.frame_prefix)
+    )
+    shown = rviz(place, player or place.use_sim_time, config.graph.map_frame) if truth(given["rviz"], "rviz") else []
     if given["rerun"] not in ("", "false"):
         file = [] if given["rerun"] == "true" else [given["rerun"]]
         shown.append(viewer("rerun_view", place, file))
@@ -208,7 +211,7 @@ def viewer(name: str, place: Place, arguments: list[str]) -> Node:
     return Node(package="drp_slam", executable=name, arguments=arguments, output="screen", **where)
 
 
-def rviz(place: Place, use_sim_time: bool) -> list[Node]:
+def rviz(place: Place, use_sim_time: bool, fixed_frame: str) -> list[Node]:
     """rviz2 with the shipped view. Raises ConfigError, before any node runs, where it is not installed.
 
     launch itself would notice only after it has started the nodes, and leave them running.
@@ -220,7 +223,9 @@ def rviz(place: Place, use_sim_time: bool) -> list[Node]:
     view = str(resources.share() / "config" / "rviz" / "slam.rviz")
     where: dict[str, Any] = {"namespace": place.namespace, "remappings": list(place.remappings())}
     clock = [{"use_sim_time": use_sim_time}]
-    return [Node(package="rviz2", executable="rviz2", arguments=["-d", view], parameters=clock, **where)]
+    return [
+        Node(package="rviz2", executable="rviz2", arguments=["-d", view, "-f", fixed_frame], parameters=clock, **where)
+    ]
 
 
 def configuration(given: dict[str, str], player: bool) -> Config:
@@ -229,7 +234,7 @@ def configuration(given: dict[str, str], player: bool) -> Config:
     values: dict[str, Any] = {
         f"{section}.backend": given["backend"] for section in ("drp", "drpai3") if given["backend"]
     }
-    values |= {name: given[name] for name in ("features", "network", "mount") if given[name]}
+    values |= {name: given[name] for name in ("features", "network", "mount", "frame_prefix") if given[name]}
     values |= {f"slam.{name}_topic": given[name] for name in ("odometry", "imu") if given[name]}
     for name in ("map", "save_map", "prior"):
         if given[name]:

@@ -98,7 +98,7 @@ class PlayerNode(StageNode):
 
     def _prepare(self, frame: Frame) -> Messages:
         """Runs in the playback's thread."""
-        head = convert.header(frame.stamp_ns, OPTICAL_FRAME)
+        head = convert.header(frame.stamp_ns, self.graph.frame_prefix + OPTICAL_FRAME)
         assert frame.image is not None  # readers always give one
         image = self._image.image(head, frame.image, convert.colour_encoding(frame.image))
         right = None

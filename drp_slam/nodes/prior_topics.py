@@ -55,7 +55,7 @@ class PriorTopics:
         for name, stream in (("odometry", self._wheels), ("imu", self._imu)):
             if stream is None or T_base_camera is None:
                 continue
-            body = self._frames.get(name) or self._base
+            body = self._tree.name(self._frames.get(name, "")) or self._base
             T_body_base = np.eye(4) if body == self._base else self._tree.lookup(body, self._base, stamp_ns)
             if T_body_base is None:
                 self._tell(f"{name}: /tf does not link its frame {body!r} with {self._base!r}; taken as that")

@@ -47,13 +47,14 @@ TOPIC = re.compile(r"/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
 class Place:
     """Namespace and camera topics of the graph.
 
-    `topics` renames `CAMERA_TOPICS` to a camera's; `namespace` is empty or starts with a slash. Raises GraphError
-    for invalid ROS names.
+    `topics` renames `CAMERA_TOPICS` to a camera's; `namespace` is empty or starts with a slash. `shared_tf`: /tf is
+    that of all robots, whose frames have prefixes. Raises GraphError for invalid ROS names.
     """
 
     topics: Mapping[str, str] = field(default_factory=dict)
     namespace: str = ""
     use_sim_time: bool = False
+    shared_tf: bool = False
 
     def __post_init__(self) -> None:
         namespace = "/" + self.namespace.strip("/") if self.namespace.strip("/") else ""
@@ -85,7 +86,7 @@ class Place:
         if "depth" in self.topics:
             depth = dict(out)["depth"]
             out.append(("depth_camera_info", f"{depth.rpartition('/')[0]}/camera_info"))
-        return (*out, *(TF if self.namespace else ()))
+        return (*out, *(TF if self.namespace and not self.shared_tf else ()))
 
 
 CONTAINER = "container"

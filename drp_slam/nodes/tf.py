@@ -33,7 +33,7 @@ class Transforms:
         """Raises ConfigError for a parameter `mount` that is not a pose."""
         self._node, self._graph = node, graph
         mount(graph.mount)
-        self.tree = TransformTree()
+        self.tree = TransformTree(graph.frame_prefix)
         self._own: deque[tuple[str, int]] = deque(maxlen=REMEMBERED)
         self._own_static: set[tuple[str, str]] = set()
         self._told: set[str] = set()
@@ -84,7 +84,7 @@ class Transforms:
             return False
         self._tell(
             f"tf: another SLAM graph publishes {graph.map_frame} -> {graph.odom_frame} -> {base} too; end one of them, "
-            "or give each a namespace"
+            "or give each a namespace or a frame_prefix"
         )
         return True
 

@@ -52,10 +52,20 @@ class Edge:
 
 
 class TransformTree:
-    """A tree with one parent per frame: the latest one, as in tf2."""
+    """A tree with one parent per frame: the latest one, as in tf2. `prefix` is that of this robot's frames."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix
         self._edges: dict[str, Edge] = {}
+        self._known: set[str] = set()
+
+    def name(self, frame_id: str) -> str:
+        """A frame of a message as the tree calls it: with the prefix, unless only the name without it is known."""
+        plain = frame_name(frame_id)
+        if not plain or plain.startswith(self._prefix):
+            return plain
+        own = self._prefix + plain
+        return plain if plain in self._known and own not in self._known else own
 
     def add(self, message: TransformStamped, static: bool) -> None:
         """Takes one transform. Raises GraphError for one that tf2 refuses too."""
@@ -77,6 +87,7 @@ class TransformTree:
                 return  # late or repeated
             edge.stamps_ns.clear()  # the clock was set back
             edge.T_parent_child.clear()
+        self._known |= {parent, child}
         edge.T_parent_child.append(T)
         if not static:
             edge.stamps_ns.append(stamp_ns)
@@ -140,7 +151,7 @@ def mounted(tree: TransformTree, graph: GraphConfig, frame_id: str, stamp_ns: in
     `base_frame`, the base becomes the parent of that tree's root.
     """
     base, link, T_mount = graph.base_frame, graph.camera_frame, mount(graph.mount)
-    frame, problem = frame_name(frame_id), ""
+    frame, problem = tree.name(frame_id), ""
     if frame in ("", base, graph.odom_frame, graph.map_frame):
         problem = (
             f"image: frame_id is {frame_id!r}, which names no camera; {link!r} is used: set the driver's frame_id "

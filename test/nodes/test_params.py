@@ -144,6 +144,8 @@ def test_table_carries_every_parameter(tmp_path):
 
 def test_table_renames_camera_topics_with_their_transports():
     place = table.Place({"image": "/cam/color", "depth": "/cam/depth/compressedDepth"}, "robot1", use_sim_time=True)
+    assert ("/tf", "tf") in place.remappings()
+    assert ("/tf", "tf") not in dataclasses.replace(place, shared_tf=True).remappings()
     spec = next(s for s in table.nodes(Config(), False, place) if s.name == "pose_node")
     assert dict(spec.remappings) == {
         "image": "/cam/color",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -145,11 +146,26 @@ def test_services_of_the_map(graph, listen, small_room, tmp_path):
     assert {"paused", "tracked"} <= {row.state for row in folder.read_frames(tmp_path / folder.FRAMES)}
 
 
-def test_two_robots_side_by_side_lose_no_frame(command, small_room, tmp_path):
+def test_two_robots_side_by_side_on_one_tree_of_frames_lose_no_frame(command, listen, small_room, tmp_path):
     from graphs import SEQUENCE
 
+    tf2 = pytest.importorskip("tf2_msgs.msg")
+    moving = listen(tf2.TFMessage, "/tf", qos.world())
+    fixed = listen(tf2.TFMessage, "/tf_static", qos.static_transforms())
     common = ("up", "--sequence", SEQUENCE, "--rate", "max", "--json")
-    ups = [command(*common, "--namespace", name, "--out", tmp_path / name) for name in ("robot1", "robot2")]
+    ups = [
+        command(*common, "--namespace", name, "--frame-prefix", f"{name}/", "--out", tmp_path / name)
+        for name in ("robot1", "robot2")
+    ]
+    listen.until(lambda: all(up.process.poll() is not None for up in ups))
+    parents: dict[str, set[str]] = {}
+    for transform in (t for message in (*moving, *fixed) for t in message.transforms):
+        parents.setdefault(transform.child_frame_id, set()).add(transform.header.frame_id)
+    chain = ["map", "odom", "base_link", "camera_link", OPTICAL]
+    for name in ("robot1", "robot2"):
+        for parent, child in itertools.pairwise(chain):
+            assert parents.pop(f"{name}/{child}") == {f"{name}/{parent}"}
+    assert not parents
     tracks = []
     for name, up in zip(("robot1", "robot2"), ups):
         code, out, err = up.finish()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -134,6 +135,37 @@ def test_frames_of_the_graph_are_cleaned_and_distinct():
     for values in ({"odom_frame": ""}, {"base_frame": "odom"}, {"camera_frame": "/map"}):
         with pytest.raises(ConfigError, match="four different names"):
             GraphConfig(**values)
+
+
+def test_a_prefix_is_put_in_front_of_every_frame_once():
+    graph = GraphConfig(frame_prefix="/robot1/", odom_frame="robot1/odom")
+    for _ in range(2):
+        assert (graph.map_frame, graph.odom_frame) == ("robot1/map", "robot1/odom")
+        assert (graph.base_frame, graph.camera_frame) == ("robot1/base_link", "robot1/camera_link")
+        graph = GraphConfig(**dataclasses.asdict(graph))
+
+
+def test_robots_with_prefixes_share_one_tree():
+    """Two drivers whose images have the same frame_id, one beside a description with the prefix, one alone."""
+    described = [("robot2/base_link", "robot2/color_optical", URDF @ OPTICAL)]
+    edges = list(described)
+    for name in ("robot1/", "robot2/"):
+        tree = TransformTree(name)
+        for parent, child, T in edges:
+            tree.add(world.transform(convert.header(0, parent), child, T), True)
+        graph = GraphConfig(frame_prefix=name, mount=MOUNT)
+        found = mounted(tree, graph, "color_optical")
+        assert not found.problem and all(child.startswith(name) for _, child, _ in found.static)
+        edges += found.static
+    assert len({child for _, child, _ in edges}) == len(edges) == 3
+    assert np.allclose(
+        tree_of(edges).lookup("robot1/base_link", "robot1/color_optical"), extrinsic.mount(MOUNT) @ OPTICAL
+    )
+    # a driver that publishes its frames without the prefix is believed
+    plain = TransformTree("robot1/")
+    plain.add(world.transform(convert.header(0, "robot1/base_link"), "color_optical", URDF), True)
+    assert plain.name("/color_optical") == "color_optical" and plain.name("depth") == "robot1/depth"
+    assert plain.name("robot1/depth") == "robot1/depth" and plain.name("") == ""
 
 
 def test_two_graphs_do_not_take_each_other_for_wheel_odometry():
