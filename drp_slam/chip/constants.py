@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from drp_slam import resources
+from drp_slam.chip import same_as
 from drp_slam.errors import DeviceError
 
 
@@ -19,7 +20,7 @@ class Constant:
     """One number of a device model. `source` is a citation, `fitted ...` or `assumed ...`.
 
     `low` and `high` are the interval in which it is taken to lie: its own `range` or `factor` in the
-    file, else the factor of its kind (`ranges`).
+    file (`stated`), else the factor of its kind (`ranges`).
     """
 
     key: str
@@ -28,6 +29,7 @@ class Constant:
     source: str
     low: float = float("nan")
     high: float = float("nan")
+    stated: bool = False
 
     @property
     def kind(self) -> str:
@@ -93,12 +95,19 @@ class Constants(Mapping[str, float]):
 
 @lru_cache(maxsize=8)
 def load_constants(name: str = "rzv2h") -> Constants:
-    """Reads `config/devices/<name>.yaml` (or a file).
+    """Reads `config/devices/<name>.yaml` (or a file), and the file that it is the same as (`same_as`).
 
     Raises ResourceError where there is none, DeviceError where a leaf lacks `value`, `unit` or
     `source`.
     """
+    return _load(name, ())
+
+
+def _load(name: str, before: tuple[Path, ...]) -> Constants:
+    """`before` are the files that lead here by `same_as`."""
     path = resources.device_file(name)
+    if path in before:
+        raise DeviceError(f"{path}: same_as leads back to this file; one of the two has to state its constants")
     tree = resources.read_yaml(path, DeviceError)
     if not isinstance(tree, dict):
         raise DeviceError(f"{path}: expected a mapping of constants; see config/devices/rzv2h.yaml")
@@ -108,7 +117,13 @@ def load_constants(name: str = "rzv2h") -> Constants:
     units = tuple(_unit(path, name, body) for name, body in units.items())
     tree.pop("title", None)
     factors = _factors(path, tree.pop("ranges", None) or {})
-    return Constants(path.stem, {c.key: _spread(path, c, factors) for c in _leaves(path, tree, "")}, units)
+    other, left_out = same_as.reference(path, tree)
+    base = {c.key: c for c in _load(other, (*before, path)).entries()} if other else {}
+    found = {c.key: _spread(path, c, factors) for c in _leaves(path, tree, "", base)}
+    for key, constant in same_as.taken(base, other, found, left_out, path).items():
+        found[key] = _spread(path, constant, factors)
+    order = {key: n for n, key in enumerate([*base, *found])}
+    return Constants(path.stem, dict(sorted(found.items(), key=lambda item: order[item[0]])), units)
 
 
 def _factors(path: Path, body: Any) -> dict[str, float]:
@@ -131,12 +146,14 @@ def _spread(path: Path, c: Constant, factors: Mapping[str, float]) -> Constant:
     return replace(c, low=c.value / factor, high=c.value * factor)
 
 
-def _leaves(path: Path, node: Any, key: str) -> Iterator[Constant]:
+def _leaves(path: Path, node: Any, key: str, base: Mapping[str, Constant]) -> Iterator[Constant]:
     if not isinstance(node, dict):
         raise DeviceError(f"{path}: {key} is a bare {repr(node)[:80]}; write value, unit and source")
+    if "times" in node:
+        node = same_as.multiplied(path, key, node, base)
     if "value" not in node:
         for child, value in node.items():
-            yield from _leaves(path, value, f"{key}.{child}" if key else str(child))
+            yield from _leaves(path, value, f"{key}.{child}" if key else str(child), base)
         return
     missing = {"value", "unit", "source"} - set(node)
     if missing or not str(node["source"]).strip():
@@ -161,7 +178,7 @@ def _leaves(path: Path, node: Any, key: str) -> Iterator[Constant]:
             f"{path}: {key} has range {node.get('range')!r} and factor {node.get('factor')!r}, expected low and high, "
             "or by how much the value may be off"
         ) from error
-    yield Constant(key, value, str(node["unit"]), str(node["source"]), low, high)
+    yield Constant(key, value, str(node["unit"]), str(node["source"]), low, high, "range" in node or "factor" in node)
 
 
 def _unit(path: Path, name: str, body: Any) -> Unit:

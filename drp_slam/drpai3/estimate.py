@@ -131,7 +131,7 @@ def estimate(
     sizes_bytes = {name: element_bytes * size for name, size in sizes.items()}
     room = constants["drpai3.feature_buffer"] * constants["drpai3.feature_share"]
     lies = residency.simulate(work, wires, units, sizes_bytes, room)
-    table = timing.with_traffic(timing.table(work, packs.cycles, packs.bytes), lies)
+    table = timing.with_traffic(timing.table(work, tags, packs.cycles, packs.bytes), lies)
     parts = timing.layer_seconds(table, units, constants, mac_hz)
     energy = layer_joules(table, parts, 1.0 - packs.sparsity, constants)
     crossed = placement.crossings(cpu, wires, sizes, results_stay)
@@ -139,7 +139,7 @@ def estimate(
     for crossing in crossed:
         seconds = timing.result_seconds if crossing.result else timing.crossing_seconds
         waits[_waiting(crossing, cpu, wires)] += float(seconds(1, crossing.elements, constants))
-    memory = footprint(graph, lies, packs.bytes, constants)
+    memory = footprint(graph, work, tags, units, lies, packs.bytes, constants)
     if memory.total > constants["drpai3.memory_area"]:
         raise DrpAi3Error(
             f"{graph.path}: needs {memory.total / 2**20:.0f} MiB, the DRP-AI area of {constants.name} "

@@ -4,25 +4,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from drp_slam.drpai3.graph import Graph
+from drp_slam.drpai3.layers import Layer
+from drp_slam.drpai3.placement import COPY
 from drp_slam.drpai3.residency import Residency
 
-FLOAT_BYTES = 4
+FLOAT_BYTES, HALF_BYTES = 4, 2
 
 
 @dataclass(frozen=True)
 class Footprint:
     """Bytes by area, and the largest occupancy of the feature area.
 
-    `inputs` are FP32, as the runtime takes them. `features` are the tensors that go through DDR,
-    each with a place of its own: 30.2 MB for YOLOX-S, where the compiler's map has 35.6. `weights` take 8 bits
-    each and, where pruned, a 4-bit index. `configuration` is the DRP's. Command lists of the array are not
-    modelled.
+    `inputs` are FP32, as the runtime takes them. `features` have a place for every tensor that goes
+    through DDR, for the result of every concatenation, which its inputs are written for, and for both
+    sides of a resizing in FP16, where it converts: 34.9 MB for YOLOX-S, where the compiler's map has
+    35.6. `weights` take 8 bits each and, where pruned, a 4-bit index. `configuration` is the DRP's.
+    Command lists of the array are not modelled.
     """
 
     inputs: float
@@ -35,11 +38,22 @@ class Footprint:
         return self.inputs + self.features + self.weights + self.configuration
 
 
-def footprint(graph: Graph, lies: Residency, weight_bytes: np.ndarray, c: Mapping[str, float]) -> Footprint:
-    """The areas of one network, in bytes."""
+def footprint(
+    graph: Graph,
+    layers: Sequence[Layer],
+    tags: Sequence[str],
+    units: np.ndarray,
+    lies: Residency,
+    weight_bytes: np.ndarray,
+    c: Mapping[str, float],
+) -> Footprint:
+    """The areas of one network, in bytes; `tags` and `units` are those of its layers."""
+    placed = [t for t in lies.held if t.first >= 0 and (not t.on_chip or units[t.first] == COPY)]
+    converted = [layer for layer, tag in zip(layers, tags) if tag == "resize-nearest"]
+    halves = HALF_BYTES if c["drpai3.element_bytes"] < HALF_BYTES else 0
     return Footprint(
         inputs=FLOAT_BYTES * float(sum(math.prod(graph.shapes[name]) for name in graph.inputs)),
-        features=float(sum(tensor.bytes for tensor in lies.held if not tensor.on_chip and tensor.first >= 0)),
+        features=float(sum(t.bytes for t in placed) + halves * sum(x.in_elements + x.out_elements for x in converted)),
         weights=float(weight_bytes.sum()),
         configuration=c["drpai3.configuration_bytes"],
     )

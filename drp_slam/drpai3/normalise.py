@@ -162,6 +162,29 @@ def _transposes(r: Rewriter, node: onnx.NodeProto) -> bool:
     return r.replace([before, node], [r.node("Transpose", [before.input[0]], node.output[0], node, perm=perm)])
 
 
+def _image_pool(r: Rewriter, node: onnx.NodeProto) -> bool:
+    """Replaces a mean or maximum over the whole image, as a reduction or as one window, by global pooling."""
+    shape, out = r.shape(node.input[0]), node.output[0]
+    if len(shape) != 4 or len(node.output) > 1:
+        return False
+    if node.op_type in ("ReduceMean", "ReduceMax"):
+        axes = r.array(node.input[1]) if len(node.input) > 1 and node.input[1] else attribute(node, "axes")
+        if axes is None or {int(axis) % 4 for axis in np.ravel(axes)} != {2, 3}:
+            return False
+    else:
+        pads, dilations = (attribute(node, name, [default]) for name, default in (("pads", 0), ("dilations", 1)))
+        plain = attribute(node, "auto_pad", b"NOTSET") in (b"NOTSET", b"VALID")
+        if tuple(attribute(node, "kernel_shape")) != shape[2:] or any(pads) or set(dilations) != {1} or not plain:
+            return False
+    op = "GlobalAveragePool" if node.op_type in ("ReduceMean", "AveragePool") else "GlobalMaxPool"
+    if len(r.shape(out)) == 4:
+        return r.replace([node], [r.node(op, [node.input[0]], out, node)])
+    pooled = r.fresh(f"{out}/pooled")
+    r.model.shapes[pooled] = (*shape[:2], 1, 1)
+    first = r.node(op, [node.input[0]], pooled, node)
+    return r.replace([node], [first, r.node("Flatten", [pooled], out, node, axis=1)])
+
+
 FORMS: dict[str, tuple[Rule, ...]] = {
     **dict.fromkeys(VIEWS, (_drop,)),
     **dict.fromkeys(("Concat", "Split", "Mean"), (_single,)),
@@ -173,5 +196,6 @@ FORMS: dict[str, tuple[Rule, ...]] = {
     "Mul": (_dequantised_product, hard_sigmoid),
     "Div": (hard_sigmoid,),
     "Slice": (_drop, _slices),
+    **dict.fromkeys(("ReduceMean", "ReduceMax", "AveragePool", "MaxPool"), (_image_pool,)),
     "Transpose": (_drop, _transposes),
 }

@@ -3,9 +3,10 @@
 
 The rules were derived from the vendor translator's table of one network (docs/drpai3.md). A tensor
 stays on chip when the next layer reads it, and a residual one until its addition, as long as the
-layers in between fit beside it. Every other tensor is stored to DDR and loaded again by each reader:
-branches that more than one convolution reads, all inputs and results of a concatenation, everything
-that the DRP or the CPU reads or writes, and the results of the network.
+layers in between fit beside it. A concatenation loads its inputs from DDR; its result stays by the same
+rule. Every other tensor is stored to DDR and loaded again by each reader: branches that more than one
+convolution reads, inputs of a concatenation, everything that the DRP or the CPU reads or writes, and
+the results of the network.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from itertools import pairwise
 import numpy as np
 
 from drp_slam.drpai3.layers import Layer
-from drp_slam.drpai3.placement import FUSED, MAC
+from drp_slam.drpai3.placement import COPY, FUSED, MAC
 from drp_slam.drpai3.subgraphs import POOLS, Wiring
 
 
@@ -123,7 +124,8 @@ def _outside(tensor: str, step: int, wires: Wiring, host: np.ndarray) -> bool:
 
 def _stays(made: int, by: Sequence[int], after: Mapping[int, int], layers: Sequence[Layer], units: np.ndarray) -> bool:
     """Whether the chain keeps a tensor on chip: the next step reads it, later ones only add it."""
-    if not all(units[n] == MAC or layers[n].op in POOLS for n in (made, *by)):
+    joined = units[made] == COPY and layers[made].op == "Concat"
+    if not all(units[n] == MAC or layers[n].op in POOLS or (n == made and joined) for n in (made, *by)):
         return False
     return all(r == after.get(made) or layers[r].op == "Add" for r in by)
 

@@ -83,8 +83,8 @@ def find(graph: Graph, layers: tuple[Layer, ...], wires: Wiring) -> list[str]:
         elif tags[n] == "fc" and layer.positions > 1:
             tags[n] = "fc-tokens"
     for n, layer in enumerate(layers):
-        if tags[n] == "global-pool" and layer.op == "ReduceMean":
-            tags[n] = "mean"
+        if tags[n] == "resize-nearest" and _only_added(layers, wires, layer.node.outputs[0]):
+            tags[n] = "resize-added"
         if tags[n] == "scale" and not _activated(wires, layer.node.outputs[0], tags):
             tags[n] = "scale-branch"
     return tags
@@ -93,6 +93,12 @@ def find(graph: Graph, layers: tuple[Layer, ...], wires: Wiring) -> list[str]:
 def _activated(wires: Wiring, name: str, tags: list[str]) -> bool:
     """Whether all readers of a tensor are activations fused into its producer."""
     return all(tags[c] == "activation" for c in wires.consumers.get(name, ())) or (name in wires.results)
+
+
+def _only_added(layers: tuple[Layer, ...], wires: Wiring, name: str) -> bool:
+    """Whether all readers of a tensor are additions."""
+    readers = wires.consumers.get(name, ())
+    return bool(readers) and name not in wires.results and all(layers[n].op == "Add" for n in readers)
 
 
 def _written_once(wires: Wiring, name: str, tags: list[str]) -> bool:
@@ -129,7 +135,7 @@ def _alone(graph: Graph, layer: Layer) -> str:
         return "resize-nearest" if mode in (b"nearest", "nearest") else "resize-smooth"
     if layer.op == "Concat":
         axis = int(node.attributes.get("axis", 1)) % max(len(shape), 1)
-        return "concat" if axis == 1 and len(shape) == 4 else "move"
+        return "concat" if axis == 1 and len(shape) == 4 else _move(layer)
     if layer.op in ("Add", "Mul", "Sub", "Div"):
         inputs = [i for i in node.inputs if not graph.is_constant(i)]
         same = len(inputs) == 2 and all(graph.shapes[i] == shape for i in inputs)
@@ -145,7 +151,7 @@ def _alone(graph: Graph, layer: Layer) -> str:
         if _cuts(graph, layer):
             return "slice"
         channels = layer.op == "Split" and len(shape) == 4 and int(node.attributes.get("axis", 0)) % 4 == 1
-        return "split" if channels else "move"
+        return "split" if channels else _move(layer)
     simple = {
         "BatchNormalization": "scale",
         "Softmax": "softmax",
@@ -156,6 +162,11 @@ def _alone(graph: Graph, layer: Layer) -> str:
         "LayerNormalization": "normalisation",
     }
     return simple.get(layer.op, "curve" if layer.op in CURVES else "other")
+
+
+def _move(layer: Layer) -> str:
+    """The tag of a rearrangement: the accelerator knows images of four axes only."""
+    return "move" if len(layer.in_shape) == len(layer.out_shape) == 4 else "move-nd"
 
 
 def _cuts(graph: Graph, layer: Layer) -> bool:

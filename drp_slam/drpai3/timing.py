@@ -4,8 +4,9 @@
 A matrix layer takes the longer of its MAC cycles (packed weights, array efficiency) and its traffic
 (weights stream from DDR; tensors beyond the on-chip buffer spill). Other mapped operators take a
 fixed time on the DRP and one per element, pooling also one per tap (maximum and average at different
-rates). Fallbacks take the A55's time, and every tensor moved between accelerator and CPU takes a
-fixed time and one per element. Layers run one after the other.
+rates). Copies take what they load and store. Fallbacks take the A55's time, functions such as the
+exponential more, and every tensor moved between accelerator and CPU takes a fixed time and one per
+element. Layers run one after the other.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from drp_slam.drpai3.residency import Residency
 FLOAT_BYTES = 4
 MOVES = frozenset({"Concat", "Slice", "Split", "Gather", "Transpose"})
 """Operators that only copy; on the CPU they run at its copying rate."""
+FUNCTIONS = frozenset(
+    {"Erf", "Gelu", "Sigmoid", "Tanh", "Softmax", "LogSoftmax", "Exp", "Log", "Pow", "Sqrt", "Softplus", "Mish", "Elu"}
+)
+"""Operators that evaluate a function for each element; on the CPU they take more than arithmetic."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,8 @@ class Table:
 
     `cycles` are MAC-array cycles at full efficiency; `weight_bytes` as streamed; `load`, `store` the
     feature bytes that come from and go to DDR (`residency`); `read`, `written` elements in and out;
-    `taps` of maximum pooling windows, `average_taps` of averages.
+    `streamed` those that set the DRP's time, 0 for a copy; `taps` of maximum pooling windows,
+    `average_taps` of averages; `moved` elements that are copied, `evaluated` those of `FUNCTIONS`.
     """
 
     cycles: np.ndarray
@@ -40,15 +46,17 @@ class Table:
     store: np.ndarray
     read: np.ndarray
     written: np.ndarray
+    streamed: np.ndarray
     taps: np.ndarray
     average_taps: np.ndarray
     macs: np.ndarray
     moved: np.ndarray
+    evaluated: np.ndarray
 
 
-def table(layers: Sequence[Layer], cycles: np.ndarray, weight_bytes: np.ndarray) -> Table:
-    """The table of one network without traffic; `cycles` and `weight_bytes` (L,) come from `packing` or
-    an assumed pattern."""
+def table(layers: Sequence[Layer], tags: Sequence[str], cycles: np.ndarray, weight_bytes: np.ndarray) -> Table:
+    """The table of one network without traffic; `tags` come from `subgraphs.find`, `cycles` and
+    `weight_bytes` (L,) from `packing` or an assumed pattern."""
     taps, average_taps = ([_taps(x) if x.op == op else 0 for x in layers] for op in ("MaxPool", "AveragePool"))
     nothing = np.zeros(len(layers))
     columns = (
@@ -58,10 +66,12 @@ def table(layers: Sequence[Layer], cycles: np.ndarray, weight_bytes: np.ndarray)
         nothing,
         [x.in_elements for x in layers],
         [x.out_elements for x in layers],
+        [_streamed(x, tag) for x, tag in zip(layers, tags)],
         taps,
         average_taps,
         [x.macs for x in layers],
         [x.out_elements if x.op in MOVES else 0 for x in layers],
+        [x.out_elements if x.op in FUNCTIONS else 0 for x in layers],
     )
     return Table(*(np.asarray(column, np.float64) for column in columns))
 
@@ -69,6 +79,17 @@ def table(layers: Sequence[Layer], cycles: np.ndarray, weight_bytes: np.ndarray)
 def with_traffic(whole: Table, lies: Residency) -> Table:
     """The table of a network with what its layers load and store."""
     return replace(whole, load=lies.load, store=lies.store)
+
+
+def _streamed(layer: Layer, tag: str) -> int:
+    """Elements that set the DRP's time: those it writes, or both inputs where it joins two tensors.
+
+    A nearest resizing for an addition only repeats elements: the addition rescales both inputs, so none
+    is converted to floating point and back, as the translator's table shows before a concatenation.
+    """
+    if tag == "resize-added":
+        return 0
+    return layer.in_elements if tag in ("add", "add-fused", "sub", "mul", "div") else layer.out_elements
 
 
 def _taps(layer: Layer) -> int:
@@ -135,16 +156,17 @@ def own_parts(t: Table, units: np.ndarray, c: Mapping[str, float], mac_hz: float
     pool = drp & (t.taps + t.average_taps > 0)
     streamed = streamed_bytes(t, units)
     compute = product * t.cycles / (mac_hz * c["drpai3.array_efficiency"])
-    traffic = (matrix | pool) * (t.load + t.store) / c["drpai3.feature_bandwidth"]
+    repeats = drp & (t.streamed == 0)
+    traffic = (matrix | pool | repeats) * (t.load + t.store) / c["drpai3.feature_bandwidth"]
     elements = (
-        (drp & ~pool) * t.written / c["drpai3.drp_element_rate"]
+        (drp & ~pool) * t.streamed / c["drpai3.drp_element_rate"]
         + pool * t.taps / c["drpai3.pool_tap_rate"]
         + pool * t.average_taps / c["drpai3.average_tap_rate"]
     )
     on_cpu = np.where(
         t.moved > 0, t.moved * FLOAT_BYTES / c["cpu.copy_bandwidth"], (t.read + t.written) / c["fallback.element_rate"]
     )
-    on_cpu = on_cpu + t.macs / c["fallback.mac_rate"]
+    on_cpu = on_cpu + t.macs / c["fallback.mac_rate"] + t.evaluated / c["fallback.curve_rate"]
     fixed = (
         product * c["drpai3.layer_overhead"]
         + (matrix & ~product) * c["drpai3.add_overhead"]
@@ -158,7 +180,7 @@ def own_parts(t: Table, units: np.ndarray, c: Mapping[str, float], mac_hz: float
         exposed=c["drpai3.exposed_share"] * np.minimum(compute, traffic)
         + c["drpai3.exposed_share"] * np.minimum(compute, streamed / c["drpai3.weight_bandwidth"]),
         drp=elements,
-        copies=copy * t.written / c["drpai3.feature_bandwidth"],
+        copies=copy * (t.load + t.store) / c["drpai3.feature_bandwidth"],
         cpu=cpu * on_cpu,
         overhead=fixed,
         weights=np.zeros(len(compute)),
@@ -184,12 +206,21 @@ def array_positions(c: Mapping[str, float]) -> int:
 def dense_cycles(layer: Layer, c: Mapping[str, float]) -> float:
     """MAC-array cycles of a layer without zeros.
 
-    A convolution takes k cycles for each block of columns and tile of positions. A depthwise one
-    has no inputs to share among columns and uses `drpai3.depthwise_share` of the array.
+    A convolution takes k cycles for each block of columns and as many square tiles of positions as
+    the array holds at once; tiles at the edges of the image are padded. A depthwise one has no inputs
+    to share among columns and uses `drpai3.depthwise_share` of the array.
     """
     if layer.kind not in MATRIX_KINDS:
         return 0.0
     positions, columns = array_positions(c), int(c["drpai3.parallel_columns"])
     if layer.kind == "depthwise":
         return layer.macs / (positions * columns * c["drpai3.depthwise_share"])
-    return layer.k * -(-layer.c // columns) * float(-(-layer.positions // positions))
+    return layer.k * -(-layer.c // columns) * _tiles(layer, side := int(c["drpai3.tile_side"])) * side**2 / positions
+
+
+def _tiles(layer: Layer, side: int) -> int:
+    """Square tiles that cover the positions of a matrix layer; rows of a plain matrix stand in line."""
+    image = layer.in_shape if layer.op == "ConvTranspose" else layer.out_shape
+    if layer.kind == "fc" or len(image) != 4:
+        return -(-layer.positions // side**2)
+    return int(image[0] * -(-image[2] // side) * -(-image[3] // side))

@@ -261,7 +261,54 @@ def test_a_mean_over_the_image_is_known_in_every_spelling(tmp_path, opset, axes)
     else:
         y = b.op("ReduceMean", y, b.constant(np.array(axes)), keepdims=1)
     found = estimate(load(b.save(tmp_path / "a.onnx", b.conv(y, 16, 8, 1))), DEVICE)
-    assert [row.unit for row in found.rows if row.op == "ReduceMean"] == ["drp"] and not found.fallbacks
+    assert [row.unit for row in found.rows if row.op == "GlobalAveragePool"] == ["drp"] and not found.fallbacks
+
+
+def test_rearrangements_of_images_are_mapped_and_others_are_not(tmp_path):
+    b = Builder((1, 16, 32, 32))
+    y = b.op("Reshape", b.conv("x", 16, 16), b.constant(np.array([1, 16, 16, 2, 16, 2])))
+    y = b.op("Transpose", y, perm=[0, 1, 3, 5, 2, 4])
+    y = b.op("Reshape", y, b.constant(np.array([1, 64, 16, 16])))
+    y = b.conv(b.op("Transpose", b.conv(y, 64, 16), perm=[0, 1, 3, 2]), 16, 8)
+    found = estimate(load(b.save(tmp_path / "a.onnx", y)), DEVICE)
+    assert [row.unit for row in found.rows if row.op == "Transpose"] == ["cpu", "drp"]
+    assert "four axes" in found.fallbacks[0].reason
+
+
+def test_a_resizing_that_is_only_added_repeats_numbers_at_the_rate_of_the_memory(tmp_path):
+    """It costs the DRP no conversion: a fixed time, and the way of what it reads and writes."""
+    rows = {}
+    for last in ("Add", "Concat"):
+        b = Builder((1, 16, 16, 16))
+        small = b.conv(b.conv("x", 16, 16), 16, 16, stride=2)
+        scales = b.constant(np.array([1, 1, 2, 2], np.float32))
+        y, x = b.op("Resize", small, "", scales, mode="nearest"), b.conv("x", 16, 16)
+        y = b.op("Add", y, x) if last == "Add" else b.op("Concat", y, x, axis=1)
+        found = estimate(load(b.save(tmp_path / "a.onnx", b.conv(y, 16 if last == "Add" else 32, 8))), DEVICE)
+        rows[last] = next(row.seconds for row in found.rows if row.op == "Resize")
+    elements = 16 * 16 * 16
+    fixed, way = DEVICE["drpai3.drp_op_overhead"], 1.25 * elements / DEVICE["drpai3.feature_bandwidth"]
+    assert rows["Add"] == pytest.approx(fixed + way)
+    assert rows["Concat"] == pytest.approx(fixed + elements / DEVICE["drpai3.drp_element_rate"])
+
+
+def test_the_array_works_on_square_tiles(tmp_path):
+    """An image of 5 x 5 takes four tiles of 4 x 4, one of 4 x 4 takes one."""
+    cycles = {}
+    for side in (4, 5, 8):
+        b = Builder((1, 64, side, side))
+        cycles[side] = estimate(load(b.save(tmp_path / "a.onnx", b.conv("x", 64, 64))), DEVICE).cycles
+    assert cycles[5] == cycles[8] == 4 * cycles[4]
+
+
+def test_functions_on_the_cpu_take_more_than_arithmetic(tmp_path):
+    seconds = {}
+    for op in ("Abs", "Erf"):
+        b = Builder((1, 16, 32, 32))
+        found = estimate(load(b.save(tmp_path / "a.onnx", b.conv(b.op(op, b.conv("x", 16, 16)), 16, 8))), DEVICE)
+        (row,) = found.fallbacks
+        seconds[op] = row.seconds
+    assert seconds["Erf"] - seconds["Abs"] == pytest.approx(16 * 32 * 32 / DEVICE["fallback.curve_rate"])
 
 
 def test_average_and_maximum_pooling_differ_by_their_taps(tmp_path):

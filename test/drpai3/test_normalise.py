@@ -236,7 +236,72 @@ def test_equal_networks_take_equal_time(tmp_path, name):
             names = ops_of(path, model)
         assert names[1:] == expected
         times.append(estimate(load(path), DEVICE).total_s)
-    assert times[0] == pytest.approx(times[1], rel=1e-12)
+    assert times == pytest.approx([times[0]] * len(times), rel=1e-12)
+
+
+WHOLE = {"kernel_shape": [6, 6]}
+IMAGE = {
+    "GlobalAveragePool": (
+        lambda b, x: b.op("GlobalAveragePool", x),
+        lambda b, x: b.op("ReduceMean", x, b.constant(np.array([2, -1])), keepdims=1),
+        lambda b, x: b.op("AveragePool", x, **WHOLE),
+        lambda b, x: b.op("AveragePool", x, strides=[6, 6], count_include_pad=1, **WHOLE),
+    ),
+    "GlobalMaxPool": (
+        lambda b, x: b.op("GlobalMaxPool", x),
+        lambda b, x: b.op("ReduceMax", x, b.constant(np.array([2, 3])), keepdims=1),
+        lambda b, x: b.op("MaxPool", x, **WHOLE),
+    ),
+}
+
+
+@pytest.mark.parametrize("op", IMAGE)
+def test_pooling_of_the_whole_image_is_one_in_every_spelling(tmp_path, op):
+    times = []
+    for form in IMAGE[op]:
+        b, path = network(18), tmp_path / "a.onnx"
+        y = b.conv(form(b, conv(b, "x")), CHANNELS, CHANNELS, 1)
+        assert ops_of(path, b.model(y))[1:] == [op, "Conv"]
+        times.append(estimate(load(path), DEVICE).total_s)
+    assert len(set(times)) == 1
+
+
+def test_a_mean_over_the_image_without_its_axes_is_flattened(tmp_path):
+    times = []
+    for reduced in (True, False):
+        b = network()
+        x, path = conv(b, "x"), tmp_path / f"{reduced}.onnx"
+        flat = b.op("Flatten", b.op("GlobalAveragePool", x))
+        y = b.op("ReduceMean", x, axes=[-2, 3], keepdims=0) if reduced else flat
+        assert ops_of(path, b.model(y))[1:] == ["GlobalAveragePool", "Flatten"]
+        times.append(estimate(load(path), DEVICE).total_s)
+    assert times[0] == times[1]
+
+
+def test_a_mean_with_another_window_stays(tmp_path):
+    for form in ({"kernel_shape": [6, 6], "pads": [1, 1, 1, 1]}, {"kernel_shape": [3, 6]}):
+        b = network()
+        assert "AveragePool" in ops_of(tmp_path / "a.onnx", b.model(b.op("AveragePool", conv(b, "x"), **form)))
+    b = network()
+    mean = b.op("ReduceMean", conv(b, "x"), axes=[1, 2], keepdims=1)
+    assert "ReduceMean" in ops_of(tmp_path / "a.onnx", b.model(mean))
+
+
+def test_a_matrix_product_is_one_in_every_spelling(tmp_path):
+    """Gemm, MatMul and a 1 x 1 convolution of one value a channel."""
+    times = []
+    for name in ("Gemm", "MatMul", "Conv"):
+        b = network()
+        x = b.op("GlobalAveragePool", conv(b, "x"))
+        w = b.random.normal(size=(CHANNELS, 4)).astype(np.float32)
+        if name == "Conv":
+            y = b.op("Conv", x, b.constant(w.T[:, :, None, None].copy()), kernel_shape=[1, 1])
+        else:
+            y = b.op(name, b.op("Flatten", x), b.constant(w))
+        path = tmp_path / "a.onnx"
+        ops_of(path, b.model(y))
+        times.append(estimate(load(path), DEVICE).total_s)
+    assert times == pytest.approx([times[0]] * 3, rel=1e-12)
 
 
 def test_sum_is_additions_and_transpositions_cancel(tmp_path):

@@ -78,7 +78,19 @@ def test_branches_and_concatenations_go_through_ddr(b, tmp_path):
     assert units[[layer.op for layer in work].index("Concat")] == placement.COPY
     assert by_op(work, lies.load)[1:3] == [("Conv", TENSOR), ("Conv", TENSOR)]
     assert by_op(work, lies.store)[:3] == [("Conv", TENSOR)] * 3
-    assert by_op(work, lies.load)[4] == ("Conv", 2 * TENSOR)
+    assert by_op(work, lies.load)[3:] == [("Concat", 2 * TENSOR), ("Conv", 0)]  # the next layer reads its result
+
+
+def test_a_concatenation_goes_to_ddr_where_two_layers_read_it_or_it_does_not_fit(b, tmp_path):
+    left, right = (b.conv(b.conv("x", WIDTH, WIDTH), WIDTH, WIDTH) for _ in range(2))
+    joined = b.op("Concat", left, right, axis=1)
+    once = b.save(tmp_path / "once.onnx", b.conv(joined, 2 * WIDTH, WIDTH))
+    work, _, lies = simulated(once, 2 * TENSOR - 1)
+    assert by_op(work, lies.store)[4:] == [("Concat", 2 * TENSOR), ("Conv", TENSOR)]
+    both = b.op("Add", b.conv(joined, 2 * WIDTH, WIDTH), b.conv(joined, 2 * WIDTH, WIDTH))
+    work, _, lies = simulated(b.save(tmp_path / "twice.onnx", both), ROOMY)
+    at = [layer.op for layer in work].index("Concat")
+    assert lies.store[at] == 2 * TENSOR and lies.load.sum() == (2 + 2 + 2 * 2) * TENSOR
 
 
 def test_a_depthwise_layer_streams_whatever_the_size(b, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 
 from drp_slam.chip.constants import load_constants
 from drp_slam.drpai3 import subgraphs
+from drp_slam.drpai3.estimate import estimate
 from drp_slam.drpai3.fitting import translator
 from drp_slam.drpai3.fitting.translator_report import compare, layer_report
 from drp_slam.drpai3.fitting.yolox import save_yolox_s
@@ -97,6 +98,14 @@ def test_equal_times_have_no_error_and_a_missing_layer_is_said(yolox, tmp_path):
     assert found["kinds"]["MaxPool"]["groups"] == 4 and found["kinds"]["MaxPool"]["sum_error_pct"] < 0
     less = compare([g for g in groups if g.kind != "Conv"], work, seconds, result_s)
     assert less["without_row"] == {"layers": 83, "modelled_us": pytest.approx(830), "operators": ["Conv"]}
+
+
+def test_memory_areas_of_yolox_s_are_those_of_the_compilers_map(tmp_path):
+    """addr_map.txt of the compiled network: majima0/kakip_ai_apps @ba1ff33."""
+    memory = estimate(load(save_yolox_s(tmp_path / "yolox_s.onnx")), load_constants("rzv2h")).memory
+    assert memory.inputs == 4_915_200
+    assert memory.features == pytest.approx(35_563_904, rel=0.03)
+    assert memory.weights == pytest.approx(0x8E6988, rel=0.05)
 
 
 def test_the_report_writes_its_picture(yolox, tmp_path):

@@ -132,7 +132,7 @@ def sample_of(row: Published, path: Path, c: Constants) -> Sample:
     cycles = np.array([timing.dense_cycles(layer, c) for layer in work])
     stored = np.array([weight_bytes(layer, c) for layer in work])
     sizes = {name: math.prod(graph.shapes[name]) for name in wires.buffer.values()}
-    return Sample(row, work, wires, tuple(tags), timing.table(work, cycles, stored), sizes)
+    return Sample(row, work, wires, tuple(tags), timing.table(work, tags, cycles, stored), sizes)
 
 
 def read_corpus(

@@ -41,6 +41,7 @@ START: Priors = {
     "fallback.op_overhead": (1e-4, 1e-6, 3e-3, 1.0),
     "fallback.element_rate": (5e8, 2e7, 1e10, 1.0),
     "fallback.mac_rate": (2.5e9, 2e8, 1e11, 1.0),
+    "fallback.curve_rate": (1.5e8, 5e6, 1e10, 1.0),
 }
 """Constant -> start and prior, least, most, and width of the prior in natural logarithms.
 
@@ -50,7 +51,7 @@ STARTS_FOR = "rzv2h"
 """Device to which the priors of START apply."""
 ROUNDING = 0.29
 """Standard deviation of a uniform rounding error, in units of the last digit."""
-TRIAL_STEPS = 6
+TRIAL_STEPS = 3
 """Least-squares steps from the current constants when a rule is tried."""
 BETTER = 0.01
 """A rule changes only if that lowers the training cost by this fraction."""
@@ -102,7 +103,7 @@ def least_squares(
                 x, r, cost, damping = trial, attempt, float(attempt @ attempt), damping / 3
                 break
             damping *= 4
-        if before - cost < 1e-6 * before:
+        if before - cost < 1e-5 * before:
             break
     return x, cost
 

@@ -46,8 +46,6 @@ def likely_reason(sample: Sample, error_pct: float, mapped: bool) -> str:
         return "batch norm on a branch: its place is uncertain"
     if not mapped:
         return "a fallback costs more than the rules say" if slow else "a fallback costs less than the rules say"
-    if not slow and "resize-nearest" in tags:
-        return "nearest resizing seems to cost less here, or joins the addition behind it"
     return "slower kernels than the mean" if slow else "better kernels than the mean"
 
 
