@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from drp_slam.chip.constants import Constant, Constants
+from drp_slam.chip.constant import Constant
+from drp_slam.chip.constants import Constants
 
 FIXED = ("_offset", "_source", "_divider_low", "_divider_high")
 """Constants whose names end like this state a rule, not a quantity."""

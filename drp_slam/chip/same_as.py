@@ -13,12 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from drp_slam.chip.constant import Constant
 from drp_slam.errors import DeviceError
-
-if TYPE_CHECKING:
-    from drp_slam.chip.constants import Constant
 
 KEY = "same_as"
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from drp_slam.chip import intervals
-from drp_slam.chip.constants import Constant, Constants, load_constants
+from drp_slam.chip.constant import Constant
+from drp_slam.chip.constants import Constants, load_constants
 from drp_slam.errors import DeviceError
 
 RATE = Constant("a.rate", 4.0, "1/s", "assumed: x", 2.5, 10.0)
