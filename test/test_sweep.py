@@ -18,6 +18,7 @@ import pytest
 from damage import CASES, damaged, survives
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from page_checks import check_page
 
 from drp_slam import cli
 from drp_slam.card import load_card
@@ -26,6 +27,8 @@ from drp_slam.commands.sweep import plan
 from drp_slam.errors import ConfigError, DrpSlamError, PruningError
 from drp_slam.evaluation import measured, oneshot
 from drp_slam.sweep import advise, sweep
+from drp_slam.sweep.sweep_figures import curves, front
+from drp_slam.sweep.sweep_page import verdict
 from drp_slam.sweep.sweep_point import Point
 
 ROOT = Path(__file__).parent.parent
@@ -72,8 +75,34 @@ def test_a_point_has_its_cost_and_its_worth(swept: Path) -> None:
     for point in (dense, pruned):
         assert point["all"]["inliers"]["ratio"] > 0.5 and 0 < point["all"]["overlap"]["mean"] <= 1
         assert point["ate_m"]["mean"] < 0.05 and point["file_bytes"] > 1e5
-    page = (swept / "sweep.html").read_text()
-    assert page.count("<svg") == 2 and "xfeat-p50" in page
+    page = check_page(swept / "sweep.html")
+    assert page.count("<svg") == 2 and "xfeat-p50 is the fastest that keeps 95 % of the inliers" in page
+
+
+COSTS = ("latency_ms", "energy_mj", "cycles")
+
+
+def test_a_network_that_finds_no_pose_is_said_to_and_not_on_the_front() -> None:
+    pose = {"mean": 1.0, "ratio": 1.0, "ratio_low": 0.9, "ratio_high": 1.1, "median_ratio": 1.0, "count": 4}
+    nothing = dict.fromkeys(pose, 0.0) | {"count": 4}
+    every = {"inliers": pose, "overlap": pose, "error_m": pose, "lost_pairs": 0}
+    none = every | {"inliers": nothing, "error_m": dict.fromkeys(pose), "lost_pairs": 4}
+    asked = {"network": "", "pattern": "flexible-nm", "saliency": "obs", "gap_s": 0.4, "configurations": 0}
+    costs = {"shape": [48, 64], "file_bytes": 9, "kept_out": None, "dtype": "int8"}
+    points = [
+        {"name": f"obs-{rate}", "point": asked | {"rate": rate, "sequence": "s", "reference": "r"}, "sparsity": rate}
+        | costs
+        | {"all": worth}
+        for rate, worth in ((0.5, every), (0.7, every), (0.9, none))
+    ]
+    model = {0.5: (3.0, 1.2, 5e5), 0.7: (2.9, 1.1, 3e5), 0.9: (2.8, 1.0, 1e5)}
+    result = sweep.with_front([p | dict(zip(COSTS, model[p["sparsity"]])) for p in points])
+    assert [p["pareto"] for p in result] == [False, True, False]
+    told = verdict({"points": result, "reference": "r"})
+    assert told[0].startswith("obs-0.7 is the fastest") and told[-1] == "Without any pose: obs-0.9."
+    assert any("flexible-nm, obs keeps 95 % of the inliers up to a rate of 70 %" in text for text in told)
+    assert any("80 % of the array's cycles" in text and "7 % of the latency" in text for text in told)
+    assert front(result) and curves(result)
 
 
 def test_further_choices_add_to_a_sweep(swept: Path, wall: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,6 +62,7 @@ def show(result: Mapping[str, Any]) -> None:
     from rich.table import Table
 
     from drp_slam.commands._tables import console
+    from drp_slam.evaluation.compare_page import verdict
 
     out = console()
     for kind, rows in (("modelled", result["workloads"]), ("measured on this host", result["host_measured"])):
@@ -75,30 +76,12 @@ def show(result: Mapping[str, Any]) -> None:
                 if row["features"] == features:
                     table.add_row(*cells(row))
             out.print(table)
-    pair = result["yolox_nano"]
-    lines = (
-        f"{result['assumed_share_pct']:.0f} % of what moves the first speed-up is assumed. YOLOX-nano on the chip "
-        f"against its CPU: {pair['published']['ratio']:.1f} times published, {pair['modelled']['ratio']:.1f} modelled.",
-        told(result["article"]),
-    )
-    for line in lines:
+    for line in verdict(result):
         out.print(line, soft_wrap=True)
     print_written({"files": [result["json"], result["report"]]})
 
 
 COLUMNS = ("fps", "ms p50/p99", "mJ", "faster", "energy")
-
-
-def told(article: Mapping[str, Any]) -> str:
-    """What would have to be true for the article's figures."""
-    a, most = article, article["most_speedup_with_this_tracker"]
-    return (
-        f"The article says {a['speedup']:.0f} times at 1/12 of the power; its conditions are not public. "
-        f"With this tracker at most {most:.1f} times is possible. For 17 the tracker would have to take "
-        f"{a['tracker_ms_needed']:.2f} ms (modelled {a['tracker_ms']:.2f}), or the CPU alone "
-        f"{a['cpu_alone_ms_needed']:.0f} ms (modelled {a['cpu_alone_ms']:.0f}); for 1/12 of the energy "
-        f"the chip {a['chip_mj_needed']:.1f} mJ (modelled {a['chip_mj']:.1f})."
-    )
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:

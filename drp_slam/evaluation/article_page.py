@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from drp_slam.errors import ProfilerError
 from drp_slam.evaluation import article_figures as draw
 from drp_slam.evaluation.compare_page import between
 from drp_slam.profiler.figures import svg
-from drp_slam.profiler.page import MODELLED, page, section, table, tag
+from drp_slam.profiler.page import MODELLED, page, section, table, tag, verdict_box
 
 COLUMNS = [("figure", "text"), ("subject", "long"), ("claimed", "long"), ("ours", MODELLED), ("range", MODELLED)]
 
@@ -55,10 +55,9 @@ def write(out: Path, found: Mapping[str, Any]) -> list[str]:
             draw.slam(found["slam"], ARTICLE),
         ),
     }
-    body = section(
+    body = verdict_box(verdict(found["claims"])) + section(
         "Claims beside ours",
-        f"{tag(MODELLED)} Nothing was measured on the chip, and no constant is tuned to a claim. Ranges hold nine of "
-        f"ten draws of all fitted and assumed constants ({found['draws']} draws).",
+        f"{tag(MODELLED)} Ranges hold nine of ten draws of all fitted and assumed constants ({found['draws']} draws).",
         table([*COLUMNS, ("python -m drp_slam ...", "long")], [_row(claim) for claim in found["claims"]]),
     )
     paths = []
@@ -75,6 +74,23 @@ def write(out: Path, found: Mapping[str, Any]) -> list[str]:
         html, page("drp_slam: the article's figures", f"claims: <b>{escape(source)}</b>", body, footer), ProfilerError
     )
     return [str(html), *paths]
+
+
+def verdict(claims: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Which of the article's figures the model reaches, and which it does not."""
+    stated = [c for c in claims if c["claimed_value"] is not None]
+    inside = [c for c in stated if c["range"][0] <= c["claimed_value"] <= c["range"][1]]
+    told = [f"{len(inside)} of the {len(stated)} figures that the article states lie in the range of the model."]
+    for claim in stated:
+        low, high = claim["range"]
+        if low <= claim["claimed_value"] <= high:
+            continue
+        side = "above" if claim["claimed_value"] > high else "below"
+        told.append(
+            f"Figure {claim['figure']}, {claim['subject']}: {claim['claimed']} is {side} the model's "
+            f"{claim['ours']:.3g} {claim['unit']} ({between(claim['range'])})."
+        )
+    return [*told, "Nothing was measured on the chip, and no constant is tuned to a claim."]
 
 
 def _row(claim: Mapping[str, Any]) -> list[Any]:

@@ -88,7 +88,10 @@ def compare(
         **{k: headline[k] for k in ("speedup", "speedup_range", "energy_ratio", "energy_ratio_range")},
         "assumed_share_pct": basis["shares_pct"]["assumed"],
         "shares_pct": basis["shares_pct"],
-        "tornado": basis["tornado"],
+        "tornado": [
+            row | {key: [headline[key] * factor for factor in row[key]] for key in ("speedup", "energy_ratio")}
+            for row in basis["tornado"]
+        ],
         "workloads": rows,
         "host_measured": measured,
         "tracking": reports,

@@ -10,13 +10,25 @@ from typing import Any
 
 from drp_slam.atomic import write_text
 from drp_slam.errors import ProfilerError
-from drp_slam.profiler.page import MEASURED, MODELLED, number, page, section, table, tag, tile, tiles
+from drp_slam.profiler.page import (
+    MEASURED,
+    MODELLED,
+    number,
+    page,
+    section,
+    table,
+    tag,
+    tile,
+    tiles,
+    unit_of,
+    verdict_box,
+)
 
 
 def write_page(path: Path, found: Mapping[str, Any]) -> Path:
     """Writes the page of `evaluation.compare.compare`. Raises ProfilerError."""
     head = found["headline"]
-    body = tiles(
+    body = verdict_box(verdict(found)) + tiles(
         [
             tile("Speed-up", number(found["speedup"]), "×", between(found["speedup_range"]), MODELLED),
             tile(
@@ -40,8 +52,9 @@ def write_page(path: Path, found: Mapping[str, Any]) -> Path:
     )
     body += section(
         "What moves the speed-up",
-        "One constant at a time, from one end of its interval to the other.",
-        table(TORNADO, [_swing(r) for r in found["tornado"]]),
+        "One constant at a time, from one end of its interval to the other; the others move it by less than "
+        f"{100 * MOVES:.0f} %.",
+        table(TORNADO, [_swing(r) for r in found["tornado"] if _moves(r)]),
     )
     pair, article = found["yolox_nano"], found["article"]
     body += section(
@@ -78,6 +91,8 @@ def write_page(path: Path, found: Mapping[str, Any]) -> Path:
     return path
 
 
+MOVES = 0.01
+"""Constants that move neither ratio by this part are left out."""
 COLUMNS = [
     *((name, "text") for name in ("features", "workload", "system")),
     *((name, MODELLED) for name in ("fps", "mJ a frame", "W", "p50 ms", "p95 ms", "p99 ms", "jitter ms", "dropped")),
@@ -95,12 +110,70 @@ def between(ends: tuple[float, float] | list[float]) -> str:
     return f"{number(ends[0])} to {number(ends[1])}"
 
 
+def verdict(found: Mapping[str, Any]) -> list[str]:
+    """How the chip compares with its CPU alone, what bounds it, what the answer rests on, and the article."""
+    head = found["headline"]
+    chip, alone = (_system(found, head, head[key]) for key in ("system", "against"))
+    lines = [
+        f"{head['features']}, {head['workload']}: {chip['fps']:.3g} frames/s and {chip['energy_j'] * 1e3:.3g} mJ a "
+        f"frame on the chip, {alone['fps']:.3g} and {alone['energy_j'] * 1e3:.3g} on its CPU alone (modelled): "
+        f"{_times(found)}.",
+        f"The {chip['bottleneck']} bounds the chip; live at {found['camera_hz']:.0f} Hz it "
+        + ("drops no frame." if not chip["live"]["dropped"] else f"drops {chip['live']['dropped']} frames."),
+    ]
+    for row in found["workloads"]:
+        same = (row["workload"], row["system"]) == (head["workload"], head["system"])
+        if same and row["features"] != head["features"]:
+            lines.append(f"{row['features']}, the same: {row['fps']:.3g} frames/s, {_times(row)}.")
+    rests = f"{found['assumed_share_pct']:.0f} % of what moves the first ratio is assumed"
+    if found["tornado"]:
+        most = found["tornado"][0]
+        rests += f"; {most['key']} ({most['kind']}) moves it most, {between(sorted(most['speedup']))} times"
+    pair = found["yolox_nano"]
+    lines.append(
+        f"{rests}. YOLOX-nano on the chip against its CPU: {pair['published']['ratio']:.1f} times published, "
+        f"{pair['modelled']['ratio']:.1f} modelled."
+    )
+    return [*lines, _article(found["article"])]
+
+
+def _system(found: Mapping[str, Any], head: Mapping[str, Any], system: str) -> Mapping[str, Any]:
+    wanted = (head["features"], head["workload"], system)
+    return next(r for r in found["workloads"] if (r["features"], r["workload"], r["system"]) == wanted)
+
+
+def _times(row: Mapping[str, Any]) -> str:
+    """The ratios of a row in words, with the ends of their ranges."""
+    speedup, energy = row["speedup"], row["energy_ratio"]
+    word = "as fast" if speedup >= 1 else "as fast, so slower"
+    return (
+        f"{number(speedup)} times {word} ({between(row['speedup_range'])}) at {number(energy, 2)} of the energy "
+        f"({between(row['energy_ratio_range'])})"
+    )
+
+
+def _article(a: Mapping[str, Any]) -> str:
+    """What would have to be true for the article's figures."""
+    return (
+        f"The article says {a['speedup']:.0f} times at 1/12 of the power; its conditions are not public. "
+        f"With this tracker at most {a['most_speedup_with_this_tracker']:.1f} times is possible. For 17 the tracker "
+        f"would have to take {a['tracker_ms_needed']:.2f} ms (modelled {a['tracker_ms']:.2f}), or the CPU alone "
+        f"{a['cpu_alone_ms_needed']:.0f} ms (modelled {a['cpu_alone_ms']:.0f}); for 1/12 of the energy "
+        f"the chip {a['chip_mj_needed']:.1f} mJ (modelled {a['chip_mj']:.1f})."
+    )
+
+
+def _moves(r: Mapping[str, Any]) -> bool:
+    """Whether a constant moves a ratio visibly."""
+    return any(max(r[key]) > (1 + MOVES) * min(r[key]) for key in ("speedup", "energy_ratio"))
+
+
 def _row(r: Mapping[str, Any]) -> list[Any]:
     live = r["live"]
     p = live["latency_ms"] or dict.fromkeys(("p50", "p95", "p99"))
     ratios = ["", ""]
     if "speedup" in r:
-        ratios = [f"{number(r[n])} ({between(r[f'{n}_range'])})" for n in ("speedup", "energy_ratio")]
+        ratios = [f"{number(r[n])}<br><small>{between(r[f'{n}_range'])}</small>" for n in ("speedup", "energy_ratio")]
     figures = [r["fps"], r["energy_j"] * 1e3, r["power_w"], p["p50"], p["p95"], p["p99"], live["jitter_ms"]]
     names = [escape(r[n]) for n in ("features", "workload", "system")]
     return [*names, *figures, live["dropped"], escape(r["bottleneck"]), *ratios]
@@ -112,5 +185,5 @@ def _host(r: Mapping[str, Any]) -> list[Any]:
 
 
 def _swing(r: Mapping[str, Any]) -> list[Any]:
-    names = [escape(r["key"]), tag(r["kind"]), escape(r["unit"])]
+    names = [escape(r["key"]), tag(r["kind"]), escape(unit_of(r["unit"]))]
     return [*names, r["value"], r["low"], r["high"], *r["speedup"], *r["energy_ratio"]]

@@ -87,12 +87,20 @@ def ranges(mean: MeanFrame, soc: Soc, draws: int, seed: int) -> np.ndarray:
 
 
 def rests_on(mean: MeanFrame, soc: Soc, workload: int) -> dict[str, Any]:
-    """Tornado of the chip's speed-up and energy ratio for a workload, and the share of assumed constants in it."""
+    """Tornado of the chip's speed-up and energy ratio for a workload, and the share of assumed constants in it.
+
+    The tornado's figures are relative to the ratio itself, as those of `ranges`.
+    """
 
     def both(constants: Constants) -> Sequence[float]:
         return mean.ratios(soc.with_constants(constants))[workload, 0].tolist()
 
-    swings = intervals.tornado(both, soc.constants, intervals.uncertain(soc.constants, SECTIONS))
+    middle = np.array(both(soc.constants))
+    swings = intervals.tornado(
+        lambda constants: (both(constants) / middle).tolist(),
+        soc.constants,
+        intervals.uncertain(soc.constants, SECTIONS),
+    )
     keys = [key for key in soc.constants if key.startswith(SECTIONS) and not key.endswith(intervals.FIXED)]
     influence = sensitivity.elasticities(lambda constants: both(constants)[0], soc.constants, keys)
     by_kind = sensitivity.shares(influence, soc.constants)

@@ -49,7 +49,7 @@ def new(width_in: float, height_in: float, columns: int = 1, rows: int = 1, **ke
 
 
 def svg(figure: Figure, alt: str) -> str:
-    """The figure as an inline SVG; the same figure gives the same text."""
+    """The figure as an inline SVG that a narrow screen scrolls; the same figure gives the same text."""
     import matplotlib as mpl
 
     buffer = io.StringIO()
@@ -60,7 +60,8 @@ def svg(figure: Figure, alt: str) -> str:
     salt = f"{abs(hash_text(alt)):x}"
     body = text[text.index("<svg") :].replace("<svg", f'<svg class="plot" role="img" aria-label="{alt}"', 1)
     body = body.replace('id="', f'id="{salt}-')
-    return body.replace('href="#', f'href="#{salt}-').replace("url(#", f"url(#{salt}-")
+    body = body.replace('href="#', f'href="#{salt}-').replace("url(#", f"url(#{salt}-")
+    return f'<div class="drawing">{body}</div>'
 
 
 def hash_text(text: str) -> int:
@@ -197,7 +198,7 @@ def energy(stages: Mapping[str, Mapping[str, Any]]) -> str | None:
         ax.barh(row - 0.19, stage["energy_mj"], color=color, height=0.36)
         ax.text(stage["energy_mj"], row - 0.19, f" {stage['energy_mj']:.3g}", va="center", fontsize=8.5)
         if stage["cpu_energy_mj"] is not None:
-            ax.barh(row + 0.19, stage["cpu_energy_mj"], color="#cfd6df", height=0.36)
+            ax.barh(row + 0.19, stage["cpu_energy_mj"], color=TRUTH, height=0.36)
             ax.text(
                 stage["cpu_energy_mj"],
                 row + 0.19,

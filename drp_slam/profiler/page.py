@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -16,7 +17,7 @@ HERE = Path(__file__).parent
 
 
 def number(value: float | int | None, digits: int = 3) -> str:
-    """Three significant digits, thin-spaced thousands, a dash for None."""
+    """Three significant digits (below one: at least three decimals), thin-spaced thousands, a dash for None."""
     if value is None:
         return "–"
     if isinstance(value, int):
@@ -24,6 +25,8 @@ def number(value: float | int | None, digits: int = 3) -> str:
     if value != 0 and not 1e-4 <= abs(value) < 1e7:
         return f"{value:.{digits - 1}e}"
     decimals = max(0, digits - len(str(int(abs(value))))) if abs(value) >= 1 else digits
+    if 0 < abs(value) < 0.1:
+        decimals += -math.floor(math.log10(abs(value))) - 1
     return f"{value:,.{decimals}f}".replace(",", "\u202f")
 
 
@@ -87,6 +90,17 @@ def section(title: str, text: str, *parts: str | None) -> str:
     """A card with a heading, one sentence that says how to read it, and its content."""
     content = "".join(p for p in parts if p) or '<p class="nothing">No data for this part.</p>'
     return f"<section><h2>{escape(title)}</h2><p>{text}</p>{content}</section>"
+
+
+def verdict_box(lines: Iterable[str]) -> str:
+    """What the page says in words, on top of it; `lines` are plain text. Empty without lines."""
+    items = "".join(f"<li>{escape(text)}</li>" for text in lines)
+    return f'<section class="verdict"><ul>{items}</ul></section>' if items else ""
+
+
+def unit_of(name: str) -> str:
+    """A unit as a reader sees it: that of a plain number is empty."""
+    return "" if name == "1" else name
 
 
 def script(name: str) -> str:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from drp_slam.chip.schedule import Schedule
-from drp_slam.profiler import figures, sections
-from drp_slam.profiler.page import MEASURED, MODELLED, number, page, section, tile, tiles
+from drp_slam.profiler import figures, model_sections, sections
+from drp_slam.profiler.page import MEASURED, MODELLED, number, page, section, tile, tiles, verdict_box
 from drp_slam.profiler.verdict import verdict
 from drp_slam.profiler.viewer import viewer
 
@@ -56,7 +56,7 @@ def render(report: Mapping[str, Any], curves: Curves) -> str:
         subtitle += f"<br>stopped early: <b>{escape(report['error'])}</b>"
     body = "".join(
         (
-            _verdict(report),
+            verdict_box(verdict(report)),
             _head(report),
             _map(curves),
             _trajectory(report, curves),
@@ -67,10 +67,10 @@ def render(report: Mapping[str, Any], curves: Curves) -> str:
             sections.schedule(report, curves.schedule),
             sections.pacing(report),
             sections.energy(report),
-            sections.comparison(report),
-            sections.kernels(report),
-            sections.assumptions(report),
-            sections.thermal(report),
+            model_sections.comparison(report),
+            model_sections.kernels(report),
+            model_sections.assumptions(report),
+            model_sections.thermal(report),
         )
     )
     footer = (
@@ -177,16 +177,12 @@ def _strip(moments: Sequence[tuple[str, bytes]]) -> str:
     return f'{note}<div class="strip">{figures}</div>' if moments else ""
 
 
-def _verdict(report: Mapping[str, Any]) -> str:
-    found = [f"<li>{escape(text)}</li>" for text in verdict(report)]
-    return f'<section class="verdict" style="margin-top:22px"><ul>{"".join(found)}</ul></section>' if found else ""
-
-
 def reasons(report: Mapping[str, Any]) -> list[str]:
     """One line for each reason why frames were lost or their poses are in doubt."""
     verb = {"tracked": "in doubt"}
     return [
-        f"{r['frames']} frames {verb.get(r['state'], 'lost')}, {r['reason'].replace('_', ' ')}: {r['remedy']}"
+        f"{r['frames']} {'frame' if r['frames'] == 1 else 'frames'} {verb.get(r['state'], 'lost')}, "
+        f"{r['reason'].replace('_', ' ')}: {r['remedy']}"
         for r in report.get("reasons") or ()
     ]
 

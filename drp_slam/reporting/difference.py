@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from drp_slam.atomic import write_text
 from drp_slam.errors import ProfilerError
 from drp_slam.profiler import figures
-from drp_slam.profiler.page import MEASURED, MODELLED, number, page, section, table
+from drp_slam.profiler.page import MEASURED, MODELLED, number, page, section, table, verdict_box
 from drp_slam.profiler.report import Curves
 from drp_slam.reporting import folder as files
 from drp_slam.reporting.results import gather
@@ -169,9 +169,8 @@ def _render(result: Mapping[str, Any], a: Curves, b: Curves) -> str:
     settings = [
         [f"<code>{escape(k)}</code>", escape(str(x)), escape(str(y))] for k, (x, y) in result["settings"].items()
     ]
-    verdict = "".join(f"<li>{escape(text)}</li>" for text in sentences(result))
     body = (
-        f'<section class="verdict" style="margin-top:22px"><ul>{verdict}</ul></section>'
+        verdict_box(sentences(result))
         + section("Figures", "Measured on the host of each run; modelled for its chip.", table(columns, rows))
         + section("Paths", "Each aligned to its ground truth, or as it began.", figures.two_paths(names, (a, b)))
         + section(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from drp_slam.profiler.page import MODELLED, number, page, section, table, tile, tiles
+from drp_slam.profiler.page import MODELLED, number, page, section, table, tile, tiles, verdict_box
 
 UNIT_COLOURS = {"ai-mac": "#2b6cb0", "drp": "#2f855a", "copy": "#805ad5", "cpu": "#c53030"}
 PARTS = {**UNIT_COLOURS, "crossing": "#d69e2e", "fixed start": "#a0aec0"}
@@ -33,8 +33,7 @@ def render(result: Mapping[str, Any], images: Mapping[str, bytes]) -> str:
         for name, image in images.items()
     )
     body = (
-        f'<section class="verdict" style="margin-top:22px"><ul>'
-        f"{''.join(f'<li>{escape(text)}</li>' for text in verdict(result))}</ul></section>"
+        verdict_box(verdict(result))
         + _tiles(result)
         + section("Time by cause", "All layers of a kind added up; the fixed start is paid once.", _shares(result))
         + _fallbacks(result)

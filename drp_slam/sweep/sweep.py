@@ -129,18 +129,26 @@ def summarise(points: Sequence[dict[str, Any]], out: Path, measured_now: int, co
         p | cost(p["point"]["network"] or str(out / NETWORKS / f"{p['name']}.onnx"), tuple(p["shape"]), constants)
         for p in points
     ]
-    ordered = sorted(costed, key=lambda p: (p["point"]["network"] == "", p["sparsity"], p["name"]))
-    front = pareto([(p["latency_ms"], -(p["all"]["inliers"]["ratio"] or 0.0)) for p in ordered])
-    body = [p | {"pareto": i in front} for i, p in enumerate(ordered)]
     return {
         "format": FORMAT,
         "sequence": points[0]["point"]["sequence"] if points else None,
         "reference": points[0]["point"]["reference"] if points else None,
         "device": constants.name,
-        "points": body,
+        "points": with_front(costed),
         "measured_now": measured_now,
         "report": str(out / SWEEP_HTML),
     }
+
+
+def with_front(costed: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The points in the order of the table, each with `pareto`: whether no other is as fast and as good.
+
+    A network that finds no pose is no choice, however fast.
+    """
+    ordered = sorted(costed, key=lambda p: (p["point"]["network"] == "", p["sparsity"], p["name"]))
+    worth = [p["all"]["inliers"]["ratio"] or 0.0 for p in ordered]
+    front = pareto([(p["latency_ms"] if w else None, -w) for p, w in zip(ordered, worth)])
+    return [p | {"pareto": i in front} for i, p in enumerate(ordered)]
 
 
 def pareto(costs: Sequence[tuple[float | None, ...]]) -> set[int]:

@@ -7,13 +7,16 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from drp_slam.profiler.figures import COLOURS, label, new, svg
 from drp_slam.pruning.methods import SALIENCIES
 
 Points = Sequence[Mapping[str, Any]]
 SHIPPED = "shipped"
-CUT_PERCENT = 300
-"""Errors beyond this, relative to the reference, leave the picture (not the table)."""
+NEAR_PERCENT = (50.0, 200.0)
+"""Where at least half of the points lie within this, relative to the reference, the axis shows these alone; the
+others stand at its edge with their value."""
 CURVES = (
     ("cycles", 1e-6, "packed cycles [M]"),
     ("latency_ms", 1.0, "modelled latency [ms]"),
@@ -64,20 +67,22 @@ def front(points: Points) -> str | None:
         (axes[0], "latency_ms", "inliers", "modelled latency [ms]"),
         (axes[1], "energy_mj", "error_m", "modelled energy [mJ]"),
     ):
+        drawn: list[Drawn] = []
         for p in known:
             value = ratio(p, worth)
             if value is None:
                 continue
             middle, low, high = (100 * v for v in value)
             style = styles[series(p)]
+            drawn.append((p[cost], (middle, low, high), style["color"]))
             ax.plot([p[cost]] * 2, [low, high], color=style["color"], lw=1.1, alpha=0.5)
             ax.plot(p[cost], middle, **style | {"ls": ""})
             if p["pareto"] and worth == "inliers":
                 ax.plot(p[cost], middle, "o", mfc="none", mec="#1c2430", ms=11, mew=1.1, zorder=5)
         _names(ax, known, cost, worth)
         ax.axhline(100, color="#9aa4b2", lw=0.9, ls="--")
-        ax.margins(x=0.08, y=0.1)
-        _cut(ax)
+        ax.margins(x=0.08)
+        _fit(ax, drawn)
         name = "PnP inliers" if worth == "inliers" else "relative pose error"
         label(ax, title, f"{name} [% of the reference]")
     front = sorted((p for p in known if p["pareto"]), key=lambda p: p["latency_ms"])
@@ -94,9 +99,10 @@ def _names(ax: Any, points: Points, cost: str, worth: str) -> None:
     shown = sorted((p for p in points if p["point"]["network"]), key=lambda p: p[cost])
     for i, p in enumerate(shown):
         value = ratio(p, worth)
-        if value is not None and 100 * value[0] < CUT_PERCENT:
+        if value is not None:
             where = {"xytext": (0, 13 if i % 2 else -20), "textcoords": "offset points", "ha": "center"}
-            ax.annotate(p["name"], (p[cost], 100 * value[0]), fontsize=8, color="#1c2430", zorder=6, **where)
+            at = (p[cost], 100 * value[0])
+            ax.annotate(p["name"], at, fontsize=8, color="#1c2430", zorder=6, annotation_clip=True, **where)
 
 
 def _legend(figure: Any, ax: Any) -> None:
@@ -105,13 +111,24 @@ def _legend(figure: Any, ax: Any) -> None:
     figure.legend(handles, names, loc="outside lower center", ncols=5, frameon=False, fontsize=8.5)
 
 
-def _cut(ax: Any) -> None:
-    """Keeps a network that is broken from making all others look alike."""
-    ax.set_ylim(bottom=0)
-    if ax.get_ylim()[1] > CUT_PERCENT:
-        ax.set_ylim(0, CUT_PERCENT)
-        corner = {"transform": ax.transAxes, "ha": "right", "va": "top"}
-        ax.text(0.99, 0.97, f"cut at {CUT_PERCENT} %", fontsize=8, color="#5d6878", **corner)
+Drawn = tuple[float, tuple[float, ...], str]
+"""A point of a picture: x; y with the ends of its interval, in percent of the reference; colour."""
+
+
+def _fit(ax: Any, drawn: Sequence[Drawn]) -> None:
+    """Limits of y that show the points with their intervals; what lies far away is marked at the edge."""
+    near = [ys for _, ys, _ in drawn if NEAR_PERCENT[0] <= ys[0] <= NEAR_PERCENT[1]]
+    shown = near if 2 * len(near) >= len(drawn) else [ys for _, ys, _ in drawn]
+    values = np.array([100.0, *(y for ys in shown for y in ys)])
+    margin = max(0.08 * np.ptp(values), 2.0)
+    low, high = max(values.min() - 1.6 * margin, -margin), values.max() + 1.6 * margin
+    ax.set_ylim(low, high)
+    for x, (y, *_), colour in drawn:
+        if not low <= y <= high:
+            above, frame = y > high, ax.get_xaxis_transform()
+            ax.plot(x, 0.97 if above else 0.03, "^" if above else "v", color=colour, ms=6, transform=frame, zorder=5)
+            where = {"transform": frame, "ha": "center", "va": "top" if above else "bottom"}
+            ax.text(x, 0.93 if above else 0.07, f"{y:.0f}", fontsize=8, color=colour, zorder=6, **where)
 
 
 def curves(points: Points) -> str | None:
@@ -123,6 +140,7 @@ def curves(points: Points) -> str | None:
     figure: Figure
     figure, axes = new(11.2, 6.8, 3, rows=2)
     for ax, (key, factor, title) in zip(axes.flat, CURVES, strict=True):
+        drawn: list[Drawn] = []
         for name, style in styles.items():
             rows = [
                 (100 * p["sparsity"], *values)
@@ -134,9 +152,10 @@ def curves(points: Points) -> str | None:
             x, y, low, high = zip(*sorted(rows), strict=True)
             ax.plot(x, y, label=name, **style | {"ms": style["ms"] - 1.5})
             ax.vlines(x, low, high, color=style["color"], lw=1.1, alpha=0.4)
+            drawn += [(row[0], row[1:], style["color"]) for row in rows]
         if factor == 100.0:
             ax.axhline(100, color="#9aa4b2", lw=0.9, ls="--")
-        _cut(ax)
+            _fit(ax, drawn)
         label(ax, "weights removed [%]", "", title)
     _legend(figure, axes.flat[3])  # the accuracy has every series
     return svg(figure, "curves over the rate")

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from page_checks import check_page
 
 from drp_slam import cli
 from drp_slam.reporting.estimate_page import verdict
@@ -47,6 +48,6 @@ def test_a_page_with_sortable_layers_is_written(tmp_path: Path) -> None:
     graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [weight])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "n.onnx")
     assert cli.main(["estimate", str(tmp_path / "n.onnx"), "--html", "--out", str(tmp_path)]) == 0
-    text = (tmp_path / "estimate.html").read_text(encoding="utf-8")
+    text = check_page(tmp_path / "estimate.html")
     assert 'class="sortable"' in text and "Erf on the Cortex-A55" in text and "&lt;c&gt;" in text
     assert "<c>" not in text and len(re.findall("data:image/png", text)) == 2
