@@ -248,7 +248,7 @@ def test_decoding_ahead_keeps_order_and_passes_errors_on() -> None:
     assert seen == list(range(5))
 
 
-def test_decoding_stops_when_nobody_listens() -> None:
+def test_decoding_stops_with_its_consumer() -> None:
     made = []
 
     def endless() -> Iterator[int]:

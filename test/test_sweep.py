@@ -58,7 +58,7 @@ def swept(wall: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_a_killed_sweep_goes_on_and_repeats_nothing(swept: Path) -> None:
+def test_a_killed_sweep_resumes_and_repeats_nothing(swept: Path) -> None:
     before = json.loads((swept / "before.json").read_text())
     after = {p.name: p.stat().st_mtime_ns for p in (swept / "points").glob("*.json")}
     assert before and before.items() <= after.items()
@@ -256,7 +256,7 @@ LIMIT = st.floats(0.1, 5.0)
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(LIMIT, LIMIT, LIMIT), min_size=1, max_size=6), LIMIT, LIMIT)
-def test_advice_fits_or_says_what_would(
+def test_advice_names_the_limit_to_ease(
     rows: list[tuple[float, float, float]], latency: float, increase: float
 ) -> None:
     points = [point(str(i), a, b, 1 + c / 100) for i, (a, b, c) in enumerate(rows)]

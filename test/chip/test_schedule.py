@@ -189,7 +189,7 @@ def test_threads_share_the_cores_and_a_stage_keeps_the_order_of_frames() -> None
     assert simulate([whole] * 30, UNITS, in_flight=3, cores=4).throughput_hz == pytest.approx(1 / 5)
 
 
-def test_a_wake_up_delays_and_occupies_nobody() -> None:
+def test_a_wake_up_delays_a_step_without_occupying_its_unit() -> None:
     job = [Step("a", UNIT["DRP1"], 1.0), Step("b", UNIT["CPU"], 1.0, wake_s=0.25)]
     plan = simulate([job] * 50, UNITS, in_flight=3)
     assert plan.done_s[0] == 2.25 and plan.throughput_hz == pytest.approx(50 / (50 + 1.25))

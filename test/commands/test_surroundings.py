@@ -39,7 +39,7 @@ def test_the_c_locale_without_a_home(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["estimate", "run", "convert"])
 @pytest.mark.parametrize("redirect", ["| head -c 1", ">&-", ">/dev/full", "2>&-"])
-def test_output_that_nobody_takes(tmp_path, name, redirect):
+def test_closed_standard_output(tmp_path, name, redirect):
     """Results in files are complete all the same."""
     code, out, err = call(name, tmp_path / "out", redirect)
     assert "Traceback" not in out + err and "Exception ignored" not in out + err, err

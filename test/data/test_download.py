@@ -58,7 +58,7 @@ def test_a_file_is_fetched_once(server, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("have", [1000, len(CONTENT)])
-def test_a_download_that_was_cut_off_goes_on(server, tmp_path: Path, have: int) -> None:
+def test_an_interrupted_download_resumes(server, tmp_path: Path, have: int) -> None:
     url, ranges = server
     (tmp_path / "net").mkdir()
     (tmp_path / "net" / "net.onnx.part").write_bytes(CONTENT[:have])
@@ -72,7 +72,7 @@ def test_another_content_is_refused_and_not_kept(server, tmp_path: Path) -> None
     assert not list((tmp_path / "net").iterdir())
 
 
-def test_what_cannot_be_had_is_one_line(server, tmp_path: Path) -> None:
+def test_a_failed_download_is_one_line(server, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="answers 404"):
         fetch("net", package(f"{server[0]}/gone"), tmp_path)
     with pytest.raises(DataError, match="run it again to go on"):

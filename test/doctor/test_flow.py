@@ -43,7 +43,7 @@ def test_a_busy_host_is_named_only_where_frames_are_lost():
     assert not check_flow(before, counts(20.0, *kept, busy=0.99))
 
 
-def test_a_window_of_ten_seconds_survives_restarts_and_strangers():
+def test_the_window_of_ten_seconds_ignores_restarts_and_other_publishers():
     flow = Flow()
     for second in range(30):
         n = 30 * second

@@ -105,7 +105,7 @@ def bad_spans() -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize("values", bad_spans())
-def test_figures_that_nobody_can_add_are_refused(values):
+def test_figures_that_cannot_be_added_are_refused(values):
     status = status_codec.entry("drp_node: preprocess", DiagnosticStatus.OK, "", values)
     with pytest.raises(GraphError, match="'drp_node: preprocess' is no span"):
         status_codec.entries(status_codec.array_of(5, [status]))
@@ -162,7 +162,7 @@ def test_a_recording_in_a_loop_has_each_lap_in_the_tables(tmp_path):
     assert all(r.latency_s == pytest.approx(2.0) for r in rows)
 
 
-def test_a_full_disk_is_said_once_and_the_figures_go_on(tmp_path):
+def test_a_full_disk_is_reported_once_and_live_figures_continue(tmp_path):
     (tmp_path / "out").write_text("no folder")
     book = Ledger(tmp_path / "out")
     refused = 0

@@ -37,7 +37,7 @@ def test_written_odometry_needs_no_journal(tmp_path):
     assert not recover(tmp_path) and not (tmp_path / folder.TRAJECTORY).exists()
 
 
-def test_a_refusing_disk_is_reported_once_and_poses_go_on(tmp_path):
+def test_a_write_error_is_reported_once_and_poses_are_still_published(tmp_path):
     (tmp_path / "file").write_text("no folder")
     odometry = Odometry(str(tmp_path / "file"))
     assert "cannot write" in (odometry.add(1, pose(1)) or "")
@@ -58,7 +58,7 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path, torn):
     assert recover(tmp_path) and read_tum(tmp_path / folder.TRAJECTORY).stamps_ns.tolist() == [10**9]
 
 
-def test_a_node_that_is_started_again_goes_on_with_the_journal(tmp_path):
+def test_a_restarted_node_appends_to_the_journal(tmp_path):
     Odometry(str(tmp_path)).add(1, pose(1))  # that node was killed
     again = Odometry(str(tmp_path))
     again.add(2, pose(2))

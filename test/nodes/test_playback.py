@@ -82,7 +82,7 @@ def test_real_time_is_never_early():
     playback.stop()
 
 
-def test_in_real_time_frames_that_nobody_wants_are_dropped_unprepared():
+def test_in_real_time_frames_without_credit_are_dropped_unprepared():
     prepared, more = [], threading.Event()
     wanted = iter(
         [True, False, False, False, True, True]

@@ -41,7 +41,7 @@ def made(folder: Path, *names: str) -> set[str]:
     return set(names)
 
 
-def test_only_what_nobody_holds_a_lock_on_is_removed(tmp_path: Path) -> None:
+def test_only_unlocked_segments_are_removed(tmp_path: Path) -> None:
     dead = made(
         tmp_path,
         "fastrtps_0123456789abcdef",

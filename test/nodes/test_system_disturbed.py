@@ -100,7 +100,7 @@ def subscriptions(node) -> Iterator[tuple[str, str]]:
     return iter(sorted(pair for pair in found if pair[0] not in OF_ROS))
 
 
-def test_tracking_goes_on(camera, four_nodes, listen, small_room, tmp_path):
+def test_tracking_continues(camera, four_nodes, listen, small_room, tmp_path):
     rng = random.Random(NONSENSE)
 
     # 30 % of the frames are lost on their way

@@ -60,7 +60,7 @@ def test_relocalisation_moves_odom_in_map_and_odometry_never_jumps():
     assert not np.allclose(frames.T_map_odom, np.eye(4))
 
 
-def test_a_closed_loop_moves_odom_in_map_and_odometry_goes_on():
+def test_a_closed_loop_moves_odom_in_map_and_odometry_stays_continuous():
     frames = world.Frames(extrinsic.mount("0.1 0 0.2 3 4 5"))
     step, T = geometry.exp(np.array([0.01, 0.0, 0.05, 0.0, 0.02, 0.0])), np.eye(4)
     correction = geometry.exp(np.array([0.3, -0.2, 0.1, 0.05, 0.1, -0.02]))

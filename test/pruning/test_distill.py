@@ -67,7 +67,7 @@ def test_distillation_learns_the_teacher() -> None:
     assert np.mean(losses[-10:]) < 0.75 * np.mean(losses[:10])
 
 
-def test_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
+def test_training_resumes_from_a_checkpoint(tmp_path: Path) -> None:
     x = next(noise())
 
     def train(path: Path | None, stop_at: int | None = None) -> nn.Module:

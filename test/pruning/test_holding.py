@@ -171,7 +171,7 @@ def test_a_compiled_network():
     assert zeros(saved(compiled)) == pytest.approx(pruner.rate, abs=1e-6)
 
 
-def test_a_second_pruner_goes_on_from_the_first():
+def test_a_second_pruner_keeps_the_masks_of_the_first():
     net = network()
     first = Pruner(net, final_pr=0.5)
     removed = {n: ~m for n, m in first.masks.items()}

@@ -62,7 +62,7 @@ def test_a_saliency_of_ones_own_needs_no_change(tmp_path):
 
 
 @pytest.mark.parametrize("name", list(methods.SALIENCIES))
-def test_an_entry_says_truly_what_it_needs(name):
+def test_a_saliency_declares_what_it_needs(name):
     """Fields of the statistics that `needs` does not name are never read."""
     entry = methods.SALIENCIES[name]
     torch.manual_seed(0)

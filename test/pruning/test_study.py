@@ -76,7 +76,7 @@ def test_a_loss_that_is_not_finite_and_missing_data_are_named(tmp_path, capsys):
         reference.resnet20(tmp_path / "bad.th")
 
 
-def test_a_study_goes_on_with_what_is_missing_unless_its_settings_changed(tmp_path):
+def test_a_study_resumes_and_starts_again_with_new_settings(tmp_path):
     made = []
 
     def make(value: int) -> list[int]:
@@ -153,7 +153,7 @@ def test_closed_form_recovery_moves_no_masked_weight_and_every_method_gives_the_
                     assert not module.weight[~masks[name]].any()
 
 
-def test_distillation_goes_on_from_the_refit_and_comes_nearer_under_the_same_masks():
+def test_distillation_starts_from_the_refit_and_lowers_the_loss_under_the_same_masks():
     torch.manual_seed(0)
     net = small_net()
     x = torch.randn(60, 3, 8, 8)

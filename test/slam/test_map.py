@@ -56,7 +56,7 @@ def test_a_copy_is_equal_and_apart(mapped: Map) -> None:
     assert mapped != Map() and mapped != "map"
 
 
-def test_a_tracker_goes_on_in_a_map_that_was_written_and_read(mapped: Map) -> None:
+def test_a_tracker_continues_in_a_stored_map(mapped: Map) -> None:
     """The same frames give the same poses and the same map, bit for bit."""
     poses = walk(60)
     results = []

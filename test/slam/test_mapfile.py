@@ -98,7 +98,7 @@ def test_an_empty_map_is_a_map(tmp_path: Path) -> None:
     assert load(tmp_path / "empty.map") == Map()
 
 
-def test_tracking_goes_on_as_in_the_map_that_was_saved(mapped: Map, stored: Path) -> None:
+def test_a_loaded_map_tracks_like_the_saved_one(mapped: Map, stored: Path) -> None:
     poses, results = walk(30, 4.0), []
     for start in (mapped.copy(), load(stored)):
         tracker, world = Tracker(CAMERA, SlamConfig(min_cosine=0.6), start), make_world(count=2000)

@@ -181,7 +181,7 @@ def test_stamps_must_grow() -> None:
         tracker.track(frame(3, 1000, depth), features)
 
 
-def test_a_new_epoch_goes_on_in_the_same_map() -> None:
+def test_a_new_epoch_continues_in_the_same_map() -> None:
     """A recording in a loop: the same stamps again, from a place far from where the lap before ended."""
     poses = walk(40)
     tracker, first = play(poses)

@@ -48,7 +48,7 @@ def test_no_point_without_parallax_off_the_epipolar_line_or_behind() -> None:
     assert triangulated(_matches(4), a, b, T_b_a, NOISE).a.tolist() == [0]
 
 
-def test_tracking_goes_on_where_depth_ends() -> None:
+def test_tracking_continues_without_depth() -> None:
     world, poses = make_world(), walk(75)
     tracker, found = Tracker(CAMERA), []
     for k, pose in enumerate(poses):

@@ -107,7 +107,7 @@ def test_the_choice_is_what_brute_force_finds(points: list[OperatingPoint], fps:
     assert best.detector_hz == most and best.power_w == min(p.power_w for p in fits if p.detector_hz == most)
 
 
-def test_the_command_chooses_or_says_what_would_fit(compared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_chooses_or_names_the_limit_to_ease(compared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["advise", "--compared", str(compared)]
     assert main([*argv, "--budget-w", "2.5", "--min-fps", "20", "--max-ate", "2cm", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
