@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LEVEL_STYLES = {Level.NOTE: "", Level.WARN: "yellow", Level.ERROR: "red"}
+SILENT = "no_message"
+"""The check that finds a topic silent."""
 PERIOD_S = 0.5
 """Long, since the nodes need the cores."""
 
@@ -53,7 +55,8 @@ class View:
         self._stages = stages(config.graph.features, config.graph.pair)
         text, rate = TextColumn("{task.description}"), TextColumn("{task.fields[fps]} Hz", markup=False)
         self._bar = Progress(text, BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
-        self._task = self._bar.add_task("starting", total=None if loop else len(sequence or ()), fps="–")
+        self._total = None if loop else len(sequence or ())
+        self._task = self._bar.add_task("starting", total=self._total, fps="–")
         self._live = Live(self._bar, console=Console(stderr=True, markup=False, emoji=False), auto_refresh=False)
         self._drawn_s = 0.0
         self._health: Mapping[str, Mapping[str, str]] = {}
@@ -75,9 +78,11 @@ class View:
 
         Without a terminal, what is wrong is logged when it changes.
         """
-        self._health, self._findings = health, findings
+        self._health = health
+        # once all frames are played the player is silent, as it should be
+        self._findings = [f for f in findings if not (self._ended and f.check.name == SILENT)]
         if not self._live.console.is_terminal:
-            self._announcer.changes(findings)
+            self._announcer.changes(self._findings)
         if time.monotonic() - self._drawn_s >= PERIOD_S:
             self._drawn_s = time.monotonic()
             self._draw()
@@ -88,6 +93,11 @@ class View:
         frames = (self._health.get(node, {}).get("frames", 0) for node in ("player_node", "profiler_node"))
         return max(int(f) if str(f).isdecimal() else 0 for f in frames)
 
+    @property
+    def _ended(self) -> bool:
+        """Whether every frame of the recording was played."""
+        return self._total is not None and self.done >= self._total
+
     def _draw(self) -> None:
         from rich.console import Group
         from rich.text import Text
@@ -95,7 +105,8 @@ class View:
         profiler = self._health.get("profiler_node", {})
         playing = self._health.get("player_node", {}).get("playing", "1") == "1" and "fps" in profiler
         waiting = [f for f in self._findings if f.level] and not self.done
-        text = "waiting for the camera" if waiting else "tracking" if playing else "starting"
+        running = "finishing" if self._ended else "tracking" if playing else "starting"
+        text = "waiting for the camera" if waiting else running
         self._bar.update(self._task, completed=self.done, fps=profiler.get("fps", "–"), description=text)
         table = self._table(self._health, profiler)
         lines = [Text(f.line, LEVEL_STYLES[f.level]) for f in self._findings]

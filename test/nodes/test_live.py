@@ -7,7 +7,8 @@ import pytest
 
 pytest.importorskip("rclpy")
 from drp_slam.config import Config
-from drp_slam.nodes.live import View
+from drp_slam.doctor.checks import found
+from drp_slam.nodes.live import SILENT, View
 
 
 class Ten:
@@ -28,3 +29,17 @@ def test_live_frames_are_those_that_were_tracked() -> None:
     with View(Config(), None) as view:
         view.update({"profiler_node": {"frames": "7"}})
     assert view.done == 7
+
+
+def test_a_player_that_has_finished_may_be_silent() -> None:
+    silent, dark = found(SILENT, "/image", "no message for 9 s"), found("dark", "/image", "mean grey 3")
+    with View(Config(), Ten()) as view:  # type: ignore[arg-type]
+        view.update({"player_node": {"frames": "9"}}, [silent, dark])
+        assert list(view._findings) == [silent, dark]
+        view.update({"player_node": {"frames": "10"}}, [silent, dark])
+        assert list(view._findings) == [dark]
+        assert view._bar.tasks[0].description == "starting"
+    assert view._bar.tasks[0].description == "finishing"
+    with View(Config(), None) as view:  # a camera never finishes
+        view.update({"profiler_node": {"frames": "10"}}, [silent])
+        assert list(view._findings) == [silent]
