@@ -78,6 +78,20 @@ def recogniser(b: Builder) -> str:
     return b.op("Softmax", b.op("Add", b.op("MatMul", y, w), b.constant(np.ones(11, np.float32))), axis=2)
 
 
+def mobile(b: Builder) -> str:
+    """As small recognisers: hard-swish, depthwise convolutions, a gate from global pooling."""
+
+    def swish(x: str) -> str:
+        return b.op("Mul", x, b.op("HardSigmoid", x, alpha=1 / 6, beta=0.5))
+
+    y = swish(b.conv("x", 3, 16))
+    for _ in range(2):
+        y = swish(b.conv(swish(b.conv(y, 16, 16, group=16)), 16, 16, 1))
+        gate = b.op("Relu", b.conv(b.op("GlobalAveragePool", y), 16, 4, 1))
+        y = b.op("Mul", y, b.op("HardSigmoid", b.conv(gate, 4, 16, 1), alpha=0.2, beta=0.5))
+    return b.conv(y, 16, 8)
+
+
 def joined(b: Builder, axis: int = 1) -> str:
     """Parts of very different size, joined at the end."""
     y = b.op("Relu", b.conv("x", 3, 8))
@@ -90,6 +104,7 @@ FORMS = {
     "nhwc": ((1, SIDE, SIDE, 3), nhwc, 20),
     "grey": ((1, 1, SIDE, SIDE), sub_pixel, 20),
     "recogniser": ((1, 3, SIDE, SIDE), recogniser, 15),
+    "mobile": ((1, 3, SIDE, SIDE), mobile, 15),
     "joined": ((1, 3, SIDE, SIDE), joined, 20),
     "joined elsewhere": ((1, 3, SIDE, SIDE), lambda b: joined(b, 3), 20),
 }
@@ -212,7 +227,7 @@ def test_nan_activations_are_named(tmp_path, capsys, images):
     assert "is NaN" in refused(capsys, path, images)
 
 
-@pytest.mark.parametrize("form", ["nchw", "recogniser", "joined"])
+@pytest.mark.parametrize("form", ["nchw", "recogniser", "mobile", "joined"])
 def test_never_worse_than_the_quantiser_of_onnxruntime(tmp_path, images, form):
     shape, make, _ = FORMS[form]
     b = Builder(shape)
