@@ -198,6 +198,9 @@ def show(result: Mapping[str, Any]) -> None:
         where = f"modelled on {result['device']} at {result['shape']}"
         console.print(f"{where}: {m['pruned_s'] * 1e3:.3f} ms{dense}", soft_wrap=True)
     print_written(result)
+    if (kept := result.get("int8_sqnr_db")) is not None:
+        remedy = "; low: try --calibrate-method percentile, or images prepared as in training" if kept < 15 else ""
+        console.print(f"INT8 keeps {kept:.1f} dB of signal over noise at its worst output{remedy}", soft_wrap=True)
     if "int8_refused" in result:
         console.print(f"no INT8 file: {result['int8_refused']}", soft_wrap=True)
     if found := result.get("compressed"):

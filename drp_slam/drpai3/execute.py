@@ -11,12 +11,11 @@ import numpy as np
 
 from drp_slam.drpai3.emulator import saturates, session
 from drp_slam.drpai3.graph import Graph, load
+from drp_slam.drpai3.quantize_check import SUSPICIOUS_DB, sqnr_by_output, stored
 from drp_slam.drpai3.samples import Preprocessing, Sample, read_samples
 
 COMPARED = 8
 """Number of samples on which the INT8 network is compared with the float one."""
-SUSPICIOUS_DB = 15.0
-"""Below this, the input was probably not prepared as in training."""
 KINDS = {"tensor(float16)": np.float16, "tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(bool)": np.bool_}
 
 
@@ -43,34 +42,18 @@ def execute(graph: Graph, path: Path, how: Preprocessing, method: str, percentil
     samples = read_samples(path, shapes, types, how)
     result["images"] = len(samples)
     if graph.int8:
-        stored = onnx.load(graph.path) if graph.path.suffix == ".onnx" else model
-        return result | {"wall_ms": _wall_ms(stored, samples)[0]}
+        as_filed = onnx.load(graph.path) if graph.path.suffix == ".onnx" else model
+        return result | {"wall_ms": _wall_ms(as_filed, samples)}
     from drp_slam.drpai3.quantize import quantize
 
     kept = out / f"{graph.name}-int8.onnx"
     int8 = quantize(model, samples, kept, method, percentile)
-    wall_ms, got = _wall_ms(int8, samples)
-    result |= {"network": str(kept), "wall_ms": wall_ms}
-    reference = session(model.SerializeToString())
-    wanted = [reference.run(None, sample) for sample in samples[:COMPARED]]
-    names = [o.name for o in reference.get_outputs()]
-    ratios = {name: sqnr_db([w[n] for w in wanted], [g[n] for g in got]) for n, name in enumerate(names)}
-    known = {name: ratio for name, ratio in ratios.items() if ratio is not None}
-    if known:
+    result |= {"network": str(kept), "wall_ms": _wall_ms(int8, samples)}
+    if known := sqnr_by_output(model, int8, samples[:COMPARED]):
         result |= {"sqnr_db": min(known.values()), "sqnr_db_by_output": known}
         if result["sqnr_db"] < SUSPICIOUS_DB:
             result["warning"] = _suspicion(samples, result["sqnr_db"])
     return result
-
-
-def sqnr_db(wanted: list[np.ndarray], got: list[np.ndarray]) -> float | None:
-    """Signal-to-quantisation-noise ratio over all samples; None for integers, zeros, or no noise at all."""
-    if wanted[0].dtype.kind != "f":
-        return None
-    pairs = [(w.astype(np.float64), g.astype(np.float64)) for w, g in zip(wanted, got)]
-    signal = sum(float((w**2).sum()) for w, _ in pairs)
-    noise = sum(float(((g - w) ** 2).sum()) for w, g in pairs)
-    return 10 * float(np.log10(signal / noise)) if signal > 0 and noise > 0 else None
 
 
 def _batch_of_one(graph: Graph) -> tuple[Graph, str]:
@@ -89,25 +72,18 @@ def _batch_of_one(graph: Graph) -> tuple[Graph, str]:
         return graph, f"{was} is fixed inside the network and was kept; the vendor's compiler takes a batch of 1"
 
 
-def _wall_ms(int8: Any, samples: list[Sample]) -> tuple[float, list[list[np.ndarray]]]:
-    """Median wall time of one inference on this host, and the outputs as real numbers."""
-    from drp_slam.drpai3.quantize_borders import input_scales, real_outputs
+def _wall_ms(int8: Any, samples: list[Sample]) -> float:
+    """Median wall time of one inference on this host."""
+    from drp_slam.drpai3.quantize_borders import input_scales
 
     scales = input_scales(int8)
-    stored = [{k: _stored(v, scales.get(k)) for k, v in sample.items()} for sample in samples[:COMPARED]]
     run, walls = session(int8.SerializeToString()), []
-    for sample in stored:
+    for sample in samples[:COMPARED]:
+        given = stored(sample, scales)
         start = time.perf_counter()
-        run.run(None, sample)
+        run.run(None, given)
         walls.append(time.perf_counter() - start)
-    real = session(real_outputs(int8).SerializeToString())
-    return sorted(walls)[len(walls) // 2] * 1e3, [real.run(None, sample) for sample in stored]
-
-
-def _stored(value: np.ndarray, scale: tuple[float, int] | None) -> np.ndarray:
-    if scale is None:
-        return value
-    return np.clip(np.rint(value / scale[0]) + scale[1], -128, 127).astype(np.int8)
+    return sorted(walls)[len(walls) // 2] * 1e3
 
 
 def _suspicion(samples: list[Sample], lowest_db: float) -> str:

@@ -51,9 +51,10 @@ def quantize(
     """An FP32 network as INT8 (QDQ); inputs and outputs that are quantised become int8. Written to `out` if given.
 
     `calibration` holds float32 arrays of the one input's shape, or one array for each input by
-    name; what has a length is read anew on every pass, one sample at a time. `scales` (tensor -> scale, zero point) replaces what calibration finds: quantisation-aware
-    training fixes them. Integer inputs stay as they are. Raises DrpAi3Error without samples, for an
-    unknown method, or for a network that onnxruntime cannot run or quantise.
+    name; what has a length is read anew on every pass, one sample at a time. `scales` (tensor ->
+    scale, zero point) replaces what calibration finds: quantisation-aware training fixes them.
+    Integer inputs stay as they are. Raises DrpAi3Error without samples, for an unknown method, or
+    for a network that onnxruntime cannot run or quantise.
     """
     import onnx
 

@@ -16,10 +16,10 @@ from onnx_networks import Builder
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from drp_slam import cli
-from drp_slam.drpai3.execute import sqnr_db
 from drp_slam.drpai3.graph import load
 from drp_slam.drpai3.quantize import quantize
 from drp_slam.drpai3.quantize_borders import input_scales, real_outputs
+from drp_slam.drpai3.quantize_check import sqnr_db
 from drp_slam.drpai3.samples import Preprocessing, read_samples
 from drp_slam.errors import DrpAi3Error
 

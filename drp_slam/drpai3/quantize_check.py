@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much of a network's signal its INT8 form keeps, output by output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from drp_slam.drpai3.emulator import session
+from drp_slam.drpai3.quantize_borders import input_scales, real_outputs
+
+if TYPE_CHECKING:
+    import onnx
+
+SUSPICIOUS_DB = 15.0
+"""Below this, the input was probably not prepared as in training, or the ranges do not suit the network."""
+
+
+def sqnr_by_output(
+    model: onnx.ModelProto, int8: onnx.ModelProto, samples: Iterable[Mapping[str, np.ndarray]]
+) -> dict[str, float]:
+    """Signal-to-quantisation-noise ratio in dB of each float output over samples (arrays by input name).
+
+    Products never saturate (`emulator.session`). Outputs that are integers, zero or exact are left out. Raises
+    DrpAi3Error where onnxruntime cannot load one of the two.
+    """
+    samples = list(samples)
+    reference, real = (session(m.SerializeToString()) for m in (model, real_outputs(int8)))
+    scales = input_scales(int8)
+    wanted = [reference.run(None, dict(sample)) for sample in samples]
+    got = [real.run(None, stored(sample, scales)) for sample in samples]
+    names = [o.name for o in reference.get_outputs()]
+    ratios = {name: sqnr_db([w[n] for w in wanted], [g[n] for g in got]) for n, name in enumerate(names)}
+    return {name: ratio for name, ratio in ratios.items() if ratio is not None}
+
+
+def sqnr_db(wanted: list[np.ndarray], got: list[np.ndarray]) -> float | None:
+    """Signal-to-quantisation-noise ratio over all samples; None for integers, zeros, or no noise at all."""
+    if wanted[0].dtype.kind != "f":
+        return None
+    pairs = [(w.astype(np.float64), g.astype(np.float64)) for w, g in zip(wanted, got)]
+    signal = sum(float((w**2).sum()) for w, _ in pairs)
+    noise = sum(float(((g - w) ** 2).sum()) for w, g in pairs)
+    return 10 * float(np.log10(signal / noise)) if signal > 0 and noise > 0 else None
+
+
+def stored(sample: Mapping[str, np.ndarray], scales: Mapping[str, tuple[float, int]]) -> dict[str, np.ndarray]:
+    """A sample as the INT8 network takes it."""
+    found = dict(sample)
+    for name, (scale, zero) in scales.items():
+        found[name] = np.clip(np.rint(found[name] / scale) + zero, -128, 127).astype(np.int8)
+    return found
