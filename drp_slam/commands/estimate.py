@@ -41,8 +41,8 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     add_preprocessing(p)
     text = "order the input's axes like this (default: channels are the axis of size 1 or 3)"
     p.add_argument("--layout", choices=("nchw", "nhwc"), help=text)
-    text = "choose INT8 ranges this way for --run (default: minmax)"
-    p.add_argument("--method", choices=("minmax", "percentile"), default="minmax", help=text)
+    text = "choose INT8 ranges this way for --run; best: the one of the others that keeps more signal (default)"
+    p.add_argument("--method", choices=("best", "minmax", "percentile"), default="best", help=text)
     text = "keep this percentage of the values with --method percentile (default: 99.99)"
     p.add_argument("--percentile", type=float, default=99.99, metavar="P", help=text)
     p.add_argument("--csv", action="store_true", help="write layers.csv")

@@ -47,8 +47,8 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     text = "begin to distil at this learning rate; weights that OBS has fitted want small steps (1e-4)"
     p.add_argument("--learning-rate", type=float, default=1e-4, metavar="R", help=text)
     p.add_argument("--no-int8", action="store_true", help="write FP32 only")
-    text = "choose INT8 ranges this way (minmax)"
-    p.add_argument("--calibrate-method", choices=("minmax", "percentile"), default="minmax", help=text)
+    text = "choose INT8 ranges this way; best: the one of the others that keeps more signal (best)"
+    p.add_argument("--calibrate-method", choices=("best", "minmax", "percentile"), default="best", help=text)
     text = "also write a Deep Compression file; --retrain trains its centroids for a quarter as many steps"
     p.add_argument("--compress", action="store_true", help=text)
     add_device(p)
@@ -199,8 +199,9 @@ def show(result: Mapping[str, Any]) -> None:
         console.print(f"{where}: {m['pruned_s'] * 1e3:.3f} ms{dense}", soft_wrap=True)
     print_written(result)
     if (kept := result.get("int8_sqnr_db")) is not None:
-        remedy = "; low: try --calibrate-method percentile, or images prepared as in training" if kept < 15 else ""
-        console.print(f"INT8 keeps {kept:.1f} dB of signal over noise at its worst output{remedy}", soft_wrap=True)
+        remedy = "; low: are the images prepared as in training?" if kept < 15 else ""
+        how = f"INT8 ({result['int8_ranges']} ranges) keeps {kept:.1f} dB of signal over noise at its worst output"
+        console.print(how + remedy, soft_wrap=True)
     if "int8_refused" in result:
         console.print(f"no INT8 file: {result['int8_refused']}", soft_wrap=True)
     if found := result.get("compressed"):

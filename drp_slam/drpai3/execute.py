@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from drp_slam.atomic import write_bytes
 from drp_slam.drpai3.emulator import saturates, session
 from drp_slam.drpai3.graph import Graph, load
-from drp_slam.drpai3.quantize_check import SUSPICIOUS_DB, sqnr_by_output, stored
+from drp_slam.drpai3.quantize_check import COMPARED, SUSPICIOUS_DB, quantize_by, stored
 from drp_slam.drpai3.samples import Preprocessing, Sample, read_samples
+from drp_slam.errors import DrpAi3Error
 
-COMPARED = 8
-"""Number of samples on which the INT8 network is compared with the float one."""
 KINDS = {"tensor(float16)": np.float16, "tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(bool)": np.bool_}
 
 
@@ -44,12 +44,11 @@ def execute(graph: Graph, path: Path, how: Preprocessing, method: str, percentil
     if graph.int8:
         as_filed = onnx.load(graph.path) if graph.path.suffix == ".onnx" else model
         return result | {"wall_ms": _wall_ms(as_filed, samples)}
-    from drp_slam.drpai3.quantize import quantize
-
     kept = out / f"{graph.name}-int8.onnx"
-    int8 = quantize(model, samples, kept, method, percentile)
-    result |= {"network": str(kept), "wall_ms": _wall_ms(int8, samples)}
-    if known := sqnr_by_output(model, int8, samples[:COMPARED]):
+    int8, chosen, known = quantize_by(model, samples, method, percentile)
+    write_bytes(kept, int8.SerializeToString(), DrpAi3Error)
+    result |= {"network": str(kept), "method": chosen, "wall_ms": _wall_ms(int8, samples)}
+    if known:
         result |= {"sqnr_db": min(known.values()), "sqnr_db_by_output": known}
         if result["sqnr_db"] < SUSPICIOUS_DB:
             result["warning"] = _suspicion(samples, result["sqnr_db"])

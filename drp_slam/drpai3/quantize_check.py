@@ -1,21 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much of a network's signal its INT8 form keeps, output by output."""
+"""How much of a network's signal its INT8 form keeps, and which way to choose ranges keeps more."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from drp_slam.drpai3.emulator import session
+from drp_slam.drpai3.quantize import METHODS, quantize
 from drp_slam.drpai3.quantize_borders import input_scales, real_outputs
 
 if TYPE_CHECKING:
     import onnx
 
+BEST = "best"
+"""Both ways to choose ranges, and the one that keeps more signal at the worst output."""
+COMPARED = 8
+"""Number of samples on which the INT8 network is compared with the float one."""
 SUSPICIOUS_DB = 15.0
 """Below this, the input was probably not prepared as in training, or the ranges do not suit the network."""
+
+
+def quantize_by(
+    model: onnx.ModelProto,
+    calibration: Iterable[Mapping[str, np.ndarray]],
+    method: str = BEST,
+    percentile: float = 99.99,
+) -> tuple[onnx.ModelProto, str, dict[str, float]]:
+    """The INT8 network, the method that chose its ranges, and `sqnr_by_output` on the first samples.
+
+    `method` is one of `quantize.METHODS` or `BEST`. Raises DrpAi3Error as `quantize` does.
+    """
+    samples = calibration if isinstance(calibration, Sized) else list(calibration)
+    found = []
+    for name in METHODS if method == BEST else (method,):
+        int8 = quantize(model, samples, None, name, percentile)
+        found.append((int8, name, sqnr_by_output(model, int8, islice(iter(samples), COMPARED))))
+    return max(found, key=lambda made: min(made[2].values(), default=np.inf))
 
 
 def sqnr_by_output(

@@ -35,7 +35,7 @@ def prune_file(
     count: int = 100,
     bgr: bool = False,
     int8: bool = True,
-    method: str = "minmax",
+    method: str = "best",
     compress: bool = False,
 ) -> dict[str, Any]:
     """Writes `<name>-pNN.onnx` and `<name>-pNN-int8.onnx` into `out`; returns what `prune` shows.
@@ -115,23 +115,21 @@ def _counted(found: Feeds, what: str) -> str:
 
 
 def _quantised(model: Any, images: Feeds | None, method: str, path: Path) -> dict[str, Any]:
-    from drp_slam.drpai3.quantize import quantize
-    from drp_slam.drpai3.quantize_check import sqnr_by_output
+    from drp_slam.drpai3.quantize_check import quantize_by
 
     if images is None:
         return {"int8_refused": "the quantiser needs images or arrays; give --calibration DIR"}
     quantised = path.with_name(f"{path.stem}-int8.onnx")
     samples = images.filled(cutting.STATISTICS_IMAGES)  # read one by one, on every pass
     try:
-        int8 = quantize(model, samples, None, method)
+        int8, chosen, kept = quantize_by(model, samples, method)
         write_bytes(quantised, int8.SerializeToString(), PruningError)
-        kept = sqnr_by_output(model, int8, samples.first(COMPARED))
     except DrpAi3Error as error:
         return {"int8_refused": str(error)}
     except Exception as error:  # onnxruntime's quantiser raises what it likes; the float file is good
         log.info("quantising failed", exc_info=True)
         return {"int8_refused": f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"}
-    return {"int8": str(quantised), "int8_sqnr_db": min(kept.values(), default=None)}
+    return {"int8": str(quantised), "int8_ranges": chosen, "int8_sqnr_db": min(kept.values(), default=None)}
 
 
 def _compressed(

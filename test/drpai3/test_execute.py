@@ -19,7 +19,7 @@ from drp_slam import cli
 from drp_slam.drpai3.graph import load
 from drp_slam.drpai3.quantize import quantize
 from drp_slam.drpai3.quantize_borders import input_scales, real_outputs
-from drp_slam.drpai3.quantize_check import sqnr_db
+from drp_slam.drpai3.quantize_check import quantize_by, sqnr_db
 from drp_slam.drpai3.samples import Preprocessing, read_samples
 from drp_slam.errors import DrpAi3Error
 
@@ -276,3 +276,23 @@ def test_overhead_says_which_sizes_it_takes(capsys):
     assert cli.main(["overhead", "xfeat", "--height", "240"]) == 1
     err = capsys.readouterr().err
     assert "multiple of 32" in err and err.count("\n") == 1
+
+
+def spiked(b: Builder) -> str:
+    """Rare pixels make values a thousand times larger, which Tanh takes back."""
+    spike = b.op("Relu", b.op("Sub", "x", b.constant(np.float32(0.9))))
+    y = b.op("Add", "x", b.op("Mul", spike, b.constant(np.float32(1e4))))
+    return b.conv(b.op("Tanh", y), 3, 8)
+
+
+@pytest.mark.parametrize("form, expected", [(nchw, "minmax"), (spiked, "percentile")])
+def test_the_ranges_that_keep_more_signal_are_taken(form, expected):
+    b = Builder((1, 3, SIDE, SIDE))
+    model, rng = b.model(form(b)), np.random.default_rng(0)
+    samples = [{"x": rng.uniform(0, 0.5, b.shape).astype(np.float32)} for _ in range(4)]
+    for sample in samples:
+        sample["x"][0, 0, 3, 5] = 1.0
+    _, chosen, kept = quantize_by(model, samples, percentile=99.0)
+    apart = {how: min(quantize_by(model, samples, how, 99.0)[2].values()) for how in ("minmax", "percentile")}
+    assert chosen == expected == max(apart, key=apart.__getitem__)
+    assert min(kept.values()) == apart[expected] > min(apart.values())
