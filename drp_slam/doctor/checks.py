@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -27,63 +26,6 @@ class Check:
     remedy: str
 
 
-@dataclass(frozen=True)
-class Finding:
-    """A fault that was found. `where` is a topic, a file or a node; `seen` says what was measured, with its limit."""
-
-    check: Check
-    where: str
-    seen: str
-    level: Level
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """Which fault it is, however its numbers change."""
-        return self.check.name, self.where
-
-    @property
-    def line(self) -> str:
-        """What was seen and what to do, in one line."""
-        return f"{self.where}: {self.seen}; {self.check.remedy}"
-
-    def values(self) -> dict[str, str]:
-        """As key values for /diagnostics and JSON."""
-        return {
-            "check": self.check.name,
-            "level": self.level.name,
-            "where": self.where,
-            "seen": self.seen,
-            "why": self.check.why,
-            "remedy": self.check.remedy,
-        }
-
-
-def found(name: str, where: str, seen: str, level: Level | None = None) -> Finding:
-    """A finding of the check `name`, at its usual level unless another one is given."""
-    check = CHECKS[name]
-    return Finding(check, where, seen, check.level if level is None else level)
-
-
-def finding_from(values: Mapping[str, str]) -> Finding:
-    """The inverse of `Finding.values`; an unknown level is a note. Raises KeyError for an unknown check."""
-    level = Level.__members__.get(values.get("level", ""), Level.NOTE)
-    return Finding(CHECKS[values["check"]], values.get("where", ""), values.get("seen", ""), level)
-
-
-def worst_first(findings: Iterable[Finding]) -> list[Finding]:
-    """Errors before warnings before notes; one of each key, the worst; none that follows from another (`CAUSES`)."""
-    by_key: dict[tuple[str, str], Finding] = {}
-    for finding in sorted(findings, key=lambda f: -f.level):
-        by_key.setdefault(finding.key, finding)
-    names = {name for name, _ in by_key}
-    return [finding for finding in by_key.values() if not names & CAUSES.get(finding.check.name, set())]
-
-
-CAUSES = {
-    "unregistered": {"unsynchronised", "stamps_zero", "dark", "overexposed", "textureless", "frozen"},
-    "wrong_calibration": {"unsynchronised", "stamps_zero", "unregistered", "depth_unit", "ir_dots", "frozen"},
-}
-"""Check -> others that make it fail although nothing of its own is wrong."""
 _N, _W, _E = Level.NOTE, Level.WARN, Level.ERROR
 _TABLE = (
     # topics

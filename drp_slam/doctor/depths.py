@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from drp_slam.doctor.checks import Finding, Level, found
+from drp_slam.doctor.checks import Level
+from drp_slam.doctor.findings import Finding, found
 
 EMPTY, SPARSE = 0.01, 0.1
 """Part of the pixels that hold a depth: below, there is none, or little."""

@@ -7,7 +7,8 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from drp_slam.doctor.checks import Finding, Level, found
+from drp_slam.doctor.checks import Level
+from drp_slam.doctor.findings import Finding, found
 
 SILENT_S = 5.0
 """A topic without a message for this long is reported: slower cameras than 0.2 Hz track nothing."""

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 from drp_slam.datatypes import Camera, Frame
-from drp_slam.doctor.checks import Finding, worst_first
 from drp_slam.doctor.depths import DepthLook, check_depths, look_at_depth
+from drp_slam.doctor.findings import Finding, worst_first
 from drp_slam.doctor.intrinsics import check_correction, check_pair, matched_rows
 from drp_slam.doctor.motion import Tracks, correction, tracks
 from drp_slam.doctor.pictures import Look, check_looks, look_at

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from drp_slam.doctor.checks import Finding, found
+from drp_slam.doctor.findings import Finding, found
 
 WINDOW_S = 10.0
 LEAST = 20

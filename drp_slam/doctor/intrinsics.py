@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 
 from drp_slam.datatypes import Camera
-from drp_slam.doctor.checks import Finding, Level, found
+from drp_slam.doctor.checks import Level
+from drp_slam.doctor.findings import Finding, found
 from drp_slam.doctor.motion import Correction
 
 OFF_CENTRE = 0.12

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from drp_slam.doctor.checks import Finding, found
+from drp_slam.doctor.findings import Finding, found
 
 DARK_P90 = 40.0
 """Nine pixels of ten below this grey level: an eighth of the usual light, where sensor noise covers texture."""

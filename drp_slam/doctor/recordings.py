@@ -18,8 +18,8 @@ from drp_slam.data.dataset import open_sequence
 from drp_slam.data.progress import track
 from drp_slam.data.sequence import Sequence
 from drp_slam.data.topics import COMPRESSED, INFO, RAW
-from drp_slam.doctor.checks import Finding, found, worst_first
 from drp_slam.doctor.examine import Examiner
+from drp_slam.doctor.findings import Finding, found, worst_first
 from drp_slam.doctor.intrinsics import Stated, check_calibration
 from drp_slam.doctor.streams import Stream, check_pairs, check_stream
 from drp_slam.errors import DrpSlamError

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from drp_slam.doctor.checks import Finding, Level, found
+from drp_slam.doctor.checks import Level
+from drp_slam.doctor.findings import Finding, found
 
 LEAST = 5
 """Stamps of which fewer say nothing about a stream."""

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from drp_slam.doctor.checks import Finding, Level
+from drp_slam.doctor.checks import Level
+from drp_slam.doctor.findings import Finding
 
 
 class Announcer:

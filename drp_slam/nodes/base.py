@@ -3,45 +3,36 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import gc
-import logging
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
-from rclpy.signals import SignalHandlerOptions
 
 from drp_slam.chip.soc import Meter
 from drp_slam.config import NODE_SECTIONS, Config, GraphConfig
 from drp_slam.device import StageRun
-from drp_slam.doctor.checks import Finding, worst_first
 from drp_slam.doctor.endpoints import SILENT_S
+from drp_slam.doctor.findings import Finding, worst_first
 from drp_slam.errors import DrpSlamError
 from drp_slam.frontend.modelled import open_soc
 from drp_slam.nodes import pacing, params, qos, status_codec
 from drp_slam.nodes.announce import Announcer
 from drp_slam.nodes.camera_inputs import Inputs
-from drp_slam.nodes.exchange import Worker
-from drp_slam.nodes.managed import ManagedNode, Offer
-from drp_slam.nodes.shared_memory import lost_port, own_profile
+from drp_slam.nodes.managed import ManagedNode
+from drp_slam.nodes.offers import Offer
+from drp_slam.nodes.shared_memory import lost_port
 from drp_slam.nodes.table import CAMERA_TOPICS, UNITS_OF
 from drp_slam.profiler.span import on_units, span_of
 
 HEALTH_PERIOD_S = 1.0
 READY_PERIOD_S = 0.1
-LEAVING_S = 5.0
-"""A finished node leaves the graph within this time, or SIGALRM ends it."""
 DEAF = 75
 """Exit code of a node that can hear nothing any more: EX_TEMPFAIL of sysexits.h, try again."""
 INACTIVE = "inactive"
@@ -248,95 +239,6 @@ class StageNode(ManagedNode):
             self.report_health()
 
 
-def run(name: str, make: Callable[[], StageNode], args: Sequence[str] | None = None) -> int:
-    """Runs the node `name` until SIGINT, SIGTERM or its own end; returns the exit code."""
-    return run_all(name, lambda: [make()], args)
-
-
-def run_all(name: str, make: Callable[[], Sequence[StageNode]], args: Sequence[str] | None = None) -> int:
-    """Runs nodes in this process until SIGINT, SIGTERM or the end of one of them; returns the exit code."""
-    try:
-        spin(lambda: begun(make()), args)
-    except DrpSlamError as error:
-        print(f"drp_slam {name}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-        return 1
-    return 0
-
-
-def begun(nodes: Sequence[StageNode]) -> Sequence[StageNode]:
-    """Activates the nodes whose parameter `autostart` is true.
-
-    All are configured before the first is activated, so that each knows which topics the others in its process
-    publish. Raises DrpSlamError.
-    """
-    starting = [node for node in nodes if node.graph.autostart]
-    try:
-        for node in starting:
-            node.attempt(node.trigger_configure)
-        for node in starting:
-            node.attempt(node.trigger_activate)
-    except BaseException:
-        for node in nodes:
-            node.destroy_node()
-        raise
-    return nodes
-
-
-def spin(make: Callable[[], Sequence[Any]], args: Sequence[str] | None = None) -> None:
-    """Makes nodes and spins them until SIGINT, SIGTERM or the end of one. Raises the error that ended them early.
-
-    The parent process blocks SIGINT until here (`processes`). After a signal the current callback
-    finishes: KeyboardInterrupt raised inside rclpy's conversion of a message becomes another error.
-    The health timer wakes the executor to notice the signal.
-    """
-    import cv2
-
-    cv2.setNumThreads(1)  # the nodes are the parallelism
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    stop: list[int] = []  # no Event: its lock is not for signal handlers
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: stop.append(number))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    nodes: Sequence[Any] = ()
-    workers: list[Worker] = []
-    try:
-        with own_profile():
-            rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
-            nodes = make()
-        executor = SingleThreadedExecutor()
-        for node in nodes:
-            executor.add_node(node)
-        workers = [Worker(node.inbox, node.get_name()) for node in nodes if getattr(node, "inbox", None)]
-        gc.freeze()  # the objects of a running node are never garbage
-        while not stop:
-            executor.spin_once()
-            for worker in workers:
-                worker.check()
-    except (ExternalShutdownException, Finished):
-        pass
-    finally:
-        try:
-            close(nodes, workers)
-        finally:
-            # Fast DDS may wait forever for a killed neighbour while it holds the interpreter lock;
-            # nothing can be lost any more, so let SIGALRM end the process.
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.setitimer(signal.ITIMER_REAL, LEAVING_S)
-            for node in nodes:
-                node.destroy_node()
-            rclpy.try_shutdown()
-            signal.setitimer(signal.ITIMER_REAL, 0.0)
-
-
-def close(nodes: Sequence[Any], workers: Sequence[Worker]) -> None:
-    """Writes the results of every node, those of the last one last, whatever fails. Raises what failed."""
-    with contextlib.ExitStack() as ends:
-        for node in reversed(nodes):
-            ends.callback(node.close)
-        for worker in reversed(workers):
-            ends.callback(worker.end)
-
-
 class Activity:
     """Whether frames come, in words."""
 
@@ -351,7 +253,3 @@ class Activity:
             return "waiting for the first frame"
         idle_s = now_s - self._since_s
         return "running" if idle_s < SILENT_S else f"no frame for {idle_s:.0f} s"
-
-
-class Finished(Exception):
-    """The node has finished its work."""

@@ -10,8 +10,8 @@ from typing import Any
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from drp_slam.config import NODE_SECTIONS
-from drp_slam.doctor.checks import Finding, found
 from drp_slam.doctor.endpoints import SILENT_S, Input, Publisher, Qos, Subscription, check_input
+from drp_slam.doctor.findings import Finding, found
 from drp_slam.nodes import qos
 from drp_slam.nodes.camera_streams import Streams
 from drp_slam.nodes.managed import ManagedNode

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from drp_slam.data.camera_info import is_rectified
-from drp_slam.doctor.checks import Finding, Level, found
+from drp_slam.doctor.checks import Level
+from drp_slam.doctor.findings import Finding, found
 from drp_slam.doctor.intrinsics import Stated, check_calibration
 from drp_slam.doctor.recordings import stated
 from drp_slam.doctor.streams import Stream, check_pairs, check_stream

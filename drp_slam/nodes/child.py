@@ -21,7 +21,7 @@ PR_SET_PDEATHSIG = 1
 def started(module: str, arguments: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
     """Starts `module.main()` in a session of its own: Ctrl-C reaches only the caller.
 
-    SIGINT stays blocked until the child handles it (`base.spin`), since during its imports it would
+    SIGINT stays blocked until the child handles it (`running.spin`), since during its imports it would
     die. `options` are those of `subprocess.Popen`.
     """
     command = [sys.executable, "-m", "drp_slam.nodes.child", str(os.getpid()), module, *arguments]

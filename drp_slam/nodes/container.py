@@ -15,8 +15,9 @@ from rclpy.utilities import remove_ros_args
 
 from drp_slam.config import NODE_SECTIONS
 from drp_slam.errors import GraphError
-from drp_slam.nodes.base import StageNode, run_all
+from drp_slam.nodes.base import StageNode
 from drp_slam.nodes.exchange import Exchange
+from drp_slam.nodes.running import run_all
 
 SWITCH_INTERVAL_S = 0.0005
 """A stage that has to give way does so within this; CPython's 5 ms is a third of a frame."""

@@ -22,7 +22,7 @@ from drp_slam.config import SlamConfig
 from drp_slam.data import image_codec
 from drp_slam.data.camera_info import camera_of, is_rectified
 from drp_slam.datatypes import Camera, Frame
-from drp_slam.doctor.checks import Finding, found, worst_first
+from drp_slam.doctor.findings import Finding, found, worst_first
 from drp_slam.errors import DrpSlamError
 from drp_slam.nodes import convert, qos
 from drp_slam.nodes.base import StageNode

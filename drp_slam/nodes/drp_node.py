@@ -21,7 +21,8 @@ from drp_slam.errors import GraphError
 from drp_slam.frontend.depth_sensor import Sensor, sensor_run
 from drp_slam.frontend.front_end import open_front_end
 from drp_slam.nodes import convert, feature_codec, qos
-from drp_slam.nodes.base import StageNode, run
+from drp_slam.nodes.base import StageNode
+from drp_slam.nodes.running import run
 from drp_slam.nodes.stereo_pair import Pairs
 from drp_slam.nodes.table import UNITS_OF
 

@@ -10,8 +10,8 @@ import time
 from collections.abc import Mapping
 
 from drp_slam.datatypes import Frame
-from drp_slam.doctor.checks import Finding
 from drp_slam.doctor.examine import GAP_S, Examiner
+from drp_slam.doctor.findings import Finding
 
 log = logging.getLogger(__name__)
 

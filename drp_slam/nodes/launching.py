@@ -179,7 +179,7 @@ class Results:
     def _on_exit(self, event: Any, context: LaunchContext) -> None:
         name = re.sub(r"-\d+$", "", event.process_name)
         self._running.discard(event.process_name)
-        if event.returncode not in (0, -signal.SIGALRM) and name not in VIEWERS:  # the latter: see `base.spin`
+        if event.returncode not in (0, -signal.SIGALRM) and name not in VIEWERS:  # the latter: see `running.spin`
             self._failure = self._failure or GraphError(f"{name} ended with exit code {event.returncode}")
         if context.is_shutdown:
             self._on_shutdown(event, context)

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drp_slam.doctor.checks import Finding, Level
+from drp_slam.doctor.checks import Level
+from drp_slam.doctor.findings import Finding
 from drp_slam.frontend.front_end import Stage, network_of
 from drp_slam.nodes.announce import Announcer
 from drp_slam.nodes.table import UNITS_OF

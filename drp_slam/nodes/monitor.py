@@ -22,8 +22,8 @@ from rclpy.node import Node
 
 from drp_slam.config import NODE_SECTIONS
 from drp_slam.nodes import qos, status_codec
-from drp_slam.nodes.base import spin
 from drp_slam.nodes.reports import PERIOD_S, TICKET
+from drp_slam.nodes.running import spin
 from drp_slam.nodes.told import Told
 
 

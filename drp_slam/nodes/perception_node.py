@@ -15,7 +15,8 @@ from drp_slam.drpai3.perceive import open_accelerator
 from drp_slam.errors import GraphError
 from drp_slam.frontend.front_end import open_front_end
 from drp_slam.nodes import convert, qos
-from drp_slam.nodes.base import StageNode, run
+from drp_slam.nodes.base import StageNode
+from drp_slam.nodes.running import run
 from drp_slam.nodes.table import UNITS_OF
 
 if TYPE_CHECKING:

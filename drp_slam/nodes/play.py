@@ -16,8 +16,9 @@ def play(parameters: dict[str, Any]) -> dict[str, Any]:
     os.environ.update(environment(local=False) | transport(sends_images=True, local=False))
     from rclpy.parameter import Parameter
 
-    from drp_slam.nodes.base import StageNode, begun, spin
+    from drp_slam.nodes.base import StageNode
     from drp_slam.nodes.player_node import PlayerNode
+    from drp_slam.nodes.running import begun, spin
 
     made: list[PlayerNode] = []
 

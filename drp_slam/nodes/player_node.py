@@ -22,8 +22,9 @@ from drp_slam.data.dataset import open_sequence
 from drp_slam.data.stamps import StampGate
 from drp_slam.datatypes import Frame
 from drp_slam.nodes import convert, pacing, qos, status_codec, stereo_pair
-from drp_slam.nodes.base import LONGEST, Finished, StageNode, run
+from drp_slam.nodes.base import LONGEST, StageNode
 from drp_slam.nodes.playback import Playback
+from drp_slam.nodes.running import Finished, run
 from drp_slam.nodes.table import stage_nodes
 
 OPTICAL_FRAME = "camera_color_optical_frame"

@@ -22,12 +22,12 @@ from drp_slam.data.ply import write_ply
 from drp_slam.data.stamps import StampGate
 from drp_slam.datatypes import Camera, Detections, Features, Frame, Track
 from drp_slam.device import StageRun
-from drp_slam.doctor.checks import Finding
+from drp_slam.doctor.findings import Finding
 from drp_slam.errors import DrpSlamError, GraphError
 from drp_slam.frontend.depth_sensor import rectification
 from drp_slam.frontend.front_end import front_end_class
 from drp_slam.nodes import convert, feature_codec, qos, status_codec
-from drp_slam.nodes.base import StageNode, run
+from drp_slam.nodes.base import StageNode
 from drp_slam.nodes.depth_topic import Depth, DepthTopic
 from drp_slam.nodes.detections import Listener
 from drp_slam.nodes.examination import Examination
@@ -36,6 +36,7 @@ from drp_slam.nodes.map_services import MapServices
 from drp_slam.nodes.odometry import Odometry
 from drp_slam.nodes.pairing import Stamped, Verdict
 from drp_slam.nodes.prior_topics import PriorTopics
+from drp_slam.nodes.running import run
 from drp_slam.nodes.saved_map import SavedMap
 from drp_slam.nodes.stereo_pair import Calibration
 from drp_slam.nodes.table import CAMERA_TOPICS

@@ -11,7 +11,7 @@ from nav_msgs.msg import Odometry
 from sensor_msgs.msg import Imu
 
 from drp_slam.config import Config
-from drp_slam.doctor.checks import Finding, found
+from drp_slam.doctor.findings import Finding, found
 from drp_slam.errors import ConfigError
 from drp_slam.nodes import convert, qos
 from drp_slam.nodes.transforms import TransformTree, frame_name

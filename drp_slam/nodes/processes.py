@@ -128,7 +128,7 @@ class Processes:
                     wrong.append(f"{name} did not end within {GRACE_S:g} s of SIGINT and was killed")
                     continue
                 self.ended[name] = process.returncode
-                if process.returncode not in (0, -signal.SIGALRM):  # the latter: see `base.spin`
+                if process.returncode not in (0, -signal.SIGALRM):  # the latter: see `running.spin`
                     wrong.append(self._obituary(name, process.returncode))
         if wrong:
             raise GraphError("; ".join(wrong))

@@ -14,12 +14,14 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 
 from drp_slam.chip.constants import load_constants
 from drp_slam.config import NODE_SECTIONS, ProfilerConfig
-from drp_slam.doctor.checks import Finding, Level
+from drp_slam.doctor.checks import Level
+from drp_slam.doctor.findings import Finding
 from drp_slam.doctor.flow import Flow
 from drp_slam.nodes import convert, qos, status_codec
-from drp_slam.nodes.base import INACTIVE, StageNode, run
+from drp_slam.nodes.base import INACTIVE, StageNode
 from drp_slam.nodes.hearing import Hearing
 from drp_slam.nodes.ledger import Ledger
+from drp_slam.nodes.running import run
 from drp_slam.nodes.unit_load import UnitLoad
 from drp_slam.pipeline import stages
 from drp_slam.reporting import folder as files

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from drp_slam.doctor.checks import Finding, finding_from, worst_first
+from drp_slam.doctor.findings import Finding, finding_from, worst_first
 from drp_slam.nodes.child import started
 
 PERIOD_S = 0.2

@@ -25,9 +25,9 @@ from std_msgs.msg import Header
 from drp_slam.data import image_codec
 from drp_slam.errors import DrpSlamError, GraphError
 from drp_slam.nodes import convert, qos, status_codec
-from drp_slam.nodes.base import spin
 from drp_slam.nodes.limits import NEWEST
 from drp_slam.nodes.map_services import pose_matrix
+from drp_slam.nodes.running import spin
 from drp_slam.nodes.transforms import TransformTree, frame_name
 
 MAP, BASE, CAMERA = "map", "map/base", "map/base/camera"

@@ -18,7 +18,8 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from drp_slam.datatypes import Reason, Track
 from drp_slam.device import Work
-from drp_slam.doctor.checks import CHECKS, Finding, Level, finding_from
+from drp_slam.doctor.checks import CHECKS, Level
+from drp_slam.doctor.findings import Finding, finding_from
 from drp_slam.errors import GraphError
 from drp_slam.nodes import convert
 from drp_slam.profiler.span import Span

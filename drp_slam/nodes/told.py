@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from drp_slam.doctor.checks import Finding, worst_first
+from drp_slam.doctor.findings import Finding, worst_first
 
 
 class Told:

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drp_slam.doctor.checks import CHECKS, Finding, Level, finding_from, found, worst_first
+from drp_slam.doctor.checks import CHECKS, Level
 from drp_slam.doctor.endpoints import LOST_S, SILENT_S, Input, Publisher, Qos, Subscription, check_input
+from drp_slam.doctor.findings import Finding, finding_from, found, worst_first
 
 IMAGE, SMALL, INFO = (f"sensor_msgs/msg/{name}" for name in ("Image", "CompressedImage", "CameraInfo"))
 BEST_EFFORT, RELIABLE, LATCHED = Qos(False, False), Qos(True, False), Qos(True, True)

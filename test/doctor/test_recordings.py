@@ -109,7 +109,7 @@ FAULTS: dict[str, tuple[dict[str, Any], set[tuple[str, str]]]] = {
     "depth 30 ms late": ({"depth_stamp": lambda k, ns: ns + 30_000_000}, {("unsynchronised", DEPTH)}),
     "cx and cy swapped": ({"k": swapped(K)}, {("principal_point", INFO)}),
     "K of twice the size, P not": ({"k": 2 * K}, {("principal_point", INFO), ("rectification", INFO)}),
-    "K is zero": ({"k": 0 * K}, {("unreadable", "bag"), ("not_calibrated", INFO)}),
+    "K and P are zero": ({"k": 0 * K, "p": np.zeros(12)}, {("unreadable", "bag"), ("not_calibrated", INFO)}),
     "calibration of another size": (
         {"width": 640, "height": 480},
         {("unreadable", "bag"), ("size_mismatch", INFO), ("principal_point", INFO)},

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drp_slam.doctor.checks import Finding, Level
+from drp_slam.doctor.checks import Level
+from drp_slam.doctor.findings import Finding
 from drp_slam.doctor.intrinsics import Stated, check_calibration
 from drp_slam.doctor.streams import Stream, check_pairs, check_stream
 

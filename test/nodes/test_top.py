@@ -19,7 +19,7 @@ from rich.console import Console
 from drp_slam.chip import thermal
 from drp_slam.chip.constants import load_constants
 from drp_slam.commands.top import picture
-from drp_slam.doctor.checks import found
+from drp_slam.doctor.findings import found
 from drp_slam.nodes import qos, status_codec
 from drp_slam.nodes.told import Told
 from drp_slam.nodes.top import summary

@@ -85,5 +85,7 @@ def test_the_report_shows_findings_whatever_a_file_holds(tmp_path):
         (tmp_path / folder.RUN).write_text(json.dumps({"sequence": "live", "findings": found}))
         result = results.build(tmp_path)
         page = (tmp_path / folder.REPORT_HTML).read_text()
-        assert ("30 ms &lt;late&gt;" in page) == (isinstance(found, list) and sound in found) == ("What was wrong" in page)
+        assert (
+            ("30 ms &lt;late&gt;" in page) == (isinstance(found, list) and sound in found) == ("What was wrong" in page)
+        )
         assert all(set(one) == {*results.FINDING, *results.SEEN_S} for one in result["findings"])

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The topics of a managed node: what it takes, and what it offers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rclpy.publisher import Publisher
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from drp_slam.nodes import convert
+from drp_slam.nodes.exchange import Line
+
+if TYPE_CHECKING:
+    from drp_slam.nodes.managed import ManagedNode
+
+
+@dataclass(frozen=True)
+class Intake:
+    """A topic that an active node takes: `callback` is guarded and locked, `profile` has the overrides in it."""
+
+    kind: type[Any]
+    topic: str
+    callback: Callable[[Any], None]
+    profile: QoSProfile
+    foreign: bool
+
+
+class Offer:
+    """A publisher of a managed node, silent while the node is not active.
+
+    Subscriptions of the same process get the message itself, by reference: neither side may change it afterwards.
+    DDS gets it for late listeners of a latched topic, and else only while somebody outside listens.
+    """
+
+    def __init__(self, node: ManagedNode, publisher: Publisher, line: Line | None) -> None:
+        self._node, self._publisher, self._line = node, publisher, line
+        self._latched = publisher.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
+
+    def get_subscription_count(self) -> int:
+        """Subscriptions in and outside this process."""
+        return self._publisher.get_subscription_count() + (len(self._line.slots) if self._line else 0)
+
+    def image(self, head: Header, values: np.ndarray, encoding: str) -> Image | convert.SharedImage:
+        """(H, W) or (H, W, C) array to publish: without a copy where this process takes it."""
+        make = convert.SharedImage.of if self._line and self._line.slots else convert.image_message
+        return make(head, values, encoding)
+
+    def publish(self, message: Any) -> None:
+        """Hands it to everybody who listens."""
+        if not self._node.active:
+            return
+        taken = self._line is not None and self._line.put(message)
+        if (self._latched and not taken) or self._publisher.get_subscription_count():
+            self._publisher.publish(message.message() if isinstance(message, convert.SharedImage) else message)
