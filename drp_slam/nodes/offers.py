@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from rclpy.publisher import Publisher
@@ -16,8 +16,11 @@ from std_msgs.msg import Header
 from drp_slam.nodes import convert
 from drp_slam.nodes.exchange import Line
 
-if TYPE_CHECKING:
-    from drp_slam.nodes.managed import ManagedNode
+
+class Switched(Protocol):
+    """What is active or not."""
+
+    active: bool
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Offer:
     DDS gets it for late listeners of a latched topic, and else only while somebody outside listens.
     """
 
-    def __init__(self, node: ManagedNode, publisher: Publisher, line: Line | None) -> None:
+    def __init__(self, node: Switched, publisher: Publisher, line: Line | None) -> None:
         self._node, self._publisher, self._line = node, publisher, line
         self._latched = publisher.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
 
