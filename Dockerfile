@@ -5,7 +5,7 @@ FROM ros:${DISTRO}
 ARG DISTRO
 SHELL ["/bin/bash", "-c"]
 RUN apt-get update && apt-get install -y --no-install-recommends \
-    python3-venv python3-opencv python3-yaml ros-${DISTRO}-tf2-msgs ros-${DISTRO}-vision-msgs \
+    build-essential python3-dev python3-venv python3-opencv python3-yaml ros-${DISTRO}-tf2-msgs ros-${DISTRO}-vision-msgs \
     ros-${DISTRO}-rmw-fastrtps-cpp && rm -rf /var/lib/apt/lists/*
 WORKDIR /ws
 COPY constraints-${DISTRO}.txt src/drp_slam/

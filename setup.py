@@ -4,7 +4,7 @@
 from glob import glob
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
 
 NAME = "drp_slam"
 NODES = ("drp_node", "perception_node", "pose_node", "profiler_node", "player_node", "container", "rerun_view")
@@ -28,6 +28,16 @@ def shared(*folders):
     return [(f"share/{NAME}/{folder}", [f for f in glob(f"{folder}/*") if Path(f).is_file()]) for folder in folders]
 
 
+# The loops of the tracker. Without a compiler the package is installed all the same, and numpy does their work.
+NATIVE = Extension(
+    f"{NAME}.slam._native",
+    sorted(glob(f"{NAME}/slam/native/*.c")),
+    depends=glob(f"{NAME}/slam/native/*.h"),
+    extra_compile_args=["-O3", "-ffp-contract=off", "-fno-math-errno", "-Wall"],
+    optional=True,
+)
+
+
 setup(
     name=NAME,
     version=VERSION,
@@ -48,6 +58,7 @@ setup(
         (f"share/{NAME}", ["package.xml"]),
         *shared(*(folder for folder in SHIPPED if folder != "models")),
     ],
+    ext_modules=[NATIVE],
     zip_safe=False,
     install_requires=[
         "setuptools",

@@ -73,6 +73,8 @@ def _exp_one(xi: list[float]) -> np.ndarray:
 
 def log(T: np.ndarray) -> np.ndarray:
     """(..., 4, 4) transform to its (..., 6) tangent; the rotation is below pi."""
+    if T.ndim == 2:
+        return np.array(_log_one(T.tolist()))
     w = rotation_vector(T[..., :3, :3])
     angle = np.linalg.norm(w, axis=-1)
     a, b, _ = _coefficients(angle)
@@ -82,6 +84,35 @@ def log(T: np.ndarray) -> np.ndarray:
     W = hat(w)
     inverse_V = np.eye(3) - 0.5 * W + k[..., None, None] * (W @ W)
     return np.concatenate([(inverse_V @ T[..., :3, 3, None])[..., 0], w], axis=-1)
+
+
+def _log_one(T: list[list[float]]) -> list[float]:
+    """`log` of one transform."""
+    (r00, r01, r02, tx), (r10, r11, r12, ty), (r20, r21, r22, tz), _ = T
+    square = 1 + r00 - r11 - r22, 1 - r00 + r11 - r22, 1 - r00 - r11 + r22, 1 + r00 + r11 + r22
+    largest = square.index(max(square))
+    qx, qy, qz, qw = (
+        (square[0], r10 + r01, r02 + r20, r21 - r12),
+        (r10 + r01, square[1], r21 + r12, r02 - r20),
+        (r02 + r20, r21 + r12, square[2], r10 - r01),
+        (r21 - r12, r02 - r20, r10 - r01, square[3]),
+    )[largest]
+    length = math.copysign(math.sqrt(qx * qx + qy * qy + qz * qz + qw * qw), qw)
+    qx, qy, qz, qw = qx / length, qy / length, qz / length, qw / length
+    sine = math.sqrt(qx * qx + qy * qy + qz * qz)
+    scale = 2.0 if sine < 1e-9 else 2.0 * math.atan2(sine, qw) / sine
+    x, y, z = scale * qx, scale * qy, scale * qz
+    angle2 = x * x + y * y + z * z
+    angle = math.sqrt(angle2)
+    if angle < 1e-4:
+        k = 1.0 / 12.0 + angle2 / 720.0
+    else:
+        half = math.sin(0.5 * angle)
+        k = (1.0 - math.sin(angle) / angle * angle2 / (4.0 * half * half)) / angle2
+    # (1 - W / 2 + k W^2) t with W t = w x t
+    ux, uy, uz = y * tz - z * ty, z * tx - x * tz, x * ty - y * tx
+    vx, vy, vz = y * uz - z * uy, z * ux - x * uz, x * uy - y * ux
+    return [tx - 0.5 * ux + k * vx, ty - 0.5 * uy + k * vy, tz - 0.5 * uz + k * vz, x, y, z]
 
 
 def rotation_vector(R: np.ndarray) -> np.ndarray:
@@ -140,6 +171,8 @@ def rotation(quaternion: np.ndarray) -> np.ndarray:
 
 def adjoint(T: np.ndarray) -> np.ndarray:
     """(..., 6, 6) of (..., 4, 4): `T exp(xi) = exp(adjoint(T) xi) T`."""
+    if T.ndim == 2:
+        return np.array(_adjoint_one(T.tolist()))
     out = np.zeros(T.shape[:-2] + (6, 6))
     R = T[..., :3, :3]
     out[..., :3, :3] = out[..., 3:, 3:] = R
@@ -147,8 +180,31 @@ def adjoint(T: np.ndarray) -> np.ndarray:
     return out
 
 
+def _adjoint_one(T: list[list[float]]) -> list[list[float]]:
+    """`adjoint` of one transform."""
+    (a, b, c, x), (d, e, f, y), (g, h, i, z), _ = T
+    return [
+        [a, b, c, y * g - z * d, y * h - z * e, y * i - z * f],
+        [d, e, f, z * a - x * g, z * b - x * h, z * c - x * i],
+        [g, h, i, x * d - y * a, x * e - y * b, x * f - y * c],
+        [0.0, 0.0, 0.0, a, b, c],
+        [0.0, 0.0, 0.0, d, e, f],
+        [0.0, 0.0, 0.0, g, h, i],
+    ]
+
+
 def inverse(T: np.ndarray) -> np.ndarray:
     """(..., 4, 4) inverse of a rigid motion."""
+    if T.ndim == 2:
+        (a, b, c, x), (d, e, f, y), (g, h, i, z), _ = T.tolist()
+        return np.array(
+            [
+                [a, d, g, -(a * x + d * y + g * z)],
+                [b, e, h, -(b * x + e * y + h * z)],
+                [c, f, i, -(c * x + f * y + i * z)],
+                [0.0, 0.0, 0.0, 1.0],
+            ]
+        )
     out = np.zeros_like(T)
     Rt = np.swapaxes(T[..., :3, :3], -1, -2)
     out[..., :3, :3] = Rt

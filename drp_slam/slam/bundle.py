@@ -14,6 +14,7 @@ import numpy as np
 
 from drp_slam import geometry
 from drp_slam.slam import optimize
+from drp_slam.slam.kernels import native, plain
 from drp_slam.slam.optimize import CHI2_DEPTH, CHI2_PIXEL, NEAR_M, Noise, pose_jacobian
 
 SMALL_FALL = 1e-3
@@ -92,6 +93,8 @@ def adjust(problem: Problem, noise: Noise, iterations: int = 5) -> Solution:
     """Minimise the robust cost; poses from `problem.free` on are fixed."""
     poses, points = problem.poses.copy(), problem.points.copy()
     poses[: problem.free] = geometry.orthonormal(poses[: problem.free])
+    if native is not None:
+        return _adjusted(problem, poses, points, noise, iterations)
     r, p = residuals(problem, poses, points, noise)
     cost, W = robust_cost(r)
     damping, flops = 1e-4, 0.0
@@ -116,6 +119,17 @@ def adjust(problem: Problem, noise: Noise, iterations: int = 5) -> Solution:
             break
     pixel2 = np.where(p[2] > NEAR_M, r[0] ** 2 + r[1] ** 2, np.inf)
     return Solution(poses, points, pixel2, r[2] ** 2, cost, flops)
+
+
+def _adjusted(problem: Problem, poses: np.ndarray, points: np.ndarray, noise: Noise, iterations: int) -> Solution:
+    """`adjust` compiled: the same system, of which the points are eliminated one by one."""
+    assert native is not None
+    observations = len(problem.point)
+    pixel2, depth2 = np.empty(observations), np.empty(observations)
+    rows = plain(problem.xy), plain(problem.inverse_depth), noise.row
+    numbers = plain(problem.camera, np.int64), plain(problem.point, np.int64)
+    cost, done = native.adjust(poses, points, *numbers, *rows, problem.free, iterations, pixel2, depth2)
+    return Solution(poses, points, pixel2, depth2, cost, FLOPS_PER_OBSERVATION * observations * done)
 
 
 @dataclass(frozen=True)

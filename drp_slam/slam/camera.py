@@ -7,6 +7,7 @@ Inside the tracker a feature lives on the normalised image plane (`x = X / Z`), 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from drp_slam.config import SlamConfig
 from drp_slam.datatypes import DISTORTION, Camera
 from drp_slam.errors import SlamError
+from drp_slam.slam.kernels import native, plain
 from drp_slam.slam.optimize import Noise
 
 LEAST_DISPARITY_PX = 1.0
@@ -48,6 +50,11 @@ class Geometry:
         focal_px = np.array([camera.fx, camera.fy])
         return cls(camera, noise, focal_px, plane_bounds(camera), (config.depth_min_m, depth_m))
 
+    @cached_property
+    def lens(self) -> np.ndarray | None:
+        """`lens` of a plumb_bob camera, None for another."""
+        return lens(self.camera) if self.camera.model == "plumb_bob" else None
+
     @property
     def size_px(self) -> np.ndarray:
         """(2,) width and height."""
@@ -78,6 +85,11 @@ def same_camera(a: Camera, b: Camera) -> bool:
     return bool(np.allclose(first, second, rtol=1e-5, atol=1e-6))
 
 
+def lens(camera: Camera) -> np.ndarray:
+    """(9,) fx, fy, cx, cy and the coefficients of a plumb_bob camera."""
+    return np.array([camera.fx, camera.fy, camera.cx, camera.cy, *camera.distortion])
+
+
 def undistort(camera: Camera, uv: np.ndarray, iterations: int = 6) -> np.ndarray:
     """(N, 2) pixels of the original image to (N, 2) float64 points of the normalised plane.
 
@@ -86,6 +98,10 @@ def undistort(camera: Camera, uv: np.ndarray, iterations: int = 6) -> np.ndarray
     """
     if camera.model != "plumb_bob":
         return _undistort_by_opencv(camera, np.asarray(uv, dtype=np.float64))
+    if native is not None:
+        xy = np.empty((len(uv), 2))
+        native.undistort(lens(camera), plain(uv), iterations, xy)
+        return xy
     target = (np.asarray(uv, dtype=np.float64) - (camera.cx, camera.cy)) / (camera.fx, camera.fy)
     k1, k2, p1, p2, k3 = np.asarray(camera.distortion, dtype=np.float64)
     tx, ty = target[:, 0], target[:, 1]
@@ -110,6 +126,10 @@ def distort(camera: Camera, xy: np.ndarray) -> np.ndarray:
     """(N, 2) points of the normalised plane to (N, 2) pixels of the original image."""
     if camera.model != "plumb_bob":
         return _distort_by_opencv(camera, np.asarray(xy, dtype=np.float64))
+    if native is not None:
+        uv = np.empty((len(xy), 2))
+        native.distort(lens(camera), plain(xy), uv)
+        return uv
     k1, k2, p1, p2, k3 = np.asarray(camera.distortion, dtype=np.float64)
     x, y = xy[:, 0], xy[:, 1]
     r2 = x * x + y * y

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from drp_slam import geometry
+from drp_slam.slam.kernels import native
 from drp_slam.slam.optimize import CHI2_PIXEL, DEPTH_GATE2, NEAR_M, Noise, PoseFit, errors2, ransac_pose, refine_pose
+from drp_slam.slam.trust import DOUBTED, HALF, IGNORED, UNTRIED, standing, weights
+from drp_slam.slam.view import View
 
 CELLS = 12
 """The image's width in cells. All matches in one cell share one vote: the area counts, not the texture."""
@@ -40,6 +43,7 @@ were independent; ten matches count as one elsewhere (`uncertainty.CORRELATED`).
 AMBIGUOUS, SETTLED = 0.3, 0.15
 """A rival with more than the first part of the votes for one of the two may be right; then, until it has less than
 the second."""
+_GATHERED = np.array([DOUBTED, HALF, IGNORED, UNTRIED, FARTHER, NEAR_M, CELLS])
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,27 @@ def votes(standing: np.ndarray, xy: np.ndarray, z_m: np.ndarray, bounds: np.ndar
     behind = np.zeros(len(z_m), dtype=bool)
     behind[order[np.searchsorted(covered, 0.5 * covered[-1]) :]] = True
     return standing * far / crowd, behind
+
+
+def gathered(
+    xyz: np.ndarray,
+    trust: np.ndarray,
+    points: np.ndarray,
+    view: View,
+    features: np.ndarray,
+    T_predicted: np.ndarray,
+    bounds: np.ndarray,
+) -> Pairs:
+    """The matches of `points`, rows (N,) of xyz (M, 3) and trust (M,), with `features` (N,) of a view."""
+    if native is None:
+        xyz, xy, earned = xyz[points], view.xy[features], trust[points]
+        vote, far = votes(standing(earned), xy, xyz @ T_predicted[2, :3] + T_predicted[2, 3], bounds)
+        return Pairs(xyz, xy, view.inverse_depth[features], weights(earned), vote, far)
+    n = len(points)
+    pairs = Pairs(np.empty((n, 3)), np.empty((n, 2)), np.empty(n), np.empty(n), np.empty(n), np.empty(n, dtype=bool))
+    into = pairs.xyz, pairs.xy, pairs.inverse_depth, pairs.weight, pairs.vote, pairs.far
+    native.gather(points, features, xyz, trust, view.xy, view.inverse_depth, T_predicted, bounds, _GATHERED, *into)
+    return pairs
 
 
 def choose(T_predicted: np.ndarray, others: list[np.ndarray], pairs: Pairs, noise: Noise, doubt: float) -> Consensus:
@@ -178,6 +203,9 @@ def _fits(fit: PoseFit) -> np.ndarray:
 
 def _share(fit: PoseFit, pairs: Pairs) -> float:
     """Part of the votes that a fit has."""
+    if native is not None:
+        numbers = np.empty(len(pairs), np.int64)
+        return native.agree(fit.error2_px, fit.error2_depth, pairs.vote, CHI2_PIXEL, DEPTH_GATE2, numbers)[2]
     return float(pairs.vote @ _fits(fit)) / max(float(pairs.vote.sum()), 1e-9)
 
 
@@ -216,6 +244,8 @@ def _near(T: np.ndarray, pairs: Pairs, noise: Noise) -> np.ndarray:
 
 def _apart(Ta: np.ndarray, Tb: np.ndarray, pairs: Pairs, noise: Noise) -> bool:
     """Whether two poses put enough of the matches at places that cannot be confused."""
+    if native is not None:
+        return native.apart(Ta, Tb, pairs.xyz, noise.row, APART, DEPTH_GATE2) > OWN
     p = Tb[:3, :3] @ pairs.xyz.T + Tb[:3, 3:]
     q = 1.0 / np.maximum(p[2], NEAR_M)
     pixel2, depth2 = errors2(Ta, pairs.xyz, (p[:2] * q).T, q, noise)

@@ -8,6 +8,7 @@ import numpy as np
 
 from drp_slam import geometry
 from drp_slam.slam.camera import Geometry, distort
+from drp_slam.slam.kernels import native, plain
 
 STEP_PX = 8
 """One cell of the grid of nearest depths."""
@@ -29,8 +30,17 @@ def nearest(depth: np.ndarray, unit_m: float) -> np.ndarray:
     return eroded[step // 2 :: step, step // 2 :: step].astype(np.float32) * np.float32(unit_m)
 
 
-def seen_through(grid: np.ndarray, T_camera_world: np.ndarray, xyz: np.ndarray, geometry_: Geometry) -> np.ndarray:
-    """(N,) bool: points xyz (N, 3) of the world in space that the depth image of a pose shows to be empty."""
+def seen_through(
+    grid: np.ndarray, T_camera_world: np.ndarray, xyz: np.ndarray, geometry_: Geometry, points: np.ndarray
+) -> np.ndarray:
+    """(N,) bool: which `points`, rows (N,) of xyz (M, 3), lie in space that a pose's depth image shows empty."""
+    if native is not None and geometry_.lens is not None:
+        marks, bounds = np.empty(len(points), dtype=bool), geometry_.bounds
+        margins = SIGMAS / geometry_.noise.fd, SHARE
+        cells = plain(grid, np.float32)
+        native.seen_through(cells, STEP_PX, T_camera_world, xyz, points, bounds, geometry_.lens, *margins, marks)
+        return marks
+    xyz = xyz[points]
     p = geometry.apply(T_camera_world, xyz)
     z = np.maximum(p[:, 2], 1e-3)
     xy = p[:, :2] / z[:, None]

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from drp_slam.config import SlamConfig
-from drp_slam.slam.consensus import AMBIGUOUS, SETTLED, Consensus, Pairs, choose, votes
+from drp_slam.slam.consensus import AMBIGUOUS, SETTLED, Consensus, choose, gathered
 from drp_slam.slam.mapping import Mapping
 from drp_slam.slam.matching import Prior
 from drp_slam.slam.optimize import CHI2_PIXEL, PoseFit, ransac_pose
-from drp_slam.slam.trust import standing, weights
 from drp_slam.slam.view import View
 
 DROP = 0.8
@@ -152,18 +151,16 @@ def fit_view(
     mapping.most_matches = max(mapping.most_matches, len(features))
     if len(features) < least:
         return None
-    xyz, xy = mapping.map.xyz[points], view.xy[features]
-    earned = mapping.map.trust[points]
-    vote, far = votes(standing(earned), xy, xyz @ T[2, :3] + T[2, 3], mapping.geometry.bounds)
-    matches = Pairs(xyz, xy, view.inverse_depth[features], weights(earned), vote, far)
+    matches = gathered(mapping.map.xyz, mapping.map.trust, points, view, features, T, mapping.geometry.bounds)
     consensus = choose(T, others or [], matches, noise, doubt)
     mapping.work.add(consensus.flops)
     fit = consensus.fit
     if fit.count < least:
         return None
-    offset_px = np.linalg.norm(seen_px[features] - px[pairs.b], axis=1)[fit.inliers]
+    offset_px = seen_px[features[fit.inliers]] - px[pairs.b[fit.inliers]]
+    offset_px = float(np.median(np.hypot(offset_px[:, 0], offset_px[:, 1])))
     good = fit.inliers & fit.depth_fits
-    return Found(consensus, features[good], points[good], visible, points, float(np.median(offset_px)), root)
+    return Found(consensus, features[good], points[good], visible, points, offset_px, root)
 
 
 def occupied_cells(mapping: Mapping, view: View, found: Found) -> int:

@@ -13,12 +13,12 @@ from drp_slam.slam.culling import drop_redundant, slim
 from drp_slam.slam.descriptors import comparing
 from drp_slam.slam.freespace import seen_through
 from drp_slam.slam.map import Map
-from drp_slam.slam.matching import Matches, Prior, match
+from drp_slam.slam.matching import Matches, Prior, match, match_rows
 from drp_slam.slam.optimize import DEPTH_GATE2, PoseFit
 from drp_slam.slam.places import Places
 from drp_slam.slam.triangulate import free, relative, triangulated
-from drp_slam.slam.trust import REFUTED, lowered, updated
-from drp_slam.slam.view import View
+from drp_slam.slam.trust import REFUTED, judge
+from drp_slam.slam.view import View, seen
 from drp_slam.slam.work import WorkCounter
 
 FUSE_PX = 4.0
@@ -66,7 +66,7 @@ class Mapping:
         if self._standing is None:
             self._standing = _position_and_view_point(self.map.T_camera_world[linked])
         apart = self._standing - _position_and_view_point(T_camera_world[None])
-        distance = np.sqrt((apart * apart).sum(axis=2)).sum(axis=1)
+        distance = np.sqrt(np.einsum("kij,kij->ki", apart, apart)).sum(axis=1)
         return linked[np.argsort(distance, kind="stable")[: self.config.local_keyframes]]
 
     def visible(self, T_camera_world: np.ndarray, keyframes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -75,19 +75,14 @@ class Mapping:
         if self._local[0] != key:
             self._local = (key, np.flatnonzero(self.map.seen_by(key)))
         points = self._local[1]
-        points = points[self.map.alive[points]]
-        p = geometry.apply(T_camera_world, self.map.xyz[points])
-        xy = p[:, :2] / np.maximum(p[:, 2:], 1e-3)
-        low, high = self.geometry.bounds
-        inside = (p[:, 2] > 0.1) & (xy > low).all(axis=1) & (xy < high).all(axis=1)
-        points, xy = points[inside], xy[inside]
+        points, px = seen(points, self.map.alive, self.map.xyz, T_camera_world, self.geometry)
         limit = self.config.local_points
         if len(points) > limit:
             # most observed first, then newest: old points observed once are rarely found again
             rank = np.lexsort((-self.map.reference[points], -self.map.observations[points]))
             best = np.sort(rank[:limit])
-            points, xy = points[best], xy[best]
-        return points, xy * self.geometry.focal_px
+            points, px = points[best], px[best]
+        return points, px
 
     def match(
         self, view: View, features: slice | np.ndarray, points: np.ndarray, slack: float, prior: Prior | None
@@ -96,7 +91,11 @@ class Mapping:
         return self._compare(view.descriptor[features], points, slack, prior)
 
     def _compare(self, descriptor: np.ndarray, points: np.ndarray, slack: float, prior: Prior | None) -> Matches:
-        pairs = match(descriptor, self.map.descriptor[points], self.config.min_cosine - slack, prior, self.map.spec)
+        least, spec = self.config.min_cosine - slack, self.map.spec
+        if prior is None:
+            pairs = match(descriptor, self.map.descriptor[points], least, None, spec)
+        else:
+            pairs = match_rows(descriptor, self.map.descriptor, points, least, prior, spec)
         self.work.add_all(comparing(self.map.spec, pairs.compared))
         if prior is not None:
             self.work.add(PRIOR_FLOPS * pairs.compared)
@@ -104,12 +103,10 @@ class Mapping:
 
     def judge(self, view: View, fit: PoseFit, matched: np.ndarray, visible: np.ndarray) -> None:
         """Updates the trust of the points that a frame was `matched` with, and of `visible` ones it looks through."""
-        trust = self.map.trust
-        trust[matched] = updated(trust[matched], fit.error2_px, fit.error2_depth)
+        through = None
         if view.nearest_m is not None:
-            xyz = self.map.xyz[visible]
-            gone = visible[seen_through(view.nearest_m, fit.T_camera_world, xyz, self.geometry)]
-            trust[gone] = lowered(trust[gone])
+            through = seen_through(view.nearest_m, fit.T_camera_world, self.map.xyz, self.geometry, visible)
+        judge(self.map.trust, matched, fit.error2_px, fit.error2_depth, visible, through)
 
     def insert(
         self, view: View, T_camera_world: np.ndarray, features: np.ndarray, points: np.ndarray, root: int = -1
@@ -192,10 +189,12 @@ class Mapping:
         view = self.map.views[number]
         new = np.flatnonzero((self.map.point[number] < 0) & (view.inverse_depth > 0))
         xyz = geometry.apply(geometry.inverse(self.map.T_camera_world[number]), view.xyz()[new])
-        moved_in = np.zeros(len(new), dtype=bool)
+        moved_in, all_new = np.zeros(len(new), dtype=bool), np.arange(len(new))
         for k in near[:EMPTY_KEYFRAMES].tolist():
             if self.map.views[k].nearest_m is not None:
-                moved_in |= seen_through(self.map.views[k].nearest_m, self.map.T_camera_world[k], xyz, self.geometry)
+                moved_in |= seen_through(
+                    self.map.views[k].nearest_m, self.map.T_camera_world[k], xyz, self.geometry, all_new
+                )
         new, xyz = new[~moved_in], xyz[~moved_in]
         rgb = None if view.rgb is None else view.rgb[new]
         points = self.map.add_points(xyz, view.descriptor[new], rgb, number)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Descriptor matching: mutual nearest neighbours by one matrix product, with a motion prior."""
+"""Descriptor matching: mutual nearest neighbours, near where a motion prior expects them, or among all."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from drp_slam.datatypes import XFEAT_DESCRIPTOR, DescriptorSpec
 from drp_slam.slam.descriptors import unit
+from drp_slam.slam.kernels import native, plain
 
 
 @dataclass(frozen=True)
@@ -37,38 +38,94 @@ class Prior:
     penalty: float = 0.1
 
 
+REACH = 1.5
+"""A match must be better than what else lies within so many gates: what is alike just outside makes it unsure."""
+
+
 def match(
     a: np.ndarray, b: np.ndarray, min_cosine: float, prior: Prior | None = None, spec: DescriptorSpec = XFEAT_DESCRIPTOR
 ) -> Matches:
-    """Mutual nearest neighbours of (N, length) and (M, length) descriptors.
+    """Mutual nearest neighbours of (N, length) and (M, length) descriptors; with a prior, of those near it.
 
     The cosine of binary ones is 1 - 2 h / bits at a Hamming distance of h.
-
-    The prior costs no extra pass: `cosine - k |pa - pb|^2` is itself a product of vectors longer
-    by four, `(da, pa, |pa|^2, 1) . (db, 2k pb, -k, -k |pb|^2)`. It saves some, because strips of
-    the image are compared only with what lies within the gate.
     """
     if not len(a) or not len(b):
-        empty = np.zeros(0, dtype=np.intp)
-        return Matches(empty, empty, np.zeros(0), 0.0)
+        return _none()
+    if prior is not None:
+        return match_rows(a, b, np.arange(len(b)), min_cosine, prior, spec)
     a, b = unit(spec, a), unit(spec, b)
-    if prior is None:
-        rows, best, compared = _mutual(a, b, [(0, len(a), 0, len(b))])
-    else:
-        by_x, strips, order_b = _strips(prior)
-        left, right = _augment(a, b, prior)
-        rows, best, compared = _mutual(left[by_x], right[order_b], strips)
-        rows, best = by_x[rows], order_b[best]
+    rows, best, compared = _mutual(a, b)
     cosine = np.einsum("ij,ij->i", a[rows], b[best])
     keep = cosine >= min_cosine
-    if prior is not None:
-        offset = prior.a_px[rows] - prior.b_px[best]
-        keep &= np.einsum("ij,ij->i", offset, offset) <= prior.gate_px**2
     return Matches(rows[keep], best[keep], cosine[keep], compared)
+
+
+def match_rows(
+    a: np.ndarray, b: np.ndarray, rows: np.ndarray, min_cosine: float, prior: Prior, spec: DescriptorSpec
+) -> Matches:
+    """`match` of (N, length) descriptors with those of some `rows` (M,) of an array (any, length), by a prior.
+
+    `Matches.b` counts in `rows`. Only pairs within `REACH` gates are compared: few of all.
+    """
+    if not len(a) or not len(rows):
+        return _none()
+    if native is None:
+        return _match_rows(a, b[rows], min_cosine, prior, spec)
+    first, second, cosine = np.empty(len(a), np.int64), np.empty(len(a), np.int64), np.empty(len(a))
+    count, compared = native.match(
+        np.ascontiguousarray(a),
+        plain(prior.a_px),
+        b,
+        rows,
+        plain(prior.b_px),
+        REACH * prior.gate_px,
+        prior.penalty / prior.gate_px**2,
+        min_cosine,
+        prior.gate_px,
+        first,
+        second,
+        cosine,
+    )
+    return Matches(first[:count], second[:count], cosine[:count], compared)
+
+
+def _match_rows(a: np.ndarray, b: np.ndarray, min_cosine: float, prior: Prior, spec: DescriptorSpec) -> Matches:
+    """`match_rows` in numpy: strips of the image are compared with what lies within the gate to the left and right."""
+    a, b = unit(spec, a), unit(spec, b)
+    by_x, strips, order_b = _strips(prior)
+    a, b, pa, pb = a[by_x], b[order_b], prior.a_px[by_x], prior.b_px[order_b]
+    best, best_score = np.full(len(a), -1, dtype=np.intp), np.full(len(a), -np.inf)
+    column, column_score = np.full(len(b), -1, dtype=np.intp), np.full(len(b), -np.inf)
+    cosine, compared = np.zeros(len(a)), 0.0
+    for first, last, low, high in strips:
+        similar = (a[first:last] @ b[low:high].T).astype(np.float64)
+        apart = pa[first:last, None] - pb[None, low:high]
+        away2 = np.einsum("ijk,ijk->ij", apart, apart)
+        inside = away2 <= (REACH * prior.gate_px) ** 2
+        compared += float(inside.sum())
+        score = np.where(inside, similar - prior.penalty / prior.gate_px**2 * away2, -np.inf)
+        j = score.argmax(axis=1)
+        each = np.arange(last - first)
+        best[first:last], best_score[first:last], cosine[first:last] = low + j, score[each, j], similar[each, j]
+        i, mine = score.argmax(axis=0), score.max(axis=0)
+        better = mine > column_score[low:high]
+        column[low:high][better], column_score[low:high][better] = first + i[better], mine[better]
+    rows = np.flatnonzero((best_score > -np.inf) & (cosine >= min_cosine))
+    offset = pa[rows] - pb[best[rows]]
+    rows = rows[(column[best[rows]] == rows) & (np.einsum("ij,ij->i", offset, offset) <= prior.gate_px**2)]
+    order = np.argsort(by_x[rows])
+    rows = rows[order]
+    return Matches(by_x[rows], order_b[best[rows]], cosine[rows], compared)
+
+
+def _none() -> Matches:
+    empty = np.zeros(0, dtype=np.intp)
+    return Matches(empty, empty, np.zeros(0), 0.0)
 
 
 STRIP = 128
 """Features of a strip: their scores against all points of a strip stay in the cache."""
+
 Strip = tuple[int, int, int, int]
 
 
@@ -80,41 +137,17 @@ def _strips(prior: Prior) -> tuple[np.ndarray, list[Strip], np.ndarray]:
     strips = []
     for first in range(0, len(xa), STRIP):
         last = min(first + STRIP, len(xa))
-        low, high = np.searchsorted(xb, (xa[first] - prior.gate_px, xa[last - 1] + prior.gate_px))
+        low, high = np.searchsorted(xb, (xa[first] - REACH * prior.gate_px, xa[last - 1] + REACH * prior.gate_px))
         if low < high:
             strips.append((first, last, int(low), int(high)))
     return by_x, strips, order_b
 
 
-def _mutual(left: np.ndarray, right: np.ndarray, strips: list[Strip]) -> tuple[np.ndarray, np.ndarray, float]:
+def _mutual(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """Rows of both sides that are each other's best, and how many pairs were compared."""
-    best = np.full(len(left), -1, dtype=np.intp)
-    row_score = np.full(len(left), -np.inf, dtype=np.float32)
-    column_score = np.full(len(right), -np.inf, dtype=np.float32)
-    compared = 0.0
-    for first, last, low, high in strips:
-        score = left[first:last] @ right[low:high].T
-        best[first:last] = j = score.argmax(axis=1)
-        best[first:last] += low
-        row_score[first:last] = score[np.arange(last - first), j]
-        np.maximum(column_score[low:high], score.max(axis=0), out=column_score[low:high])
-        compared += score.size
-    rows = np.flatnonzero((best >= 0) & (row_score >= column_score[best]))
+    score = left @ right.T
+    best = score.argmax(axis=1)
+    rows = np.flatnonzero(score[np.arange(len(left)), best] >= score.max(axis=0)[best])
     # Ties are the only way to one column twice: the first stays, so the pairs stay one to one.
     columns, first_of = np.unique(best[rows], return_index=True)
-    return rows[first_of], columns, compared
-
-
-def _augment(a: np.ndarray, b: np.ndarray, prior: Prior) -> tuple[np.ndarray, np.ndarray]:
-    # In units of the gate and about a common centre, so that float32 keeps the small differences.
-    centre = prior.a_px.mean(axis=0)
-    pa = ((prior.a_px - centre) / prior.gate_px).astype(np.float32)
-    pb = ((prior.b_px - centre) / prior.gate_px).astype(np.float32)
-    left = np.empty((len(a), a.shape[1] + 4), dtype=np.float32)
-    right = np.empty((len(b), b.shape[1] + 4), dtype=np.float32)
-    k = np.float32(prior.penalty)
-    left[:, :-4], right[:, :-4] = a, b
-    left[:, -4:-2], left[:, -2], left[:, -1] = pa, np.einsum("ij,ij->i", pa, pa), 1.0
-    right[:, -4:-2], right[:, -2] = 2.0 * k * pb, -k
-    right[:, -1] = -k * np.einsum("ij,ij->i", pb, pb)
-    return left, right
+    return rows[first_of], columns, float(score.size)

@@ -8,11 +8,13 @@ inverse depth (weight zero without depth). The pose is `T_camera_world`, perturb
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import cv2
 import numpy as np
 
 from drp_slam import geometry
+from drp_slam.slam.kernels import NO_MARKS, NO_ONES, native
 
 CHI2_PIXEL = 5.99
 """95 % of a chi-square of two degrees of freedom."""
@@ -41,6 +43,11 @@ class Noise:
     fy: float
     fd: float
 
+    @cached_property
+    def row(self) -> np.ndarray:
+        """(3,) the same in one array."""
+        return np.array([self.fx, self.fy, self.fd])
+
 
 @dataclass(frozen=True)
 class PoseFit:
@@ -61,17 +68,17 @@ class PoseFit:
     pull: np.ndarray = field(default_factory=lambda: np.zeros(6))
     pull2: float = 0.0
 
-    @property
+    @cached_property
     def inliers(self) -> np.ndarray:
         """(N,) bool: reprojection within 95 %."""
         return self.error2_px < CHI2_PIXEL
 
-    @property
+    @cached_property
     def depth_fits(self) -> np.ndarray:
         """(N,) bool: the depth is near, or not known."""
         return self.error2_depth < DEPTH_GATE2
 
-    @property
+    @cached_property
     def count(self) -> int:
         """Number of inliers."""
         return int(self.inliers.sum())
@@ -123,6 +130,40 @@ def refine_pose(
     inverse_depth (N,) with 0 for none, `weight` (N,) of each in 0 to 1, 1 without; `part` (N,) bool
     marks those whose pull is wanted.
     """
+    if native is None:
+        return _refined(T, xyz, xy, inverse_depth, noise, iterations, weight, part)
+    n, fitted, covariance, pull = len(xyz), np.empty((4, 4)), np.empty((6, 6)), np.empty(6)
+    errors = np.empty((2, n))
+    done, pull2 = native.refine(
+        T,
+        xyz,
+        xy,
+        inverse_depth,
+        noise.row,
+        NO_ONES if weight is None else weight,
+        NO_MARKS if part is None else part,
+        iterations,
+        LEAST_FULL,
+        fitted,
+        covariance,
+        errors[0],
+        errors[1],
+        pull,
+    )
+    return PoseFit(fitted, covariance, errors[0], errors[1], FLOPS_PER_ROW * n * done, pull, pull2)
+
+
+def _refined(
+    T: np.ndarray,
+    xyz: np.ndarray,
+    xy: np.ndarray,
+    inverse_depth: np.ndarray,
+    noise: Noise,
+    iterations: int,
+    weight: np.ndarray | None,
+    part: np.ndarray | None,
+) -> PoseFit:
+    """`refine_pose` in numpy."""
     world, plane = np.ascontiguousarray(xyz.T), np.ascontiguousarray(xy.T)
     T = geometry.orthonormal(T)
     H = np.eye(6)
@@ -155,6 +196,10 @@ def errors2(
     T: np.ndarray, xyz: np.ndarray, xy: np.ndarray, inverse_depth: np.ndarray, noise: Noise
 ) -> tuple[np.ndarray, np.ndarray]:
     """Squared residuals (N,) of reprojection and of depth, as `PoseFit` has them."""
+    if native is not None:
+        errors = np.empty((2, len(xyz)))
+        native.errors2(T, xyz, xy, inverse_depth, noise.row, errors[0], errors[1])
+        return errors[0], errors[1]
     p = T[:3, :3] @ xyz.T + T[:3, 3:]
     r = residuals(p, xy.T, inverse_depth, noise)
     return np.where(p[2] > NEAR_M, r[0] ** 2 + r[1] ** 2, np.inf), r[2] ** 2

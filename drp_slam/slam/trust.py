@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from drp_slam.slam.kernels import NO_MARKS, native
 from drp_slam.slam.optimize import CHI2_PIXEL, DEPTH_GATE2
 
 FULL = 20.0
@@ -31,6 +32,8 @@ IGNORED = -1.2
 DOUBTED = 0.1
 """What is left of the vote of a point that has disagreed more than agreed."""
 
+_JUDGED = np.array([CHI2_PIXEL, DEPTH_GATE2, DISAGREES, KEPT, LOST, REFUTED, FULL, 0.0])
+
 
 def standing(trust: np.ndarray) -> np.ndarray:
     """(N,) in (0, 1): what the votes of points with a trust (N,) count."""
@@ -51,6 +54,25 @@ def updated(trust: np.ndarray, error2_px: np.ndarray, error2_depth: np.ndarray) 
     agreement = np.where(error2_depth < DEPTH_GATE2, np.maximum(1.0 - error2_px / CHI2_PIXEL, 0.0), 0.0)
     disagrees = (error2_px > DISAGREES * CHI2_PIXEL) | (error2_depth > DISAGREES * DEPTH_GATE2)
     return np.where(disagrees, lowered(trust), np.minimum(trust + agreement, FULL))
+
+
+def judge(
+    trust: np.ndarray,
+    matched: np.ndarray,
+    error2_px: np.ndarray,
+    error2_depth: np.ndarray,
+    visible: np.ndarray,
+    through: np.ndarray | None,
+) -> None:
+    """Updates the trust (M,) of points `matched` (N,) by their errors (N,), then of `visible` ones (V,) that a frame
+    looks `through` (V,)."""
+    if native is not None:
+        marks = NO_MARKS if through is None else through
+        native.judge(trust, matched, error2_px, error2_depth, visible, marks, _JUDGED)
+        return
+    trust[matched] = updated(trust[matched], error2_px, error2_depth)
+    if through is not None:
+        trust[visible[through]] = lowered(trust[visible[through]])
 
 
 def lowered(trust: np.ndarray) -> np.ndarray:

@@ -10,8 +10,10 @@ import numpy as np
 from drp_slam.config import SlamConfig
 from drp_slam.datatypes import XFEAT_DESCRIPTOR, Camera, DescriptorSpec, Features, Frame
 from drp_slam.errors import SlamError
+from drp_slam.geometry import apply
 from drp_slam.slam.camera import Geometry, same_camera, undistort
 from drp_slam.slam.freespace import nearest
+from drp_slam.slam.kernels import native
 
 BORDER_PX = 1.0
 """Features lie at most this far outside the middles of the image's outer pixels. One that does not
@@ -62,14 +64,43 @@ def observe(
         known = (features.depth_m >= geometry.depth_m[0]) & (features.depth_m <= geometry.depth_m[1])
         np.divide(1.0, features.depth_m, out=inverse_depth, where=known)
     elif frame.depth is not None and len(xy):
-        patch = depth_patches(frame.depth, frame.depth_unit_m, u, v)
-        inverse_depth = inverse_medians(patch, geometry.depth_m, config.depth_edge)
+        inverse_depth = inverse_depths(frame.depth, frame.depth_unit_m, u, v, geometry.depth_m, config.depth_edge)
         nearest_m = nearest(frame.depth, frame.depth_unit_m)
     rgb = None
     if frame.image is not None:
         rgb = frame.image[v, u]
         rgb = np.repeat(rgb[:, None], 3, 1) if rgb.ndim == 1 else rgb[:, 2::-1]
     return View(frame.index, frame.stamp_ns, features.uv, xy, inverse_depth, features.descriptor, rgb, nearest_m)
+
+
+def seen(
+    points: np.ndarray, alive: np.ndarray, xyz: np.ndarray, T_camera_world: np.ndarray, geometry: Geometry
+) -> tuple[np.ndarray, np.ndarray]:
+    """Those of the `points`, numbers (N,), that are `alive` (M,) and in the image of a pose by their xyz (M, 3).
+
+    Also their (K, 2) undistorted pixels about the principal point.
+    """
+    if native is None:
+        points = points[alive[points]]
+        p = apply(T_camera_world, xyz[points])
+        xy = p[:, :2] / np.maximum(p[:, 2:], 1e-3)
+        low, high = geometry.bounds
+        inside = (p[:, 2] > 0.1) & (xy > low).all(axis=1) & (xy < high).all(axis=1)
+        return points[inside], xy[inside] * geometry.focal_px
+    numbers, px = np.empty(len(points), np.int64), np.empty((len(points), 2))
+    count = native.visible(points, alive, xyz, T_camera_world, geometry.bounds, geometry.focal_px, numbers, px)
+    return numbers[:count], px[:count]
+
+
+def inverse_depths(
+    depth: np.ndarray, unit_m: float, u: np.ndarray, v: np.ndarray, range_m: tuple[float, float], edge: float
+) -> np.ndarray:
+    """`inverse_medians` of the `depth_patches` of pixels (N,)."""
+    if native is None:
+        return inverse_medians(depth_patches(depth, unit_m, u, v), range_m, edge)
+    out = np.empty(len(u))
+    native.inverse_depths(np.ascontiguousarray(depth), unit_m, u, v, *range_m, edge, out)
+    return out
 
 
 _OFFSETS = np.array([(dv, du) for dv in (-1, 0, 1) for du in (-1, 0, 1)])

@@ -202,7 +202,7 @@ def test_what_depth_looks_through_is_empty_and_edges_are_not() -> None:
     xyz = np.array(
         [[-0.3, 0.0, 1.0], [0.25, 0.0, 1.0], [-0.3, 0.0, 1.95], [-0.3, 0.0, 3.0], [0.15, 0.0, 1.0], [0, -0.45, 1.0]]
     )
-    through = freespace.seen_through(grid, np.eye(4), xyz, camera)
+    through = freespace.seen_through(grid, np.eye(4), xyz, camera, np.arange(len(xyz)))
     assert through.tolist() == [True, False, False, False, False, False]
     as_float = freespace.nearest((depth * np.float32(UNIT_M)).astype(np.float32), 1.0)
     np.testing.assert_allclose(as_float, grid, rtol=1e-6)

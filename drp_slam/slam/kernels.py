@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tracker's loops, compiled (`native/`): one call where numpy takes hundreds. Without them numpy does the work.
+
+On a small core a call into numpy costs its dispatch, whatever the size of the array. `native` is None where the
+package was installed without a compiler, or where the environment says `DRP_SLAM_KERNELS=numpy`: the same poses come
+out then but for rounding, at half the speed.
+"""
+
+from __future__ import annotations
+
+import os
+from types import ModuleType
+
+import numpy as np
+
+native: ModuleType | None = None
+if os.environ.get("DRP_SLAM_KERNELS") != "numpy":
+    try:
+        from drp_slam.slam import _native
+
+        native = _native
+    except ImportError:
+        pass
+
+NO_ONES, NO_MARKS = np.zeros(0), np.zeros(0, dtype=bool)
+"""Arguments that are left out."""
+
+
+def plain(array: np.ndarray, dtype: type = np.float64) -> np.ndarray:
+    """The array itself where it is C-ordered and of this type, as kernels take it; else a copy that is."""
+    if array.dtype == dtype and array.flags.c_contiguous:
+        return array
+    return np.ascontiguousarray(array, dtype)

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Matching near expected places: `matching.match` with a prior. */
+#include "arrays.h"
+
+enum { LANES = 8, MOST_CELLS = 256 };
+
+/* Eight sums side by side: a vector's worth, in an order that no compiler changes. */
+static float dot(const float *a, const float *b, Py_ssize_t n) {
+    float sum[LANES] = {0};
+    Py_ssize_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int k = 0; k < LANES; k++) sum[k] += a[i + k] * b[i + k];
+    for (; i < n; i++) sum[0] += a[i] * b[i];
+    return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
+}
+
+static int bits_apart(const uint8_t *a, const uint8_t *b, Py_ssize_t n) {
+    int apart = 0;
+    Py_ssize_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        uint64_t x, y;
+        memcpy(&x, a + i, 8), memcpy(&y, b + i, 8);
+        apart += __builtin_popcountll(x ^ y);
+    }
+    for (; i < n; i++) apart += __builtin_popcount((unsigned)(a[i] ^ b[i]));
+    return apart;
+}
+
+/* Descriptors (N, length) float32 or uint8, their places (N, 2) in pixels, those of all points (M_all, length),
+ * numbers of the points (M), their places (M, 2), reach in pixels, penalty of a squared pixel, least cosine, gate in pixels
+ * -> a (N), b (N), cosine (N) float64; (pairs, compared). */
+PyObject *kernel_match(PyObject *module, PyObject *const *given, Py_ssize_t count) {
+    Arg a[12];
+    Py_buffer probe;
+    if (count != 12 || PyObject_GetBuffer(given[0], &probe, PyBUF_FORMAT)) {
+        if (!PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "match takes 12 arguments");
+        return NULL;
+    }
+    int binary = probe.itemsize == 1;
+    PyBuffer_Release(&probe);
+    if (take("match", given, count, binary ? "udundxxxxNND" : "fdfndxxxxNND", a)) return NULL;
+    Py_ssize_t n = a[0].rows, m = a[3].size, length = a[0].columns, pairs = 0, all = a[2].rows;
+    int fits = a[1].size == 2 * n && a[4].size == 2 * m && a[9].size == n && a[10].size == n && a[11].size == n &&
+               (!n || !all || a[2].columns == length) && a[5].x > 0;
+    for (Py_ssize_t j = 0; fits && j < m; j++) fits = I64(a[3])[j] >= 0 && I64(a[3])[j] < all;
+    double compared = 0.0;
+    size_t cells = MOST_CELLS * MOST_CELLS;
+    int64_t *work = NULL;
+    if (fit("match", fits)) {
+        work = PyMem_RawMalloc(sizeof(int64_t) * (size_t)(3 * m + n + 1) + sizeof(double) * (size_t)(m + n) + sizeof(int32_t) * (cells + 1));
+        if (!work) PyErr_NoMemory();
+    }
+    if (!work) {
+        release(a, 12);
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS;
+    int64_t *cell_of = work, *order = cell_of + m, *best_a = order + m, *best_b = best_a + m;
+    double *score_a = (double *)(best_b + n + 1), *cosine = score_a + m;
+    int32_t *start = (int32_t *)(cosine + n);
+    const double *pa = F64(a[1]), *pb = F64(a[4]), reach = a[5].x, penalty = a[6].x;
+    const int64_t *points = I64(a[3]);
+    double low[2] = {INFINITY, INFINITY}, high[2] = {-INFINITY, -INFINITY}, side[2];
+    Py_ssize_t columns, rows;
+    for (Py_ssize_t j = 0; j < m; j++)
+        for (int k = 0; k < 2; k++) {
+            low[k] = pb[2 * j + k] < low[k] ? pb[2 * j + k] : low[k];
+            high[k] = pb[2 * j + k] > high[k] ? pb[2 * j + k] : high[k];
+        }
+    for (int k = 0; k < 2; k++) {
+        side[k] = (high[k] - low[k]) / (MOST_CELLS - 1);
+        side[k] = side[k] > reach ? side[k] : reach;
+    }
+    columns = m ? (Py_ssize_t)((high[0] - low[0]) / side[0]) + 1 : 1;
+    rows = m ? (Py_ssize_t)((high[1] - low[1]) / side[1]) + 1 : 1;
+    memset(start, 0, sizeof(int32_t) * (size_t)(columns * rows + 1));
+    for (Py_ssize_t j = 0; j < m; j++) {
+        cell_of[j] = (Py_ssize_t)((pb[2 * j + 1] - low[1]) / side[1]) * columns + (Py_ssize_t)((pb[2 * j] - low[0]) / side[0]);
+        start[cell_of[j] + 1]++;
+        score_a[j] = -INFINITY, best_a[j] = -1;
+    }
+    for (Py_ssize_t c = 0; c < columns * rows; c++) start[c + 1] += start[c];
+    for (Py_ssize_t j = m; j-- > 0;) order[--start[cell_of[j] + 1]] = j;
+    /* start[c + 1] is now where cell c begins */
+    for (Py_ssize_t i = 0; i < n; i++) {
+        double x = pa[2 * i], y = pa[2 * i + 1], best = -INFINITY;
+        double left = floor((x - reach - low[0]) / side[0]), right = floor((x + reach - low[0]) / side[0]);
+        double top = floor((y - reach - low[1]) / side[1]), bottom = floor((y + reach - low[1]) / side[1]);
+        best_b[i] = -1;
+        if (!m || !(right >= 0 && bottom >= 0 && left < columns && top < rows)) continue;
+        Py_ssize_t c0 = left > 0 ? (Py_ssize_t)left : 0, c1 = right < columns ? (Py_ssize_t)right : columns - 1;
+        Py_ssize_t r0 = top > 0 ? (Py_ssize_t)top : 0, r1 = bottom < rows ? (Py_ssize_t)bottom : rows - 1;
+        for (Py_ssize_t r = r0; r <= r1; r++) {
+            Py_ssize_t first = start[r * columns + c0 + 1];
+            Py_ssize_t last = r * columns + c1 + 1 < columns * rows ? start[r * columns + c1 + 2] : m;
+            for (Py_ssize_t k = first; k < last; k++) {
+                int64_t j = order[k];
+                double dx = x - pb[2 * j], dy = y - pb[2 * j + 1], away2 = dx * dx + dy * dy, similar, score;
+                if (away2 > reach * reach) continue;
+                compared += 1.0;
+                if (binary)
+                    similar = 1.0 - 2.0 * bits_apart(U8(a[0]) + i * length, U8(a[2]) + points[j] * length, length) / (8.0 * (double)length);
+                else
+                    similar = dot((const float *)a[0].buffer.buf + i * length, (const float *)a[2].buffer.buf + points[j] * length, length);
+                score = similar - penalty * away2;
+                if (score > best) best = score, best_b[i] = j, cosine[i] = similar;
+                if (score > score_a[j]) score_a[j] = score, best_a[j] = i;
+            }
+        }
+    }
+    for (Py_ssize_t i = 0; i < n; i++)
+        if (best_b[i] >= 0 && best_a[best_b[i]] == i && cosine[i] >= a[7].x) {
+            double dx = pa[2 * i] - pb[2 * best_b[i]], dy = pa[2 * i + 1] - pb[2 * best_b[i] + 1];
+            if (dx * dx + dy * dy > a[8].x * a[8].x) continue;
+            I64W(a[9])[pairs] = i, I64W(a[10])[pairs] = best_b[i], F64W(a[11])[pairs++] = cosine[i];
+        }
+    Py_END_ALLOW_THREADS;
+    PyMem_RawFree(work);
+    release(a, 12);
+    return Py_BuildValue("nd", pairs, compared);
+}
