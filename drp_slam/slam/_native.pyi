@@ -20,6 +20,7 @@ def match(
     cosine: Array,
     /,
 ) -> tuple[int, float]: ...
+def vote(asking: Array, askers: Array, bucket: Array, size: int, owner: Array, least: int, hits: Array, /) -> None: ...
 def refine(
     T: Array,
     xyz: Array,

@@ -21,12 +21,14 @@ def adjust(slam_map: Map, noise: Noise, window: list[int], fixed_limit: int, ite
 
     Takes back observations that do not fit the result. Returns the work in flops.
     """
-    inside = slam_map.seen_by(window) & (slam_map.observations >= 2)
+    common = slam_map.seen_by(window)
+    common = common[slam_map.observations[common] >= 2]
     linked = set().union(*(slam_map.covisible(k, CANDIDATES) for k in window)) - set(window)
-    shared = {k: int(np.count_nonzero(inside[slam_map.observed(k)[1]])) for k in linked}
-    fixed = sorted((k for k in shared if shared[k]), key=lambda k: (-shared[k], k))[:fixed_limit]
-    order = window + fixed
-    problem, features, points = _problem(slam_map, order, inside, len(window))
+    with slam_map.marked(common) as inside:
+        shared = {k: int(np.count_nonzero(inside[slam_map.observed(k)[1]])) for k in linked}
+        fixed = sorted((k for k in shared if shared[k]), key=lambda k: (-shared[k], k))[:fixed_limit]
+        order = window + fixed
+        problem, features, points = _problem(slam_map, order, inside, len(window))
     if len(problem.point) < LEAST_OBSERVATIONS or not fixed:
         return 0.0
     solution = bundle.adjust(problem, noise, iterations)
@@ -39,8 +41,8 @@ def adjust(slam_map: Map, noise: Noise, window: list[int], fixed_limit: int, ite
         slam_map.T_camera_world[k] = pose
     slam_map.xyz[points] = solution.points
     bad = (solution.error2_px > 2.0 * CHI2_PIXEL) | (solution.error2_depth > DEPTH_GATE2)
-    for row, k in enumerate(order):
-        slam_map.forget(k, features[bad & (problem.camera == row)])
+    for row in np.unique(problem.camera[bad]).tolist():
+        slam_map.forget(order[row], features[bad & (problem.camera == row)])
     return solution.flops
 
 

@@ -50,11 +50,12 @@ def drop(slam_map: Map, number: int) -> None:
     anchor, T = around[0], slam_map.T_camera_world
     slam_map.forget(number, slam_map.observed(number)[0])
     # its points go to whoever sees them, and all who see a point are linked with its keyframe
-    orphan = slam_map.alive & (slam_map.reference == number)
-    if orphan.any():
-        for k in around:
-            points = slam_map.observed(k)[1]
-            slam_map.reference[points[orphan[points] & (slam_map.reference[points] == number)]] = k
+    orphans = []
+    for k in around:
+        points = slam_map.observed(k)[1]
+        orphans.append(points[slam_map.reference[points] == number])
+        slam_map.reference[orphans[-1]] = k
+    with slam_map.marked(np.concatenate(orphans)) as orphan:
         for k in around:
             points = slam_map.observed(k)[1]
             slam_map.meet(k, slam_map.reference[points[orphan[points]]])

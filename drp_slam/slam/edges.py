@@ -40,17 +40,17 @@ class Edges:
         links = {j: shared for j, shared in self._map.links[number].items() if j < number}
         best = sorted(links, key=lambda j: (-links[j], j))[:EDGES]
         earlier = [j for j in best if links[j] >= EDGE_POINTS] or best[:1]
-        mine = self._map.seen_by([number])
-        for j in earlier:
-            if (j, number) in self._number:
-                continue
-            seen = self._map.observed(j)[1]
-            row = len(self._number)
-            if row == len(self._information):
-                self._information = np.concatenate([self._information, np.zeros_like(self._information)])
-            shared_xyz = self._map.xyz[seen[mine[seen]]]
-            self._information[row] = information(self._map.T_camera_world[number], shared_xyz, noise)
-            self._number[j, number] = row
+        with self._map.marked(self._map.observed(number)[1]) as mine:
+            for j in earlier:
+                if (j, number) in self._number:
+                    continue
+                seen = self._map.observed(j)[1]
+                row = len(self._number)
+                if row == len(self._information):
+                    self._information = np.concatenate([self._information, np.zeros_like(self._information)])
+                shared_xyz = self._map.xyz[seen[mine[seen]]]
+                self._information[row] = information(self._map.T_camera_world[number], shared_xyz, noise)
+                self._number[j, number] = row
 
     def graph(self, a: int, b: int, T_b_a: np.ndarray, information: np.ndarray) -> tuple[np.ndarray, Graph]:
         """The keyframes that hang together with a new edge from `a` to `b`, and their graph, as they stand.

@@ -22,7 +22,7 @@ if os.environ.get("DRP_SLAM_KERNELS") != "numpy":
     except ImportError:
         pass
 
-NO_ONES, NO_MARKS = np.zeros(0), np.zeros(0, dtype=bool)
+NO_ONES, NO_MARKS, NO_NUMBERS = np.zeros(0), np.zeros(0, dtype=bool), np.zeros(0, dtype=np.intp)
 """Arguments that are left out."""
 
 

@@ -132,7 +132,7 @@ class Loops:
         """Pose of the keyframe from the points of a place; None unless it passes every check."""
         slam_map = self._mapping.map
         view, group = slam_map.views[number], np.array([place, *slam_map.covisible(place, GROUP - 1)])
-        points = np.flatnonzero(slam_map.seen_by(group) & slam_map.alive)
+        points = slam_map.seen_by(group)
         pose = pose_without_prediction(self._mapping, view, slice(MATCHED), points)
         if pose is None:
             return None

@@ -4,15 +4,20 @@
 from __future__ import annotations
 
 import copy
+import heapq
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
 from drp_slam import geometry
 from drp_slam.datatypes import XFEAT_DESCRIPTOR, DescriptorSpec
 from drp_slam.slam import descriptors
+from drp_slam.slam.kernels import NO_NUMBERS
 from drp_slam.slam.view import View
 
+GROWTH = 4
+"""Arrays of points grow by a quarter of their rows: room for points to come is memory too."""
 LINKED = 15
 """Keyframes that share as many points are neighbours."""
 
@@ -48,7 +53,7 @@ class Map:
         self._covariance, self._unscaled = np.zeros((16, 6, 6)), np.zeros((16, 4))
         self._points = {
             "xyz": np.zeros((1024, 3)),
-            "descriptor": np.zeros((1024, spec.length), dtype=spec.dtype),
+            "descriptor": np.zeros((1024, spec.length), dtype=stored(spec)),
             "rgb": np.zeros((1024, 3), dtype=np.uint8),
             "observations": np.zeros(1024, dtype=np.intp),
             "reference": np.zeros(1024, dtype=np.intp),
@@ -61,6 +66,10 @@ class Map:
         }
         if spec.metric == "hamming":
             self._points["votes"] = np.zeros((1024, descriptors.width(spec)), dtype=np.int8)
+        # numbers of dead points, smallest first; None: not known
+        self._dead: list[int] | None = None
+        # all False but while a method marks points in it: nothing has to look at all points
+        self._marks = np.zeros(1024, dtype=bool)
 
     def __len__(self) -> int:
         """Number of keyframes."""
@@ -111,7 +120,7 @@ class Map:
 
     @property
     def descriptor(self) -> np.ndarray:
-        """(M, length) as `spec` says."""
+        """(M, length) as `spec` says, floats with half their bits."""
         return self._points["descriptor"][: self.size]
 
     @property
@@ -166,11 +175,24 @@ class Map:
         return features, point[features]
 
     def seen_by(self, keyframes: Iterable[int]) -> np.ndarray:
-        """(M,) bool: points that at least one of the keyframes sees."""
-        seen = np.zeros(self.size, dtype=bool)
-        for k in keyframes:
-            seen[self.observed(k)[1]] = True
-        return seen
+        """(P,) numbers, ascending, of the points that at least one of the keyframes sees."""
+        seen = [NO_NUMBERS, *(self.observed(k)[1] for k in keyframes)]
+        return np.unique(np.concatenate(seen))
+
+    @contextmanager
+    def marked(self, points: np.ndarray) -> Iterator[np.ndarray]:
+        """(any,) bool by number of a point: True for `points` while the block lasts. One block at a time."""
+        if len(self._marks) < self.size:
+            self._marks = np.zeros(len(self._points["alive"]), dtype=bool)
+        self._marks[points] = True
+        try:
+            yield self._marks
+        finally:
+            self._marks[points] = False
+
+    def recount(self) -> None:
+        """The columns were written to from outside: which points are dead is looked for again."""
+        self._dead = None
 
     @property
     def holders(self) -> set[int]:
@@ -201,14 +223,17 @@ class Map:
         self, xyz: np.ndarray, descriptor: np.ndarray, rgb: np.ndarray | None, keyframe: int = 0
     ) -> np.ndarray:
         """Adds points that a keyframe made and returns their numbers."""
-        free = np.flatnonzero(~self.alive)[: len(xyz)]
+        if self._dead is None:
+            self._dead = np.flatnonzero(~self.alive).tolist()
+        free = [heapq.heappop(self._dead) for _ in range(min(len(xyz), len(self._dead)))]
         more = len(xyz) - len(free)
-        numbers = np.concatenate([free, np.arange(self.size, self.size + more)])
-        capacity = max(1024, len(self._points["xyz"]))
+        numbers = np.concatenate([np.array(free, dtype=np.intp), np.arange(self.size, self.size + more)])
+        capacity = len(self._points["xyz"])
         while capacity < self.size + more:
-            capacity *= 2
+            capacity += capacity // GROWTH
         if capacity > len(self._points["xyz"]):
-            self._points = {name: _grown(array, capacity) for name, array in self._points.items()}
+            for name in self._points:  # one after the other: the old one goes first
+                self._points[name] = _grown(self._points[name], capacity)
         self.size += more
         self.xyz[numbers], self.descriptor[numbers] = xyz, descriptor
         self.alive[numbers], self.observations[numbers] = True, 0
@@ -229,7 +254,8 @@ class Map:
             votes = self._points["votes"]
             votes[points], self.descriptor[points] = descriptors.vote(votes[points], new)
         else:
-            self.descriptor[points] = descriptors.follow(self.descriptor[points], self.observations[points], new)
+            before = self.descriptor[points].astype(np.float32)
+            self.descriptor[points] = descriptors.follow(before, self.observations[points], new)
         self.observations[points] += 1
         self.measured[points] |= self.views[number].inverse_depth[features] > 0
 
@@ -238,7 +264,15 @@ class Map:
         points = self.point[number][features]
         self.point[number][features] = -1
         self.observations[points] -= 1
-        self.alive[points[self.observations[points] <= 0]] = False
+        self._kill(points[self.observations[points] <= 0])
+
+    def _kill(self, points: np.ndarray) -> None:
+        """These points are part of the map no longer; some may be dead already."""
+        points = points[self.alive[points]]
+        self.alive[points] = False
+        if self._dead is not None:
+            for point in points.tolist():
+                heapq.heappush(self._dead, point)
 
     def cull(self, number: int, least_found: int) -> None:
         """Forgets points that no other keyframe and fewer than `least_found` frames have seen."""
@@ -253,11 +287,10 @@ class Map:
 
     def remove(self, points: np.ndarray) -> None:
         """Takes back all observations of the points: they die."""
-        dead = np.zeros(self.size, dtype=bool)
-        dead[points] = True
-        for number in self.observers(points):
-            point = self.point[number]
-            self.forget(number, np.flatnonzero((point >= 0) & dead[point]))
+        with self.marked(points) as dead:
+            for number in self.observers(points):
+                point = self.point[number]
+                self.forget(number, np.flatnonzero((point >= 0) & dead[point]))
 
     def merge(self, duplicates: np.ndarray, points: np.ndarray) -> None:
         """Whoever sees `duplicates[i]` sees `points[i]` from now on; the duplicates die.
@@ -278,7 +311,7 @@ class Map:
             self.meet(number, self.reference[new[~taken]])
         self.measured[points] |= self.measured[duplicates]
         self.observations[duplicates] = 0
-        self.alive[duplicates] = False
+        self._kill(duplicates)
 
     def meet(self, number: int, makers: np.ndarray) -> None:
         """Links a keyframe with those that made points which it sees, where it is not yet."""
@@ -296,7 +329,7 @@ class Map:
         if len(own) == len(self.views[number]):
             return features, own[features].astype(self.spec.dtype, copy=False)
         features, point = features[point >= 0], point[point >= 0]
-        return features, self.descriptor[point]
+        return features, self.descriptor[point].astype(self.spec.dtype, copy=False)
 
     def link(self, number: int, parent: int = -1) -> None:
         """Counts the points that a keyframe shares with each other one.
@@ -304,9 +337,10 @@ class Map:
         The `parent` is the one it was tracked from: linked in any case.
         """
         points = self.observed(number)[1]
-        mine = np.zeros(self.size, dtype=bool)
-        mine[points] = True
-        shared = {k: int(np.count_nonzero(mine[self.observed(k)[1]])) for k in self.observers(points) if k != number}
+        with self.marked(points) as mine:
+            shared = {
+                k: int(np.count_nonzero(mine[self.observed(k)[1]])) for k in self.observers(points) if k != number
+            }
         # makers that see their points no longer are linked too
         shared |= {k: max(1, shared.get(k, 0)) for k in np.unique(self.reference[points]).tolist() if k != number}
         for k, count in shared.items():
@@ -367,6 +401,11 @@ class Map:
             yield from (np.array([view.index, view.stamp_ns]), view.uv, view.xy, view.inverse_depth)
             yield view.descriptor
             yield from (np.zeros(0) if array is None else array for array in (view.rgb, view.nearest_m))
+
+
+def stored(spec: DescriptorSpec) -> str:
+    """Type of the descriptors of points: rounded, cosines change by some millionths."""
+    return "float16" if spec.dtype == "float32" else spec.dtype
 
 
 def _grown(array: np.ndarray, capacity: int) -> np.ndarray:

@@ -124,6 +124,7 @@ def from_arrays(spec: DescriptorSpec, arrays: Mapping[str, np.ndarray]) -> Map:
         column[:] = arrays[f"point_{name}"]
     slam_map.covariance[:] = arrays["keyframe_covariance"]
     slam_map.unscaled[:] = arrays["keyframe_unscaled"]
+    slam_map.recount()
     # files of earlier versions may lack links with the makers of points
     for k in range(len(slam_map)):
         slam_map.meet(k, slam_map.reference[slam_map.observed(k)[1]])

@@ -52,6 +52,7 @@ class Mapping:
         self._local: tuple[tuple[int, ...], np.ndarray] = ((), np.zeros(0, dtype=np.intp))
         self._reach: tuple[int, np.ndarray] = (-1, np.zeros(0, dtype=np.intp))
         self._standing: np.ndarray | None = None
+        self._refuted: list[np.ndarray] = []
 
     def near(self, T_camera_world: np.ndarray, root: int) -> np.ndarray:
         """Numbers of the local keyframes, those with the most similar position and viewing direction first.
@@ -73,7 +74,7 @@ class Mapping:
         """Points of the keyframes that the pose sees: numbers and (M, 2) undistorted pixels."""
         key = tuple(sorted(int(k) for k in keyframes))
         if self._local[0] != key:
-            self._local = (key, np.flatnonzero(self.map.seen_by(key)))
+            self._local = (key, self.map.seen_by(key))
         points = self._local[1]
         points, px = seen(points, self.map.alive, self.map.xyz, T_camera_world, self.geometry)
         limit = self.config.local_points
@@ -93,9 +94,10 @@ class Mapping:
     def _compare(self, descriptor: np.ndarray, points: np.ndarray, slack: float, prior: Prior | None) -> Matches:
         least, spec = self.config.min_cosine - slack, self.map.spec
         if prior is None:
-            pairs = match(descriptor, self.map.descriptor[points], least, None, spec)
+            pairs = match(descriptor, self.map.descriptor[points].astype(spec.dtype, copy=False), least, None, spec)
         else:
-            pairs = match_rows(descriptor, self.map.descriptor, points, least, prior, spec)
+            known = self.map.descriptor[points].astype(spec.dtype, copy=False)
+            pairs = match_rows(descriptor, known, np.arange(len(points)), least, prior, spec)
         self.work.add_all(comparing(self.map.spec, pairs.compared))
         if prior is not None:
             self.work.add(PRIOR_FLOPS * pairs.compared)
@@ -106,7 +108,19 @@ class Mapping:
         through = None
         if view.nearest_m is not None:
             through = seen_through(view.nearest_m, fit.T_camera_world, self.map.xyz, self.geometry, visible)
-        judge(self.map.trust, matched, fit.error2_px, fit.error2_depth, visible, through)
+        if judge(self.map.trust, matched, fit.error2_px, fit.error2_depth, visible, through):
+            touched = np.concatenate([matched, visible])
+            self._refuted.append(touched[self.map.trust[touched] < REFUTED])
+
+    def _remove_refuted(self) -> None:
+        """Points that the frames since the last keyframe have refuted leave the map."""
+        if not self._refuted:
+            return
+        points = np.unique(np.concatenate(self._refuted))
+        self._refuted.clear()
+        points = points[self.map.alive[points] & (self.map.trust[points] < REFUTED)]
+        if len(points):
+            self.map.remove(points)
 
     def insert(
         self, view: View, T_camera_world: np.ndarray, features: np.ndarray, points: np.ndarray, root: int = -1
@@ -132,9 +146,7 @@ class Mapping:
         if self.config.adjust_iterations and root >= 0:
             window = [number, *self.map.covisible(number, self.config.adjusted_keyframes - 1)]
             self.adjust(window, FIXED_KEYFRAMES, self.config.adjust_iterations)
-        refuted = np.flatnonzero(self.map.alive & (self.map.trust < REFUTED))
-        if len(refuted):
-            self.map.remove(refuted)
+        self._remove_refuted()
         if number >= YOUNG_KEYFRAMES:
             self.map.cull(number - YOUNG_KEYFRAMES, LEAST_FOUND)
         if number >= OLD_KEYFRAMES:
@@ -148,7 +160,8 @@ class Mapping:
         """
         view, T_camera_world = self.map.views[number], self.map.T_camera_world[number]
         points, px = self.visible(T_camera_world, keyframes)
-        free = ~self.map.seen_by([number])[points]
+        with self.map.marked(self.map.observed(number)[1]) as mine:
+            free = ~mine[points]
         points, px = points[free], px[free]
         features, descriptor = self.map.feature_descriptors(number, features)
         prior = Prior(view.xy[features] * self.geometry.focal_px, px, gate_px)

@@ -75,7 +75,7 @@ def test_map_and_keyframes(turn: tuple[list[np.ndarray], Tracker, list[Track]]) 
 
 
 def test_work_is_counted(turn: tuple[list[np.ndarray], Tracker, list[Track]]) -> None:
-    assert all(t.counters["flops"] > 1e6 for t in turn[2][1:])
+    assert all(t.counters["flops"] > 1e5 for t in turn[2][1:])
 
 
 def test_same_input_same_bits() -> None:

@@ -25,7 +25,7 @@ typedef struct {
 #define U8W(a) ((uint8_t *)(a).buffer.buf)
 
 /* Reads arguments as `kinds` says, one character each: i an integer, x a number, else a C-ordered array of
- * d float64, f float32, n int64, b bool, u uint8, h uint16, a capital letter where it is written to.
+ * d float64, f float32, n int64, b bool, u uint8, h uint16, w int32, c int8, a capital letter where it is written to.
  * Sets TypeError and returns -1 for others. */
 int take(const char *function, PyObject *const *given, Py_ssize_t count, const char *kinds, Arg *args);
 void release(Arg *args, size_t count);
@@ -38,7 +38,7 @@ double smallest(double *x, Py_ssize_t n, Py_ssize_t k);
 void solve(double *A, double *b, int n);
 
 #define KERNELS(M) \
-    M(match) M(refine) M(errors2) M(apart) M(gather) M(agree) M(judge) M(adjust) \
+    M(match) M(vote) M(refine) M(errors2) M(apart) M(gather) M(agree) M(judge) M(adjust) \
     M(undistort) M(distort) M(inverse_depths) M(visible) M(seen_through)
 #define DECLARE(name) PyObject *kernel_##name(PyObject *module, PyObject *const *given, Py_ssize_t count);
 KERNELS(DECLARE)

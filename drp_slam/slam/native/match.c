@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Matching near expected places: `matching.match` with a prior. */
+/* Matching near expected places, `matching.match` with a prior; votes of place recognition, `places`. */
 #include "arrays.h"
 
 enum { LANES = 8, MOST_CELLS = 256 };
@@ -118,4 +118,31 @@ PyObject *kernel_match(PyObject *module, PyObject *const *given, Py_ssize_t coun
     PyMem_RawFree(work);
     release(a, 12);
     return Py_BuildValue("nd", pairs, compared);
+}
+
+/* Descriptors (n, width) int8, rows of those that ask (k), a bucket (m, width) int8, how much of it is in use, its
+ * owners (m) int32, least product -> hits (n, keyframes) bool, besides those that are there. */
+PyObject *kernel_vote(PyObject *module, PyObject *const *given, Py_ssize_t count) {
+    Arg a[7];
+    if (take("vote", given, count, "cnciwiB", a)) return NULL;
+    Py_ssize_t n = a[0].rows, width = a[0].columns, size = a[3].i, keyframes = a[6].columns;
+    int fits = a[2].columns == width && size <= a[2].rows && size <= a[4].size && a[6].rows == n;
+    for (Py_ssize_t k = 0; fits && k < a[1].size; k++) fits = I64(a[1])[k] >= 0 && I64(a[1])[k] < n;
+    const int32_t *owner = (const int32_t *)a[4].buffer.buf;
+    for (Py_ssize_t j = 0; fits && j < size; j++) fits = owner[j] >= 0 && owner[j] < keyframes;
+    fits = fit("vote", fits);
+    Py_BEGIN_ALLOW_THREADS;
+    for (Py_ssize_t j = 0; fits && j < size; j++) {
+        const int8_t *row = (const int8_t *)a[2].buffer.buf + j * width;
+        for (Py_ssize_t k = 0; k < a[1].size; k++) {
+            const int8_t *asks = (const int8_t *)a[0].buffer.buf + I64(a[1])[k] * width;
+            int product = 0;
+            for (Py_ssize_t i = 0; i < width; i++) product += asks[i] * row[i];
+            if (product >= a[5].i) U8W(a[6])[I64(a[1])[k] * keyframes + owner[j]] = 1;
+        }
+    }
+    Py_END_ALLOW_THREADS;
+    release(a, 7);
+    if (!fits) return NULL;
+    Py_RETURN_NONE;
 }

@@ -99,7 +99,8 @@ static double lowered(double trust, const double *c) {
 }
 
 /* trust (M), written; points (N) and their squared errors (N) of pixels and depth; points (V) and whether they are
- * looked through (V) or (0); constants (8: gate of pixels, of depth, disagrees, kept, lost, refuted, full, unused). */
+ * looked through (V) or (0); constants (8: gate of pixels, of depth, disagrees, kept, lost, refuted, full, unused)
+ * -> how many of them are refuted. */
 PyObject *kernel_judge(PyObject *module, PyObject *const *given, Py_ssize_t count) {
     Arg a[7];
     if (take("judge", given, count, "Dnddnbd", a)) return NULL;
@@ -119,8 +120,10 @@ PyObject *kernel_judge(PyObject *module, PyObject *const *given, Py_ssize_t coun
         if (!(fits = k >= 0 && k < all)) break;
         if (U8(a[5])[i]) F64W(a[0])[k] = lowered(F64(a[0])[k], c);
     }
+    Py_ssize_t refuted = 0;
+    for (Py_ssize_t i = 0; fits && i < n; i++) refuted += F64(a[0])[I64(a[1])[i]] < c[5];
+    for (Py_ssize_t i = 0; fits && i < a[5].size; i++) refuted += F64(a[0])[I64(a[4])[i]] < c[5];
     fits = fit("judge", fits);
     release(a, 7);
-    if (!fits) return NULL;
-    Py_RETURN_NONE;
+    return fits ? PyLong_FromSsize_t(refuted) : NULL;
 }
