@@ -60,11 +60,24 @@ def gather(
     far: Array,
     /,
 ) -> None: ...
-def agree(
-    pixel2: Array, depth2: Array, vote: Array, pixel_gate2: float, depth_gate2: float, good: Array, /
-) -> tuple[int, int, float]: ...
+def share(pixel2: Array, depth2: Array, vote: Array, pixel_gate2: float, depth_gate2: float, /) -> float: ...
+def offset(
+    pixel2: Array,
+    depth2: Array,
+    pixel_gate2: float,
+    depth_gate2: float,
+    a_px: Array,
+    a: Array,
+    b_px: Array,
+    b: Array,
+    good: Array,
+    /,
+) -> tuple[int, float]: ...
 def judge(
     trust: Array, matched: Array, pixel2: Array, depth2: Array, visible: Array, through: Array, constants: Array, /
+) -> None: ...
+def drift(
+    T_world_camera: Array, poses: Array, anchors: Array, known: Array, spread: Array, own: Array, out: Array, /
 ) -> None: ...
 def adjust(
     poses: Array,

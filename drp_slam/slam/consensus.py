@@ -131,6 +131,21 @@ def gathered(
     return pairs
 
 
+def agreeing(
+    fit: PoseFit, a_px: np.ndarray, a: np.ndarray, b_px: np.ndarray, b: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """Numbers of the matches that fit in the image and in depth, and the median distance in pixels of those that fit in
+    the image, of features `a` (N,) at a_px from points `b` (N,) at b_px."""
+    if native is not None:
+        good = np.empty(len(a), np.int64)
+        count, offset_px = native.offset(
+            fit.error2_px, fit.error2_depth, CHI2_PIXEL, DEPTH_GATE2, a_px, a, b_px, b, good
+        )
+        return good[:count], offset_px
+    offset_px = np.linalg.norm(a_px[a[fit.inliers]] - b_px[b[fit.inliers]], axis=1)
+    return np.flatnonzero(fit.inliers & fit.depth_fits), float(np.median(offset_px))
+
+
 def choose(T_predicted: np.ndarray, others: list[np.ndarray], pairs: Pairs, noise: Noise, doubt: float) -> Consensus:
     """The camera's pose by the matches, which starts from a prediction.
 
@@ -204,8 +219,7 @@ def _fits(fit: PoseFit) -> np.ndarray:
 def _share(fit: PoseFit, pairs: Pairs) -> float:
     """Part of the votes that a fit has."""
     if native is not None:
-        numbers = np.empty(len(pairs), np.int64)
-        return native.agree(fit.error2_px, fit.error2_depth, pairs.vote, CHI2_PIXEL, DEPTH_GATE2, numbers)[2]
+        return native.share(fit.error2_px, fit.error2_depth, pairs.vote, CHI2_PIXEL, DEPTH_GATE2)
     return float(pairs.vote @ _fits(fit)) / max(float(pairs.vote.sum()), 1e-9)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from drp_slam.config import SlamConfig
-from drp_slam.slam.consensus import AMBIGUOUS, SETTLED, Consensus, choose, gathered
+from drp_slam.slam.consensus import AMBIGUOUS, SETTLED, Consensus, agreeing, choose, gathered
 from drp_slam.slam.mapping import Mapping
 from drp_slam.slam.matching import Prior
 from drp_slam.slam.optimize import CHI2_PIXEL, PoseFit, ransac_pose
@@ -157,9 +157,7 @@ def fit_view(
     fit = consensus.fit
     if fit.count < least:
         return None
-    offset_px = seen_px[features[fit.inliers]] - px[pairs.b[fit.inliers]]
-    offset_px = float(np.median(np.hypot(offset_px[:, 0], offset_px[:, 1])))
-    good = fit.inliers & fit.depth_fits
+    good, offset_px = agreeing(fit, seen_px, features, px, pairs.b)
     return Found(consensus, features[good], points[good], visible, points, offset_px, root)
 
 

@@ -66,7 +66,7 @@ class Mapping:
         linked = self._reach[1]
         if self._standing is None:
             self._standing = _position_and_view_point(self.map.T_camera_world[linked])
-        apart = self._standing - _position_and_view_point(T_camera_world[None])
+        apart = self._standing - _from_where_to_where(T_camera_world)
         distance = np.sqrt(np.einsum("kij,kij->ki", apart, apart)).sum(axis=1)
         return linked[np.argsort(distance, kind="stable")[: self.config.local_keyframes]]
 
@@ -231,6 +231,13 @@ class Mapping:
         points = self.map.add_points(xyz, views[0].descriptor[mine], rgb, number)
         self.map.observe(number, mine, points)
         self.map.observe(other, theirs, points)
+
+
+def _from_where_to_where(T_camera_world: np.ndarray) -> np.ndarray:
+    """`_position_and_view_point` of one pose, (2, 3)."""
+    (a, b, c, x), (d, e, f, y), (g, h, i, z), _ = T_camera_world.tolist()
+    u, v, w = -(a * x + d * y + g * z), -(b * x + e * y + h * z), -(c * x + f * y + i * z)
+    return np.array([[u, v, w], [u + AHEAD_M * g, v + AHEAD_M * h, w + AHEAD_M * i]])
 
 
 def _position_and_view_point(T_camera_world: np.ndarray) -> np.ndarray:

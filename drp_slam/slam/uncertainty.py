@@ -15,6 +15,7 @@ import numpy as np
 
 from drp_slam import geometry
 from drp_slam.slam.consensus import AMBIGUOUS, Consensus
+from drp_slam.slam.kernels import native
 from drp_slam.slam.map import Map
 from drp_slam.slam.triangulate import LEAST_SIGMAS
 
@@ -115,17 +116,23 @@ class Uncertainty:
             return own
         made = np.bincount(self._map.reference[points], minlength=len(self._map))
         anchors = np.flatnonzero(made >= min(ANCHORS, int(made.max())))
+        spread = len(points) / made[anchors] - 1.0
+        of_anchors = self._map.covariance[anchors]
+        scaled = int(np.count_nonzero(self._map.measured[points])) >= min(ANCHORS, len(points))
+        if native is not None and scaled:
+            drift, self._unscaled = np.empty((6, 6)), np.zeros(4)
+            native.drift(T_world_camera, self._map.T_camera_world, anchors, of_anchors, spread, own, drift)
+            return drift
         T_camera_anchor = geometry.inverse(self._map.T_camera_world[anchors] @ T_world_camera)
         back = geometry.adjoint(T_camera_anchor)
-        of_anchors, unscaled = self._map.covariance[anchors], np.zeros((len(anchors), 4))
-        scaled = int(self._map.measured[points].sum()) >= min(ANCHORS, len(points))
+        unscaled = np.zeros((len(anchors), 4))
         if not scaled:
             before = self._map.unscaled[anchors]
             of_anchors = of_anchors - _along(before)
             unscaled[:, 0] = before[:, 0] + UNSCALED**2
             unscaled[:, 1:] = (T_camera_anchor[:, :3, :3] @ before[:, 1:, None])[:, :, 0] + T_camera_anchor[:, :3, 3]
         drifts = back @ of_anchors @ back.transpose(0, 2, 1)
-        drifts += own * (len(points) / made[anchors] - 1.0)[:, None, None]
+        drifts += own * spread[:, None, None]
         if not scaled:
             drifts += _along(unscaled)
         best = np.argmin(np.einsum("kii->k", drifts[:, :3, :3]))

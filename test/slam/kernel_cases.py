@@ -11,9 +11,10 @@ import numpy as np
 from drp_slam import geometry
 from drp_slam.config import SlamConfig
 from drp_slam.datatypes import XFEAT_DESCRIPTOR, Camera, DescriptorSpec
-from drp_slam.slam import bundle, camera, consensus, freespace, matching, optimize, trust, view
+from drp_slam.slam import bundle, camera, consensus, freespace, matching, optimize, trust, uncertainty, view
 from drp_slam.slam.camera import Geometry
 from drp_slam.slam.kernels import native
+from drp_slam.slam.map import Map
 from drp_slam.slam.optimize import Noise
 
 CAMERA = Camera(640, 480, 520.0, 522.0, 320.0, 240.0, np.array([0.2, -0.4, 0.001, -0.002, 0.3]), 30.0)
@@ -63,8 +64,24 @@ def poses(rng: np.random.Generator) -> dict[str, np.ndarray]:
     fit = optimize.refine_pose(start, xyz, xy, depth, NOISE)
     votes = consensus.Pairs(xyz, xy, depth, weight, rng.random(300), part)
     out["share"] = np.array([consensus._share(fit, votes), consensus._apart(T, start, votes, NOISE)])
+    good, offset_px = consensus.agreeing(fit, xy * 430.0, np.arange(300), xy[::-1] * 400.0, np.arange(300)[::-1].copy())
+    out |= {"good": good, "offset": np.array(offset_px), "drift": drift(rng)}
     trust.judge(earned, points, rng.exponential(8.0, 200), rng.exponential(30.0, 200), points[::2].copy(), part[:100])
     return out | {"trust": earned}
+
+
+def drift(rng: np.random.Generator) -> np.ndarray:
+    """Covariance of a pose from three keyframes of known ones."""
+    slam_map = Map()
+    blank = view.View(0, 0, *(np.zeros((0, n)) for n in (2, 2)), np.zeros(0), np.zeros((0, 64), np.float32))
+    found = uncertainty.Uncertainty(slam_map)
+    for k in range(3):
+        slam_map.add_keyframe(blank, geometry.exp(rng.normal(scale=0.5, size=6)))
+        root = rng.normal(scale=0.01, size=(6, 6))
+        slam_map.covariance[k] = root @ root.T
+    numbers = slam_map.add_points(np.zeros((90, 3)), np.zeros((90, 64), np.float32), None)
+    slam_map.reference[numbers], slam_map.measured[numbers] = np.arange(90) // 30, True
+    return found._drift(geometry.exp(rng.normal(scale=0.5, size=6)), np.eye(6) * 1e-5, numbers)
 
 
 def matches(rng: np.random.Generator) -> dict[str, np.ndarray]:

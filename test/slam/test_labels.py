@@ -66,6 +66,7 @@ def test_a_number_given_again_does_not_inherit_votes() -> None:
     labels.seen(2, UV, np.arange(3), HERE)
     labels.vote(1, boxes(("cup", (0, 0, 100, 100))))
     slam_map.alive[1] = False
+    slam_map.recount()
     assert slam_map.add_points(np.zeros((1, 3)), np.zeros((1, 64), np.float32), None, keyframe=4).tolist() == [1]
     label, votes = labels.columns()
     assert label.tolist() == [0, -1, 0] and votes.tolist() == [1, 0, 1]

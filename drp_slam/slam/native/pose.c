@@ -188,3 +188,52 @@ PyObject *kernel_apart(PyObject *module, PyObject *const *given, Py_ssize_t coun
     release(a, 6);
     return fits ? PyFloat_FromDouble((double)beyond / (double)(n ? n : 1)) : NULL;
 }
+
+/* pose T_world_camera (4, 4), poses T_camera_world of keyframes (K, 4, 4), numbers of some (n), their covariances
+ * (n, 6, 6), factors (n) of the frame's own, that (6, 6) -> the sum for the keyframe that leaves the position least
+ * open (6, 6), as `uncertainty.Uncertainty._drift` says. */
+PyObject *kernel_drift(PyObject *module, PyObject *const *given, Py_ssize_t count) {
+    Arg a[7];
+    if (take("drift", given, count, "ddndddD", a)) return NULL;
+    Py_ssize_t n = a[2].size;
+    int fits = a[0].size == 16 && a[3].size == 36 * n && a[4].size == n && a[5].size == 36 && a[6].size == 36 && n;
+    double least = INFINITY;
+    for (Py_ssize_t k = 0; fits && k < n; k++) {
+        double T[12], A[36] = {0}, AC[36], D[36], trace = 0.0;
+        const double *W = F64(a[0]), *P = F64(a[1]) + 16 * I64(a[2])[k], *C = F64(a[3]) + 36 * k, *own = F64(a[5]);
+        if (!(fits = I64(a[2])[k] >= 0 && I64(a[2])[k] < a[1].rows)) break;
+        for (int i = 0; i < 3; i++) /* of the keyframe from the camera, then its inverse */
+            for (int j = 0; j < 4; j++)
+                T[4 * i + j] = P[4 * i] * W[j] + P[4 * i + 1] * W[4 + j] + P[4 * i + 2] * W[8 + j] + (j == 3 ? P[4 * i + 3] : 0.0);
+        double R[9], t[3];
+        for (int i = 0; i < 3; i++) {
+            for (int j = 0; j < 3; j++) R[3 * i + j] = T[4 * j + i];
+            t[i] = -(T[i] * T[3] + T[4 + i] * T[7] + T[8 + i] * T[11]);
+        }
+        for (int j = 0; j < 3; j++) {
+            for (int i = 0; i < 3; i++) A[6 * i + j] = A[6 * (i + 3) + j + 3] = R[3 * i + j];
+            A[j + 3] = t[1] * R[6 + j] - t[2] * R[3 + j];
+            A[6 + j + 3] = t[2] * R[j] - t[0] * R[6 + j];
+            A[12 + j + 3] = t[0] * R[3 + j] - t[1] * R[j];
+        }
+        for (int i = 0; i < 6; i++)
+            for (int j = 0; j < 6; j++) {
+                AC[6 * i + j] = 0.0;
+                for (int m = 0; m < 6; m++) AC[6 * i + j] += A[6 * i + m] * C[6 * m + j];
+            }
+        for (int i = 0; i < 6; i++)
+            for (int j = 0; j < 6; j++) {
+                D[6 * i + j] = own[6 * i + j] * F64(a[4])[k];
+                for (int m = 0; m < 6; m++) D[6 * i + j] += AC[6 * i + m] * A[6 * j + m];
+            }
+        for (int i = 0; i < 3; i++) trace += D[7 * i];
+        if (trace < least || !k) {
+            least = trace;
+            memcpy(F64W(a[6]), D, sizeof D);
+        }
+    }
+    fits = fit("drift", fits);
+    release(a, 7);
+    if (!fits) return NULL;
+    Py_RETURN_NONE;
+}

@@ -72,25 +72,46 @@ PyObject *kernel_gather(PyObject *module, PyObject *const *given, Py_ssize_t cou
     Py_RETURN_NONE;
 }
 
-/* Squared errors of pixels and depth (N), votes (N), gates of both -> numbers of those within both (N);
- * (within the gate of pixels, within both, share of the votes). */
-PyObject *kernel_agree(PyObject *module, PyObject *const *given, Py_ssize_t count) {
-    Arg a[6];
-    if (take("agree", given, count, "dddxxN", a)) return NULL;
-    Py_ssize_t n = a[0].size, inliers = 0, good = 0;
+/* Squared errors of pixels and depth (N), votes (N), gates of both -> share of the votes. */
+PyObject *kernel_share(PyObject *module, PyObject *const *given, Py_ssize_t count) {
+    Arg a[5];
+    if (take("share", given, count, "dddxx", a)) return NULL;
+    Py_ssize_t n = a[0].size;
     double sum = 0.0, cast = 0.0;
-    int fits = fit("agree", a[1].size == n && a[2].size == n && a[5].size == n);
+    int fits = fit("share", a[1].size == n && a[2].size == n);
     for (Py_ssize_t i = 0; fits && i < n; i++) {
         double e = F64(a[0])[i];
-        int near = e < a[3].x, deep = F64(a[1])[i] < a[4].x;
         sum += F64(a[2])[i];
-        inliers += near;
-        if (!near || !deep) continue;
-        cast += F64(a[2])[i] * (1.0 - e / a[3].x);
-        I64W(a[5])[good++] = i;
+        if (e < a[3].x && F64(a[1])[i] < a[4].x) cast += F64(a[2])[i] * (1.0 - e / a[3].x);
     }
-    release(a, 6);
-    return fits ? Py_BuildValue("nnd", inliers, good, cast / (sum > 1e-9 ? sum : 1e-9)) : NULL;
+    release(a, 5);
+    return fits ? PyFloat_FromDouble(cast / (sum > 1e-9 ? sum : 1e-9)) : NULL;
+}
+
+/* Squared errors of pixels and depth (N), gates of both, places (F, 2), features (N), places (P, 2), points (N)
+ * -> numbers within both gates (N); (how many, median distance of those within the gate of pixels). */
+PyObject *kernel_offset(PyObject *module, PyObject *const *given, Py_ssize_t count) {
+    Arg a[9];
+    if (take("offset", given, count, "ddxxdndnN", a)) return NULL;
+    Py_ssize_t n = a[0].size, good = 0, near = 0;
+    int fits = a[1].size == n && a[5].size == n && a[7].size == n && a[8].size == n;
+    double *away = PyMem_RawMalloc(sizeof(double) * (size_t)(n + 1)), median = NAN;
+    for (Py_ssize_t i = 0; fits && away && i < n; i++) {
+        int64_t one = I64(a[5])[i], other = I64(a[7])[i];
+        if (!(fits = one >= 0 && 2 * one < a[4].size && other >= 0 && 2 * other < a[6].size)) break;
+        if (!(F64(a[0])[i] < a[2].x)) continue;
+        double dx = F64(a[4])[2 * one] - F64(a[6])[2 * other], dy = F64(a[4])[2 * one + 1] - F64(a[6])[2 * other + 1];
+        away[near++] = sqrt(dx * dx + dy * dy);
+        if (F64(a[1])[i] < a[3].x) I64W(a[8])[good++] = i;
+    }
+    if (away && near) {
+        median = smallest(away, near, (near - 1) / 2);
+        if (near % 2 == 0) median = 0.5 * (median + smallest(away, near, near / 2));
+    }
+    fits = away ? fit("offset", fits) : (PyErr_NoMemory(), 0);
+    PyMem_RawFree(away);
+    release(a, 9);
+    return fits ? Py_BuildValue("nd", good, median) : NULL;
 }
 
 static double lowered(double trust, const double *c) {
