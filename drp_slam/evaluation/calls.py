@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Counts the calls from Python into libraries for each frame; on a small core each call costs its dispatch.
 
-It counts calls of compiled functions and methods of numpy, OpenCV and onnxruntime. The interpreter's
-hook does not see operators on arrays (`a + b`) and ufuncs called by name, so the count is a lower
-bound.
+It counts calls of compiled functions and methods of numpy, OpenCV, onnxruntime and the tracker's kernels. The
+interpreter's hook does not see operators on arrays (`a + b`) and ufuncs called by name, so the count is a lower bound.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from drp_slam.slam.tracker import Tracker
 
 FRAMES = 20
 """Number of frames counted, from the start of the sequence."""
-LIBRARIES = ("numpy", "cv2", "onnxruntime")
+LIBRARIES = ("numpy", "cv2", "onnxruntime", "drp_slam.slam._native")
 
 
 class Counter:

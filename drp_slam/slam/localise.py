@@ -14,6 +14,7 @@ from drp_slam.slam.mapping import Mapping
 from drp_slam.slam.matching import Prior
 from drp_slam.slam.optimize import CHI2_PIXEL, PoseFit, ransac_pose
 from drp_slam.slam.view import View
+from drp_slam.slam.work import SEARCH_CALLS
 
 DROP = 0.8
 """Look for other groups of matches when the pose's share of the votes falls below DROP times its recent mean."""
@@ -154,6 +155,7 @@ def fit_view(
     matches = gathered(mapping.map.xyz, mapping.map.trust, points, view, features, T, mapping.geometry.bounds)
     consensus = choose(T, others or [], matches, noise, doubt)
     mapping.work.add(consensus.flops)
+    mapping.work.call(SEARCH_CALLS * consensus.searched)
     fit = consensus.fit
     if fit.count < least:
         return None

@@ -19,7 +19,7 @@ from drp_slam.slam.places import Places
 from drp_slam.slam.triangulate import free, relative, triangulated
 from drp_slam.slam.trust import REFUTED, judge
 from drp_slam.slam.view import View, seen
-from drp_slam.slam.work import WorkCounter
+from drp_slam.slam.work import KEYFRAME_CALLS, WorkCounter
 
 FUSE_PX = 4.0
 """A feature this close to the projection of a map point with a similar descriptor is that point."""
@@ -129,6 +129,7 @@ class Mapping:
 
         `root` is the keyframe that it was tracked from, -1 for the first of a part.
         """
+        self.work.call(KEYFRAME_CALLS)
         near = self.near(T_camera_world, root) if root >= 0 else np.zeros(0, dtype=np.intp)
         part = self.map.part[root] if root >= 0 else max(self.map.part, default=-1) + 1
         number = self.map.add_keyframe(view, T_camera_world, part)
@@ -223,6 +224,8 @@ class Mapping:
             views[0].descriptor[mine], views[1].descriptor[theirs], self.config.min_cosine, None, self.map.spec
         )
         self.work.add_all(comparing(self.map.spec, matches.compared))
+        if not len(matches):
+            return
         T = relative(self.map.T_camera_world, number, other)
         found = triangulated(matches, views[0].xy[mine], views[1].xy[theirs], T, self.geometry.noise)
         mine, theirs = mine[found.a], theirs[found.b]

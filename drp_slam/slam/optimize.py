@@ -81,7 +81,7 @@ class PoseFit:
     @cached_property
     def count(self) -> int:
         """Number of inliers."""
-        return int(self.inliers.sum())
+        return int(np.count_nonzero(self.inliers))
 
 
 def residuals(p: np.ndarray, xy: np.ndarray, inverse_depth: np.ndarray, noise: Noise) -> np.ndarray:

@@ -26,6 +26,7 @@ from drp_slam.slam.reckoning import Reckoning, angle_apart
 from drp_slam.slam.trust import FIRST
 from drp_slam.slam.uncertainty import Uncertainty
 from drp_slam.slam.view import View, observe
+from drp_slam.slam.work import FRAME_CALLS
 
 MIN_FIRST_POINTS = 50
 """Features with depth that the first frame must have."""
@@ -86,6 +87,7 @@ class Tracker:
             raise SlamError(
                 f"frame {frame.index} has stamp {stamp_ns} ns, but {self._epoch_ns} ns came before it; sort the frames"
             )
+        self._mapping.work.call(FRAME_CALLS)
         view = observe(self._mapping.geometry, self._config, frame, features, self.map.spec)
         gap_ns = 0 if self._epoch_ns is None else stamp_ns - self._epoch_ns
         self._epoch_ns, self._mapping.most_matches = stamp_ns, 0

@@ -98,8 +98,10 @@ class Uncertainty:
 
         It stays when the rival is gone: the camera may have followed the thing.
         """
+        if consensus.rival is None:
+            return self._doubt
         known = float(np.trace(self._doubt[:3, :3])), float(np.trace(self._doubt[3:, 3:]))
-        if consensus.rival is None or not (consensus.ambiguous or known[0] > 0):
+        if not (consensus.ambiguous or known[0] > 0):
             return self._doubt
         apart = geometry.log(consensus.rival @ geometry.inverse(consensus.fit.T_camera_world))
         share = max(consensus.rival_share, AMBIGUOUS)
@@ -152,9 +154,9 @@ def own_covariance(consensus: Consensus) -> np.ndarray:
     """(6, 6) of a fit: its information, its residuals, the pull of what is far, and the pose that contradicts it."""
     fit = consensus.fit
     inside = fit.inliers & fit.depth_fits
-    spread = float((fit.error2_px[inside] + fit.error2_depth[inside]).sum()) / max(3 * int(inside.sum()) - 6, 1)
+    spread = float((fit.error2_px[inside] + fit.error2_depth[inside]).sum()) / max(3 * np.count_nonzero(inside) - 6, 1)
     covariance = CORRELATED * max(1.0, spread) / max(consensus.share, 0.05) * fit.covariance
-    covariance = covariance + np.outer(fit.pull, fit.pull)
+    covariance = covariance + fit.pull[:, None] * fit.pull
     if consensus.rival is not None:
         apart = geometry.log(consensus.rival @ geometry.inverse(fit.T_camera_world))
         covariance = covariance + consensus.rival_share * np.outer(apart, apart)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from drp_slam.errors import SlamError
 from drp_slam.geometry import apply
 from drp_slam.slam.camera import Geometry, same_camera, undistort
 from drp_slam.slam.freespace import nearest
-from drp_slam.slam.kernels import native
+from drp_slam.slam.kernels import native, plain
 
 BORDER_PX = 1.0
 """Features lie at most this far outside the middles of the image's outer pixels. One that does not
@@ -132,6 +133,14 @@ def inverse_medians(patch: np.ndarray, range_m: tuple[float, float], edge: float
     return np.where(keep, 1.0 / median, 0.0)
 
 
+def _extent(uv: np.ndarray, descriptor: np.ndarray) -> tuple[bool, float, float, float]:
+    """Whether all numbers are finite; the least coordinate, the largest u and v, none of them beyond 0."""
+    if native is not None:
+        return native.extent(plain(uv, np.float32), np.ascontiguousarray(descriptor))
+    low, (right, bottom) = uv.min(initial=0.0), uv.max(axis=0, initial=0.0).tolist()
+    return bool(np.isfinite(uv).all() and np.isfinite(descriptor).all()), float(low), right, bottom
+
+
 def _check(camera: Camera, spec: DescriptorSpec, frame: Frame, features: Features) -> None:
     if not same_camera(frame.camera, camera):
         raise SlamError(f"frame {frame.index} is of another camera than the first; use one tracker for each camera")
@@ -141,12 +150,12 @@ def _check(camera: Camera, spec: DescriptorSpec, frame: Frame, features: Feature
             f"features have uv {features.uv.shape} and descriptor {descriptor.shape} {descriptor.dtype}; "
             f"expected (N, 2) and (N, {spec.length}) {spec.dtype}: does the map come from this front end?"
         )
-    if not (np.isfinite(features.uv).all() and np.isfinite(descriptor).all()):
+    finite, low, right, bottom = _extent(features.uv, descriptor)
+    if not finite:
         raise SlamError("features hold a number that is not finite; check the network's output")
-    low, high = features.uv.min(initial=0.0), features.uv.max(axis=0, initial=0.0)
-    if low < -BORDER_PX or (high > np.array([camera.width, camera.height]) - 1 + BORDER_PX).any():
+    if low < -BORDER_PX or right > camera.width - 1 + BORDER_PX or bottom > camera.height - 1 + BORDER_PX:
         raise SlamError(
-            f"features lie at {low:g} to {high[0]:g}, {high[1]:g} px, outside the "
+            f"features lie at {low:g} to {right:g}, {bottom:g} px, outside the "
             f"{camera.width}x{camera.height} image; give this camera's calibration"
         )
     depth, unit_m = frame.depth, frame.depth_unit_m
@@ -158,5 +167,5 @@ def _check(camera: Camera, spec: DescriptorSpec, frame: Frame, features: Feature
             )
     if depth is not None and (depth.ndim != 2 or depth.dtype not in (np.uint16, np.float32)):
         raise SlamError(f"depth has shape {depth.shape} and type {depth.dtype}; expected (H, W) uint16 or float32")
-    if depth is not None and not (np.isfinite(unit_m) and unit_m > 0):
+    if depth is not None and not 0.0 < unit_m < math.inf:
         raise SlamError(f"depth unit is {unit_m!r} m, expected a positive number such as 0.001")

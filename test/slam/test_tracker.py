@@ -13,6 +13,8 @@ from drp_slam import geometry
 from drp_slam.config import SlamConfig
 from drp_slam.datatypes import Features, Frame, Track
 from drp_slam.errors import SlamError
+from drp_slam.evaluation.calls import counting
+from drp_slam.slam.kernels import native
 from drp_slam.slam.tracker import Tracker
 
 BLANK = Features(np.zeros((0, 2), np.float32), np.zeros(0, np.float32), np.zeros((0, 64), np.float32))
@@ -76,6 +78,22 @@ def test_map_and_keyframes(turn: tuple[list[np.ndarray], Tracker, list[Track]]) 
 
 def test_work_is_counted(turn: tuple[list[np.ndarray], Tracker, list[Track]]) -> None:
     assert all(t.counters["flops"] > 1e5 for t in turn[2][1:])
+
+
+@pytest.mark.skipif(native is None, reason="installed without a compiler")
+def test_calls_into_libraries_are_counted_about_right() -> None:
+    """What a frame, a keyframe and a search are said to take, within a factor of two of what the interpreter sees."""
+    world, poses = make_world(), walk(30)
+    tracker, made, said, ordinary = Tracker(CAMERA), 0, 0.0, []
+    for k, pose in enumerate(poses):
+        features, depth = world.see(pose)
+        given = frame(k, 1000 + k * STEP_NS, depth)
+        with counting() as seen:
+            track = tracker.track(given, features)
+        made, said = made + seen.count, said + track.counters["calls"]
+        ordinary += [] if track.keyframe else [seen.count]
+    assert 0.5 * made < said < 2.0 * made
+    assert np.median(ordinary) <= 150
 
 
 def test_same_input_same_bits() -> None:

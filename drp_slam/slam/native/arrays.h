@@ -39,7 +39,7 @@ void solve(double *A, double *b, int n);
 
 #define KERNELS(M) \
     M(match) M(vote) M(refine) M(errors2) M(apart) M(gather) M(share) M(offset) M(judge) M(drift) M(adjust) \
-    M(undistort) M(distort) M(inverse_depths) M(visible) M(seen_through)
+    M(extent) M(undistort) M(distort) M(inverse_depths) M(visible) M(seen_through)
 #define DECLARE(name) PyObject *kernel_##name(PyObject *module, PyObject *const *given, Py_ssize_t count);
 KERNELS(DECLARE)
 #endif

@@ -11,6 +11,30 @@ static void distorted(const double *lens, double x, double y, double *uv) {
     uv[1] = lens[1] * (y * radial + p1 * (r2 + 2.0 * y * y) + 2.0 * p2 * x * y) + lens[3];
 }
 
+/* pixels (N, 2) float32, descriptors (N, length) float32 or uint8 -> (all finite, least coordinate, largest u and v,
+ * each of them at most or at least 0). */
+PyObject *kernel_extent(PyObject *module, PyObject *const *given, Py_ssize_t count) {
+    Arg a[2];
+    Py_buffer probe;
+    if (count != 2 || PyObject_GetBuffer(given[1], &probe, PyBUF_FORMAT)) {
+        if (!PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "extent takes 2 arguments");
+        return NULL;
+    }
+    int floats = probe.itemsize == 4, finite = 1;
+    PyBuffer_Release(&probe);
+    if (take("extent", given, count, floats ? "ff" : "fu", a)) return NULL;
+    const float *uv = a[0].buffer.buf, *d = a[1].buffer.buf;
+    float low = 0.0f, high[2] = {0.0f, 0.0f};
+    for (Py_ssize_t i = 0; i < a[0].size; i++) {
+        finite &= isfinite(uv[i]) != 0;
+        low = uv[i] < low ? uv[i] : low;
+        high[i % 2] = uv[i] > high[i % 2] ? uv[i] : high[i % 2];
+    }
+    for (Py_ssize_t i = 0; floats && i < a[1].size; i++) finite &= isfinite(d[i]) != 0;
+    release(a, 2);
+    return Py_BuildValue("Nddd", PyBool_FromLong(finite), (double)low, (double)high[0], (double)high[1]);
+}
+
 /* lens (9), pixels (N, 2) float64, iterations -> plane (N, 2). */
 PyObject *kernel_undistort(PyObject *module, PyObject *const *given, Py_ssize_t count) {
     Arg a[4];
