@@ -55,7 +55,7 @@ def price(frame: FrameWorks, system: System, meter: Meter, calls: Mapping[str, f
     energy_j = 0.0
     # alone, the CPU finds the pose first and looks for objects then
     for stage in sorted(frame, key=lambda s: system.alone and s == DETECT.name):
-        counted = any("calls" in work.counters for work in frame[stage])
+        counted = any(work.counters.get("calls") for work in frame[stage])
         dispatch = [] if counted or not system.python else [Work("cpu", "dispatch", {"calls": calls.get(stage, 0.0)})]
         if system.alone:
             works = [*frame[stage], *dispatch]
