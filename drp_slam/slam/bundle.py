@@ -14,7 +14,7 @@ import numpy as np
 
 from drp_slam import geometry
 from drp_slam.slam import optimize
-from drp_slam.slam.kernels import native, plain
+from drp_slam.slam.compiled import native, plain
 from drp_slam.slam.optimize import CHI2_DEPTH, CHI2_PIXEL, NEAR_M, Noise, pose_jacobian
 
 SMALL_FALL = 1e-3

@@ -15,7 +15,7 @@ import numpy as np
 from drp_slam.config import SlamConfig
 from drp_slam.datatypes import DISTORTION, Camera
 from drp_slam.errors import SlamError
-from drp_slam.slam.kernels import native, plain
+from drp_slam.slam.compiled import native, plain
 from drp_slam.slam.optimize import Noise
 
 LEAST_DISPARITY_PX = 1.0

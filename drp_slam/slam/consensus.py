@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from drp_slam import geometry
-from drp_slam.slam.kernels import native
+from drp_slam.slam.compiled import native
 from drp_slam.slam.optimize import CHI2_PIXEL, DEPTH_GATE2, NEAR_M, Noise, PoseFit, errors2, ransac_pose, refine_pose
 from drp_slam.slam.trust import DOUBTED, HALF, IGNORED, UNTRIED, standing, weights
 from drp_slam.slam.view import View

@@ -8,7 +8,7 @@ import numpy as np
 
 from drp_slam import geometry
 from drp_slam.slam.camera import Geometry, distort
-from drp_slam.slam.kernels import native, plain
+from drp_slam.slam.compiled import native, plain
 
 STEP_PX = 8
 """One cell of the grid of nearest depths."""

@@ -13,7 +13,7 @@ import numpy as np
 from drp_slam import geometry
 from drp_slam.datatypes import XFEAT_DESCRIPTOR, DescriptorSpec
 from drp_slam.slam import descriptors
-from drp_slam.slam.kernels import NO_NUMBERS
+from drp_slam.slam.compiled import NO_NUMBERS
 from drp_slam.slam.view import View
 
 GROWTH = 4

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from drp_slam.datatypes import XFEAT_DESCRIPTOR, DescriptorSpec
+from drp_slam.slam.compiled import native, plain
 from drp_slam.slam.descriptors import unit
-from drp_slam.slam.kernels import native, plain
 
 
 @dataclass(frozen=True)

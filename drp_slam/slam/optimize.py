@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from drp_slam import geometry
-from drp_slam.slam.kernels import NO_MARKS, NO_ONES, native
+from drp_slam.slam.compiled import NO_MARKS, NO_ONES, native
 
 CHI2_PIXEL = 5.99
 """95 % of a chi-square of two degrees of freedom."""

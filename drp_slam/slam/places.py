@@ -13,8 +13,8 @@ import math
 
 import numpy as np
 
+from drp_slam.slam.compiled import native
 from drp_slam.slam.descriptors import comparing, unit, width
-from drp_slam.slam.kernels import native
 from drp_slam.slam.map import Map
 from drp_slam.slam.view import View
 

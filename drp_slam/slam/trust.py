@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from drp_slam.slam.kernels import NO_MARKS, native
+from drp_slam.slam.compiled import NO_MARKS, native
 from drp_slam.slam.optimize import CHI2_PIXEL, DEPTH_GATE2
 
 FULL = 20.0

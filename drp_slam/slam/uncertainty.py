@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from drp_slam import geometry
+from drp_slam.slam.compiled import native
 from drp_slam.slam.consensus import AMBIGUOUS, Consensus
-from drp_slam.slam.kernels import native
 from drp_slam.slam.map import Map
 from drp_slam.slam.triangulate import LEAST_SIGMAS
 

@@ -13,8 +13,8 @@ from drp_slam.datatypes import XFEAT_DESCRIPTOR, Camera, DescriptorSpec, Feature
 from drp_slam.errors import SlamError
 from drp_slam.geometry import apply
 from drp_slam.slam.camera import Geometry, same_camera, undistort
+from drp_slam.slam.compiled import native, plain
 from drp_slam.slam.freespace import nearest
-from drp_slam.slam.kernels import native, plain
 
 BORDER_PX = 1.0
 """Features lie at most this far outside the middles of the image's outer pixels. One that does not

@@ -13,7 +13,7 @@ from drp_slam.config import SlamConfig
 from drp_slam.datatypes import XFEAT_DESCRIPTOR, Camera, DescriptorSpec
 from drp_slam.slam import bundle, camera, consensus, freespace, matching, optimize, trust, uncertainty, view
 from drp_slam.slam.camera import Geometry
-from drp_slam.slam.kernels import native
+from drp_slam.slam.compiled import native
 from drp_slam.slam.map import Map
 from drp_slam.slam.optimize import Noise
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drp_slam.slam.kernels import native
+from drp_slam.slam.compiled import native
 
 sys.path.insert(0, str(Path(__file__).parent))
 from kernel_cases import results

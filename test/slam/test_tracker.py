@@ -14,7 +14,7 @@ from drp_slam.config import SlamConfig
 from drp_slam.datatypes import Features, Frame, Track
 from drp_slam.errors import SlamError
 from drp_slam.evaluation.calls import counting
-from drp_slam.slam.kernels import native
+from drp_slam.slam.compiled import native
 from drp_slam.slam.tracker import Tracker
 
 BLANK = Features(np.zeros((0, 2), np.float32), np.zeros(0, np.float32), np.zeros((0, 64), np.float32))
