@@ -25,6 +25,7 @@ from drp_slam.frontend.modelled import open_soc
 from drp_slam.nodes import pacing, params, qos, status_codec
 from drp_slam.nodes.announce import Announcer
 from drp_slam.nodes.camera_inputs import Inputs
+from drp_slam.nodes.limits import DEAF
 from drp_slam.nodes.managed import ManagedNode
 from drp_slam.nodes.offers import Offer
 from drp_slam.nodes.shared_memory import lost_port
@@ -33,8 +34,6 @@ from drp_slam.profiler.span import on_units, span_of
 
 HEALTH_PERIOD_S = 1.0
 READY_PERIOD_S = 0.1
-DEAF = 75
-"""Exit code of a node that can hear nothing any more: EX_TEMPFAIL of sysexits.h, try again."""
 INACTIVE = "inactive"
 """Message of the last health report of a node that is deactivated."""
 LONGEST = 500
@@ -218,7 +217,7 @@ class StageNode(ManagedNode):
         values = {
             "ready": int(ready),
             "beats": self.beats,
-            "heard": self.heard,
+            **{f"heard_{topic}": count for topic, count in self.heard.items()},
             "frames": self.frames,
             "problems": self._problems,
             "last_problem": self._last_problem,

@@ -3,41 +3,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
-PEERS = {"drp_node": "player_node", "perception_node": "drp_node", "pose_node": "drp_node"}
-"""Node -> who sends it messages for each frame."""
-BEATS, FRAMES = 20, 20
+PEERS = {
+    ("drp_node", "image"): "player_node",
+    ("perception_node", "tensor"): "drp_node",
+    ("drp_node", "heads"): "perception_node",
+    ("pose_node", "features"): "drp_node",
+    ("profiler_node", "status"): "pose_node",
+}
+"""Node and topic -> who publishes a message there for each of its frames."""
+BEATS, FRAMES = 10, 10
 """A node is deaf that has reported its health so often, once a second, while its peer has sent so many frames."""
+UNREADY = 20
+"""A node has not found another one that has reported its health so often without being ready, while the others did."""
 
 
 class Hearing:
     """Watches the nodes' health: `update` with each report that arrives, `deaf` for those that hear nothing.
 
-    A busy node reports no health either, so it is not mistaken for a deaf one.
+    A busy node reports no health either, so it is not mistaken for a deaf one, however busy the host is.
     """
 
     def __init__(self) -> None:
         self._health: dict[str, Mapping[str, str]] = {}
-        self._marks: dict[str, tuple[tuple[str, ...], int, int]] = {}
+        self._marks: dict[tuple[str, str], tuple[tuple[str, ...], int, int]] = {}
+        self._began: dict[str, tuple[str, int]] = {}
+        self._together: tuple[str, ...] = ()
 
     def update(self, health: Mapping[str, Mapping[str, str]]) -> None:
         """The last values of some or all nodes."""
         self._health.update(health)
 
     def deaf(self) -> dict[str, str]:
-        """Node that hears nothing -> peer that publishes."""
+        """Node that hears nothing -> peer that publishes, and where."""
         found = {}
-        for node, peer in PEERS.items():
+        for (node, topic), peer in PEERS.items():
             own, other = self._health.get(node, {}), self._health.get(peer, {})
-            same = (own.get("pid", ""), own.get("heard", ""), other.get("pid", ""))
+            same = (own.get("pid", ""), own.get(f"heard_{topic}", ""), other.get("pid", ""))
             beats, frames = whole(own.get("beats")), whole(other.get("frames"))
-            mark = self._marks.get(node)
+            mark = self._marks.get((node, topic))
             if mark is None or mark[0] != same or beats < mark[1] or frames < mark[2]:
-                self._marks[node] = (same, beats, frames)
+                self._marks[node, topic] = (same, beats, frames)
             elif beats - mark[1] >= BEATS and frames - mark[2] >= FRAMES:
-                found[node] = peer
+                found[node] = f"{peer} publishes {topic}"
         return found
+
+    def lonely(self, nodes: Collection[str]) -> set[str]:
+        """Of all the graph's `nodes`, those that wait for others although all of them run: they do not find each other.
+
+        Begins to count anew when one of them is started again.
+        """
+        pids = tuple(self._health.get(node, {}).get("pid", "") for node in sorted(nodes))
+        beats = {node: whole(self._health.get(node, {}).get("beats")) for node in nodes}
+        if pids != self._together or not all(pids):
+            self._together, self._began = pids, {node: ("", count) for node, count in beats.items()}
+        if not nodes or min(beats[node] - self._began[node][1] for node in nodes) < UNREADY:
+            return set()
+        return {node for node in nodes if self._health[node].get("ready") != "1"}
 
 
 def whole(text: str | None) -> int:

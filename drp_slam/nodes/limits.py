@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lengths of queues, also for modules that do not import ROS."""
+"""Lengths of queues and exit codes, also for modules that do not import ROS."""
 
 NEWEST = 1
 """Live, the newest frame wins: no frame waits behind the one being processed."""
 
 IN_FLIGHT = 16
 """Largest number of frames in flight at `--rate max`."""
+
+DEAF = 75
+"""Exit code of a node that can hear nothing any more: EX_TEMPFAIL of sysexits.h, try again."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import threading
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -41,7 +42,7 @@ class ManagedNode(LifecycleNode):
         super().__init__(name, automatically_declare_parameters_from_overrides=True, **kwargs)
         self.lock = threading.RLock()
         self.active = self.configured = self.attempting = False
-        self.heard = 0
+        self.heard: Counter[str] = Counter()
         self.refused: Exception | None = None
         self.inbox = Inbox(self.lock) if exchange is not None else None
         self._exchange = exchange
@@ -201,7 +202,14 @@ class ManagedNode(LifecycleNode):
         prefix = f"qos_overrides.{topic}.subscription"
         given: dict[str, Any] = {name: p.value for name, p in self.get_parameters_by_prefix(prefix).items()}  # type: ignore[union-attr]
         profile = qos.overridden(profile, given)
-        callback = self.locked(self.watched(kind, topic, profile, self.guarded(handle)))
+        guarded = self.guarded(handle)
+        self.heard[topic] = 0
+
+        def counted(message: Any) -> None:
+            self.heard[topic] += 1
+            guarded(message)
+
+        callback = self.locked(self.watched(kind, topic, profile, counted))
         self.intakes.append(Intake(kind, topic, callback, profile, foreign))
         return self.intakes[-1]
 
@@ -261,7 +269,6 @@ class ManagedNode(LifecycleNode):
 
         @functools.wraps(handle)
         def callback(message: Any) -> None:
-            self.heard += 1
             try:
                 if self.active:
                     handle(message)

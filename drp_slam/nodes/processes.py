@@ -13,6 +13,7 @@ from pathlib import Path
 
 from drp_slam.errors import GraphError
 from drp_slam.nodes.child import started
+from drp_slam.nodes.limits import DEAF
 from drp_slam.nodes.table import NodeSpec, write_parameters
 
 log = logging.getLogger(__name__)
@@ -21,12 +22,15 @@ GRACE_S = 60.0
 """An interrupted node that has not ended within this time is killed."""
 RESTARTS, WITHIN_S = 5, 60.0
 """A node that dies more often than this within this time is not restarted."""
+USELESS, USELESS_S = 3, 300.0
+"""The same for a node that runs but does not work."""
 
 
 class Processes:
     """One process per node. Each logs to `<logs>/<node>.log`.
 
-    `respawn`: restart a node that was ready and died, except the player.
+    `respawn`: restart a node that was ready and died, except the player. A node that runs but does not work is
+    restarted in any case; the player only before it has `played` a frame.
     """
 
     def __init__(
@@ -35,7 +39,7 @@ class Processes:
         self._specs = {spec.name: spec for spec in specs}
         self.logs = logs
         self.environment = environment
-        self._respawn = respawn
+        self._respawn, self.played = respawn, False
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._were_ready: set[str] = set()
         self._deaths_s: dict[str, list[float]] = {}
@@ -65,6 +69,10 @@ class Processes:
         """Names of the nodes whose process runs."""
         return {node.name for name in self._running for node in self._specs[name].nodes}
 
+    def pids(self) -> dict[str, int]:
+        """Node -> number of its process."""
+        return {node.name: p.pid for name, p in self._running.items() for node in self._specs[name].nodes}
+
     def was_ready(self, name: str) -> None:
         """Records that a node was ready, so that its process may be restarted when it dies."""
         self._were_ready |= {process for process, spec in self._specs.items() if name in {n.name for n in spec.nodes}}
@@ -82,7 +90,7 @@ class Processes:
             self.ended[name] = code
             if code == 0 and self._specs[name].ends:
                 return False
-            self._restart(name, self._obituary(name, code))
+            self._restart(name, self._obituary(name, code), useless=code == DEAF)
         return True
 
     def renew(self, node: str, why: str) -> None:
@@ -91,22 +99,25 @@ class Processes:
             process = self._running.pop(name)
             process.kill()
             process.wait()
-            self._restart(name, f"{node} {why}")
+            self._restart(name, f"{node} {why}", useless=True)
 
-    def _restart(self, name: str, why: str) -> None:
-        if not self._may_restart(name):
+    def _restart(self, name: str, why: str, useless: bool = False) -> None:
+        if not self._may_restart(name, useless):
             raise GraphError(why)
         log.warning("%s; restarting it", why)
         self.restarts[name] += 1
         self._start(name, "ab")
 
-    def _may_restart(self, name: str) -> bool:
-        if not self._respawn or self._specs[name].ends or name not in self._were_ready:
+    def _may_restart(self, name: str, useless: bool) -> bool:
+        if self._specs[name].ends and (self.played or not useless):
+            return False
+        if not useless and not (self._respawn and name in self._were_ready):
             return False
         now_s = time.monotonic()
-        recent = [t for t in self._deaths_s.get(name, []) if now_s - t < WITHIN_S]
-        self._deaths_s[name] = [*recent, now_s]
-        return len(recent) < RESTARTS
+        most, within_s = (USELESS, USELESS_S) if useless else (RESTARTS, WITHIN_S)
+        deaths_s = self._deaths_s.setdefault(name, [])
+        deaths_s.append(now_s)
+        return sum(now_s - t < within_s for t in deaths_s) <= most
 
     def interrupt(self, hurry: Callable[[], bool] = lambda: False, last: str = "profiler_node") -> None:
         """Sends SIGINT to all, and to `last` when the others have ended. `hurry` stops the waiting.

@@ -121,8 +121,8 @@ class ProfilerNode(StageNode):
             for node, heard_s in self._heard_s.items()
             if now_s - heard_s > self._config.silence_s
         }
-        for node, peer in self._hearing.deaf().items():
-            wrong.setdefault(node, f"{node} hears nothing although {peer} publishes: restart it")
+        for node, what in self._hearing.deaf().items():
+            wrong.setdefault(node, f"{node} hears nothing although {what}: restart it")
         if wrong:
             name = self.get_fully_qualified_name().lstrip("/")
             said = [status_codec.entry(f"{name}: {n}", DiagnosticStatus.ERROR, w, {}) for n, w in wrong.items()]

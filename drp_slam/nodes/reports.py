@@ -63,6 +63,14 @@ class Reports:
                 self.findings = worst_first(map(finding_from, content["findings"]))
                 return
 
+    def renew(self) -> None:
+        """Starts the monitor anew: what it does not hear may be its own fault."""
+        self._process.kill()
+        self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._process, self._rest = self._started(), b""
+
     def rival(self, names: Collection[str]) -> str:
         """The name of a node of an older graph in this namespace, or an empty string.
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from drp_slam.atomic import Interrupts, uninterrupted
 from drp_slam.errors import DrpSlamError, GraphError
 from drp_slam.nodes.child import started
-from drp_slam.nodes.hearing import Hearing
 from drp_slam.nodes.odometry import recover
 from drp_slam.nodes.processes import Processes
+from drp_slam.nodes.recovery import Recovery
 from drp_slam.nodes.reports import PERIOD_S, Reports
 from drp_slam.nodes.shared_memory import lacking_room, remove_orphans
 from drp_slam.nodes.table import ROOT, NodeSpec, Place, contained, environment, nodes, transport
@@ -156,7 +156,8 @@ def watch(processes: Processes, reports: Reports, view: View, interrupts: Interr
     Raises GraphError for a node that died or never became ready, and where another graph already
     runs on the domain.
     """
-    start_s, ready, hearing = time.monotonic(), False, Hearing()
+    start_s, ready = time.monotonic(), False
+    recovery = Recovery(processes, reports.renew)
     try:
         while processes.check() and not interrupts.count:
             reports.wait(PERIOD_S)
@@ -165,9 +166,8 @@ def watch(processes: Processes, reports: Reports, view: View, interrupts: Interr
             working = {n for n in names if reports.health.get(n, {}).get("ready") == "1"}
             for name in working:
                 processes.was_ready(name)
-            hearing.update(reports.health)
-            for name, peer in hearing.deaf().items():
-                processes.renew(name, f"hears nothing although {peer} publishes")
+            if autostart:
+                recovery.step(reports.health)
             if ready:
                 continue
             ready = working == names

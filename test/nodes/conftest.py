@@ -32,9 +32,14 @@ def small_room():
 
 
 @pytest.fixture
-def command(graph_env) -> Iterator:
+def started() -> list[Command]:
+    """The commands of a test."""
+    return []
+
+
+@pytest.fixture
+def command(graph_env, started) -> Iterator:
     """Starts commands; whatever still runs at the end of the test is ended."""
-    started: list[Command] = []
 
     def start(*arguments: object, **options: object) -> Command:
         started.append(Command([str(a) for a in arguments], graph_env, **options))
@@ -78,7 +83,7 @@ def four_nodes(graph_env, listen, tmp_path) -> Iterator:
 
 
 @pytest.fixture
-def listen(graph_env, monkeypatch) -> Iterator:
+def listen(graph_env, started, monkeypatch) -> Iterator:
     """A node of the test on the graph's domain: `listen(type, topic, qos) -> list of messages`."""
     pytest.importorskip("rclpy")
     from drp_slam.nodes.table import transport
@@ -88,6 +93,6 @@ def listen(graph_env, monkeypatch) -> Iterator:
             monkeypatch.setenv(name, graph_env[name])
     for name, value in transport(sends_images=True, local=True).items():
         monkeypatch.setenv(name, value)
-    made = Listener(int(graph_env["ROS_DOMAIN_ID"]))
+    made = Listener(int(graph_env["ROS_DOMAIN_ID"]), started)
     yield made
     made.close()

@@ -71,11 +71,16 @@ def launch_command() -> list[str]:
     return [ros2, "launch", "drp_slam"] if ros2 else []
 
 
+GUARD_S = 120.0
+"""A guard against hanging, not a measurement: hosts of continuous integration are starved at times."""
+
+
 class Command:
     """A command as a process, by default `python -m drp_slam ...`."""
 
     def __init__(self, arguments: list[str], env: dict[str, str], program: Sequence[str] = PRODUCT) -> None:
         self.launched = tuple(program) != PRODUCT
+        self.arguments, self.awaited = arguments, False
         self.process = subprocess.Popen(
             [*program, *arguments],
             env=env,
@@ -87,8 +92,26 @@ class Command:
 
     def finish(self, timeout_s: float = 400.0) -> tuple[int, str, str]:
         """Exit code, standard output, standard error."""
+        self.awaited = True
         out, err = self.process.communicate(timeout=timeout_s)
         return self.process.returncode, out, err
+
+    def failed(self) -> bool:
+        """Whether it has ended by itself with an error that nobody has asked for yet."""
+        return not self.awaited and (self.process.poll() or 0) > 0
+
+    def last_words(self) -> str:
+        """Ends it; how it ended, what it said, and the ends of its nodes' logs."""
+        self.process.send_signal(signal.SIGINT)
+        try:
+            code, out, err = self.finish(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code, out, err = self.finish(30)
+        words = [" ".join(self.arguments), f"exit code {code}", out[-2000:], err[-2000:]]
+        if "--out" in self.arguments:
+            words.append(logs(Path(self.arguments[self.arguments.index("--out") + 1], "log")))
+        return "\n".join(words)
 
     def interrupt(self, restarted: int = 0) -> str:
         """Ends a graph by Ctrl-C; asserts that all nodes but those restarted ended with exit code 0. What it said."""
@@ -106,31 +129,56 @@ class Command:
         return said
 
 
-class Listener:
-    """Subscribes and publishes from the test's own process."""
+def logs(folder: Path) -> str:
+    """The ends of the nodes' logs."""
+    return "\n".join(f"{path.name}: {path.read_text(errors='replace')[-1000:]}" for path in sorted(folder.glob("*.log")))
 
-    def __init__(self, domain: int) -> None:
+
+class Listener:
+    """Subscribes and publishes from the test's own process. `commands` are those whose failure ends the waiting."""
+
+    def __init__(self, domain: int, commands: Sequence[Command] = ()) -> None:
+        from diagnostic_msgs.msg import DiagnosticArray
         from rclpy.context import Context
         from rclpy.executors import SingleThreadedExecutor
         from rclpy.node import Node
+
+        from drp_slam.nodes import qos
 
         self._context = Context()
         self._context.init(args=[], domain_id=domain, initialize_logging=False)
         self.node = Node("test_listener", context=self._context, use_global_arguments=False, enable_rosout=False)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
+        self._commands, self._health = commands, {}
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._note, qos.health())
+
+    def _note(self, message) -> None:
+        from drp_slam.nodes import status_codec
+
+        for status in message.status:
+            self._health[status.name] = f"{status.message}; {status_codec.values_of(status)}"
 
     def __call__(self, kind, topic: str, qos) -> list:
         messages: list = []
         self.node.create_subscription(kind, topic, messages.append, qos)
         return messages
 
-    def until(self, condition, timeout_s: float = 400.0) -> None:
-        """Spins until the condition holds; fails the test when it does not in time."""
+    def until(self, condition, timeout_s: float = GUARD_S) -> None:
+        """Spins until the condition holds; fails the test when it does not in time, or a command has failed."""
         end_s = time.monotonic() + timeout_s
         while not condition():
-            assert time.monotonic() < end_s, "waited too long for the graph"
+            if time.monotonic() > end_s or any(c.failed() for c in self._commands):
+                self._give_up(f"waited {timeout_s + time.monotonic() - end_s:.0f} s for the graph")
             self._executor.spin_once(0.05)
+
+    def _give_up(self, why: str) -> None:
+        """Fails the test with all that is known of the graph."""
+        names = [f"{space}{name}" for name, space in self.node.get_node_names_and_namespaces()]
+        heard = [f"{name}: {words}" for name, words in self._health.items()]
+        told = [c.last_words() for c in self._commands if not c.awaited]
+        load = " ".join(f"{one:.1f}" for one in os.getloadavg())
+        raise AssertionError("\n".join([f"{why}, load {load}", f"nodes: {sorted(names)}", "heard:", *heard, *told]))
 
     def spin(self, seconds: float) -> None:
         """Handles messages for a while."""

@@ -1,11 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nodes that run but hear nothing are told from busy, idle and restarted ones by their health."""
+"""Nodes that run but do not work are told from busy, idle and restarted ones, and are restarted."""
 
 from __future__ import annotations
 
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+
 import pytest
 
-from drp_slam.nodes.hearing import BEATS, FRAMES, Hearing
+from drp_slam.errors import GraphError
+from drp_slam.nodes.hearing import BEATS, FRAMES, UNREADY, Hearing
+from drp_slam.nodes.processes import USELESS, Processes
+from drp_slam.nodes.recovery import QUIET_S, SAID_S, Recovery
+from drp_slam.nodes.table import NodeSpec
 
 
 def seconds(hearing: Hearing, count: int, own: dict[str, int], peer: dict[str, int], start: int = 0) -> bool:
@@ -15,17 +24,17 @@ def seconds(hearing: Hearing, count: int, own: dict[str, int], peer: dict[str, i
         values = {name: str(rate * k) for name, rate in own.items()}
         sent = {name: str(rate * k) for name, rate in peer.items()}
         hearing.update({"pose_node": {"pid": "7", **values}, "drp_node": {"pid": "6", **sent}})
-        found |= hearing.deaf() == {"pose_node": "drp_node"}
+        found = found or hearing.deaf() == {"pose_node": "drp_node publishes features"}
     return found
 
 
 @pytest.mark.parametrize(
     "own, peer, deaf",
     [
-        ({"beats": 1, "heard": 0}, {"frames": 30}, True),
-        ({"beats": 1, "heard": 1}, {"frames": 30}, False),  # slow
-        ({"beats": 0, "heard": 0}, {"frames": 30}, False),  # busy: no health either
-        ({"beats": 1, "heard": 0}, {"frames": 0}, False),  # nothing is sent
+        ({"beats": 1, "heard_features": 0}, {"frames": 30}, True),
+        ({"beats": 1, "heard_features": 1}, {"frames": 30}, False),  # slow
+        ({"beats": 0, "heard_features": 0}, {"frames": 30}, False),  # busy: no health either
+        ({"beats": 1, "heard_features": 0}, {"frames": 0}, False),  # nothing is sent
         ({}, {"frames": 30}, False),
     ],
 )
@@ -35,13 +44,13 @@ def test_who_is_deaf(own, peer, deaf):
 
 def test_a_node_that_goes_deaf_later_is_found_and_its_successor_is_not():
     hearing = Hearing()
-    assert not seconds(hearing, BEATS, {"beats": 1, "heard": 30}, {"frames": 30})
-    stuck = {"pid": "7", "heard": "570"}
+    assert not seconds(hearing, BEATS, {"beats": 1, "heard_features": 30}, {"frames": 30})
+    stuck = {"pid": "7", "heard_features": "570"}
     for k in range(BEATS, 2 * BEATS + 1):
         hearing.update({"pose_node": {**stuck, "beats": str(k)}, "drp_node": {"pid": "6", "frames": str(30 * k)}})
         found = hearing.deaf()
-    assert found == {"pose_node": "drp_node"}
-    hearing.update({"pose_node": {"pid": "8", "heard": "0", "beats": "1"}})
+    assert found == {"pose_node": "drp_node publishes features"}
+    hearing.update({"pose_node": {"pid": "8", "heard_features": "0", "beats": "1"}})
     assert hearing.deaf() == {}
 
 
@@ -49,7 +58,90 @@ def test_a_node_that_goes_deaf_later_is_found_and_its_successor_is_not():
 def test_what_strangers_publish_is_no_error(text):
     hearing = Hearing()
     for k in range(FRAMES + BEATS):
-        hearing.update({"pose_node": {"beats": text, "heard": text, "pid": text}, "drp_node": {"frames": text}})
+        hearing.update({"pose_node": {"beats": text, "heard_features": text, "pid": text}, "drp_node": {"frames": text}})
         assert hearing.deaf() == {}
         hearing.update({"drp_node": {"frames": str(k), "pid": "1"}})
         hearing.deaf()
+
+
+def test_a_node_that_hears_one_of_its_two_topics_is_deaf_to_the_other():
+    hearing = Hearing()
+    for k in range(BEATS + FRAMES):
+        own = {"pid": "6", "beats": str(k), "frames": "0", "heard_image": str(30 * k), "heard_heads": "0"}
+        hearing.update({"drp_node": own, "player_node": {"frames": str(30 * k)}, "perception_node": {"frames": str(k)}})
+        found = hearing.deaf()
+    assert found == {"drp_node": "perception_node publishes heads"}
+
+
+def test_nodes_that_do_not_find_each_other_are_told_from_those_that_still_start():
+    hearing = Hearing()
+
+    def after(beats: int, other: int, pid: str = "6") -> set[str]:
+        waits, ready = {"pid": "7", "beats": str(beats), "ready": "0"}, {"pid": pid, "beats": str(other), "ready": "1"}
+        hearing.update({"drp_node": waits, "pose_node": ready} if other else {"drp_node": waits})
+        return hearing.lonely({"drp_node", "pose_node"})
+
+    assert not any(after(k, 0) for k in range(5 * UNREADY))  # the other one is not there yet
+    assert not any(after(5 * UNREADY + k, 1 + k) for k in range(UNREADY))
+    assert after(6 * UNREADY, 1 + UNREADY) == {"drp_node"}
+    assert not any(after(7 * UNREADY + k, 1 + k, "8") for k in range(UNREADY))  # it was started again
+    assert after(8 * UNREADY, 1 + UNREADY, "8") == {"drp_node"}
+
+
+class Sleepers(Processes):
+    """Processes that do nothing at all."""
+
+    def __init__(self, tmp_path) -> None:
+        names = ("drp_node", "pose_node")
+        super().__init__([NodeSpec(name, {}) for name in names], tmp_path, {})
+        for name in names:
+            self._start(name, "ab")
+
+    def _start(self, name: str, mode: str) -> None:
+        self._running[name] = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+
+
+@pytest.fixture
+def sleepers(tmp_path) -> Iterator[Sleepers]:
+    made = Sleepers(tmp_path)
+    yield made
+    made.kill()
+
+
+def test_a_process_that_hangs_is_started_again_once_the_monitor_is_above_doubt(sleepers, caplog):
+    clock, asked = [0.0], []
+    recovery = Recovery(sleepers, lambda: asked.append(clock[0]), lambda: clock[0])
+    before = sleepers.pids()
+
+    def until(end_s: float) -> None:
+        while clock[0] < end_s:
+            clock[0] += 1.0
+            pid = sleepers.pids()["drp_node"]
+            recovery.step({"drp_node": {"pid": str(pid), "beats": str(int(clock[0])), "ready": "1"}})
+
+    with caplog.at_level(logging.WARNING):
+        until(QUIET_S)
+        assert not asked
+        until(SAID_S + 1)
+        assert len(asked) == 1 and sleepers.pids() == before
+        assert "not ready after" in caplog.text and "pose_node (has not reported yet)" in caplog.text
+        until(2 * QUIET_S + 5)
+    assert sleepers.restarts == {"pose_node": 1} and sleepers.pids()["drp_node"] == before["drp_node"]
+    with pytest.raises(GraphError, match="pose_node runs, but has reported nothing"):
+        until((2 * USELESS + 3) * QUIET_S)
+    assert sleepers.restarts == {"pose_node": USELESS}
+
+
+def test_a_player_is_restarted_only_before_its_first_frame(tmp_path):
+    for played in (False, True):
+        processes = Sleepers(tmp_path)
+        processes._specs = {n: NodeSpec(n, {}, ends=n == "drp_node") for n in ("drp_node", "pose_node")}
+        processes.played = played
+        try:
+            processes.renew("drp_node", "hangs")
+        except GraphError:
+            assert played
+        else:
+            assert not played and processes.restarts == {"drp_node": 1}
+        finally:
+            processes.kill()

@@ -18,7 +18,7 @@ from graphs import SEQUENCE
 
 pytest.importorskip("rclpy")
 
-from drp_slam.nodes.base import DEAF
+from drp_slam.nodes.limits import DEAF
 from drp_slam.nodes.shared_memory import (
     FOLDER,
     LOCK,
