@@ -17,6 +17,7 @@ from drp_slam.config import NODE_SECTIONS, ProfilerConfig
 from drp_slam.doctor.checks import Level
 from drp_slam.doctor.findings import Finding
 from drp_slam.doctor.flow import Flow
+from drp_slam.errors import ProfilerError
 from drp_slam.nodes import convert, qos, status_codec
 from drp_slam.nodes.base import INACTIVE, StageNode
 from drp_slam.nodes.hearing import Hearing
@@ -42,7 +43,8 @@ class ProfilerNode(StageNode):
         out = Path(self.graph.out) if self.graph.out else None
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
-        self._ledger = Ledger(out, [s.name for s in stages(self.graph.features, self.graph.pair)])
+        order = [s.name for s in stages(self.graph.features, self.graph.pair)]
+        self._ledger = Ledger(out, order, time.monotonic_ns())
         constants = load_constants(self.graph.device)
         self._units = {unit.name for unit in constants.units}
         self._load = UnitLoad(constants, time.monotonic())
@@ -114,6 +116,10 @@ class ProfilerNode(StageNode):
         return self.count_publishers("status") > 0
 
     def report_health(self) -> None:
+        try:
+            self._ledger.settle(time.monotonic_ns())
+        except ProfilerError as refused:
+            self.problem(refused)
         super().report_health()
         now_s = time.monotonic()
         wrong = {

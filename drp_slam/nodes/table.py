@@ -197,18 +197,26 @@ def transport(sends_images: bool, local: bool) -> dict[str, str]:
 
 
 def environment(local: bool, logs: Path | None = None) -> dict[str, str]:
-    """Environment of all nodes, added to the caller's own; variables set by the user are kept.
+    """Environment of all nodes, which replaces the caller's own; variables set by the user are kept.
 
-    `local`: a recording stays on this machine, through the profile of `transport`, or, where the
-    user has chosen another profile, through ROS's discovery range, which would otherwise override
-    that profile and add shared memory.
+    `local`: a recording stays on this machine, through the profile of `transport`. Where the user asks for the same
+    through ROS's discovery range, it is the profile, too, that does it: the range would replace its transports by
+    sockets on every address. Where the user has chosen another profile or a wider range, that is obeyed.
     """
     wanted = {"RMW_IMPLEMENTATION": "rmw_fastrtps_cpp"}
     if logs is not None:
         wanted["ROS_LOG_DIR"] = str(logs)
-    if local and "ROS_LOCALHOST_ONLY" not in os.environ:
-        wanted["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST" if PROFILE in os.environ else "SYSTEM_DEFAULT"
-    return {name: os.environ.get(name, value) for name, value in wanted.items()}
+    chosen = {name: os.environ.get(name, value) for name, value in wanted.items()}
+    here = {name: os.environ.get(name, "") for name in ("ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_ONLY")}
+    if not local or (PROFILE in os.environ and any(here.values())):
+        return chosen
+    if PROFILE in os.environ:
+        return chosen | {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    if here["ROS_LOCALHOST_ONLY"] not in ("", "0"):
+        return chosen | {"ROS_LOCALHOST_ONLY": "0", "ROS_AUTOMATIC_DISCOVERY_RANGE": "SYSTEM_DEFAULT"}
+    if here["ROS_AUTOMATIC_DISCOVERY_RANGE"] in ("", "LOCALHOST"):
+        return chosen | {"ROS_AUTOMATIC_DISCOVERY_RANGE": "SYSTEM_DEFAULT"}
+    return chosen
 
 
 def _overrides(name: str, lossless: bool) -> dict[str, Any]:

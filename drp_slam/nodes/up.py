@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from drp_slam.atomic import Interrupts, uninterrupted
 from drp_slam.errors import DrpSlamError, GraphError
+from drp_slam.nodes import frame_tables
 from drp_slam.nodes.child import started
 from drp_slam.nodes.odometry import recover
 from drp_slam.nodes.processes import Processes
-from drp_slam.nodes.recovery import Recovery
+from drp_slam.nodes.renewal import Renewal
 from drp_slam.nodes.reports import PERIOD_S, Reports
 from drp_slam.nodes.shared_memory import lacking_room, remove_orphans
 from drp_slam.nodes.table import ROOT, NodeSpec, Place, contained, environment, nodes, transport
@@ -121,6 +122,8 @@ def conclude(
     try:
         if recover(out):
             log.warning("pose_node was killed: the trajectory is the odometry that it published")
+        if frame_tables.recover(out):
+            log.warning("profiler_node was killed: the tables of frames lack its last seconds")
     except DrpSlamError as error:
         failure = failure or error
     finish(config, sequence, out, about, failure)
@@ -157,7 +160,7 @@ def watch(processes: Processes, reports: Reports, view: View, interrupts: Interr
     runs on the domain.
     """
     start_s, ready = time.monotonic(), False
-    recovery = Recovery(processes, reports.renew)
+    renewal = Renewal(processes, reports.renew)
     try:
         while processes.check() and not interrupts.count:
             reports.wait(PERIOD_S)
@@ -167,7 +170,7 @@ def watch(processes: Processes, reports: Reports, view: View, interrupts: Interr
             for name in working:
                 processes.was_ready(name)
             if autostart:
-                recovery.step(reports.health)
+                renewal.step(reports.health)
             if ready:
                 continue
             ready = working == names

@@ -45,6 +45,10 @@ JOURNAL = "odometry.journal"
 """Odometry of a running graph; removed once `odometry.txt` is written."""
 SAVED_MAP = "saved.map"
 """The map of a running graph, for a restarted node; removed at the end."""
+GROWING = ".journal"
+"""Suffix of the tables of a running graph, until they are complete."""
+LEDGER = "ledger.json"
+"""How far they are written; removed with the suffix."""
 STORED_MAP = "slam.map"
 """File that the service `save_map` writes unless another is named; a later run keeps it."""
 MAP, SPANS, KERNELS, FRAMES, RUN = "map.ply", "spans.csv", "kernels.csv", "frames.csv", "run.json"
@@ -69,8 +73,8 @@ DENSE = ("mesh.ply", "mesh.glb", "cloud.ply", "cloud.pcd", "grid.yaml", "grid.pg
 """Files that `--dense` adds."""
 EXPORTS = (*NAMES.values(), "trajectory_kitti_times.txt")
 """What `--export` adds."""
-OWN = (*MADE_BY_A_RUN, JOURNAL, SAVED_MAP, GRAPH, REPORT_JSON, REPORT_HTML, TRACE, *DENSE, *EXPORTS)
-OWN += (DIFFERENCE_JSON, DIFFERENCE_HTML)
+OWN = (*MADE_BY_A_RUN, JOURNAL, SAVED_MAP, LEDGER, GRAPH, REPORT_JSON, REPORT_HTML, TRACE, *DENSE, *EXPORTS)
+OWN += (DIFFERENCE_JSON, DIFFERENCE_HTML, *(name + GROWING for name in (SPANS, KERNELS, FRAMES)))
 
 
 @dataclass(frozen=True)

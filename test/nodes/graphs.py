@@ -131,7 +131,9 @@ class Command:
 
 def logs(folder: Path) -> str:
     """The ends of the nodes' logs."""
-    return "\n".join(f"{path.name}: {path.read_text(errors='replace')[-1000:]}" for path in sorted(folder.glob("*.log")))
+    return "\n".join(
+        f"{path.name}: {path.read_text(errors='replace')[-1000:]}" for path in sorted(folder.glob("*.log"))
+    )
 
 
 class Listener:

@@ -13,7 +13,7 @@ import pytest
 from drp_slam.errors import GraphError
 from drp_slam.nodes.hearing import BEATS, FRAMES, UNREADY, Hearing
 from drp_slam.nodes.processes import USELESS, Processes
-from drp_slam.nodes.recovery import QUIET_S, SAID_S, Recovery
+from drp_slam.nodes.renewal import QUIET_S, SAID_S, Renewal
 from drp_slam.nodes.table import NodeSpec
 
 
@@ -58,7 +58,9 @@ def test_a_node_that_goes_deaf_later_is_found_and_its_successor_is_not():
 def test_what_strangers_publish_is_no_error(text):
     hearing = Hearing()
     for k in range(FRAMES + BEATS):
-        hearing.update({"pose_node": {"beats": text, "heard_features": text, "pid": text}, "drp_node": {"frames": text}})
+        hearing.update(
+            {"pose_node": {"beats": text, "heard_features": text, "pid": text}, "drp_node": {"frames": text}}
+        )
         assert hearing.deaf() == {}
         hearing.update({"drp_node": {"frames": str(k), "pid": "1"}})
         hearing.deaf()
@@ -110,14 +112,14 @@ def sleepers(tmp_path) -> Iterator[Sleepers]:
 
 def test_a_process_that_hangs_is_started_again_once_the_monitor_is_above_doubt(sleepers, caplog):
     clock, asked = [0.0], []
-    recovery = Recovery(sleepers, lambda: asked.append(clock[0]), lambda: clock[0])
+    renewal = Renewal(sleepers, lambda: asked.append(clock[0]), lambda: clock[0])
     before = sleepers.pids()
 
     def until(end_s: float) -> None:
         while clock[0] < end_s:
             clock[0] += 1.0
             pid = sleepers.pids()["drp_node"]
-            recovery.step({"drp_node": {"pid": str(pid), "beats": str(int(clock[0])), "ready": "1"}})
+            renewal.step({"drp_node": {"pid": str(pid), "beats": str(int(clock[0])), "ready": "1"}})
 
     with caplog.at_level(logging.WARNING):
         until(QUIET_S)

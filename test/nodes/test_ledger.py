@@ -14,8 +14,8 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from drp_slam.datatypes import Track
 from drp_slam.device import Work
 from drp_slam.errors import GraphError, ProfilerError
-from drp_slam.nodes import status_codec
-from drp_slam.nodes.ledger import KEPT, RECENT, Ledger
+from drp_slam.nodes import frame_tables, status_codec
+from drp_slam.nodes.ledger import KEPT, LATE_NS, RECENT, Ledger
 from drp_slam.profiler import work_table
 from drp_slam.profiler.span import Span, read_spans
 from drp_slam.reporting import folder
@@ -172,3 +172,55 @@ def test_a_full_disk_is_reported_once_and_live_figures_continue(tmp_path):
         except ProfilerError as error:
             refused += "cannot write" in str(error)
     assert refused == 1 and book.frames >= 3 * KEPT - 1
+
+
+def heard(book: Ledger, stamps: range, step_ns: int = 10**8) -> None:
+    """What the nodes publish about these frames."""
+    for k in stamps:
+        at_ns = 10**9 + k * step_ns
+        book.add(status_codec.Entry("drp_node", "preprocess", k, at_ns, span(k, "preprocess")))
+        book.close_frame(k, "lost" if k % 7 == 0 else "tracked", COUNTS | {"at_ns": str(at_ns + 5_000_000)})
+
+
+@pytest.mark.parametrize("torn", ["", "999,half a li"])
+def test_a_killed_ledger_goes_on_where_it_was(tmp_path, torn):
+    """The publishers send the newcomer their last messages again, as DDS does."""
+    book = Ledger(tmp_path)
+    heard(book, range(400))
+    book.settle(10**9 + 400 * 10**8)
+    assert book.rows == 400 - LATE_NS // 10**8 and not (tmp_path / folder.FRAMES).exists()
+    for name in frame_tables.COLUMNS:  # killed while it wrote
+        with (tmp_path / frame_tables.journal(name)).open("a") as file:
+            file.write(torn)
+    again = Ledger(tmp_path, (), 10**9 + 400 * 10**8)
+    assert again.rows == again.frames == book.rows
+    heard(again, range(300, 600))
+    again.close()
+    rows = folder.read_frames(tmp_path / folder.FRAMES)
+    assert [(r.index, r.stamp_ns) for r in rows] == [(k, k) for k in range(600)]
+    assert [s.stamp_ns for s in read_spans(tmp_path / folder.SPANS)] == list(range(600))
+    assert again.frames == 600 and again.lost == sum(r.state == "lost" for r in rows)
+    assert again.wall_total_s == pytest.approx(60.205, abs=0.3)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(frame_tables.COLUMNS)
+
+
+def test_the_rows_of_a_ledger_that_was_killed_for_good_are_completed(tmp_path):
+    assert not frame_tables.recover(tmp_path)
+    book = Ledger(tmp_path)
+    heard(book, range(400))
+    book.settle(10**9 + 400 * 10**8)
+    assert frame_tables.recover(tmp_path)
+    assert len(folder.read_frames(tmp_path / folder.FRAMES)) == book.rows == 350
+    graph = folder.read_json(tmp_path / folder.GRAPH)
+    assert graph["frames"] == 350 and "was killed" in graph["problems"]["profiler_node"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"sizes": 1}', '{"sizes": {}, "rows": 1}'])
+def test_a_damaged_note_of_progress_is_as_none(tmp_path, content):
+    (tmp_path / folder.LEDGER).write_text(content)
+    assert not frame_tables.recover(tmp_path)
+    (tmp_path / frame_tables.journal(folder.FRAMES)).write_text("of whom?\n")
+    book = Ledger(tmp_path)
+    heard(book, range(3))
+    book.close()
+    assert len(folder.read_frames(tmp_path / folder.FRAMES)) == 3

@@ -129,6 +129,35 @@ def test_a_profile_gets_a_participant_number(monkeypatch) -> None:
         assert os.environ[PROFILE] == given
 
 
+RANGE, ONLY = "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_ONLY"
+
+
+@pytest.mark.parametrize(
+    ("given", "local", "wanted"),
+    [
+        ({}, True, {RANGE: "SYSTEM_DEFAULT"}),
+        ({RANGE: "LOCALHOST"}, True, {RANGE: "SYSTEM_DEFAULT"}),  # the profile binds to loopback
+        ({ONLY: "1"}, True, {RANGE: "SYSTEM_DEFAULT", ONLY: "0"}),
+        ({RANGE: "SUBNET"}, True, {}),
+        ({PROFILE: "mine.xml"}, True, {RANGE: "LOCALHOST"}),
+        ({PROFILE: "mine.xml", RANGE: "SUBNET"}, True, {}),
+        ({PROFILE: "mine.xml", ONLY: "1"}, True, {}),
+        ({}, False, {}),
+        ({RANGE: "LOCALHOST"}, False, {}),
+        ({ONLY: "1"}, False, {}),
+    ],
+)
+def test_a_recording_stays_on_this_host_unless_the_user_wants_more(monkeypatch, given, local, wanted) -> None:
+    for name in (PROFILE, RANGE, ONLY):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert environment(local) == {
+        "RMW_IMPLEMENTATION": os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp"),
+        **wanted,
+    }
+
+
 @pytest.mark.system
 def test_a_node_whose_port_was_removed_says_so_and_ends(graph_env, tmp_path) -> None:
     """What Fast DDS does at times to a newcomer that has the port of a killed process."""
@@ -195,9 +224,11 @@ def test_a_graph_with_too_little_shared_memory_does_without(graph_env, small_roo
 @pytest.mark.parametrize("local", [True, False])
 def test_a_recording_listens_on_the_loopback_address_alone(graph_env, monkeypatch, local):
     """By what the node's process has open (/proc/net/udp: 0100007F is 127.0.0.1)."""
-    for name in (PROFILE, "ROS_AUTOMATIC_DISCOVERY_RANGE"):  # this process's own
-        monkeypatch.delenv(name, raising=False)
-    env = {k: v for k, v in graph_env.items() if k not in ("ROS_AUTOMATIC_DISCOVERY_RANGE", PROFILE)}
+    monkeypatch.delenv(PROFILE, raising=False)  # this process's own
+    monkeypatch.delenv(RANGE, raising=False)
+    if local:
+        monkeypatch.setenv(RANGE, "LOCALHOST")  # as a user sets it, who means just this
+    env = {k: v for k, v in graph_env.items() if k not in (RANGE, PROFILE)}
     env |= environment(local) | transport(sends_images=False, local=local)
     node = subprocess.Popen([sys.executable, "-m", "drp_slam.nodes.profiler_node"], env=env)
     try:

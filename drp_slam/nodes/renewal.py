@@ -25,7 +25,7 @@ SAID_S = 30.0
 """What is not ready after this time is said, once."""
 
 
-class Recovery:
+class Renewal:
     """`step` with each report of the monitor. `ask_again` starts the monitor anew, which may be what is deaf."""
 
     def __init__(
