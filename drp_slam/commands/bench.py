@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from drp_slam.commands import _pairs, _scale, up
+from drp_slam.commands import _overload, _pairs, _scale, up
 from drp_slam.commands import run as offline
 from drp_slam.commands._options import SEQUENCE, add_device, add_frames, add_out, add_sequence, out_folder, parsed
 from drp_slam.commands._tables import print_table
@@ -41,6 +41,8 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     text = "measure N times in turn what profiling costs the graph, and what --detector costs it"
     p.add_argument("--pairs", type=int, metavar="N", help=text)
     p.add_argument("--detector", metavar="NAME|FILE", help="with --pairs: this ONNX network on every 5th frame")
+    text = "measure the live graph with a camera 2, 4 and 8 times as fast as it follows"
+    p.add_argument("--overload", action="store_true", help=text)
     p.add_argument("--cases", default="", metavar="WORDS", help="with --robustness: only cases with one of these words")
 
 
@@ -51,6 +53,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     out = out_folder(args)
     if args.scale:
         return {"scale": _scale.measure(args.frames, out), "out": str(out)}
+    if args.overload:
+        return {"sequence": args.sequence, "overload": _overload.measure(args, out), "out": str(out)}
     if args.pairs is not None:
         return {"sequence": args.sequence, "pairs": _pairs.measure(args, max(args.pairs, 1), out), "out": str(out)}
     cases = [case(args, name, *how, out) for name, how in CASES.items()]
@@ -98,6 +102,8 @@ def show(result: dict[str, Any]) -> None:
         return show_robustness(result)
     if "scale" in result:
         return _scale.show(result["scale"])
+    if "overload" in result:
+        return _overload.show(result["overload"])
     if "pairs" in result:
         return _pairs.show(result["pairs"])
     stages = list(result["cases"][0]["stages_wall_ms"])

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 
 from drp_slam.config import DrpConfig
@@ -22,6 +23,8 @@ from drp_slam.frontend.depth_sensor import Sensor, sensor_run
 from drp_slam.frontend.front_end import open_front_end
 from drp_slam.nodes import convert, feature_codec, qos
 from drp_slam.nodes.base import StageNode
+from drp_slam.nodes.credit import Credit
+from drp_slam.nodes.limits import LIVE_IN_FLIGHT, NEWEST
 from drp_slam.nodes.running import run
 from drp_slam.nodes.stereo_pair import Pairs
 from drp_slam.nodes.table import UNITS_OF
@@ -30,6 +33,8 @@ REMEMBERED = 64
 """Number of frames whose size is kept, and whose image if `features_image` has a subscriber."""
 
 
+LAPSE_PERIOD_S = 0.2
+"""How often a frame that waits is looked at, should the answers stay away."""
 UNITS = UNITS_OF["drp_node"]
 
 
@@ -72,24 +77,54 @@ class DrpNode(StageNode):
         self._drawn = self.offer(Image, "features_image", qos.camera_in())
         if self.graph.pair and config.stereo == "dense":
             self._depth = self.offer(Image, "depth", qos.frames_out())
-        self.take(Image, "image", self._on_image, qos.camera_in(), foreign=True)
-        self.take(CompressedImage, "image/compressed", self._on_compressed, qos.camera_in())
+        camera = self.take(Image, "image", self._on_image, qos.camera_in(), foreign=True)
+        self.take(CompressedImage, "image/compressed", self._on_image, qos.camera_in())
+        self._credit: Credit | None = None
+        self._newest: Image | CompressedImage | None = None
+        self._dropped = 0
+        if camera.profile.depth <= NEWEST:  # else no frame may be lost
+            self._credit = Credit(lambda: LIVE_IN_FLIGHT, skips=True)
+            self.take(DiagnosticArray, "status", self._on_status, qos.answers())
+            look = self.guarded(lambda _: self._admit_newest())
+            self.every(LAPSE_PERIOD_S, lambda: look(None))
         self.take(Image, "heads", self._on_heads, qos.stage_in())
 
     def forget(self) -> None:
         self._under_way.clear()
         self._pictures.clear()
+        self._newest = None
+        if self._credit is not None:
+            self._credit.clear()
         if self._pairs is not None:
             self._pairs.forget()
 
     def apply(self) -> None:
         self._front = open_front_end(self.config, UNITS)
 
-    def _on_image(self, message: Image) -> None:
-        self._admit(message.header, image_codec.colour_of(message, "image"))
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        """Takes a frame that the graph has time for; of others the newest waits, before it is decoded."""
+        if self._credit is None:
+            self._decode(message)
+            return
+        self._dropped += self._newest is not None
+        self._newest = message
+        self._admit_newest()
 
-    def _on_compressed(self, message: CompressedImage) -> None:
-        self._admit(message.header, image_codec.colour_of(message, "image/compressed"))
+    def _admit_newest(self) -> None:
+        assert self._credit is not None
+        self._credit.lapsed()
+        if self._newest is not None and (self._credit.free or self._credit.unheard):
+            message, self._newest = self._newest, None
+            self._decode(message)
+
+    def _on_status(self, message: DiagnosticArray) -> None:
+        assert self._credit is not None
+        self._credit.answered(convert.stamp_ns(message.header))
+        self._admit_newest()
+
+    def _decode(self, message: Image | CompressedImage) -> None:
+        topic = "image/compressed" if isinstance(message, CompressedImage) else "image"
+        self._admit(message.header, image_codec.colour_of(message, topic))
 
     def _admit(self, header: Any, image: np.ndarray) -> None:
         admission = self._gate.admit(convert.stamp_ns(header), (header, image))
@@ -106,6 +141,8 @@ class DrpNode(StageNode):
 
     def _to_tensor(self, header: Any, frame: Frame, sensor: Sensor) -> None:
         begun_ns = self.begin(frame.stamp_ns)
+        if self._credit is not None:
+            self._credit.sent(frame.stamp_ns)
         frame, matched = sensor.before(frame)
         assert frame.image is not None
         height, width = frame.image.shape[:2]
@@ -165,7 +202,7 @@ class DrpNode(StageNode):
             self._drawn.publish(convert.image_message(header, drawn(picture, features), "bgr8"))
 
     def health(self) -> dict[str, object]:
-        return {"refused": self._gate.refused, "epoch": self._gate.epoch}
+        return {"refused": self._gate.refused, "epoch": self._gate.epoch, "dropped": self._dropped}
 
 
 def remember(store: OrderedDict, key: int, value: Any) -> None:

@@ -4,6 +4,9 @@
 NEWEST = 1
 """Live, the newest frame wins: no frame waits behind the one being processed."""
 
+LIVE_IN_FLIGHT = 3
+"""Frames of a camera under way at most: one for each stage node. Later ones are dropped before they are decoded."""
+
 IN_FLIGHT = 16
 """Largest number of frames in flight at `--rate max`."""
 

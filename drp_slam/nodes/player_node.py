@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,7 @@ from drp_slam.data.stamps import StampGate
 from drp_slam.datatypes import Frame
 from drp_slam.nodes import convert, pacing, qos, status_codec, stereo_pair
 from drp_slam.nodes.base import LONGEST, StageNode
+from drp_slam.nodes.credit import ANSWERED_S, Credit
 from drp_slam.nodes.playback import Playback
 from drp_slam.nodes.running import Finished, run
 from drp_slam.nodes.table import stage_nodes
@@ -33,8 +33,6 @@ HINT_S = 10.0
 """After this time the player reports what it is waiting for."""
 LINGER_S = 2.0
 """Time for the last messages, and the last health with its counts, to arrive before the player exits."""
-ANSWERED_S = 2.0
-"""A graph that has answered within this time is waited for in real time, too."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class PlayerNode(StageNode):
         )
         self._awaited = stage_nodes(self.graph.features)
         self._gate: StampGate[Messages] = StampGate("sequence")
-        self._flight: OrderedDict[int, float] = OrderedDict()
+        self._credit = Credit(lambda: self._config.in_flight, skips=self._config.rate > 0.0)
         realtime = self.graph.pacing == pacing.REALTIME
         self._timeline = pacing.Timeline(pacing.timeline_path(self.get_namespace())) if realtime else None
         self._others: set[str] = set()
@@ -85,7 +83,6 @@ class PlayerNode(StageNode):
         self.take(DiagnosticArray, "/diagnostics", self._on_health, qos.health())
         self.serve(SetBool, "play", self._on_play)
         wake = self.waker(self._publish_frames)
-        self._answered_s = -np.inf
         self._playback = Playback(
             self._sequence, self._config.rate, self._config.loop, self._prepare, wake, self._wanted
         )
@@ -116,7 +113,7 @@ class PlayerNode(StageNode):
 
         Frames that begin a new epoch are published together, since the other nodes need all of them to notice it.
         """
-        while self._started and self._credit():
+        while self._started and self._may_send():
             messages = self._playback.take()
             if messages is None:
                 return
@@ -139,7 +136,7 @@ class PlayerNode(StageNode):
             self._info.publish(convert.camera_info(self._sequence.camera, messages.image.header))
         if messages.depth is not None:
             self._depth.publish(messages.depth)
-        self._flight[messages.stamp_ns] = time.monotonic()
+        self._credit.sent(messages.stamp_ns)
         if self._timeline is not None:
             self._timeline.ends(messages.stamp_ns, time.monotonic_ns())
         sent = status_codec.sent_status(self.get_name())
@@ -147,22 +144,16 @@ class PlayerNode(StageNode):
         self._spans.publish(status_codec.array_of(messages.stamp_ns, [sent]))
         self.frames += 1
 
-    def _credit(self) -> bool:
+    def _may_send(self) -> bool:
         """Whether a frame may be sent; always at a fixed rate, where `_wanted` has chosen it."""
-        return self._config.rate > 0.0 or len(self._flight) < self._config.in_flight
+        return self._config.rate > 0.0 or self._credit.free
 
     def _wanted(self) -> bool:
         """Whether the graph has time for a frame; runs in the playback's thread. True where no graph answers."""
-        unheard = time.monotonic() - self._answered_s > ANSWERED_S
-        return unheard or len(self._flight) < self._config.in_flight
+        return self._credit.unheard or self._credit.free
 
     def _on_status(self, message: DiagnosticArray) -> None:
-        stamp_ns = convert.stamp_ns(message.header)
-        self._flight.pop(stamp_ns, None)
-        self._answered_s = time.monotonic()
-        if self._config.rate > 0.0:  # frames before this one were left out on the way
-            while self._flight and next(iter(self._flight)) < stamp_ns:
-                self._flight.popitem(last=False)
+        self._credit.answered(convert.stamp_ns(message.header))
         self._publish_frames()
 
     def _on_health(self, message: DiagnosticArray) -> None:
@@ -196,14 +187,12 @@ class PlayerNode(StageNode):
             self._started = True
             if not self._config.paused:
                 self._playback.play()
-        patience_s = self._config.patience_s if self._config.rate == 0.0 else LINGER_S
-        for stamp_ns, since_s in list(self._flight.items()):
-            if now_s - since_s > patience_s:
-                del self._flight[stamp_ns]
-                if self._config.rate == 0.0:
-                    self.problem(f"status: none for frame {stamp_ns} ns in {patience_s:g} s; counted as lost")
+        patience_s = self._config.patience_s if self._config.rate == 0.0 else ANSWERED_S
+        for stamp_ns in self._credit.lapsed(patience_s):
+            if self._config.rate == 0.0:
+                self.problem(f"status: none for frame {stamp_ns} ns in {patience_s:g} s; counted as lost")
         self._publish_frames()
-        if not self._playback.exhausted or self._flight:
+        if not self._playback.exhausted or len(self._credit):
             return
         if self._ended_s is None:
             self._ended_s = now_s
@@ -219,7 +208,7 @@ class PlayerNode(StageNode):
         return {
             "of": 0 if self._config.loop else len(self._sequence),
             "playing": int(self._playback.playing),
-            "in_flight": len(self._flight),
+            "in_flight": len(self._credit),
             "dropped": self._playback.dropped,
             "skipped": len(self._sequence.skipped),
             "first_skipped": next(iter(self._sequence.skipped), "")[:LONGEST],
@@ -229,7 +218,7 @@ class PlayerNode(StageNode):
         """Holds the sequence while the node is inactive; frames under way are not waited for."""
         self._resume = self._playback.playing
         self._playback.pause()
-        self._flight.clear()
+        self._credit.clear()
 
     def finish(self) -> None:
         """Ends the playback."""

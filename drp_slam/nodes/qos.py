@@ -53,6 +53,11 @@ def ledger() -> QoSProfile:
     return _profile(True, 1000, latched=True)
 
 
+def answers() -> QoSProfile:
+    """Subscription to `status` that counts what is under way: what was before is of no interest."""
+    return _profile(True, IN_FLIGHT)
+
+
 def health() -> QoSProfile:
     """`/diagnostics`, with the usual ROS profile."""
     return _profile(True, 100)

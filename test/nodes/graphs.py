@@ -215,7 +215,7 @@ class Listener:
                 if part == "health" and values["ready"] == "1":
                     found[name] = int(values["pid"])
                     if name == "pose_node":
-                        tracked = int(values["frames"])
+                        tracked = int(values["tracked"])
             heard.clear()
             return nodes <= set(found) and tracked >= frames
 
