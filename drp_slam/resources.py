@@ -8,20 +8,32 @@ install is too, has them beside the package.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
+import math
 import os
 import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from drp_slam.errors import DrpSlamError, ResourceError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 LONGEST_YAML = 1 << 20
 """Bytes of a YAML file; the largest shipped one has 10 kB."""
 DEEPEST_YAML = 50
 LONGEST_TEXT = 1 << 28
 """Bytes of a list, a table or a trajectory: a day at 30 Hz has 200 MB."""
+LONGEST_ARRAYS = 1 << 29
+"""Bytes of the arrays in one file: a hundred inputs of 1280 x 960 pixels."""
 
 
 @lru_cache(maxsize=1)
@@ -96,7 +108,17 @@ def sha256(path: Path) -> str:
 
 
 def read_regular(path: Path, limit: int, error: type[DrpSlamError], remedy: str = "give another file") -> bytes:
-    """The bytes of a regular file of at most `limit` bytes.
+    """The bytes of a regular file of at most `limit` bytes. Raises `error` as `regular` does."""
+    with regular(path, limit, error, remedy) as file:
+        data = file.read(limit + 1)  # it may grow meanwhile
+    if len(data) > limit:
+        raise error(f"{path}: more than the {limit} bytes that are expected at most; {remedy}")
+    return data
+
+
+@contextmanager
+def regular(path: Path, limit: int, error: type[DrpSlamError], remedy: str) -> Iterator[BinaryIO]:
+    """A regular file of at most `limit` bytes, open to read.
 
     Raises `error`, also for a FIFO, a device or a folder: those may hang or never end.
     """
@@ -106,14 +128,61 @@ def read_regular(path: Path, limit: int, error: type[DrpSlamError], remedy: str 
             about = os.fstat(descriptor)
             if not stat.S_ISREG(about.st_mode):
                 raise error(f"{path}: not a regular file; {remedy}")
-            data = file.read(limit + 1) if about.st_size <= limit else bytes(0)
+            if about.st_size > limit:
+                raise error(f"{path}: {about.st_size} bytes, expected at most {limit}; {remedy}")
+            yield file
     except OSError as refused:
-        raise error(f"{path}: cannot read: {refused.strerror}; {remedy}") from refused
-    except ValueError as refused:  # a NUL in the name
+        raise error(f"{path}: cannot read: {refused.strerror or refused}; {remedy}") from refused
+    except ValueError as refused:
+        if "\0" not in str(path):
+            raise
         raise error(f"{str(path)!r}: cannot read: {refused}; {remedy}") from refused
-    if about.st_size > limit or len(data) > limit:
-        raise error(f"{path}: {max(about.st_size, len(data))} bytes, expected at most {limit}; {remedy}")
+
+
+def read_gzip(path: Path, limit: int, error: type[DrpSlamError], remedy: str = "give another file") -> bytes:
+    """What a gzip file holds, at most `limit` bytes. Raises `error`."""
+    with regular(path, limit, error, remedy) as file:
+        try:
+            data = gzip.GzipFile(fileobj=file).read(limit + 1)
+        except (OSError, EOFError, zlib.error) as broken:
+            raise error(f"{path}: cannot read: {broken}; {remedy}") from broken
+    if len(data) > limit:
+        raise error(f"{path}: unpacks to more than the {limit} bytes that are expected at most; {remedy}")
     return data
+
+
+def read_npz(
+    path: Path, error: type[DrpSlamError], limit: int = LONGEST_ARRAYS, remedy: str = "write it with numpy.savez"
+) -> dict[str, np.ndarray]:
+    """The arrays of a `.npz` file, of at most `limit` bytes together; none of them is code. Raises `error`.
+
+    Neither the sizes that the archive states nor the shapes in it are believed before they are checked.
+    """
+    import numpy as np
+
+    with regular(path, limit, error, remedy) as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                size = sum(member.file_size for member in archive.infolist())
+                if size > limit:
+                    raise error(f"{path}: unpacks to {size} bytes, expected at most {limit}; {remedy}")
+                return {name.removesuffix(".npy"): _array(np, archive.read(name)) for name in archive.namelist()}
+        except DrpSlamError:
+            raise
+        except Exception as broken:  # zipfile and numpy raise anything for damaged bytes
+            first = next(iter(str(broken).splitlines()), type(broken).__name__)
+            raise error(f"{path}: cannot read: {first[:200]}; {remedy}") from broken
+
+
+def _array(np: Any, data: bytes) -> Any:
+    """One array of numbers, whose bytes are as many as its header says. Raises ValueError."""
+    stream = io.BytesIO(data)
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(data) - stream.tell():
+        raise ValueError(f"an array of shape {shape} and type {dtype} in {len(data)} bytes")
+    return np.load(io.BytesIO(data), allow_pickle=False)
 
 
 def read_text(

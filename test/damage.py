@@ -12,7 +12,7 @@ from typing import Any
 
 from drp_slam.errors import DrpSlamError
 
-CASES = int(os.environ.get("DAMAGED_CASES", "300"))
+CASES = int(os.environ.get("DAMAGED_CASES", "30"))
 """Damaged inputs for each reader; docs/reliability.md says what more of them gave."""
 LONGEST_S, MOST_KB = 5.0, 1_000_000
 ODD = b"nan,-1,1e999,1e999990,inf,-0.0,$\\frac{$,[/bold],<script>,null,{},[],true,0x10,../../x,|".split(b",")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from damage import CASES
 
 from drp_slam import resources
 from drp_slam.card import load_card
@@ -20,7 +21,6 @@ from drp_slam.config import load
 from drp_slam.data.calibration import load_camera
 from drp_slam.errors import ConfigError, DrpSlamError
 
-CASES = 300
 ODD = ["", ".nan", "-.inf", ".inf", "-1", "0", "1e999", "1e400000000", "~", "{}", "[]", "[[[[", "{{", "true", "'"]
 ODD += ["!!python/name:os.system", "!!int x", "!!float ''", "!!timestamp x", "!!binary x", "2001-99-99", "*a", "\t"]
 ODD += ["&a [*a]", "<<: 1", "? [a]\n: b", "%YAML 9.9\n---\n", "--- a\n--- b", "1:2:3", "\x00", "\ufffe"]

@@ -28,6 +28,8 @@ MAGIC = {b"\x89MCAP0\r\n": ".mcap", b"SQLite format 3\0": ".db3"}
 """First bytes of a storage file -> what its suffix should be."""
 ZSTD = b"\x28\xb5\x2f\xfd"
 ROS_1 = b"#ROSBAG V"
+LARGEST_MESSAGE = 1 << 28
+"""Bytes of a message: an image of 8192 x 8192 pixels in colour has 200 MB."""
 SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd", ".bag")
 FOREIGN = ("Profile is not ros2", "Serialization format")
 """Messages of `rosbags` for intact files that are not of ROS 2."""
@@ -77,7 +79,7 @@ class Joined:
                 try:
                     connection, log_ns, data = next(stream)
                     if data[:4] == ZSTD:  # compressed by message, where no metadata.yaml says so
-                        data = _zstd().decompress(data)
+                        data = _message(data)
                 except StopIteration:
                     break
                 except Exception as error:  # damaged bytes surface as any error of the storage libraries
@@ -114,6 +116,8 @@ def _open(path: Path, stack: contextlib.ExitStack) -> Joined:
         raise damaged(path, cause or EOFError("no file in it begins as MCAP or sqlite3 do"))
     try:
         opened = [_opened(stack, Reader.STORAGE_PLUGINS[suffix], file) for file, suffix in _plain(stores, stack)]
+    except DataError:
+        raise
     except Exception as error:  # as above
         raise damaged(path, error) from error
     note = "; ".join(filter(None, (note, *(said for _, said in opened))))
@@ -147,10 +151,32 @@ def _plain(stores: list[Path], stack: contextlib.ExitStack) -> Iterator[tuple[Pa
         if kind == ".zstd":
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             plain = folder / file.name.removesuffix(".zstd")
-            with _zstd().open(file, "rb") as packed, plain.open("wb") as out:
-                shutil.copyfileobj(packed, out)
+            _unpack(file, plain)
             file, kind = plain, _kind(plain)
         yield file, kind or file.suffix
+
+
+def _unpack(file: Path, plain: Path) -> None:
+    """Unpacks a compressed file. Raises DataError where that would fill the disk, as a small file can claim to."""
+    left = shutil.disk_usage(plain.parent).free // 2
+    with _zstd().open(file, "rb") as packed, plain.open("wb") as out:
+        while piece := packed.read(1 << 20):
+            left -= len(piece)
+            if left < 0:
+                raise DataError(
+                    f"{file}: unpacks to more than half of the free space of {plain.parent.parent}; unpack it with "
+                    "zstd, or set TMPDIR to a larger disk"
+                )
+            out.write(piece)
+
+
+def _message(data: bytes) -> bytes:
+    """A message that was compressed by itself. Raises ValueError for one larger than any image."""
+    unpacking = _zstd().ZstdDecompressor()
+    plain = unpacking.decompress(data, LARGEST_MESSAGE)
+    if not unpacking.eof:
+        raise ValueError(f"a message of more than {LARGEST_MESSAGE} bytes")
+    return bytes(plain)
 
 
 def _kind(file: Path) -> str | None:

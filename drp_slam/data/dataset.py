@@ -97,6 +97,8 @@ def _opened(name: str, camera: str | None, start: int, frames: int | None) -> Se
     path, choices = _split(name)
     if not os.path.exists(path):
         raise DataError(f"{name}: no such file or folder; {REMEDY}")
+    if not os.path.isfile(path) and not os.path.isdir(path):
+        raise DataError(f"{name}: neither a regular file nor a folder; {REMEDY}")
     given = read_calibration(resources.camera_file(camera)) if camera else None
     topics = {role: choices.pop(role) for role in ROLES if role in choices}
     read_as: dict[str, Any] = dict(_read_as(name, key, text) for key, text in choices.items())

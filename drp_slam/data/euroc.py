@@ -9,6 +9,7 @@ the camera carries its right twin and the transform between them.
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,9 +93,9 @@ def _camera(folder: Path) -> tuple[dict[str, Any], np.ndarray]:
 def _rows(path: Path, width: int) -> list[list[str]]:
     """Fields of each line but comments. Raises DataError."""
     try:
-        with path.open(newline="") as file:
-            rows = [row for row in csv.reader(file) if row and not row[0].startswith("#")]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = resources.read_text(path, DataError, remedy="copy the sequence again")
+        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row and not row[0].startswith("#")]
+    except csv.Error as error:
         raise DataError(f"{path}: cannot read: {error}; copy the sequence again") from error
     if any(len(row) < width for row in rows):
         raise DataError(f"{path}: a line has fewer than {width} fields; copy the sequence again")

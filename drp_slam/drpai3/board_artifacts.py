@@ -15,6 +15,7 @@ what is missing.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from drp_slam.errors import DataError
+from drp_slam.resources import read_text
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,9 @@ class Plan:
 def read_plan(path: Path) -> Plan:
     """Raises DataError for a file that is no JSON or has no stages."""
     try:
-        tree = json.loads(path.read_text())
+        tree = json.loads(read_text(path, DataError))
         stages = tree["execution"]["stages"]
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: no mera.plan: {error!r}; expected JSON with execution.stages") from error
     memory = tree.get("memory")
     named = memory.get("buffers", []) if isinstance(memory, dict) else []
@@ -85,10 +87,7 @@ def _subgraph(body: dict[str, Any]) -> Subgraph:
 def read_addresses(path: Path) -> dict[str, tuple[int, int]]:
     """Area -> (start, bytes) of an `addr_map.txt`. Raises DataError that names the line."""
     areas = {}
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot read: {error}") from error
+    lines = read_text(path, DataError).splitlines()
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -150,9 +149,8 @@ def _cells(path: Path) -> Iterator[list[str]]:
             raise DataError(f"{path}: cannot read: {error}; save it as CSV") from error
         return
     try:
-        with path.open(newline="") as file:
-            yield from csv.reader(file)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        yield from csv.reader(io.StringIO(read_text(path, DataError), newline=""))
+    except csv.Error as error:
         raise DataError(f"{path}: cannot read: {error}") from error
 
 

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import gzip
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,11 +12,16 @@ import numpy as np
 
 from drp_slam.drpai3.onnx_model import OnnxModel, dims_of, in_order, is_static, label, subgraphs_of
 from drp_slam.errors import DrpAi3Error
+from drp_slam.resources import read_gzip, read_regular
 
 if TYPE_CHECKING:
     import onnx
 
 LARGEST_DIMENSION = 1 << 24
+LARGEST_FILE = (1 << 31) - 1
+"""Bytes that protobuf can read; larger weights are in files beside the model."""
+LARGEST_UNPACKED = 1 << 29
+"""Bytes that a packed model may have: a small file may claim anything."""
 CONTROL = re.compile("[\x00-\x1f]")
 MOST_NODES = 1_000_000
 """Largest number of nodes after inlining; functions that call functions can grow without bound."""
@@ -34,11 +37,7 @@ def read_model(path: Path) -> onnx.ModelProto:
     from google.protobuf.message import DecodeError
 
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        model = onnx.load_model_from_string(data)
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise DrpAi3Error(f"{path}: cannot read: {reason}; give an .onnx or .onnx.gz file") from error
+        model = onnx.load_model_from_string(_bytes(path))
     except (DecodeError, ValueError) as error:
         raise DrpAi3Error(f"{path}: not an ONNX file, or truncated; export it again") from error
     if not model.graph.node or not model.graph.output:
@@ -52,6 +51,14 @@ def read_model(path: Path) -> onnx.ModelProto:
     _check_operators(path, model)
     _load_external(path, model)
     return model
+
+
+def _bytes(path: Path) -> bytes:
+    """The file, unpacked."""
+    remedy = "give an .onnx or .onnx.gz file"
+    if path.suffix == ".gz":
+        return read_gzip(path, LARGEST_UNPACKED, DrpAi3Error, remedy)
+    return read_regular(path, LARGEST_FILE, DrpAi3Error, remedy)
 
 
 def _check_text(path: Path, model: onnx.ModelProto) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from drp_slam.errors import DrpAi3Error
+from drp_slam.resources import read_npz
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm")
 MOST_SAMPLES = 100
@@ -43,7 +44,9 @@ def read_samples(
     input's shape, or one axis more, along which the samples lie. Raises DrpAi3Error.
     """
     if path.suffix == ".npz" or (path.is_dir() and any(path.glob("*.npz"))):
-        files = [path] if path.is_file() else sorted(path.glob("*.npz"))
+        files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
+        if not files:
+            raise DrpAi3Error(f"{path}: a folder without .npz files")
         return [s for file in files for s in _arrays(file, shapes, types)][:MOST_SAMPLES]
     if len(shapes) != 1:
         raise DrpAi3Error(
@@ -55,11 +58,7 @@ def read_samples(
 
 
 def _arrays(path: Path, shapes: Mapping[str, Shape], types: Mapping[str, np.dtype]) -> Iterator[Sample]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, KeyError) as error:
-        raise DrpAi3Error(f"{path}: cannot read: {error}; write it with numpy.savez") from error
+    arrays = read_npz(path, DrpAi3Error)
     if len(arrays) == len(shapes) == 1:
         arrays = {next(iter(shapes)): next(iter(arrays.values()))}
     counts = set()
@@ -86,7 +85,7 @@ def _images(folder: Path, shape: Shape, how: Preprocessing) -> list[np.ndarray]:
     import cv2
 
     batch, channels, height, width, last = _layout(folder, shape, how)
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)[:MOST_SAMPLES]
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())[:MOST_SAMPLES]
     if not paths:
         raise DrpAi3Error(f"{folder}: no calibration image; give a folder with {', '.join(SUFFIXES)}, or .npz files")
     mean, std = (np.asarray(v, np.float32) for v in (how.mean, how.std))

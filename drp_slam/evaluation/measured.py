@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,12 +63,12 @@ def store(measured: Measured, path: Path) -> None:
 
 def stored(path: Path) -> Measured:
     """Reads what `store` wrote. Raises DataError for another file."""
+    found = resources.read_npz(path, DataError, remedy="delete it; the next run measures again")
     try:
-        with np.load(path) as found:
-            parts = np.split(found["uv"], np.cumsum(found["sizes"])[:-1])
-            uv = dict(zip(found["frames"].tolist(), parts, strict=True))
-            return Measured(found["table"], found["paths"], uv)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        parts = np.split(found["uv"], np.cumsum(found["sizes"])[:-1])
+        uv = dict(zip(found["frames"].tolist(), parts, strict=True))
+        return Measured(found["table"], found["paths"], uv)
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path}: not a measurement of this version ({error}); delete it; the next run measures again"
         ) from error

@@ -25,6 +25,7 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from drp_slam.data.dataset import open_sequence
 from drp_slam.nodes import convert, qos
+from drp_slam.nodes.child import keep_freed_memory
 from drp_slam.nodes.credit import Credit
 from drp_slam.nodes.limits import LIVE_IN_FLIGHT
 from drp_slam.nodes.player_node import OPTICAL_FRAME, rep118
@@ -63,7 +64,7 @@ class Flood(Node):
         self.create_subscription(DiagnosticArray, "status", self._on_status, qos.answers())
         shots = [shot for shot, _ in zip(self._shots(sequence), range(MOST))]
         self._next = itertools.cycle(shots + shots[-2:0:-1])
-        self.sent = 0
+        self.sent = self.answered = 0
 
     @staticmethod
     def _shots(sequence: str) -> Iterator[Shot]:
@@ -77,6 +78,7 @@ class Flood(Node):
 
     def _on_status(self, message: DiagnosticArray) -> None:
         self._credit.answered(convert.stamp_ns(message.header))
+        self.answered += 1
 
     def matched(self) -> bool:
         """Whether the nodes listen."""
@@ -113,6 +115,7 @@ def main() -> int:
     """Runs for the given time, or until the parent is gone."""
     from drp_slam.nodes.shared_memory import own_profile
 
+    keep_freed_memory()
     sequence, hz, seconds = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
     with own_profile():
         rclpy.init(args=[])
@@ -126,7 +129,7 @@ def main() -> int:
     begin_ns, begin_s = time.time_ns(), time.process_time()
     print(json.dumps({"begins": begin_ns}), flush=True)
     flood(node, hz, seconds)
-    figures = {"sent": node.sent, "begin_ns": begin_ns, "end_ns": time.time_ns()}
+    figures = {"sent": node.sent, "answered": node.answered, "begin_ns": begin_ns, "end_ns": time.time_ns()}
     print(json.dumps({**figures, "cpu_s": time.process_time() - begin_s}), flush=True)
     node.destroy_node()
     rclpy.try_shutdown()

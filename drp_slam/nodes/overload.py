@@ -48,7 +48,7 @@ def measure(config: Config, sequence: str, seconds: float, loads: Sequence[float
         _until_ready(processes)
         _phase(processes, sequence, 0.0, WARM_UP_S)
         phases = [_phase(processes, sequence, 0.0, seconds)]
-        own_hz = phases[0].sent / phases[0].seconds
+        own_hz = phases[0].answered / phases[0].seconds
         phases += [_phase(processes, sequence, load * own_hz, seconds) for load in loads]
         processes.interrupt()
     finally:
@@ -61,6 +61,7 @@ class Phase:
     """One load: frames sent from `begin_ns` to `end_ns` of this host's time, and processor time spent meanwhile."""
 
     sent: int
+    answered: int
     begin_ns: int
     end_ns: int
     publisher_s: float
@@ -105,7 +106,7 @@ def _phase(processes: Processes, sequence: str, hz: float, seconds: float) -> Ph
     processes.check()
     try:
         told = json.loads(words)
-        return Phase(told["sent"], told["begin_ns"], told["end_ns"], told["cpu_s"], busy_s)
+        return Phase(told["sent"], told["answered"], told["begin_ns"], told["end_ns"], told["cpu_s"], busy_s)
     except (ValueError, KeyError, TypeError) as error:
         raise GraphError(f"the publisher of frames failed: {words.decode(errors='replace')}; see its log") from error
 

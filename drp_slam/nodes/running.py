@@ -16,6 +16,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from drp_slam.errors import DrpSlamError
+from drp_slam.nodes.child import keep_freed_memory
 from drp_slam.nodes.exchange import Worker
 from drp_slam.nodes.shared_memory import own_profile
 
@@ -74,6 +75,7 @@ def spin(make: Callable[[], Sequence[Any]], args: Sequence[str] | None = None) -
     import cv2
 
     cv2.setNumThreads(1)  # the nodes are the parallelism
+    keep_freed_memory()
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     stop: list[int] = []  # no Event: its lock is not for signal handlers
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -15,6 +15,7 @@ import onnx
 from drp_slam.errors import PruningError
 from drp_slam.pruning import images as photographs
 from drp_slam.pruning.onnxgraph import Graph
+from drp_slam.resources import read_npz
 
 DYNAMIC_SIDES = (256, 320)
 """H and W used where the file leaves them open and no shape is given."""
@@ -85,12 +86,10 @@ class Feeds:
         return np.ascontiguousarray(image.transpose(2, 0, 1), np.float32) / np.float32(255.0)
 
     def _arrays(self, file: Path) -> Feed:
-        with np.load(file) as stored:
-            if missing := sorted(set(self.shapes) - set(stored)):
-                raise PruningError(
-                    f"{file}: no array {missing[0]!r}; the network's inputs are {', '.join(self.shapes)}"
-                )
-            return {name: stored[name] for name in self.shapes}
+        stored = read_npz(file, PruningError)
+        if missing := sorted(set(self.shapes) - set(stored)):
+            raise PruningError(f"{file}: no array {missing[0]!r}; the network's inputs are {', '.join(self.shapes)}")
+        return {name: stored[name] for name in self.shapes}
 
 
 def feeds(folder: Path | None, graph: Graph, shape: Sequence[int] | None, count: int, bgr: bool = False) -> Feeds:

@@ -24,6 +24,7 @@ from drp_slam import __version__
 from drp_slam.atomic import make_folder, replacing
 from drp_slam.datatypes import DescriptorSpec
 from drp_slam.errors import SlamError
+from drp_slam.resources import regular
 from drp_slam.slam.descriptors import check_spec
 from drp_slam.slam.map import Map
 from drp_slam.slam.maparrays import fault, from_arrays, schema, to_arrays
@@ -39,6 +40,8 @@ LACKING = {
 """What files of a version, and of those before it, lack: version 1 has a descriptor for every feature, one part and no
 labels; version 2 knows nothing of how sure keyframes are."""
 LONGEST_HEADER = 1 << 20
+LARGEST_FILE = 1 << 34
+"""Bytes of a map: a keyframe has about 0.1 MB."""
 
 
 def save(slam_map: Map, path: Path) -> None:
@@ -63,13 +66,10 @@ def save(slam_map: Map, path: Path) -> None:
 
 def load(path: Path) -> Map:
     """Reads a map. Raises SlamError in one line for a file that is foreign, damaged or not sound."""
-    try:
-        with path.open("rb") as file:
-            if file.read(len(MAGIC)) != MAGIC:
-                raise SlamError(f"{path}: not a map of drp_slam; name a file written by --save-map")
-            content = memoryview(file.read())
-    except OSError as error:
-        raise SlamError(f"{path}: cannot read the map: {error.strerror}; name a file written by --save-map") from error
+    with regular(path, LARGEST_FILE, SlamError, "name a file written by --save-map") as file:
+        if file.read(len(MAGIC)) != MAGIC:
+            raise SlamError(f"{path}: not a map of drp_slam; name a file written by --save-map")
+        content = memoryview(file.read())
     digest, content = content[:32], content[32:]
     if hashlib.sha256(content).digest() != digest:
         raise SlamError(f"{path}: damaged: the checksum does not match; restore a copy, or build the map again")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from damage import CASES
 from onnx import TensorProto, helper, numpy_helper
 from onnx_networks import Builder
 from test_lifting import mixed
@@ -19,7 +20,7 @@ from drp_slam.drpai3.graph import load
 from drp_slam.errors import DrpAi3Error
 
 DEVICE = load_constants("rzv2h")
-DAMAGED_FILES = 400
+DAMAGED_FILES = max(CASES, 100)
 
 
 def with_control_flow() -> onnx.ModelProto:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from damage import CASES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from point_world import CAMERA, binary, frame, make_world, walk
@@ -111,7 +112,7 @@ def test_a_loaded_map_tracks_like_the_saved_one(mapped: Map, stored: Path) -> No
     assert first.map == second.map and len(first.map) > len(mapped)
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=CASES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_bytes_are_refused(stored: Path, data: st.DataObject) -> None:
     """Any bytes changed, cut out, cut off or added anywhere."""
@@ -130,7 +131,7 @@ def test_damaged_bytes_are_refused(stored: Path, data: st.DataObject) -> None:
         refused(stored.with_name("damaged.map"), damaged)
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=CASES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_bytes_under_a_checksum_that_holds_make_no_traceback(stored: Path, data: st.DataObject) -> None:
     """Whoever wrote it: a sound map or one line."""
