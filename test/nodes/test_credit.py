@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames under way: what the graph has no time for is dropped before it is decoded."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from drp_slam.nodes.credit import ANSWERED_S, Credit
+
+
+def credit(limit: int = 2, skips: bool = True) -> tuple[Credit, list[float]]:
+    clock = [100.0]
+    return Credit(lambda: limit, skips, lambda: clock[0]), clock
+
+
+def test_so_many_frames_are_under_way_and_no_more():
+    one, _ = credit()
+    assert one.free and one.unheard
+    one.sent(10)
+    one.sent(20)
+    assert not one.free and len(one) == 2
+    one.answered(10)
+    assert one.free and not one.unheard and len(one) == 1
+
+
+def test_an_answer_is_one_for_the_frames_before_where_the_graph_may_skip_some():
+    for skips, left in ((True, 0), (False, 1)):
+        one, _ = credit(skips=skips)
+        one.sent(10)
+        one.sent(20)
+        one.answered(20)
+        assert len(one) == left
+
+
+def test_an_answer_to_an_unknown_frame_frees_nothing():
+    one, _ = credit()
+    one.sent(10)
+    one.answered(99)
+    assert len(one) == 1
+
+
+def test_a_frame_without_an_answer_does_not_count_for_ever():
+    one, clock = credit()
+    one.sent(10)
+    clock[0] += ANSWERED_S / 2
+    one.sent(20)
+    assert one.lapsed() == []
+    clock[0] += 0.6 * ANSWERED_S
+    assert one.lapsed() == [10] and len(one) == 1 and one.unheard
+    one.clear()
+    assert one.free
+
+
+@pytest.fixture
+def drp_node():
+    """The node alone in this process, with nobody who listens."""
+    rclpy = pytest.importorskip("rclpy")
+    from drp_slam.nodes.drp_node import DrpNode
+
+    rclpy.init(args=[])
+    node = DrpNode()
+    node.start()
+    yield node
+    node.destroy_node()
+    rclpy.try_shutdown()
+
+
+def test_drp_node_holds_the_newest_image_until_the_graph_has_time(drp_node):
+    """Images that are dropped may be damaged: they are not looked at."""
+    from drp_slam.nodes import convert, status_codec
+    from drp_slam.nodes.limits import LIVE_IN_FLIGHT
+
+    pixels = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
+
+    def image(k: int, damaged: bool = False):
+        message = convert.image_message(convert.header(k * 10**8, "camera"), pixels, "bgr8")
+        if damaged:
+            message.data = message.data[:10]
+        return message
+
+    def answer(k: int) -> None:
+        drp_node._on_status(status_codec.array_of(k * 10**8, []))
+
+    for k in range(1, LIVE_IN_FLIGHT + 1):
+        drp_node._on_image(image(k))
+        answer(0)  # the graph is heard
+    assert len(drp_node._under_way) == LIVE_IN_FLIGHT
+    for k in range(LIVE_IN_FLIGHT + 1, LIVE_IN_FLIGHT + 20):
+        drp_node._on_image(image(k, damaged=True))
+    newest = LIVE_IN_FLIGHT + 20
+    drp_node._on_image(image(newest))
+    assert len(drp_node._under_way) == LIVE_IN_FLIGHT and drp_node.health()["dropped"] == 19
+    answer(1)
+    assert list(drp_node._under_way)[-1] == newest * 10**8
+    assert len(drp_node._under_way) == LIVE_IN_FLIGHT + 1 and len(drp_node._credit) == LIVE_IN_FLIGHT
