@@ -19,6 +19,7 @@ from typing import Any
 
 from drp_slam.data.mcap_recovery import Scanner, is_indexed
 from drp_slam.errors import DataError
+from drp_slam.resources import parse_yaml, read_text
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,8 @@ ZSTD = b"\x28\xb5\x2f\xfd"
 ROS_1 = b"#ROSBAG V"
 LARGEST_MESSAGE = 1 << 28
 """Bytes of a message: an image of 8192 x 8192 pixels in colour has 200 MB."""
+LONGEST_METADATA = 1 << 24
+"""Bytes of metadata.yaml, which lists every file of a bag in many parts."""
 SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd", ".bag")
 FOREIGN = ("Profile is not ros2", "Serialization format")
 """Messages of `rosbags` for intact files that are not of ROS 2."""
@@ -100,6 +103,7 @@ def _open(path: Path, stack: contextlib.ExitStack) -> Joined:
     note, cause = "", None
     if (path / "metadata.yaml").is_file():
         try:
+            _check_metadata(path / "metadata.yaml")
             return Joined(path, [_entered(stack, Reader(path))])
         except Exception as error:  # as above
             note, cause = f"{path}: metadata.yaml is wrong ({error}); the files are read without it", error
@@ -135,6 +139,11 @@ def _opened(stack: contextlib.ExitStack, plugin: Any, file: Path) -> tuple[Any, 
     if lost_bytes and not reader.metadata.message_count:
         raise EOFError("no whole message in it")
     return reader, f"{file}: breaks off, {lost_bytes} bytes after the last whole message" * (lost_bytes > 0)
+
+
+def _check_metadata(path: Path) -> None:
+    """Raises DataError for what is no YAML of bounded depth: the parser of `rosbags` takes seconds to find out."""
+    parse_yaml(read_text(path, DataError, LONGEST_METADATA), path.name, DataError)
 
 
 def _entered(stack: contextlib.ExitStack, reader: Any) -> Any:
