@@ -18,6 +18,7 @@ from drp_slam.errors import ConfigError
 from drp_slam.resources import read_yaml
 
 DEFAULT_NETWORK = "xfeat-p70"
+SENSORS = ("auto", "mono")
 
 
 def param(
@@ -151,6 +152,11 @@ class SlamConfig:
         8, "number of keyframes that local bundle adjustment optimises", low=1, high=50, live=True
     )
     adjust_iterations: int = param(5, "iterations of local bundle adjustment; 0: off", low=0, high=100, live=True)
+    sensor: str = param(
+        "auto",
+        "auto: depth or a stereo pair, as far as there is one; mono: the image alone, and a map up to scale",
+        choices=SENSORS,
+    )
     depth_unit_m: float = param(
         0.0,
         "metres per unit of integer depth; 0: as the encoding or the calibration file says",

@@ -27,7 +27,8 @@ class Camera:
     `distortion` (float64, OpenCV's order) belongs to `model`: `plumb_bob` (5,) k1 k2 p1 p2 k3,
     `rational_polynomial` (8,) k1 k2 p1 p2 k3 k4 k5 k6, `equidistant` (4,) k1 k2 k3 k4.
     `depth_scale` is raw depth units per metre. `baseline_m` is set where the camera is the left one of
-    a stereo pair. A pair that is not rectified yet has `right`, and (4, 4) `T_right_left`.
+    a stereo pair. A pair that is not rectified yet has `right`, and (4, 4) `T_right_left`. `mono`: there is neither
+    depth nor a right image, so that the map has no scale.
     """
 
     width: int
@@ -43,6 +44,7 @@ class Camera:
     model: str = "plumb_bob"
     right: Camera | None = None
     T_right_left: np.ndarray | None = None
+    mono: bool = False
 
     @property
     def K(self) -> np.ndarray:
@@ -130,6 +132,7 @@ class Reason(str, Enum):
 
     OK = "ok"
     STARTING = "starting"
+    INITIALISING = "initialising"
     MOVING_THINGS = "moving_things"
     TOO_DARK = "too_dark"
     TOO_BRIGHT = "too_bright"
@@ -146,6 +149,7 @@ class Reason(str, Enum):
 
 
 REMEDIES = {
+    Reason.INITIALISING: "a camera without depth must move before a map can begin: move it sideways",
     Reason.MOVING_THINGS: "parts of the image move differently: let the camera see more of what stands still",
     Reason.TOO_DARK: "the image is nearly black: uncover the lens, add light or expose longer",
     Reason.TOO_BRIGHT: "the image is nearly white: expose shorter",

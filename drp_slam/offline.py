@@ -68,7 +68,12 @@ def run_sequence(
                 for seen, new_epoch in ahead(((pipeline.see(frame), new) for frame, new in frames), 1, "front end"):
                     if new_epoch:
                         pipeline.tracker.begin_epoch()
-                    if not history.rows and seen.frame.depth is None and seen.frame.right is None:
+                    if (
+                        not history.rows
+                        and not sequence.camera.mono
+                        and seen.frame.depth is None
+                        and seen.frame.right is None
+                    ):
                         log.warning("%s: frame 0 has no depth; tracking begins at the first that has", sequence.name)
                     step = pipeline.follow(seen)
                     for run in step.runs:

@@ -91,6 +91,8 @@ def add_slam(p: argparse.ArgumentParser) -> None:
     p.add_argument("--network", metavar="NAME|FILE", help="use this shipped network or ONNX file with a card")
     p.add_argument("--features", metavar="NAME", help="use this front end (default: xfeat)")
     p.add_argument("--detector", metavar="NAME|FILE", help="find objects with this ONNX network beside localisation")
+    text = "mono: use the image alone, up to scale (default: depth or a stereo pair, where there is one)"
+    p.add_argument("--sensor", choices=("auto", "mono"), help=text)
     add_device(p, None)
     p.add_argument("--config", type=Path, metavar="FILE", help="read parameters from a YAML like config/drp_slam.yaml")
     text = "override one parameter; may be repeated"
@@ -171,6 +173,8 @@ def configured(args: argparse.Namespace) -> Config:
     for name in ("odometry_topic", "imu_topic"):
         if getattr(args, name, None):
             values[f"slam.{name}"] = getattr(args, name)
+    if getattr(args, "sensor", None) is not None:
+        values["slam.sensor"] = args.sensor
     if getattr(args, "localise", False):
         values["slam.localise"] = True
     if getattr(args, "detector", None) is not None:

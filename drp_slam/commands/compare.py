@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from rich.console import Console
 
     from drp_slam.chip.constants import load_constants
-    from drp_slam.data.dataset import open_sequence
+    from drp_slam.data.dataset import named, open_sequence
     from drp_slam.evaluation.compare import compare
     from drp_slam.evaluation.compare_page import write_page
     from drp_slam.reporting.folder import write_json
@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     cores = available if args.tracker_cores is None else args.tracker_cores
     if not 1 <= cores <= available:
         raise ConfigError(f"--tracker-cores is {cores}, expected 1 to {available}")
+    args.sequence = named(args.sequence, config.slam)
     sequence = open_sequence(args.sequence, args.camera, args.start, args.frames)
     out, console = out_folder(args), Console(stderr=True)
     result = compare(sequence, config, features, out, args.draws, cores, console.print)

@@ -96,12 +96,16 @@ def mirrored_rmse_m(found: Ate) -> float | None:
     """RMSE against the mirror image of the ground truth if that fits much better, else None.
 
     Trajectories from left-handed worlds (ICL-NUIM's, rendered with fy < 0) are mirrored. A planar path
-    equals its mirror image and is not reported.
+    equals its mirror image and is not reported. The scale is as free as it was for `found`.
     """
     estimate, reference = found.aligned.positions_m, found.reference_m
     a, b = estimate - estimate.mean(0), reference - reference.mean(0)
     singular = np.linalg.svd(b.T @ a, compute_uv=False)
-    freely = (a**2).sum() + (b**2).sum() - 2.0 * singular.sum()  # rotation or reflection, whichever is better
+    # rotation or reflection, whichever is better
+    if found.alignment.scale != 1.0:
+        freely = (b**2).sum() - singular.sum() ** 2 / max(float((a**2).sum()), 1e-30)
+    else:
+        freely = (a**2).sum() + (b**2).sum() - 2.0 * singular.sum()
     rmse_m = float(np.sqrt(max(freely, 0.0) / len(a)))
     return rmse_m if rmse_m < MIRRORED * found.rmse_m and found.rmse_m > NOTABLE_M else None
 

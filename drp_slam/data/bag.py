@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads rosbag2 (MCAP and sqlite3) without ROS: RGB-D, or a stereo pair."""
+"""Reads rosbag2 (MCAP and sqlite3) without ROS: RGB-D, a stereo pair, or images alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from drp_slam.data.bag_storage import message_of, reader, typestore
 from drp_slam.data.calibration import Given, own_or_given
 from drp_slam.data.camera_info import camera_of, is_rectified, pair_of
 from drp_slam.data.registration import Registration, register_depth
-from drp_slam.data.sequence import AS_RECORDED, DepthReading, Sequence, window
+from drp_slam.data.sequence import AS_RECORDED, DepthReading, Sequence, alone, window, without_depth
 from drp_slam.data.topics import Topic
 from drp_slam.datatypes import Camera, Frame
 from drp_slam.errors import DataError
@@ -34,7 +34,7 @@ def open_bag(
 
     `chosen` names topics by role (`topics.ROLES`). Raises DataError; for a damaged bag it names the repair.
     """
-    index = read_index(path, chosen or {})
+    index = read_index(path, {**(chosen or {}), **({"depth": "none"} if reading.alone else {})})
     pairs, notes = pairs_of(index, reading)
     pairs = pairs.window(window(pairs.image_ns, start, frames, str(path)))
     camera, said = _calibration(index, given, str(path))
@@ -43,19 +43,23 @@ def open_bag(
         camera = replace(camera, fps=fps)
     notes = (*index.notes, *notes, *said)
     register, unit_m = None, 1.0
-    if not index.stereo:
+    if index.lone:
+        camera = alone(camera)
+        if not reading.alone:
+            notes = (*notes, without_depth(str(path), "no depth topic"))
+    elif not index.stereo:
         unit_m, said = _unit(index.topic("depth"), given, reading)
         register = _registration(path, index, camera, reading)
         notes = (*notes, *said)
         camera = replace(camera, depth_scale=float(round(1 / unit_m, 6)), baseline_m=None)
 
     def source() -> Iterator[Frame | DataError]:
-        for k, (image, other) in enumerate(_messages(index, pairs)):
+        for k, messages in enumerate(_messages(index, pairs)):
             where = f"{path}: frame {k}"
-            yield _frame(k, int(pairs.image_ns[k]), camera, image, other, where, index.names, register, unit_m)
+            yield _frame(k, int(pairs.image_ns[k]), camera, messages, where, index.names, register, unit_m)
 
     why = {role: (topic, index.choice.why[role]) for role, topic in index.choice.topics.items()}
-    depth_ns = None if index.stereo else pairs.other_ns
+    depth_ns = pairs.other_ns if "depth" in index.choice.topics else None
     return Sequence(path.resolve().stem, camera, pairs.image_ns, index.truth, source, depth_ns, why, notes)
 
 
@@ -122,8 +126,8 @@ def _registration(path: Path, index: Index, camera: Camera, reading: DepthReadin
         raise DataError(f"{path}: {depth.name}: {error}; choose it with {path}:depth_camera_info=/TOPIC") from error
 
 
-def _messages(index: Index, pairs: Pairs) -> Iterator[tuple[Any, Any]]:
-    """Both messages of each pair in order, with a DataError instead of an unreadable one."""
+def _messages(index: Index, pairs: Pairs) -> Iterator[tuple[Any, ...]]:
+    """Both messages of each pair (of images alone the one) in order, with a DataError instead of an unreadable one."""
     store, names = typestore(), index.names
     begin_ns, end_ns = int(pairs.log_ns.min()), int(pairs.log_ns.max()) + 1
     wanted = [{place: k for k, place in enumerate(row)} for row in pairs.places.tolist()]
@@ -139,9 +143,9 @@ def _messages(index: Index, pairs: Pairs) -> Iterator[tuple[Any, Any]]:
             if k is None:
                 continue
             waiting.setdefault(k, {})[side] = data, connection.msgtype
-            while len(waiting.get(upcoming, ())) == 2:
+            while len(waiting.get(upcoming, ())) == len(names):
                 both = waiting.pop(upcoming)
-                yield _either(store, both[0], index.path), _either(store, both[1], index.path)
+                yield tuple(_either(store, both[side], index.path) for side in range(len(names)))
                 upcoming += 1
 
 
@@ -157,19 +161,21 @@ def _frame(
     k: int,
     stamp_ns: int,
     camera: Camera,
-    image: Any,
-    second: Any,
+    messages: tuple[Any, ...],
     where: str,
-    names: tuple[str, str],
+    names: tuple[str, ...],
     register: Registration | None,
     unit_m: float,
 ) -> Frame | DataError:
     """A frame, or the DataError."""
     try:
-        for message in (image, second):
+        for message in messages:
             if isinstance(message, DataError):
                 raise message
-        pixels = image_codec.colour_of(image, f"{where} of {names[0]}")
+        pixels = image_codec.colour_of(messages[0], f"{where} of {names[0]}")
+        if camera.mono:
+            return Frame(k, stamp_ns, pixels, camera)
+        second = messages[1]
         if camera.baseline_m is not None:
             return Frame(k, stamp_ns, pixels, camera, right=image_codec.colour_of(second, f"{where} of {names[1]}"))
         depth, _ = image_codec.depth_of(second, f"{where} of {names[1]}")

@@ -56,7 +56,7 @@ class Pairs:
     """Images with their depth or right images.
 
     `image_ns` and `other_ns` (N,) are stamps, `log_ns` and `places` (2, N) the log times and the positions in the two
-    streams.
+    streams; of images alone (1, N), and both stamps are theirs.
     """
 
     image_ns: np.ndarray
@@ -82,14 +82,20 @@ class Index:
     notes: tuple[str, ...]
 
     @property
-    def names(self) -> tuple[str, str]:
-        """Topics of the image and of its depth or right image."""
-        return self.choice.topics["image"], self.choice.topics["right" if self.stereo else "depth"]
+    def names(self) -> tuple[str, ...]:
+        """Topics of the image and, unless it is alone, of its depth or right image."""
+        topics = self.choice.topics
+        return (topics["image"],) if self.lone else (topics["image"], topics["right" if self.stereo else "depth"])
+
+    @property
+    def lone(self) -> bool:
+        """Whether the image is used alone."""
+        return not {"depth", "right"} & self.choice.topics.keys()
 
     @property
     def stereo(self) -> bool:
         """Whether the bag is read as a stereo pair."""
-        return "depth" not in self.choice.topics
+        return "depth" not in self.choice.topics and not self.lone
 
     def topic(self, role: str) -> Topic:
         """The topic chosen for a role."""
@@ -166,8 +172,16 @@ def _calibrated(infos: Iterator[Any]) -> Any:
 
 
 def pairs_of(index: Index, reading: DepthReading) -> tuple[Pairs, tuple[str, ...]]:
-    """Pairs images with depth or right images by their stamps, and notes. Raises DataError if there are no pairs."""
+    """Pairs images with depth or right images by their stamps, and notes. Raises DataError if there are no pairs.
+
+    Images alone are all used.
+    """
     path, names = index.path, index.names
+    if index.lone:
+        stamps_ns, logs_ns, used, _, notes = _usable(index.streams[names[0]], f"{path}: {names[0]}")
+        if not len(used):
+            raise DataError(f"{path}: {names[0]} has no image with a stamp that can be used; record the bag again")
+        return Pairs(stamps_ns[used], stamps_ns[used], logs_ns[None, used], used[None]), notes
     usable = [_usable(index.streams[name], f"{path}: {name}") for name in names]
     (image_ns, image_log, used, epochs, _), (other_ns, other_log, other_used, _, _) = usable
     notes = usable[0][4] + usable[1][4]

@@ -15,7 +15,7 @@ from drp_slam.data.bag_storage import is_bag
 from drp_slam.data.calibration import read_calibration
 from drp_slam.data.euroc import euroc_folder, open_euroc
 from drp_slam.data.kitti import is_kitti, open_kitti
-from drp_slam.data.sequence import AS_RECORDED, DepthReading, Sequence
+from drp_slam.data.sequence import AS_RECORDED, DepthReading, Sequence, monocular
 from drp_slam.data.topics import ROLES
 from drp_slam.errors import DataError
 
@@ -32,17 +32,22 @@ READINGS = {
     "registered": ("registered", 0, 1),
 }
 """Choice after a sequence's name -> field of `DepthReading` and its limits."""
+MONO = "sensor=mono"
+"""Choice after any sequence's name: use its images alone."""
 
 
 def open_sequence(name: str, camera: str | None = None, start: int = 0, frames: int | None = None) -> Sequence:
     """Opens a sequence; nothing is decoded yet.
 
     `name` may end in choices: the topics of a bag by role and how depth is read, as `BAG:image=/T,depth=/T,right=/T`
-    or `FOLDER:depth_unit_m=0.0001`. `camera` names a calibration (a file, or one of config/cameras), which comes before
-    that of the recording. Notes on the recording are logged.
+    or `FOLDER:depth_unit_m=0.0001`; `sensor=mono` takes the images of any sequence alone. `camera` names a calibration
+    (a file, or one of config/cameras), which comes before that of the recording. Notes on the recording are logged.
     Raises DataError in one line that names the file and the remedy.
     """
-    sequence = _opened(name, camera, start, frames)
+    name, lone = _alone(name)
+    sequence = _opened(name, camera, start, frames, lone)
+    if lone and not sequence.camera.mono:
+        sequence = monocular(sequence)
     sequence = replace(sequence, notes=sequence.notes + _scored(sequence))
     for role, (topic, why) in sequence.topics.items():
         log.info("%s is %s: %s", role, topic, why)
@@ -64,16 +69,21 @@ def _scored(sequence: Sequence) -> tuple[str, ...]:
 
 
 def named(name: str, config: SlamConfig) -> str:
-    """The sequence's name with the parameters of depth that differ from their defaults."""
+    """The sequence's name with the parameters of depth that differ from their defaults, and `sensor` if it is mono."""
     given = {"depth_unit_m": config.depth_unit_m, "depth_offset_s": config.depth_offset_s}
     choices = [f"{key}={value:.9g}" for key, value in given.items() if value]
     if config.depth_registered:
         choices.append("registered=yes")
     if config.depth_tolerance_s != AS_RECORDED.tolerance_s:
         choices.append(f"depth_tolerance_s={config.depth_tolerance_s:.9g}")
-    if not choices or is_synthetic(name):
+    if is_synthetic(name):
+        choices = []
+    if config.sensor == "mono" and not _alone(name)[1]:
+        choices.append(MONO)
+    if not choices:
         return name
-    return f"{name}{',' if _split(name)[1] else ':'}{','.join(choices)}"
+    chosen = ":" in name if is_synthetic(name) else bool(_split(_alone(name)[0])[1]) or _alone(name)[1]
+    return f"{name}{',' if chosen else ':'}{','.join(choices)}"
 
 
 def playable(config: Config) -> Config:
@@ -89,7 +99,17 @@ def is_synthetic(name: str) -> bool:
     return name.split(":", 1)[0] == "synthetic" and not os.path.exists(name)
 
 
-def _opened(name: str, camera: str | None, start: int, frames: int | None) -> Sequence:
+def _alone(name: str) -> tuple[str, bool]:
+    """The name without the choice `MONO`, and whether it had it."""
+    path, _, choice = name.partition(":")
+    items = choice.split(",")
+    if MONO not in items or os.path.exists(resources.user_path(name)):
+        return name, False
+    rest = ",".join(item for item in items if item != MONO)
+    return f"{path}:{rest}" if rest else path, True
+
+
+def _opened(name: str, camera: str | None, start: int, frames: int | None, lone: bool) -> Sequence:
     if is_synthetic(name):
         from drp_slam.data.synthetic import open_synthetic
 
@@ -102,7 +122,7 @@ def _opened(name: str, camera: str | None, start: int, frames: int | None) -> Se
     given = read_calibration(resources.camera_file(camera)) if camera else None
     topics = {role: choices.pop(role) for role in ROLES if role in choices}
     read_as: dict[str, Any] = dict(_read_as(name, key, text) for key, text in choices.items())
-    reading = DepthReading(**read_as)
+    reading = DepthReading(**read_as, alone=lone)
     if is_bag(path):
         from drp_slam.data.bag import open_bag
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from drp_slam import geometry, resources
 from drp_slam.data.calibration import Given, calibration_of_pair
-from drp_slam.data.sequence import Sequence, window
+from drp_slam.data.sequence import Sequence, alone, window, without_depth
 from drp_slam.data.tum import read_colour
 from drp_slam.datatypes import DISTORTION, Camera, Frame, Trajectory
 from drp_slam.errors import DataError
@@ -36,8 +36,10 @@ def euroc_folder(folder: Path) -> Path | None:
 def open_euroc(folder: Path, start: int = 0, frames: int | None = None, given: Given | None = None) -> Sequence:
     """Opens a sequence. Raises DataError for lists, stamps or calibration that do not hold."""
     root = euroc_folder(folder)
-    if root is None or not (root / "cam1" / "sensor.yaml").is_file():
-        raise DataError(f"{folder}: no cam0 and cam1 with sensor.yaml; expected a stereo sequence in EuRoC's layout")
+    if root is None:
+        raise DataError(f"{folder}: no cam0 with sensor.yaml; expected a sequence in EuRoC's layout")
+    if not (root / "cam1" / "sensor.yaml").is_file():
+        return _lone(folder, root, start, frames)
     (left, T_body_left), (right, T_body_right) = _camera(root / "cam0"), _camera(root / "cam1")
     files = [_list(root / name) for name in ("cam0", "cam1")]
     stamps_ns = np.array(sorted(files[0].keys() & files[1].keys()), np.int64)
@@ -64,6 +66,26 @@ def open_euroc(folder: Path, start: int = 0, frames: int | None = None, given: G
                 yield error
 
     truth = _ground_truth(root, T_body_left)
+    return Sequence(folder.resolve().name, camera, stamps_ns[chosen], truth, source, notes=notes)
+
+
+def _lone(folder: Path, root: Path, start: int, frames: int | None) -> Sequence:
+    """A folder with `cam0` alone."""
+    left, T_body_left = _camera(root / "cam0")
+    files = _list(root / "cam0")
+    stamps_ns = np.array(sorted(files), np.int64)
+    fps = 1e9 / float(np.median(np.diff(stamps_ns))) if len(stamps_ns) > 1 else 20.0
+    camera = alone(Camera(**left, fps=fps))
+    chosen = window(stamps_ns, start, frames, str(folder))
+
+    def source() -> Iterator[Frame | DataError]:
+        for index, stamp_ns in enumerate(stamps_ns[chosen].tolist()):
+            try:
+                yield Frame(index, stamp_ns, read_colour(files[stamp_ns]), camera)
+            except DataError as error:
+                yield error
+
+    truth, notes = _ground_truth(root, T_body_left), (without_depth(str(folder), "no cam1"),)
     return Sequence(folder.resolve().name, camera, stamps_ns[chosen], truth, source, notes=notes)
 
 

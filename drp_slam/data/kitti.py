@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads sequences of KITTI odometry (Geiger et al., CVPR 2012): rectified stereo pairs.
 
-A folder with `image_0` and `image_1` (grey) or `image_2` and `image_3` (colour), `calib.txt` and `times.txt`;
+A folder with `image_0` and `image_1` (grey) or `image_2` and `image_3` (colour), or the left ones alone, `calib.txt`
+and `times.txt`;
 ground truth from `poses.txt` in it, or from `../../poses/<name of the folder>.txt` as in the data set.
 """
 
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from drp_slam.data.calibration import Given, calibration_of_pair
-from drp_slam.data.sequence import Sequence, window
+from drp_slam.data.sequence import Sequence, alone, window, without_depth
 from drp_slam.data.stamps import admitted
 from drp_slam.data.tum import read_colour
 from drp_slam.datatypes import Camera, Frame, Trajectory
@@ -35,7 +36,8 @@ def open_kitti(folder: Path, start: int = 0, frames: int | None = None, given: G
     left, right = next((pair for pair in PAIRS if (folder / pair[0]).is_dir()), PAIRS[0])
     files = [_images(folder / left), _images(folder / right)]
     stamps_ns = _times(folder / "times.txt")
-    if not len(files[0]) == len(files[1]) == len(stamps_ns):
+    lone = not (folder / right).is_dir()
+    if len(files[0]) != len(stamps_ns) or not (lone or len(files[1]) == len(stamps_ns)):
         raise DataError(
             f"{folder}: {len(files[0])} images in {left}, {len(files[1])} in {right} and {len(stamps_ns)} stamps in "
             "times.txt; copy the sequence again"
@@ -46,13 +48,15 @@ def open_kitti(folder: Path, start: int = 0, frames: int | None = None, given: G
     height, width = read_colour(files[0][0]).shape[:2]
     camera, T_camera_rig = _camera(folder / "calib.txt", int(left[-1]), width, height, stamps_ns)
     camera, said = calibration_of_pair(camera, given, str(folder))
+    if lone:
+        camera, said = alone(camera), (*said, without_depth(str(folder), f"no {right}"))
     chosen = used[window(used, start, frames, str(folder))]
 
     def source() -> Iterator[Frame | DataError]:
         for index, place in enumerate(chosen.tolist()):
             try:
-                left, right = (read_colour(listed[place]) for listed in files)
-                yield Frame(index, int(stamps_ns[place]), left, camera, right=right)
+                left, *other = (read_colour(listed[place]) for listed in files[: 1 if lone else 2])
+                yield Frame(index, int(stamps_ns[place]), left, camera, right=other[0] if other else None)
             except DataError as error:
                 yield error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,13 +27,14 @@ class DepthReading:
 
     `unit_m` is metres per unit of integer depth. `offset_s` is subtracted from the stamps of depth; None: 0, or a
     measured constant offset. Stamps within `tolerance_s` belong to one frame. `registered`: ignore the frame_id of
-    depth.
+    depth. `alone`: use the image alone, neither depth nor a right image.
     """
 
     unit_m: float | None = None
     offset_s: float | None = None
     tolerance_s: float = 0.02
     registered: bool = False
+    alone: bool = False
 
 
 AS_RECORDED = DepthReading()
@@ -41,7 +42,7 @@ AS_RECORDED = DepthReading()
 
 @dataclass(frozen=True)
 class Sequence:
-    """Recorded RGB-D frames or stereo pairs, decoded when asked for.
+    """Recorded RGB-D frames, stereo pairs, or images of a camera that is `mono`, decoded when asked for.
 
     `stamps_ns` (N,) int64 are those of the images, increasing except where the recorded clock was set back.
     `ground_truth` is the colour camera's, over the time it was recorded, or None. `source` starts a new pass over the
@@ -80,7 +81,8 @@ class Sequence:
             skipped, first = len(self.skipped), next(iter(self.skipped), "")
         told = [f"skipped {skipped} unreadable frames, the first: {first}"] if skipped else []
         topics = {role: {"topic": topic, "why": why} for role, (topic, why) in self.topics.items()}
-        return {"topics": topics, "warnings": [*self.notes, *told], "frames_skipped": skipped}
+        scale = "free" if self.camera.mono else "metric"
+        return {"topics": topics, "warnings": [*self.notes, *told], "frames_skipped": skipped, "scale": scale}
 
     def __len__(self) -> int:
         return len(self.stamps_ns)
@@ -111,6 +113,27 @@ class Sequence:
             raise DataError(self.skipped[0])
         if len(self.skipped) > TOLD:
             log.warning("%s: skipped %d unreadable frames", self.name, len(self.skipped))
+
+
+def monocular(sequence: Sequence) -> Sequence:
+    """The images of a sequence alone, of a pair the left ones."""
+    camera = alone(sequence.camera)
+
+    def source() -> Iterator[Frame | DataError]:
+        for frame in sequence.source():
+            yield frame if isinstance(frame, DataError) else replace(frame, camera=camera, depth=None, right=None)
+
+    return replace(sequence, camera=camera, source=source, depth_stamps_ns=None)
+
+
+def alone(camera: Camera) -> Camera:
+    """The camera without depth, of a pair the left one."""
+    return replace(camera, baseline_m=None, right=None, T_right_left=None, mono=True)
+
+
+def without_depth(name: str, missing: str) -> str:
+    """The note on a recording that has the image alone."""
+    return f"{name}: {missing}, so the camera's path and map are up to scale"
 
 
 def check_size(frame: Frame, where: str) -> None:

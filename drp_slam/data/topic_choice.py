@@ -31,7 +31,8 @@ def choose(
 ) -> Choice:
     """The topics of one camera: those `chosen` by role, the others by their content.
 
-    Image and depth are chosen as a pair. Without depth, two calibrated images with a baseline are a stereo pair.
+    Image and depth are chosen as a pair. Without depth, two calibrated images with a baseline are a stereo pair, and an
+    image that is all that the bag has is used alone.
     Raises DataError that lists the topics and says how to choose.
     """
     known = tuple(t for t in topics if t.count)
@@ -46,9 +47,13 @@ def choose(
             raise DataError(f"{name}: no {role} topic {topic!r}; there is: {listing}")
         taken[role] = found[0]
     why = dict.fromkeys(taken, "chosen by hand")
-    if ("right" not in taken and "depth" not in taken) or "image" not in taken:
-        _choose_images(known, taken, why, linked)
-    missing = "image" if "image" not in taken else "depth" if not {"depth", "right"} & taken.keys() else ""
+    lone = "depth" in without and "right" not in taken
+    if (not lone and "right" not in taken and "depth" not in taken) or "image" not in taken:
+        _choose_images(known, taken, why, linked, lone)
+    lone = lone or (
+        "image" in taken and not {"depth", "right"} & taken.keys() and _nothing_beside(taken["image"], known)
+    )
+    missing = "image" if "image" not in taken else "depth" if not lone and not {"depth", "right"} & taken.keys() else ""
     if missing:
         colour = "colour " * (missing == "image")
         video = [t.msgtype for t in known if any(word in t.msgtype.lower() for word in VIDEO_TYPES)]
@@ -71,20 +76,31 @@ def choose(
     return Choice({role: t.name for role, t in taken.items()}, why, registered, known)
 
 
-def _choose_images(known: tuple[Topic, ...], taken: dict[str, Topic], why: dict[str, str], linked: Linked) -> None:
-    """Adds image and depth, or image and right image."""
+def _nothing_beside(image: Topic, known: tuple[Topic, ...]) -> bool:
+    """Whether nothing else could be depth, or the other image of a pair."""
+    others = [t for t in known if t.base != image.base]
+    video = any(word in t.msgtype.lower() for t in others for word in VIDEO_TYPES)
+    return not video and not any(
+        t.problem or "depth" in t.words or t.kind in ("colour", "grey", "grey16", "depth") for t in others
+    )
+
+
+def _choose_images(
+    known: tuple[Topic, ...], taken: dict[str, Topic], why: dict[str, str], linked: Linked, lone: bool
+) -> None:
+    """Adds image and depth, or image and right image, or a `lone` image."""
     images = [taken["image"]] if "image" in taken else [t for t in known if t.kind in ("colour", "grey", "grey16")]
     # without better depth, floats that cannot be metres may be millimetres
     odd = [t for t in known if t.kind == "depth" and not not_depth(t)]
     depths = [taken["depth"]] if "depth" in taken else [t for t in known if is_depth(t)] or odd
-    pairs = [(i, d) for i in images for d in depths if i.base != d.base]
+    pairs = [] if lone else [(i, d) for i in images for d in depths if i.base != d.base]
     if pairs and "right" not in taken:
         image, depth = min(pairs, key=lambda pair: rank(pair[0], pair[1], known, linked))
         for role, topic in (("image", image), ("depth", depth)):
             if role not in taken:
                 taken[role], why[role] = topic, reason(role, image, depth, known, linked)
         return
-    rights = [taken["right"]] if "right" in taken else images
+    rights = [] if lone else [taken["right"]] if "right" in taken else images
     stereo = [
         (common_parts(a.name, b.name), a, b, distance_m)
         for a in images

@@ -25,8 +25,8 @@ ROLES = {
     "truth": (*POSES, TF),
 }
 """Role -> message types that it may have."""
-OPTIONAL = ("camera_info", "depth_camera_info", "right_camera_info", "truth")
-"""Roles that the name `none` leaves without a topic."""
+OPTIONAL = ("depth", "camera_info", "depth_camera_info", "right_camera_info", "truth")
+"""Roles that the name `none` leaves without a topic; without `depth` the image is used alone."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 """Reads the TUM RGB-D folder layout (Sturm et al., IROS 2012).
 
 `associations.txt` (t_rgb rgb t_depth depth), else `rgb.txt` and `depth.txt` paired by nearest
-stamp; `camera.yaml`; `groundtruth.txt`, the pose of the colour camera.
+stamp, or `rgb.txt` alone; `camera.yaml`; `groundtruth.txt`, the pose of the colour camera.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from drp_slam.data.calibration import Given, own_or_given, read_calibration
 from drp_slam.data.decoding import decode
 from drp_slam.data.depth_stamps import paired
 from drp_slam.data.registration import Registration, alike, scaled
-from drp_slam.data.sequence import AS_RECORDED, DepthReading, Sequence, window
+from drp_slam.data.sequence import AS_RECORDED, DepthReading, Sequence, alone, window, without_depth
 from drp_slam.data.trajectory import parse_stamp
 from drp_slam.data.truth import read_truth
 from drp_slam.datatypes import Camera, Frame
@@ -40,7 +40,7 @@ def open_tum(
     reading: DepthReading = AS_RECORDED,
 ) -> Sequence:
     """Opens a folder. Raises DataError for lists or a calibration that do not hold."""
-    colour, depth, notes = _pairs(folder, reading)
+    colour, depth, notes = _listed(folder, reading)
     own = folder / "camera.yaml"
     recorded = read_calibration(own) if own.is_file() else None
     if given is None and recorded is not None:
@@ -54,6 +54,7 @@ def open_tum(
         said += (f"{folder}: a unit of depth is {asked_mm:g} mm by depth_unit_m, not {stated_mm:g} mm",)
         camera = replace(camera, depth_scale=1.0 / reading.unit_m)
     unit_m = 1.0 / camera.depth_scale
+    camera = camera if depth else alone(camera)
     truth, said_of_truth = read_truth(folder / "groundtruth.txt")
     stamps_ns = np.array([stamp for stamp, _ in colour], np.int64)
     chosen = window(stamps_ns, start, frames, str(folder))
@@ -61,9 +62,13 @@ def open_tum(
     register = _registration(folder, depth, camera)
 
     def source() -> Iterator[Frame | DataError]:
-        for index, ((stamp_ns, image), (_, range_image)) in enumerate(zip(colour, depth)):
+        for index, (stamp_ns, image) in enumerate(colour):
             try:
-                pixels, raw = read_colour(folder / image), read_depth(folder / range_image)
+                pixels = read_colour(folder / image)
+                if not depth:
+                    yield Frame(index, stamp_ns, pixels, camera)
+                    continue
+                raw = read_depth(folder / depth[index][1])
                 raw, unit = register(raw, unit_m) if register else (raw, unit_m)
                 yield Frame(index, stamp_ns, pixels, camera, raw, unit)
             except DataError as error:
@@ -75,7 +80,7 @@ def open_tum(
         stamps_ns[chosen],
         truth,
         source,
-        np.array([stamp for stamp, _ in depth], np.int64),
+        np.array([stamp for stamp, _ in depth], np.int64) if depth else None,
         notes=(*notes, *said, *said_of_truth, *_doubt(folder, depth, unit_m)),
     )
 
@@ -110,6 +115,17 @@ def _doubt(folder: Path, depth: Listing, unit_m: float) -> tuple[str, ...]:
     return depth_check.doubt(depth_check.median_of(first) * unit_m, unit_m, str(folder)) if first is not None else ()
 
 
+def _listed(folder: Path, reading: DepthReading) -> tuple[Listing, Listing, tuple[str, ...]]:
+    """Colour and depth files, one to one, in order of the colour stamps, and notes; no depth files of a lone camera."""
+    if (folder / "associations.txt").is_file() or (folder / "depth.txt").is_file():
+        colour, depth, notes = _pairs(folder, reading)
+        return colour, ([] if reading.alone else depth), notes
+    colour, notes = _list(folder / "rgb.txt")
+    if not colour:
+        raise DataError(f"{folder / 'rgb.txt'}: lists no image; copy the list of images again")
+    return colour, [], notes if reading.alone else (*notes, without_depth(str(folder), "no depth.txt"))
+
+
 def _pairs(folder: Path, reading: DepthReading) -> tuple[Listing, Listing, tuple[str, ...]]:
     """Colour and depth files, one to one, in order of the colour stamps, and notes."""
     associations = folder / "associations.txt"
@@ -123,11 +139,6 @@ def _pairs(folder: Path, reading: DepthReading) -> tuple[Listing, Listing, tuple
         colour, depth = [colour[k] for k in keep], [depth[k] for k in keep]
     else:
         colour, notes = _list(folder / "rgb.txt")
-        if not (folder / "depth.txt").is_file():
-            raise DataError(
-                f"{folder}: no depth.txt; RGB-D needs depth: list the depth images in "
-                "depth.txt, or both in associations.txt"
-            )
         depth, said = _list(folder / "depth.txt")
         colour_ns, depth_ns = (np.array([stamp for stamp, _ in listing], np.int64) for listing in (colour, depth))
         i, j, measured = paired(colour_ns, depth_ns, reading, str(folder))

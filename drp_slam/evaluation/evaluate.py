@@ -175,7 +175,7 @@ def trajectories(
         for frame in frames[start:]:
             tracked += tracker.track(frame, features[frame.index]).tracked
         path = tracker.trajectory()
-        error = ate(path, recording.ground_truth).rmse_m if len(path) >= 3 else LOST_ATE_M
+        error = ate(path, recording.ground_truth, recording.camera.mono).rmse_m if len(path) >= 3 else LOST_ATE_M
         rows.append((error, tracked / len(frames[start:])))
     return np.array(rows)
 

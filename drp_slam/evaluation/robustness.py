@@ -58,7 +58,7 @@ def run_case(name: str, sequence: Sequence, config: Config) -> Row:
         if np.ptp(truth.positions_m, axis=0).max() < STILL_M:
             live_m, within = _still(tracks)
         else:
-            ate_m, live_m, within = _moving(tracks, pipeline.tracker.trajectory(), truth)
+            ate_m, live_m, within = _moving(tracks, pipeline.tracker.trajectory(), truth, sequence.camera.mono)
     reasons = Counter(t.reason.value for t in tracks if t.reason not in (Reason.OK, Reason.STARTING))
     keyframes, tracked = sum(t.keyframe for t in tracks), sum(t.tracked for t in tracks)
     return Row(name, len(tracks), tracked, keyframes, ate_m, live_m, within, dict(reasons))
@@ -71,19 +71,21 @@ def _still(tracks: list[Track]) -> tuple[float, float]:
 
 
 def _moving(
-    tracks: list[Track], final: Trajectory, truth: Trajectory
+    tracks: list[Track], final: Trajectory, truth: Trajectory, free: bool
 ) -> tuple[float | None, float | None, float | None]:
     stands = [t for t in tracks if t.T_world_camera is not None]
     if len(stands) < 3:
         return None, None, None
     live = Trajectory(np.array([t.stamp_ns for t in stands]), np.stack([t.T_world_camera for t in stands]))  # type: ignore[misc]
     try:
-        found = ate(live, truth)
-        ate_m = ate(final, truth).rmse_m
+        found = ate(live, truth, with_scale=free)
+        ate_m = ate(final, truth, with_scale=free).rmse_m
     except DataError:
         return None, None, None
     sigma_m = dict(zip(live.stamps_ns.tolist(), _sigmas_m(stands).tolist()))
-    inside = [e <= 2.0 * sigma_m[s] for s, e in zip(found.stamps_ns.tolist(), found.errors_m.tolist())]
+    inside = [
+        e <= 2.0 * found.alignment.scale * sigma_m[s] for s, e in zip(found.stamps_ns.tolist(), found.errors_m.tolist())
+    ]
     return ate_m, found.rmse_m, float(np.mean(inside))
 
 

@@ -85,7 +85,12 @@ def _head(report: Mapping[str, Any]) -> str:
     latency, a55 = report["latency"] or {}, report["comparison"]["modelled_a55"] or {}
     plan = (report["schedule"] or {"in_flight": {}})["in_flight"]
     ate, live, keyframes = (report[k] for k in ("ate_rmse_m", "ate_live_rmse_m", "keyframes"))
-    accuracy = report["ate_note"] if ate is None else "aligned by rotation and translation"
+    aligned = (
+        "aligned by rotation, translation and scale"
+        if report["scale"] == "free"
+        else "aligned by rotation and translation"
+    )
+    accuracy = report["ate_note"] if ate is None else aligned
     if ate is not None and report["ate_note"]:
         accuracy += f"; {report['ate_note']}"
     if live is not None:

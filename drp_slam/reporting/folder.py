@@ -61,7 +61,7 @@ GRAPH = "graph.json"
 """What only the running graph knows: number of frames, total wall time, problems of the nodes."""
 LONGEST_JSON = 1 << 24
 KINDS: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("sequence", "backend", "network", "device", "features", "error", "run_id"), (str,)),
+    **dict.fromkeys(("sequence", "backend", "network", "device", "features", "scale", "error", "run_id"), (str,)),
     **dict.fromkeys(("config", "host", "topics"), (dict,)),
     **dict.fromkeys(("frames", "frames_skipped"), (int,)),
     "wall_total_s": (int, float),
@@ -192,6 +192,7 @@ def write_run(
         "features": config.graph.features,
         "config": dataclasses.asdict(config),
         "host": host(),
+        "scale": "free" if config.slam.sensor == "mono" else "metric",
         "error": None if failure is None else str(failure) or "interrupted",
         **facts,
     }

@@ -13,7 +13,7 @@ import numpy as np
 
 from drp_slam.atomic import write_text
 from drp_slam.chip.schedule import Schedule, write_trace
-from drp_slam.data.accuracy import Ate, ate, mirrored_rmse_m, rpe
+from drp_slam.data.accuracy import Alignment, Ate, ate, mirrored_rmse_m, rpe
 from drp_slam.data.trajectory import read_tum
 from drp_slam.datatypes import Reason, Trajectory
 from drp_slam.errors import DataError, ProfilerError
@@ -81,7 +81,9 @@ def gather(
     spans = read_spans(out / files.SPANS) if (out / files.SPANS).is_file() else []
     rows = files.read_frames(out / files.FRAMES) if (out / files.FRAMES).is_file() else None
     estimate, live, truth = (_trajectory(out / name) for name in (files.TRAJECTORY, files.ODOMETRY, files.GROUND_TRUTH))
-    (error, note), (live_error, _) = _ate(estimate, truth), _ate(live, truth)
+    free = run.get("scale") == "free"
+    (error, note), (live_error, _) = _ate(estimate, truth, free), _ate(live, truth, free)
+    scaled = error.alignment.scale if error else 1.0
     soc = on_chip.chip_of(run, spans, device)
     if device is not None and soc is not None:
         spans = on_chip.priced(out, spans, soc)
@@ -96,7 +98,9 @@ def gather(
         "ate_rmse_m": error and error.rmse_m,
         "ate_note": note,
         "ate_live_rmse_m": live_error and live_error.rmse_m,
-        "rpe": _rpe(estimate, truth),
+        "scale": "free" if free else "metric",
+        "scale_factor": scaled if free and error else None,
+        "rpe": _rpe(estimate, truth, scaled),
         "trajectory_sha256": _sha256(out / files.TRAJECTORY),
         "stages": summary.stages(spans) or None,
         "latency": summary.latency(spans, [r.latency_s for r in rows or ()]) if spans else None,
@@ -125,28 +129,32 @@ def _trajectory(path: Path) -> Trajectory | None:
     return read_tum(path) if path.is_file() else None
 
 
-def _ate(estimate: Trajectory | None, truth: Trajectory | None) -> tuple[Ate | None, str | None]:
+def _ate(estimate: Trajectory | None, truth: Trajectory | None, free: bool) -> tuple[Ate | None, str | None]:
     """The error, or None and the reason: no ground truth, or too few poses that have one.
 
-    A note comes with an error too where the ground truth is a mirror image.
+    A note comes with an error too where the scale is `free` and was aligned, and where the ground truth is a mirror
+    image.
     """
     if truth is None:
         return None, "no ground truth"
     if estimate is None:
         return None, "no trajectory"
     try:
-        found = ate(estimate, truth)
+        found = ate(estimate, truth, with_scale=free)
     except DataError as error:
         return None, str(error)
     mirrored_m = mirrored_rmse_m(found)
-    if mirrored_m is None:
-        return found, None
-    return found, f"{mirrored_m:.4f} m against its mirror image: the ground truth is left-handed"
+    notes = [f"up to scale: aligned with a scale of {found.alignment.scale:.4g}"] if free else []
+    if mirrored_m is not None:
+        notes.append(f"{mirrored_m:.4f} m against its mirror image: the ground truth is left-handed")
+    return found, "; ".join(notes) or None
 
 
-def _rpe(estimate: Trajectory | None, truth: Trajectory | None) -> dict[str, float] | None:
+def _rpe(estimate: Trajectory | None, truth: Trajectory | None, scale: float) -> dict[str, float] | None:
     if estimate is None or truth is None:
         return None
+    if scale != 1.0:
+        estimate = Alignment(np.eye(3), np.zeros(3), scale).apply(estimate)
     try:
         drift = rpe(estimate, truth, RPE_DELTA_S)
     except DataError as error:
@@ -199,7 +207,7 @@ def _curves(
 ) -> Curves:
     """Everything in one frame with z up: the ground truth's, else the first camera's, turned."""
     first_ns = rows[0].stamp_ns if rows else int(estimate.stamps_ns[0]) if estimate else 0
-    R, t = (error.alignment.R, error.alignment.t) if error else (Z_UP, np.zeros(3))
+    R, t = (error.alignment.scale * error.alignment.R, error.alignment.t) if error else (Z_UP, np.zeros(3))
     parts: dict[str, Any] = {"schedule": schedules[-1] if schedules else None}
 
     def seconds(stamps_ns: Any) -> np.ndarray:

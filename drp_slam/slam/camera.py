@@ -18,6 +18,8 @@ from drp_slam.errors import SlamError
 from drp_slam.slam.compiled import native, plain
 from drp_slam.slam.optimize import Noise
 
+NO_DEPTH = 1e9
+"""Standard deviation of an inverse depth in 1/m that says nothing."""
 LEAST_DISPARITY_PX = 1.0
 """A smaller disparity gives no depth."""
 
@@ -28,7 +30,7 @@ class Geometry:
 
     `focal_px` (2,) takes the normalised plane to undistorted pixels about the principal point;
     `bounds` (2, 2): smallest and largest x y of the plane that the image shows. Depth outside `depth_m` (nearest,
-    farthest) is ignored.
+    farthest) is ignored. `mono`: there is no depth at all.
     """
 
     camera: Camera
@@ -36,6 +38,7 @@ class Geometry:
     focal_px: np.ndarray
     bounds: np.ndarray
     depth_m: tuple[float, float]
+    mono: bool = False
 
     @classmethod
     def of(cls, camera: Camera, config: SlamConfig) -> Geometry:
@@ -46,9 +49,12 @@ class Geometry:
             # a stereo pair measures disparity = fx baseline / depth: its noise and its range follow
             inverse_sigma = config.disparity_sigma_px / (camera.fx * camera.baseline_m)
             depth_m = camera.fx * camera.baseline_m / LEAST_DISPARITY_PX
+        mono = camera.mono or config.sensor == "mono"
+        if mono:
+            inverse_sigma = NO_DEPTH
         noise = Noise(camera.fx / sigma_px, camera.fy / sigma_px, 1.0 / inverse_sigma)
         focal_px = np.array([camera.fx, camera.fy])
-        return cls(camera, noise, focal_px, plane_bounds(camera), (config.depth_min_m, depth_m))
+        return cls(camera, noise, focal_px, plane_bounds(camera), (config.depth_min_m, depth_m), mono)
 
     @cached_property
     def lens(self) -> np.ndarray | None:

@@ -25,8 +25,10 @@ ROWS = 8
 class Diagnosis:
     """Knows how sharp images usually are."""
 
-    def __init__(self) -> None:
+    def __init__(self, unmapped: Reason = Reason.NO_DEPTH) -> None:
+        """`unmapped` is why a map does not begin with a frame that is good and has features."""
         self._usual: float | None = None
+        self._unmapped = unmapped
 
     def learn(self, frame: Frame) -> None:
         """A frame that has become a keyframe."""
@@ -49,7 +51,7 @@ class Diagnosis:
         if len(view) < least:
             return Reason.BLURRED if blurred else Reason.FEW_FEATURES
         if first:
-            return Reason.NO_DEPTH
+            return self._unmapped
         if gap_ns > GAP_NS:
             return Reason.TIME_GAP
         if blurred:

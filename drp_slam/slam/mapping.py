@@ -39,6 +39,8 @@ EMPTY_KEYFRAMES = 8
 """Keyframes that are asked whether a new point lies in space they saw empty."""
 TRIANGULATED = 3
 """Nearest keyframes with which features without depth are triangulated."""
+TRIANGULATED_MONO = 12
+"""The same where no feature has depth, and a longer baseline gives more points."""
 AHEAD_M = 1.5
 """Two cameras have a similar view when they, and the points this far ahead of them, are near each other."""
 
@@ -138,7 +140,7 @@ class Mapping:
             # known points that tracking missed
             self.fuse(number, near, np.flatnonzero(self.map.point[number] < 0), FUSE_PX)
         self._create(number, near)
-        for other in near[:TRIANGULATED].tolist():
+        for other in near[: TRIANGULATED_MONO if self.geometry.mono else TRIANGULATED].tolist():
             self._triangulate(number, other)
         self.places.update()
         if root >= 0:

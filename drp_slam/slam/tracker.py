@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""RGB-D tracking against the map: read `Tracker.track` first."""
+"""Tracking against the map: read `Tracker.track` first."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from drp_slam.slam.localise import Found, Localiser
 from drp_slam.slam.loop import Loops
 from drp_slam.slam.map import Map
 from drp_slam.slam.mapping import Mapping
+from drp_slam.slam.monocular import MonocularStart
 from drp_slam.slam.optimize import NEAR_M, PoseFit
 from drp_slam.slam.path import Path
 from drp_slam.slam.prior import Prior
 from drp_slam.slam.reckoning import Reckoning, angle_apart
 from drp_slam.slam.trust import FIRST
-from drp_slam.slam.uncertainty import Uncertainty
+from drp_slam.slam.uncertainty import Uncertainty, of_unknown_scale
 from drp_slam.slam.view import View, observe
 from drp_slam.slam.work import FRAME_CALLS
 
@@ -60,9 +61,19 @@ class Tracker:
         self._localiser = Localiser(self._mapping)
         self._loops = Loops(self._mapping)
         self._path = Path(self.map)
-        self._uncertainty, self._diagnosis = Uncertainty(self.map), Diagnosis()
         self.reckoning = Reckoning(prior or Prior())
         self._bridged: np.ndarray | None = None
+        mono = self._mapping.geometry.mono
+        self._uncertainty = Uncertainty(self.map)
+        self._diagnosis = Diagnosis(Reason.INITIALISING if mono else Reason.NO_DEPTH)
+        self._two_views = MonocularStart(self._mapping) if mono else None
+        with_depth = any((view.inverse_depth > 0).any() for view in self.map.views)
+        if len(self.map) and not mono and not with_depth:
+            raise SlamError(
+                "the map was made without depth, so its scale is not known; give --sensor mono, or another map"
+            )
+        self.up_to_scale = mono and not with_depth
+        """A unit of the map may be any number of metres."""
         self.labels = Labels(self.map, camera.fx)
         self._lost = True
         self._epoch_ns: int | None = None
@@ -107,6 +118,8 @@ class Tracker:
             lost = self._report_lost(frame, view, self._config.min_inliers, False, gap_ns)
             return self._begin(frame, view) if self._unknown_place(view, lost) else self._bridge(lost, reckoned)
         self._lost_since_ns = None
+        if self._two_views:
+            self._two_views.forget()
         self._localiser.accept(found)
         if not localise and not self._localiser.in_doubt:
             self._mapping.judge(view, found.fit, found.matched, found.visible)
@@ -137,6 +150,8 @@ class Tracker:
             # what was published without vision may be off; that is corrected, it is no motion
             correction = geometry.inverse(pose) @ reckoned
         self._bridged = None
+        if self.up_to_scale:
+            covariance = covariance + self._of_scale(geometry.inverse(pose), reference)
         if self.map.part[reference]:
             covariance = covariance + APART
         self._root = reference
@@ -206,7 +221,37 @@ class Tracker:
         label, votes = (column[alive] for column in labelled)
         return MapCloud(self.map.xyz[alive], rgb, label, votes, tuple(self.labels.names))
 
+    def _of_scale(self, T_world_camera: np.ndarray, keyframe: int) -> np.ndarray:
+        origin = self.map.part.index(self.map.part[keyframe])
+        return of_unknown_scale(T_world_camera, geometry.inverse(self.map.T_camera_world[origin]))
+
+    def _begin_by_motion(self, frame: Frame, view: View, two_views: MonocularStart) -> Track:
+        """A map of two views, once the camera has moved far enough."""
+        moved = two_views.offer(view)
+        if moved is None:
+            return self._report_lost(frame, view, MIN_FIRST_POINTS, True, 0)
+        reference, start = moved
+        pose = self._path.last_T_camera_world if len(self._path) else np.eye(4)
+        begun = two_views.begin(view, reference, start, pose)
+        first, second = begun.keyframes
+        self._path.add(reference.stamp_ns, first, pose)
+        self._path.add(view.stamp_ns, second, begun.fit.T_camera_world)
+        self._uncertainty.begin(first)
+        own = self._uncertainty.pose(
+            view.stamp_ns, geometry.inverse(begun.fit.T_camera_world), begun.consensus, begun.points
+        )
+        self._uncertainty.keyframe(second)
+        self._last, self._peak, self._since, self._lost_since_ns = None, 0, 0, None
+        self._diagnosis.learn(frame)
+        self._lost, self._root = False, second
+        none = np.zeros(0, dtype=np.intp)
+        found = Found(begun.consensus, begun.features, begun.points, begun.points, none, 0.0, second)
+        own = own + self._of_scale(geometry.inverse(begun.fit.T_camera_world), second)
+        return self._report(view, found, True, Reason.STARTING, own)
+
     def _begin(self, frame: Frame, view: View) -> Track:
+        if self._two_views:
+            return self._begin_by_motion(frame, view, self._two_views)
         if int((view.inverse_depth > 0).sum()) < MIN_FIRST_POINTS:
             return self._report_lost(frame, view, MIN_FIRST_POINTS, True, 0)
         none = np.zeros(0, dtype=np.intp)
@@ -293,7 +338,8 @@ class Tracker:
             self._lost_since_ns = view.stamp_ns
         patience_s = self._config.new_map_after_s
         waited = 0.0 < patience_s <= (view.stamp_ns - self._lost_since_ns) / 1e9
-        return waited and int((view.inverse_depth > 0).sum()) >= NEW_MAP_POINTS
+        usable = len(view) if self._two_views else int((view.inverse_depth > 0).sum())
+        return waited and usable >= NEW_MAP_POINTS
 
     def _recover(self, view: View) -> Found | None:
         """Pose of a frame that lost the map, from the frame before: that becomes a keyframe."""
@@ -339,6 +385,8 @@ class Tracker:
         correction: np.ndarray | None = None,
     ) -> Track:
         twist, twist_covariance = self._uncertainty.twist() or (None, None)
+        if self.up_to_scale and twist is not None and twist_covariance is not None:
+            twist_covariance[:3, :3] += np.outer(twist[:3], twist[:3])
         features, points = self.map.observed(self._root) if keyframe else (found.features, found.points)
         self.labels.seen(view.stamp_ns, view.uv[features], points, self._path.last_T_camera_world)
         self.seen = features

@@ -150,6 +150,14 @@ def _along(unscaled: np.ndarray) -> np.ndarray:
     return out
 
 
+def of_unknown_scale(T_world_camera: np.ndarray, T_world_origin: np.ndarray) -> np.ndarray:
+    """(6, 6) that a map adds whose scale is not known: one standard deviation is the distance from its origin."""
+    away = T_world_camera[:3, :3].T @ (T_world_camera[:3, 3] - T_world_origin[:3, 3])
+    covariance = np.zeros((6, 6))
+    covariance[:3, :3] = np.outer(away, away)
+    return covariance
+
+
 def own_covariance(consensus: Consensus) -> np.ndarray:
     """(6, 6) of a fit: its information, its residuals, the pull of what is far, and the pose that contradicts it."""
     fit = consensus.fit

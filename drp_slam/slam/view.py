@@ -61,7 +61,9 @@ def observe(
     u = np.clip(uv_int[:, 0], 0, camera.width - 1)
     v = np.clip(uv_int[:, 1], 0, camera.height - 1)
     inverse_depth, nearest_m = np.zeros(len(xy)), None
-    if features.depth_m is not None:
+    if geometry.mono:
+        pass
+    elif features.depth_m is not None:
         known = (features.depth_m >= geometry.depth_m[0]) & (features.depth_m <= geometry.depth_m[1])
         np.divide(1.0, features.depth_m, out=inverse_depth, where=known)
     elif frame.depth is not None and len(xy):
