@@ -51,6 +51,14 @@ def add_dense(p: argparse.ArgumentParser) -> None:
     p.add_argument("--dense", action="store_true", help=text)
 
 
+def refuse_dense(args: argparse.Namespace, mono: bool) -> None:
+    """Raises ConfigError for `--dense` with a camera without depth, before anything runs."""
+    if args.dense and mono:
+        raise ConfigError(
+            "--dense fuses depth, and this camera has none; leave it out, or add depth or a second camera"
+        )
+
+
 def dense_files(args: argparse.Namespace, out: Path) -> dict[str, Any]:
     """`dense` of a report, where `--dense` asks for it."""
     if not args.dense:

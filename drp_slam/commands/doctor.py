@@ -20,6 +20,8 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--live", action="store_true", help="examine the topics of a running camera")
     text = "examine a live camera for this many seconds (default: 20)"
     p.add_argument("--seconds", type=float, default=20.0, metavar="S", help=text)
+    text = "with --live, mono: expect no depth (default: auto)"
+    p.add_argument("--sensor", choices=("auto", "mono"), default="auto", help=text)
     add_place(p)
 
 
@@ -62,7 +64,7 @@ def live(args: argparse.Namespace) -> dict[str, Any]:
     from drp_slam.nodes.doctor_node import examine
 
     announcer = Announcer(logging.getLogger(__name__))
-    findings, received = examine(placed(args), args.seconds, announcer.changes)
+    findings, received = examine(placed(args), args.seconds, announcer.changes, args.sensor)
     return {
         "sequence": "live",
         "seconds": args.seconds,

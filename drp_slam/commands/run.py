@@ -21,6 +21,7 @@ from drp_slam.commands._options import (
     dense_files,
     exported,
     out_folder,
+    refuse_dense,
 )
 from drp_slam.profiler.terminal import show as show
 
@@ -55,6 +56,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     config = configured(args)
     args.sequence = named(args.sequence, config.slam)
     sequence = open_sequence(args.sequence, args.camera, args.start, args.frames)
+    refuse_dense(args, sequence.camera.mono)
     out = out_folder(args)
     path = Path(args.sequence).expanduser()
     about = {

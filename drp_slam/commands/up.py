@@ -22,6 +22,7 @@ from drp_slam.commands._options import (
     exported,
     out_folder,
     placed,
+    refuse_dense,
 )
 from drp_slam.profiler.terminal import show as show
 
@@ -70,6 +71,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     respawn = sequence is None if args.respawn is None else args.respawn
     pair = place.pair if sequence is None else sequence.camera.baseline_m is not None
     config = override(config, {"graph.out": str(out), "graph.pair": pair})
+    if sequence is not None and sequence.camera.mono:
+        config = override(config, {"slam.sensor": "mono"})
+    refuse_dense(args, config.slam.sensor == "mono")
     about = {
         "sequence": args.sequence,
         "camera": args.camera,

@@ -117,7 +117,7 @@ def save_camera(path: str | Path, camera: Camera) -> None:
     lines = []
     for f in fields(camera):
         value = getattr(camera, f.name)
-        if f.name in ("right", "T_right_left") or value is None:
+        if f.name in ("right", "T_right_left", "mono") or value is None:
             continue
         if f.name == "distortion":
             lines.append(f"distortion: [{', '.join(map(_number, value))}]  # OpenCV's order\n")

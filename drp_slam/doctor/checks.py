@@ -186,6 +186,13 @@ _TABLE = (
         "check that depth is switched on, its range (too near, too far, glass, sunlight) and its topic",
     ),
     Check(
+        "no_scale",
+        _N,
+        "Path and map have no scale: a metre in them may be anything.",
+        "One camera without depth does not tell how large things are.",
+        "start run and up with --sensor mono; for metres add depth or a second camera",
+    ),
+    Check(
         "depth_unit",
         _E,
         "Distances are wrong by a constant factor.",

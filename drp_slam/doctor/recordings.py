@@ -73,6 +73,8 @@ def diagnose(name: str, camera: str | None = None, start: int = 0, frames: int |
     if damage:
         findings.append(found("unreadable", name, damage))
     findings += [found("reading", name, note) for note in sequence.facts()["warnings"]]
+    if sequence.camera.mono:
+        findings.append(found("no_scale", name, "images alone, without depth"))
     findings += _calibration(sequence, survey, topics) + examiner.findings()
     return Diagnosis(sequence.name, len(sequence), examined, topics, worst_first(findings))
 
@@ -100,8 +102,9 @@ def topics_of(sequence: Sequence) -> dict[str, str]:
     if sequence.topics:
         named = {role: topic for role, (topic, _) in sequence.topics.items() if role != "truth"}
         return {"camera_info": named["image"], **named}
-    other = "depth" if sequence.camera.baseline_m is None else "right"
-    return {role: f"{sequence.name}: {role}" for role in ("image", other, "camera_info")}
+    camera = sequence.camera
+    other = () if camera.mono else ("depth",) if camera.baseline_m is None else ("right",)
+    return {role: f"{sequence.name}: {role}" for role in ("image", *other, "camera_info")}
 
 
 def _stream(sequence: Sequence, role: str, topic: str) -> Stream | None:

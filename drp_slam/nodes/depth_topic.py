@@ -42,6 +42,24 @@ class Depth:
     frame_id: str
 
 
+class NoDepth:
+    """In place of `DepthTopic` where the camera has no depth: nothing is subscribed to, and no image waits."""
+
+    def clear(self) -> None:
+        """Nothing is kept."""
+
+    def forget_later(self, stamp_ns: int) -> None:
+        """Nothing is kept."""
+
+    def nearest(self, stamp_ns: int, final: bool = False) -> tuple[Verdict, Depth | None]:
+        """No depth belongs to any image."""
+        return Verdict.NONE, None
+
+    def in_image(self, depth: Depth, image_frame: str, camera: Camera) -> tuple[np.ndarray, float]:
+        """As it is; never asked for."""
+        return depth.values, depth.unit_m
+
+
 class DepthTopic:
     """Subscribes to depth, pairs it with images by stamp, and registers it where the driver did not."""
 

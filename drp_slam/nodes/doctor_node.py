@@ -26,7 +26,7 @@ from drp_slam.doctor.findings import Finding, found, worst_first
 from drp_slam.errors import DrpSlamError
 from drp_slam.nodes import convert, qos
 from drp_slam.nodes.base import StageNode
-from drp_slam.nodes.depth_topic import DepthTopic
+from drp_slam.nodes.depth_topic import DepthTopic, NoDepth
 from drp_slam.nodes.examination import FIRST_PERIOD_S, Examination
 from drp_slam.nodes.limits import IN_FLIGHT
 from drp_slam.nodes.pairing import Verdict
@@ -50,7 +50,10 @@ class DoctorNode(StageNode):
         self._refused: dict[str, str] = {}
         self._waiting: deque[tuple[float, Header, np.ndarray]] = deque(maxlen=IN_FLIGHT)
         self.examination = Examination({role: self.resolve_topic_name(role) for role in CAMERA_TOPICS}, FIRST_PERIOD_S)
-        self._depths = DepthTopic(self, self.configs[0], Transforms(self, self.graph).tree, self._pair)
+        self._mono = self.configs[0].sensor == "mono"
+        self._depths: DepthTopic | NoDepth = NoDepth()
+        if not self._mono:
+            self._depths = DepthTopic(self, self.configs[0], Transforms(self, self.graph).tree, self._pair)
         self.take(CameraInfo, "camera_info", self._on_info, qos.camera_in(), foreign=True)
         self.take(Image, "image", self._on_image, qos.camera_in(IN_FLIGHT), foreign=True)
         self.take(CompressedImage, "image/compressed", self._on_image, qos.camera_in(IN_FLIGHT))
@@ -72,7 +75,18 @@ class DoctorNode(StageNode):
 
     def findings(self) -> list[Finding]:
         refused = [found("refused", topic, words) for topic, words in self._refused.items()]
-        return worst_first([*super().findings(), *self.examination.findings, *refused])
+        inputs = [self._scaleless(finding) for finding in super().findings()]
+        return worst_first([*inputs, *self.examination.findings, *refused])
+
+    def _scaleless(self, finding: Finding) -> Finding:
+        """A camera whose depth nobody publishes, under no name, is one without depth: that is no fault."""
+        depth = self.resolve_topic_name("depth")
+        if finding.where != depth or finding.check.name != "no_message" or "no publisher" not in finding.seen:
+            return finding
+        names = [name for name, _ in self.get_topic_names_and_types() if self.count_publishers(name)]
+        if any("depth" in name for name in names) or not self.inputs.received.get("image"):
+            return finding
+        return found("no_scale", depth, "no topic has depth")
 
     def finish(self) -> None:
         self.examination.close()
@@ -110,13 +124,14 @@ class DoctorNode(StageNode):
             self.examination.offer(Frame(0, convert.stamp_ns(header), image, camera, depth, unit_m))
 
 
-def examine(place: Place, seconds: float, show: Show) -> tuple[list[Finding], dict[str, int]]:
+def examine(place: Place, seconds: float, show: Show, sensor: str = "auto") -> tuple[list[Finding], dict[str, int]]:
     """What is wrong with a camera after so many seconds, or at SIGINT; and messages by topic.
 
     `show` gets what is found so far, once a second.
     """
     names = (*place.remappings(), *((("__ns", place.namespace),) if place.namespace else ()))
     options = [word for a, b in names for word in ("-r", f"{a}:={b}")]
+    options += ["-p", f"sensor:={sensor}"]
     options += ["-p", f"use_sim_time:={str(place.use_sim_time).lower()}", "-p", f"pair:={str(place.pair).lower()}"]
     rclpy.init(args=["--ros-args", *options], signal_handler_options=SignalHandlerOptions.NO)
     try:

@@ -54,6 +54,7 @@ ARGUMENTS = (
     ("network", "", f"shipped network or ONNX file (default: {DEFAULT_NETWORK})"),
     ("device", "", "chip that is modelled: rzv2h (default), rzv2n or a file"),
     ("features", "", "front end for features: xfeat (default)"),
+    ("sensor", "", "auto (default): depth or a stereo pair; mono: the image alone, up to scale"),
     ("out", "", "folder of results, written at the end; empty: none"),
     ("namespace", "", "ROS namespace of nodes, topics and /tf; empty: none"),
     ("frame_prefix", "", "put in front of all frames, such as robot1/, and share /tf with other robots; empty: none"),
@@ -119,6 +120,8 @@ def _actions(context: LaunchContext, player: bool, names: list[str]) -> list[Any
         sequence = open_sequence(given["bag"], given["camera"] or None, 0, config.player.frames or None)
     pair = place.pair if sequence is None else sequence.camera.baseline_m is not None
     config = override(config, {"graph.pair": pair})
+    if sequence is not None and sequence.camera.mono:
+        config = override(config, {"slam.sensor": "mono"})
     remove_orphans()
     results = [Results(config, sequence, given)] if config.graph.out else []
     actions: list[Any] = [SetEnvironmentVariable(n, v) for n, v in environment(player).items()]
@@ -242,6 +245,8 @@ def configuration(given: dict[str, str], player: bool) -> Config:
     if given["mode"] not in MODES:
         raise ConfigError(f"mode:={given['mode']}: expected one of {', '.join(MODES)}")
     values["autostart"] = truth(given["autostart"], "autostart")
+    if given["sensor"]:
+        values["slam.sensor"] = given["sensor"]
     values["slam.localise"] = given["mode"] == MODES[1]
     if given["device"]:
         values["device"] = resources.device_name(given["device"])

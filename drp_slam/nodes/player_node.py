@@ -68,7 +68,9 @@ class PlayerNode(StageNode):
         self._silent_until_s: float | None = time.monotonic() + HINT_S
 
         self._image = self.offer(Image, "image", qos.frames_out())
-        self._depth = self.offer(Image, "depth", qos.frames_out())
+        self._mono = self._sequence.camera.mono
+        if not self._mono:
+            self._depth = self.offer(Image, "depth", qos.frames_out())
         self._info = self.offer(CameraInfo, "camera_info", qos.frames_out())
         self._pair = self._sequence.camera.baseline_m is not None
         if self._pair:
@@ -76,8 +78,8 @@ class PlayerNode(StageNode):
             self._right_info = self.offer(CameraInfo, "right_camera_info", qos.frames_out())
         self._clock_out = self.offer(Clock, "/clock", qos.world())
         if self._config.wait:
-            of_a_pair = (self._right, self._right_info) if self._pair else (self._depth,)
-            for publisher in (self._image, self._info, *of_a_pair):
+            others = (self._right, self._right_info) if self._pair else () if self._mono else (self._depth,)
+            for publisher in (self._image, self._info, *others):
                 self.needs_listener(publisher)
         self.take(DiagnosticArray, "status", self._on_status, qos.ledger())
         self.take(DiagnosticArray, "/diagnostics", self._on_health, qos.health())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node of the CPU cores: features and depth to pose and map."""
+"""The node of the CPU cores: features, and depth where there is some, to pose and map."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from drp_slam.frontend.depth_sensor import rectification
 from drp_slam.frontend.front_end import front_end_class
 from drp_slam.nodes import convert, feature_codec, qos, status_codec
 from drp_slam.nodes.base import StageNode
-from drp_slam.nodes.depth_topic import Depth, DepthTopic
+from drp_slam.nodes.depth_topic import Depth, DepthTopic, NoDepth
 from drp_slam.nodes.detections import Listener
 from drp_slam.nodes.examination import Examination
 from drp_slam.nodes.limits import IN_FLIGHT, NEWEST
@@ -90,7 +90,14 @@ class PoseNode(StageNode):
             Calibration(self, lambda camera: self._take_camera(rectification(camera)[1]))
         else:
             self.take(CameraInfo, "camera_info", self._on_camera_info, qos.camera_in(), foreign=True)
-        self._depths = DepthTopic(self, self._config, self._world.tree, self._track_waiting)
+        self._mono = self._config.sensor == "mono"
+        self._depths: DepthTopic | NoDepth = NoDepth()
+        if self._mono:
+            self.get_logger().info(
+                "no depth (sensor mono): pose and map are up to scale, and no occupancy grid is made"
+            )
+        else:
+            self._depths = DepthTopic(self, self._config, self._world.tree, self._track_waiting)
         self._prior = PriorTopics(self, self.config, self._world.tree, self._track_waiting)
         self.take(Image, "image", self._on_image, qos.camera_in(IN_FLIGHT), foreign=True)
         self.take(CompressedImage, "image/compressed", self._on_small_image, qos.camera_in(IN_FLIGHT))
@@ -214,7 +221,7 @@ class PoseNode(StageNode):
             return
         if self.tracker is None or self._camera is None:
             raise GraphError("camera_info: none received; publish the camera's calibration")
-        if paired is None and features.depth_m is None:
+        if paired is None and features.depth_m is None and not self._mono:
             tolerance_ms = self._config.depth_tolerance_s * 1e3
             self.problem(f"depth: none within {tolerance_ms:g} ms of image {stamp_ns} ns; tracking without it")
         if self._people is not None:

@@ -40,6 +40,8 @@ def write_dense(out: Path, voxel_m: float = 0.02) -> dict[str, Any]:
     config = override(Config(), values | {"drp.stereo": "dense"})
     name, count = str(run.get("source") or run["sequence"]), run.get("frames")
     sequence = open_sequence(name, run.get("camera"), int(run.get("start") or 0), count)
+    if sequence.camera.mono:
+        raise ProfilerError(f"{out}: its camera has no depth to fuse; run with depth or a second camera")
     trajectory = read_tum(out / files.TRAJECTORY)
     sensor = open_sensor(sequence.camera, config.drp)
     stamps = set(chosen(trajectory).tolist())

@@ -205,7 +205,29 @@ def test_wrong_encoding(room: Sequence, tmp_path: Path, side: str, encoding: str
 
 def test_bag_without_depth(room: Sequence, tmp_path: Path) -> None:
     path = write(tmp_path / "bag", [m for m in messages(room) if "depth" not in m[0]])
-    refused(path, str(path), "no depth topic", "/camera/color/image_raw (Image, bgr8, 64x48, camera)", ":depth=/TOPIC")
+    read = open_sequence(str(path))
+    assert read.camera.mono and read.facts()["scale"] == "free" and any("up to scale" in note for note in read.notes)
+    frames = list(read)
+    assert len(frames) == len(room) and all(f.depth is None and f.right is None for f in frames)
+    assert all(np.array_equal(one.image, two.image) for one, two in zip(frames, room))
+
+
+def test_bag_whose_depth_may_have_been_missed_is_refused(room: Sequence, tmp_path: Path) -> None:
+    def infrared(f: Frame) -> tuple[np.ndarray, str]:
+        return f.image[:, :, 0].copy(), "mono8"
+
+    path = write(tmp_path / "bag", messages(room, depth=infrared))
+    listed = "/camera/color/image_raw (Image, bgr8, 64x48, camera)"
+    refused(path, str(path), "no depth topic", listed, ":depth=/TOPIC")
+    assert open_sequence(f"{path}:depth=none,image=/camera/color/image_raw").camera.mono
+
+
+@pytest.mark.parametrize("choice", ("sensor=mono", "depth=none"))
+def test_bag_with_depth_is_read_without_it(room: Sequence, tmp_path: Path, choice: str) -> None:
+    path = write(tmp_path / "bag", messages(room))
+    read = open_sequence(f"{path}:{choice}")
+    assert read.camera.mono and set(read.topics) == {"image", "camera_info"}
+    assert [f.depth for f in read] == [None] * len(room)
 
 
 def test_bag_without_calibration_takes_one_by_name(room: Sequence, room_folder: Path, tmp_path: Path) -> None:

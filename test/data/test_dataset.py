@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from drp_slam.data.dataset import open_sequence
+from drp_slam.config import SlamConfig
+from drp_slam.data.dataset import named, open_sequence
 from drp_slam.data.sequence import Sequence
 from drp_slam.data.synthetic import Parameters, render
 from drp_slam.data.trajectory import format_stamp
@@ -110,7 +111,22 @@ def test_folder_of_something_else(tmp_path: Path) -> None:
 def test_missing_depth_list(folder: Path) -> None:
     for name in ("associations.txt", "depth.txt"):
         (folder / name).unlink()
-    refused(folder, str(folder), "no depth.txt", "list the depth images")
+    read = open_sequence(str(folder))
+    assert read.camera.mono and any("no depth.txt" in note and "up to scale" in note for note in read.notes)
+    assert all(f.depth is None and f.camera.mono for f in read)
+
+
+def test_sensor_mono_leaves_out_the_depth_of_any_sequence(folder: Path) -> None:
+    config = SlamConfig(sensor="mono", depth_unit_m=0.001)
+    assert named("x", config) == "x:depth_unit_m=0.001,sensor=mono"
+    assert named("synthetic:frames=3", config) == "synthetic:frames=3,sensor=mono"
+    assert named("x:sensor=mono", SlamConfig(sensor="mono")) == "x:sensor=mono"
+    whole = len(open_sequence(str(folder)))
+    for name in (f"{folder}:sensor=mono", "synthetic:frames=3,width=64,sensor=mono"):
+        read = open_sequence(name)
+        assert read.camera.mono and read.camera.baseline_m is None
+        assert all(f.depth is None and f.image is not None for f in read)
+        assert len(read) == (3 if "synthetic" in name else whole)
 
 
 def test_depth_too_far_in_time(folder: Path) -> None:

@@ -119,7 +119,6 @@ FAULTS: dict[str, tuple[dict[str, Any], set[tuple[str, str]]]] = {
         {"depth": lambda z: (1000 * z).astype(np.float32), "encoding": "32FC1"},
         {("depth_unit", DEPTH)},
     ),
-    "no depth": ({"without": DEPTH}, {("unreadable", "bag"), ("no_depth", "bag")}),
     "no calibration": ({"without": INFO}, {("unreadable", "bag"), ("not_calibrated", "bag")}),
     "no image": ({"without": IMAGE}, {("unreadable", "bag")}),
 }
@@ -134,6 +133,13 @@ def test_a_fault_is_found_where_it_is(bag, name):
         (f.check.name, "bag" if f.where == path else f.where) for f in diagnosis.findings if f.level is not Level.NOTE
     }
     assert found >= expected and {name for name, _ in found} == {name for name, _ in expected}
+
+
+def test_a_camera_without_depth_is_no_fault(bag):
+    diagnosis = diagnose(str(bag.write(without=DEPTH)))
+    assert {f.check.name for f in diagnosis.findings if f.level is not Level.NOTE} == set()
+    assert "no_scale" in {f.check.name for f in diagnosis.findings}
+    assert set(diagnosis.topics) == {"image", "camera_info"}
 
 
 def test_the_command_prints_why_and_what_to_do(bag):

@@ -34,7 +34,7 @@ def seen(
     xyz = np.c_[xy * z[:, None], z]
     p = geometry.apply(T, xyz)
     thing = (xy[:, 0] > -0.24) & (xy[:, 0] < -0.24 + 1.28 * moving)
-    p[thing] = geometry.apply(T @ geometry.exp(np.array([0.3, 0.1, 0.0, 0.0, 0.0, 0.0])), xyz[thing])
+    p[thing] = geometry.apply(T @ geometry.exp(np.array([-0.1, 0.3, 0.0, 0.0, 0.0, 0.0])), xyz[thing])
     a, b = (v + rng.normal(0.0, SIGMA_PX / FOCAL_PX, v.shape) for v in (xy, p[:, :2] / p[:, 2:]))
     random = int(wrong * count)
     b[:random] = rng.uniform(BOUNDS[0], BOUNDS[1], (random, 2))
@@ -59,8 +59,8 @@ def test_the_motion_is_found_in_a_room_and_before_a_wall(plane: bool, xi: np.nda
         found = seen(xi, plane, wrong, seed=seed)
         assert found is not None
         turn_deg, direction_deg = off_deg(found, xi)
-        assert turn_deg < 0.3
-        assert direction_deg < 4.0
+        assert turn_deg < 0.7
+        assert direction_deg < 5.0
         assert np.median(found.xyz[:, 2]) == pytest.approx(MEDIAN_DEPTH)
 
 
@@ -90,10 +90,11 @@ def test_a_thing_that_moves_does_not_start_a_still_or_turning_camera(share: floa
         assert seen(TURN, moving=share, seed=seed) is None
 
 
-def test_a_thing_that_moves_does_not_take_the_motion_along() -> None:
-    for seed in range(3):
-        found = seen(SIDEWAYS, moving=0.3, seed=seed)
-        assert found is None or off_deg(found, SIDEWAYS)[1] < 4.0
+@pytest.mark.parametrize("xi", (SIDEWAYS, DIAGONAL, FORWARD))
+def test_a_thing_that_moves_does_not_take_the_motion_along(xi: np.ndarray) -> None:
+    found = seen(xi, moving=0.3)
+    assert found is not None
+    assert off_deg(found, xi)[1] < 2.0
 
 
 def test_few_matches_do_not_start() -> None:
