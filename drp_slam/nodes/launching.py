@@ -34,7 +34,7 @@ from drp_slam.nodes.table import (
     nodes,
     write_parameters,
 )
-from drp_slam.nodes.up import conclude
+from drp_slam.nodes.up import conclude, verify
 from drp_slam.reporting.claim import claimed
 from drp_slam.reporting.results import build
 from launch import LaunchContext, LaunchDescription  # type: ignore[attr-defined]
@@ -122,6 +122,7 @@ def _actions(context: LaunchContext, player: bool, names: list[str]) -> list[Any
     config = override(config, {"graph.pair": pair})
     if sequence is not None and sequence.camera.mono:
         config = override(config, {"slam.sensor": "mono"})
+    verify(config)
     remove_orphans()
     results = [Results(config, sequence, given)] if config.graph.out else []
     actions: list[Any] = [SetEnvironmentVariable(n, v) for n, v in environment(player).items()]

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from drp_slam import resources
 from drp_slam.atomic import Interrupts, uninterrupted
 from drp_slam.errors import DrpSlamError, GraphError
 from drp_slam.nodes import frame_tables
@@ -66,12 +67,7 @@ def run_graph(
     the file that the Rerun viewer records to, or empty to open the viewer. Raises GraphError that names
     a node which died for good; results until then are kept in `out`.
     """
-    from drp_slam.frontend.modelled import open_soc
-    from drp_slam.pipeline import stages
-
-    open_soc(
-        config, [stage.unit for stage in stages(config.graph.features, config.graph.pair)]
-    )  # raises here if the chip cannot model a unit
+    verify(config)
     if rerun is not None and find_spec("rerun") is None:
         raise GraphError("--rerun needs the Python package rerun-sdk: pip install drp_slam[view]")
     logs = out / "log"
@@ -90,6 +86,20 @@ def run_graph(
     if failure is not None:
         log.warning("what was tracked is in %s", out)
         raise failure
+
+
+def verify(config: Config) -> None:
+    """Raises, before any node starts, what each node would end with: a unit that the chip lacks, a network that is
+    not there, a mount that is no pose."""
+    from drp_slam.frontend.front_end import network_of
+    from drp_slam.frontend.modelled import open_soc
+    from drp_slam.pipeline import stages
+    from drp_slam.slam.extrinsic import mount
+
+    open_soc(config, [stage.unit for stage in stages(config.graph.features, config.graph.pair)])
+    if name := network_of(config):
+        resources.network(name)
+    mount(config.graph.mount)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pytest
 
 from drp_slam import resources
 from drp_slam.config import Config, DrpConfig, GraphConfig, PlayerConfig, load, override
-from drp_slam.errors import ConfigError, GraphError
+from drp_slam.errors import ConfigError, DrpSlamError, GraphError
 from drp_slam.nodes import table, yaml_file
 
 pytest.importorskip("rclpy")
@@ -20,6 +20,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from drp_slam.nodes import params
+from drp_slam.nodes.up import verify
 
 
 @pytest.fixture
@@ -182,3 +183,17 @@ def test_a_file_that_holds_no_parameters_is_named(tmp_path, text):
     with pytest.raises(ConfigError, match=re.escape(str(file))) as refused:
         load(file)
     assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"mount": "1"}, "expected six numbers"),
+        ({"network": "none.onnx"}, "neither a file nor shipped"),
+        ({"device": "eie"}, "eie"),
+    ],
+)
+def test_what_every_node_would_end_with_is_refused_before_one_starts(values, words):
+    verify(Config())
+    with pytest.raises(DrpSlamError, match=words):
+        verify(override(Config(), values))
