@@ -6,7 +6,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence as Many
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -14,79 +13,14 @@ import pytest
 
 pytest.importorskip("rosbags.rosbag2")
 
-from test_bag import TYPES, Message, refused, transform, write
+from recording import OPTICAL, Recorder, colour, confidence, infrared, metres, millimetres, other
+from test_bag import TYPES, refused
 
 from drp_slam.config import Config, override
 from drp_slam.data import bag_images
 from drp_slam.data.dataset import named, open_sequence, playable
 from drp_slam.data.sequence import Sequence
 from drp_slam.datatypes import Camera, Frame
-
-OPTICAL = "camera_color_optical_frame"
-
-
-class Recorder:
-    """Messages of several cameras that all film `room`."""
-
-    def __init__(self, room: Sequence) -> None:
-        self.room, self.frames = room, list(room)
-        self.messages: list[Message] = []
-
-    def _header(self, stamp_ns: int, frame: str) -> Any:
-        time = TYPES["builtin_interfaces/msg/Time"](stamp_ns // 10**9, stamp_ns % 10**9)
-        return TYPES["std_msgs/msg/Header"](time, frame)
-
-    def images(
-        self, topic: str, make: Any, encoding: str, frame: str = OPTICAL, shift_ns: int = 0, every: int = 1
-    ) -> Recorder:
-        """`make` is a function of a frame, or a constant array."""
-        for f in self.frames[::every]:
-            values = make(f) if callable(make) else make
-            head = self._header(f.stamp_ns + shift_ns, frame)
-            self.messages.append((topic, f.stamp_ns, bag_images.image(TYPES, head, values, encoding)))
-        return self
-
-    def info(self, topic: str, camera: Camera, frame: str = OPTICAL, **changes: Any) -> Recorder:
-        for f in self.frames:
-            message = bag_images.camera_info(TYPES, self._header(f.stamp_ns, frame), camera)
-            self.messages.append((topic, f.stamp_ns, dataclasses.replace(message, **changes)))
-        return self
-
-    def static(self, parent: str, child: str, T_parent_child: np.ndarray) -> Recorder:
-        message = TYPES["tf2_msgs/msg/TFMessage"]([transform(1, parent, child, T_parent_child)])
-        self.messages.append(("/tf_static", self.frames[0].stamp_ns, message))
-        return self
-
-    def bag(self, path: Path) -> Sequence:
-        return open_sequence(str(self.write(path)))
-
-    def write(self, path: Path) -> Path:
-        return write(path, sorted(self.messages, key=lambda m: m[1]))
-
-
-def colour(f: Frame) -> np.ndarray:
-    return f.image
-
-
-def other(f: Frame) -> np.ndarray:
-    """What another camera sees."""
-    return np.ascontiguousarray(f.image[::-1])
-
-
-def millimetres(f: Frame) -> np.ndarray:
-    return np.round(f.depth * f.depth_unit_m * 1000).astype(np.uint16)
-
-
-def metres(f: Frame) -> np.ndarray:
-    return (f.depth * f.depth_unit_m).astype(np.float32)
-
-
-def infrared(f: Frame) -> np.ndarray:
-    return cv2.cvtColor(f.image, cv2.COLOR_BGR2GRAY)
-
-
-def confidence(f: Frame) -> np.ndarray:
-    return np.rint(np.linspace(1, 100, f.depth.size)).reshape(f.depth.shape).astype(np.float32)
 
 
 @pytest.fixture
@@ -269,65 +203,6 @@ def test_a_pair_beside_depth_is_taken_where_it_is_asked_for(recorder: Recorder, 
     assert taken(open_sequence(str(path)), "image", "depth") == ["/color/image_raw", "/depth/image_raw"]
     read = open_sequence(f"{path}:right=/stereo/right/image_rect,image=/stereo/left/image_rect")
     assert read.camera.baseline_m == pytest.approx(0.12) and next(iter(read)).right is not None
-
-
-@pytest.mark.parametrize(
-    ("model", "d"),
-    [
-        ("rational_polynomial", [0.1, -0.2, 0.001, 0.002, 0.05, 0.2, -0.1, 0.03]),
-        ("rational_polynomial", [0.1, -0.2, 0.001, 0.002, 0.05, 0.2, -0.1, 0.03, 0, 0, 0, 0, 0, 0]),
-        ("plumb_bob", [0.1, -0.2, 0.001, 0.002]),
-        ("equidistant", [0.1, -0.02, 0.001, 0.002]),
-        ("fisheye", [0.1, -0.02, 0.001, 0.002]),
-        ("", []),
-    ],
-)
-def test_distortion_of_a_recording(recorder: Recorder, tmp_path: Path, model: str, d: list[float]) -> None:
-    recorder.info("/c/camera_info", recorder.room.camera, distortion_model=model, d=np.array(d, np.float64))
-    recorder.images("/c/image_raw", colour, "bgr8").images("/c/depth", millimetres, "16UC1")
-    camera = recorder.bag(tmp_path / "bag").camera
-    wanted = {"fisheye": "equidistant", "": "plumb_bob"}.get(model, model)
-    assert camera.model == wanted and camera.distortion[: len(d)].tolist() == d[:8]
-
-
-@pytest.mark.parametrize("binning", [0, 1, 2])
-def test_binning_and_region_of_interest(recorder: Recorder, tmp_path: Path, binning: int) -> None:
-    """The calibration is of the full sensor; the images are a part of it, every n-th pixel."""
-    camera, n = recorder.room.camera, max(binning, 1)
-    full = dataclasses.replace(
-        camera, width=400, height=300, fx=camera.fx * n, fy=camera.fy * n, cx=camera.cx * n + 10, cy=camera.cy * n + 20
-    )
-    roi = TYPES["sensor_msgs/msg/RegionOfInterest"](10, 20, camera.height * n, camera.width * n, False)
-    order = {
-        "x_offset": 10,
-        "y_offset": 20,
-        "height": camera.height * n,
-        "width": camera.width * n,
-        "do_rectify": False,
-    }
-    roi = dataclasses.replace(roi, **order)
-    recorder.info("/c/camera_info", full, binning_x=binning, binning_y=binning, roi=roi)
-    recorder.images("/c/image_raw", colour, "bgr8").images("/c/depth", millimetres, "16UC1")
-    read = recorder.bag(tmp_path / "bag")
-    assert (read.camera.width, read.camera.height) == (camera.width, camera.height)
-    assert np.allclose(read.camera.K, camera.K) and len(list(read)) == 6
-
-
-def test_camera_info_begins_empty(recorder: Recorder, tmp_path: Path) -> None:
-    recorder.info("/c/camera_info", recorder.room.camera)
-    topic, log_ns, first = recorder.messages[0]
-    recorder.messages[0] = topic, log_ns, dataclasses.replace(first, k=np.zeros(9), p=np.zeros(12))
-    recorder.images("/c/image_raw", colour, "bgr8").images("/c/depth", millimetres, "16UC1")
-    assert recorder.bag(tmp_path / "bag").camera.fx == recorder.room.camera.fx
-
-
-@pytest.mark.parametrize("topic", ["/c/image_raw", "/c/image_rect"])
-@pytest.mark.parametrize("left_out", [{"k": np.zeros(9), "d": np.zeros(0)}, {"p": np.zeros(12)}], ids=["K", "P"])
-def test_a_driver_that_fills_one_of_k_and_p(recorder: Recorder, tmp_path: Path, topic: str, left_out: dict) -> None:
-    recorder.info("/c/camera_info", recorder.room.camera, **left_out)
-    recorder.images(topic, colour, "bgr8").images("/c/depth", millimetres, "16UC1")
-    read = recorder.bag(tmp_path / "bag")
-    assert np.allclose(read.camera.K, recorder.room.camera.K) and not read.camera.distortion.any()
 
 
 @pytest.mark.parametrize(("factor", "unit_m"), [(10, 1e-4), (4, 2.5e-4), (5, 2e-4), (0.001, 1.0)])
