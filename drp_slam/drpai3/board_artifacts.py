@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from drp_slam.errors import DataError
+from drp_slam.errors import DataError, pip_install
 from drp_slam.resources import read_text
 
 
@@ -140,7 +140,7 @@ def _cells(path: Path) -> Iterator[list[str]]:
             from openpyxl import load_workbook
         except ImportError as error:
             raise DataError(
-                f"{path}: reading xlsx needs openpyxl: pip install drp_slam[board], or save it as CSV"
+                f"{path}: reading xlsx needs openpyxl: {pip_install('drp_slam[board]')}, or save it as CSV"
             ) from error
         try:
             for sheet in load_workbook(path, read_only=True, data_only=True):

@@ -23,7 +23,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 
 from drp_slam.data import image_codec
-from drp_slam.errors import DrpSlamError, GraphError
+from drp_slam.errors import DrpSlamError, GraphError, pip_install
 from drp_slam.nodes import convert, qos, status_codec
 from drp_slam.nodes.limits import NEWEST
 from drp_slam.nodes.map_services import pose_matrix
@@ -42,7 +42,7 @@ def open_rerun(file: str) -> Any:
         import rerun
         import rerun.blueprint as layout
     except ImportError:
-        raise GraphError("--rerun needs the Python package rerun-sdk: pip install drp_slam[view]") from None
+        raise GraphError(f"--rerun needs the Python package rerun-sdk: {pip_install('drp_slam[view]')}") from None
     pictures = layout.Vertical(
         layout.Spatial2DView(origin=CAMERA, contents=[f"{CAMERA}/image", f"{CAMERA}/features"], name="features"),
         layout.Spatial2DView(origin=CAMERA, contents=[f"{CAMERA}/depth"], name="depth"),

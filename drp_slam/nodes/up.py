@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from drp_slam import resources
 from drp_slam.atomic import Interrupts, uninterrupted
-from drp_slam.errors import DrpSlamError, GraphError
+from drp_slam.errors import DrpSlamError, GraphError, pip_install
 from drp_slam.nodes import frame_tables
 from drp_slam.nodes.child import started
 from drp_slam.nodes.odometry import recover
@@ -69,7 +69,7 @@ def run_graph(
     """
     verify(config)
     if rerun is not None and find_spec("rerun") is None:
-        raise GraphError("--rerun needs the Python package rerun-sdk: pip install drp_slam[view]")
+        raise GraphError(f"--rerun needs the Python package rerun-sdk: {pip_install('drp_slam[view]')}")
     logs = out / "log"
     remove_orphans()
     if lack := lacking_room():

@@ -52,8 +52,8 @@ def comparison(report: Report) -> str:
     heads = (
         "chip [ms]",
         "A55 alone [ms]",
-        "latency, times faster",
-        "throughput, times faster",
+        "latency, times as fast",
+        "throughput, times as fast",
         "chip [mJ]",
         "A55 alone [mJ]",
         "energy ratio",

@@ -130,7 +130,7 @@ def _head(report: Mapping[str, Any]) -> str:
         tile(
             "Beside CPU only",
             number(a55.get("latency_speedup")),
-            "× faster",
+            "× as fast",
             f"at {number(a55.get('energy_ratio'), 2)} of its energy, first order",
             MODELLED,
         ),

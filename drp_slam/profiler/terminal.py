@@ -41,7 +41,7 @@ def show(result: dict[str, Any]) -> None:
             "CPU only",
             f"modelled, first order: {_text(a55['cpu_ms'])} ms a frame on its A55 alone, "
             f"{_text(a55['chip_ms'])} ms on the chip: {_text(a55['latency_speedup'])} "
-            f"times faster at {_text(a55['energy_ratio'])} of the energy",
+            f"times as fast at {_text(a55['energy_ratio'])} of the energy",
         )
     if pacing := result.get("pacing"):
         late = ", ".join(f"{node} {body['late_ms']} ms" for node, body in pacing["late"].items())

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from drp_slam.errors import PruningError
+from drp_slam.errors import PruningError, pip_install
 from drp_slam.pruning import prunable as L
 from drp_slam.pruning.selection import check_rate
 
@@ -37,7 +37,7 @@ def remove_filters(
     try:
         import torch_pruning as tp
     except ImportError as error:
-        raise PruningError("structured pruning needs torch-pruning; pip install 'drp_slam[prune]'") from error
+        raise PruningError(f"structured pruning needs torch-pruning; {pip_install('drp_slam[prune]')}") from error
     layers = L.prunable(model)
     owner = {module: saliency[name] for name, module in layers.items() if name in saliency}
 

@@ -48,7 +48,7 @@ METRICS = (
     Metric("latency, p95", "ms", MODELLED, "less", ("latency", "modelled_ms", "p95")),
     Metric("throughput", "Hz", MODELLED, "more", ("schedule", "in_flight", LAST, "throughput_hz")),
     Metric("energy a frame", "mJ", MODELLED, "less", ("comparison", "modelled_a55", "chip_mj")),
-    Metric("times faster than its A55", "", MODELLED, "more", ("comparison", "modelled_a55", "latency_speedup")),
+    Metric("times as fast as its A55", "", MODELLED, "more", ("comparison", "modelled_a55", "latency_speedup")),
 )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from drp_slam.atomic import replacing
 from drp_slam.datatypes import Camera, Frame
-from drp_slam.errors import SlamError
+from drp_slam.errors import SlamError, pip_install
 from drp_slam.geometry import inverse
 
 log = logging.getLogger(__name__)
@@ -174,7 +174,7 @@ def _open3d() -> Any:
         import open3d
     except (ImportError, OSError) as error:  # the package, or a system library that it links
         raise SlamError(
-            f"the dense map needs Open3D ({error}); pip install 'drp_slam[dense]' and, on Debian, libusb-1.0-0"
+            f"the dense map needs Open3D ({error}); {pip_install('drp_slam[dense]')} and, on Debian, libusb-1.0-0"
         ) from error
     # its notes would go to standard output, which is the result's
     open3d.utility.set_verbosity_level(open3d.utility.VerbosityLevel.Error)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from drp_slam.errors import DrpSlamError
+from drp_slam.errors import DrpSlamError, pip_install
 
 if TYPE_CHECKING:
     from drp_slam.evaluation.measured import Measured
@@ -56,7 +56,7 @@ def _on_cluster(
     try:
         from distributed import Client, KilledWorker, as_completed
     except ImportError as error:
-        raise DrpSlamError("--scheduler needs dask.distributed: pip install 'drp_slam[sweep]'") from error
+        raise DrpSlamError(f"--scheduler needs dask.distributed: {pip_install('drp_slam[sweep]')}") from error
     from drp_slam.sweep.sweep_point import measure
 
     try:

@@ -21,6 +21,7 @@ from drp_slam.errors import GraphError
 from drp_slam.frontend.front_end import front_end_class
 from drp_slam.nodes import convert, feature_codec, status_codec, world
 from drp_slam.nodes.rerun_view import BASE, CAMERA, MAP, RerunView, floats, open_rerun
+from drp_slam.slam.extrinsic import mount
 
 HEAD = convert.header(7_000_000_005, "optical")
 
@@ -69,7 +70,7 @@ def test_every_topic_is_shown_at_its_place_and_time(view):
     features = Features(np.float32([[3, 4], [5, 6]]), np.float32([0.0, 1.0]), np.zeros((2, 64), np.float32))
     spec = front_end_class("xfeat").descriptor
     view._on_features(feature_codec.to_message(features, spec, HEAD))
-    T = world.mount("1 2 3 0 0 90")
+    T = mount("1 2 3 0 0 90")
     view._on_odometry(Odometry(child_frame_id="base_link"))
     view._tree.add(world.transform(convert.header(0, "base_link"), "optical", world.T_LINK_OPTICAL), True)
     view._on_pose(world.pose_stamped(HEAD, T, world.Motion(np.eye(6), None, None)))
@@ -105,7 +106,7 @@ def test_a_bad_message_does_not_end_it(view):
 
 def test_without_rerun_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "rerun", None)
-    with pytest.raises(GraphError, match=r"pip install drp_slam\[view\]"):
+    with pytest.raises(GraphError, match=r"pip install 'drp_slam\[view\]'"):
         open_rerun("x.rrd")
 
 

