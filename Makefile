@@ -29,7 +29,7 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What the demo needs: system libraries, the package with ROS 2, and the TF message.
-$(VENV)/.ros: setup.py constraints.txt .ci/system-packages $(wildcard .ci/*.cmake .ci/tf2_msgs/*)
+$(VENV)/.ros: setup.py constraints.txt .ci/system-packages $(wildcard .ci/*.cmake .ci/tf2_msgs/* drp_slam/slam/native/*)
 	.ci/system-packages
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --upgrade pip setuptools wheel
