@@ -40,12 +40,13 @@ class Credit:
         self._flight[stamp_ns] = self._now()
 
     def answered(self, stamp_ns: int) -> None:
-        """A frame has its status."""
+        """A frame has its status. Of one that is not under way, as of an earlier epoch, it says nothing."""
+        if stamp_ns not in self._flight:
+            return
         self._answered_s = self._now()
-        known = self._flight.pop(stamp_ns, None) is not None
-        if self._skips and known:
-            for before in [s for s in self._flight if s < stamp_ns]:
-                del self._flight[before]
+        while self._skips and next(iter(self._flight)) != stamp_ns:  # sent before: left out on the way
+            self._flight.popitem(last=False)
+        del self._flight[stamp_ns]
 
     def lapsed(self, patience_s: float = ANSWERED_S) -> list[int]:
         """Stamps of the frames that have waited longer, which no longer count."""
@@ -55,5 +56,6 @@ class Credit:
         return late
 
     def clear(self) -> None:
-        """Nothing is under way any more."""
+        """Nothing is known of what is under way."""
         self._flight.clear()
+        self._answered_s = float("-inf")

@@ -130,6 +130,8 @@ class DrpNode(StageNode):
         admission = self._gate.admit(convert.stamp_ns(header), (header, image))
         if admission.problem:
             self.problem(admission.problem)
+        if admission.new_epoch and self._credit is not None:
+            self._credit.clear()  # pose_node holds its first frames back without a status
         for head, picture in admission.items:
             if self._pairs is not None:
                 self._pairs.left(head, picture)

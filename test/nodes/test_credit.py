@@ -37,7 +37,19 @@ def test_an_answer_to_an_unknown_frame_frees_nothing():
     one, _ = credit()
     one.sent(10)
     one.answered(99)
-    assert len(one) == 1
+    assert len(one) == 1 and one.unheard
+
+
+def test_frames_of_a_new_epoch_have_earlier_stamps():
+    one, _ = credit(3)
+    one.sent(500)
+    one.sent(10)
+    one.answered(10)
+    assert len(one) == 0 and not one.unheard
+    one.sent(20)
+    one.clear()
+    one.answered(20)
+    assert len(one) == 0 and one.unheard
 
 
 def test_a_frame_without_an_answer_does_not_count_for_ever():
@@ -74,23 +86,33 @@ def test_drp_node_holds_the_newest_image_until_the_graph_has_time(drp_node):
     pixels = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
 
     def image(k: int, damaged: bool = False):
-        message = convert.image_message(convert.header(k * 10**8, "camera"), pixels, "bgr8")
+        message = convert.image_message(convert.header(10**12 + k * 10**8, "camera"), pixels, "bgr8")
         if damaged:
             message.data = message.data[:10]
         return message
 
     def answer(k: int) -> None:
-        drp_node._on_status(status_codec.array_of(k * 10**8, []))
+        drp_node._on_status(status_codec.array_of(10**12 + k * 10**8, []))
 
+    drp_node._on_image(image(0))
+    answer(0)  # the graph is heard
     for k in range(1, LIVE_IN_FLIGHT + 1):
         drp_node._on_image(image(k))
-        answer(0)  # the graph is heard
-    assert len(drp_node._under_way) == LIVE_IN_FLIGHT
+    assert len(drp_node._credit) == LIVE_IN_FLIGHT
     for k in range(LIVE_IN_FLIGHT + 1, LIVE_IN_FLIGHT + 20):
         drp_node._on_image(image(k, damaged=True))
     newest = LIVE_IN_FLIGHT + 20
     drp_node._on_image(image(newest))
-    assert len(drp_node._under_way) == LIVE_IN_FLIGHT and drp_node.health()["dropped"] == 19
+    assert len(drp_node._credit) == LIVE_IN_FLIGHT and drp_node.health()["dropped"] == 19
     answer(1)
-    assert list(drp_node._under_way)[-1] == newest * 10**8
-    assert len(drp_node._under_way) == LIVE_IN_FLIGHT + 1 and len(drp_node._credit) == LIVE_IN_FLIGHT
+    assert list(drp_node._under_way)[-1] == 10**12 + newest * 10**8
+    assert len(drp_node._credit) == LIVE_IN_FLIGHT
+
+    # the clock is set back: the frames that make an epoch go out together, and later ones need no answer of theirs
+    answer(newest)
+    before = drp_node.health()["epoch"]
+    for k in range(100, 106):
+        message = image(0)
+        message.header.stamp = convert.header(k * 10**8, "").stamp
+        drp_node._on_image(message)
+    assert drp_node.health()["epoch"] == before + 1 and list(drp_node._under_way)[-1] == 105 * 10**8
