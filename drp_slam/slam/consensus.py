@@ -37,10 +37,13 @@ APART = 2.0 * CHI2_PIXEL
 gate."""
 MUCH, OWN = 0.4, 0.1
 """A rival has this share of the votes, or this one of matches that do not fit the chosen pose: less is noise."""
+TOGETHER, AROUND = 0.7, 900.0
+"""Matches leave together where their mean error has this part of the mean length of the errors; those with larger
+squared errors are mismatches."""
 TORN = 100.0
 """What is far is looked at by itself where it would move the pose by ten standard deviations (squared), if errors
 were independent; ten matches count as one elsewhere (`uncertainty.CORRELATED`)."""
-AMBIGUOUS, SETTLED = 0.3, 0.15
+AMBIGUOUS, SETTLED = 0.15, 0.08
 """A rival with more than the first part of the votes for one of the two may be right; then, until it has less than
 the second."""
 _GATHERED = np.array([DOUBTED, HALF, IGNORED, UNTRIED, FARTHER, NEAR_M, CELLS])
@@ -156,7 +159,7 @@ def choose(T_predicted: np.ndarray, others: list[np.ndarray], pairs: Pairs, nois
         T_predicted, pairs.xyz, pairs.xy, pairs.inverse_depth, noise, weight=pairs.weight, part=pairs.far
     )
     share, torn = _share(first, pairs), first.pull2 > TORN
-    searched = share < doubt
+    searched = share < doubt or _leaves_together(first, pairs, noise)
     if len(pairs) < LEAST or not (searched or torn):
         return Consensus(first, share, flops=first.flops)
     groups = _groups([T_predicted, *others], first, pairs, noise) if searched else []
@@ -172,6 +175,23 @@ def choose(T_predicted: np.ndarray, others: list[np.ndarray], pairs: Pairs, nois
     T_rival = fits[rival].T_camera_world if part > 0 else None
     flops = sum(fit.flops for fit in fits)
     return Consensus(fits[best], shares[best], T_rival, part, searched, flops)
+
+
+def _leaves_together(first: PoseFit, pairs: Pairs, noise: Noise) -> bool:
+    """Whether trusted matches that a fit contradicts are off in one direction: mismatches are off in all.
+
+    A thing with most of the features takes the pose along without a drop of the votes; what it leaves behind moves as
+    one, and has to be asked before it has lost its trust.
+    """
+    off = (pairs.weight >= 1.0) & ~first.inliers & (first.error2_px < AROUND)
+    if int(off.sum()) < LEAST or float(pairs.vote @ off) < OWN * float(pairs.vote.sum()):
+        return False
+    xyz, T = pairs.xyz[off], first.T_camera_world
+    p = T[:3, :3] @ xyz.T + T[:3, 3:]
+    away = (p[:2] / np.maximum(p[2], NEAR_M) - pairs.xy[off].T) * np.array([[noise.fx], [noise.fy]])
+    vote = pairs.vote[off]
+    together = np.linalg.norm(away @ vote)
+    return bool(together > TOGETHER * float(vote @ np.sqrt((away * away).sum(axis=0))))
 
 
 def _groups(starts: list[np.ndarray], first: PoseFit, pairs: Pairs, noise: Noise) -> list[PoseFit]:

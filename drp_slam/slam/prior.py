@@ -31,12 +31,13 @@ FROZEN = 3
 class Motion:
     """(4, 4) `T_from_to` of the camera between two stamps.
 
-    `translates`: the translation is known, else it is 0. `frozen`: the sender repeats one sample.
+    `translates`: the translation is known, else it is 0. `frozen_s`: how long the sender
+    has repeated one sample at the end of it.
     """
 
     T_from_to: np.ndarray
     translates: bool
-    frozen: bool
+    frozen_s: float
 
 
 class Stream:
@@ -106,9 +107,12 @@ class Stream:
             return None
         moved = geometry.inverse(T_first) @ T_last
         T = geometry.inverse(self.T_body_camera) @ moved @ self.T_body_camera
-        between = self._T[low : high + 1]
-        frozen = len(between) >= FROZEN and all(np.array_equal(between[0], T) for T in between[1:])
-        return Motion(geometry.orthonormal(T), True, frozen)
+        since = high
+        while since > low and np.array_equal(self._T[since - 1], self._T[high]):
+            since -= 1
+        began_ns = max(self._stamps_ns[since], from_ns)
+        frozen_s = (to_ns - began_ns) * 1e-9 if high - since + 1 >= FROZEN else 0.0
+        return Motion(geometry.orthonormal(T), True, frozen_s)
 
     def _at(self, stamp_ns: int) -> tuple[np.ndarray, int] | None:
         """The pose at a stamp, and the number of a sample of its unbroken run."""
@@ -170,9 +174,9 @@ class Prior:
         T = np.eye(4)
         T[:3, :3] = turned.T_from_to[:3, :3]
         if moved is None:
-            return Motion(T, False, turned.frozen)
+            return Motion(T, False, turned.frozen_s)
         T[:3, 3] = moved.T_from_to[:3, 3]
-        return Motion(T, True, moved.frozen or turned.frozen)
+        return Motion(T, True, max(moved.frozen_s, turned.frozen_s))
 
 
 def _rigid(T: np.ndarray) -> bool:

@@ -204,8 +204,10 @@ class Reckoning:
             max(growth * m.missed_m2**0.5, part * distance_m)
             + ((SLIP if motion.translates else COASTED) + rad) * distance_m
         )
-        if motion.frozen:  # it stands still, or the sender hangs
-            metres += lasted_s * float(np.linalg.norm(start.velocity))
+        if motion.frozen_s > 0.0:  # it stands still, or the sender hangs while the camera moves as it did before
+            spans = motion.frozen_s / self._span_s
+            metres += max(motion.frozen_s * float(np.linalg.norm(start.velocity)), spans * m.moved_m2**0.5)
+            rad += spans * m.moved_rad2**0.5
         return np.diag([metres * metres / 3.0] * 3 + [rad * rad / 3.0] * 3)
 
 

@@ -27,6 +27,9 @@ ANCHORS = 25
 UNSCALED = 1.0 / LEAST_SIGMAS
 """Standard deviation of the scale that a keyframe adds which sees too few measured points: as well as the depth of one
 point is known. All points of a keyframe share the error of the two poses that they were triangulated from."""
+REMEMBERED, CONTRADICTED, GUESSED = 0.9, 1.2, 0.3
+"""Each frame keeps so much of the count of frames with a rival. From a second one within 15 frames on, the camera may
+have followed a thing that moves, and this part of the squared way from the rival's pose is open."""
 TWIST_FRAMES = 3
 """Number of last frames over which the velocity is averaged."""
 
@@ -49,6 +52,8 @@ class Uncertainty:
         self._last = np.zeros((6, 6))
         self._unscaled = np.zeros(4)
         self._doubt = np.zeros((6, 6))
+        self._contradicted = 0.0
+        self._followed: tuple[np.ndarray, np.ndarray] | None = None
 
     def pose(self, stamp_ns: int, T_world_camera: np.ndarray, consensus: Consensus, points: np.ndarray) -> np.ndarray:
         """(6, 6) of the next frame, that was tracked by the map's `points`."""
@@ -56,6 +61,7 @@ class Uncertainty:
         moment = Moment(stamp_ns, T_world_camera, own)
         self._recent = [*self._recent[1 - TWIST_FRAMES :], moment]
         self._doubt = self._doubted(consensus)
+        self._follow(T_world_camera, consensus, points)
         self._last = own + self._doubt + self._drift(T_world_camera, own, points)
         return self._last
 
@@ -76,11 +82,13 @@ class Uncertainty:
 
     def jumped(self) -> None:
         """The next pose does not continue the last motion, and is found without regard to it."""
-        self._recent, self._doubt = [], np.zeros((6, 6))
+        self._recent, self._doubt, self._contradicted, self._followed = [], np.zeros((6, 6)), 0.0, None
 
     def moved(self, T_after_before: np.ndarray) -> None:
         """A closed loop has moved the camera's surroundings: the motion so far goes with them."""
         self._recent = [replace(m, T_world_camera=T_after_before @ m.T_world_camera) for m in self._recent]
+        if self._followed is not None:
+            self._followed = T_after_before @ self._followed[0], self._followed[1]
 
     def twist(self) -> tuple[np.ndarray, np.ndarray] | None:
         """(6,) velocity along the camera's axes in m/s and rad/s, and its covariance; None at a start."""
@@ -105,8 +113,28 @@ class Uncertainty:
             return self._doubt
         apart = geometry.log(consensus.rival @ geometry.inverse(consensus.fit.T_camera_world))
         share = max(consensus.rival_share, AMBIGUOUS)
-        new = share * float(apart[:3] @ apart[:3]), share * float(apart[3:] @ apart[3:])
-        return np.diag([max(known[0], new[0]) / 3.0] * 3 + [max(known[1], new[1]) / 3.0] * 3)
+        return self._wider(apart, share)
+
+    def _wider(self, apart: np.ndarray, share: float) -> np.ndarray:
+        """The doubt (6, 6), at least a share of a squared distance (6,)."""
+        least = share * float(apart[:3] @ apart[:3]) / 3.0, share * float(apart[3:] @ apart[3:]) / 3.0
+        known = self._doubt[0, 0], self._doubt[3, 3]
+        return np.diag([max(known[0], least[0])] * 3 + [max(known[1], least[1])] * 3)
+
+    def _follow(self, T_world_camera: np.ndarray, consensus: Consensus, points: np.ndarray) -> None:
+        """Widens the doubt by the way since what may move was chosen, as long as half of what is seen is that.
+
+        What was left behind is soon out of the gate: that nothing contradicts any more proves nothing.
+        """
+        self._contradicted = REMEMBERED * self._contradicted + float(consensus.ambiguous)
+        if self._followed is None and consensus.rival is not None and self._contradicted >= CONTRADICTED:
+            self._followed = geometry.inverse(consensus.rival), points
+        if self._followed is None:
+            return
+        since, chosen = self._followed
+        if not consensus.ambiguous and np.isin(points, chosen).mean() < 0.5:
+            self._followed = None
+        self._doubt = self._wider(geometry.log(geometry.inverse(since) @ T_world_camera), GUESSED)
 
     def _drift(self, T_world_camera: np.ndarray, own: np.ndarray, points: np.ndarray) -> np.ndarray:
         """The least that a keyframe which made enough of the points can tell.

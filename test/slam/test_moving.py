@@ -155,14 +155,21 @@ def test_a_turning_camera_is_not_led_astray() -> None:
     check_stays_with_the_world(poses, tracks)
 
 
-def test_where_most_of_the_image_moves_the_covariance_says_so() -> None:
-    panel = Panel((420, 470), 0.8, 350)
-    lefts = np.concatenate([np.full(8, 40.0), np.arange(40.0, 300.0, 9.0)])
+@pytest.mark.parametrize(
+    ("width_px", "count", "depth_m", "still", "speed_px"),
+    [(420, 350, 0.8, 8, 9.0), (480, 420, 0.8, 8, 9.0), (520, 450, 0.8, 15, 6.0), (400, 260, 0.8, 8, 9.0)],
+)
+def test_where_most_of_the_image_moves_the_covariance_says_so(
+    width_px: float, count: int, depth_m: float, still: int, speed_px: float
+) -> None:
+    """86 to 96 % of the features stand still from the first frame on, and then move: nobody can know which moves."""
+    panel = Panel((width_px, 470), depth_m, count)
+    lefts = np.concatenate([np.full(still, 40.0), np.arange(40.0, 300.0, speed_px)])
     poses = [np.eye(4)] * len(lefts)
     tracks, share = play(poses, panel, lefts, make_world(count=3000))
-    assert share > 0.7
+    assert share > 0.8 and all(t.tracked for t in tracks)
     offset, sigma = offsets_m(poses, tracks), sigmas_m(tracks)
-    assert ((offset < 0.02) | (offset < 4.5 * sigma)).all()
+    assert ((offset < 0.02) | (offset < 2.0 * sigma)).all()
 
 
 def test_votes_count_area_and_distance_not_texture() -> None:

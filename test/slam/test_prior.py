@@ -147,6 +147,7 @@ WRONG: dict[str, Callable[[Samples], Samples]] = {
     "another frame": lambda s: turned(s, mount("0 0 0 90 0 90")),
     "frozen": lambda s: [(stamp, s[0][1]) for stamp, _ in s],
     "hangs before the blackout": lambda s: [(stamp, s[min(k, 76)][1]) for k, (stamp, _) in enumerate(s)],
+    "hangs in the blackout": lambda s: [(stamp, s[min(k, 96)][1]) for k, (stamp, _) in enumerate(s)],
     "jumping": jumping,
     "late by a second": lambda s: [(stamp + 10**9, T) for stamp, T in s],
     "backwards": lambda s: [(stamp, T) for (stamp, _), (_, T) in zip(s, s[::-1], strict=True)],
