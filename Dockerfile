@@ -10,7 +10,8 @@ RUN apt-get update && apt-get install -y --no-install-recommends \
 WORKDIR /ws
 COPY constraints-${DISTRO}.txt src/drp_slam/
 RUN python3 -m venv --system-site-packages venv && touch venv/COLCON_IGNORE && \
-    venv/bin/pip install --no-cache-dir -c src/drp_slam/constraints-${DISTRO}.txt onnx onnxruntime rosbags rich matplotlib
+    venv/bin/pip install --no-cache-dir -c src/drp_slam/constraints-${DISTRO}.txt onnx onnxruntime rosbags rich \
+    matplotlib scipy
 COPY . src/drp_slam
 RUN source /opt/ros/${DISTRO}/setup.bash && source venv/bin/activate && python -m colcon build
 ENV RMW_IMPLEMENTATION=rmw_fastrtps_cpp DISTRO=${DISTRO}

@@ -53,3 +53,27 @@ def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text())
     gone = [link for link in links if "://" not in link and not (page.parent / link).exists()]
     assert not gone
+
+
+APT = {"numpy": "python3-opencv", "opencv-python-headless": "python3-opencv", "PyYAML": "python3-yaml"}
+"""Python package -> Ubuntu's, with which it comes."""
+CONDA = {
+    "opencv-python-headless": "opencv",
+    "matplotlib": "matplotlib-base",
+    "PyYAML": "pyyaml",
+    "setuptools": "colcon",
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "names"),
+    [("Dockerfile", APT), (".github/workflows/ros.yml", APT), ("docs/ros.md", APT), ("pixi.toml", CONDA)],
+)
+def test_every_way_to_install_has_all_that_the_package_needs(file: str, names: dict[str, str]) -> None:
+    setup = (ROOT / "setup.py").read_text().partition("install_requires=[")[2].partition("]")[0]
+    needed = {re.split("[<>=]", name)[0] for name in re.findall('"([^"]+)"', setup)}
+    assert "scipy" in needed and len(needed) > 8
+    text = (ROOT / file).read_text()
+    comes = {"setuptools": "python3-venv"} | names
+    missing = [n for n in needed if not re.search(rf"(?<![\w-]){re.escape(comes.get(n, n))}(?![\w])", text)]
+    assert not missing
