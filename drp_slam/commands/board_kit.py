@@ -16,12 +16,14 @@ EXAMPLE = "board-kit yolox_s.onnx --images pictures/ --out kit"
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("model", help="FP32 ONNX file, or a shipped network")
+    p.add_argument("model", help="ONNX file, or a shipped network; of INT8 networks, the float form is written")
     text = "calibrate on these pictures; the first ten are checked"
     p.add_argument("--images", type=Path, required=True, metavar="DIR", help=text)
     add_preprocessing(p)
     text = "set the shape of a dynamic input"
     p.add_argument("--input-shape", action="append", default=[], metavar="[NAME=]1,3,H,W", help=text)
+    text = "let the DRP read results in place, so that XFeat's upsampling runs on blocks of pixels"
+    p.add_argument("--results-stay", action="store_true", help=text)
     add_out(p)
 
 
@@ -30,7 +32,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from drp_slam.drpai3.board_kit import board_kit
     from drp_slam.drpai3.samples import Preprocessing
 
-    graph = read_network(args.model, args.input_shape)
+    graph = read_network(args.model, args.input_shape, in_place=args.results_stay)
     how = Preprocessing(mean=args.mean, std=args.std, bgr=args.bgr)
     return board_kit(graph, args.images, out_folder(args), how)
 

@@ -16,6 +16,7 @@ import numpy as np
 from drp_slam.atomic import replacing, write_bytes, write_text
 from drp_slam.drpai3.emulator import session
 from drp_slam.drpai3.graph import Graph
+from drp_slam.drpai3.quantize_undo import float_form
 from drp_slam.drpai3.samples import Preprocessing, read_samples
 from drp_slam.errors import DrpAi3Error
 
@@ -92,17 +93,16 @@ sys.exit(0 if worst >= LEAST_DB else 1)
 def board_kit(graph: Graph, images: Path, out: Path, how: Preprocessing) -> dict[str, Any]:
     """Writes the kit to `out`; `how` is the preprocessing of the images.
 
-    Raises DrpAi3Error for a network with several inputs, one that is quantised already, or pictures
-    that do not fit.
+    The vendor's toolchain quantises itself: of an INT8 network, the float form is written. Raises
+    DrpAi3Error for a network with several inputs, or pictures that do not fit.
     """
-    if graph.int8:
-        raise DrpAi3Error(f"{graph.path}: holds INT8; the vendor's toolchain quantises itself: give the FP32 network")
     if len(graph.inputs) != 1:
         raise DrpAi3Error(f"{graph.path}: {len(graph.inputs)} inputs; board-kit takes networks with one image")
     (name,) = graph.inputs
     shape = graph.shapes[name]
     samples = read_samples(images, {name: shape}, {name: np.dtype(np.float32)}, how)
-    network = graph.model().SerializeToString()
+    model = float_form(graph.model()) if graph.int8 else graph.model()
+    network = model.SerializeToString()
     for folder in ("calibration", "expected"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     write_bytes(out / "network.onnx", network, DrpAi3Error)

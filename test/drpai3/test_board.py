@@ -9,12 +9,16 @@ import sys
 
 import cv2
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 from onnx_networks import Builder, residual
 
-from drp_slam import cli
+from drp_slam import cli, resources
 from drp_slam.drpai3 import board_artifacts
 from drp_slam.drpai3.fitting.yolox import save_yolox_s
+from drp_slam.drpai3.quantize_check import sqnr_by_output
+from drp_slam.drpai3.upsample_blocks import in_blocks
 from drp_slam.errors import DataError
 
 YOLOX_AREAS = {
@@ -146,3 +150,23 @@ def test_a_kit_of_wrong_figures_is_one_line(tmp_path, pictures, capsys, more, sa
     argv = ["board-kit", str(network), "--images", str(pictures), "--out", str(tmp_path / "k"), *more]
     assert cli.main(argv) == 1
     assert says in capsys.readouterr().err
+
+
+def test_the_kit_of_a_shipped_network_is_float_with_its_zeros(tmp_path, pictures, capsys):
+    out = tmp_path / "kit"
+    argv = ["board-kit", "xfeat-p90", "--images", str(pictures), "--input-shape", "1,1,64,96", "--results-stay"]
+    assert cli.main([*argv, "--out", str(out)]) == 0
+    capsys.readouterr()
+    written = onnx.load(out / "network.onnx")
+    kinds = {node.op_type for node in written.graph.node}
+    assert not kinds & {"QuantizeLinear", "DequantizeLinear"} and "Relu" in kinds
+    assert written.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    int8 = in_blocks(onnx.load(resources.network("xfeat-p90")))
+    sample = {"tensor": np.random.default_rng(0).normal(size=(1, 1, 64, 96)).astype(np.float32)}
+    (kept,) = sqnr_by_output(written, int8, [sample]).values()
+    assert kept > 15
+    weights = {t.name: numpy_helper.to_array(t) for t in written.graph.initializer}
+    stored = {t.name: numpy_helper.to_array(t) for t in int8.graph.initializer}
+    fusion = next(n for n in written.graph.node if n.name.startswith("fusion_0"))
+    name = next(n for n in stored if n.startswith("fusion_0.weight") and stored[n].ndim == 4)
+    np.testing.assert_array_equal(weights[fusion.input[1]] == 0, stored[name] == 0)
