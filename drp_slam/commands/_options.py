@@ -89,7 +89,7 @@ def add_camera(p: argparse.ArgumentParser) -> None:
 
 def add_device(p: argparse.ArgumentParser, default: str | None = "rzv2h", shown: str = "rzv2h") -> None:
     """The chip whose model is used: a file of config/devices by name, or a path."""
-    text = "model this chip: rzv2h, rzv2n, rzv2l or a YAML file"
+    text = "model this chip: rzv2h, rzv2n, rzv2l, rzv2m, rzv2ma or a YAML file"
     p.add_argument("--device", default=default, metavar="NAME|FILE", help=f"{text} (default: {shown})")
 
 

@@ -350,7 +350,7 @@ def test_energy_of_the_array_is_that_of_the_products_it_makes(tmp_path, density,
     assert found.accelerator_j - idle_j == pytest.approx(products * per_product, rel=1e-6)
 
 
-@pytest.mark.parametrize("device", ["rzv2n", "rzv2l"])
+@pytest.mark.parametrize("device", ["rzv2n", "rzv2l", "rzv2m", "rzv2ma"])
 def test_other_devices_are_slower(tmp_path, device):
     graph = load(residual(tmp_path / "a.onnx", cin=64))
     assert estimate(graph, load_constants(device)).total_s > estimate(graph, DEVICE).total_s
