@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 from drp_slam.config import Config
-from drp_slam.doctor.checks import found
+from drp_slam.doctor.findings import found
 from drp_slam.nodes.live import SILENT, View
 
 
