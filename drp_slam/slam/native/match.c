@@ -2,16 +2,23 @@
 /* Matching near expected places, `matching.match` with a prior; votes of place recognition, `places`. */
 #include "arrays.h"
 
-enum { LANES = 8, MOST_CELLS = 256 };
+enum { MOST_CELLS = 256 };
 
-/* Eight sums side by side: a vector's worth, in an order that no compiler changes. */
+typedef float Four __attribute__((vector_size(16)));
+
+/* Sixteen sums side by side: four vectors' worth, in an order that no compiler changes. */
 static float dot(const float *a, const float *b, Py_ssize_t n) {
-    float sum[LANES] = {0};
+    Four sum[4] = {{0}}, x, y;
     Py_ssize_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (int k = 0; k < LANES; k++) sum[k] += a[i + k] * b[i + k];
-    for (; i < n; i++) sum[0] += a[i] * b[i];
-    return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
+    for (; i + 16 <= n; i += 16)
+        for (int k = 0; k < 4; k++) {
+            memcpy(&x, a + i + 4 * k, 16), memcpy(&y, b + i + 4 * k, 16);
+            sum[k] += x * y;
+        }
+    sum[0] = (sum[0] + sum[2]) + (sum[1] + sum[3]);
+    float rest = 0.0f;
+    for (; i < n; i++) rest += a[i] * b[i];
+    return ((sum[0][0] + sum[0][2]) + (sum[0][1] + sum[0][3])) + rest;
 }
 
 static int bits_apart(const uint8_t *a, const uint8_t *b, Py_ssize_t n) {
@@ -24,6 +31,19 @@ static int bits_apart(const uint8_t *a, const uint8_t *b, Py_ssize_t n) {
     }
     for (; i < n; i++) apart += __builtin_popcount((unsigned)(a[i] ^ b[i]));
     return apart;
+}
+
+/* Features are taken row by row, from left to right: what one is compared with serves the next. */
+typedef struct {
+    double row, x;
+    Py_ssize_t i;
+} Turn;
+
+static int earlier(const void *a, const void *b) {
+    const Turn *one = a, *other = b;
+    if (one->row != other->row) return one->row < other->row ? -1 : 1;
+    if (one->x != other->x) return one->x < other->x ? -1 : 1;
+    return (one->i > other->i) - (one->i < other->i);
 }
 
 /* Descriptors (N, length) float32 or uint8, their places (N, 2) in pixels, those of all points (M_all, length),
@@ -47,7 +67,9 @@ PyObject *kernel_match(PyObject *module, PyObject *const *given, Py_ssize_t coun
     size_t cells = MOST_CELLS * MOST_CELLS;
     int64_t *work = NULL;
     if (fit("match", fits)) {
-        work = PyMem_RawMalloc(sizeof(int64_t) * (size_t)(3 * m + n + 1) + sizeof(double) * (size_t)(m + n) + sizeof(int32_t) * (cells + 1));
+        size_t row = (size_t)length * (binary ? 1 : sizeof(float));
+        work = PyMem_RawMalloc(sizeof(int64_t) * (size_t)(3 * m + 2 * n + 1) + sizeof(double) * (size_t)(3 * m + n) +
+                               sizeof(int32_t) * (cells + 3 + (size_t)m) + sizeof(Turn) * (size_t)(n + 1) + row * (size_t)m);
         if (!work) PyErr_NoMemory();
     }
     if (!work) {
@@ -56,8 +78,12 @@ PyObject *kernel_match(PyObject *module, PyObject *const *given, Py_ssize_t coun
     }
     Py_BEGIN_ALLOW_THREADS;
     int64_t *cell_of = work, *order = cell_of + m, *best_a = order + m, *best_b = best_a + m;
-    double *score_a = (double *)(best_b + n + 1), *cosine = score_a + m;
-    int32_t *start = (int32_t *)(cosine + n);
+    double *score_a = (double *)(best_b + n + 1), *cosine = score_a + m, *place = cosine + n;
+    Turn *turns = (Turn *)(place + 2 * m);
+    int32_t *start = (int32_t *)(turns + n + 1);
+    int32_t *near = start + cells + 2;
+    uint8_t *sorted = (uint8_t *)(near + m + 1);
+    size_t wide = (size_t)length * (binary ? 1 : sizeof(float));
     const double *pa = F64(a[1]), *pb = F64(a[4]), reach = a[5].x, penalty = a[6].x;
     const int64_t *points = I64(a[3]);
     double low[2] = {INFINITY, INFINITY}, high[2] = {-INFINITY, -INFINITY}, side[2];
@@ -69,7 +95,7 @@ PyObject *kernel_match(PyObject *module, PyObject *const *given, Py_ssize_t coun
         }
     for (int k = 0; k < 2; k++) {
         side[k] = (high[k] - low[k]) / (MOST_CELLS - 1);
-        side[k] = side[k] > reach ? side[k] : reach;
+        side[k] = side[k] > 0.5 * reach ? side[k] : 0.5 * reach;
     }
     columns = m ? (Py_ssize_t)((high[0] - low[0]) / side[0]) + 1 : 1;
     rows = m ? (Py_ssize_t)((high[1] - low[1]) / side[1]) + 1 : 1;
@@ -81,8 +107,16 @@ PyObject *kernel_match(PyObject *module, PyObject *const *given, Py_ssize_t coun
     }
     for (Py_ssize_t c = 0; c < columns * rows; c++) start[c + 1] += start[c];
     for (Py_ssize_t j = m; j-- > 0;) order[--start[cell_of[j] + 1]] = j;
-    /* start[c + 1] is now where cell c begins */
-    for (Py_ssize_t i = 0; i < n; i++) {
+    /* start[c + 1] is now where cell c begins; what is compared with neighbours lies side by side in memory */
+    for (Py_ssize_t k = 0; k < m; k++) {
+        memcpy(sorted + wide * (size_t)k, U8(a[2]) + wide * (size_t)points[order[k]], wide);
+        place[2 * k] = pb[2 * order[k]], place[2 * k + 1] = pb[2 * order[k] + 1];
+    }
+    for (Py_ssize_t i = 0; i < n; i++)
+        turns[i].i = i, turns[i].row = floor((pa[2 * i + 1] - low[1]) / side[1]), turns[i].x = pa[2 * i];
+    qsort(turns, (size_t)n, sizeof(Turn), earlier);
+    for (Py_ssize_t turn = 0; turn < n; turn++) {
+        Py_ssize_t i = turns[turn].i;
         double x = pa[2 * i], y = pa[2 * i + 1], best = -INFINITY;
         double left = floor((x - reach - low[0]) / side[0]), right = floor((x + reach - low[0]) / side[0]);
         double top = floor((y - reach - low[1]) / side[1]), bottom = floor((y + reach - low[1]) / side[1]);
@@ -90,22 +124,28 @@ PyObject *kernel_match(PyObject *module, PyObject *const *given, Py_ssize_t coun
         if (!m || !(right >= 0 && bottom >= 0 && left < columns && top < rows)) continue;
         Py_ssize_t c0 = left > 0 ? (Py_ssize_t)left : 0, c1 = right < columns ? (Py_ssize_t)right : columns - 1;
         Py_ssize_t r0 = top > 0 ? (Py_ssize_t)top : 0, r1 = bottom < rows ? (Py_ssize_t)bottom : rows - 1;
+        Py_ssize_t found = 0;
         for (Py_ssize_t r = r0; r <= r1; r++) {
             Py_ssize_t first = start[r * columns + c0 + 1];
             Py_ssize_t last = r * columns + c1 + 1 < columns * rows ? start[r * columns + c1 + 2] : m;
-            for (Py_ssize_t k = first; k < last; k++) {
-                int64_t j = order[k];
-                double dx = x - pb[2 * j], dy = y - pb[2 * j + 1], away2 = dx * dx + dy * dy, similar, score;
-                if (away2 > reach * reach) continue;
-                compared += 1.0;
-                if (binary)
-                    similar = 1.0 - 2.0 * bits_apart(U8(a[0]) + i * length, U8(a[2]) + points[j] * length, length) / (8.0 * (double)length);
-                else
-                    similar = dot((const float *)a[0].buffer.buf + i * length, (const float *)a[2].buffer.buf + points[j] * length, length);
-                score = similar - penalty * away2;
-                if (score > best) best = score, best_b[i] = j, cosine[i] = similar;
-                if (score > score_a[j]) score_a[j] = score, best_a[j] = i;
+            for (Py_ssize_t k = first; k < last; k++) { /* no branch: half of them are near */
+                double dx = x - place[2 * k], dy = y - place[2 * k + 1];
+                near[found] = (int32_t)k;
+                found += dx * dx + dy * dy <= reach * reach;
             }
+        }
+        compared += (double)found;
+        for (Py_ssize_t c = 0; c < found; c++) {
+            Py_ssize_t k = near[c];
+            int64_t j = order[k];
+            double dx = x - place[2 * k], dy = y - place[2 * k + 1], similar, score;
+            if (binary)
+                similar = 1.0 - 2.0 * bits_apart(U8(a[0]) + i * length, sorted + k * length, length) / (8.0 * (double)length);
+            else
+                similar = dot((const float *)a[0].buffer.buf + i * length, (const float *)sorted + k * length, length);
+            score = similar - penalty * (dx * dx + dy * dy);
+            if (score > best || (score == best && j < best_b[i])) best = score, best_b[i] = j, cosine[i] = similar;
+            if (score > score_a[j] || (score == score_a[j] && i < best_a[j])) score_a[j] = score, best_a[j] = i;
         }
     }
     for (Py_ssize_t i = 0; i < n; i++)
