@@ -87,7 +87,7 @@ def _head(report: Mapping[str, Any]) -> str:
     ate, live, keyframes = (report[k] for k in ("ate_rmse_m", "ate_live_rmse_m", "keyframes"))
     aligned = (
         "aligned by rotation, translation and scale"
-        if report["scale"] == "free"
+        if report.get("scale") == "free"
         else "aligned by rotation and translation"
     )
     accuracy = report["ate_note"] if ate is None else aligned
