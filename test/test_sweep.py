@@ -293,7 +293,7 @@ def test_results_of_another_version_are_refused(swept: Path, tmp_path: Path) -> 
     with pytest.raises(DrpSlamError, match="another version"):
         sweep.load(tmp_path)
     (tmp_path / "reference.npz").write_bytes(b"PK\3\4 cut short")
-    with pytest.raises(DrpSlamError, match="not a measurement"):
+    with pytest.raises(DrpSlamError, match="reference.npz: cannot read"):
         measured.stored(tmp_path / "reference.npz")
 
 

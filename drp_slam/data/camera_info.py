@@ -43,12 +43,17 @@ def camera_of(info: Any, topic: str = "camera_info", rectified: bool = False) ->
     """The calibration of the published images, with binning and region of interest applied.
 
     For `rectified` images it is P without distortion: K and D belong to the raw images. Drivers that fill one of K
-    and P alone mean the images that they publish.
+    and P alone mean the images that they publish; a K with distortion cannot be of rectified ones. Raises DataError.
     """
     K, d = np.array(info.k, np.float64).reshape(3, 3), np.array(info.d, np.float64)
     P = np.array(info.p, np.float64).reshape(3, 4)
     if P[0, 0] > 0 and (rectified or not (K[0, 0] > 0 or d.any())):
         K, model, d = P[:, :3], "plumb_bob", np.zeros(5)
+    elif rectified and d.any():
+        raise DataError(
+            f"{topic}: P is zero, and K with distortion is of the raw images: not calibrated for rectified ones; "
+            "publish P, or name a calibration with --camera"
+        )
     else:
         model, d = distortion_of(info.distortion_model, d, topic)
     roi = info.roi

@@ -128,7 +128,7 @@ def test_what_every_result_has_in_common(h, w, seed):
     assert np.all((features.score > 0) & (features.score <= 1))
     assert np.all((features.uv >= 0) & (features.uv <= (8 * w - 1, 8 * h - 1)))
     np.testing.assert_allclose(np.linalg.norm(features.descriptor, axis=1), 1, atol=1e-5)
-    assert all(run.work.counters["ops"] > 0 for run in runs)
+    assert len(features) == 0 or all(run.work.counters["ops"] > 0 for run in runs)
 
 
 @pytest.mark.parametrize("window", [3, 5, 9])

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 import torch
 from exact import exact_rows
 from torch import nn
 
+from drp_slam.drpai3 import emulator
 from drp_slam.drpai3.quantize import quantize
 from drp_slam.errors import PruningError
 from drp_slam.pruning.xfeat import network, training, views
@@ -176,7 +176,7 @@ def test_a_level_is_flexible_nm_and_the_file_is_what_was_trained() -> None:
     x = next(source(5)).images[:1]
     scale, zero = quantiser.scales()["tensor"]
     stored = np.clip(np.round(x.numpy() / scale) + zero, -128, 127).astype(np.int8)
-    (heads,) = ort.InferenceSession(model.SerializeToString()).run(None, {"tensor": stored})
+    (heads,) = emulator.session(model.SerializeToString()).run(None, {"tensor": stored})
     with torch.no_grad():
         _, keypoints, _ = net.heads(x, quantiser.activation, quantiser.weight)
     scale, zero = quantiser.scales()["keypoints_3"]
