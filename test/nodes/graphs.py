@@ -71,6 +71,8 @@ def launch_command() -> list[str]:
     return [ros2, "launch", "drp_slam"] if ros2 else []
 
 
+DEAF_S = 40.0
+"""A listener that has not heard all nodes within this time joins the domain anew."""
 GUARD_S = 120.0
 """A guard against hanging, not a measurement: hosts of continuous integration are starved at times."""
 
@@ -141,19 +143,25 @@ class Listener:
 
     def __init__(self, domain: int, commands: Sequence[Command] = ()) -> None:
         from diagnostic_msgs.msg import DiagnosticArray
+
+        from drp_slam.nodes import qos
+
+        self._domain, self._commands, self._health = domain, commands, {}
+        self._taken = [(DiagnosticArray, "/diagnostics", self._note, qos.health())]
+        self._connect()
+
+    def _connect(self) -> None:
         from rclpy.context import Context
         from rclpy.executors import SingleThreadedExecutor
         from rclpy.node import Node
 
-        from drp_slam.nodes import qos
-
         self._context = Context()
-        self._context.init(args=[], domain_id=domain, initialize_logging=False)
+        self._context.init(args=[], domain_id=self._domain, initialize_logging=False)
         self.node = Node("test_listener", context=self._context, use_global_arguments=False, enable_rosout=False)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
-        self._commands, self._health = commands, {}
-        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._note, qos.health())
+        for taken in self._taken:
+            self.node.create_subscription(*taken)
 
     def _note(self, message) -> None:
         from drp_slam.nodes import status_codec
@@ -163,7 +171,8 @@ class Listener:
 
     def __call__(self, kind, topic: str, qos) -> list:
         messages: list = []
-        self.node.create_subscription(kind, topic, messages.append, qos)
+        self._taken.append((kind, topic, messages.append, qos))
+        self.node.create_subscription(*self._taken[-1])
         return messages
 
     def until(self, condition, timeout_s: float = GUARD_S) -> None:
@@ -197,7 +206,8 @@ class Listener:
         """Process numbers of the nodes, once all are ready and `frames` have been tracked.
 
         A node that is heard here has, before, matched every subscription that was made before this
-        call: DDS announces them in order. So none of what it sends from now on is missed.
+        call: DDS announces them in order. So none of what it sends from now on is missed. A listener that does not
+        hear all nodes joins the domain anew: `up` sees to its own processes, but not to this one.
         """
         from diagnostic_msgs.msg import DiagnosticArray
 
@@ -219,7 +229,15 @@ class Listener:
             heard.clear()
             return nodes <= set(found) and tracked >= frames
 
-        self.until(done)
+        end_s = time.monotonic() + GUARD_S
+        while not done():
+            if time.monotonic() > end_s:
+                self._give_up(f"waited {GUARD_S:.0f} s for the graph")
+            until_s = time.monotonic() + DEAF_S
+            self.until(lambda until_s=until_s: done() or time.monotonic() > until_s)
+            if not nodes <= {name.partition(": ")[0] for name in self._health}:
+                self.close()
+                self._connect()
         return found
 
     def play(self) -> None:
