@@ -73,6 +73,7 @@ class DrpNode(StageNode):
         self._tensor = self.offer(Image, "tensor", qos.frames_out())
         if any(s.unit not in UNITS for s in self._front.stages):
             self.needs_listener(self._tensor)
+            self.take(Image, "heads", self._on_heads, qos.stage_in())
         self._features = self.needs_listener(self.offer(PointCloud2, "features", qos.frames_out()))
         self._drawn = self.offer(Image, "features_image", qos.camera_in())
         if self.graph.pair and config.stereo == "dense":
@@ -87,7 +88,6 @@ class DrpNode(StageNode):
             self.take(DiagnosticArray, "status", self._on_status, qos.answers())
             look = self.guarded(lambda _: self._admit_newest())
             self.every(LAPSE_PERIOD_S, lambda: look(None))
-        self.take(Image, "heads", self._on_heads, qos.stage_in())
 
     def forget(self) -> None:
         self._under_way.clear()

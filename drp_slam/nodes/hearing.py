@@ -36,10 +36,12 @@ class Hearing:
         self._health.update(health)
 
     def deaf(self) -> dict[str, str]:
-        """Node that hears nothing -> peer that publishes, and where."""
+        """Node that hears nothing -> peer that publishes, and where. A topic that a node does not take says nothing."""
         found = {}
         for (node, topic), peer in PEERS.items():
             own, other = self._health.get(node, {}), self._health.get(peer, {})
+            if f"heard_{topic}" not in own:
+                continue
             same = (own.get("pid", ""), own.get(f"heard_{topic}", ""), other.get("pid", ""))
             beats, frames = whole(own.get("beats")), whole(other.get("frames"))
             mark = self._marks.get((node, topic))

@@ -60,7 +60,7 @@ def convolved(x: np.ndarray, kernel: Kernel) -> np.ndarray:
     st.integers(1, 3),
     st.integers(0, 99),
 )
-def test_kernels_onblocks_by_convolution(form: tuple[int, int, int], inputs: int, outputs: int, seed: int) -> None:
+def test_kernels_on_blocks_by_convolution(form: tuple[int, int, int], inputs: int, outputs: int, seed: int) -> None:
     side, stride, padding = form
     rng = np.random.default_rng(seed)
     x = rng.integers(-9, 9, (inputs, 16, 32))

@@ -75,6 +75,15 @@ def test_a_node_that_hears_one_of_its_two_topics_is_deaf_to_the_other():
     assert found == {"drp_node": "perception_node publishes heads"}
 
 
+def test_a_topic_that_a_node_does_not_take_says_nothing():
+    """A front end without a network leaves perception_node to the detector: it takes no tensor, and hears none."""
+    hearing = Hearing()
+    for k in range(2 * (BEATS + FRAMES)):
+        own = {"pid": "6", "beats": str(k), "frames": "0", "heard_image": str(3 * k)}
+        hearing.update({"perception_node": own, "drp_node": {"pid": "7", "beats": str(k), "frames": str(30 * k)}})
+        assert not hearing.deaf()
+
+
 def test_nodes_that_do_not_find_each_other_are_told_from_those_that_still_start():
     hearing = Hearing()
 
