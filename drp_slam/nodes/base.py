@@ -25,7 +25,7 @@ from drp_slam.frontend.modelled import open_soc
 from drp_slam.nodes import pacing, params, qos, status_codec
 from drp_slam.nodes.announce import Announcer
 from drp_slam.nodes.camera_inputs import Inputs
-from drp_slam.nodes.limits import DEAF
+from drp_slam.nodes.limits import DEAF, INACTIVE
 from drp_slam.nodes.managed import ManagedNode
 from drp_slam.nodes.offers import Offer
 from drp_slam.nodes.shared_memory import lost_port
@@ -34,8 +34,6 @@ from drp_slam.profiler.span import on_units, span_of
 
 HEALTH_PERIOD_S = 1.0
 READY_PERIOD_S = 0.1
-INACTIVE = "inactive"
-"""Message of the last health report of a node that is deactivated."""
 LONGEST = 500
 """Longest problem text that is reported: it may quote what anybody sent."""
 

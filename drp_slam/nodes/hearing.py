@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from drp_slam.nodes.limits import INACTIVE
+
 PEERS = {
     ("drp_node", "image"): "player_node",
     ("perception_node", "tensor"): "drp_node",
@@ -28,7 +30,8 @@ class Hearing:
     def __init__(self) -> None:
         self._health: dict[str, Mapping[str, str]] = {}
         self._marks: dict[tuple[str, str], tuple[tuple[str, ...], int, int]] = {}
-        self._began: dict[str, tuple[str, int]] = {}
+        self._began: dict[str, int] = {}
+        self._waits: dict[str, int] = {}
         self._together: tuple[str, ...] = ()
 
     def update(self, health: Mapping[str, Mapping[str, str]]) -> None:
@@ -54,15 +57,17 @@ class Hearing:
     def lonely(self, nodes: Collection[str]) -> set[str]:
         """Of all the graph's `nodes`, those that wait for others although all of them run: they do not find each other.
 
-        Begins to count anew when one of them is started again.
+        Begins to count anew when one of them is started again, or is deactivated, since others wait for it then.
         """
         pids = tuple(self._health.get(node, {}).get("pid", "") for node in sorted(nodes))
         beats = {node: whole(self._health.get(node, {}).get("beats")) for node in nodes}
-        if pids != self._together or not all(pids):
-            self._together, self._began = pids, {node: ("", count) for node, count in beats.items()}
-        if not nodes or min(beats[node] - self._began[node][1] for node in nodes) < UNREADY:
+        inactive = any(self._health.get(node, {}).get("message") == INACTIVE for node in nodes)
+        if pids != self._together or not all(pids) or inactive:
+            self._together, self._began, self._waits = pids, beats, dict(beats)
+        if not nodes or min(beats[node] - self._began[node] for node in nodes) < UNREADY:
             return set()
-        return {node for node in nodes if self._health[node].get("ready") != "1"}
+        self._waits |= {node: beats[node] for node in nodes if self._health[node].get("ready") == "1"}
+        return {node for node in nodes if beats[node] - self._waits[node] >= UNREADY}
 
 
 def whole(text: str | None) -> int:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lengths of queues and exit codes, also for modules that do not import ROS."""
+"""Lengths of queues, exit codes and words, also for modules that do not import ROS."""
 
 NEWEST = 1
 """Live, the newest frame wins: no frame waits behind the one being processed."""
@@ -12,3 +12,6 @@ IN_FLIGHT = 16
 
 DEAF = 75
 """Exit code of a node that can hear nothing any more: EX_TEMPFAIL of sysexits.h, try again."""
+
+INACTIVE = "inactive"
+"""Message of the last health report of a node that is deactivated."""

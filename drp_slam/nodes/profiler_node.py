@@ -19,9 +19,10 @@ from drp_slam.doctor.findings import Finding
 from drp_slam.doctor.flow import Flow
 from drp_slam.errors import ProfilerError
 from drp_slam.nodes import convert, qos, status_codec
-from drp_slam.nodes.base import INACTIVE, StageNode
+from drp_slam.nodes.base import StageNode
 from drp_slam.nodes.hearing import Hearing
 from drp_slam.nodes.ledger import Ledger
+from drp_slam.nodes.limits import INACTIVE
 from drp_slam.nodes.running import run
 from drp_slam.nodes.unit_load import UnitLoad
 from drp_slam.pipeline import stages

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from drp_slam.nodes.hearing import Hearing
+from drp_slam.nodes.limits import INACTIVE
 from drp_slam.nodes.processes import Processes
 
 log = logging.getLogger(__name__)
@@ -55,8 +56,8 @@ class Renewal:
         now_s, quiet = self._now(), []
         for node, pid in running.items():
             beats, mark = known.get(node, {}).get("beats", ""), self._marks.get(pid)
-            busy_s = processor_s(pid)
-            if mark is None or beats != mark[0] or busy_s > mark[1] + IDLE_S:
+            busy_s, inactive = processor_s(pid), known.get(node, {}).get("message") == INACTIVE
+            if inactive or mark is None or beats != mark[0] or busy_s > mark[1] + IDLE_S:
                 self._marks[pid] = (beats, busy_s, now_s)
             elif now_s - mark[2] > QUIET_S:
                 quiet.append(node)

@@ -12,6 +12,7 @@ import pytest
 
 from drp_slam.errors import GraphError
 from drp_slam.nodes.hearing import BEATS, FRAMES, UNREADY, Hearing
+from drp_slam.nodes.limits import INACTIVE
 from drp_slam.nodes.processes import USELESS, Processes
 from drp_slam.nodes.renewal import QUIET_S, SAID_S, Renewal
 from drp_slam.nodes.table import NodeSpec
@@ -97,6 +98,22 @@ def test_nodes_that_do_not_find_each_other_are_told_from_those_that_still_start(
     assert after(6 * UNREADY, 1 + UNREADY) == {"drp_node"}
     assert not any(after(7 * UNREADY + k, 1 + k, "8") for k in range(UNREADY))  # it was started again
     assert after(8 * UNREADY, 1 + UNREADY, "8") == {"drp_node"}
+
+
+def test_nodes_that_wait_for_a_deactivated_one_are_not_lonely():
+    """`ros2 lifecycle set /pose_node deactivate`: drp_node has no listener then, for as long as the user likes."""
+    hearing = Hearing()
+
+    def second(k: int, ready: str, other: dict[str, str]) -> set[str]:
+        hearing.update({"drp_node": {"pid": "7", "beats": str(k), "ready": ready}, "pose_node": {"pid": "6", **other}})
+        return hearing.lonely({"drp_node", "pose_node"})
+
+    for k in range(2 * UNREADY):
+        assert not second(k, "1", {"beats": str(k), "ready": "1"})
+    still = {"beats": str(2 * UNREADY), "ready": "0", "message": INACTIVE}
+    assert not any(second(2 * UNREADY + k, "0", still) for k in range(3 * UNREADY))
+    for k in range(UNREADY - 1):  # active again; for a moment nobody is matched
+        assert not second(5 * UNREADY + k, "0", {"beats": str(2 * UNREADY + k), "ready": "1"})
 
 
 class Sleepers(Processes):

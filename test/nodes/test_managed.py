@@ -18,8 +18,8 @@ from std_msgs.msg import Header
 from drp_slam.data import image_codec
 from drp_slam.errors import GraphError
 from drp_slam.nodes import qos
-from drp_slam.nodes.base import INACTIVE
 from drp_slam.nodes.exchange import Exchange
+from drp_slam.nodes.limits import INACTIVE
 from drp_slam.nodes.managed import ManagedNode
 from drp_slam.nodes.running import begun
 
