@@ -22,9 +22,9 @@ def adjust(slam_map: Map, noise: Noise, window: list[int], fixed_limit: int, ite
     Takes back observations that do not fit the result. Returns the work in flops.
     """
     common = slam_map.seen_by(window)
-    common = common[slam_map.observations[common] >= 2]
-    linked = set().union(*(slam_map.covisible(k, CANDIDATES) for k in window)) - set(window)
-    with slam_map.marked(common) as inside:
+    common = common[slam_map.points.observations[common] >= 2]
+    linked = set().union(*(slam_map.covisibility.best(k, CANDIDATES) for k in window)) - set(window)
+    with slam_map.points.marked(common) as inside:
         shared = {k: int(np.count_nonzero(inside[slam_map.observed(k)[1]])) for k in linked}
         fixed = sorted((k for k in shared if shared[k]), key=lambda k: (-shared[k], k))[:fixed_limit]
         order = window + fixed
@@ -35,11 +35,11 @@ def adjust(slam_map: Map, noise: Noise, window: list[int], fixed_limit: int, ite
     for k, pose in zip(window, solution.poses):
         # points that only this keyframe has seen are not adjusted: they go with it
         lone = slam_map.observed(k)[1]
-        lone = lone[slam_map.observations[lone] == 1]
+        lone = lone[slam_map.points.observations[lone] == 1]
         moved = geometry.inverse(pose) @ slam_map.T_camera_world[k]
-        slam_map.xyz[lone] = geometry.apply(moved, slam_map.xyz[lone])
+        slam_map.points.xyz[lone] = geometry.apply(moved, slam_map.points.xyz[lone])
         slam_map.T_camera_world[k] = pose
-    slam_map.xyz[points] = solution.points
+    slam_map.points.xyz[points] = solution.points
     bad = (solution.error2_px > 2.0 * CHI2_PIXEL) | (solution.error2_depth > DEPTH_GATE2)
     for row in np.unique(problem.camera[bad]).tolist():
         slam_map.forget(order[row], features[bad & (problem.camera == row)])
@@ -63,6 +63,12 @@ def _problem(
     points, point = np.unique(np.concatenate(number), return_inverse=True)
     poses = slam_map.T_camera_world[order]
     problem = bundle.Problem(
-        poses, slam_map.xyz[points], np.concatenate(camera), point, np.concatenate(xy), np.concatenate(depth), free
+        poses,
+        slam_map.points.xyz[points],
+        np.concatenate(camera),
+        point,
+        np.concatenate(xy),
+        np.concatenate(depth),
+        free,
     )
     return problem, np.concatenate(feature), points

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a map no longer needs: keyframes that others make redundant, and what only young keyframes are asked for."""
+"""Culling of keyframes: those that others make redundant, and the data that old keyframes no longer need."""
 
 from __future__ import annotations
 
@@ -8,28 +8,29 @@ from dataclasses import replace
 import numpy as np
 
 from drp_slam import geometry
-from drp_slam.slam.map import LINKED, Map
+from drp_slam.slam.covisibility import NEIGHBOURS
+from drp_slam.slam.map import Map
 from drp_slam.slam.view import View
 
 SEEN_BY, REDUNDANT = 3, 0.9
 """A keyframe is redundant when so many others see this share of its points (ORB-SLAM, Mur-Artal et al., T-RO 2015)."""
 RECENT = 10
-"""The newest keyframes are never redundant: what they see has not been looked for again yet."""
+"""The newest keyframes are never redundant: later ones have not been matched with them yet."""
 CANDIDATES = 30
-"""Keyframes around a new one that are looked at."""
+"""Keyframes around a new one that are examined."""
 AT_ONCE = 4
-"""At most so many are dropped at a new one, which is more than come."""
+"""At most so many are culled at each new keyframe: on average the map shrinks faster than it grows."""
 DESCRIBED = 128
 """Descriptors that an old keyframe keeps for place recognition; its points have their own."""
 
 
 def drop_redundant(slam_map: Map, number: int) -> list[int]:
-    """Drops keyframes around `number` that the map can do without, and returns them; never the first of a part."""
+    """Culls redundant keyframes around `number` and returns them; never the first of a part."""
     dropped: list[int] = []
-    holders = slam_map.holders
-    around = [k for k in slam_map.covisible(number, CANDIDATES) if k <= number - RECENT and k not in holders]
+    origins = slam_map.origins
+    around = [k for k in slam_map.covisibility.best(number, CANDIDATES) if k <= number - RECENT and k not in origins]
     for k in sorted(around, key=lambda k: -share_seen(slam_map, k)):
-        # each that goes makes the others less redundant
+        # each one culled makes the others less redundant
         if len(dropped) == AT_ONCE or share_seen(slam_map, k) < REDUNDANT:
             break
         drop(slam_map, k)
@@ -40,41 +41,40 @@ def drop_redundant(slam_map: Map, number: int) -> list[int]:
 def share_seen(slam_map: Map, number: int) -> float:
     """Share of a keyframe's points that `SEEN_BY` others see."""
     points = slam_map.observed(number)[1]
-    return np.count_nonzero(slam_map.observations[points] > SEEN_BY) / max(len(points), 1)
+    return np.count_nonzero(slam_map.points.observations[points] > SEEN_BY) / max(len(points), 1)
 
 
 def drop(slam_map: Map, number: int) -> None:
-    """Takes a keyframe out: its number stays, its pose follows the keyframe that it shares most points with."""
-    around = slam_map.covisible(number, len(slam_map))
-    strong = [k for k in around if slam_map.links[number][k] >= LINKED]
+    """Culls a keyframe: its number stays, its pose follows the keyframe that it shares most points with."""
+    graph, reference = slam_map.covisibility, slam_map.points.reference
+    around = graph.best(number, len(slam_map))
+    neighbours = [k for k in around if graph.shared[number][k] >= NEIGHBOURS]
     anchor, T = around[0], slam_map.T_camera_world
     slam_map.forget(number, slam_map.observed(number)[0])
-    # its points go to whoever sees them, and all who see a point are linked with its keyframe
+    # one of its observers becomes the reference of each point it created; the others are linked with that one
     orphans = []
     for k in around:
         points = slam_map.observed(k)[1]
-        orphans.append(points[slam_map.reference[points] == number])
-        slam_map.reference[orphans[-1]] = k
-    with slam_map.marked(np.concatenate(orphans)) as orphan:
+        orphans.append(points[reference[points] == number])
+        reference[orphans[-1]] = k
+    with slam_map.points.marked(np.concatenate(orphans)) as orphan:
         for k in around:
             points = slam_map.observed(k)[1]
-            slam_map.meet(k, slam_map.reference[points[orphan[points]]])
-    for k in around:
-        del slam_map.links[k][number]
-    near = slam_map.reach(anchor, 2)
-    for k in strong[1:]:  # what hung together through it still does
+            graph.link_references(k, reference[points[orphan[points]]])
+    graph.remove(number)
+    near = graph.reach(anchor, 2)
+    for k in neighbours[1:]:  # what was connected through it stays connected
         if k not in near:
-            slam_map.links[k][anchor] = slam_map.links[anchor][k] = LINKED
-    slam_map.links[number] = {}
+            graph.link(k, anchor, NEIGHBOURS)
     slam_map.anchors[number] = (anchor, T[number] @ geometry.inverse(T[anchor]))
     slam_map.views[number] = _part(slam_map.views[number], np.zeros(0, dtype=np.intp), 0)
     slam_map.point[number] = np.zeros(0, dtype=np.intp)
 
 
 def slim(slam_map: Map, number: int) -> None:
-    """Takes from a keyframe what is not needed once it is old: two thirds of its memory.
+    """Removes the data that an old keyframe no longer needs: two thirds of its memory.
 
-    The features that see no point, but for the first `DESCRIBED`, and all descriptors but of these.
+    Features that observe no point go, except the first `DESCRIBED`; all descriptors go, except of these.
     """
     view, point = slam_map.views[number], slam_map.point[number]
     kept = np.flatnonzero((point >= 0) | (np.arange(len(point)) < DESCRIBED))

@@ -37,10 +37,10 @@ class Edges:
 
     def connect(self, number: int, noise: Noise) -> None:
         """Adds the edges of a keyframe to earlier ones; those that are known stay as they are."""
-        links = {j: shared for j, shared in self._map.links[number].items() if j < number}
+        links = {j: shared for j, shared in self._map.covisibility.shared[number].items() if j < number}
         best = sorted(links, key=lambda j: (-links[j], j))[:EDGES]
         earlier = [j for j in best if links[j] >= EDGE_POINTS] or best[:1]
-        with self._map.marked(self._map.observed(number)[1]) as mine:
+        with self._map.points.marked(self._map.observed(number)[1]) as mine:
             for j in earlier:
                 if (j, number) in self._number:
                     continue
@@ -48,7 +48,7 @@ class Edges:
                 row = len(self._number)
                 if row == len(self._information):
                     self._information = np.concatenate([self._information, np.zeros_like(self._information)])
-                shared_xyz = self._map.xyz[seen[mine[seen]]]
+                shared_xyz = self._map.points.xyz[seen[mine[seen]]]
                 self._information[row] = information(self._map.T_camera_world[number], shared_xyz, noise)
                 self._number[j, number] = row
 

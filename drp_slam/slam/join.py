@@ -128,8 +128,8 @@ class Join:
     def _sides(self) -> tuple[list[int], list[int]]:
         """The keyframes around both ends that are not linked yet with the other."""
         slam_map, loop = self._mapping.map, self.loop
-        new = [loop.new, *slam_map.covisible(loop.new, JOINED - 1)]
-        old = [loop.old, *slam_map.covisible(loop.old, JOINED - 1)]
+        new = [loop.new, *slam_map.covisibility.best(loop.new, JOINED - 1)]
+        old = [loop.old, *slam_map.covisibility.best(loop.old, JOINED - 1)]
         return new, [k for k in old if k not in new]
 
     def _moved(self, optimised: np.ndarray) -> np.ndarray:

@@ -51,8 +51,8 @@ class Labels:
 
     def seen(self, stamp_ns: int, uv: np.ndarray, points: np.ndarray, T_camera_world: np.ndarray) -> None:
         """A frame at `T_camera_world` (4, 4) was tracked by `points` (N,), whose features lie at `uv` (N, 2) pixels."""
-        depth_m = self._map.xyz[points] @ T_camera_world[2, :3] + T_camera_world[2, 3]
-        self._frames[stamp_ns] = Seen(uv, depth_m, points, self._map.reference[points])
+        depth_m = self._map.points.xyz[points] @ T_camera_world[2, :3] + T_camera_world[2, 3]
+        self._frames[stamp_ns] = Seen(uv, depth_m, points, self._map.points.reference[points])
         if len(self._frames) > KEPT:
             self._frames.popitem(last=False)
         if stamp_ns in self._early:
@@ -71,13 +71,13 @@ class Labels:
         frame = self._frames.pop(stamp_ns)
         self._searched = True
         # the number of a dead point may have been given again, to a point of another keyframe
-        same = self._map.alive[frame.points] & (self._map.reference[frame.points] == frame.reference)
+        same = self._map.points.alive[frame.points] & (self._map.points.reference[frame.points] == frame.reference)
         points, new = frame.points[same], self._labels(frame.uv[same], frame.depth_m[same], found)
-        label, votes = self._map.label[points], self._map.label_votes[points].astype(int)
+        label, votes = self._map.points.label[points], self._map.points.label_votes[points].astype(int)
         votes += np.where(label == new, 1, -1)
         changed = votes < 0
-        self._map.label[points] = np.where(changed, new, label)
-        self._map.label_votes[points] = np.minimum(np.where(changed, 1, votes), MOST_VOTES)
+        self._map.points.label[points] = np.where(changed, new, label)
+        self._map.points.label_votes[points] = np.minimum(np.where(changed, 1, votes), MOST_VOTES)
         return len(points)
 
     def columns(self) -> tuple[np.ndarray, np.ndarray] | None:
@@ -85,7 +85,7 @@ class Labels:
 
         None while no frame was searched.
         """
-        return (self._map.label - 1, self._map.label_votes) if self._searched else None
+        return (self._map.points.label - 1, self._map.points.label_votes) if self._searched else None
 
     def _labels(self, uv: np.ndarray, depth_m: np.ndarray, found: Detections) -> np.ndarray:
         """(N,) int16 label of each point: the class of the smallest box that it belongs to, 0 for none."""

@@ -152,7 +152,8 @@ def fit_view(
     mapping.most_matches = max(mapping.most_matches, len(features))
     if len(features) < least:
         return None
-    matches = gathered(mapping.map.xyz, mapping.map.trust, points, view, features, T, mapping.geometry.bounds)
+    known = mapping.map.points
+    matches = gathered(known.xyz, known.trust, points, view, features, T, mapping.geometry.bounds)
     consensus = choose(T, others or [], matches, noise, doubt)
     mapping.work.add(consensus.flops)
     mapping.work.call(SEARCH_CALLS * consensus.searched)
@@ -173,7 +174,7 @@ def pose_without_prediction(mapping: Mapping, view: View, features: slice, point
     """`T_camera_world` of a view that sees some of the points, by RANSAC, or None."""
     pairs = mapping.match(view, features, points, 0.0, None)
     threshold = np.sqrt(CHI2_PIXEL) * 2.0 / mapping.geometry.noise.fx
-    pose = ransac_pose(mapping.map.xyz[points[pairs.b]], view.xy[pairs.a], threshold)
+    pose = ransac_pose(mapping.map.points.xyz[points[pairs.b]], view.xy[pairs.a], threshold)
     if pose is None or pose[1].sum() < mapping.config.min_inliers // 2:
         return None
     return pose[0]

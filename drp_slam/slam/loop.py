@@ -113,7 +113,7 @@ class Loops:
     def _places(self, number: int) -> list[int]:
         """Keyframes similar to this one that no chain of two links leads to."""
         slam_map = self._mapping.map
-        own = slam_map.reach(number, 2)
+        own = slam_map.covisibility.reach(number, 2)
         if len(own) == len(slam_map):
             return []
         votes, counters = self._mapping.places.votes(slam_map.views[number], self._config.min_cosine, ASKED)
@@ -125,13 +125,13 @@ class Loops:
                 break
             if k not in own:
                 places.append(k)
-                own |= slam_map.reach(k, 1)
+                own |= slam_map.covisibility.reach(k, 1)
         return places
 
     def _verify(self, number: int, place: int) -> Loop | None:
         """Pose of the keyframe from the points of a place; None unless it passes every check."""
         slam_map = self._mapping.map
-        view, group = slam_map.views[number], np.array([place, *slam_map.covisible(place, GROUP - 1)])
+        view, group = slam_map.views[number], np.array([place, *slam_map.covisibility.best(place, GROUP - 1)])
         points = slam_map.seen_by(group)
         pose = pose_without_prediction(self._mapping, view, slice(MATCHED), points)
         if pose is None:
@@ -148,7 +148,7 @@ class Loops:
         elif not self._plausible(place, number, T):
             return None
         correction = geometry.inverse(T) @ slam_map.T_camera_world[number]
-        return Loop(place, number, T, correction, slam_map.xyz[found.points])
+        return Loop(place, number, T, correction, slam_map.points.xyz[found.points])
 
     def _plentiful(self, view: View, found: Found) -> bool:
         """Whether enough matches agree with the pose, all over the image."""

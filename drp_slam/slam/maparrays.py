@@ -64,10 +64,10 @@ def to_arrays(slam_map: Map) -> dict[str, np.ndarray]:
     views = [slam_map.views[k] for k in live.tolist()]
     grey = [np.zeros((len(v), 3), np.uint8) if v.rgb is None else v.rgb for v in views]
     grids = [np.zeros((0, 0)) if v.nearest_m is None else v.nearest_m for v in views]
-    columns = dict(slam_map.columns)
+    columns = dict(slam_map.points.columns)
     # dead points may name a keyframe that is gone
     columns["reference"] = np.minimum(np.searchsorted(live, columns["reference"]), max(len(live) - 1, 0))
-    links = slam_map.link_rows()
+    links = slam_map.covisibility.rows()
     links[:, :2] = np.searchsorted(live, links[:, :2])
     found = {
         "keyframe_T_camera_world": slam_map.T_camera_world[live],
@@ -118,16 +118,16 @@ def from_arrays(spec: DescriptorSpec, arrays: Mapping[str, np.ndarray]) -> Map:
         slam_map.add_keyframe(view, arrays["keyframe_T_camera_world"][k], int(arrays["keyframe_part"][k]))
         slam_map.point[k][:] = arrays["feature_point"][mine]
     for one, other, shared in arrays["link"].tolist():
-        slam_map.links[one][other] = slam_map.links[other][one] = shared
-    slam_map.add_points(arrays["point_xyz"], arrays["point_descriptor"], None)
-    for name, column in slam_map.columns.items():
+        slam_map.covisibility.link(one, other, shared)
+    slam_map.points.add(arrays["point_xyz"], arrays["point_descriptor"], None)
+    for name, column in slam_map.points.columns.items():
         column[:] = arrays[f"point_{name}"]
     slam_map.covariance[:] = arrays["keyframe_covariance"]
     slam_map.unscaled[:] = arrays["keyframe_unscaled"]
-    slam_map.recount()
+    slam_map.points.refresh()
     # files of earlier versions may lack links with the makers of points
     for k in range(len(slam_map)):
-        slam_map.meet(k, slam_map.reference[slam_map.observed(k)[1]])
+        slam_map.covisibility.link_references(k, slam_map.points.reference[slam_map.observed(k)[1]])
     return slam_map
 
 

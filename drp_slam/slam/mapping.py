@@ -63,7 +63,7 @@ class Mapping:
         the map that has drifted apart, until a loop is closed.
         """
         if self._reach[0] != root:
-            self._reach = (root, np.array(sorted(self.map.reach(root, HOPS))))
+            self._reach = (root, np.array(sorted(self.map.covisibility.reach(root, HOPS))))
             self._standing = None
         linked = self._reach[1]
         if self._standing is None:
@@ -78,11 +78,11 @@ class Mapping:
         if self._local[0] != key:
             self._local = (key, self.map.seen_by(key))
         points = self._local[1]
-        points, px = seen(points, self.map.alive, self.map.xyz, T_camera_world, self.geometry)
+        points, px = seen(points, self.map.points.alive, self.map.points.xyz, T_camera_world, self.geometry)
         limit = self.config.local_points
         if len(points) > limit:
             # most observed first, then newest: old points observed once are rarely found again
-            rank = np.lexsort((-self.map.reference[points], -self.map.observations[points]))
+            rank = np.lexsort((-self.map.points.reference[points], -self.map.points.observations[points]))
             best = np.sort(rank[:limit])
             points, px = points[best], px[best]
         return points, px
@@ -96,9 +96,11 @@ class Mapping:
     def _compare(self, descriptor: np.ndarray, points: np.ndarray, slack: float, prior: Prior | None) -> Matches:
         least, spec = self.config.min_cosine - slack, self.map.spec
         if prior is None:
-            pairs = match(descriptor, self.map.descriptor[points].astype(spec.dtype, copy=False), least, None, spec)
+            pairs = match(
+                descriptor, self.map.points.descriptor[points].astype(spec.dtype, copy=False), least, None, spec
+            )
         else:
-            known = self.map.descriptor[points].astype(spec.dtype, copy=False)
+            known = self.map.points.descriptor[points].astype(spec.dtype, copy=False)
             pairs = match_rows(descriptor, known, np.arange(len(points)), least, prior, spec)
         self.work.add_all(comparing(self.map.spec, pairs.compared))
         if prior is not None:
@@ -109,10 +111,10 @@ class Mapping:
         """Updates the trust of the points that a frame was `matched` with, and of `visible` ones it looks through."""
         through = None
         if view.nearest_m is not None:
-            through = seen_through(view.nearest_m, fit.T_camera_world, self.map.xyz, self.geometry, visible)
-        if judge(self.map.trust, matched, fit.error2_px, fit.error2_depth, visible, through):
+            through = seen_through(view.nearest_m, fit.T_camera_world, self.map.points.xyz, self.geometry, visible)
+        if judge(self.map.points.trust, matched, fit.error2_px, fit.error2_depth, visible, through):
             touched = np.concatenate([matched, visible])
-            self._refuted.append(touched[self.map.trust[touched] < REFUTED])
+            self._refuted.append(touched[self.map.points.trust[touched] < REFUTED])
 
     def _remove_refuted(self) -> None:
         """Points that the frames since the last keyframe have refuted leave the map."""
@@ -120,7 +122,7 @@ class Mapping:
             return
         points = np.unique(np.concatenate(self._refuted))
         self._refuted.clear()
-        points = points[self.map.alive[points] & (self.map.trust[points] < REFUTED)]
+        points = points[self.map.points.alive[points] & (self.map.points.trust[points] < REFUTED)]
         if len(points):
             self.map.remove(points)
 
@@ -147,7 +149,7 @@ class Mapping:
             self.map.link(number, root)
         self.changed()
         if self.config.adjust_iterations and root >= 0:
-            window = [number, *self.map.covisible(number, self.config.adjusted_keyframes - 1)]
+            window = [number, *self.map.covisibility.best(number, self.config.adjusted_keyframes - 1)]
             self.adjust(window, FIXED_KEYFRAMES, self.config.adjust_iterations)
         self._remove_refuted()
         if number >= YOUNG_KEYFRAMES:
@@ -163,7 +165,7 @@ class Mapping:
         """
         view, T_camera_world = self.map.views[number], self.map.T_camera_world[number]
         points, px = self.visible(T_camera_world, keyframes)
-        with self.map.marked(self.map.observed(number)[1]) as mine:
+        with self.map.points.marked(self.map.observed(number)[1]) as mine:
             free = ~mine[points]
         points, px = points[free], px[free]
         features, descriptor = self.map.feature_descriptors(number, features)
@@ -171,7 +173,7 @@ class Mapping:
         pairs = self._compare(descriptor, points, FUSE_COSINE, prior)
         features, points = features[pairs.a], points[pairs.b]
         depth = view.inverse_depth[features]
-        z = geometry.apply(T_camera_world, self.map.xyz[points])[:, 2]
+        z = geometry.apply(T_camera_world, self.map.points.xyz[points])[:, 2]
         agrees = (depth <= 0) | ((self.geometry.noise.fd * (1.0 / z - depth)) ** 2 < DEPTH_GATE2)
         features, points = features[agrees], points[agrees]
         before = self.map.point[number][features]
@@ -181,7 +183,7 @@ class Mapping:
 
     def adjust(self, window: list[int], fixed_limit: int, iterations: int) -> None:
         """Bundle adjustment of the keyframes `window` but the first of each part, which holds its world."""
-        moving = [k for k in window if k not in self.map.holders]
+        moving = [k for k in window if k not in self.map.origins]
         flops = adjust(self.map, self.geometry.noise, moving, fixed_limit, iterations)
         self.work.add(flops)
         self._standing = None
@@ -213,7 +215,7 @@ class Mapping:
                 )
         new, xyz = new[~moved_in], xyz[~moved_in]
         rgb = None if view.rgb is None else view.rgb[new]
-        points = self.map.add_points(xyz, view.descriptor[new], rgb, number)
+        points = self.map.points.add(xyz, view.descriptor[new], rgb, number)
         self.map.observe(number, new, points)
 
     def _triangulate(self, number: int, other: int) -> None:
@@ -233,7 +235,7 @@ class Mapping:
         mine, theirs = mine[found.a], theirs[found.b]
         xyz = geometry.apply(geometry.inverse(self.map.T_camera_world[number]), found.xyz)
         rgb = None if views[0].rgb is None else views[0].rgb[mine]
-        points = self.map.add_points(xyz, views[0].descriptor[mine], rgb, number)
+        points = self.map.points.add(xyz, views[0].descriptor[mine], rgb, number)
         self.map.observe(number, mine, points)
         self.map.observe(other, theirs, points)
 

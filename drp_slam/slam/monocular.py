@@ -70,13 +70,13 @@ class MonocularStart:
         first = mapping.insert(reference, T_camera_world, none, none)
         xyz = geometry.apply(geometry.inverse(T_camera_world), found.xyz)
         rgb = None if reference.rgb is None else reference.rgb[found.a]
-        points = mapping.map.add_points(xyz, reference.descriptor[found.a], rgb, first)
+        points = mapping.map.points.add(xyz, reference.descriptor[found.a], rgb, first)
         mapping.map.observe(first, found.a, points)
-        mapping.map.trust[points] = FIRST
+        mapping.map.points.trust[points] = FIRST
         second = mapping.insert(view, found.T_b_a @ T_camera_world, found.b, points, first)
         features, points = mapping.map.observed(second)
-        old = mapping.map.reference[points] == first
+        old = mapping.map.points.reference[points] == first
         features, points = features[old], points[old]
         pose, depth = mapping.map.T_camera_world[second], np.zeros(len(features))
-        fit = refine_pose(pose, mapping.map.xyz[points], view.xy[features], depth, mapping.geometry.noise)
+        fit = refine_pose(pose, mapping.map.points.xyz[points], view.xy[features], depth, mapping.geometry.noise)
         return Begun((first, second), fit, features, points)

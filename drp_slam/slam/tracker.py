@@ -131,7 +131,7 @@ class Tracker:
         reference = int(self._mapping.near(pose, found.root)[0])
         # the map grows where it must
         if not localise:
-            self.map.found[found.points] += 1
+            self.map.points.found[found.points] += 1
         keyframe = not localise and self._wants_keyframe(found, reference)
         if keyframe:
             reference = self._mapping.insert(view, pose, found.features, found.points, reference)
@@ -214,12 +214,12 @@ class Tracker:
 
     def cloud(self) -> MapCloud:
         """The map's points, coloured where images were given, labelled where a detector ran."""
-        alive = self.map.alive
-        rgb, labelled = self.map.rgb[alive] if self.map.coloured else None, self.labels.columns()
+        alive = self.map.points.alive
+        rgb, labelled = self.map.points.rgb[alive] if self.map.coloured else None, self.labels.columns()
         if labelled is None:
-            return MapCloud(self.map.xyz[alive], rgb)
+            return MapCloud(self.map.points.xyz[alive], rgb)
         label, votes = (column[alive] for column in labelled)
-        return MapCloud(self.map.xyz[alive], rgb, label, votes, tuple(self.labels.names))
+        return MapCloud(self.map.points.xyz[alive], rgb, label, votes, tuple(self.labels.names))
 
     def _of_scale(self, T_world_camera: np.ndarray, keyframe: int) -> np.ndarray:
         origin = self.map.part.index(self.map.part[keyframe])
@@ -267,7 +267,7 @@ class Tracker:
         self._diagnosis.learn(frame)
         self._lost, self._root = False, keyframe
         points = self.map.observed(keyframe)[1]
-        self.map.trust[points] = FIRST
+        self.map.points.trust[points] = FIRST
         fit = PoseFit(pose, np.zeros((6, 6)), np.zeros(len(points)), np.zeros(len(points)), 0.0)
         found = Found(Consensus(fit, 1.0), none, points, points, none, 0.0, keyframe)
         apart = APART if self.map.part[keyframe] else np.zeros((6, 6))
@@ -326,7 +326,7 @@ class Tracker:
     def _depth_m(self, found: Found) -> float:
         """Median distance of the points that a frame was tracked by."""
         T = found.fit.T_camera_world
-        z = self.map.xyz[found.points] @ T[2, :3] + T[2, 3]
+        z = self.map.points.xyz[found.points] @ T[2, :3] + T[2, 3]
         return max(float(np.median(z)), NEAR_M) if len(z) else 1.0
 
     def _unknown_place(self, view: View, lost: Track) -> bool:

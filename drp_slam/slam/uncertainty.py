@@ -144,11 +144,11 @@ class Uncertainty:
         """
         if not len(points):
             return own
-        made = np.bincount(self._map.reference[points], minlength=len(self._map))
+        made = np.bincount(self._map.points.reference[points], minlength=len(self._map))
         anchors = np.flatnonzero(made >= min(ANCHORS, int(made.max())))
         spread = len(points) / made[anchors] - 1.0
         of_anchors = self._map.covariance[anchors]
-        scaled = int(np.count_nonzero(self._map.measured[points])) >= min(ANCHORS, len(points))
+        scaled = int(np.count_nonzero(self._map.points.measured[points])) >= min(ANCHORS, len(points))
         if native is not None and scaled:
             drift, self._unscaled = np.empty((6, 6)), np.zeros(4)
             native.drift(T_world_camera, self._map.T_camera_world, anchors, of_anchors, spread, own, drift)

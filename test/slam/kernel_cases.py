@@ -79,8 +79,8 @@ def drift(rng: np.random.Generator) -> np.ndarray:
         slam_map.add_keyframe(blank, geometry.exp(rng.normal(scale=0.5, size=6)))
         root = rng.normal(scale=0.01, size=(6, 6))
         slam_map.covariance[k] = root @ root.T
-    numbers = slam_map.add_points(np.zeros((90, 3)), np.zeros((90, 64), np.float32), None)
-    slam_map.reference[numbers], slam_map.measured[numbers] = np.arange(90) // 30, True
+    numbers = slam_map.points.add(np.zeros((90, 3)), np.zeros((90, 64), np.float32), None)
+    slam_map.points.reference[numbers], slam_map.points.measured[numbers] = np.arange(90) // 30, True
     return found._drift(geometry.exp(rng.normal(scale=0.5, size=6)), np.eye(6) * 1e-5, numbers)
 
 

@@ -37,20 +37,22 @@ def tracker() -> Tracker:
 
 def check(slam_map: Map) -> None:
     """Counts agree, and whoever sees a point is linked with its keyframe."""
-    count = np.zeros(slam_map.size, dtype=np.intp)
+    count = np.zeros(slam_map.points.size, dtype=np.intp)
     for k in range(len(slam_map)):
         seen = slam_map.observed(k)[1]
         assert len(np.unique(seen)) == len(seen)
         count[seen] += 1
-        assert set(slam_map.reference[seen].tolist()) <= {k, *slam_map.links[k]}
-        assert all(slam_map.links[j][k] == shared for j, shared in slam_map.links[k].items())
-    np.testing.assert_array_equal(count, slam_map.observations)
-    np.testing.assert_array_equal(count > 0, slam_map.alive)
+        assert set(slam_map.points.reference[seen].tolist()) <= {k, *slam_map.covisibility.shared[k]}
+        assert all(
+            slam_map.covisibility.shared[j][k] == shared for j, shared in slam_map.covisibility.shared[k].items()
+        )
+    np.testing.assert_array_equal(count, slam_map.points.observations)
+    np.testing.assert_array_equal(count > 0, slam_map.points.alive)
 
 
 def test_links_are_complete(tracker: Tracker) -> None:
     check(tracker.map)
-    every = np.flatnonzero(tracker.map.alive)
+    every = np.flatnonzero(tracker.map.points.alive)
     assert tracker.map.observers(every) == list(range(len(tracker.map)))
 
 
@@ -58,11 +60,11 @@ def test_a_dropped_keyframe_leaves_a_whole_map(tracker: Tracker, tmp_path: Path)
     slam_map = tracker.map.copy()
     number = len(slam_map) // 2
     points = slam_map.observed(number)[1]
-    others = points[slam_map.observations[points] > 1]
+    others = points[slam_map.points.observations[points] > 1]
     culling.drop(slam_map, number)
     check(slam_map)
-    assert slam_map.alive[others].all() and number not in slam_map.live and len(slam_map) == len(tracker.map)
-    assert not (slam_map.reference[slam_map.alive] == number).any()
+    assert slam_map.points.alive[others].all() and number not in slam_map.live and len(slam_map) == len(tracker.map)
+    assert not (slam_map.points.reference[slam_map.points.alive] == number).any()
     # its pose follows its anchor
     np.testing.assert_allclose(slam_map.pose(number), tracker.map.T_camera_world[number], atol=1e-12)
     moved = slam_map.T_camera_world @ geometry.exp(np.array([0.1, 0.2, 0.3, 0.0, 0.1, 0.0]))
@@ -73,7 +75,7 @@ def test_a_dropped_keyframe_leaves_a_whole_map(tracker: Tracker, tmp_path: Path)
     again = load(tmp_path / "x.map")
     check(again)
     assert len(again) == len(slam_map) - 1
-    np.testing.assert_array_equal(again.xyz[again.alive], slam_map.xyz[slam_map.alive])
+    np.testing.assert_array_equal(again.points.xyz[again.points.alive], slam_map.points.xyz[slam_map.points.alive])
 
 
 def test_dropping_all_that_are_redundant_keeps_the_map_usable(tracker: Tracker) -> None:
@@ -92,8 +94,8 @@ def test_only_what_others_see_is_redundant(tracker: Tracker) -> None:
     newest = len(slam_map) - 1
     assert culling.drop_redundant(slam_map, newest) == []
     number = newest - culling.RECENT
-    slam_map.links[newest][number] = slam_map.links[number][newest] = 50
-    slam_map.observations[slam_map.observed(number)[1]] += culling.SEEN_BY
+    slam_map.covisibility.shared[newest][number] = slam_map.covisibility.shared[number][newest] = 50
+    slam_map.points.observations[slam_map.observed(number)[1]] += culling.SEEN_BY
     assert culling.drop_redundant(slam_map, newest) == [number] and number not in slam_map.live
 
 
@@ -117,6 +119,6 @@ def test_a_slim_keyframe_keeps_points_and_place(tracker: Tracker, tmp_path: Path
     assert len(view) < len(before) and len(view.descriptor) == culling.DESCRIBED and len(view.uv) == len(view)
     assert abs(int(Places(slam_map).votes(before, 0.8)[0][3]) - int(votes[3])) <= 2
     features, descriptor = slam_map.feature_descriptors(3, np.arange(len(view)))
-    np.testing.assert_array_equal(descriptor, slam_map.descriptor[slam_map.point[3][features]])
+    np.testing.assert_array_equal(descriptor, slam_map.points.descriptor[slam_map.point[3][features]])
     save(slam_map, tmp_path / "x.map")
     assert load(tmp_path / "x.map") == slam_map

@@ -85,7 +85,7 @@ def test_the_scale_of_points_without_depth_is_uncertain() -> None:
             track = tracker.track(frame(k, 1000 + k * STEP_NS, depth if k < ends else None), features)
             tracks[ends, k] = track
         assert (tracker.map.unscaled[:, 0] > 0).any() == (ends == 12)
-        assert (tracker.map.measured.mean() > 0.9) == (ends == 70)
+        assert (tracker.map.points.measured.mean() > 0.9) == (ends == 70)
     assert all(track.tracked for track in tracks.values())
     sigma = {key: np.sqrt(np.trace(track.covariance[:3, :3])) for key, track in tracks.items()}
     assert sigma[12, 69] > 3.0 * sigma[70, 69]

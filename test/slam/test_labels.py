@@ -23,7 +23,7 @@ def boxes(*found: tuple[str, tuple[float, float, float, float]]) -> Detections:
 
 def a_map(points: int = 3) -> tuple[Map, Labels]:
     slam_map = Map()
-    slam_map.add_points(np.tile([0.0, 0.0, 2.0], (points, 1)), np.zeros((points, 64), np.float32), None)
+    slam_map.points.add(np.tile([0.0, 0.0, 2.0], (points, 1)), np.zeros((points, 64), np.float32), None)
     return slam_map, Labels(slam_map, FOCAL_PX)
 
 
@@ -65,9 +65,9 @@ def test_a_number_given_again_does_not_inherit_votes() -> None:
     labels.seen(1, UV, np.arange(3), HERE)
     labels.seen(2, UV, np.arange(3), HERE)
     labels.vote(1, boxes(("cup", (0, 0, 100, 100))))
-    slam_map.alive[1] = False
-    slam_map.recount()
-    assert slam_map.add_points(np.zeros((1, 3)), np.zeros((1, 64), np.float32), None, keyframe=4).tolist() == [1]
+    slam_map.points.alive[1] = False
+    slam_map.points.refresh()
+    assert slam_map.points.add(np.zeros((1, 3)), np.zeros((1, 64), np.float32), None, keyframe=4).tolist() == [1]
     label, votes = labels.columns()
     assert label.tolist() == [0, -1, 0] and votes.tolist() == [1, 0, 1]
     assert labels.vote(2, boxes(("cup", (0, 0, 100, 100)))) == 2, "the frame saw the point that died"
@@ -77,7 +77,7 @@ def test_a_number_given_again_does_not_inherit_votes() -> None:
 def test_a_point_behind_the_surface_or_before_it_gets_no_vote() -> None:
     """A box of 40 px at 2 m and a focal length of 100 px is 0.8 m large: as deep an object may be."""
     slam_map, labels = a_map(5)
-    slam_map.xyz[:, 2] = [2.0, 2.1, 2.7, 3.0, 1.0]
+    slam_map.points.xyz[:, 2] = [2.0, 2.1, 2.7, 3.0, 1.0]
     uv = np.array([[20, 20], [22, 19], [5, 20], [35, 20], [20, 36]], np.float32)
     labels.seen(1, uv, np.arange(5), HERE)
     assert labels.vote(1, boxes(("cup", (0, 0, 40, 40)))) == 5, "they vote, but not all of them for it"

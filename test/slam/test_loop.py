@@ -65,14 +65,14 @@ def test_a_loop_takes_the_drift_back(closed: tuple[list[np.ndarray], Tracker, li
 def test_the_two_sides_share_their_points(closed: tuple[list[np.ndarray], Tracker, list[Track]]) -> None:
     slam_map = closed[1].map
     (old, new), *_ = closed[1].loops
-    assert old in slam_map.reach(new, 2)
-    count = np.zeros(slam_map.size, dtype=np.intp)
+    assert old in slam_map.covisibility.reach(new, 2)
+    count = np.zeros(slam_map.points.size, dtype=np.intp)
     for keyframe in range(len(slam_map)):
         seen = slam_map.observed(keyframe)[1]
         assert len(np.unique(seen)) == len(seen)
         count[seen] += 1
-    np.testing.assert_array_equal(count, slam_map.observations)
-    np.testing.assert_array_equal(count > 0, slam_map.alive)
+    np.testing.assert_array_equal(count, slam_map.points.observations)
+    np.testing.assert_array_equal(count > 0, slam_map.points.alive)
 
 
 def test_odometry_does_not_jump(closed: tuple[list[np.ndarray], Tracker, list[Track]]) -> None:
@@ -127,8 +127,8 @@ def test_points_seen_once_stay_where_their_keyframe_sees_them(
     slam_map, apart = closed[1].map, []
     for keyframe, view in enumerate(slam_map.views):
         features, points = slam_map.observed(keyframe)
-        lone = (slam_map.observations[points] == 1) & (slam_map.reference[points] == keyframe)
-        p = geometry.apply(slam_map.T_camera_world[keyframe], slam_map.xyz[points[lone]])
+        lone = (slam_map.points.observations[points] == 1) & (slam_map.points.reference[points] == keyframe)
+        p = geometry.apply(slam_map.T_camera_world[keyframe], slam_map.points.xyz[points[lone]])
         apart.append(np.linalg.norm(p - view.xyz()[features[lone]], axis=1))
     every = np.concatenate(apart)
     assert len(every) > 100 and np.median(every) < 1e-9
@@ -142,22 +142,22 @@ def blank(count: int) -> View:
 
 def test_culled_points_make_room() -> None:
     slam_map = Map()
-    numbers = slam_map.add_points(np.zeros((4, 3)), np.eye(4, 64, dtype=np.float32), None)
+    numbers = slam_map.points.add(np.zeros((4, 3)), np.eye(4, 64, dtype=np.float32), None)
     for seen in (numbers, numbers[:1]):
         keyframe = slam_map.add_keyframe(blank(4), np.eye(4))
         slam_map.observe(keyframe, np.arange(len(seen)), seen)
-    slam_map.found[:] = 0, 2, 3, 0
+    slam_map.points.found[:] = 0, 2, 3, 0
     slam_map.cull(0, 3)
-    assert slam_map.alive.tolist() == [True, False, True, False]
+    assert slam_map.points.alive.tolist() == [True, False, True, False]
     assert [point.tolist() for point in slam_map.point] == [[0, -1, 2, -1], [0, -1, -1, -1]]
-    again = slam_map.add_points(np.ones((3, 3)), np.eye(3, 64, dtype=np.float32), None, 1)
-    assert again.tolist() == [1, 3, 4] and slam_map.alive.all()
-    assert slam_map.reference.tolist() == [0, 1, 0, 1, 1] and slam_map.found.tolist() == [0, 0, 3, 0, 0]
+    again = slam_map.points.add(np.ones((3, 3)), np.eye(3, 64, dtype=np.float32), None, 1)
+    assert again.tolist() == [1, 3, 4] and slam_map.points.alive.all()
+    assert slam_map.points.reference.tolist() == [0, 1, 0, 1, 1] and slam_map.points.found.tolist() == [0, 0, 3, 0, 0]
 
 
 def test_merging_points_keeps_one_feature_a_keyframe() -> None:
     slam_map = Map()
-    numbers = slam_map.add_points(np.zeros((4, 3)), np.eye(4, 64, dtype=np.float32), None)
+    numbers = slam_map.points.add(np.zeros((4, 3)), np.eye(4, 64, dtype=np.float32), None)
     for seen in ([0, 1, -1], [1, 2, 3], [2, -1, 0]):
         points = np.array(seen)
         features = np.flatnonzero(points >= 0)
@@ -165,8 +165,8 @@ def test_merging_points_keeps_one_feature_a_keyframe() -> None:
         slam_map.link(number)
     slam_map.merge(numbers[[1, 2]], numbers[[0, 3]])
     assert [point.tolist() for point in slam_map.point] == [[0, -1, -1], [0, -1, 3], [3, -1, 0]]
-    assert slam_map.observations.tolist() == [3, 0, 0, 2]
-    assert slam_map.alive.tolist() == [True, False, False, True]
+    assert slam_map.points.observations.tolist() == [3, 0, 0, 2]
+    assert slam_map.points.alive.tolist() == [True, False, False, True]
 
 
 def test_a_loop_that_tears_the_map_is_refused_and_its_work_is_counted(
@@ -177,7 +177,7 @@ def test_a_loop_that_tears_the_map_is_refused_and_its_work_is_counted(
     old, new = 0, len(slam_map) - 1
     T = slam_map.T_camera_world[new]
     torn = geometry.exp(np.array([3.0, 0.0, 0.0, 0.0, 0.0, 0.0])) @ T
-    xyz = slam_map.xyz[slam_map.observed(new)[1]]
+    xyz = slam_map.points.xyz[slam_map.observed(new)[1]]
     before = slam_map.copy()
     loop = Loop(old, new, torn, geometry.inverse(torn) @ T, xyz)
     mapping.work.take()

@@ -42,13 +42,13 @@ def mapped() -> Map:
 def test_a_copy_is_equal_and_apart(mapped: Map) -> None:
     other = mapped.copy()
     assert other == mapped and len(other) == len(mapped) > 3
-    other.xyz[7] += 1e-9
+    other.points.xyz[7] += 1e-9
     assert other != mapped
     for change in (
         lambda m: m.forget(2, m.observed(2)[0][:1]),
         lambda m: m.T_camera_world.__setitem__((1, 0, 3), 0.5),
         lambda m: m.add_keyframe(m.views[0], np.eye(4)),
-        lambda m: m.found.__setitem__(0, 99),
+        lambda m: m.points.found.__setitem__(0, 99),
     ):
         other = mapped.copy()
         change(other)
@@ -98,7 +98,7 @@ def test_binary_descriptors_track_map_and_relocalise() -> None:
     config, poses = SlamConfig(min_cosine=0.6), walk(40)
     tracker = Tracker(CAMERA, config, Map(ORB))
     tracks = play(tracker, make_world(), poses)
-    assert all(t.tracked for t in tracks) and tracker.map.descriptor.dtype == np.uint8
+    assert all(t.tracked for t in tracks) and tracker.map.points.descriptor.dtype == np.uint8
     path = tracker.trajectory()
     assert errors_m(poses, np.arange(40), path.T_world_camera).max() < 0.03
     again = Tracker(CAMERA, config, pickle.loads(pickle.dumps(tracker.map)))

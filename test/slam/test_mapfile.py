@@ -200,8 +200,8 @@ def test_a_later_version_says_so(mapped: Map, tmp_path: Path) -> None:
 def test_earlier_versions_are_read(mapped: Map, tmp_path: Path, version: int) -> None:
     (tmp_path / "old.map").write_bytes(rewritten(mapped, version))
     expected = mapped.copy()
-    assert expected.covariance[-1].any() and expected.measured.any()  # which they do not hold
-    expected.covariance[:], expected.unscaled[:], expected.measured[:] = 0.0, 0.0, expected.alive
+    assert expected.covariance[-1].any() and expected.points.measured.any()  # which they do not hold
+    expected.covariance[:], expected.unscaled[:], expected.points.measured[:] = 0.0, 0.0, expected.points.alive
     assert load(tmp_path / "old.map") == expected
 
 

@@ -61,7 +61,7 @@ def test_the_maps_are_joined_where_they_overlap(kidnapped: tuple[Tracker, list[T
     tracker, tracks = kidnapped
     joined = next(k for k, t in enumerate(tracks) if t.T_correction is not None)
     assert tracks[joined - 1].map == 1 and {t.map for t in tracks[joined:]} == {0}
-    assert set(tracker.map.part) == {0} and tracker.map.joined == {1: 0} and len(tracker.map.holders) == 1
+    assert set(tracker.map.part) == {0} and tracker.map.joined == {1: 0} and len(tracker.map.origins) == 1
     # the correction is the jump: the camera itself has moved by a step
     before, after = tracks[joined - 1].T_world_camera, tracks[joined].T_world_camera
     assert before is not None and after is not None

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The points of a map: one array per attribute, one row per point. The rows of culled points are used again."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from drp_slam.datatypes import DescriptorSpec
+from drp_slam.slam import descriptors
+
+GROWTH = 4
+"""Full arrays grow by one row in so many: spare rows cost memory too."""
+
+
+class Points:
+    """A table of points, known by their row numbers; the properties are writable views of the rows in use."""
+
+    def __init__(self, spec: DescriptorSpec) -> None:
+        self.size = 0
+        """Number of rows in use, culled points included."""
+        self._rows = {
+            "xyz": np.zeros((1024, 3)),
+            "descriptor": np.zeros((1024, spec.length), dtype=stored(spec)),
+            "rgb": np.zeros((1024, 3), dtype=np.uint8),
+            "observations": np.zeros(1024, dtype=np.intp),
+            "reference": np.zeros(1024, dtype=np.intp),
+            "found": np.zeros(1024, dtype=np.intp),
+            "trust": np.zeros(1024),
+            "measured": np.zeros(1024, dtype=bool),
+            "label": np.zeros(1024, dtype=np.int16),
+            "label_votes": np.zeros(1024, dtype=np.int16),
+            "alive": np.zeros(1024, dtype=bool),
+        }
+        if spec.metric == "hamming":
+            self._rows["votes"] = np.zeros((1024, descriptors.width(spec)), dtype=np.int8)
+        # heap of the free rows; None: to be searched for
+        self._free: list[int] | None = None
+        # all False except inside `marked`: a lookup by number that need not be cleared as a whole
+        self._marks = np.zeros(1024, dtype=bool)
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """All attributes by name: arrays of M rows."""
+        return {name: array[: self.size] for name, array in self._rows.items()}
+
+    @property
+    def xyz(self) -> np.ndarray:
+        """(M, 3) float64 metres in the world."""
+        return self._rows["xyz"][: self.size]
+
+    @property
+    def descriptor(self) -> np.ndarray:
+        """(M, length) of the type `stored(spec)`."""
+        return self._rows["descriptor"][: self.size]
+
+    @property
+    def rgb(self) -> np.ndarray:
+        """(M, 3) uint8."""
+        return self._rows["rgb"][: self.size]
+
+    @property
+    def observations(self) -> np.ndarray:
+        """(M,) number of keyframes that see the point."""
+        return self._rows["observations"][: self.size]
+
+    @property
+    def reference(self) -> np.ndarray:
+        """(M,) number of the keyframe that created the point."""
+        return self._rows["reference"][: self.size]
+
+    @property
+    def found(self) -> np.ndarray:
+        """(M,) number of frames that were tracked by the point."""
+        return self._rows["found"][: self.size]
+
+    @property
+    def trust(self) -> np.ndarray:
+        """(M,) how far the point is trusted to be static (`trust.py`)."""
+        return self._rows["trust"][: self.size]
+
+    @property
+    def measured(self) -> np.ndarray:
+        """(M,) bool: some keyframe has measured the point's depth."""
+        return self._rows["measured"][: self.size]
+
+    @property
+    def label(self) -> np.ndarray:
+        """(M,) int16: 0 for no class, k for `Map.classes[k - 1]` (`labels.py`)."""
+        return self._rows["label"][: self.size]
+
+    @property
+    def label_votes(self) -> np.ndarray:
+        """(M,) int16: by how many votes the label leads."""
+        return self._rows["label_votes"][: self.size]
+
+    @property
+    def alive(self) -> np.ndarray:
+        """(M,) False for culled points."""
+        return self._rows["alive"][: self.size]
+
+    def add(self, xyz: np.ndarray, descriptor: np.ndarray, rgb: np.ndarray | None, keyframe: int = 0) -> np.ndarray:
+        """Adds points that a keyframe creates, not yet observed by any, and returns their numbers."""
+        if self._free is None:
+            self._free = np.flatnonzero(~self.alive).tolist()
+        free = [heapq.heappop(self._free) for _ in range(min(len(xyz), len(self._free)))]
+        more = len(xyz) - len(free)
+        numbers = np.concatenate([np.array(free, dtype=np.intp), np.arange(self.size, self.size + more)])
+        capacity = len(self._rows["xyz"])
+        while capacity < self.size + more:
+            capacity += capacity // GROWTH
+        if capacity > len(self._rows["xyz"]):
+            for name in self._rows:  # one array at a time, so that only one exists twice
+                self._rows[name] = grown(self._rows[name], capacity)
+        self.size += more
+        for name, array in self._rows.items():
+            if name != "rgb":
+                array[numbers] = 0
+        self.xyz[numbers], self.descriptor[numbers] = xyz, descriptor
+        self.alive[numbers], self.reference[numbers] = True, keyframe
+        if rgb is not None:
+            self.rgb[numbers] = rgb
+        return numbers
+
+    def observe(self, numbers: np.ndarray, descriptor: np.ndarray, measured: np.ndarray) -> None:
+        """Counts one observation of each point: its descriptor moves towards the one observed."""
+        if "votes" in self._rows:
+            votes = self._rows["votes"]
+            votes[numbers], self.descriptor[numbers] = descriptors.vote(votes[numbers], descriptor)
+        else:
+            before = self.descriptor[numbers].astype(np.float32)
+            self.descriptor[numbers] = descriptors.follow(before, self.observations[numbers], descriptor)
+        self.observations[numbers] += 1
+        self.measured[numbers] |= measured
+
+    def cull(self, numbers: np.ndarray) -> None:
+        """Frees the rows of these points; those that are culled already stay so."""
+        numbers = numbers[self.alive[numbers]]
+        self.alive[numbers] = False
+        if self._free is not None:
+            for number in numbers.tolist():
+                heapq.heappush(self._free, number)
+
+    def refresh(self) -> None:
+        """Call this after writing to `alive` from outside: free rows are searched for again."""
+        self._free = None
+
+    @contextmanager
+    def marked(self, numbers: np.ndarray) -> Iterator[np.ndarray]:
+        """(any,) bool by point number: True for `numbers` inside the `with` block. Blocks must not be nested."""
+        if len(self._marks) < self.size:
+            self._marks = np.zeros(len(self._rows["alive"]), dtype=bool)
+        self._marks[numbers] = True
+        try:
+            yield self._marks
+        finally:
+            self._marks[numbers] = False
+
+
+def stored(spec: DescriptorSpec) -> str:
+    """Type of the points' descriptors: half floats, which change cosines by some millionths."""
+    return "float16" if spec.dtype == "float32" else spec.dtype
+
+
+def grown(array: np.ndarray, capacity: int) -> np.ndarray:
+    """The array, extended by rows of zeros."""
+    new = np.zeros((capacity, *array.shape[1:]), dtype=array.dtype)
+    new[: len(array)] = array
+    return new
