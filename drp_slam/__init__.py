@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Visual SLAM split as Renesas' RZ/V2H splits it: DRP, DRP-AI3 and CPU, emulated and profiled.
 
-The public names below are imported when they are first used, so `import drp_slam` is light:
+The public names below are imported on first use, so `import drp_slam` is light:
 
     from drp_slam import Config, open_sequence, run
     run(open_sequence("rgbd_dataset_freiburg1_xyz"), Config(), Path("results/xyz"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m drp_slam`: the spelling that works with and without a ROS install."""
+"""`python -m drp_slam`: the entry point that works with and without a ROS install."""
 
 import sys
 

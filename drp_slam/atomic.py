@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are complete or absent: written under a temporary name, then renamed; and work that no signal cuts."""
+"""Files that are complete or absent: written under a temporary name, then renamed; and blocks that signals do not
+interrupt."""
 
 from __future__ import annotations
 
@@ -31,11 +32,11 @@ def replacing(path: Path, error: type[DrpSlamError]) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as refused:
         raise error(
-            f"{path}: cannot write: {refused.strerror or refused}; what was there is kept; "
+            f"{path}: cannot write: {refused.strerror or refused}; the previous file is kept; "
             "free the disk or name another folder with --out"
         ) from refused
     finally:
-        with suppress(OSError):  # on a read-only disk it is refused, too, and would hide the error
+        with suppress(OSError):  # on a read-only disk this fails, too, and would hide the error
             temporary.unlink()
 
 
@@ -52,7 +53,7 @@ def write_bytes(path: Path, content: bytes, error: type[DrpSlamError]) -> None:
 
 @contextmanager
 def table(path: Path, columns: Iterable[str], error: type[DrpSlamError]) -> Iterator[Any]:
-    """Yield a `csv.writer` of a table with these columns; it gets its name when the block ends without an exception.
+    """Yield a `csv.writer` of a table with these columns; the file appears when the block ends without an exception.
 
     Raises `error` as `replacing` does.
     """
@@ -64,16 +65,16 @@ def table(path: Path, columns: Iterable[str], error: type[DrpSlamError]) -> Iter
 
 @dataclass
 class Interrupts:
-    """How often SIGINT or SIGTERM came."""
+    """Number of SIGINT and SIGTERM received."""
 
     count: int = 0
 
 
 @contextmanager
 def uninterrupted() -> Iterator[Interrupts]:
-    """Note SIGINT and SIGTERM while the block runs, even where SIGINT was ignored (a shell's `&`).
+    """Count SIGINT and SIGTERM while the block runs, even if SIGINT was ignored (a shell's `&`).
 
-    Nothing is raised: in the middle of an import or of a file KeyboardInterrupt may be swallowed or
+    Nothing is raised: in an import or while a file is written, KeyboardInterrupt may be swallowed or
     lose data. Other threads than the main one get no signals, so nothing is changed there.
     """
     interrupts = Interrupts()
@@ -93,11 +94,11 @@ def uninterrupted() -> Iterator[Interrupts]:
 
 
 def make_folder(path: Path) -> Path:
-    """Makes a folder of results, and those above it. Raises DrpSlamError where it cannot be made."""
+    """Creates a folder of results and its parents. Raises DrpSlamError if that fails."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DrpSlamError(
-            f"{path}: cannot make the folder: {error.strerror}; name another folder with --out"
+            f"{path}: cannot create the folder: {error.strerror}; name another folder with --out"
         ) from error
     return path

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The card beside every shipped network: what it is, and the scales of its tensors."""
+"""The card beside every shipped network: its origin, and the scales of its tensors."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from drp_slam import resources
 from drp_slam.errors import ResourceError
 
 HEADS = {"descriptors": (0, 64), "keypoints": (64, 129), "reliability": (129, 130)}
-"""Channels [first, last) of XFeat's one output."""
+"""Channels [first, last) of XFeat's single output."""
 INPUT_MULTIPLE = 32
-"""Height and width of the network's input are multiples of this, because it halves them five times."""
+"""Height and width of the network's input are multiples of this, because the network halves them five times."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Quantisation:
 
 @dataclass(frozen=True)
 class Head:
-    """Channels `[first, last)` of the network's one output, with their scale."""
+    """Channels `[first, last)` of the network's single output, with their scale."""
 
     first: int
     last: int
@@ -36,7 +36,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Card:
-    """What the stages must know of a network. `dtype` is `int8` or `float32`, in and out.
+    """The facts about a network that the stages need. `dtype` is `int8` or `float32`, in and out.
 
     `heads` has `descriptors` (64 channels), `keypoints` (65 logits: 8 x 8 cell and none) and
     `reliability` (1 logit). `facts` is the whole card as written.

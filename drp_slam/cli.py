@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: parses, runs one module of `commands`, prints, turns errors into exit codes.
+"""The command line: parses, runs one module of `commands`, prints, converts errors to exit codes.
 
-0: done; 1: a failure, told in one line; 2: wrong arguments. Results go to standard output,
+0: done; 1: a failure, reported in one line; 2: wrong arguments. Results go to standard output,
 progress and logs to standard error. Nothing heavy is imported before a command runs.
 """
 
@@ -29,7 +29,7 @@ EXTRAS = {
     "sweep": {"distributed"},
     "ros": {"rclpy", "rcl_interfaces", "builtin_interfaces", "std_srvs", *(f"{m}_msgs" for m in MESSAGES)},
 }
-"""Which extra of setup.py installs a Python package."""
+"""Extra of setup.py that installs a Python package."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -57,7 +57,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def standard_streams() -> None:
-    """Leads closed standard streams to nowhere, before a file gets their numbers, and spells what the locale lacks."""
+    """Redirects closed standard streams to the null device, before a file gets their descriptors; escapes what the
+    locale lacks."""
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(number)
@@ -71,7 +72,7 @@ def standard_streams() -> None:
 
 @contextlib.contextmanager
 def result_alone() -> Iterator[None]:
-    """Keeps standard output for the result: what C++ libraries print there goes where logs go."""
+    """Reserves standard output for the result: what C++ libraries print there goes to standard error."""
     sys.stdout.flush()
     output = os.dup(1)
     os.dup2(2, 1)
@@ -95,12 +96,12 @@ def shown(result: dict[str, Any], show: Callable[[dict[str, Any]], None] | None)
     except BrokenPipeError:
         raise
     except OSError as refused:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left in the buffer
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the rest of the buffer
         raise DrpSlamError(f"standard output: {refused.strerror}; the result was not shown") from refused
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; 0, or 1 with one line on standard error. Wrong arguments exit with 2."""
+    """Runs one command; returns 0, or 1 after one line on standard error. Wrong arguments exit with 2."""
     standard_streams()
     args = parser().parse_args(argv)
     level = logging.INFO if args.verbose else logging.WARNING

@@ -2,7 +2,7 @@
 """Every parameter, defined once: frozen dataclasses with defaults that a YAML file may override.
 
 The same fields become ROS parameters (with description and range), YAML sections and `--set`
-keys. One section a node: `drp`, `drpai3`, `slam`, `profiler`, `player`.
+keys. One section per node: `drp`, `drpai3`, `slam`, `profiler`, `player`.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ def param(
     choices: tuple[str, ...] = (),
     live: bool = False,
 ) -> Any:
-    """A dataclass field with description, unit and range. `live`: a running node takes another value."""
+    """A dataclass field with description, unit and range. `live`: can be changed while the node runs."""
     meta = {"help": help, "unit": unit, "low": low, "high": high, "choices": choices, "live": live}
     return field(default=default, metadata=meta)
 
 
 def check(section: str, config: Any) -> None:
-    """Raises ConfigError that names the parameter, its value and its limits."""
+    """Raises ConfigError with the parameter, its value and its limits if that is out of range."""
     for f in dataclasses.fields(config):
         value, meta, name = getattr(config, f.name), f.metadata, f"{section}.{f.name}"
         kind = type(f.default)
@@ -56,7 +56,7 @@ def check(section: str, config: Any) -> None:
 class DrpConfig:
     """Image pre- and post-processing (`drp_node`)."""
 
-    backend: str = param("emulated", "what runs the image kernels", choices=BACKENDS[:3])
+    backend: str = param("emulated", "device that runs the image kernels", choices=BACKENDS[:3])
     top_k: int = param(
         1024, "keep at most this many features per image, best score first", low=16, high=8192, live=True
     )
@@ -81,7 +81,7 @@ class DrpConfig:
 class PerceptionConfig:
     """The network on DRP-AI3 (`perception_node`)."""
 
-    backend: str = param("emulated", "what runs the network", choices=BACKENDS)
+    backend: str = param("emulated", "device that runs the network", choices=BACKENDS)
     threads: int = param(1, "threads of onnxruntime on this host", low=1, high=64, live=True)
     freq_index: int = param(2, "AI-MAC clock index of the board's runtime", low=1, high=127, live=True)
     compiled: str = param("", "folder of the compiled network, for backend mera")
@@ -102,11 +102,7 @@ class SlamConfig:
     """Tracking and mapping on the CPU (`pose_node`)."""
 
     min_cosine: float = param(
-        0.0,
-        "minimum cosine similarity of two matched descriptors; 0: as the front end says",
-        low=0.0,
-        high=1.0,
-        live=True,
+        0.0, "minimum cosine similarity of two matched descriptors; 0: the front end's", low=0.0, high=1.0, live=True
     )
     gate_px: float = param(
         60.0,
@@ -154,19 +150,19 @@ class SlamConfig:
     adjust_iterations: int = param(5, "iterations of local bundle adjustment; 0: off", low=0, high=100, live=True)
     sensor: str = param(
         "auto",
-        "auto: depth or a stereo pair, as far as there is one; mono: the image alone, and a map up to scale",
+        "auto: depth or a stereo pair, if there is one; mono: the image alone, with a map up to scale",
         choices=SENSORS,
     )
     depth_unit_m: float = param(
         0.0,
-        "metres per unit of integer depth; 0: as the encoding or the calibration file says",
+        "metres per unit of integer depth; 0: from the encoding or the calibration file",
         unit="m",
         low=0.0,
         high=10.0,
     )
     depth_offset_s: float = param(
         0.0,
-        "subtract this from the stamps of depth; 0: as stamped, or what is measured in a recording",
+        "subtract this from the stamps of depth; 0: none, or the offset measured in a recording",
         unit="s",
         low=-10.0,
         high=10.0,
@@ -174,13 +170,13 @@ class SlamConfig:
     depth_tolerance_s: float = param(
         0.02, "pair image and depth whose stamps differ by at most this", unit="s", low=0.0, high=1.0
     )
-    depth_registered: bool = param(False, "take depth as registered to the image, whatever its frame_id")
-    map: str = param("", "continue in the map of this file; empty: begin a new one")
-    save_map: str = param("", "write the map to this file at the end; empty: no", live=True)
-    localise: bool = param(False, "only find the pose in the map file; never change the map")
+    depth_registered: bool = param(False, "treat depth as registered to the image, whatever its frame_id")
+    map: str = param("", "map file to load and extend; empty: begin a new map")
+    save_map: str = param("", "save the map to this file at the end; empty: do not save", live=True)
+    localise: bool = param(False, "localise in the loaded map only; never change it")
     new_map_after_s: float = param(
         2.0,
-        "begin a new map after being lost this long in a place that no map shows, and join them when they overlap; "
+        "begin a new map after being lost this long in an unmapped place, and merge the maps when they overlap; "
         "0: never",
         unit="s",
         low=0.0,
@@ -189,18 +185,25 @@ class SlamConfig:
     )
     prior: str = param(
         "",
-        "predict the motion by this file: poses (t tx ty tz qx qy qz qw), orientations (t qx qy qz qw) or angular "
-        "velocities (t wx wy wz); empty: no",
+        "file to predict the motion from: poses (t tx ty tz qx qy qz qw), orientations (t qx qy qz qw) or angular "
+        "velocities (t wx wy wz); empty: none",
     )
     prior_frame: str = param(
-        "base", "what moves in that file: the robot's base, or the camera's optical frame", choices=("base", "camera")
+        "base",
+        "body whose poses that file has: the robot's base, or the camera's optical frame",
+        choices=("base", "camera"),
     )
-    odometry_topic: str = param("", "predict the motion by wheel odometry (nav_msgs/Odometry); empty: no")
-    imu_topic: str = param("", "predict the rotation by an IMU (sensor_msgs/Imu); empty: no")
+    odometry_topic: str = param("", "wheel odometry (nav_msgs/Odometry) to predict the motion from; empty: none")
+    imu_topic: str = param("", "IMU (sensor_msgs/Imu) to predict the rotation from; empty: none")
     bridge_s: float = param(
-        2.0, "follow a prior for at most this long without vision; 0: never", unit="s", low=0.0, high=10.0, live=True
+        2.0,
+        "rely on the prior alone for at most this long without vision; 0: never",
+        unit="s",
+        low=0.0,
+        high=10.0,
+        live=True,
     )
-    close_loops: bool = param(True, "close loops when a keyframe recognises an old part of the map", live=True)
+    close_loops: bool = param(True, "close loops when a keyframe matches an old part of the map", live=True)
     mask_people: bool = param(
         False, "ignore features inside detections of class person; needs a detector with class names"
     )
@@ -209,7 +212,7 @@ class SlamConfig:
         check("slam", self)
         if self.localise and (not self.map or self.save_map):
             raise ConfigError(
-                f"slam.localise finds poses in a map and never changes it: map is {self.map!r}, save_map "
+                f"slam.localise never changes a map: map is {self.map!r}, save_map "
                 f"{self.save_map!r}; give --map FILE and no --save-map"
             )
 
@@ -218,7 +221,9 @@ class SlamConfig:
 class ProfilerConfig:
     """The ledger of time and energy (`profiler_node`)."""
 
-    silence_s: float = param(2.0, "report a node as dead after this much silence", unit="s", low=0.1, high=60.0)
+    silence_s: float = param(
+        2.0, "report a node as dead after this time without messages", unit="s", low=0.1, high=60.0
+    )
 
     def __post_init__(self) -> None:
         check("profiler", self)
@@ -234,13 +239,13 @@ class PlayerConfig:
     frames: int = param(0, "number of frames; 0: all", low=0, high=10_000_000)
     rate: float = param(1.0, "playback speed; 0 is `max`: as fast as the graph keeps up", low=0.0, high=100.0)
     in_flight: int = param(
-        3, "frames in flight at most; in real time a frame that finds as many under way is dropped", low=1, high=16
+        3, "maximum number of frames in flight; in real time, frames beyond it are dropped", low=1, high=16
     )
     loop: bool = param(False, "loop: restart at the end, with later stamps")
     paused: bool = param(False, "wait for the service `play` (std_srvs/SetBool) to start")
     wait: bool = param(True, "start only when the nodes of the graph report ready")
     patience_s: float = param(
-        20.0, "at rate max, count a frame as dropped after this time without a status", unit="s", low=0.1, high=600.0
+        20.0, "at rate max, count a frame as dropped after this time without its status", unit="s", low=0.1, high=600.0
     )
 
     def __post_init__(self) -> None:
@@ -256,25 +261,24 @@ class GraphConfig:
     network: str = param(
         DEFAULT_NETWORK, "network of the front end: a shipped one, or an ONNX file with a card", live=True
     )
-    out: str = param("", "results folder, written when the node ends; empty: none")
-    autostart: bool = param(True, "activate the node when it starts; false where a lifecycle manager does")
+    out: str = param("", "results folder, written when the node shuts down; empty: none")
+    autostart: bool = param(True, "activate the node at start; false if a lifecycle manager does")
     map_frame: str = param("map", "REP-105 frame of the map")
     odom_frame: str = param("odom", "REP-105 frame of the odometry")
     base_frame: str = param("base_link", "REP-105 frame of the robot")
     camera_frame: str = param("camera_link", "frame of the camera's body, x forward")
     frame_prefix: str = param(
-        "", "put in front of all frames, as robot_state_publisher's, such as robot1/: several robots share one /tf"
+        "", "prefix of all frames, such as robot1/, like robot_state_publisher's: several robots can share one /tf"
     )
     pair: bool = param(
         False, "the camera is a stereo pair: topics right and right_camera_info instead of depth; up and launch set it"
     )
     mount: str = param(
-        "0 0 0 0 0 0",
-        "pose of camera_frame in base_frame, where /tf does not know it: x y z in m, roll pitch yaw in deg",
+        "0 0 0 0 0 0", "pose of camera_frame in base_frame, if /tf does not have it: x y z in m, roll pitch yaw in deg"
     )
     publish_map_to_odom: bool = param(True, "publish the transform from map_frame to odom_frame")
     publish_odom_to_base: bool = param(
-        True, "publish the transform from odom_frame to base_frame; false where wheel odometry or a filter does"
+        True, "publish the transform from odom_frame to base_frame; false if wheel odometry or a filter does"
     )
     grid_cell_m: float = param(0.05, "cell of the occupancy grid on the topic map", unit="m", low=0.005, high=5.0)
     grid_low_m: float = param(
@@ -285,25 +289,25 @@ class GraphConfig:
     )
     pacing: str = param(
         "host",
-        "publish results as soon as this host has them, or hold them until the chip would have them",
+        "publish results as soon as this host has them, or at the time the chip would have them",
         choices=("host", "realtime"),
     )
-    profile: bool = param(True, "publish what each stage took (spans); false: no figures of stages, units and energy")
-    publish_mount: bool = param(True, "publish the camera's mount where /tf does not know it")
+    profile: bool = param(True, "publish spans of all stages; false: no figures of stages, units and energy")
+    publish_mount: bool = param(True, "publish the camera's mount if /tf does not have it")
 
     def __post_init__(self) -> None:
         check("graph", self)
         if self.grid_low_m >= self.grid_high_m:
             raise ConfigError(f"graph: grid_low_m {self.grid_low_m} is not below grid_high_m {self.grid_high_m}")
         names = ("map_frame", "odom_frame", "base_frame", "camera_frame")
-        for name in ("frame_prefix", *names):  # tf2 takes no leading slash
+        for name in ("frame_prefix", *names):  # tf2 rejects a leading slash
             plain = getattr(self, name).strip().lstrip("/")
             prefix = "" if name == "frame_prefix" or plain.startswith(self.frame_prefix) else self.frame_prefix
             object.__setattr__(self, name, prefix + plain if plain else plain)
         frames = {name: getattr(self, name) for name in names}
         if not all(frames.values()) or len(set(frames.values())) < len(frames):
             stated = ", ".join(f"{name} {value!r}" for name, value in frames.items())
-            raise ConfigError(f"graph: {stated}; expected four different names of frames")
+            raise ConfigError(f"graph: {stated}; expected four different frame names")
 
 
 @dataclass(frozen=True)
@@ -325,7 +329,7 @@ NODE_SECTIONS = {
     "profiler_node": "profiler",
     "player_node": "player",
 }
-"""Node name -> section; the YAML file is keyed by node, as ROS wants it."""
+"""Node name -> section; the YAML file is keyed by node, as ROS requires."""
 
 
 def override(config: Config, values: Mapping[str, Any]) -> Config:

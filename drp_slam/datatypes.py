@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What flows between the stages: frozen dataclasses over numpy, nothing else.
+"""The data types that flow between the stages: frozen dataclasses over numpy.
 
 Transforms are named `T_to_from` and are (4, 4) float64: `p_world = T_world_camera @ p_camera`.
 The camera frame is the optical one (REP-103: x right, y down, z forward). Stamps are integer
-nanoseconds, because they are the key under which every stage reports.
+nanoseconds, because they are the key of a frame in every stage.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Camera:
 
     `distortion` (float64, OpenCV's order) belongs to `model`: `plumb_bob` (5,) k1 k2 p1 p2 k3,
     `rational_polynomial` (8,) k1 k2 p1 p2 k3 k4 k5 k6, `equidistant` (4,) k1 k2 k3 k4.
-    `depth_scale` is raw depth units per metre. `baseline_m` is set where the camera is the left one of
-    a stereo pair. A pair that is not rectified yet has `right`, and (4, 4) `T_right_left`. `mono`: there is neither
-    depth nor a right image, so that the map has no scale.
+    `depth_scale` is raw depth units per metre. `baseline_m` is set if the camera is the left one of
+    a stereo pair. An unrectified pair has `right`, and (4, 4) `T_right_left`. `mono`: it has neither
+    depth nor a right image, so the map has no metric scale.
     """
 
     width: int
@@ -54,11 +54,11 @@ class Camera:
 
 @dataclass(frozen=True)
 class Frame:
-    """One image with its stamp, the camera that took it, and what gives it scale.
+    """One image with its stamp, the camera that took it, and depth or a right image.
 
-    `image` is (H, W, 3) uint8 BGR or (H, W) uint8 grey, None where only features of it arrived.
+    `image` is (H, W, 3) uint8 BGR or (H, W) uint8 grey, None where only its features arrived.
     `depth` is (H, W), registered to the image, uint16 or float32, in units of `depth_unit_m`
-    metres; 0 and NaN mean no return. Raw depth stays raw: only the pixels under features are ever
+    metres; 0 and NaN mean no return. Raw depth stays raw: only the pixels at features are
     converted to metres. `right` is the right image of a stereo pair, like `image`.
     """
 
@@ -73,10 +73,10 @@ class Frame:
 
 @dataclass(frozen=True)
 class DescriptorSpec:
-    """What a front end's descriptors are: (N, `length`) arrays of `dtype`.
+    """The descriptors of a front end: (N, `length`) arrays of `dtype`.
 
-    `metric` is "cosine" for float32 of unit length and "hamming" for uint8, of 8 bits each. Two descriptors may show
-    the same point from `min_cosine` on, where `slam.min_cosine` does not say otherwise; of binary ones the cosine
+    `metric` is "cosine" for float32 of unit length and "hamming" for uint8, of 8 bits each. Two descriptors match
+    from `min_cosine` on, unless `slam.min_cosine` overrides it; the cosine of binary ones
     is 1 - 2 h / bits at a Hamming distance of h.
     """
 
@@ -87,7 +87,7 @@ class DescriptorSpec:
 
 
 XFEAT_DESCRIPTOR = DescriptorSpec(64, "float32", "cosine")
-"""What the shipped networks give."""
+"""Descriptors of the shipped networks."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Features:
     """Keypoints with descriptors, best score first.
 
     `uv` (N, 2) float32 in pixels of the original, distorted image; `score` (N,) float32 in
-    [0, 1]; `descriptor` (N, length) as the front end's `DescriptorSpec` says.
+    [0, 1]; `descriptor` (N, length) as in the front end's `DescriptorSpec`.
     `depth_m` (N,) float32 metres, 0 where unknown, is given where depth was measured at the keypoints
     instead of in an image.
     """
@@ -128,7 +128,7 @@ class Detections:
 
 
 class Reason(str, Enum):
-    """Why a frame was lost, or what is to be known of one that was tracked."""
+    """Why a frame was lost, or a remark on a tracked one."""
 
     OK = "ok"
     STARTING = "starting"
@@ -144,39 +144,39 @@ class Reason(str, Enum):
 
     @property
     def remedy(self) -> str:
-        """What a user can do, "" where nothing needs to be done."""
+        """What a user can do, "" if nothing."""
         return REMEDIES.get(self, "")
 
 
 REMEDIES = {
-    Reason.INITIALISING: "a camera without depth must move before a map can begin: move it sideways",
-    Reason.MOVING_THINGS: "parts of the image move differently: let the camera see more of what stands still",
+    Reason.INITIALISING: "a camera without depth needs parallax to begin a map: move it sideways",
+    Reason.MOVING_THINGS: "parts of the image move differently: show the camera more of the static scene",
     Reason.TOO_DARK: "the image is nearly black: uncover the lens, add light or expose longer",
     Reason.TOO_BRIGHT: "the image is nearly white: expose shorter",
     Reason.BLURRED: "the image is blurred: move slower, or expose shorter with more light",
-    Reason.FEW_FEATURES: "too little to see: point the camera at something with texture",
-    Reason.NO_DEPTH: "a map cannot begin without depth: check the depth image, its unit and its range",
+    Reason.FEW_FEATURES: "too few features: point the camera at something with texture",
+    Reason.NO_DEPTH: "no depth to begin a map with: check the depth image, its unit and its range",
     Reason.TIME_GAP: "frames are missing: lower the rate, or go back to a place seen before",
-    Reason.NO_OVERLAP: "nothing known is in view: go back to a place seen before, and turn slower",
+    Reason.NO_OVERLAP: "no mapped part is in view: go back to a place seen before, and turn slower",
 }
 
 
 @dataclass(frozen=True)
 class Track:
-    """What the tracker says of one frame.
+    """The tracker's result for one frame.
 
-    `state` is `tracked`, `lost`, or `predicted`: without vision, by a prior alone. `T_world_camera`
+    `state` is `tracked`, `lost`, or `predicted`: from the prior alone, without vision. `T_world_camera`
     is None when lost. `keyframe` is True when this frame became one. `counters` is the work done, for
     the CPU's model: `macs`, `flops`, `bytes`. `T_correction` (4, 4) is set where this frame closed a
-    loop, or ended a time without vision: it takes poses of the frames just before (`T_world_camera`) to
-    where they are now.
+    loop, or ended a period without vision: it maps poses of the frames just before (`T_world_camera`) to
+    their current values.
 
     `covariance` (6, 6) is of `d` in `T_world_camera @ exp(d)`: translation in m, rotation in rad,
     along the camera's axes. `twist` (6,) is the velocity along these axes in m/s and rad/s, with
     `twist_covariance` (6, 6). Each is None where it is not known. `reason` says why a frame was
-    lost, or that the pose of a tracked one is in doubt because things move. `map` is the number of
-    the map that the pose belongs to: another one than 0 was begun where the camera was lost in an
-    unknown place, and its world is not that of the others until they are joined.
+    lost, or that the pose of a tracked one is doubtful because objects move. `map` is the number of
+    the map that the pose belongs to: maps other than 0 begin where the camera was lost in an
+    unknown place, with world frames of their own until they are joined.
     """
 
     index: int
@@ -197,7 +197,7 @@ class Track:
 
     @property
     def tracked(self) -> bool:
-        """The pose was seen."""
+        """The pose comes from vision."""
         return self.state == "tracked"
 
 
@@ -210,7 +210,7 @@ class Trajectory:
 
     @staticmethod
     def of(poses: Iterable[tuple[int, np.ndarray]]) -> Trajectory:
-        """Pairs of `stamp_ns` and (4, 4) `T_world_camera` in any order; of one stamp's poses the last."""
+        """Pairs of `stamp_ns` and (4, 4) `T_world_camera` in any order; of several poses with one stamp, the last."""
         by_stamp = sorted(dict(poses).items())
         matrices = np.array([T for _, T in by_stamp], np.float64).reshape(-1, 4, 4)
         return Trajectory(np.array([stamp for stamp, _ in by_stamp], np.int64), matrices)
@@ -226,10 +226,10 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class MapCloud:
-    """The map for people and files: `xyz_m` (N, 3) float64, `rgb` (N, 3) uint8 or None.
+    """The map for display and files: `xyz_m` (N, 3) float64, `rgb` (N, 3) uint8 or None.
 
     Where a detector ran: `label` (N,) int16 is an index into the class names `names`, -1 for none,
-    and `votes` (N,) int16 by how many views it leads.
+    and `votes` (N,) int16 by how many votes the label leads.
     """
 
     xyz_m: np.ndarray

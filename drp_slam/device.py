@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The contract behind which a unit of the chip is emulated, replaced by the CPU, or real.
+"""The interface of a unit of the chip, whether emulated, replaced by the CPU, or real.
 
     run = device.run(program, *inputs)
     # Run(outputs, wall_s, work, device)
 
-| device     | outputs                        | who did the work, `work.unit`                        |
+| device     | outputs                        | `work.unit`, to which the work counts                        |
 |------------|--------------------------------|------------------------------------------------------|
-| `emulated` | the unit's arithmetic          | the unit that the program is meant for               |
+| `emulated` | the unit's arithmetic          | the unit that the program is written for               |
 | `cpu`      | the unit's arithmetic          | `cpu`: the chip's Cortex-A55 cores                   |
-| `null`     | empty, of the right shape      | `null`: nobody                                       |
+| `null`     | empty, of the right shape      | `null`: none                                       |
 | `mera`     | the real board's               | `board`: nothing is modelled, `wall_s` is the board's|
 
-A device executes and measures wall time on this host. What the work costs on a chip is another
+A device executes and measures wall time on this host. The cost of the work on a chip is a separate
 question, which `chip.soc.Soc` answers, for any chip, from `Run.work`. Nothing falls back from one
 device to another.
 """
@@ -29,20 +29,20 @@ from drp_slam.errors import DeviceError
 
 BACKENDS = ("emulated", "cpu", "null", "mera")
 COUNTERS = ("pixels", "macs", "flops", "ops", "bytes", "reads", "bits", "calls")
-"""What work is counted in: pixels streamed, int8 multiply-accumulates, floating-point operations,
+"""Units in which work is counted: pixels streamed, int8 multiply-accumulates, floating-point operations,
 byte operations, bytes moved, reads at random addresses, bits compared for a Hamming distance, and
 calls from Python into a library."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What one run of a program takes, whatever chip runs it.
+    """The work of one run of a program, independent of the chip.
 
     `unit` is the section of a device file that prices it: `drp`, `drpai3` or `cpu`; `null` where
-    no unit did it, `board` where real hardware did. `counters` is keyed by names of `COUNTERS`.
+    no unit ran it, `board` where real hardware did. `counters` is keyed by names of `COUNTERS`.
     An image kernel has a `place` (`opencva`, `preruntime`, `custom`, `cpu`), a `kind` of access
     (`point`, `stencil`, `gather`), the `configuration` that must be loaded into the DRP, and the
-    `reasons` for which the CPU runs it although it was meant for the DRP. A network has its ONNX
+    `reasons` for which the CPU runs it although it is written for the DRP. A network has its ONNX
     file as `configuration`, the `shape` of its input tensor, and as `kind` whether its results
     stay with the accelerator.
     """
@@ -69,7 +69,7 @@ class Run:
 
 @dataclass(frozen=True)
 class StageRun:
-    """One stage of one frame as it was executed: its wall time here, and its work in order."""
+    """One executed stage of one frame: its wall time here, and its works in order."""
 
     stage: str
     unit: str
@@ -79,27 +79,27 @@ class StageRun:
 
 
 def stage_run(stage: str, unit: str, runs: Sequence[Run]) -> StageRun:
-    """The programs of one stage, at least one, as one."""
+    """Combines the runs of one stage, at least one."""
     return StageRun(stage, unit, runs[-1].device, sum(r.wall_s for r in runs), tuple(r.work for r in runs))
 
 
 class Program(Protocol):
-    """Work that a device can run: its arithmetic on this host and a count of what it takes."""
+    """A program for a device: its arithmetic on this host, and the count of its work."""
 
     name: str
 
     def compute(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        """The outputs, bit for bit what the unit would give."""
+        """The outputs, bit for bit those of the unit."""
 
     def empty(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         """Outputs of the right shape and dtype without the arithmetic."""
 
     def work(self, *inputs: np.ndarray) -> Work:
-        """What it takes on the unit that it is meant for."""
+        """The work on the unit that it is written for."""
 
 
 class Device(Protocol):
-    """One unit of silicon, or what stands in for it."""
+    """One unit of silicon, or a replacement for it."""
 
     name: str
     unit: str
@@ -146,7 +146,7 @@ class NullDevice:
 
 
 def open_device(backend: str, unit: str) -> Device:
-    """The device that stands in for `unit`. Raises DeviceError for another backend."""
+    """The device that runs programs of `unit`. Raises DeviceError for another backend."""
     kinds: dict[str, Callable[[str], Device]] = {"emulated": EmulatedDevice, "cpu": CpuDevice, "null": NullDevice}
     if backend not in kinds:
         raise DeviceError(f"backend {backend!r} cannot run {unit}; use {', '.join(kinds)}")

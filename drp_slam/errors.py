@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every error this package raises on purpose.
+"""The errors that this package raises deliberately.
 
 DrpSlamError
   ConfigError    a parameter or a YAML file
-  ResourceError  a shipped file (network, device, configuration) that is not there
+  ResourceError  a shipped file (network, device, configuration) that is missing
   DeviceError    a device cannot be opened or cannot run a program
   DataError      a sequence, a bag, a calibration, a trajectory file
   DrpError       the image-processing unit
@@ -20,11 +20,11 @@ ends with exit code 1; anything that is not a DrpSlamError is a bug and shows it
 import sys
 
 LONGEST = 1000
-"""Characters of a message: it may quote a damaged file."""
+"""Characters of a message: they may quote a damaged file."""
 
 
 def pip_install(what: str) -> str:
-    """The line that installs `what` for the Python that runs now, which may be that of a virtual environment."""
+    """The line that installs `what` for the running Python, which may be in a virtual environment."""
     return f"{sys.executable} -m pip install '{what}'"
 
 
@@ -41,7 +41,7 @@ class ConfigError(DrpSlamError):
 
 
 class ResourceError(DrpSlamError):
-    """A shipped file is not there."""
+    """A shipped file is missing."""
 
 
 class DeviceError(DrpSlamError):
@@ -61,7 +61,7 @@ class DrpAi3Error(DrpSlamError):
 
 
 class SlamError(DrpSlamError):
-    """Tracking or mapping got input it cannot use."""
+    """Tracking or mapping got unusable input."""
 
 
 class ProfilerError(DrpSlamError):
@@ -69,7 +69,7 @@ class ProfilerError(DrpSlamError):
 
 
 class PruningError(DrpSlamError):
-    """A network cannot be compressed as asked."""
+    """A network cannot be compressed as requested."""
 
 
 class GraphError(DrpSlamError):

@@ -21,7 +21,7 @@ def hat(w: np.ndarray) -> np.ndarray:
 
 
 def _coefficients(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """sin(a)/a, (1 - cos a)/a^2, (a - sin a)/a^3, by series near zero."""
+    """sin(a)/a, (1 - cos a)/a^2, (a - sin a)/a^3, by their series near zero."""
     small = angle < 1e-4
     a = np.where(small, 1.0, angle)
     square = angle * angle
@@ -119,7 +119,7 @@ def rotation_vector(R: np.ndarray) -> np.ndarray:
     """(..., 3, 3) rotations to (..., 3) axis times angle, through the unit quaternion."""
     d = np.einsum("...ii->...i", R)
     trace = d.sum(-1)[..., None]
-    # rounded otherwise than in `quaternion`, and kept so: trajectories with a loop stay the same to the last bit
+    # not `quaternion`, whose rounding differs: trajectories with a loop stay identical to the last bit
     q = _by_largest(R, np.concatenate([1 + 2 * d - trace, 1 + trace], axis=-1))
     sine = np.linalg.norm(q[..., :3], axis=-1)
     angle = 2.0 * np.arctan2(sine, q[..., 3])
@@ -136,7 +136,7 @@ def quaternion(R: np.ndarray) -> np.ndarray:
 def _by_largest(R: np.ndarray, square: np.ndarray) -> np.ndarray:
     """Unit quaternions from four times their squared components (..., 4).
 
-    Of the four ways to divide, takes the one by the largest component (Shepperd 1978).
+    Divides by the largest component (Shepperd 1978).
     """
     s = (R[..., 2, 1] + R[..., 1, 2], R[..., 0, 2] + R[..., 2, 0], R[..., 1, 0] + R[..., 0, 1])
     m = (R[..., 2, 1] - R[..., 1, 2], R[..., 0, 2] - R[..., 2, 0], R[..., 1, 0] - R[..., 0, 1])
@@ -156,7 +156,7 @@ def _by_largest(R: np.ndarray, square: np.ndarray) -> np.ndarray:
 
 
 def rotation(quaternion: np.ndarray) -> np.ndarray:
-    """(..., 4) quaternions x y z w of any length but 0 to (..., 3, 3) rotations."""
+    """(..., 4) quaternions x y z w of any nonzero length to (..., 3, 3) rotations."""
     q = quaternion / np.linalg.norm(quaternion, axis=-1, keepdims=True)
     x, y, z, w = q[..., 0], q[..., 1], q[..., 2], q[..., 3]
     return np.stack(
@@ -217,7 +217,7 @@ def orthonormal(T: np.ndarray) -> np.ndarray:
     """(..., 4, 4) with the nearest true rotations.
 
     `inverse` transposes, so that rounding errors of a rotation double with every composition
-    `A @ inverse(B) @ B`: a chain of frames must come back to SO(3) now and then.
+    `A @ inverse(B) @ B`: a chain of frames must be projected onto SO(3) from time to time.
     """
     U, _, Vt = np.linalg.svd(T[..., :3, :3])
     out = T.copy()

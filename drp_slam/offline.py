@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A sequence through the pipeline in one process, without ROS: read `run_sequence` first."""
+"""Runs a sequence through the pipeline in one process, without ROS: read `run_sequence` first."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ Progress = Callable[["Step", float], None]
 """Called after each frame with its step and the frames per second so far."""
 UNFINISHED = DrpSlamError("ended before all results were written")
 AHEAD = 4
-"""Frames decoded before they are needed."""
+"""Frames decoded ahead."""
 
 
 def run_sequence(
     sequence: Sequence, config: Config, out: Path, progress: Progress | None = None, about: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Every frame through the pipeline; writes the results into `out`, returns `run.json`.
+    """Runs every frame through the pipeline, writes the results into `out`, returns `run.json`.
 
     Same sequence and configuration, same `trajectory.txt`, byte for byte. `about` is added to
-    `run.json`. An error on the way (a truncated image, an interrupt) keeps what was tracked: the
-    results until then are written, then it is raised again.
+    `run.json`. An error during the run (a truncated image, an interrupt) does not lose results: the
+    results so far are written, then it is raised again.
     """
     from drp_slam.data.stamps import StampGate
     from drp_slam.pipeline import Pipeline
@@ -62,8 +62,8 @@ def run_sequence(
     try:
         with work_table.writing(out / files.KERNELS) as kernels:
             try:
-                # the units work on consecutive frames at once, as the chip's do: the next frame is seen
-                # while this one is followed
+                # the units work on consecutive frames at the same time, as on the chip: the front end
+                # processes the next frame while this one is tracked
                 frames = gate.stream(decoded_ahead(sequence))
                 for seen, new_epoch in ahead(((pipeline.see(frame), new) for frame, new in frames), 1, "front end"):
                     if new_epoch:
@@ -74,7 +74,9 @@ def run_sequence(
                         and seen.frame.depth is None
                         and seen.frame.right is None
                     ):
-                        log.warning("%s: frame 0 has no depth; tracking begins at the first that has", sequence.name)
+                        log.warning(
+                            "%s: frame 0 has no depth; tracking begins at the first frame with depth", sequence.name
+                        )
                     step = pipeline.follow(seen)
                     for run in step.runs:
                         work_table.add(kernels, seen.frame.stamp_ns, run.stage, run.works)
@@ -109,21 +111,21 @@ def run_sequence(
     if interrupts.count and failure is None:
         failure = KeyboardInterrupt()
     if failure is not None:
-        log.warning("stopped after %d frames; what was tracked is in %s", len(history.rows), out)
+        log.warning("stopped after %d frames; the results so far are in %s", len(history.rows), out)
         raise failure
     return content
 
 
 @dataclasses.dataclass
 class History:
-    """What is kept of every frame: a few numbers, neither images nor features."""
+    """The record of every frame: a few numbers, neither images nor features."""
 
     rows: list[FrameRow] = dataclasses.field(default_factory=list)
     spans: list[Span] = dataclasses.field(default_factory=list)
     poses: list[tuple[int, np.ndarray]] = dataclasses.field(default_factory=list)
 
     def add(self, step: Step) -> None:
-        """One frame more."""
+        """Adds a frame."""
         from drp_slam.reporting.folder import frame_row
 
         self.rows.append(frame_row(step.track, step.wall_s))
@@ -133,9 +135,9 @@ class History:
 
 
 def write_results(out: Path, pipeline: Any, sequence: Sequence, history: History) -> None:
-    """The files of `drp_slam.reporting.folder` but for `run.json`, `kernels.csv` and the report.
+    """Writes the files of `drp_slam.reporting.folder` except `run.json`, `kernels.csv` and the report.
 
-    The small ones come first: a full disk loses least.
+    Small files first: a full disk loses least.
     """
     from drp_slam.data.ply import write_ply
     from drp_slam.data.trajectory import write_tum

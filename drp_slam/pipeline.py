@@ -30,12 +30,12 @@ from drp_slam.slam.tracker import Tracker
 log = logging.getLogger(__name__)
 
 TRACK = Stage("track", "cpu")
-"""The last stage, whatever the front end: the pose against the keyframes, and the map."""
+"""The last stage of every front end: tracks the pose and extends the map."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A frame after the first half of the pipeline: its features and detections, and what each stage took."""
+    """A frame after the first half of the pipeline: its features and detections, and the executed stages."""
 
     frame: Frame
     features: Features
@@ -46,10 +46,10 @@ class Seen:
 
 @dataclass(frozen=True)
 class Step:
-    """What became of one frame: features, pose, what each stage took, and its cost on the chip.
+    """The results of one frame: features, pose, the executed stages, and its cost on the chip.
 
-    `frame` is as the stages saw it: a raw stereo pair is rectified. `wall_s`: the time of both halves,
-    without what the frame waited between them.
+    `frame` is the input of the stages: a raw stereo pair is rectified. `wall_s`: the time of both halves,
+    without the wait between them.
     """
 
     frame: Frame
@@ -61,7 +61,7 @@ class Step:
 
 
 class Pipeline:
-    """The front end's stages on their units, then the tracker on the CPU; beside them a detector, if named."""
+    """The front end's stages on their units, the tracker on the CPU, and an optional detector."""
 
     def __init__(self, camera: Camera, config: Config | None = None) -> None:
         config = config or Config()
@@ -75,13 +75,13 @@ class Pipeline:
         self.tracker = Tracker(self._sensor.camera, config.slam, slam_map, open_prior(config))
 
     def process(self, frame: Frame) -> Step:
-        """One frame: image to features, features to pose."""
+        """Processes one frame: image to features, features to pose."""
         return self.follow(self.see(frame))
 
     def see(self, frame: Frame) -> Seen:
-        """The first half: image to features. Another thread may do it for the frames to come, in order."""
+        """The first half: image to features. May run ahead in another thread, in the order of the frames."""
         start = time.perf_counter()
-        # a stereo pair is rectified and matched, densely before or at the keypoints after
+        # a stereo pair is rectified and matched, densely before the front end, or at the keypoints after it
         frame, matched = self._sensor.before(frame)
         features, runs = self._front(frame)
         features, measured = self._sensor.after(frame, features)
@@ -106,31 +106,31 @@ class Pipeline:
 
 
 def open_prior(config: Config) -> Prior | None:
-    """The prior of the file `slam.prior`, None without one; what is odd about its samples is logged.
+    """The prior of the file `slam.prior`, None without one; suspicious samples are logged.
 
-    Raises DataError for a file that holds none.
+    Raises DataError for a file without samples.
     """
     if not config.slam.prior:
         return None
     T_body_camera = np.eye(4) if config.slam.prior_frame == "camera" else mount(config.graph.mount) @ T_LINK_OPTICAL
     prior, told = prior_of(*read_prior(Path(config.slam.prior)), T_body_camera)
     if told:
-        log.warning("%s: %d odd samples, the first: %s", config.slam.prior, len(told), told[0])
+        log.warning("%s: %d suspicious samples, the first: %s", config.slam.prior, len(told), told[0])
     return prior
 
 
 def stages(features: str, pair: bool = False) -> tuple[Stage, ...]:
-    """Every stage of a frame with the front end `features`, in order; `pair`: of a stereo camera."""
+    """Every stage of a frame with the front end `features`, in order; `pair`: with a stereo camera."""
     return (*front_end_class(features).stages, *((STEREO,) if pair else ()), TRACK)
 
 
 def beside(runs: tuple[StageRun, ...], searched: tuple[StageRun, ...]) -> tuple[StageRun, ...]:
-    """The detector's run where it stands in the accelerator's queue: behind the features' network, else first."""
+    """Inserts the detector's run in the order of the accelerator's queue: after the features' network, else first."""
     at = max((k + 1 for k, run in enumerate(runs) if run.unit == DETECT.unit), default=0)
     return runs[:at] + searched + runs[at:]
 
 
 def track_run(track: Track, wall_s: float) -> StageRun:
-    """The tracker's stage: measured here, its work counted by the tracker."""
+    """The tracker's stage: its wall time, and the work that the tracker counted."""
     work = Work(TRACK.unit, TRACK.name, track.counters, place="cpu")
     return StageRun(TRACK.name, TRACK.unit, "cpu", wall_s, (work,))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 LONGEST_YAML = 1 << 20
-"""Bytes of a YAML file; the largest shipped one has 10 kB."""
+"""Bytes of a YAML file; the largest shipped file has 10 kB."""
 DEEPEST_YAML = 50
 LONGEST_TEXT = 1 << 28
 """Bytes of a list, a table or a trajectory: a day at 30 Hz has 200 MB."""
@@ -47,7 +47,7 @@ def share() -> Path:
 
 
 def find(kind: str, name: str, suffixes: tuple[str, ...]) -> Path:
-    """A file given by path, or by name in the shipped folder `kind` (such as `models`).
+    """The file of a path, or of a name in the shipped folder `kind` (such as `models`).
 
     Raises ResourceError that lists what is shipped.
     """
@@ -63,14 +63,14 @@ def find(kind: str, name: str, suffixes: tuple[str, ...]) -> Path:
 
 
 def network(name: str) -> Path:
-    """ONNX file of a shipped network, of one that `fetch` has brought, or the path given."""
+    """ONNX file of a shipped network, of a downloaded one (`fetch`), or the path given."""
     folder = downloads() / name
     fetched = sorted(folder.glob("*.onnx")) if name.isidentifier() and os.path.isdir(folder) else []
     return fetched[0] if len(fetched) == 1 and not os.path.isfile(name) else find("models", name, (".onnx",))
 
 
 def downloads() -> Path:
-    """Folder of what `fetch` brings: `drp_slam` in the user's cache (XDG_CACHE_HOME)."""
+    """Folder of downloads by `fetch`: `drp_slam` in the user's cache (XDG_CACHE_HOME)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "drp_slam"
 
 
@@ -91,7 +91,7 @@ def camera_file(name: str) -> Path:
 
 
 def user_path(name: str | Path) -> Path:
-    """The path with `~` resolved where there is such a home."""
+    """The path with `~` expanded, if there is such a home."""
     try:
         return Path(name).expanduser()
     except RuntimeError:
@@ -110,7 +110,7 @@ def sha256(path: Path) -> str:
 def read_regular(path: Path, limit: int, error: type[DrpSlamError], remedy: str = "give another file") -> bytes:
     """The bytes of a regular file of at most `limit` bytes. Raises `error` as `regular` does."""
     with regular(path, limit, error, remedy) as file:
-        data = file.read(limit + 1)  # it may grow meanwhile
+        data = file.read(limit + 1)  # the file may have grown
     if len(data) > limit:
         raise error(f"{path}: more than the {limit} bytes that are expected at most; {remedy}")
     return data
@@ -120,7 +120,7 @@ def read_regular(path: Path, limit: int, error: type[DrpSlamError], remedy: str 
 def regular(path: Path, limit: int, error: type[DrpSlamError], remedy: str) -> Iterator[BinaryIO]:
     """A regular file of at most `limit` bytes, open to read.
 
-    Raises `error`, also for a FIFO, a device or a folder: those may hang or never end.
+    Raises `error`, also for a FIFO, a device or a folder: reading those may block or never end.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -140,7 +140,7 @@ def regular(path: Path, limit: int, error: type[DrpSlamError], remedy: str) -> I
 
 
 def read_gzip(path: Path, limit: int, error: type[DrpSlamError], remedy: str = "give another file") -> bytes:
-    """What a gzip file holds, at most `limit` bytes. Raises `error`."""
+    """The contents of a gzip file, at most `limit` bytes. Raises `error`."""
     with regular(path, limit, error, remedy) as file:
         try:
             data = gzip.GzipFile(fileobj=file).read(limit + 1)
@@ -154,9 +154,9 @@ def read_gzip(path: Path, limit: int, error: type[DrpSlamError], remedy: str = "
 def read_npz(
     path: Path, error: type[DrpSlamError], limit: int = LONGEST_ARRAYS, remedy: str = "write it with numpy.savez"
 ) -> dict[str, np.ndarray]:
-    """The arrays of a `.npz` file, of at most `limit` bytes together; none of them is code. Raises `error`.
+    """The arrays of a `.npz` file, of at most `limit` bytes together; pickled objects are refused. Raises `error`.
 
-    Neither the sizes that the archive states nor the shapes in it are believed before they are checked.
+    Sizes and shapes that the archive states are verified before use.
     """
     import numpy as np
 
@@ -169,13 +169,13 @@ def read_npz(
                 return {name.removesuffix(".npy"): _array(np, archive.read(name)) for name in archive.namelist()}
         except DrpSlamError:
             raise
-        except Exception as broken:  # zipfile and numpy raise anything for damaged bytes
+        except Exception as broken:  # zipfile and numpy raise various errors for damaged bytes
             first = next(iter(str(broken).splitlines()), type(broken).__name__)
             raise error(f"{path}: cannot read: {first[:200]}; {remedy}") from broken
 
 
 def _array(np: Any, data: bytes) -> Any:
-    """One array of numbers, whose bytes are as many as its header says. Raises ValueError."""
+    """One array of numbers, whose size matches its header. Raises ValueError."""
     stream = io.BytesIO(data)
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -196,14 +196,14 @@ def read_text(
 
 
 def read_yaml(path: Path, error: type[DrpSlamError]) -> Any:
-    """What a YAML file holds. Raises `error` as `parse_yaml` does."""
+    """The contents of a YAML file. Raises `error` as `parse_yaml` does."""
     return parse_yaml(read_text(path, error, LONGEST_YAML), str(path), error)
 
 
 def parse_yaml(text: str, where: str, error: type[DrpSlamError]) -> Any:
-    """What a YAML text holds: plain values, lists and mappings.
+    """The contents of a YAML text: plain values, lists and mappings.
 
-    Aliases are refused: a few of them, nested, are gigabytes, and one of them may be endless.
+    Aliases are refused: a few nested ones expand to gigabytes, and one can be infinite.
     Raises `error`, with `where`.
     """
     import yaml
@@ -220,6 +220,6 @@ def parse_yaml(text: str, where: str, error: type[DrpSlamError]) -> Any:
         return yaml.load(text, Loader=loader)
     except DrpSlamError:
         raise
-    except Exception as broken:  # PyYAML's constructors raise anything for a tag on the wrong scalar
+    except Exception as broken:  # PyYAML's constructors raise various errors for a tag on the wrong scalar
         first = next(iter(str(broken).splitlines()), type(broken).__name__)
         raise error(f"{where}: cannot read: {first[:200]}") from broken

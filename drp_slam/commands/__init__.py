@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands of `python -m drp_slam`: every module here whose name has no leading underscore is one.
 
-A module holds what `Command` lists and imports nothing heavy at its top: `--help` reads all of them.
+A module holds what `Command` lists and imports nothing heavy at module level: `--help` reads all of them.
 Adding a command is adding one file.
 """
 
@@ -20,7 +20,7 @@ class Command(Protocol):
     HELP: str
     """One line that begins with a verb."""
     EXAMPLE: str
-    """A command line, without `python -m drp_slam`."""
+    """An example command line, without `python -m drp_slam`."""
 
     def add_arguments(self, p: argparse.ArgumentParser) -> None:
         """Adds the command's own options; `--out`, `--json` and `--verbose` are common to all."""
@@ -33,6 +33,6 @@ class Command(Protocol):
 
 
 def commands() -> dict[str, Command]:
-    """All commands by name, in the order of the alphabet."""
+    """All commands by name, in alphabetical order."""
     names = sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
     return {n.replace("_", "-"): cast(Command, importlib.import_module(f"{__name__}.{n}")) for n in names}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options of the commands that model a network, and the network that they name."""
+"""Options of the commands that model a network, and opening that network."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def add_network_model(p: argparse.ArgumentParser) -> None:
     p.add_argument("--dim", action="append", default=[], metavar="[NAME=]N", help=text)
     text = "set the AI-MAC clock by the runtime's index, 1 to 127 (default: 2, full speed)"
     p.add_argument("--freq-index", type=int, default=2, metavar="N", help=text)
-    text = "leave the results to the DRP, as in the pipeline (default: the CPU fetches them)"
+    text = "let the DRP read the results in place, as in the pipeline (default: copy them to the CPU)"
     p.add_argument("--results-stay", action="store_true", help=text)
 
 
@@ -72,14 +72,14 @@ def read_network(name: str, shapes: Iterable[str] = (), dims: Iterable[str] = ()
 
 
 def add_preprocessing(p: argparse.ArgumentParser) -> None:
-    """How pixels become the network's input."""
-    text = "subtract this from scaled pixels: one value or one a channel (default: 0)"
+    """Options for preprocessing the network's input."""
+    text = "subtract this from scaled pixels: one value, or one per channel (default: 0)"
     p.add_argument("--mean", type=_numbers, default=(0.0,), metavar="R,G,B", help=text)
-    text = "divide by this after --mean: one value or one a channel (default: 1)"
+    text = "divide by this after --mean: one value, or one per channel (default: 1)"
     p.add_argument("--std", type=_numbers, default=(1.0,), metavar="R,G,B", help=text)
     p.add_argument("--bgr", action="store_true", help="feed blue first (--mean and --std are in that order)")
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-    """Parses `0.5,0.5,0.5`; argparse reports anything but numbers."""
+    """Parses `0.5,0.5,0.5`; argparse reports anything else."""
     return tuple(float(part) for part in text.split(","))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options that several commands share, and what is made of them."""
+"""Options that several commands share, and how they are applied."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def add_frames(p: argparse.ArgumentParser, start: bool = True) -> None:
 
 
 def add_dense(p: argparse.ArgumentParser) -> None:
-    """A dense map after the run; `dense_files` makes it."""
+    """The option for a dense map after the run; `dense_files` writes it."""
     text = "fuse the depth after the run: mesh, cloud and occupancy grid beside the results (needs Open3D)"
     p.add_argument("--dense", action="store_true", help=text)
 
@@ -60,7 +60,7 @@ def refuse_dense(args: argparse.Namespace, mono: bool) -> None:
 
 
 def dense_files(args: argparse.Namespace, out: Path) -> dict[str, Any]:
-    """`dense` of a report, where `--dense` asks for it."""
+    """`dense` of a report, with `--dense`."""
     if not args.dense:
         return {}
     from drp_slam.reporting.dense_files import write_dense
@@ -69,13 +69,13 @@ def dense_files(args: argparse.Namespace, out: Path) -> dict[str, Any]:
 
 
 def add_export(p: argparse.ArgumentParser) -> None:
-    """Formats of the trajectory beside TUM's; `exported` writes them."""
+    """Further formats of the trajectory; `exported` writes them."""
     text = "write the trajectory in this format too; may be repeated"
     p.add_argument("--export", action="append", default=[], choices=("kitti", "euroc"), help=text)
 
 
 def exported(args: argparse.Namespace, out: Path) -> dict[str, Any]:
-    """`exports` of a report, where `--export` asks for it."""
+    """`exports` of a report, with `--export`."""
     if not args.export:
         return {}
     from drp_slam.data.trajectory_export import export_results
@@ -84,22 +84,22 @@ def exported(args: argparse.Namespace, out: Path) -> dict[str, Any]:
 
 
 def add_camera(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--camera", metavar="NAME|FILE", help="use this calibration, also where the sequence has one")
+    p.add_argument("--camera", metavar="NAME|FILE", help="use this calibration, even if the sequence has one")
 
 
 def add_device(p: argparse.ArgumentParser, default: str | None = "rzv2h", shown: str = "rzv2h") -> None:
-    """The chip whose model is used: a file of config/devices by name, or a path."""
+    """The option for the chip to model: a name from config/devices, or a path."""
     text = "model this chip: rzv2h, rzv2n, rzv2l, rzv2m, rzv2ma or a YAML file"
     p.add_argument("--device", default=default, metavar="NAME|FILE", help=f"{text} (default: {shown})")
 
 
 def add_slam(p: argparse.ArgumentParser) -> None:
-    """What computes, with which parameters; `configured` reads it."""
-    p.add_argument("--backend", choices=("emulated", "cpu"), help="run on this device (default: emulated)")
+    """Options for devices, networks and parameters; `configured` reads them."""
+    p.add_argument("--backend", choices=("emulated", "cpu"), help="compute with this device (default: emulated)")
     p.add_argument("--network", metavar="NAME|FILE", help="use this shipped network or ONNX file with a card")
     p.add_argument("--features", metavar="NAME", help="use this front end (default: xfeat)")
-    p.add_argument("--detector", metavar="NAME|FILE", help="find objects with this ONNX network beside localisation")
-    text = "mono: use the image alone, up to scale (default: depth or a stereo pair, where there is one)"
+    p.add_argument("--detector", metavar="NAME|FILE", help="detect objects with this ONNX network as well")
+    text = "mono: use the image alone, up to scale (default: with depth or a stereo pair, if there is one)"
     p.add_argument("--sensor", choices=("auto", "mono"), help=text)
     add_device(p, None)
     p.add_argument("--config", type=Path, metavar="FILE", help="read parameters from a YAML like config/drp_slam.yaml")
@@ -109,26 +109,26 @@ def add_slam(p: argparse.ArgumentParser) -> None:
 
 
 def add_map(p: argparse.ArgumentParser) -> None:
-    """A map that outlives the run, and what predicts the motion; `configured` reads it."""
-    p.add_argument("--map", metavar="FILE", help="continue in this map, wherever in it the camera is")
-    p.add_argument("--localise", action="store_true", help="with --map: only find the pose; never change the map")
-    p.add_argument("--save-map", metavar="FILE", help="write the map at the end; may be the file of --map")
-    text = "predict the motion by this file of poses, orientations or angular velocities, as of wheels or an IMU"
+    """Options for loading and saving a map, and for a motion prior; `configured` reads them."""
+    p.add_argument("--map", metavar="FILE", help="load this map and localise in it first, from any place")
+    p.add_argument("--localise", action="store_true", help="with --map: localise only; never change the map")
+    p.add_argument("--save-map", metavar="FILE", help="save the map at the end; may be the file of --map")
+    text = "predict the motion from this file of poses, orientations or angular velocities (wheel odometry, IMU)"
     p.add_argument("--prior", metavar="FILE", help=text)
 
 
 def add_player(p: argparse.ArgumentParser) -> None:
-    """How a recording is played into the graph."""
-    text = "play at this speed; max: as fast as the graph gives credit (default: 1.0)"
+    """Options for playing a recording into the graph."""
+    text = "play at this speed; max: as fast as the graph keeps up (default: 1.0)"
     p.add_argument("--rate", default="1.0", metavar="1.0|max", help=text)
     add_frames(p)
-    text = "keep this many frames under way at --rate max (default: 3)"
+    text = "keep this many frames in flight at --rate max (default: 3)"
     p.add_argument("--in-flight", type=int, default=3, metavar="N", help=text)
-    p.add_argument("--loop", action="store_true", help="begin again at the end")
+    p.add_argument("--loop", action="store_true", help="restart at the end")
 
 
 def add_place(p: argparse.ArgumentParser) -> None:
-    """Where a graph stands among other nodes; `placed` reads it."""
+    """Options for topics, namespace and frames of a graph; `placed` reads them."""
     for name in ("image", "depth", "camera-info", "right", "right-camera-info"):
         text = f"take {name} from this topic of a camera (default: {name.replace('-', '_')})"
         if name.startswith("right"):
@@ -139,18 +139,18 @@ def add_place(p: argparse.ArgumentParser) -> None:
             text = f"take the right {about[name != 'right']} from this topic"
         p.add_argument(f"--{name}-topic", metavar="TOPIC", help=text)
     for name, what in (("odometry", "wheel odometry (nav_msgs/Odometry)"), ("imu", "an IMU (sensor_msgs/Imu)")):
-        text = f"predict the motion by {what} on this topic, and bridge 2 s without vision (default: none)"
+        text = f"predict the motion from {what} on this topic, and bridge up to 2 s without vision (default: none)"
         p.add_argument(f"--{name}-topic", metavar="TOPIC", help=text)
     p.add_argument("--namespace", metavar="NAME", default="", help="put nodes, topics and /tf into this ROS namespace")
-    text = "put this in front of all frames, such as robot1/, and share /tf with other robots (default: none)"
+    text = "prefix all frames with this, such as robot1/, to share /tf with other robots (default: none)"
     p.add_argument("--frame-prefix", metavar="TEXT", help=text)
     p.add_argument("--use-sim-time", action="store_true", help="follow /clock, as with a simulator or ros2 bag --clock")
-    text = "pose of the camera on the robot where /tf does not know it: x y z in m, roll pitch yaw in deg"
+    text = "mount of the camera on the robot, if /tf does not have it: x y z in m, roll pitch yaw in deg"
     p.add_argument("--mount", metavar='"X Y Z R P Y"', help=text)
 
 
 def placed(args: argparse.Namespace) -> Place:
-    """Topics, namespace and clock of a graph. Raises GraphError for names that ROS does not take."""
+    """Topics, namespace and clock of a graph. Raises GraphError for names that ROS does not accept."""
     from drp_slam.errors import GraphError
     from drp_slam.nodes.table import CAMERA_TOPICS, Place
 
@@ -161,7 +161,7 @@ def placed(args: argparse.Namespace) -> Place:
 
 
 def configured(args: argparse.Namespace) -> Config:
-    """The defaults, overridden by `--config`, then by the options, then by `--set`.
+    """The configuration: defaults, overridden by `--config`, then by options, then by `--set`.
 
     A device file is named by its absolute path, so that the results can be reported from anywhere.
     Raises ConfigError for a `--set` that is not SECTION.KEY=VALUE, and as `config.load` does.
@@ -197,7 +197,7 @@ def configured(args: argparse.Namespace) -> Config:
 
 
 def out_folder(args: argparse.Namespace) -> Path:
-    """Makes and returns the folder of the results: `--out`, else `results/<command>-<time>`."""
+    """Creates and returns the folder of the results: `--out`, else `results/<command>-<time>`."""
     from drp_slam.atomic import make_folder
 
     return make_folder(args.out or Path("results") / f"{args.command}-{time.strftime('%Y%m%d-%H%M%S')}")

@@ -11,11 +11,11 @@ from typing import Any
 from drp_slam.commands._tables import print_table
 
 SECONDS = 15.0
-"""Of each load."""
+"""Duration of each load."""
 
 
 def measure(args: argparse.Namespace, out: Path) -> list[dict[str, Any]]:
-    """The graph's own rate, and 2, 4, 8 times as many frames. Raises DrpSlamError."""
+    """Measures the graph's own rate, then 2, 4 and 8 times that frame rate. Raises DrpSlamError."""
     from drp_slam.config import Config, override
     from drp_slam.nodes.overload import measure as measured
     from drp_slam.reporting.folder import write_json
@@ -27,10 +27,10 @@ def measure(args: argparse.Namespace, out: Path) -> list[dict[str, Any]]:
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:
-    """Prints a row a load: everything in it was measured on this host."""
+    """Prints one row per load, all measured on this host."""
     cells = [
         (
-            "as fast as it follows" if not k else f"{row['sent_hz'] / rows[0]['done_hz']:.1f} times as many",
+            "as fast as the graph" if not k else f"{row['sent_hz'] / rows[0]['done_hz']:.1f} times as many",
             f"{row['sent_hz']:.1f}",
             f"{row['done_hz']:.1f}",
             f"{row['goodput']:.2f}",
@@ -41,5 +41,5 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
         )
         for k, row in enumerate(rows)
     ]
-    columns = "frames|sent/s|done/s|share|latency p50 / p99 ms|p99 ratio|nodes' CPU ms a frame|publisher's cores"
+    columns = "frames|sent/s|done/s|share|latency p50 / p99 ms|p99 ratio|nodes' CPU ms per frame|publisher's cores"
     print_table(columns, cells, title="measured on this host", left=("frames",), spare="p99 ratio")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`bench --pairs`: what profiling and a detector cost the running graph, measured in turn on the same frames."""
+"""`bench --pairs`: what profiling and a detector cost the running graph, measured alternately on the same frames."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from drp_slam.commands._options import parsed
 from drp_slam.commands._tables import print_table
 
 EVERY = 5
-"""The detector searches every n-th frame."""
+"""The detector runs on every n-th frame."""
 
 
 def measure(args: argparse.Namespace, count: int, out: Path) -> list[dict[str, Any]]:
-    """Runs the graph `count` times with and without each thing, in turn; rates and latencies measured here."""
+    """Runs the graph `count` times with and without each addition, alternately, and measures rates and latencies."""
     common = ["--sequence", args.sequence, "--rate", "max", "--device", args.device]
     common += ["--frames", str(args.frames)] if args.frames else []
     bare: list[str] = ["--set", "graph.profile=false"]
@@ -31,7 +31,7 @@ def measure(args: argparse.Namespace, count: int, out: Path) -> list[dict[str, A
     for name, variants in things.items():
         runs: tuple[list[dict[str, Any]], ...] = ([], [])
         for k in range(count):
-            # each goes first in turn, so that a host that slows down favours neither
+            # the order alternates, so that a host that slows down favours neither
             for v in (0, 1) if k % 2 == 0 else (1, 0):
                 folder = out / f"{name.replace(' ', '-')}-{k}-{'without' if v else 'with'}"
                 runs[v].append(_run([*common, *variants[v], "--out", str(folder)]))
@@ -40,7 +40,7 @@ def measure(args: argparse.Namespace, count: int, out: Path) -> list[dict[str, A
 
 
 def _run(argv: list[str]) -> dict[str, Any]:
-    """The report of one graph, and the processor time that its nodes took, their start included."""
+    """The report of one graph, and the processor time of its nodes, including their start."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     report = up.run(parsed(up, argv))
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -48,7 +48,7 @@ def _run(argv: list[str]) -> dict[str, Any]:
 
 
 def _row(name: str, own: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Median of the ratios of pairs, and by how many frame periods the pose comes later."""
+    """Median of the ratios of pairs, and the added delay of the pose in frame periods."""
     ratios = [a["fps"] / b["fps"] for a, b in zip(own, others)]
     pairs = [(a["latency"]["wall_ms"], b["latency"]["wall_ms"]) for a, b in zip(own, others) if b["latency"]]
     delays_ms = [mine["p50"] - theirs["p50"] for mine, theirs in pairs]
@@ -66,7 +66,7 @@ def _row(name: str, own: Sequence[dict[str, Any]], others: Sequence[dict[str, An
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:
-    """Prints a row a thing: everything in it was measured on this host."""
+    """Prints one row per addition, all measured on this host."""
     cells = []
     for row in rows:
         low, high = min(row["rate_ratios"]), max(row["rate_ratios"])
@@ -81,7 +81,7 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
                 delay,
             )
         )
-    title = f"measured on this host, medians of {len(rows[0]['rate_ratios'])} pairs in turn"
+    title = f"measured on this host, medians of {len(rows[0]['rate_ratios'])} alternating pairs"
     print_table(
         "graph with|frames/s with|without|ratio|processor time, ratio|pose later by",
         cells,

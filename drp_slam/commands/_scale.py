@@ -24,7 +24,7 @@ def measure(frames: int | None, out: Path) -> dict[str, Any]:
 
 
 def show(scale: dict[str, Any]) -> None:
-    """Prints the times by tenths of the tour and, below, what was found."""
+    """Prints the times by tenths of the tour and a summary below."""
     rows = [(f"{k + 1}", *(f"{scale[name][k]:.1f}" for name in ("p50_ms", "p95_ms", "longest_ms"))) for k in range(10)]
     title = f"{scale['frames']} frames through {scale['rooms']} rooms: CPU time of a frame on this host, ms"
     print_table("tenth|p50|p95|longest", rows, title=title)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables on the terminal: the columns that fit its width, the most important first."""
+"""Tables on the terminal: with as many columns as fit its width, the most important first."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 PIPE_WIDTH = 170
-"""Columns of text where standard output is not a terminal: every table fits."""
+"""Width in characters where standard output is not a terminal: every table fits."""
 GAP = 2
 """Spaces between columns."""
 
@@ -32,8 +32,8 @@ def print_table(
 ) -> None:
     """Prints `rows` below `columns`, whose names are separated by `|`.
 
-    Columns named in `left` are aligned left. On a terminal that is too narrow, those in `spare` are
-    left out from its first on, and a line says so. `styles` has one entry a row. `out` is a rich
+    Columns named in `left` are omitted aligned left. On a terminal that is too narrow, those in `spare` are
+    in that order, and a line says so. `styles` has one entry per row. `out` is a rich
     console (default: standard output).
     """
     from rich import box
@@ -57,11 +57,11 @@ def print_table(
         table.add_row(*(Text(row[i]) for i in kept), style=styles[n] if styles else None)
     out.print(table)
     if hidden:
-        out.print(f"left out at this width: {', '.join(hidden)}; --json has them", soft_wrap=True)
+        out.print(f"omitted at this width: {', '.join(hidden)}; --json has them", soft_wrap=True)
 
 
 def print_written(result: Mapping[str, Any]) -> None:
-    """Names the files that a command wrote, the one to open last."""
+    """Prints the files that a command wrote, the one to open last."""
     named = [result[key] for key in ("json", "onnx", "int8", "plot", "picture", "written") if result.get(key)]
     for path in (*named, *result.get("files", ()), *result.get("cards", ())):
         console().print(f"wrote {path}", soft_wrap=True, markup=False)

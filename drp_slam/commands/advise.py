@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`advise`: the network of a sweep, or the operating point of a compared recording, that fits limits."""
+"""`advise`: the network of a sweep, or the operating point of a compared recording, that satisfies limits."""
 
 from __future__ import annotations
 
@@ -11,26 +11,30 @@ from typing import Any
 from drp_slam.commands._options import add_out, kept
 from drp_slam.commands._tables import print_written
 
-HELP = "choose a network, or front end, clocks and detector rate, that fit limits, and say why"
+HELP = "choose a network, or front end, clocks and detector rate, within given limits, and explain the choice"
 EXAMPLE = "advise --budget-w 2.5 --min-fps 20 --max-ate 2cm"
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--sweep", type=Path, metavar="DIR", help="read the results of this `sweep` (the newest)")
+    p.add_argument(
+        "--sweep", type=Path, metavar="DIR", help="choose from the results of this `sweep` (default: the newest)"
+    )
     p.add_argument("--max-latency", metavar="2ms", help="limit the modelled latency of the network on DRP-AI3")
     p.add_argument("--max-energy", metavar="1mJ", help="limit the modelled energy of one inference")
-    p.add_argument("--max-ate-increase", metavar="5%", help="limit the mean ATE beyond the reference's")
-    p.add_argument("--max-inliers-lost", metavar="5%", help="limit the PnP inliers below the reference's")
-    p.add_argument("--compared", type=Path, metavar="DIR", help="take the runs of this `compare` (the newest)")
+    p.add_argument("--max-ate-increase", metavar="5%", help="limit the increase of the mean ATE over the reference")
+    p.add_argument("--max-inliers-lost", metavar="5%", help="limit the loss of PnP inliers against the reference")
+    p.add_argument(
+        "--compared", type=Path, metavar="DIR", help="choose from the runs of this `compare` (default: the newest)"
+    )
     p.add_argument("--budget-w", type=float, metavar="W", help="limit the modelled power of the busy units")
-    p.add_argument("--min-fps", type=float, metavar="HZ", help="ask for this frame rate (default: the camera's)")
+    p.add_argument("--min-fps", type=float, metavar="HZ", help="require this frame rate (default: the camera's)")
     p.add_argument("--max-ate", metavar="2cm", help="limit the trajectory error")
-    p.add_argument("--min-detector-hz", type=float, metavar="HZ", help="ask for this much recognition")
+    p.add_argument("--min-detector-hz", type=float, metavar="HZ", help="require this detector rate")
     add_out(p, "write none")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """The choice, its reasons and the rest. Raises DrpSlamError with a remedy where no point fits."""
+    """The choice, its reasons and the alternatives. Raises DrpSlamError with a remedy if none satisfies the limits."""
     if any(v is not None for v in (args.compared, args.budget_w, args.min_fps, args.max_ate, args.min_detector_hz)):
         return kept(args, operating_point(args))
     from drp_slam.sweep.advise import choose, latest, limits
@@ -45,7 +49,7 @@ LENGTHS = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 
 
 def operating_point(args: argparse.Namespace) -> dict[str, Any]:
-    """Front end, network level, clocks and detector rate for a recording that `compare` has run."""
+    """Front end, network level, clocks and detector rate for a recording that `compare` has measured."""
     import dataclasses
 
     from drp_slam.errors import ConfigError
@@ -74,7 +78,7 @@ def operating_point(args: argparse.Namespace) -> dict[str, Any]:
     points = operating_points(compared, folder, rate_hz)
     best, fitting = pick(points, wanted)
     sides = {True: "at least", False: "at most"}
-    told = {b.option: f"{getattr(best, b.name):.3g}, {sides[b.least]} {b.value:.3g} asked" for b in wanted}
+    told = {b.option: f"{getattr(best, b.name):.3g}, {sides[b.least]} {b.value:.3g} required" for b in wanted}
     nearest = sorted(fitting, key=lambda p: (-p.detector_hz, p.power_w))[:10]
     return {
         "compared": str(folder),
@@ -101,7 +105,7 @@ def show_operating_point(result: Mapping[str, Any]) -> None:
     out.print(f"[bold]up {result['options']}[/bold]", soft_wrap=True)
     for option, text in result["why"].items():
         out.print(f"  because  {option}: {text}", soft_wrap=True)
-    out.print("  then     most recognition, then least power; all but the front end can be set while it runs")
+    out.print("  then     highest detector rate, then lowest power; all but the front end can be changed while it runs")
     rows = []
     for p in result["nearest"]:
         ate = "–" if p["ate_m"] is None else f"{100 * p['ate_m']:.2f}"
@@ -115,7 +119,7 @@ def show_operating_point(result: Mapping[str, Any]) -> None:
 
 
 def show(result: Mapping[str, Any]) -> None:
-    """Prints the choice, its reasons, and why not the others."""
+    """Prints the choice, its reasons, and why the others were rejected."""
     if "choice" in result:
         show_operating_point(result)
         return

@@ -12,7 +12,7 @@ from drp_slam.commands import run as offline
 from drp_slam.commands._options import SEQUENCE, add_device, add_frames, add_out, add_sequence, out_folder, parsed
 from drp_slam.commands._tables import print_table
 
-HELP = "measure frame rate and latency on this host: the graph, its nodes in one process, and without ROS"
+HELP = "measure frame rate and latency on this host: as processes, in one process, and without ROS"
 EXAMPLE = "bench rgbd_dataset_freiburg1_xyz"
 CASES: dict[str, tuple[int, tuple[str, ...]]] = {
     "graph, 3 in flight": (3, ()),
@@ -33,21 +33,26 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--robustness",
         action="store_true",
-        help="measure accuracy instead, on the recording made harder: frames missing, darkness, blur, missing depth, "
-        "things that move",
+        help="measure accuracy instead, on a degraded recording: dropped frames, darkness, blur, missing depth, "
+        "moving objects",
     )
-    text = "measure the tracker instead, over a tour of 10 000 frames (or --frames) through a generated building"
+    text = "measure the tracker instead, over 10 000 frames (or --frames) through a generated building"
     p.add_argument("--scale", action="store_true", help=text)
-    text = "measure N times in turn what profiling costs the graph, and what --detector costs it"
+    text = "measure the cost of profiling and of --detector in N alternating pairs of runs"
     p.add_argument("--pairs", type=int, metavar="N", help=text)
     p.add_argument("--detector", metavar="NAME|FILE", help="with --pairs: this ONNX network on every 5th frame")
-    text = "measure the live graph with a camera 2, 4 and 8 times as fast as it follows"
+    text = "measure the live graph with a camera 2, 4 and 8 times as fast as the graph"
     p.add_argument("--overload", action="store_true", help=text)
-    p.add_argument("--cases", default="", metavar="WORDS", help="with --robustness: only cases with one of these words")
+    p.add_argument(
+        "--cases",
+        default="",
+        metavar="WORDS",
+        help="with --robustness: run only cases whose name has one of these words",
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Runs every case on the same frames; the rates, latencies and stage times measured here."""
+    """Runs every case on the same frames; returns the rates, latencies and stage times measured here."""
     if args.robustness:
         return robustness(args)
     out = out_folder(args)
@@ -62,7 +67,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def robustness(args: argparse.Namespace) -> dict[str, Any]:
-    """Every case of `data/disturbances.py`: frames tracked, errors, and why frames were lost."""
+    """Every case of `data/disturbances.py`: frames tracked, errors, and reasons of losses."""
     from drp_slam.config import Config
     from drp_slam.data import disturbances
     from drp_slam.data.dataset import open_sequence
@@ -97,7 +102,7 @@ def case(args: argparse.Namespace, name: str, in_flight: int, options: tuple[str
 
 
 def show(result: dict[str, Any]) -> None:
-    """Prints the cases as a table: everything in it was measured on this host."""
+    """Prints the cases as a table, all measured on this host."""
     if "robustness" in result:
         return show_robustness(result)
     if "scale" in result:
@@ -125,7 +130,7 @@ def show(result: dict[str, Any]) -> None:
 
 
 def show_robustness(result: dict[str, Any]) -> None:
-    """Prints a row a case; with a still camera the live error is the largest distance from the start."""
+    """Prints one row per case; with a static camera the live error is the largest distance from the start."""
     rows = []
     for row in result["robustness"]:
         errors = ("–" if row[key] is None else f"{row[key] * 1e3:.1f}" for key in ("ate_m", "live_m"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`board-compare`: a folder compiled for the board beside the prediction for its network."""
+"""`board-compare`: a folder compiled for the board against the prediction for its network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from drp_slam.commands._options import add_out, kept
 from drp_slam.commands._tables import console as stdout
 from drp_slam.commands._tables import print_table, print_written
 
-HELP = "compare a folder that the vendor's compiler made with the prediction for its network"
+HELP = "compare the output of the vendor's compiler with the prediction for the network"
 EXAMPLE = "board-compare compiled/ yolox_s.onnx"
 
 
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def show(result: dict[str, Any]) -> None:
-    """Prints each section, then what differs."""
+    """Prints each section, then the differences."""
     console = stdout()
     console.print(f"{result['network']} compiled in {result['folder']}, and on {result['device']} (modelled)")
     if "placement" in result:
@@ -66,7 +66,7 @@ def show(result: dict[str, Any]) -> None:
         devices = ", ".join(f"{device} {us:.0f} us" for device, us in part["measured_us"].items())
         console.print(f"profile, measured: {devices}, in all {part['measured_total_us']:.0f} us")
         console.print(
-            f"modelled: {part['modelled_total_us']:.0f} us, of it {part['modelled_cpu_us']:.0f} us on the CPU and over"
+            f"modelled: {part['modelled_total_us']:.0f} us, {part['modelled_cpu_us']:.0f} us for the CPU and transfers"
         )
     for line in result["parts"]:
         console.print(f"differs by more than 15 %: {line}")

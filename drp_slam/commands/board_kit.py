@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`board-kit`: what it takes to compile a network for the board and to check its outputs."""
+"""`board-kit`: everything needed to compile a network for the board and to check its outputs."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from drp_slam.commands._networks import add_preprocessing, read_network
 from drp_slam.commands._options import add_out, out_folder
 from drp_slam.commands._tables import console as stdout
 
-HELP = "write what a chip owner needs to compile a network and to check the board's outputs"
+HELP = "write the files needed to compile a network for the board and to check its outputs"
 EXAMPLE = "board-kit yolox_s.onnx --images pictures/ --out kit"
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("model", help="ONNX file, or a shipped network; of INT8 networks, the float form is written")
-    text = "calibrate on these pictures; the first ten are checked"
+    text = "calibrate on these images; the first ten are compared"
     p.add_argument("--images", type=Path, required=True, metavar="DIR", help=text)
     add_preprocessing(p)
     text = "set the shape of a dynamic input"
     p.add_argument("--input-shape", action="append", default=[], metavar="[NAME=]1,3,H,W", help=text)
-    text = "let the DRP read results in place, so that XFeat's upsampling runs on blocks of pixels"
+    text = "let the DRP read the results in place, so that XFeat's upsampling runs on blocks of pixels"
     p.add_argument("--results-stay", action="store_true", help=text)
     add_out(p)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """The folder and what it holds."""
+    """Writes the folder; returns its contents."""
     from drp_slam.drpai3.board_kit import board_kit
     from drp_slam.drpai3.samples import Preprocessing
 
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def show(result: dict[str, Any]) -> None:
-    """Names the files."""
+    """Prints the files."""
     stdout().print(
         f"{result['folder']}: network.onnx, compile.py, compare.py, processing.json, "
         f"{result['calibration']} calibration tensors, outputs of {result['expected']} images"

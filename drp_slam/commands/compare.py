@@ -19,7 +19,13 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     add_sequence(p)
     add_slam(p)
     add_frames(p)
-    p.add_argument("--draws", type=int, default=200, metavar="N", help="draw the constants this often (default: 200)")
+    p.add_argument(
+        "--draws",
+        type=int,
+        default=200,
+        metavar="N",
+        help="sample the uncertain constants this many times (default: 200)",
+    )
     text = "give the tracker this many of the CPU's cores (default: all)"
     p.add_argument("--tracker-cores", type=int, metavar="N", help=text)
     add_out(p)
@@ -27,7 +33,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """What `compare.json` holds."""
+    """The contents of `compare.json`."""
     from drp_slam.offline import one_thread_a_library
 
     one_thread_a_library()
@@ -59,7 +65,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def show(result: Mapping[str, Any]) -> None:
-    """The systems beside each other, what that rests on, and the article's figures beside it."""
+    """Prints the systems side by side, the constants behind them, and the article's figures."""
     from rich.table import Table
 
     from drp_slam.commands._tables import console
@@ -86,7 +92,7 @@ COLUMNS = ("fps", "ms p50/p99", "mJ", "faster", "energy")
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:
-    """A row of either kind."""
+    """A row of either table."""
     latency = (row.get("live") or row)["latency_ms"]
     first = [row["workload"].replace("localise +", "  +"), row.get("system", "emulation"), f"{row['fps']:.1f}"]
     first.append(f"{latency['p50']:.1f}/{latency['p99']:.1f}" if latency else "")

@@ -18,10 +18,10 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("reference", type=Path, help="ONNX file of FastestDet's form; its boxes count as true")
+    p.add_argument("reference", type=Path, help="ONNX file of FastestDet's form; its boxes are the ground truth")
     p.add_argument("others", nargs="+", type=Path, metavar="NETWORK", help="float or INT8 files to compare with it")
     p.add_argument("--images", type=Path, required=True, metavar="DIR", help="read all images below this folder")
-    p.add_argument("--count", type=int, default=200, metavar="N", help="use this many, evenly taken (200)")
+    p.add_argument("--count", type=int, default=200, metavar="N", help="use this many, evenly spaced (200)")
     add_out(p, "write none")
 
 
@@ -47,12 +47,12 @@ def _images(files: list[Path]) -> Iterator[Any]:
 
 
 def show(result: dict[str, Any]) -> None:
-    """One row a network."""
+    """Prints one row per network."""
     rows = []
     for row in result["networks"]:
         means = ["–" if row[key] is None else f"{row[key]:.3f}" for key in ("map50", "map")]
         rows.append((Path(row["network"]).name, *means, str(row["boxes"])))
     title = f"boxes of {Path(result['reference']).name} on {result['images']} images"
     print_table("network|mAP at 0.5|mAP 0.5 to 0.95|boxes", rows, title=title, left=("network",))
-    print(f"{result['reference_boxes']} boxes of {result['classes']} classes count as true")
+    print(f"{result['reference_boxes']} boxes of {result['classes']} classes are the ground truth")
     print_written(result)

@@ -22,7 +22,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Modelled totals of each network, and how many times faster than the first it is."""
+    """Modelled totals of each network, and its speed-up over the first."""
     from drp_slam.chip.constants import load_constants
     from drp_slam.drpai3.estimate import estimate
     from drp_slam.drpai3.estimate_result import as_dict

@@ -9,7 +9,7 @@ from typing import Any
 
 from drp_slam.commands._options import add_camera, add_frames, add_sequence
 
-HELP = "convert a recording (TUM folder, rosbag2), or a trajectory into KITTI's or EuRoC's form"
+HELP = "convert a recording (TUM folder, rosbag2), or a trajectory into KITTI's or EuRoC's format"
 FORMATS = ("kitti", "euroc")
 """Of trajectories."""
 EXAMPLE = "convert rgbd_dataset_freiburg1_xyz xyz.bag --format mcap"
@@ -25,25 +25,27 @@ ROWS = {
     "megabytes": " MB",
     "wall_s": " s",
 }
-"""What is shown, and its unit."""
+"""Printed values and their units."""
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
     add_sequence(p, "source")
     p.add_argument("destination", type=Path, help="folder, or file of a trajectory, to write")
-    text = "write this format (default: tum for a bag, else mcap); kitti and euroc: of a trajectory in TUM's form or a "
+    text = (
+        "write this format (default: tum for a bag, else mcap); kitti and euroc: for a trajectory in TUM's format or a "
+    )
     text += "folder of results"
     p.add_argument("--format", choices=("tum", "mcap", "sqlite3", *FORMATS), help=text)
-    p.add_argument("--keyframes", action="store_true", help="with kitti and euroc: write the poses of keyframes alone")
+    p.add_argument("--keyframes", action="store_true", help="with kitti and euroc: write only the poses of keyframes")
     p.add_argument("--compressed", action="store_true", help="write colour as JPEG, 16UC1 depth as PNG")
-    text = "write depth into a bag as this (default: 16UC1 where it is exact, else 32FC1)"
+    text = "encode depth in a bag like this (default: 16UC1 where it is lossless, else 32FC1)"
     p.add_argument("--depth", choices=("16UC1", "32FC1"), help=text)
     add_camera(p)
     add_frames(p)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """What was written, and what was not exact. Raises DataError."""
+    """Converts; returns what was written, and where precision was lost. Raises DataError."""
     from drp_slam.data.convert import convert, convert_trajectory
     from drp_slam.data.dataset import open_sequence
 

@@ -36,7 +36,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """The report of the emulated run, with the run on backend `cpu` as its baseline.
 
-    Both play the same frames through the graph, as fast as it gives credit.
+    Both play the same frames through the graph, as fast as it keeps up.
     """
     from drp_slam.reporting.results import build
 
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def graph(args: argparse.Namespace, backend: str, out: Path) -> Path:
-    """One run of the graph with `backend`; returns its folder of results."""
+    """Runs the graph with `backend`; returns its folder of results."""
     print(f"the graph with backend {backend}:", file=sys.stderr)
     frames = ["--frames", str(args.frames)] if args.frames else []
     sequence = ["--sequence", args.sequence, *frames]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`doctor`: what is wrong with a recording or a live camera."""
+"""`doctor`: finds faults of a recording or a live camera."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 from drp_slam.commands._options import SEQUENCE, add_camera, add_frames, add_place, placed
 from drp_slam.commands._tables import console
 
-HELP = "examine a recording or a live camera: say what is wrong, why it matters and what to do"
+HELP = "check a recording or a live camera: report faults, their effects and remedies"
 EXAMPLE = "doctor synthetic:frames=60"
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("sequence", nargs="?", help=f"examine this recording: {SEQUENCE}")
+    p.add_argument("sequence", nargs="?", help=f"check this recording: {SEQUENCE}")
     add_camera(p)
     add_frames(p)
-    p.add_argument("--live", action="store_true", help="examine the topics of a running camera")
-    text = "examine a live camera for this many seconds (default: 20)"
+    p.add_argument("--live", action="store_true", help="check the topics of a running camera")
+    text = "check a live camera for this many seconds (default: 20)"
     p.add_argument("--seconds", type=float, default=20.0, metavar="S", help=text)
     text = "with --live, mono: expect no depth (default: auto)"
     p.add_argument("--sensor", choices=("auto", "mono"), default="auto", help=text)
@@ -26,15 +26,15 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """The diagnosis. `exit_code` is 1 where it has an error.
+    """The diagnosis. `exit_code` is 1 if it has an error.
 
-    Raises DataError where there is no such recording, GraphError for names that ROS does not take.
+    Raises DataError for a missing recording, GraphError for names that ROS does not accept.
     """
     from drp_slam.doctor.checks import Level
     from drp_slam.errors import DataError
 
     if args.live == (args.sequence is not None):
-        raise DataError("name a recording to examine, or --live for a running camera")
+        raise DataError("name a recording to check, or --live for a running camera")
     if args.live:
         return live(args)
     from drp_slam.doctor.recordings import diagnose
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def live(args: argparse.Namespace) -> dict[str, Any]:
-    """The diagnosis of a running camera; says on standard error what is found, as it is found."""
+    """The diagnosis of a running camera; prints findings on standard error as they occur."""
     import logging
     import os
 

@@ -14,12 +14,12 @@ from drp_slam.commands._tables import console as stdout
 from drp_slam.commands._tables import print_table, print_written
 from drp_slam.errors import DrpAi3Error
 
-HELP = "estimate what DRP-AI3 does with a network: placement, packing, time, energy"
+HELP = "estimate a network on DRP-AI3: placement, packing, time, energy"
 EXAMPLE = "estimate model.onnx --sparsity 0.9 --html"
 COLUMNS = "layer|op|unit|shape|MMAC|zeros|N/M|kcycle|us|+cross|kB|bound by|use|uJ"
 LEFT = ("layer", "op", "unit", "shape", "bound by")
 SPARE = "kB|uJ|zeros|kcycle|use|N/M|shape|MMAC"
-"""Left out in this order where the terminal is narrow."""
+"""Omitted in this order on a narrow terminal."""
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
@@ -33,15 +33,15 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--pattern", choices=("file", "balanced", "random"), help=text)
     text = "place operators as this release of the vendor's compiler (default: 2.7)"
     p.add_argument("--release", type=float, default=2.7, metavar="X.Y", help=text)
-    p.add_argument("--verify", action="store_true", help="prove that packed weights give the dense INT8 accumulators")
-    text = "run it in INT8 over a folder of images or .npz files, which calibrate a float network"
+    p.add_argument("--verify", action="store_true", help="verify that packed weights give the dense INT8 accumulators")
+    text = "also run it in INT8 over a folder of images or .npz files, which calibrate a float network"
     p.add_argument("--run", type=Path, metavar="DIR|NPZ", help=text)
     text = "multiply pixels by this before --mean and --std (default: 1/255)"
     p.add_argument("--input-scale", type=float, default=1 / 255, metavar="S", help=text)
     add_preprocessing(p)
-    text = "order the input's axes like this (default: channels are the axis of size 1 or 3)"
+    text = "order of the input's axes (default: channels are the axis of size 1 or 3)"
     p.add_argument("--layout", choices=("nchw", "nhwc"), help=text)
-    text = "choose INT8 ranges this way for --run; best: the one of the others that keeps more signal (default)"
+    text = "choose INT8 ranges this way for --run; best: whichever of the others preserves more signal (default)"
     p.add_argument("--method", choices=("best", "minmax", "percentile"), default="best", help=text)
     text = "keep this percentage of the values with --method percentile (default: 99.99)"
     p.add_argument("--percentile", type=float, default=99.99, metavar="P", help=text)
@@ -54,7 +54,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """The report of one network: modelled figures, and what `--verify` and `--run` found."""
+    """The report of one network: modelled figures, and the results of `--verify` and `--run`."""
     from drp_slam.chip.constants import load_constants
     from drp_slam.drpai3.estimate import estimate
     from drp_slam.drpai3.estimate_result import as_dict
@@ -103,14 +103,16 @@ def _survey(args: argparse.Namespace, constants: Any, options: dict[str, Any]) -
     from drp_slam.drpai3.survey import survey
 
     if args.input_shape or args.verify or args.run or args.annotate or args.csv or args.html:
-        raise DrpAi3Error(f"{args.model} is a folder; it takes --dim, --sparsity and the options of the chip alone")
+        raise DrpAi3Error(
+            f"{args.model} is a folder; a folder allows only --dim, --sparsity and the options of the chip"
+        )
     rows = survey(Path(args.model).expanduser(), constants, dimensions(args.dim), **options)
     outcomes = dict(Counter(row["outcome"] for row in rows))
     return {"device": f"emulated:{constants.name}", "outcomes": outcomes, "survey": rows}
 
 
 def show(result: dict[str, Any]) -> None:
-    """Prints the layers, totals and fallbacks; of a folder, one line a file."""
+    """Prints the layers, totals and fallbacks; for a folder, one line per file."""
     console = stdout()
     if "survey" in result:
         _show_survey(result)
@@ -120,7 +122,7 @@ def show(result: dict[str, Any]) -> None:
     styles = ["red" if row["unit"] == "cpu" else None for row in busy]
     print_table(COLUMNS, [_cells(row) for row in busy], title=title, left=LEFT, spare=SPARE, styles=styles)
     hidden = len(result["layers"]) - len(busy)
-    console.print(f"{hidden} layers run behind others and take no time of their own")
+    console.print(f"{hidden} layers run in parallel with others and add no time")
     console.print(
         f"{'[red]INCOMPLETE[/] ' if result['incomplete'] else ''}"
         f"[bold]{result['total_ms']:.3f} ms, {result['energy_mj']:.2f} mJ[/] ({result['average_w']:.2f} W), "
@@ -128,7 +130,7 @@ def show(result: dict[str, Any]) -> None:
         "(published: 9 to 11 for pruned ResNet-50 class, 23.9 for the ideal layer)"
     )
     for reason in result["incomplete"]:
-        console.print(f"[red]incomplete[/], in no sum above: {reason}", highlight=False)
+        console.print(f"[red]incomplete[/], not in any sum above: {reason}", highlight=False)
     for note in result["notes"]:
         console.print(f"note: {note}", highlight=False)
     console.print(
@@ -146,10 +148,10 @@ def show(result: dict[str, Any]) -> None:
         if key in result:
             console.print(f"{key}: " + ", ".join(f"{k} {v}" for k, v in result[key].items()))
     for reason, (count, ms, crossing) in _reasons(result["fallbacks"]):
-        times = f"{ms:.2f} ms, and {crossing:.2f} ms to cross there and back"
+        times = f"{ms:.2f} ms, and {crossing:.2f} ms to move data there and back"
         console.print(f"[red]{count:.0f} on the Cortex-A55[/]: {reason}: {times}")
     kinds = result["constants"]
-    console.print(f"rests on {kinds['cited']} cited, {kinds['fitted']} fitted and {kinds['assumed']} assumed constants")
+    console.print(f"based on {kinds['cited']} cited, {kinds['fitted']} fitted and {kinds['assumed']} assumed constants")
     print_written(result)
 
 
@@ -186,7 +188,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 
 def _reasons(fallbacks: list[dict[str, Any]]) -> list[tuple[str, list[float]]]:
-    """Count, ms and crossing ms of the layers on the CPU by reason, the slowest first."""
+    """Count, ms and crossing ms of the layers on the CPU by reason, slowest first."""
     reasons: dict[str, list[float]] = {}
     for row in fallbacks:
         entry = reasons.setdefault(f"{row['reason']} ({row['op']})", [0, 0.0, 0.0])

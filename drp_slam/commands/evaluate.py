@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`evaluate`: networks against the first, as SLAM feels it."""
+"""`evaluate`: networks against the first, by their effect on SLAM."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HELP = "evaluate networks against the first: inliers, relative pose error, traje
 EXAMPLE = "evaluate xfeat-fp32 xfeat xfeat-p70 --sequence DIR --ate"
 COLUMNS = "network|zero|kB|part|inliers|%|overlap|lost|cm|% cm|median cm|deg|% deg|median deg"
 SPARE = "kB|median deg|% deg|deg|% cm|median cm|overlap|zero"
-"""Left out in this order where the terminal is narrow."""
+"""Omitted in this order on a narrow terminal."""
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
@@ -26,16 +26,16 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     add_camera(p)
     p.add_argument("--config", type=Path, metavar="FILE", help="read parameters from a YAML like config/drp_slam.yaml")
     p.add_argument("--gap", type=float, default=0.4, metavar="S", help="pair frames this many seconds apart (0.4)")
-    p.add_argument("--pairs", type=int, metavar="N", help="judge on this many pairs, evenly taken (all)")
+    p.add_argument("--pairs", type=int, metavar="N", help="evaluate this many pairs, evenly spaced (all)")
     p.add_argument("--ate", action="store_true", help="also measure the trajectory error")
     text = "vary start frame and keyframe threshold this many times for --ate (10)"
     p.add_argument("--configurations", type=int, default=10, metavar="N", help=text)
-    p.add_argument("--card", action="store_true", help="write what was measured into the networks' cards")
+    p.add_argument("--card", action="store_true", help="write the measurements into the networks' cards")
     add_out(p, "write none")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """The comparison. With `--out`, measurements are kept there and not repeated."""
+    """The comparison. With `--out`, measurements are stored there and reused."""
     from drp_slam.config import load
     from drp_slam.data.dataset import open_sequence
     from drp_slam.evaluation.agreement import write_agreement
@@ -53,14 +53,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def show(result: Mapping[str, Any]) -> None:
-    """Prints one row a network and part."""
+    """Prints one row per network and part."""
     rows = []
     for name, body in result["networks"].items():
         head = (name, f"{body['sparsity']:.0%}", f"{body['bytes'] / 1000:.0f}")
         for part in ("all", "kept_out"):
             if body[part] is not None:
                 rows.append((*(head if part == "all" else ("", "", "")), part.replace("_", " "), *_cells(body[part])))
-    pairs = f"{result['pairs']} pairs {result['gap_s']:g} s apart, {result['pairs_kept_out']} kept out"
+    pairs = f"{result['pairs']} pairs {result['gap_s']:g} s apart, {result['pairs_kept_out']} held out"
     title = f"{result['sequence']}: {pairs}; % with 95 % intervals: ratios to {result['reference']}"
     print_table(COLUMNS, rows, title=title, left=("network", "part"), spare=SPARE)
     for name, body in result["networks"].items():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`fetch`: networks that others publish, into the user's cache."""
+"""`fetch`: downloads published networks into the user's cache."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """The files, and the licence that they come with."""
+    """The files and their licence."""
     from drp_slam.data.download import PACKAGES, fetch
 
     files = fetch(args.name, folder=args.out)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`figures`: the source article's claims beside our figures."""
+"""`figures`: the source article's claims beside this project's figures."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from drp_slam.commands._options import out_folder
 from drp_slam.commands._tables import print_table, print_written
 from drp_slam.errors import ConfigError
 
-HELP = "put the source article's figures beside ours: one HTML page, PNGs and JSON"
+HELP = "compare the source article's figures with this model's: one HTML page, PNGs and JSON"
 EXAMPLE = "figures rgbd_dataset_freiburg1_xyz --frames 100 --detector FastestDet.onnx"
 COLUMNS = "figure|subject|claimed|ours|range"
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
     comparison.add_arguments(p)
-    text = "take the runs of this `compare` instead of comparing now"
+    text = "use the results of this `compare` instead of running it now"
     p.add_argument("--compared", type=Path, metavar="DIR", help=text)
     text = "also show these networks (.onnx, .onnx.gz) beside ResNet-50 and YOLOX-S"
     p.add_argument("--networks", nargs="+", type=Path, default=[], metavar="FILE", help=text)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """What `figures.json` holds."""
+    """The contents of `figures.json`."""
     from drp_slam.evaluation.article import figures
     from drp_slam.evaluation.article_page import write
     from drp_slam.reporting.folder import read_json, write_json
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def show(result: Mapping[str, Any]) -> None:
-    """Prints a row a claim."""
+    """Prints one row per claim."""
     rows = []
     for claim in result["claims"]:
         low, high = claim["range"]

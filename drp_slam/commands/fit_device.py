@@ -19,14 +19,14 @@ EXAMPLE = "fit-device calibration --pairs pruning_speedup.csv --layers translato
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
     add_corpus(p)
-    text = "fit the rows of the translator's table of YOLOX-S too (CSV)"
+    text = "also fit the rows of the translator's table of YOLOX-S (CSV)"
     p.add_argument("--layers", type=Path, metavar="FILE", help=text)
     p.add_argument("--write", action="store_true", help="write the constants into the device file")
     add_out(p, "write none")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Constants, rules and errors of a fit to all networks, and errors held out by family."""
+    """Constants, rules and errors of a fit to all networks, and cross-validated errors by family."""
     from drp_slam.chip.constants import load_constants
     from drp_slam.drpai3.fitting.validate import fitted, read_all, read_rows
 
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def show(result: dict[str, Any]) -> None:
-    """Prints errors by family, the pairs, and what was fitted."""
+    """Prints errors by family, the pairs, and the fitted rules."""
     show_errors([("fit", result["fitted"]), ("held out by family, 5 folds", result["cross_validated"])])
     console = stdout()
     for tag, unit in result["rules"].items():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`overhead`: what emulation costs on this host."""
+"""`overhead`: the cost of emulation on this host."""
 
 from __future__ import annotations
 

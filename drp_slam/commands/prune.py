@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`prune`: a network and a rate in, a pruned network in FP32 and INT8 out."""
+"""`prune`: from a network and a rate to a pruned network in FP32 and INT8."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from drp_slam.errors import DrpSlamError, PruningError
 from drp_slam.pruning.methods import BUDGETS, LAYER_RATES, PATTERNS, SALIENCIES, SCHEDULES
 
 log = logging.getLogger(__name__)
-HELP = "prune a network as DRP-AI3 packs it, write FP32 and INT8, say what it costs"
+HELP = "prune a network for DRP-AI3, write it in FP32 and INT8, estimate its latency"
 EXAMPLE = "prune model.onnx --rate 0.9 --calibration DIR --out pruned"
 REPORT = "prune.json"
 
@@ -25,31 +25,38 @@ REPORT = "prune.json"
 def add_arguments(p: argparse.ArgumentParser) -> None:
     text = "ONNX file, shipped float network, or package.module:factory (imports and runs that code)"
     p.add_argument("source", help=text)
-    p.add_argument("--rate", type=float, required=True, help="remove this part of the weights, in [0, 1)")
-    p.add_argument("--pattern", default="flexible-nm", choices=PATTERNS, help="zero in this pattern (flexible-nm)")
-    text = f"rank weights by this: {', '.join(SALIENCIES)}, or module:NAME of your own (obs)"
+    p.add_argument("--rate", type=float, required=True, help="remove this fraction of the weights, in [0, 1)")
+    p.add_argument(
+        "--pattern", default="flexible-nm", choices=PATTERNS, help="arrange zeros in this pattern (flexible-nm)"
+    )
+    text = f"rank weights by this saliency: {', '.join(SALIENCIES)}, or module:NAME of your own (obs)"
     p.add_argument("--saliency", default="obs", metavar="NAME", help=text)
-    text = "read images, or .npz files of input arrays, from this folder (photographs of installed packages)"
+    text = "read images, or .npz files of input arrays, from this folder (default: photographs of installed packages)"
     p.add_argument("--calibration", type=Path, metavar="DIR", help=text)
     p.add_argument("--bgr", action="store_true", help="feed blue first; RGB otherwise")
     p.add_argument("--images", type=int, default=100, metavar="N", help="use this many of them (100)")
-    p.add_argument("--shape", metavar="1,C,H,W", help="set the input's shape, where the source leaves it open")
-    text = "count this in the rate of flexible-nm (weights)"
+    p.add_argument("--shape", metavar="1,C,H,W", help="set the input's shape, if the source does not fix it")
+    text = "apply the rate of flexible-nm to this (weights)"
     p.add_argument("--budget", choices=BUDGETS, default="weights", help=text)
     text = "reach the rate at once or in stages (one-shot)"
     p.add_argument("--schedule", choices=SCHEDULES, default="one-shot", help=text)
     p.add_argument("--stages", type=int, default=4, metavar="N", help="prune in this many stages, unless one-shot (4)")
-    p.add_argument("--layer-rates", default="global", choices=LAYER_RATES, help="share the rate out by this (global)")
-    p.add_argument("--layers", metavar="A,B", help="prune these only")
-    p.add_argument("--spare", metavar="A,B", help="leave these dense")
-    text = "distil from the dense network for this many steps afterwards (0)"
+    p.add_argument(
+        "--layer-rates",
+        default="global",
+        choices=LAYER_RATES,
+        help="distribute the rate over layers like this (global)",
+    )
+    p.add_argument("--layers", metavar="A,B", help="prune only these layers")
+    p.add_argument("--spare", metavar="A,B", help="keep these layers dense")
+    text = "distil from the dense network for this many steps after pruning (0)"
     p.add_argument("--retrain", type=int, default=0, metavar="STEPS", help=text)
-    text = "begin to distil at this learning rate; weights that OBS has fitted want small steps (1e-4)"
+    text = "initial learning rate of distillation; after OBS, small steps are best (1e-4)"
     p.add_argument("--learning-rate", type=float, default=1e-4, metavar="R", help=text)
     p.add_argument("--no-int8", action="store_true", help="write FP32 only")
-    text = "choose INT8 ranges this way; best: the one of the others that keeps more signal (best)"
+    text = "choose INT8 ranges this way; best: whichever of the others preserves more signal (best)"
     p.add_argument("--calibrate-method", choices=("best", "minmax", "percentile"), default="best", help=text)
-    text = "also write a Deep Compression file; --retrain trains its centroids for a quarter as many steps"
+    text = "also write a Deep Compression file; with --retrain, its centroids are trained for a quarter as many steps"
     p.add_argument("--compress", action="store_true", help=text)
     add_device(p)
     p.add_argument("--seed", type=int, default=0, metavar="N", help="seed the random numbers (0)")
@@ -57,7 +64,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """What was pruned and written, layer by layer. Raises PruningError."""
+    """Prunes and writes the network; returns a report by layer. Raises PruningError."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -138,10 +145,10 @@ def totals(layers: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def modelled(result: Mapping[str, Any], source: str, constants: Any) -> dict[str, Any] | None:
-    """Time and energy of one inference on the emulated chip, pruned: the float file, priced as INT8 like the dense one.
+    """Modelled time and energy of one inference of the pruned network: a float file, priced as INT8 like the dense one.
 
-    Also dense, where the source is a file. A network that the timing model cannot place gives None
-    and a warning: the pruned files are good in any case.
+    Of the dense one too, if the source is a file. A network that the timing model cannot place gives None
+    and a warning: the pruned files are valid in any case.
     """
     from drp_slam import resources
     from drp_slam.drpai3.estimate import estimate
@@ -161,7 +168,7 @@ def modelled(result: Mapping[str, Any], source: str, constants: Any) -> dict[str
 
 
 def show(result: Mapping[str, Any]) -> None:
-    """The table of layers, then what was written."""
+    """Prints the table of layers, then the files."""
     from rich.console import Console
     from rich.table import Table
 
@@ -185,7 +192,7 @@ def show(result: Mapping[str, Any]) -> None:
     console.print(result["images"], soft_wrap=True)
     if rounds := Counter(result.get("rounds", {}).values()):
         each = ", ".join(f"{n} for {count} layers" for n, count in sorted(rounds.items(), reverse=True))
-        console.print(f"rounds of OBS, by the size of the layer: {each}")
+        console.print(f"rounds of OBS, by layer size: {each}")
     for row in (left := result["left_dense"])["reasons"]:
         what = f"{row['nodes']} {row['operator']}, {row['weights']:,} weights: {row['reason']}"
         console.print(f"left dense: {what}", soft_wrap=True)
@@ -199,7 +206,7 @@ def show(result: Mapping[str, Any]) -> None:
         console.print(f"{where}: {m['pruned_s'] * 1e3:.3f} ms{dense}", soft_wrap=True)
     print_written(result)
     if (kept := result.get("int8_sqnr_db")) is not None:
-        remedy = "; low: are the images prepared as in training?" if kept < 15 else ""
+        remedy = "; low: are the images preprocessed as in training?" if kept < 15 else ""
         how = f"INT8 ({result['int8_ranges']} ranges) keeps {kept:.1f} dB of signal over noise at its worst output"
         console.print(how + remedy, soft_wrap=True)
     if "int8_refused" in result:

@@ -16,18 +16,20 @@ EXAMPLE = "rebuild xfeat --out models"
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("name", help="shipped network, such as xfeat-p70")
-    text = "calibrate and train on this folder of images or recordings too, beside photographs of installed packages"
+    text = (
+        "also calibrate and train on this folder of images or recordings (default: photographs of installed packages)"
+    )
     p.add_argument("--data", type=Path, metavar="DIR", help=text)
-    text = "train there, as torch names it: cpu (the shipped bytes) or cuda (faster, an equal network)"
+    text = "train on this torch device: cpu (reproduces the shipped bytes) or cuda (faster, an equivalent network)"
     p.add_argument("--torch-device", default="cpu", metavar="NAME", help=text)
     add_out(p)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Writes NAME.onnx and NAME.yaml to `--out`, and those of the levels on the way to it."""
+    """Writes NAME.onnx and NAME.yaml to `--out`, and those of the intermediate levels."""
     from drp_slam.evaluation.rebuild import rebuild, recipe
 
-    recipe(args.name)  # refused before a folder is made
+    recipe(args.name)  # refused before a folder is created
     return rebuild(args.name, args.data, out_folder(args), args.torch_device)
 
 

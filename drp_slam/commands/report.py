@@ -17,8 +17,8 @@ EXAMPLE = "report results/run-1 results/run-2"
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("folder", type=Path, help="folder of results of `run` or `up`")
-    text = "a second folder: write what differs to difference.html instead, in --out or in this folder"
+    p.add_argument("folder", type=Path, help="results folder of `run` or `up`")
+    text = "a second folder: write difference.html instead, to --out or to this folder"
     p.add_argument("other", type=Path, nargs="?", metavar="OTHER", help=text)
     text = "compare with these results of the same frames, run with --backend cpu"
     p.add_argument("--baseline", type=Path, metavar="DIR", help=text)
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         from drp_slam.reporting import difference
 
         if args.baseline:
-            raise ProfilerError("--baseline belongs to the report of one run; leave it out, or the second folder")
+            raise ProfilerError("--baseline needs a single run; omit it, or the second folder")
         return difference.write(args.folder, args.other, out_folder(args) if args.out else args.other, args.device)
     return build(args.folder, args.baseline, out_folder(args) if args.out else None, args.device)
 

@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 @contextmanager
 def progress_bar(frames: int, title: str) -> Iterator[Progress]:
-    """A bar on standard error with the frame rate and the state of tracking."""
+    """Shows a progress bar on standard error with frame rate and tracking state."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`study`: measurements of pruning methods that the documentation quotes."""
+"""`study`: measurements of pruning methods for the documentation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from drp_slam.commands._options import add_out, out_folder
 from drp_slam.commands._tables import print_written
 from drp_slam.errors import PruningError
 
-HELP = "measure pruning methods on small networks: accuracy, size, where they gain"
+HELP = "measure pruning methods on small networks: accuracy and size"
 EXAMPLE = "study resnet20 --data DIR"
 COLUMNS = (
     "network",
@@ -26,16 +26,16 @@ COLUMNS = (
     "choosing_accuracy",
     "dense_choosing_accuracy",
 )
-"""Of a point of `compression`, what the table shows."""
+"""Printed values of a point of `compression`."""
 SAME = ("method", "pattern", "layer_rates", "rate")
-"""Of a point of `resnet20`, what chose its masks."""
+"""Keys that identify the masks of a point of `resnet20`."""
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("name", choices=("resnet20", "compression", "regulariser"))
     text = "read networks/resnet_cifar10 and cifar10_test_1000 here (compression: without it, digits only)"
     p.add_argument("--data", type=Path, metavar="DIR", help=text)
-    text = "split the images this many times; a study that was stopped resumes with the same --out"
+    text = "repeat with this many splits of the images; an interrupted study resumes with the same --out"
     p.add_argument("--seeds", type=int, default=3, metavar="N", help=text)
     add_out(p)
 
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def show(result: Mapping[str, Any]) -> None:
-    """The table of means (or of points) and where the files are."""
+    """Prints the table of means (or of points) and the files."""
     from rich import box
     from rich.console import Console
     from rich.table import Table

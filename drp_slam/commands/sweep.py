@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sweep`: pruning choices against cycles, latency, energy and accuracy."""
+"""`sweep`: cycles, latency, energy and accuracy of pruning choices."""
 
 from __future__ import annotations
 
@@ -25,29 +25,31 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--networks", metavar="A,B,...", help="measure these shipped networks or ONNX files")
     text = "prune one-shot at these rates, such as 0,0.5,0.7,0.9; without both: all shipped networks"
     p.add_argument("--rates", metavar="R,R,...", help=text)
-    text = f"prune in these patterns: {', '.join(PATTERNS)} (flexible-nm)"
+    text = f"prune with these patterns: {', '.join(PATTERNS)} (flexible-nm)"
     p.add_argument("--patterns", metavar="P,...", default="flexible-nm", help=text)
-    text = f"rank weights by these: {', '.join(SALIENCIES)}, or module:NAME of your own (magnitude)"
+    text = f"rank weights by these saliencies: {', '.join(SALIENCIES)}, or module:NAME of your own (magnitude)"
     p.add_argument("--saliencies", metavar="S,...", default="magnitude", help=text)
     text = "compare the others with this network (xfeat-fp32)"
     p.add_argument("--reference", metavar="NAME|FILE", default="xfeat-fp32", help=text)
-    text = "prune and quantise with these images too, beside photographs of installed packages"
+    text = "prune and quantise with these images too, in addition to photographs of installed packages"
     p.add_argument("--calibration", type=Path, metavar="DIR", help=text)
     add_camera(p)
     add_device(p)
     add_frames(p)
-    p.add_argument("--pairs", type=int, default=100, metavar="N", help="judge a point on this many frame pairs (100)")
+    p.add_argument(
+        "--pairs", type=int, default=100, metavar="N", help="evaluate a point on this many frame pairs (100)"
+    )
     p.add_argument("--gap", type=float, default=0.4, metavar="S", help="pair frames this many seconds apart (0.4)")
-    text = "judge a point on this many perturbed trajectories (5); 0: no ATE"
+    text = "evaluate a point on this many perturbed trajectories (5); 0: no ATE"
     p.add_argument("--configurations", type=int, default=5, metavar="N", help=text)
-    p.add_argument("--jobs", type=int, metavar="N", help="run this many processes here (one a core)")
+    p.add_argument("--jobs", type=int, metavar="N", help="run this many processes here (default: one per core)")
     text = "measure the points on the workers of this dask.distributed scheduler"
     p.add_argument("--scheduler", metavar="tcp://HOST:PORT", help=text)
     add_out(p)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """`sweep.json`. Raises the first point's error after all others are done."""
+    """`sweep.json`. Raises the first error of a point after all others are done."""
     from drp_slam.offline import one_thread_a_library
     from drp_slam.sweep.sweep import sweep
 
@@ -90,7 +92,7 @@ def plan(args: argparse.Namespace) -> list[Point]:
             raise ConfigError(f"pattern {name!r} is unknown; one of {', '.join(PATTERNS)}")
     saliencies = _list(args.saliencies)
     for name in saliencies:
-        saliency_of(name)  # an unknown one is refused before anything runs
+        saliency_of(name)  # unknown names are refused before anything runs
     calibration = str(args.calibration.resolve()) if args.calibration else ""
     for rate, pattern, saliency in itertools.product(rates, patterns, saliencies):
         points.append(Point(rate=rate, pattern=pattern, saliency=saliency, calibration=calibration, **common))
@@ -98,7 +100,7 @@ def plan(args: argparse.Namespace) -> list[Point]:
 
 
 def _absolute(name: str) -> str:
-    """A path that every worker can open, where `name` is one."""
+    """An absolute path for all workers, if `name` is a path."""
     return str(Path(name).resolve()) if name and Path(name).exists() else name
 
 
@@ -112,7 +114,7 @@ def _rate(text: str) -> float:
     except ValueError:
         rate = -1.0
     if not 0.0 <= rate < 1.0:
-        raise ConfigError(f"--rates {text!r}: a rate is the part removed, 0 <= rate < 1")
+        raise ConfigError(f"--rates {text!r}: a rate is the fraction removed, 0 <= rate < 1")
     return rate
 
 

@@ -12,14 +12,14 @@ EXAMPLE = "top --once --json"
 BAR = 30
 """Characters of a full bar."""
 SILENT_S = 5.0
-"""A node that has said nothing for so long is shown as silent."""
+"""A node without a message for this long is shown as silent."""
 FINDING_STYLES = {"NOTE": "dim", "WARN": "yellow", "ERROR": "red"}
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--namespace", metavar="NAME", default="", help="watch the graph in this ROS namespace")
-    p.add_argument("--once", action="store_true", help="print the state once and end")
-    text = "fail when no graph is heard within this many seconds (default: 10)"
+    p.add_argument("--once", action="store_true", help="print the state once and exit")
+    text = "fail if no graph publishes within this many seconds (default: 10)"
     p.add_argument("--timeout", type=float, default=10.0, metavar="S", help=text)
 
 
@@ -56,7 +56,7 @@ def show(result: Mapping[str, Any]) -> None:
 
 
 def picture(found: Mapping[str, Any]) -> Any:
-    """What is drawn: a line on tracking, the units of the chip, the nodes."""
+    """The display: a line on tracking, the units of the chip, the nodes."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -73,7 +73,7 @@ def picture(found: Mapping[str, Any]) -> Any:
     )
     measured = Text(f"measured here: {number('fps', 'frames/s')}, latency p50 {number('latency_ms', 'ms')}")
     modelled = Text(
-        f"modelled: {number('energy_mj', 'mJ a frame')}, {number('power_w', 'W', 2)}, "
+        f"modelled: {number('energy_mj', 'mJ per frame')}, {number('power_w', 'W', 2)}, "
         f"{number('temperature_c', '°C without a fan')}"
     )
     units = Table("unit", "", "busy (modelled)", box=None, padding=(0, 1))

@@ -38,12 +38,14 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     add_player(p)
     add_place(p)
     add_dense(p)
-    text = "host: publish at once; realtime: hold every result until the chip would have it (default: host)"
+    text = "host: publish at once; realtime: hold each result until the chip would have it (default: host)"
     p.add_argument("--pacing", choices=("host", "realtime"), help=text)
     add_export(p)
-    text = "start nodes again that die (default: with a camera; a recording ends with an error)"
+    text = "restart nodes that die (default: with a camera; without it, a recording ends with an error)"
     p.add_argument("--respawn", action=argparse.BooleanOptionalAction, help=text)
-    p.add_argument("--container", action="store_true", help="run all nodes in one process, images passed by reference")
+    p.add_argument(
+        "--container", action="store_true", help="run all nodes in one process, and pass images by reference"
+    )
     text = "show the graph live in the Rerun viewer, or record it to FILE.rrd (pip install drp_slam[view])"
     p.add_argument("--rerun", nargs="?", const="", metavar="FILE", help=text)
     add_out(p)

@@ -19,17 +19,17 @@ EXAMPLE = "validate-device calibration --pairs pruning_speedup.csv"
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
     add_corpus(p)
-    text = "also fit without each fold's families and predict them (takes minutes)"
+    text = "also cross-validate by family (takes minutes)"
     p.add_argument("--cross-validate", action="store_true", help=text)
     text = "compare with the translator's table of one network (CSV)"
     p.add_argument("--layers", type=Path, metavar="FILE", help=text)
-    text = "take this as the network of that table (default: YOLOX-S, 640 pixels)"
+    text = "the network of that table (default: YOLOX-S, 640 pixels)"
     p.add_argument("--network", type=Path, metavar="ONNX", help=text)
     add_out(p)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Errors of the shipped constants; with `--cross-validate`, of fits that have not seen the family."""
+    """Errors of the shipped constants; with `--cross-validate`, of fits without the family."""
     from drp_slam.chip.constants import load_constants
     from drp_slam.drpai3.fitting.scatter import scatter
     from drp_slam.drpai3.fitting.validate import cross_validated, read_all, read_rows, validate

@@ -11,15 +11,15 @@ from drp_slam.slam.map import Map
 from drp_slam.slam.optimize import CHI2_PIXEL, DEPTH_GATE2, Noise
 
 CANDIDATES = 20
-"""Of the keyframes that share points with one of those adjusted, so many may hold it still."""
+"""At most so many of the keyframes that share points with the adjusted ones are held fixed."""
 LEAST_OBSERVATIONS = 10
-"""Fewer than these determine nothing."""
+"""With fewer observations the adjustment is skipped."""
 
 
 def adjust(slam_map: Map, noise: Noise, window: list[int], fixed_limit: int, iterations: int) -> float:
-    """Adjusts the keyframes `window`; up to `fixed_limit` others that share points stay still.
+    """Adjusts the keyframes `window`; up to `fixed_limit` others that share points are held fixed.
 
-    Takes back observations that do not fit the result. Returns the work in flops.
+    Removes observations that do not fit the result. Returns the work in flops.
     """
     common = slam_map.seen_by(window)
     common = common[slam_map.points.observations[common] >= 2]
@@ -33,7 +33,7 @@ def adjust(slam_map: Map, noise: Noise, window: list[int], fixed_limit: int, ite
         return 0.0
     solution = bundle.adjust(problem, noise, iterations)
     for k, pose in zip(window, solution.poses):
-        # points that only this keyframe has seen are not adjusted: they go with it
+        # points that only this keyframe has seen are not adjusted: they move with it
         lone = slam_map.observed(k)[1]
         lone = lone[slam_map.points.observations[lone] == 1]
         moved = geometry.inverse(pose) @ slam_map.T_camera_world[k]

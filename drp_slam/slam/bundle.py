@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bundle adjustment: keyframe poses and points together, by a dense Schur complement.
 
-Made for windows: M points by F free keyframes with M in the thousands and F around ten, where one
+For windows: M points by F free keyframes with M in the thousands and F around ten, where one
 (3, F, 6, M) block array and three matrix products beat a general sparse solver. Levenberg-Marquardt
 with Huber weights; the residuals are those of `optimize`.
 """
@@ -18,14 +18,14 @@ from drp_slam.slam.compiled import native, plain
 from drp_slam.slam.optimize import CHI2_DEPTH, CHI2_PIXEL, NEAR_M, Noise, pose_jacobian
 
 SMALL_FALL = 1e-3
-"""Stop when the cost falls by a smaller ratio: the adjustment of the next keyframe continues from there."""
+"""Stop when the cost falls by a smaller ratio: the adjustment at the next keyframe continues from there."""
 FLOPS_PER_OBSERVATION = 900.0
-"""Jacobians and block products of one observation in one iteration."""
+"""Flops of the Jacobians and block products of one observation in one iteration."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """`poses` (K, 4, 4) `T_camera_world`, the first `free` of which move; `points` (M, 3).
+    """`poses` (K, 4, 4) `T_camera_world`, the first `free` of which are optimised; `points` (M, 3).
 
     One row an observation: `camera` (n,), in ascending order, `point` (n,), `xy` (n, 2),
     `inverse_depth` (n,), no pair of camera and point twice.
@@ -159,7 +159,7 @@ def _normal_equations(
         for j in range(i, 3):
             V[i, j] = V[j, i] = np.bincount(problem.point, (JpW[i] * Jp[j]).sum(axis=0), count)
 
-    # rows lie in the order of the cameras: those that move come first, each in one piece
+    # rows lie in the order of the cameras: the free ones come first, each in one contiguous run
     edges = np.searchsorted(problem.camera, np.arange(free + 1)).tolist()
     moving = slice(0, edges[-1])
     Jc = pose_jacobian(p[:, moving], problem.inverse_depth[moving], noise)

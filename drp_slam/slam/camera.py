@@ -19,7 +19,7 @@ from drp_slam.slam.compiled import native, plain
 from drp_slam.slam.optimize import Noise
 
 NO_DEPTH = 1e9
-"""Standard deviation of an inverse depth in 1/m that says nothing."""
+"""Standard deviation of an inverse depth in 1/m that carries no information."""
 LEAST_DISPARITY_PX = 1.0
 """A smaller disparity gives no depth."""
 
@@ -30,7 +30,7 @@ class Geometry:
 
     `focal_px` (2,) takes the normalised plane to undistorted pixels about the principal point;
     `bounds` (2, 2): smallest and largest x y of the plane that the image shows. Depth outside `depth_m` (nearest,
-    farthest) is ignored. `mono`: there is no depth at all.
+    farthest) is ignored. `mono`: the camera measures no depth.
     """
 
     camera: Camera
@@ -42,7 +42,7 @@ class Geometry:
 
     @classmethod
     def of(cls, camera: Camera, config: SlamConfig) -> Geometry:
-        """Raises SlamError for a calibration with which nothing can be projected."""
+        """Raises SlamError for a calibration that cannot project a point."""
         check_camera(camera)
         sigma_px, inverse_sigma, depth_m = config.pixel_sigma_px, config.inverse_depth_sigma, config.depth_max_m
         if camera.baseline_m:
@@ -68,7 +68,7 @@ class Geometry:
 
 
 def check_camera(camera: Camera) -> None:
-    """Raises SlamError for a calibration with which nothing can be projected."""
+    """Raises SlamError for a calibration that cannot project a point."""
     numbers = [camera.fx, camera.fy, camera.cx, camera.cy, *np.asarray(camera.distortion).ravel()]
     if camera.width < 1 or camera.height < 1 or not np.isfinite(numbers).all():
         raise SlamError(
@@ -82,7 +82,7 @@ def check_camera(camera: Camera) -> None:
 
 
 def same_camera(a: Camera, b: Camera) -> bool:
-    """Whether both project alike, within what a driver's rounding makes of a calibration."""
+    """Whether both project alike, up to the rounding of calibrations by drivers."""
     if a is b:
         return True
     if (a.width, a.height, a.model, len(a.distortion)) != (b.width, b.height, b.model, len(b.distortion)):

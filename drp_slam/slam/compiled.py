@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tracker's loops, compiled (`native/`): one call where numpy takes hundreds. Without them numpy does the work.
+"""The tracker's loops, compiled (`native/`): one call instead of hundreds of numpy calls. numpy is the fallback.
 
-On a small core a call into numpy costs its dispatch, whatever the size of the array. `native` is None where the
-package was installed without a compiler, or where the environment says `DRP_SLAM_KERNELS=numpy`: the same poses come
-out then but for rounding, at half the speed.
+On a small core, every numpy call costs its dispatch time, whatever the size of the array. `native` is None where the
+package was installed without a compiler, or with `DRP_SLAM_KERNELS=numpy` in the environment: the poses are then the
+same up to rounding, at half the speed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NO_ONES, NO_MARKS, NO_NUMBERS = np.zeros(0), np.zeros(0, dtype=bool), np.zeros(0
 
 
 def plain(array: np.ndarray, dtype: type = np.float64) -> np.ndarray:
-    """The array itself where it is C-ordered and of this type, as kernels take it; else a copy that is."""
+    """The array itself if it is C-ordered and of this type, as the kernels require; else a converted copy."""
     if array.dtype == dtype and array.flags.c_contiguous:
         return array
     return np.ascontiguousarray(array, dtype)

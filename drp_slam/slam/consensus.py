@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which motion is the camera's, where the matches of a frame tell of several: read `choose` first.
+"""Chooses the camera's motion when groups of matches disagree: read `choose` first.
 
-A thing that moves takes its points along: they agree among each other, and the pose that they ask for
-is wrong. Each group that agrees is a hypothesis. The camera's is the one that most of the image
-supports, by points that have long been still and lie behind the others.
+A moving object carries its points along: they agree with each other, but the pose that they imply is wrong. Each
+group of agreeing matches is a hypothesis. The camera's motion is the one that most of the image supports, with
+points that have been static for long and lie behind the others.
 """
 
 from __future__ import annotations
@@ -21,31 +21,30 @@ from drp_slam.slam.view import View
 CELLS = 12
 """The image's width in cells. All matches in one cell share one vote: the area counts, not the texture."""
 FARTHER = 2.0
-"""A match counts in proportion to its depth, up to so many times more or less than at the median depth."""
+"""A match counts in proportion to its depth, at most so many times more or less than a match at the median depth."""
 DRAWN = 120
-"""Matches that a RANSAC gets at most: the refinement after it uses all."""
+"""Upper limit of the matches that RANSAC samples from; the refinement after it uses all."""
 GROUPS = 2
-"""Groups that are searched for, each among what does not fit those before."""
+"""Number of groups that are searched for, each among the matches that do not fit the groups before."""
 LEAST = 12
-"""Matches that make a group."""
+"""Minimum number of matches in a group."""
 TIGHT = 1.5
-"""Largest reprojection error of a group's matches in standard deviations: tighter than where a match fits."""
+"""Largest reprojection error of a group's matches in standard deviations: tighter than the gate of a match."""
 NEAR, ROUNDS = 2.0 * CHI2_PIXEL, (3, 12)
-"""A group's pose is refined in rounds of so many iterations, with matches that have a smaller squared error then."""
+"""Rounds in which a group's pose is refined: number of iterations, and the gate on the squared error in that round."""
 APART = 2.0 * CHI2_PIXEL
-"""Poses are rivals where a part `OWN` of the matches lies at places of a larger squared distance, or depth beyond its
-gate."""
+"""Poses are rivals if they put a share `OWN` of the matches at pixels further apart than this (squared), or at a depth
+beyond the depth gate."""
 MUCH, OWN = 0.4, 0.1
-"""A rival has this share of the votes, or this one of matches that do not fit the chosen pose: less is noise."""
+"""A rival has at least this share of the votes, or this share of the matches that do not fit the chosen pose."""
 TOGETHER, AROUND = 0.7, 900.0
-"""Matches leave together where their mean error has this part of the mean length of the errors; those with larger
-squared errors are mismatches."""
+"""Matches move together if the length of their mean error is this ratio of the mean length of their errors; those with
+larger squared errors are mismatches."""
 TORN = 100.0
-"""What is far is looked at by itself where it would move the pose by ten standard deviations (squared), if errors
+"""The far matches are fitted alone if they would move the pose by ten standard deviations (squared), if errors
 were independent; ten matches count as one elsewhere (`uncertainty.CORRELATED`)."""
 AMBIGUOUS, SETTLED = 0.15, 0.08
-"""A rival with more than the first part of the votes for one of the two may be right; then, until it has less than
-the second."""
+"""The rival may be right from the first share of the votes for one of the two on, until it falls below the second."""
 _GATHERED = np.array([DOUBTED, HALF, IGNORED, UNTRIED, FARTHER, NEAR_M, CELLS])
 
 
@@ -53,8 +52,8 @@ _GATHERED = np.array([DOUBTED, HALF, IGNORED, UNTRIED, FARTHER, NEAR_M, CELLS])
 class Pairs:
     """Matches of a frame: map points xyz (N, 3), rays xy (N, 2), inverse_depth (N,), 0 for none.
 
-    `weight` (N,) is what each weighs in the fit from the prediction, `vote` (N,) in the choice between fits; `far`
-    (N,) bool marks what lies behind the other half of the image.
+    `weight` (N,) is the weight in the fit from the prediction, `vote` (N,) in the choice between fits; `far`
+    (N,) bool marks the farther half of the matches.
     """
 
     xyz: np.ndarray
@@ -79,8 +78,8 @@ class Consensus:
     """The chosen fit with its share of the votes, in 0 to 1, and its rival.
 
     `rival` is the pose `T_camera_world` of the best group that contradicts it, or None;
-    `rival_share` is that group's part of the votes for one of the two, 0 without one. `searched`: groups were looked
-    for.
+    `rival_share` is that group's part of the votes for one of the two, 0 without one. `searched`: other groups
+    were searched for.
     """
 
     fit: PoseFit
@@ -150,10 +149,10 @@ def agreeing(
 
 
 def choose(T_predicted: np.ndarray, others: list[np.ndarray], pairs: Pairs, noise: Noise, doubt: float) -> Consensus:
-    """The camera's pose by the matches, which starts from a prediction.
+    """The camera's pose from the matches, starting at a prediction.
 
-    Where that has a smaller share of the votes than `doubt`, other groups are looked for: near the prediction, around
-    the poses `others`, and by RANSAC. Where what is far contradicts what is near, its group is looked at too.
+    Where that has a smaller share of the votes than `doubt`, other groups are searched for: near the prediction, around
+    the poses `others`, and by RANSAC. Where far matches contradict near ones, their group is a candidate too.
     """
     first = refine_pose(
         T_predicted, pairs.xyz, pairs.xy, pairs.inverse_depth, noise, weight=pairs.weight, part=pairs.far
@@ -178,10 +177,10 @@ def choose(T_predicted: np.ndarray, others: list[np.ndarray], pairs: Pairs, nois
 
 
 def _leaves_together(first: PoseFit, pairs: Pairs, noise: Noise) -> bool:
-    """Whether trusted matches that a fit contradicts are off in one direction: mismatches are off in all.
+    """Whether trusted matches that a fit contradicts are off in one direction: mismatches are off in all directions.
 
-    A thing with most of the features takes the pose along without a drop of the votes; what it leaves behind moves as
-    one, and has to be asked before it has lost its trust.
+    An object with most of the features pulls the pose along without a loss of votes; the background then moves
+    consistently, and has to be tried as a hypothesis before its points lose their trust.
     """
     off = (pairs.weight >= 1.0) & ~first.inliers & (first.error2_px < AROUND)
     if int(off.sum()) < LEAST or float(pairs.vote @ off) < OWN * float(pairs.vote.sum()):
@@ -208,7 +207,7 @@ def _groups(starts: list[np.ndarray], first: PoseFit, pairs: Pairs, noise: Noise
 
 
 def _background(first: PoseFit, pairs: Pairs, noise: Noise) -> PoseFit | None:
-    """The pose that what is far asks for, None where it hardly differs."""
+    """The pose that fits the far matches, None if it differs little."""
     T = geometry.exp(first.pull) @ first.T_camera_world
     fit = _gathered(T, pairs, noise, pairs.far)
     return fit if fit is not None and _apart(fit.T_camera_world, first.T_camera_world, pairs, noise) else None
@@ -229,32 +228,32 @@ def _gathered(T: np.ndarray, pairs: Pairs, noise: Noise, among: np.ndarray | Non
 
 
 def _fits(fit: PoseFit) -> np.ndarray:
-    """(N,) in 0 to 1: all where a match fits a pose exactly, nothing from the gate on.
+    """(N,) in 0 to 1: 1 where a match fits a pose exactly, 0 from the gate on.
 
-    A pose between two groups, which has both just inside the gate, gets less than the right one from its own.
+    A pose between two groups, with both just inside the gate, scores less than the right pose with its own group alone.
     """
     return np.where(fit.depth_fits, np.maximum(1.0 - fit.error2_px / CHI2_PIXEL, 0.0), 0.0)
 
 
 def _share(fit: PoseFit, pairs: Pairs) -> float:
-    """Part of the votes that a fit has."""
+    """Share of the votes for a fit."""
     if native is not None:
         return native.share(fit.error2_px, fit.error2_depth, pairs.vote, CHI2_PIXEL, DEPTH_GATE2)
     return float(pairs.vote @ _fits(fit)) / max(float(pairs.vote.sum()), 1e-9)
 
 
 def _explains_more(behind: PoseFit, best: PoseFit, pairs: Pairs) -> bool:
-    """Whether the background's pose fits most of what fits either.
+    """Whether the background's pose fits most of the matches that fit one of the two.
 
-    A pose that a near thing leads away still fits the background by half, because distance hides the error, and has
-    more votes; but the background alone contradicts it, so what fits both belongs to the background.
+    A pose that a near object pulls away still fits half of the background, because distance hides the error, and has
+    more votes; but the background alone contradicts it, so matches that fit both belong to the background.
     """
     own = behind.inliers & behind.depth_fits
     return 2.0 * float(pairs.vote @ own) > float(pairs.vote @ (own | best.inliers & best.depth_fits))
 
 
 def _rivals(fit: PoseFit, chosen: PoseFit, share: float, pairs: Pairs, noise: Noise) -> bool:
-    """Whether a fit with this share is another motion than the chosen one, and has enough of its own."""
+    """Whether a fit with this share is a motion different from the chosen one, with enough matches of its own."""
     if fit is chosen or not _apart(fit.T_camera_world, chosen.T_camera_world, pairs, noise):
         return False
     own = pairs.vote @ (_fits(fit) * ~(chosen.inliers & chosen.depth_fits))
@@ -271,13 +270,13 @@ def _ransac(pairs: Pairs, noise: Noise) -> np.ndarray | None:
 
 
 def _near(T: np.ndarray, pairs: Pairs, noise: Noise) -> np.ndarray:
-    """(N,) bool: matches near enough to a pose to take part in its refinement."""
+    """(N,) bool: matches close enough to a pose to be used in its refinement."""
     pixel2, depth2 = errors2(T, pairs.xyz, pairs.xy, pairs.inverse_depth, noise)
     return (pixel2 < NEAR) & (depth2 < DEPTH_GATE2)
 
 
 def _apart(Ta: np.ndarray, Tb: np.ndarray, pairs: Pairs, noise: Noise) -> bool:
-    """Whether two poses put enough of the matches at places that cannot be confused."""
+    """Whether two poses put enough of the matches at clearly different places."""
     if native is not None:
         return native.apart(Ta, Tb, pairs.xyz, noise.row, APART, DEPTH_GATE2) > OWN
     p = Tb[:3, :3] @ pairs.xyz.T + Tb[:3, 3:]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Descriptors of any length and metric: one form to compare them in, and how a point's follows its views."""
+"""Descriptors of any length and metric: a common form for comparison, and the descriptor of a point from its
+observations."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from drp_slam.errors import SlamError
 METRICS = {"cosine": "float32", "hamming": "uint8"}
 """Type of the arrays of each metric."""
 MEMORY = 8
-"""Observations that a point's descriptor averages: later ones weigh like one of as many."""
+"""Observations that a point's descriptor averages; from then on each new one has the weight of one in as many."""
 
 
 def check_spec(spec: DescriptorSpec) -> None:
@@ -22,7 +23,7 @@ def check_spec(spec: DescriptorSpec) -> None:
 
 
 def width(spec: DescriptorSpec) -> int:
-    """Columns of the form that `unit` gives."""
+    """Columns of the result of `unit`."""
     return spec.length if spec.metric == "cosine" else 8 * spec.length
 
 
@@ -41,7 +42,8 @@ def unit(spec: DescriptorSpec, descriptor: np.ndarray) -> np.ndarray:
 
 
 def comparing(spec: DescriptorSpec, pairs: float) -> dict[str, float]:
-    """Counters for comparing this many pairs of descriptors: a compiled port counts the bits of binary ones."""
+    """Counters for comparing this many pairs of descriptors: for binary ones the bits that a compiled port would
+    compare."""
     return {"flops": 2.0 * spec.length * pairs} if spec.metric == "cosine" else {"bits": 8.0 * spec.length * pairs}
 
 

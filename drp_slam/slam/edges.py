@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Edges of the pose graph, gathered keyframe by keyframe, so that a loop finds them ready."""
+"""Edges of the pose graph, computed keyframe by keyframe, so that they are ready when a loop is found."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from drp_slam.slam.optimize import Noise, pose_jacobian
 from drp_slam.slam.posegraph import Graph
 
 EDGE_POINTS, EDGES = 30, 12
-"""Keyframes that share as many points are an edge of the pose graph; of each, so many with most of them."""
+"""Keyframes that share as many points are joined by an edge; each has at most so many, to those with most of them."""
 AT_ONCE = 8
-"""Keyframes of a map from a file that are taken in at each new one."""
+"""Keyframes of a loaded map that are added at each new one."""
 
 
 class Edges:
-    """Pairs of keyframes `a` < `b` with the information (6, 6) of the points that they share."""
+    """Pairs of keyframes `a` < `b` with the information matrix (6, 6) from the points that they share."""
 
     def __init__(self, slam_map: Map) -> None:
-        # a quarter of a second that no frame should wait for
+        # imported here: it takes a quarter of a second, which no frame should wait for
         import scipy.sparse.csgraph
         import scipy.sparse.linalg  # noqa: F401
 
@@ -30,13 +30,13 @@ class Edges:
         self._count = 0
 
     def update(self, noise: Noise, limit: int = AT_ONCE) -> None:
-        """Takes in up to `limit` keyframes that are new."""
+        """Adds the edges of up to `limit` new keyframes."""
         for k in range(self._count, min(len(self._map), self._count + limit)):
             self.connect(k, noise)
             self._count = k + 1
 
     def connect(self, number: int, noise: Noise) -> None:
-        """Adds the edges of a keyframe to earlier ones; those that are known stay as they are."""
+        """Adds the edges of a keyframe to earlier ones; known edges are kept."""
         links = {j: shared for j, shared in self._map.covisibility.shared[number].items() if j < number}
         best = sorted(links, key=lambda j: (-links[j], j))[:EDGES]
         earlier = [j for j in best if links[j] >= EDGE_POINTS] or best[:1]
@@ -53,9 +53,9 @@ class Edges:
                 self._number[j, number] = row
 
     def graph(self, a: int, b: int, T_b_a: np.ndarray, information: np.ndarray) -> tuple[np.ndarray, Graph]:
-        """The keyframes that hang together with a new edge from `a` to `b`, and their graph, as they stand.
+        """The keyframes connected with a new edge from `a` to `b`, and their graph with the current poses.
 
-        A keyframe's information is shared among its edges to earlier ones: each feature of it counts once,
+        A keyframe's information is divided among its edges to earlier ones: each of its features counts once,
         as it does in the new edge.
         """
         from scipy.sparse import coo_array

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Space that depth images have seen empty: a point there has moved, or has moved in."""
+"""Space that depth images show to be empty: a point there has moved away, or has moved in."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from drp_slam.slam.camera import Geometry, distort
 from drp_slam.slam.compiled import native, plain
 
 STEP_PX = 8
-"""One cell of the grid of nearest depths."""
+"""Side of a cell of the grid of nearest depths in pixels."""
 THINNED = 2
-"""Every second row and column is looked at."""
+"""Every second row and column is used."""
 REACH_PX = 26
 """Side of the square whose nearest depth a cell holds: edges may be off by a cell."""
 SIGMAS, SHARE = 5.0, 0.06

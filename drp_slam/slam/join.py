@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Joins the two parts of the map that a loop connects: read `Join.step` first.
 
-The pose graph of a large map takes longer than a frame. It is optimised beside tracking, on a copy of
+The pose graph of a large map takes longer than a frame. It is optimised in a thread beside tracking, on a copy of
 what it needs, and applied after a number of frames that depends on the size of the map alone: the same
 input gives the same result, however fast the machine is.
 """
@@ -23,9 +23,9 @@ STRAIN_M, STRAIN_RAD = 0.15, 0.15
 JOINED = 8
 """Keyframes of each side whose points are fused."""
 FUSE_PX = 6.0
-"""Points this near to each other in a keyframe, and alike, are one."""
+"""Points this close to each other in a keyframe, with similar descriptors, are fused."""
 WINDOW, FIXED_KEYFRAMES, SWEEPS = 4, 12, 2
-"""The joined keyframes are adjusted so many in a frame, held by others, one after the other, and once more."""
+"""The keyframes of both sides are adjusted so many per frame, with so many others fixed, in so many passes."""
 KEYFRAMES_PER_FRAME = 64
 """The pose graph of so many keyframes is optimised within one frame."""
 
@@ -46,7 +46,8 @@ class Loop:
 
 
 class Join:
-    """One loop on its way into the map: the pose graph, then the points of both sides, then their adjustment."""
+    """Applies one loop to the map: optimises the pose graph, fuses the points of both sides, then adjusts both
+    sides."""
 
     def __init__(self, mapping: Mapping, edges: Edges, loop: Loop) -> None:
         self._mapping, self._edges, self.loop = mapping, edges, loop
@@ -65,7 +66,8 @@ class Join:
             self._thread.start()
 
     def _of_another_map(self) -> np.ndarray:
-        """(K, 4, 4) what moves the younger of two maps to the world of the other, from the right; else the identity."""
+        """(K, 4, 4) that move the younger of two parts into the world of the other, multiplied from the right; else the
+        identity."""
         slam_map, loop = self._mapping.map, self.loop
         old, new = slam_map.part[loop.old], slam_map.part[loop.new]
         rigid = np.broadcast_to(np.eye(4), (len(slam_map), 4, 4)).copy()
@@ -76,11 +78,12 @@ class Join:
 
     @property
     def done(self) -> bool:
-        """Nothing is left to do."""
+        """The loop is closed."""
         return self._wait < 0 and not self._windows
 
     def step(self) -> np.ndarray | None:
-        """What this frame does of it. (4, 4) `T_after_before` of the newest keyframe where the map has moved."""
+        """Does one frame's share of the work. Returns (4, 4) `T_after_before` of the newest keyframe if the map has
+        moved."""
         if self._wait < 0:
             if self._windows:
                 window = self._windows.pop(0)
@@ -114,7 +117,7 @@ class Join:
         if len(parts) == 2:
             slam_map.join(parts[1], parts[0])
         mapping.changed()
-        # what both sides saw becomes one, and the measurements have the last word
+        # points that both sides saw are fused; then the measurements decide, by adjustment
         for k in new:
             mapping.fuse(k, np.array(old), np.arange(len(slam_map.views[k])), FUSE_PX)
         for k in new:
@@ -126,16 +129,16 @@ class Join:
         return geometry.inverse(slam_map.T_camera_world[newest]) @ before
 
     def _sides(self) -> tuple[list[int], list[int]]:
-        """The keyframes around both ends that are not linked yet with the other."""
+        """The keyframes around both ends of the loop."""
         slam_map, loop = self._mapping.map, self.loop
         new = [loop.new, *slam_map.covisibility.best(loop.new, JOINED - 1)]
         old = [loop.old, *slam_map.covisibility.best(loop.old, JOINED - 1)]
         return new, [k for k in old if k not in new]
 
     def _moved(self, optimised: np.ndarray) -> np.ndarray:
-        """(K, 4, 4) poses of all keyframes: the optimised ones, and those made since go with the new part.
+        """(K, 4, 4) poses of all keyframes: the optimised ones, and those added since, which move with the new side.
 
-        A keyframe that was adjusted since keeps that: its correction comes on top.
+        The correction is applied on top of local adjustments since then.
         """
         poses = self._mapping.map.T_camera_world
         correction = np.broadcast_to(np.eye(4), poses.shape).copy()
@@ -146,7 +149,7 @@ class Join:
 
 
 def strained(graph: Graph, solution: Optimised) -> bool:
-    """Whether the solution tears the map apart."""
+    """Whether the solution pulls linked keyframes too far apart."""
     pull = np.abs(solution.residual)
     return bool(
         (np.linalg.norm(pull[:, :3], axis=1) > STRAIN_M).any()

@@ -1,27 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the map's points belong to, by vote: a detector's boxes over the frames that tracked the points."""
+"""Classes of map points, by vote: each detection votes for the points that were tracked in its box."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from drp_slam.datatypes import Detections
+from drp_slam.datatypes import Detections, MapCloud
 from drp_slam.slam.map import Map
 
 KEPT = 64
-"""Frames whose points are remembered: a detector may answer as late as this."""
+"""Frames whose points are kept for late results of a detector."""
 MOST_VOTES = 30
-"""A point seen this often one way needs as many other views to change."""
+"""Upper limit of a lead: as many other views change any label."""
 INNER = 0.5
-"""Part of a box's sides, about its centre, in which the object's own surface is looked for."""
+"""Share of a box's sides, about its centre, in which the surface of the object is measured."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a frame was tracked by: pixels (N, 2), depths (N,) in m, points (N,) and the keyframes that made them."""
+    """What a frame was tracked with: pixels (N, 2), depths (N,) in m, points (N,) and the keyframes that made them."""
 
     uv: np.ndarray
     depth_m: np.ndarray
@@ -30,12 +30,12 @@ class Seen:
 
 
 class Labels:
-    """Majority vote of every point's class (Boyer and Moore, 1981), in two numbers a point of the map.
+    """Majority vote of every point's class (Boyer and Moore, 1981), with two numbers per map point.
 
-    A searched frame votes for each point that it was tracked by: for the class of the smallest box
-    that holds the point's feature and whose object reaches to the point's depth, or for no class. A
-    point that goes through no box by mistake, or through one by chance, keeps the class of most of
-    its views. `focal_px` is the camera's. Labels do not act on the map's poses and points.
+    A searched frame votes for each point that it was tracked with: for the class of the smallest box
+    that holds the point's feature and whose object reaches to the point's depth, or for no class. A point
+    that is wrongly inside or outside a box in some views keeps the class of the majority. `focal_px` is the
+    camera's. Labels do not influence the map's poses and points.
     """
 
     def __init__(self, slam_map: Map, focal_px: float) -> None:
@@ -51,7 +51,7 @@ class Labels:
 
     def seen(self, stamp_ns: int, uv: np.ndarray, points: np.ndarray, T_camera_world: np.ndarray) -> None:
         """A frame at `T_camera_world` (4, 4) was tracked by `points` (N,), whose features lie at `uv` (N, 2) pixels."""
-        depth_m = self._map.points.xyz[points] @ T_camera_world[2, :3] + T_camera_world[2, 3]
+        depth_m = self._map.points.depth_m(points, T_camera_world)
         self._frames[stamp_ns] = Seen(uv, depth_m, points, self._map.points.reference[points])
         if len(self._frames) > KEPT:
             self._frames.popitem(last=False)
@@ -59,9 +59,9 @@ class Labels:
             self.vote(stamp_ns, self._early.pop(stamp_ns))
 
     def vote(self, stamp_ns: int, found: Detections) -> int:
-        """What was found in that frame; the number of points that voted.
+        """Votes with the detections in that frame; returns the number of points that voted.
 
-        0 for a frame that is not tracked yet, whose points vote when it is, or that is long gone.
+        0 for a frame that is not tracked yet, whose votes are counted when it is, or that is no longer kept.
         """
         if stamp_ns not in self._frames:
             self._early[stamp_ns] = found
@@ -70,7 +70,7 @@ class Labels:
             return 0
         frame = self._frames.pop(stamp_ns)
         self._searched = True
-        # the number of a dead point may have been given again, to a point of another keyframe
+        # the number of a culled point may have been reused for a point of another keyframe
         same = self._map.points.alive[frame.points] & (self._map.points.reference[frame.points] == frame.reference)
         points, new = frame.points[same], self._labels(frame.uv[same], frame.depth_m[same], found)
         label, votes = self._map.points.label[points], self._map.points.label_votes[points].astype(int)
@@ -87,6 +87,14 @@ class Labels:
         """
         return (self._map.points.label - 1, self._map.points.label_votes) if self._searched else None
 
+    def labelled(self, cloud: MapCloud) -> MapCloud:
+        """The cloud of all points of the map, with their classes if any frame was searched."""
+        columns = self.columns()
+        if columns is None:
+            return cloud
+        label, votes = (column[self._map.points.alive] for column in columns)
+        return replace(cloud, label=label, votes=votes, names=tuple(self.names))
+
     def _labels(self, uv: np.ndarray, depth_m: np.ndarray, found: Detections) -> np.ndarray:
         """(N,) int16 label of each point: the class of the smallest box that it belongs to, 0 for none."""
         label = np.zeros(len(uv), np.int16)
@@ -101,8 +109,8 @@ class Labels:
     def _on_object(self, uv: np.ndarray, depth_m: np.ndarray, box_px: np.ndarray) -> np.ndarray:
         """(N,) bool: inside the box, and not farther from the object's surface than the box is large.
 
-        The surface is at the median depth of the points about the box's centre. What shows beside the object,
-        behind it or before it, is not it.
+        The surface is at the median depth of the points about the box's centre. Whatever shows beside the object,
+        behind it or in front of it, is excluded.
         """
         low, high = box_px[:2], box_px[2:]
         inside = np.all((uv >= low) & (uv <= high), axis=1)

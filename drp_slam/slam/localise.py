@@ -17,10 +17,10 @@ from drp_slam.slam.view import View
 from drp_slam.slam.work import SEARCH_CALLS
 
 DROP = 0.8
-"""Look for other groups of matches when the pose's share of the votes falls below DROP times its recent mean."""
+"""Search for other groups of matches when the pose's share of the votes falls below DROP times its recent mean."""
 SEARCHED_FIRST, SEARCHED_EVERY = 10, 10
-"""And in so many frames at first, when nothing has proved to stand still yet, and every so many later: a thing that
-fills most of the image takes the pose along without a drop."""
+"""Search also in the first frames, when no point is known to be static yet, and then at least every so many frames: an
+object that fills most of the image pulls the pose along without a drop."""
 RECENT = 0.1
 """Weight of the newest frame in that mean."""
 CANDIDATES = 5
@@ -36,7 +36,7 @@ FAR_OFF = 0.2
 class Found:
     """A pose with the inlying pairs of `features` and map `points`.
 
-    `visible` are the points that were looked for, `matched` those of all pairs that it was fitted to,
+    `visible` are the points that were searched for, `matched` those of all pairs that it was fitted to,
     `offset_px` the median distance of the inliers from where the pose before the fit expected them,
     `root` the keyframe it was found from.
     """
@@ -64,7 +64,7 @@ class Found:
 class Localiser:
     """Finds the poses of views in the map of `mapping`, which it does not change.
 
-    `in_doubt`: the last pose accepted has a rival that may be right. Nothing should be learnt from such frames.
+    `in_doubt`: the last pose accepted has a rival that may be right. Such frames must not change the map.
     """
 
     def __init__(self, mapping: Mapping) -> None:
@@ -79,7 +79,7 @@ class Localiser:
         return self._mapping.config
 
     def accept(self, found: Found) -> None:
-        """The pose is used: its share of the votes enters the recent mean; a rival is looked for again."""
+        """Accepts the pose: its share of the votes enters the recent mean, and its rival is tried in the next frame."""
         self.in_doubt = found.consensus.rival_share > (SETTLED if self.in_doubt else AMBIGUOUS)
         self._rival = found.consensus.rival if self.in_doubt else None
         self._frames += 1
@@ -91,9 +91,9 @@ class Localiser:
     def follow(
         self, view: View, T: np.ndarray, root: int, T_last: np.ndarray | None = None, gate: float = 1.0
     ) -> Found | None:
-        """Pose from the local map around a predicted pose, as far as it is linked with `root`.
+        """Pose from the local map around a predicted pose, in the part that is linked with `root`.
 
-        `T_last` is where the camera is if it stands still.
+        `T_last` is the pose if the camera does not move.
         """
         gate_px = gate * self._config.gate_px
         due = self._frames < SEARCHED_FIRST or self._frames - self._last_search >= SEARCHED_EVERY
@@ -141,7 +141,7 @@ def fit_view(
 ) -> Found | None:
     """Matches a view with the points of `keyframes` around pose `T`, and refines the pose.
 
-    With a smaller share of the votes than `doubt`, `T` may have led into a local minimum, or matches
+    With a smaller share of the votes than `doubt`, `T` may be in the basin of a local minimum, or matches
     move: see `consensus.choose`. None with fewer than `least` inliers.
     """
     noise = mapping.geometry.noise

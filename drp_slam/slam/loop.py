@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loop closure: a new keyframe that sees an old part of the map, or another map, joins the two.
+"""Loop closure: a new keyframe that sees an old part of the map, or another map, connects the two.
 
 Read `Loops.close` first. A wrong loop is far worse than a missed one, so a place must look
-alike, fit in geometry, lie where drift can have led, have no rival, and be found twice.
+similar, pass a geometric check, lie within the expected drift, have no rival, and be found twice.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ ASKED = 64
 LEAST_VOTES, VOTES_SHARE = 8, 0.5
 """A place needs this many votes, and this ratio of the votes of the best keyframe already linked."""
 RIVALS = 3
-"""Try this many places: two that fit and contradict each other are both rejected."""
+"""Try this many places: two that pass and contradict each other are both rejected."""
 MATCHED = 512
 """Features of the keyframe, best first, that are compared with a place's points."""
 GROUP = 5
-"""Keyframes whose points make a place."""
+"""Number of keyframes whose points form a place."""
 GUIDED_PX = 12.0
 """Gate of the matching that follows the first pose."""
 INLIERS_SHARE, CELLS = 0.6, 6
@@ -58,10 +58,10 @@ class Loops:
         return self._mapping.config
 
     def close(self, number: int) -> np.ndarray | None:
-        """Looks for the loop that keyframe `number`, the newest, finishes, and begins to close it.
+        """Searches for a loop that ends at keyframe `number`, the newest, and begins to close it.
 
-        Returns (4, 4) `T_after_before` of the keyframe's surroundings where the map has moved already: poses
-        `T_world_camera` from before are right after it when multiplied from the left. None: it has not.
+        Returns (4, 4) `T_after_before` of the keyframe's surroundings if the map has moved already: poses
+        `T_world_camera` from before are multiplied by it from the left. None if it has not.
         """
         self._edges.update(self._mapping.geometry.noise)
         if self._join is None:
@@ -76,9 +76,9 @@ class Loops:
         return self._step()
 
     def step(self, reference: int, T_camera_world: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """What a frame between keyframes does for a loop that is being closed.
+        """Does one frame's share of the work for a loop that is being closed.
 
-        Returns the frame's pose after it, and `T_after_before` as `close` does. `reference` is its keyframe.
+        Returns the frame's pose afterwards, and `T_after_before` as `close` does. `reference` is its keyframe.
         """
         if self._join is None:
             return T_camera_world, None
@@ -99,7 +99,7 @@ class Loops:
         return correction
 
     def _search(self, number: int) -> Loop | None:
-        """The place that fits; None when there is none or two contradict each other."""
+        """The place that passes all checks; None when there is none or two contradict each other."""
         fitting: list[Loop] = []
         for place in self._places(number):
             loop = self._verify(number, place)
@@ -111,7 +111,7 @@ class Loops:
         return fitting[0] if fitting else None
 
     def _places(self, number: int) -> list[int]:
-        """Keyframes similar to this one that no chain of two links leads to."""
+        """Keyframes similar to this one that are not within two links of it."""
         slam_map = self._mapping.map
         own = slam_map.covisibility.reach(number, 2)
         if len(own) == len(slam_map):
@@ -142,7 +142,7 @@ class Loops:
             return None
         T = found.fit.T_camera_world
         if slam_map.part[place] != slam_map.part[number]:
-            # maps that know nothing of each other: all that is known is what the view shows
+            # maps without a common frame: the view is the only evidence
             if len(found.features) < ANOTHER_MAP_SHARE * len(view):
                 return None
         elif not self._plausible(place, number, T):
@@ -151,7 +151,7 @@ class Loops:
         return Loop(place, number, T, correction, slam_map.points.xyz[found.points])
 
     def _plentiful(self, view: View, found: Found) -> bool:
-        """Whether enough matches agree with the pose, all over the image."""
+        """Whether enough matches, spread over the image, agree with the pose."""
         least = max(2 * self._config.min_inliers, INLIERS_SHARE * found.matches)
         return len(found.features) >= least and occupied_cells(self._mapping, view, found) >= CELLS
 

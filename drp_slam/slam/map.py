@@ -59,8 +59,8 @@ class Map:
 
     @property
     def unscaled(self) -> np.ndarray:
-        """(K, 4) float64: the variance of the scale since the last keyframe that saw measured points, and where that is
-        along the camera's axes, in metres."""
+        """(K, 4) float64: the variance of the scale since the last keyframe that saw measured points, and the position
+        of that one along the camera's axes, in metres."""
         return self._unscaled[: len(self.views)]
 
     @property

@@ -17,7 +17,7 @@ LARGEST_GRID = 1 << 16
 
 
 def schema(spec: DescriptorSpec) -> dict[str, tuple[str, str, tuple[int, ...]]]:
-    """Every array of a file: its type, what has a row in it (keyframe, feature, point), and a row's shape."""
+    """Every array of a file: its type, what one row stands for (keyframe, feature, point), and a row's shape."""
     descriptor = np.dtype(spec.dtype).newbyteorder("<").str
     arrays: dict[str, tuple[str, str, tuple[int, ...]]] = {
         "keyframe_T_camera_world": ("<f8", "keyframe", (4, 4)),
@@ -56,16 +56,16 @@ def schema(spec: DescriptorSpec) -> dict[str, tuple[str, str, tuple[int, ...]]]:
 
 
 def to_arrays(slam_map: Map) -> dict[str, np.ndarray]:
-    """The map as the arrays of `schema`; the features of all keyframes lie one behind the other.
+    """The map as the arrays of `schema`; the features of all keyframes are concatenated.
 
-    Keyframes that were dropped are left out, and the others numbered anew.
+    Culled keyframes are left out, and the others renumbered.
     """
     spec, live = slam_map.spec, slam_map.live
     views = [slam_map.views[k] for k in live.tolist()]
     grey = [np.zeros((len(v), 3), np.uint8) if v.rgb is None else v.rgb for v in views]
     grids = [np.zeros((0, 0)) if v.nearest_m is None else v.nearest_m for v in views]
     columns = dict(slam_map.points.columns)
-    # dead points may name a keyframe that is gone
+    # culled points may refer to a culled keyframe
     columns["reference"] = np.minimum(np.searchsorted(live, columns["reference"]), max(len(live) - 1, 0))
     links = slam_map.covisibility.rows()
     links[:, :2] = np.searchsorted(live, links[:, :2])
@@ -100,7 +100,7 @@ def to_arrays(slam_map: Map) -> dict[str, np.ndarray]:
 
 
 def from_arrays(spec: DescriptorSpec, arrays: Mapping[str, np.ndarray]) -> Map:
-    """The map of `to_arrays`. They are copied, not checked."""
+    """The map of `to_arrays`. The arrays are copied, not checked."""
     slam_map = Map(spec)
     end = last = cell = 0
     for k, (count, own) in enumerate(zip(*(arrays[f"keyframe_{n}"].tolist() for n in ("features", "descriptors")))):
@@ -125,14 +125,14 @@ def from_arrays(spec: DescriptorSpec, arrays: Mapping[str, np.ndarray]) -> Map:
     slam_map.covariance[:] = arrays["keyframe_covariance"]
     slam_map.unscaled[:] = arrays["keyframe_unscaled"]
     slam_map.points.refresh()
-    # files of earlier versions may lack links with the makers of points
+    # files of earlier versions may lack links with the keyframes that created points
     for k in range(len(slam_map)):
         slam_map.covisibility.link_references(k, slam_map.points.reference[slam_map.observed(k)[1]])
     return slam_map
 
 
 def fault(arrays: Mapping[str, np.ndarray], classes: int) -> str:
-    """Why arrays that fit the schema are not those of a map with so many `classes`, or "" where they are."""
+    """Why arrays that fit the schema are not those of a map with that number of `classes`, or "" where they are."""
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             return f"{name} has a number that is not finite"

@@ -2,12 +2,12 @@
 """A map as a file: `save` and `load`. The format is described in docs/map_format.md.
 
     8 bytes   magic
-    32 bytes  SHA-256 of everything behind it
+    32 bytes  SHA-256 of everything after it
     8 bytes   length of the header, unsigned, little-endian
     header    JSON: version, descriptor, and name, type and shape of every array
-    arrays    in that order, little-endian, row by row, one behind the other
+    arrays    in that order, little-endian, row by row, without gaps
 
-Nothing in a file is executed, and nothing of a file is used before its checksum and contents hold.
+Nothing in a file is executed, and nothing of a file is used before its checksum and contents are verified.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ LACKING = {
     1: ("keyframe_descriptors", "keyframe_part", *LABELS),
     2: ("keyframe_covariance", "keyframe_unscaled", "point_measured"),
 }
-"""What files of a version, and of those before it, lack: version 1 has a descriptor for every feature, one part and no
-labels; version 2 knows nothing of how sure keyframes are."""
+"""What files of a version and of earlier ones lack: version 1 has a descriptor for every feature, one part and no
+labels; version 2 has no covariances."""
 LONGEST_HEADER = 1 << 20
 LARGEST_FILE = 1 << 34
 """Bytes of a map: a keyframe has about 0.1 MB."""
 
 
 def save(slam_map: Map, path: Path) -> None:
-    """Writes a map; a file that was there before is replaced at once, or kept. Raises DrpSlamError."""
+    """Writes a map; an existing file is replaced atomically, or kept. Raises DrpSlamError."""
     arrays = to_arrays(slam_map)
     header = {
         "version": VERSION,
@@ -65,7 +65,7 @@ def save(slam_map: Map, path: Path) -> None:
 
 
 def load(path: Path) -> Map:
-    """Reads a map. Raises SlamError in one line for a file that is foreign, damaged or not sound."""
+    """Reads a map. Raises SlamError in one line for a file that is of another kind, damaged or inconsistent."""
     with regular(path, LARGEST_FILE, SlamError, "name a file written by --save-map") as file:
         if file.read(len(MAGIC)) != MAGIC:
             raise SlamError(f"{path}: not a map of drp_slam; name a file written by --save-map")
@@ -139,7 +139,8 @@ def _spelled(spec: DescriptorSpec) -> str:
 
 
 def _fit(path: Path, spec: DescriptorSpec, stated: list[tuple[str, str, tuple[int, ...]]], version: int) -> None:
-    """Raises SlamError unless the arrays of the header are exactly those of the schema, with rows that agree."""
+    """Raises SlamError unless the arrays of the header are exactly those of the schema, with consistent numbers of
+    rows."""
     expected = schema(spec)
     for name in _lacking(version):
         del expected[name]
@@ -156,7 +157,7 @@ def _fit(path: Path, spec: DescriptorSpec, stated: list[tuple[str, str, tuple[in
 
 
 def _lacking(version: int) -> list[str]:
-    """The arrays that files of a version do not have."""
+    """The arrays that files of a version lack."""
     return [name for last, names in LACKING.items() if version <= last for name in names]
 
 

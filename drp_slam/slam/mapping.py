@@ -32,11 +32,11 @@ YOUNG_KEYFRAMES, LEAST_FOUND = 5, 3
 OLD_KEYFRAMES = 30
 """After so many later keyframes, a keyframe keeps only what place recognition and its points need."""
 FIXED_KEYFRAMES = 10
-"""Keyframes that hold a local adjustment in place."""
+"""Upper limit of fixed keyframes in a local adjustment."""
 PRIOR_FLOPS = 8.0
-"""What the distance from the prior takes, a pair."""
+"""Flops of the distance from the prior, per pair."""
 EMPTY_KEYFRAMES = 8
-"""Keyframes that are asked whether a new point lies in space they saw empty."""
+"""Keyframes whose free space a new point is tested against."""
 TRIANGULATED = 3
 """Nearest keyframes with which features without depth are triangulated."""
 TRIANGULATED_MONO = 12
@@ -46,7 +46,7 @@ AHEAD_M = 1.5
 
 
 class Mapping:
-    """A map with what is needed to read it fast; `tracker`, `localise` and `loop` share one."""
+    """A map with its caches and the operations that extend it; `tracker`, `localise` and `loop` share one."""
 
     def __init__(self, slam_map: Map, geometry: Geometry, config: SlamConfig) -> None:
         self.map, self.geometry, self.config = slam_map, geometry, config
@@ -59,7 +59,7 @@ class Mapping:
     def near(self, T_camera_world: np.ndarray, root: int) -> np.ndarray:
         """Numbers of the local keyframes, those with the most similar position and viewing direction first.
 
-        Only keyframes linked with `root`: others nearby, reached on another path, belong to a part of
+        Only keyframes linked with `root`: others nearby, reached by another path, belong to a part of
         the map that has drifted apart, until a loop is closed.
         """
         if self._reach[0] != root:
@@ -81,7 +81,7 @@ class Mapping:
         points, px = seen(points, self.map.points.alive, self.map.points.xyz, T_camera_world, self.geometry)
         limit = self.config.local_points
         if len(points) > limit:
-            # most observed first, then newest: old points observed once are rarely found again
+            # most observed first, then newest: old points observed once are rarely matched again
             rank = np.lexsort((-self.map.points.reference[points], -self.map.points.observations[points]))
             best = np.sort(rank[:limit])
             points, px = points[best], px[best]
@@ -108,7 +108,8 @@ class Mapping:
         return pairs
 
     def judge(self, view: View, fit: PoseFit, matched: np.ndarray, visible: np.ndarray) -> None:
-        """Updates the trust of the points that a frame was `matched` with, and of `visible` ones it looks through."""
+        """Updates the trust of the points that a frame was `matched` with, and of the `visible` ones that it looks
+        through."""
         through = None
         if view.nearest_m is not None:
             through = seen_through(view.nearest_m, fit.T_camera_world, self.map.points.xyz, self.geometry, visible)
@@ -117,7 +118,7 @@ class Mapping:
             self._refuted.append(touched[self.map.points.trust[touched] < REFUTED])
 
     def _remove_refuted(self) -> None:
-        """Points that the frames since the last keyframe have refuted leave the map."""
+        """Removes the points that the frames since the last keyframe have refuted."""
         if not self._refuted:
             return
         points = np.unique(np.concatenate(self._refuted))
@@ -159,9 +160,9 @@ class Mapping:
         return number
 
     def fuse(self, number: int, keyframes: np.ndarray, features: np.ndarray, gate_px: float) -> None:
-        """Finds points of other keyframes among the `features` of keyframe `number`, by its pose.
+        """Finds points of other keyframes among the `features` of keyframe `number`, by projection with its pose.
 
-        A feature that had a point already shows that two points are one: that of `keyframes` stays.
+        Where a feature had a point already, both are merged into the point of `keyframes`.
         """
         view, T_camera_world = self.map.views[number], self.map.T_camera_world[number]
         points, px = self.visible(T_camera_world, keyframes)
@@ -182,14 +183,14 @@ class Mapping:
             self.map.merge(before[before >= 0], points[before >= 0])
 
     def adjust(self, window: list[int], fixed_limit: int, iterations: int) -> None:
-        """Bundle adjustment of the keyframes `window` but the first of each part, which holds its world."""
+        """Bundle adjustment of the keyframes `window` except the first of each part, which fixes its world frame."""
         moving = [k for k in window if k not in self.map.origins]
         flops = adjust(self.map, self.geometry.noise, moving, fixed_limit, iterations)
         self.work.add(flops)
         self._standing = None
 
     def drop_redundant(self, number: int) -> None:
-        """Drops keyframes around `number` that the map can do without."""
+        """Culls redundant keyframes around `number`."""
         dropped = drop_redundant(self.map, number)
         for k in dropped:
             self.places.forget(k)
@@ -203,7 +204,7 @@ class Mapping:
         self._standing = None
 
     def _create(self, number: int, near: np.ndarray) -> None:
-        """Points of the features that have depth and no point yet, but where `near` keyframes saw nothing."""
+        """Points of the features that have depth and no point yet, except in space that `near` keyframes saw empty."""
         view = self.map.views[number]
         new = np.flatnonzero((self.map.point[number] < 0) & (view.inverse_depth > 0))
         xyz = geometry.apply(geometry.inverse(self.map.T_camera_world[number]), view.xyz()[new])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Features without those on things that move by themselves."""
+"""Removes the features on objects that move by themselves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from drp_slam.datatypes import Features
 
 PERSON = "person"
 OLDEST_NS = 1_000_000_000
-"""Boxes further than this from a frame say nothing of where people are in it."""
+"""Boxes further than this from a frame are too old to mask it."""
 
 
 def outside(features: Features, boxes_px: np.ndarray) -> Features:
@@ -27,7 +27,7 @@ def outside(features: Features, boxes_px: np.ndarray) -> Features:
 
 
 class Masked:
-    """Boxes that hide features from their arrival until the next ones, for a second at most."""
+    """Masks features with the newest boxes, for at most a second."""
 
     def __init__(self) -> None:
         self._boxes_px, self._stamp_ns = np.zeros((0, 4)), 0

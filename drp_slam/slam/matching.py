@@ -39,7 +39,8 @@ class Prior:
 
 
 REACH = 1.5
-"""A match must be better than what else lies within so many gates: what is alike just outside makes it unsure."""
+"""A match must be better than any other candidate within so many gates: a similar point just outside makes it
+ambiguous."""
 
 
 def match(
@@ -65,7 +66,7 @@ def match_rows(
 ) -> Matches:
     """`match` of (N, length) descriptors with those of some `rows` (M,) of an array (any, length), by a prior.
 
-    `Matches.b` counts in `rows`. Only pairs within `REACH` gates are compared: few of all.
+    `Matches.b` counts in `rows`. Only pairs within `REACH` gates are compared: a small part of all.
     """
     if not len(a) or not len(rows):
         return _none()
@@ -124,13 +125,13 @@ def _none() -> Matches:
 
 
 STRIP = 128
-"""Features of a strip: their scores against all points of a strip stay in the cache."""
+"""Features of a strip: their scores against all points of a strip fit into the cache."""
 
 Strip = tuple[int, int, int, int]
 
 
 def _strips(prior: Prior) -> tuple[np.ndarray, list[Strip], np.ndarray]:
-    """Both sides' order from left to right, and strips: rows of `a` with the rows of `b` near."""
+    """The order of both sides from left to right, and strips: rows of `a` with the rows of `b` near."""
     by_x = np.argsort(prior.a_px[:, 0], kind="stable")
     order_b = np.argsort(prior.b_px[:, 0], kind="stable")
     xa, xb = prior.a_px[by_x, 0], prior.b_px[order_b, 0]
@@ -144,10 +145,10 @@ def _strips(prior: Prior) -> tuple[np.ndarray, list[Strip], np.ndarray]:
 
 
 def _mutual(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Rows of both sides that are each other's best, and how many pairs were compared."""
+    """Rows of both sides that are mutual best matches, and how many pairs were compared."""
     score = left @ right.T
     best = score.argmax(axis=1)
     rows = np.flatnonzero(score[np.arange(len(left)), best] >= score.max(axis=0)[best])
-    # Ties are the only way to one column twice: the first stays, so the pairs stay one to one.
+    # Only ties give a column twice: the first is kept, so the pairs stay one to one.
     columns, first_of = np.unique(best[rows], return_index=True)
     return rows[first_of], columns, float(score.size)

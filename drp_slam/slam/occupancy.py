@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A 2-D occupancy grid from depth: what a planner such as Nav2 drives by.
+"""A 2-D occupancy grid from depth: for planners such as Nav2.
 
-Each frame marks a cell once: occupied where depth ends at the height of the robot, free where its rays pass at that
+Each frame marks a cell once: occupied where depth ends at the height of the robot, free where rays pass at that
 height before. Log-odds of the marks, as OctoMap weighs them (Hornung et al., Autonomous Robots 2013).
 """
 
@@ -57,7 +57,7 @@ class Occupancy:
     def __init__(
         self, camera: Camera, cell_m: float = 0.05, height_m: tuple[float, float] = (-0.3, 0.3), range_m: float = 5.0
     ) -> None:
-        """`height_m`: the slice in which things stand in the robot's way. Raises SlamError."""
+        """`height_m`: lowest and highest height of an obstacle. Raises SlamError."""
         if not (0.001 <= cell_m <= 10 and height_m[0] < height_m[1] and range_m > cell_m):
             raise SlamError(
                 f"cell {cell_m} m, slice {height_m} m, range {range_m} m: expected a cell of 0.001 to 10 m, a slice "
@@ -81,7 +81,7 @@ class Occupancy:
         return (frame.depth[self._v, self._u] * np.float64(frame.depth_unit_m)).astype(np.float32)
 
     def clear(self) -> None:
-        """Takes all marks back."""
+        """Removes all marks."""
         self._marks.clear()
 
     def mark(self, depth_m: np.ndarray, T_ground_camera: np.ndarray) -> None:

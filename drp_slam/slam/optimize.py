@@ -21,15 +21,15 @@ CHI2_PIXEL = 5.99
 CHI2_DEPTH = 3.84
 """95 % of a chi-square of one degree of freedom."""
 DEPTH_GATE2 = 9.0 * CHI2_DEPTH
-"""Depth has heavy tails (edges, registration): beyond this it belongs to another surface."""
+"""Depth has heavy tails (edges, registration): a larger squared error belongs to another surface."""
 NEAR_M = 0.05
 """Points nearer than this, or behind the camera, have no weight."""
 LEAST_FULL = 20
-"""So many observations of full weight make a median."""
+"""The scale of the kernel is the median of the fully weighted observations if there are as many."""
 SMALL_STEP = 2e-5
 """Metres and radians: refinement stops at a smaller step."""
 FLOPS_PER_ROW = 240.0
-"""Of one observation in one iteration: residuals, (3, 6) Jacobian and its (6, 6) product."""
+"""Flops of one observation in one iteration: residuals, (3, 6) Jacobian and its (6, 6) product."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class PoseFit:
     `error2_px` and `error2_depth` (N,) are squared residuals in standard deviations; the former is
     infinite behind the camera, the latter 0 without depth.
 
-    Where a part of the observations was marked: `pull` (6,) is the step that they alone ask for from this pose,
+    Where a part of the observations was marked: `pull` (6,) is the step that they alone would make from this pose,
     `pull2` its squared length in standard deviations, both 0 otherwise.
     """
 
@@ -185,7 +185,7 @@ def _refined(
 
 
 def _pull(JW: np.ndarray, J: np.ndarray, r: np.ndarray, part: np.ndarray) -> tuple[np.ndarray, float]:
-    """Step (6,) that a part of the observations would make, and its squared length in standard deviations."""
+    """Step (6,) that some of the observations alone would make, and its squared length in standard deviations."""
     JW = JW * np.concatenate([part, part, part])
     H = JW @ J.reshape(6, -1).T + 1e-6 * np.eye(6)
     step = -np.linalg.solve(H, JW @ r.ravel())

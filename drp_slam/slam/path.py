@@ -13,7 +13,7 @@ from drp_slam.datatypes import Trajectory
 from drp_slam.slam.map import Map
 
 LONGEST_GAP = 3.0
-"""Motion is predicted over at most this many times the interval in which it was observed."""
+"""Motion is predicted over at most this many times the interval over which it was observed."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ class Path:
         return scaled @ T
 
     def trajectories(self) -> list[Trajectory]:
-        """All frames by stamp, each from the current pose of its reference keyframe: one of each map, longest first.
+        """All frames by stamp, each from the current pose of its reference keyframe: one trajectory per part of the
+        map, longest first.
 
         Of frames with one stamp (a recording in a loop) the last one counts.
         """

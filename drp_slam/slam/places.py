@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Place recognition: which keyframes show what a view shows.
+"""Place recognition: which keyframes show the same place as a view.
 
 Every keyframe keeps its best descriptors, and each of the view's descriptors votes for the keyframes
-that hold something like it. A small map compares all with all by one matrix product; a large one
+that have a similar one. A small map compares all with all by one matrix product; a large one
 keeps an inverted file (Sivic and Zisserman, ICCV 2003): descriptors lie in the buckets of their
 nearest centroid, and only the buckets nearest to a view's descriptor are searched.
 """
@@ -21,11 +21,12 @@ from drp_slam.slam.view import View
 KEPT = 128
 """Descriptors kept of each keyframe."""
 ASKED = 256
-"""Descriptors of a view that vote where it is lost."""
+"""Descriptors of a lost view that vote."""
 EXACT = 64
 """Keyframes up to which all descriptors are compared."""
 BUCKETS, PROBED = 256, 3
-"""Of the inverted file. About 80 % of the votes of an exact search remain, and its best keyframes."""
+"""Of the inverted file: number of centroids, and of buckets searched. About 80 % of the votes of an exact search
+remain, and the same best keyframes."""
 TRAINED_WITH = 4096
 """Descriptors from which the centroids are found."""
 FINE = 127.0
@@ -33,7 +34,7 @@ FINE = 127.0
 
 
 class Places:
-    """The keyframes of a map by appearance: derived from the map, and nothing but a faster form of it."""
+    """The keyframes of a map by appearance: an index that can be rebuilt from the map at any time."""
 
     def __init__(self, slam_map: Map) -> None:
         self._map = slam_map
@@ -43,7 +44,7 @@ class Places:
         self.update()
 
     def update(self) -> None:
-        """Takes in the keyframes that are new; features are best first, so the first are kept."""
+        """Adds the new keyframes; features are best first, so the first are kept."""
         for view in self._map.views[self._count :]:
             kept = unit(self._map.spec, view.descriptor[:KEPT]).astype(np.float32, copy=False)
             if self._inverted is not None:
@@ -58,14 +59,14 @@ class Places:
                 self._stored = self._stored[:0]
 
     def forget(self, number: int) -> None:
-        """A keyframe was dropped: it gets no votes any more."""
+        """Removes a culled keyframe: it gets no votes any more."""
         if self._inverted is not None:
             self._inverted.forget(number)
         else:
             self._stored[number] = 0.0
 
     def votes(self, view: View, min_cosine: float, asked: int = ASKED) -> tuple[np.ndarray, dict[str, float]]:
-        """(K,) how many of the view's `asked` best descriptors each keyframe holds, and the work by counter."""
+        """(K,) how many of the view's `asked` best descriptors each keyframe has, and the work by counter."""
         asking = unit(self._map.spec, view.descriptor[:asked])
         if not self._count or not len(asking):
             return np.zeros(self._count, dtype=np.intp), {}
@@ -89,7 +90,7 @@ class InvertedFile:
     def __init__(self, first: np.ndarray, probed: int = PROBED) -> None:
         """Finds the centroids from the descriptors `first` (K, n, width) of the first keyframes, and adds them.
 
-        A search looks into so many buckets: `probed`.
+        A search examines `probed` buckets.
         """
         self._probed = probed
         flat = first.reshape(-1, first.shape[2])
@@ -127,7 +128,7 @@ class InvertedFile:
             self._rows[b][begin:end], self._owner[b][begin:end], self._size[b] = descriptor[rows], owner[rows], end
 
     def forget(self, number: int) -> None:
-        """A keyframe gets no votes any more; its descriptors leave when their buckets grow."""
+        """Gives a keyframe no votes any more; its descriptors are removed when their buckets grow."""
         self._gone.add(number)
 
     def votes(self, asking: np.ndarray, least: float, count: int) -> tuple[np.ndarray, float]:
@@ -139,7 +140,7 @@ class InvertedFile:
         first = np.flatnonzero(np.diff(probed[order], prepend=-1))
         asking, compared = rounded(asking), float(nearness.size)
         bar = math.ceil(least * FINE * FINE)
-        # a descriptor votes once for a keyframe, however many it holds that are alike
+        # a descriptor votes at most once for each keyframe
         hits = np.zeros((len(asking), count), dtype=bool)
         for b, rows in zip(probed[order][first].tolist(), np.split(asker[order], first[1:])):
             size = int(self._size[b])
@@ -156,5 +157,5 @@ class InvertedFile:
 
 
 def rounded(descriptor: np.ndarray) -> np.ndarray:
-    """(n, width) int8 of unit vectors: a component is off by 0.004 at most, a cosine by a thousandth."""
+    """(n, width) int8 of unit vectors: the error of a component is 0.004 at most, a cosine by a thousandth."""
     return np.rint(descriptor * np.float32(FINE)).astype(np.int8)

@@ -102,6 +102,10 @@ class Points:
         """(M,) False for culled points."""
         return self._rows["alive"][: self.size]
 
+    def depth_m(self, numbers: np.ndarray, T_camera_world: np.ndarray) -> np.ndarray:
+        """(N,) depths of points in a camera."""
+        return self.xyz[numbers] @ T_camera_world[2, :3] + T_camera_world[2, 3]
+
     def add(self, xyz: np.ndarray, descriptor: np.ndarray, rgb: np.ndarray | None, keyframe: int = 0) -> np.ndarray:
         """Adds points that a keyframe creates, not yet observed by any, and returns their numbers."""
         if self._free is None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pose graph: keyframe poses from measured relative poses, by Levenberg-Marquardt on SE(3).
 
-The normal equations are sparse, so that time and memory grow with the number of edges: a map is long
+The normal equations are sparse, so time and memory grow linearly with the number of edges: a map is long
 and thin. It runs only where a loop is closed.
 """
 
@@ -88,7 +88,7 @@ def _cost(graph: Graph, r: np.ndarray) -> float:
 
 
 def _flops(nonzeros: int, size: int) -> float:
-    """Of a factorisation into two triangles with so many elements, as if all columns were equally long."""
+    """Flops of a factorisation into two triangles with so many elements, as if all columns were equally long."""
     return 2.0 * size * (0.5 * nonzeros / max(size, 1)) ** 2
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What wheels or an IMU say of the camera's motion: read `Prior.motion` first.
+"""The camera's motion by wheel odometry or an IMU: read `Prior.motion` first.
 
-Only motions between two stamps are used, never a pose: an odometry's own frame may lie anywhere and drift.
+Only motions between two stamps are used, never a pose: the odometry's frame is arbitrary and drifts.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ import numpy as np
 from drp_slam import geometry
 
 KEPT = 4000
-"""Samples kept of a live stream, twice as many at most: 20 s at 200 Hz."""
+"""Samples kept of a live stream (20 s at 200 Hz); at most twice as many."""
 GAP_NS = 500_000_000
-"""Nothing is known of the motion across a longer gap between samples."""
+"""The motion across a longer gap between samples is unknown."""
 AHEAD_NS = 50_000_000
-"""The last motion continues for at most this long behind the last sample."""
+"""The motion is extrapolated for at most this long after the last sample."""
 SET_BACK_NS = 5_000_000_000
-"""A sample that is late by more than this begins anew: the clock was set back."""
+"""A sample with a stamp further back than this restarts the stream: the clock was set back."""
 JERKS = 50.0, 100.0
-"""Largest change of velocity, m/s² and rad/s²: more is a jump of the sender's frame (assumed: five times gravity)."""
+"""Largest change of velocity, m/s² and rad/s²: a larger one is a jump of the odometry's frame (assumed: five times
+gravity)."""
 FROZEN = 3
-"""So many samples with the same bits: the body stands still, or the sender hangs."""
+"""So many samples with the same bits: the robot does not move, or the sender hangs."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Stream:
         return self._stamps_ns[-1] if self._stamps_ns else None
 
     def add(self, stamp_ns: int, T_reference_body: np.ndarray) -> str:
-        """Takes the next sample; why it is not used, or what is odd about it, "" where nothing is."""
+        """Adds the next sample. Returns why it is ignored or suspicious, "" if it is neither."""
         if not _rigid(T_reference_body):
             self.refused += 1
             return "a sample has no finite position and unit quaternion; it is ignored"
@@ -83,7 +84,7 @@ class Stream:
         return problem
 
     def turn(self, stamp_ns: int, rate_rad_s: np.ndarray) -> str:
-        """Takes a gyroscope's sample: the angular velocity (3,) about the body's axes since the sample before."""
+        """Adds a gyroscope's sample: the angular velocity (3,) about the body's axes since the sample before."""
         if not np.isfinite(rate_rad_s).all():
             self.refused += 1
             return "a sample has no finite angular velocity; it is ignored"
@@ -98,7 +99,7 @@ class Stream:
         self._stamps_ns, self._T, self._run, self._usual = [], [], [], None
 
     def motion(self, from_ns: int, to_ns: int) -> Motion | None:
-        """The camera's motion, interpolated; None where the samples do not cover it without a break."""
+        """The camera's motion, interpolated; None if the samples do not cover it without a gap."""
         first, last = self._at(from_ns), self._at(to_ns)
         if first is None or last is None or self.T_body_camera is None:
             return None
@@ -115,7 +116,7 @@ class Stream:
         return Motion(geometry.orthonormal(T), True, frozen_s)
 
     def _at(self, stamp_ns: int) -> tuple[np.ndarray, int] | None:
-        """The pose at a stamp, and the number of a sample of its unbroken run."""
+        """The pose at a stamp, and the number of a sample in the same run without gaps."""
         after = bisect_left(self._stamps_ns, stamp_ns)
         if after < len(self._stamps_ns) and self._stamps_ns[after] == stamp_ns:
             return self._T[after], after
@@ -138,7 +139,7 @@ class Stream:
             return f"no sample for {(stamp_ns - before_ns) * 1e-9:.2f} s, more than {GAP_NS * 1e-9:g} s"
         velocity = geometry.log(geometry.inverse(self._T[-1]) @ T) / ((stamp_ns - before_ns) * 1e-9)
         if self._usual is not None:
-            # after a jump the last usual velocity stays, for a time that makes any change possible again
+            # after a jump the velocity before it stays the reference, until enough time has passed for any change
             span_s = (stamp_ns - self._usual[0]) * 1e-9
             change = velocity - self._usual[1]
             jerks = np.linalg.norm(change[:3]) / span_s, np.linalg.norm(change[3:]) / span_s
@@ -162,11 +163,11 @@ class Prior:
 
     @property
     def streams(self) -> tuple[Stream, ...]:
-        """Those that there are."""
+        """The streams that are present."""
         return tuple(stream for stream in (self.poses, self.turns) if stream is not None)
 
     def motion(self, from_ns: int, to_ns: int) -> Motion | None:
-        """The camera's motion between two stamps: by the wheels, its rotation by the IMU where there is one."""
+        """The camera's motion between two stamps: by the wheels, its rotation by the IMU if there is one."""
         moved = self.poses.motion(from_ns, to_ns) if self.poses is not None else None
         turned = self.turns.motion(from_ns, to_ns) if self.turns is not None else None
         if turned is None:

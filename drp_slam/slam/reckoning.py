@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far a prior may be followed: it is compared with vision all the time, and bridges what vision does not see.
+"""Dead reckoning by a prior: compares it with vision continuously, and uses it to bridge frames without vision.
 
-The prior only predicts. How well it does is measured against the frames that were tracked: a prior that
-disagrees is not used, and what it is used for gets the covariance that it has earned.
+The prior only predicts. Its error is measured against tracked frames: a prior that disagrees is not used, and
+bridged poses get a covariance according to the measured error.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from drp_slam import geometry
 from drp_slam.slam.prior import Motion, Prior
 
 SPAN_NS = 500_000_000
-"""Motions of at least this length are compared."""
+"""Motions over at least this time are compared."""
 MEMORY_S = 2.0
-"""What was measured counts for so long."""
+"""Time constant of the measured errors."""
 LEARNT = 10
-"""Comparisons before a prior is used."""
+"""Number of comparisons before a prior is used."""
 WRONG = 0.5
-"""A prior that misses more than this part of the motion is wrong."""
+"""A prior whose error is more than this ratio of the motion is wrong."""
 NOISE_M, NOISE_RAD = 0.02, 0.02
-"""Differences that say nothing: the noise of two tracked poses, and of a coarse odometry."""
+"""Differences that are not significant: the noise of two tracked poses, and of a coarse odometry."""
 MOVED = 3.0
-"""A prior has proved itself once it has followed a motion of so many times the noise."""
+"""A prior is reliable once it has agreed over a motion of so many times the noise."""
 SLIP, TURN_SLIP = 0.05, 0.02
-"""Least part of a distance, and of a turn, that a prior is taken to miss (assumed: wheels on a good floor)."""
+"""Minimum relative error of a prior in distance, and in rotation (assumed: wheels on a good floor)."""
 COASTED = 0.5
-"""Least part of a distance that is missed where the last velocity merely continues (assumed)."""
+"""Minimum relative error in distance where the last velocity is extrapolated (assumed)."""
 RECENT = 0.1
-"""Weight of the newest frame in what predicted better."""
+"""Weight of the newest frame in the mean prediction errors."""
 VELOCITY_NS = 100_000_000
-"""The velocity is that over at least this long."""
+"""The velocity is averaged over at least this time."""
 
 
 @dataclass(frozen=True)
@@ -67,17 +67,17 @@ class Reckoning:
 
     @property
     def better(self) -> bool:
-        """The prior has lately predicted better than constant motion."""
+        """The prior has recently predicted better than constant motion."""
         return self._error2[0] < self._error2[1]
 
     @property
     def agrees(self) -> bool:
-        """Enough was compared, and it agrees with vision."""
+        """The prior agrees with vision in enough comparisons."""
         return self._count >= LEARNT and not self.disagreement
 
     @property
     def disagreement(self) -> str:
-        """How the prior contradicts vision, "" where it does not."""
+        """How the prior contradicts vision, "" if it does not."""
         m = self._measured
         if self._count < LEARNT:
             return ""
@@ -92,7 +92,7 @@ class Reckoning:
         return f"misses {far}{missed_deg:.2g} of {moved_deg:.2g}° that the camera moves in {SPAN_NS * 1e-9:g} s"
 
     def predict(self, stamp_ns: int, last_ns: int, T_world_last: np.ndarray) -> np.ndarray | None:
-        """`T_world_camera` from the last tracked frame on, None where the prior says nothing or does not agree."""
+        """`T_world_camera` from the last tracked frame on, None if the prior has no samples or does not agree."""
         if not self.prior or not self.agrees:
             return None
         last = self._moments[-1] if self._moments else None
@@ -103,9 +103,10 @@ class Reckoning:
     def bridge(
         self, stamp_ns: int, last_ns: int, T_world_last: np.ndarray, covariance: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray] | None:
-        """`T_world_camera` without vision, and its covariance (6, 6) that grows from that of the last tracked frame.
+        """`T_world_camera` without vision, and its covariance (6, 6) that grows from the covariance of the last tracked
+        frame.
 
-        None unless the prior has proved itself.
+        None unless the prior is reliable.
         """
         if not (self.prior and self._proved and self.agrees and self._moments):
             return None
@@ -141,14 +142,14 @@ class Reckoning:
         self._moments = []
 
     def moved(self, T_after_before: np.ndarray) -> None:
-        """The map has moved at the camera, and the motion so far with it."""
+        """The map has moved around the camera; moves the recorded motion with it."""
         R = T_after_before[:3, :3]
         self._moments = [
             replace(m, T_world_camera=T_after_before @ m.T_world_camera, velocity=R @ m.velocity) for m in self._moments
         ]
 
     def _reckoned(self, start: Moment, stamp_ns: int) -> tuple[np.ndarray, Motion] | None:
-        """Pose at a stamp by the prior; where it knows no translation, the last velocity continues."""
+        """Pose at a stamp by the prior; without a known translation, the last velocity continues."""
         motion = self.prior.motion(start.stamp_ns, stamp_ns)
         if motion is None:
             return None
@@ -158,7 +159,7 @@ class Reckoning:
         return T, motion
 
     def _compare_step(self, now: Moment, depth_m: float) -> None:
-        """Which would have predicted this frame better from the last one: the prior, or constant motion."""
+        """Measures which predicts this frame better from the last one: the prior, or constant motion."""
         last = self._moments[-1]
         reckoned = self._reckoned(last, now.stamp_ns)
         if reckoned is None or len(self._moments) < 2:
@@ -195,7 +196,8 @@ class Reckoning:
         moved = geometry.log(geometry.inverse(start.T_world_camera) @ T)
         distance_m, turn_rad = float(np.linalg.norm(moved[:3])), float(np.linalg.norm(moved[3:]))
         spans = lasted_s / self._span_s
-        # errors of wheels add up like the motion, at first like noise; those of a constant velocity with the square
+        # errors of wheels grow linearly with the motion, at first like noise; those of a constant velocity with its
+        # square
         growth = max(spans, spans**0.5 if motion.translates else spans * spans)
         part = min((m.missed_m2 / max(m.moved_m2, NOISE_M**2)) ** 0.5, 1.0)
         part_turn = min((m.missed_rad2 / max(m.moved_rad2, NOISE_RAD**2)) ** 0.5, 1.0)
@@ -204,7 +206,7 @@ class Reckoning:
             max(growth * m.missed_m2**0.5, part * distance_m)
             + ((SLIP if motion.translates else COASTED) + rad) * distance_m
         )
-        if motion.frozen_s > 0.0:  # it stands still, or the sender hangs while the camera moves as it did before
+        if motion.frozen_s > 0.0:  # the robot does not move, or the sender hangs while the camera continues its motion
             spans = motion.frozen_s / self._span_s
             metres += max(motion.frozen_s * float(np.linalg.norm(start.velocity)), spans * m.moved_m2**0.5)
             rad += spans * m.moved_rad2**0.5
@@ -212,7 +214,7 @@ class Reckoning:
 
 
 def angle_apart(Ta: np.ndarray, Tb: np.ndarray, depth_m: float) -> float:
-    """Angle in rad by which what is at a depth moves in the image between two poses `T_world_camera`."""
+    """Angle in rad by which a point at this depth moves in the image between two poses `T_world_camera`."""
     apart = geometry.log(geometry.inverse(Ta) @ Tb)
     return float(np.linalg.norm(apart[3:]) + np.linalg.norm(apart[:3]) / depth_m)
 

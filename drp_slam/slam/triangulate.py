@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Points of features without depth (far, shiny, out of range) from two keyframes: read `triangulated` first."""
+"""Points of features without depth (far, shiny, out of range) in two keyframes: read `triangulated` first."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Triangulated:
 
 
 def free(view: View, point: np.ndarray) -> np.ndarray:
-    """Numbers of the features that have neither a map point nor depth; none of an old keyframe made slim."""
+    """Numbers of the features that have neither a map point nor depth; none in an old keyframe (`culling.slim`)."""
     if len(view.descriptor) < len(view):
         return np.zeros(0, dtype=np.intp)
     return np.flatnonzero((point < 0) & (view.inverse_depth <= 0))
@@ -36,7 +36,7 @@ def triangulated(matches: Matches, xy_a: np.ndarray, xy_b: np.ndarray, T_b_a: np
     """The matches of rays xy (N, 2) and (M, 2) that meet in front of both cameras, with enough parallax.
 
     The point is where the rays are nearest each other, seen along the first. It must project within the gate
-    (95 %) of the second feature: the rest of the error of both would be along the epipolar line, which the depth takes.
+    (95 %) of the second feature: the error along the epipolar line is absorbed by the depth.
     """
     a, b = matches.a, matches.b
     first = _homogeneous(xy_a[a])
@@ -52,7 +52,7 @@ def triangulated(matches: Matches, xy_a: np.ndarray, xy_b: np.ndarray, T_b_a: np
     # parallax: how far the feature is from where it would be at infinity, in standard deviations
     infinite = turned[:, :2] / np.maximum(turned[:, 2:], NEAR_M)
     parallax = (infinite - xy_b[b]) * scale
-    good = front & (np.einsum("ij,ij->i", offset, offset) < 2.0 * CHI2_PIXEL)  # both features have errors
+    good = front & (np.einsum("ij,ij->i", offset, offset) < 2.0 * CHI2_PIXEL)  # both features have noise
     good &= np.einsum("ij,ij->i", parallax, parallax) > 2.0 * LEAST_SIGMAS**2
     return Triangulated(a[good], b[good], z[good, None] * first[good])
 

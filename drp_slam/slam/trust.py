@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far map points are trusted to stand still.
+"""How far map points are trusted to be static.
 
 A point earns trust by agreeing with the camera's motion frame by frame and loses it, faster, by
-disagreeing. Where groups of matches contradict each other, trust is what a point's vote counts: what
-has just come into view cannot outvote what has been still for long. A refuted point leaves the map.
+disagreeing. Where groups of matches contradict each other, trust is the weight of a point's vote: what
+has just come into view cannot outvote what has been static for long. A refuted point is removed.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ from drp_slam.slam.optimize import CHI2_PIXEL, DEPTH_GATE2
 FULL = 20.0
 """Largest trust, counted in agreeing frames."""
 HALF = 5.0
-"""A point with this trust counts about half of the most that a point can count."""
+"""A point with this trust has about half of the largest possible vote."""
 FIRST = 5.0
-"""Trust of the points of a map's first frame: nothing else is known there."""
+"""Trust of the points of a map's first frame: there is no better evidence yet."""
 KEPT, LOST = 0.6, 0.5
-"""What a disagreement leaves of the trust, and what it takes from it beyond that."""
+"""A disagreement multiplies the trust by the first, then subtracts the second."""
 REFUTED = -1.5
-"""With less trust than this, a point is no longer part of the world: it has moved, or never was there."""
+"""With less trust than this, a point is removed: it has moved, or never existed."""
 DISAGREES = 4.0
-"""Errors between the gate and this multiple of it (squared) say nothing: noise has heavy tails."""
+"""Errors between the gate and this multiple of it (squared) are not evidence: noise has heavy tails."""
 UNTRIED = 0.02
-"""Weight of a point that no frame has agreed with yet, and least weight of all."""
+"""Weight of a point that no frame has agreed with yet, and the minimum weight."""
 IGNORED = -1.2
-"""A point with this trust weighs nearly nothing."""
+"""A point with this trust has almost no weight."""
 DOUBTED = 0.1
-"""What is left of the vote of a point that has disagreed more than agreed."""
+"""Factor on the vote of a point that has disagreed more often than agreed."""
 
 _JUDGED = np.array([CHI2_PIXEL, DEPTH_GATE2, DISAGREES, KEPT, LOST, REFUTED, FULL, 0.0])
 
 
 def standing(trust: np.ndarray) -> np.ndarray:
-    """(N,) in (0, 1): what the votes of points with a trust (N,) count."""
+    """(N,) in (0, 1): weights of the votes of points with a trust (N,)."""
     earned = np.maximum(trust, 0.0)
     return np.where(trust < 0.0, DOUBTED, 1.0) * (earned + 0.5) / (earned + HALF)
 
 
 def weights(trust: np.ndarray) -> np.ndarray:
-    """(N,) in (0, 1]: what points with a trust (N,) weigh in a pose.
+    """(N,) in (0, 1]: weights of points with a trust (N,) in a pose.
 
-    Little until a first frame has agreed, all after it; little by little less where frames disagree.
+    Small until a first frame has agreed, 1 after it; falls gradually where frames disagree.
     """
     return np.clip(np.where(trust < 0.0, 1.0 - trust / IGNORED, trust + UNTRIED), UNTRIED, 1.0)
 
@@ -65,7 +65,7 @@ def judge(
     through: np.ndarray | None,
 ) -> bool:
     """Updates the trust (M,) of points `matched` (N,) by their errors (N,), then of `visible` ones (V,) that a frame
-    looks `through` (V,). Whether some of them are refuted."""
+    looks `through` (V,). Returns whether some of them are refuted."""
     if native is not None:
         marks = NO_MARKS if through is None else through
         return bool(native.judge(trust, matched, error2_px, error2_depth, visible, marks, _JUDGED))

@@ -2,10 +2,10 @@
 """Motion of a camera without depth, and the first points, from two of its views: read `start` first.
 
 Two models explain the matches of two views: an essential matrix (a scene with depth) and a homography (a plane).
-ORB-SLAM (Mur-Artal, Montiel and Tardos, T-RO 2015, section IV) chooses one by its score and takes it apart. Where the
+ORB-SLAM (Mur-Artal, Montiel and Tardos, T-RO 2015, section IV) chooses one by its score and decomposes it. Where the
 camera has moved little, a scene looks like a plane, a plane has two motions, and the wrong one may have more points in
-front. So here the motions of both models are refined on all matches first, and the best is taken if no other one
-explains nearly as much.
+front. Here the motions of both models are refined on all matches first, and the best is accepted if no other one
+explains almost as much.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from drp_slam.slam.optimize import CHI2_PIXEL, Noise
 from drp_slam.slam.triangulate import Triangulated, triangulated
 
 MEDIAN_DEPTH = 2.0
-"""Units of the map from the first camera to the median of the first points: in a room, metres by and large, so that
-what is stated in metres elsewhere (keyframes, loops) keeps its meaning."""
+"""Distance from the first camera to the median of the first points in units of the map: in a room, about metres, so
+that thresholds in metres (keyframes, loops) keep their meaning."""
 LEAST_MATCHES, LEAST_POINTS = 100, 80
-"""Matches that the two views must have, and points that must come of them."""
+"""Minimum number of matches of the two views, and of points triangulated from them."""
 LEAST_MOVED = 10.0
-"""Median motion of the matches in standard deviations of a pixel below which nothing is tried."""
+"""Median motion of the matches in standard deviations of a pixel below which no model is fitted."""
 PARALLAX_SHARE, CELLS = 0.6, 6
-"""So many of the matches that fit must have parallax, in so many of the image's 4 x 4 cells: of a camera that only
-turns none has, and a thing that moves is but a part of the image."""
+"""Minimum number of inliers with parallax, and of the image's 4 x 4 cells that they cover: of a camera that only
+rotates none has, and a moving object covers only part of the image."""
 CLEAR = 0.9
-"""Another motion may explain at most this share of what the best explains."""
+"""The second-best motion may explain at most this share of what the best explains."""
 OTHER_RAD = 0.1
-"""Motions whose directions or rotations differ by more are others."""
+"""Motions whose directions or rotations differ by more are different."""
 CHI2_LINE = 3.84
 """95 % of a chi-square of one degree of freedom: the distance from an epipolar line."""
 LIKELY = 0.5
@@ -42,9 +42,9 @@ LIKELY = 0.5
 REFINED, ROUNDS, ITERATIONS = 10, 2, 10
 """Iterations of the refinement of a motion; adjustments of the two views with their points, of so many iterations."""
 CONFIDENCE, TRIES = 0.999, 500
-"""Of each RANSAC."""
+"""Iterations of each RANSAC."""
 FLOPS_PER_TRY, FLOPS_PER_LINE = 4000.0, 60.0
-"""Of a minimal sample with its score on some hundred matches, and of the distance of one match from its line."""
+"""Flops of a minimal sample with its score on some hundred matches, and of the distance of one match from its line."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Motion:
 def start(
     matches: Matches, xy_a: np.ndarray, xy_b: np.ndarray, bounds: np.ndarray, noise: Noise
 ) -> tuple[Start | None, float]:
-    """Motion and points of two views with rays xy (N, 2) and (M, 2), or None where they do not tell; work in flops.
+    """Motion and points of two views with rays xy (N, 2) and (M, 2), or None if they are ambiguous; work in flops.
 
     `bounds` (2, 2) are the smallest and largest ray of the image. Same input, same result.
     """
@@ -133,7 +133,7 @@ class Rays:
         square = np.maximum((across * across).sum(axis=1), 1e-18)
         along_a = -(np.cross(T_b_a[:3, 3], self.b) * across).sum(axis=1) / square
         along_b = -(np.cross(T_b_a[:3, 3], turned) * across).sum(axis=1) / square
-        # rays that are parallel within the noise meet nowhere, before or behind
+        # rays that are parallel within the noise do not intersect, neither in front nor behind
         far = square * self.scale**2 < CHI2_PIXEL * (turned * turned).sum(axis=1)
         front = far | ((along_a > 0) & (along_b > 0))
         return np.where(front, self.errors(T_b_a) ** 2, np.inf)
@@ -181,7 +181,7 @@ def candidates(pair: Rays) -> list[Motion]:
 
 
 def other(one: Motion, two: Motion) -> bool:
-    """Whether two motions are not the same within what noise does to one."""
+    """Whether two motions differ by more than noise explains."""
     apart = geometry.rotation_vector(one.T_b_a[:3, :3] @ two.T_b_a[:3, :3].T)
     cosine = float(one.T_b_a[:3, 3] @ two.T_b_a[:3, 3])
     return bool(np.linalg.norm(apart) > OTHER_RAD or np.arccos(np.clip(cosine, -1.0, 1.0)) > 2.0 * OTHER_RAD)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How well poses and velocities are known: covariances that a filter may use.
+"""Covariances of poses and velocities, for filters.
 
 Covariances (6, 6) are of `d` in `T_world_camera @ exp(d)`: translation in metres and rotation in
-radians along the camera's axes. A frame's is the sum of what its own matches leave open, of what the
-map's part that it was seen in has drifted, and, where a second group of matches contradicts, of the
-distance to the pose of that other group.
+radians along the camera's axes. A frame's covariance is the sum of that of its own fit, of the drift of the
+map around it, and, where a second group of matches contradicts, of the
+squared distance to the pose of that group.
 """
 
 from __future__ import annotations
@@ -20,23 +20,25 @@ from drp_slam.slam.map import Map
 from drp_slam.slam.triangulate import LEAST_SIGMAS
 
 CORRELATED = 10.0
-"""Matches that count as one: errors of the points of one keyframe, of depth and of calibration are common to
-many of them (fitted: see docs/slam.md)."""
+"""Number of matches that count as one independent one: errors of the points of one keyframe, of depth and of
+calibration are common to many of them (fitted: see docs/slam.md)."""
 ANCHORS = 25
-"""Matches that tie a frame to a keyframe."""
+"""Number of matches from which a frame has the drift of a keyframe."""
 UNSCALED = 1.0 / LEAST_SIGMAS
-"""Standard deviation of the scale that a keyframe adds which sees too few measured points: as well as the depth of one
-point is known. All points of a keyframe share the error of the two poses that they were triangulated from."""
+"""Standard deviation of the scale that each keyframe with too few measured points adds: that of the depth of one
+point, since all points of a keyframe share the error of the two poses that they were triangulated from."""
 REMEMBERED, CONTRADICTED, GUESSED = 0.9, 1.2, 0.3
-"""Each frame keeps so much of the count of frames with a rival. From a second one within 15 frames on, the camera may
-have followed a thing that moves, and this part of the squared way from the rival's pose is open."""
+"""Decay per frame of the count of frames with a rival; from this count on (a second one within 15 frames), the camera
+may have followed a moving object; share of the squared distance to the rival that is then added as covariance."""
+APART = np.diag([25.0] * 3 + [1.0] * 3)
+"""Covariance (m², rad²) of the world frame of a part that is not joined with the first."""
 TWIST_FRAMES = 3
 """Number of last frames over which the velocity is averaged."""
 
 
 @dataclass(frozen=True)
 class Moment:
-    """A tracked frame: its pose and what its own matches leave open, `own` (6, 6)."""
+    """A tracked frame: its pose and the covariance of its own fit, `own` (6, 6)."""
 
     stamp_ns: int
     T_world_camera: np.ndarray
@@ -74,6 +76,19 @@ class Uncertainty:
         """The last frame has become keyframe `number`."""
         self._map.covariance[number], self._map.unscaled[number] = self._last, self._unscaled
 
+    def of_part(self, T_world_camera: np.ndarray, keyframe: int, up_to_scale: bool) -> np.ndarray:
+        """(6, 6) of what is unknown of the world frame of the keyframe's part: where it lies, and its scale.
+
+        One standard deviation of an unknown scale is the distance from the part's first keyframe.
+        """
+        part = self._map.part[keyframe]
+        covariance = APART.copy() if part else np.zeros((6, 6))
+        if up_to_scale:
+            origin = geometry.inverse(self._map.T_camera_world[self._map.part.index(part)])
+            away = T_world_camera[:3, :3].T @ (T_world_camera[:3, 3] - origin[:3, 3])
+            covariance[:3, :3] += np.outer(away, away)
+        return covariance
+
     def begin(self, number: int) -> None:
         """Keyframe `number` is the first of a map: its pose is known by definition."""
         self.jumped()
@@ -81,11 +96,11 @@ class Uncertainty:
         self.keyframe(number)
 
     def jumped(self) -> None:
-        """The next pose does not continue the last motion, and is found without regard to it."""
+        """The next pose does not continue the last motion."""
         self._recent, self._doubt, self._contradicted, self._followed = [], np.zeros((6, 6)), 0.0, None
 
     def moved(self, T_after_before: np.ndarray) -> None:
-        """A closed loop has moved the camera's surroundings: the motion so far goes with them."""
+        """A closed loop has moved the camera's surroundings; moves the recorded motion with them."""
         self._recent = [replace(m, T_world_camera=T_after_before @ m.T_world_camera) for m in self._recent]
         if self._followed is not None:
             self._followed = T_after_before @ self._followed[0], self._followed[1]
@@ -102,9 +117,9 @@ class Uncertainty:
         return geometry.log(motion) / span_s, covariance / span_s**2
 
     def _doubted(self, consensus: Consensus) -> np.ndarray:
-        """What stays open after a frame that could not tell the camera from a thing that moves.
+        """Covariance that remains after frames in which a moving object could not be told from the background.
 
-        It stays when the rival is gone: the camera may have followed the thing.
+        It remains when the rival is gone: the camera may have followed the object.
         """
         if consensus.rival is None:
             return self._doubt
@@ -116,15 +131,15 @@ class Uncertainty:
         return self._wider(apart, share)
 
     def _wider(self, apart: np.ndarray, share: float) -> np.ndarray:
-        """The doubt (6, 6), at least a share of a squared distance (6,)."""
+        """The doubt (6, 6), at least a share of the square of a distance (6,)."""
         least = share * float(apart[:3] @ apart[:3]) / 3.0, share * float(apart[3:] @ apart[3:]) / 3.0
         known = self._doubt[0, 0], self._doubt[3, 3]
         return np.diag([max(known[0], least[0])] * 3 + [max(known[1], least[1])] * 3)
 
     def _follow(self, T_world_camera: np.ndarray, consensus: Consensus, points: np.ndarray) -> None:
-        """Widens the doubt by the way since what may move was chosen, as long as half of what is seen is that.
+        """Adds the distance moved since an object was possibly followed, while half of the visible points belong to it.
 
-        What was left behind is soon out of the gate: that nothing contradicts any more proves nothing.
+        The background is soon outside the gate, so the absence of contradiction is no evidence.
         """
         self._contradicted = REMEMBERED * self._contradicted + float(consensus.ambiguous)
         if self._followed is None and consensus.rival is not None and self._contradicted >= CONTRADICTED:
@@ -137,10 +152,10 @@ class Uncertainty:
         self._doubt = self._wider(geometry.log(geometry.inverse(since) @ T_world_camera), GUESSED)
 
     def _drift(self, T_world_camera: np.ndarray, own: np.ndarray, points: np.ndarray) -> np.ndarray:
-        """The least that a keyframe which made enough of the points can tell.
+        """The smallest covariance of the keyframes that created enough of the points.
 
-        Where too few of the points were ever measured, the scale is that of triangulated points, and drifts: what the
-        camera has moved since is as uncertain as its scale.
+        Where too few of the points have measured depth, the scale comes from triangulation and drifts: the distance
+        that the camera has moved since is as uncertain as the scale.
         """
         if not len(points):
             return own
@@ -171,19 +186,11 @@ class Uncertainty:
 
 
 def _along(unscaled: np.ndarray) -> np.ndarray:
-    """(K, 6, 6) covariances of ways (K, 3) whose scale has a variance: `Map.unscaled` (K, 4)."""
+    """(K, 6, 6) covariances of displacements (K, 3) whose scale has a variance: `Map.unscaled` (K, 4)."""
     out = np.zeros((len(unscaled), 6, 6))
     way = unscaled[:, 1:]
     out[:, :3, :3] = unscaled[:, :1, None] * way[:, :, None] * way[:, None, :]
     return out
-
-
-def of_unknown_scale(T_world_camera: np.ndarray, T_world_origin: np.ndarray) -> np.ndarray:
-    """(6, 6) that a map adds whose scale is not known: one standard deviation is the distance from its origin."""
-    away = T_world_camera[:3, :3].T @ (T_world_camera[:3, 3] - T_world_origin[:3, 3])
-    covariance = np.zeros((6, 6))
-    covariance[:3, :3] = np.outer(away, away)
-    return covariance
 
 
 def own_covariance(consensus: Consensus) -> np.ndarray:

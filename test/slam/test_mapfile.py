@@ -244,7 +244,7 @@ def test_a_full_disk_leaves_the_old_map(mapped: Map, stored: Path, tmp_path: Pat
 def test_labels_are_in_the_file(mapped: Map, tmp_path: Path) -> None:
     labelled = mapped.copy()
     labelled.classes = ["cup", "table"]
-    labelled.label[:], labelled.label_votes[:] = np.arange(labelled.size) % 3, 2
+    labelled.points.label[:], labelled.points.label_votes[:] = np.arange(labelled.points.size) % 3, 2
     save(labelled, tmp_path / "m")
     found = load(tmp_path / "m")
     assert found == labelled and found != mapped and found.classes == ["cup", "table"]
