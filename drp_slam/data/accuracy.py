@@ -96,7 +96,7 @@ def mirrored_rmse_m(found: Ate) -> float | None:
     """RMSE against the mirror image of the ground truth if that fits much better, else None.
 
     Trajectories from left-handed worlds (ICL-NUIM's, rendered with fy < 0) are mirrored. A planar path
-    equals its mirror image and is not reported. The scale is as free as it was for `found`.
+    equals its mirror image and is not reported. The scale is estimated if it was for `found`.
     """
     estimate, reference = found.aligned.positions_m, found.reference_m
     a, b = estimate - estimate.mean(0), reference - reference.mean(0)
@@ -126,8 +126,8 @@ def rpe(
 ) -> Rpe:
     """Drift of each pose against the one `delta_s` later (Sturm et al., IROS 2012).
 
-    All pairs whose distance in time is `delta_s` within `max_difference_s` count, the nearest
-    stamp being taken. Raises DataError where there is none.
+    Uses all pairs whose distance in time is `delta_s` within `max_difference_s`, with the nearest
+    stamp. Raises DataError if there is none.
     """
     est, ref = _matched(estimate, reference, max_difference_s)
     stamps = est.stamps_ns
@@ -145,7 +145,7 @@ def rpe(
     E, P = est.T_world_camera, ref.T_world_camera
     error = np.linalg.inv(np.linalg.inv(P[first]) @ P[second]) @ np.linalg.inv(E[first]) @ E[second]
     errors_m = np.linalg.norm(error[:, :3, 3], axis=1)
-    # 2 atan2(|xyz|, w) keeps its digits at small angles, where arccos of the trace has none
+    # 2 atan2(|xyz|, w) is accurate at small angles, where arccos of the trace is not
     q = geometry.quaternion(error[:, :3, :3])
     errors_deg = np.degrees(2 * np.arctan2(np.linalg.norm(q[:, :3], axis=1), q[:, 3]))
     return Rpe(
@@ -164,7 +164,7 @@ def _matched(estimate: Trajectory, reference: Trajectory, max_difference_s: floa
     i, j = associate(estimate.stamps_ns, reference.stamps_ns, max_difference_s)
     if len(i) < 3:
         raise DataError(
-            f"only {len(i)} of {len(estimate)} poses have a ground truth within "
+            f"only {len(i)} of {len(estimate)} poses have ground truth within "
             f"{max_difference_s:g} s, at least 3 are needed; do both files use the same clock?"
         )
     return (

@@ -64,7 +64,7 @@ def open_bag(
 
 
 def _calibration(index: Index, given: Given | None, where: str) -> tuple[Camera, tuple[str, ...]]:
-    """The camera, of a pair with its baseline, and notes; `--camera` overrides what was recorded."""
+    """The camera, with its baseline if it is a pair, and notes; `--camera` overrides the recorded calibration."""
     names, info, right = index.choice.topics, index.info("camera_info"), index.info("right_camera_info")
     recorded = f"{where}: {names.get('camera_info')}", f"{where}: {names.get('right_camera_info')}"
     rectified = is_rectified(names["image"])
@@ -100,9 +100,7 @@ def _unit(depth: Topic, given: Given | None, reading: DepthReading) -> tuple[flo
     if reading.unit_m is not None:
         unit_m, by, notes = reading.unit_m, "depth_unit_m", ()
     if unit_m != encoded_m:
-        notes = (
-            f"{depth.name}: unit of depth is {unit_m * 1e3:g} mm as {by} says, not {encoded_m * 1e3:g} mm as encoded",
-        )
+        notes = (f"{depth.name}: unit of depth is {unit_m * 1e3:g} mm by {by}, not {encoded_m * 1e3:g} mm as encoded",)
     return unit_m, notes + depth_check.doubt(median * unit_m, unit_m, depth.name)
 
 
@@ -127,7 +125,8 @@ def _registration(path: Path, index: Index, camera: Camera, reading: DepthReadin
 
 
 def _messages(index: Index, pairs: Pairs) -> Iterator[tuple[Any, ...]]:
-    """Both messages of each pair (of images alone the one) in order, with a DataError instead of an unreadable one."""
+    """The messages of each frame (image with depth or right image, or the image alone) in order; a DataError replaces
+    unreadable ones."""
     store, names = typestore(), index.names
     begin_ns, end_ns = int(pairs.log_ns.min()), int(pairs.log_ns.max()) + 1
     wanted = [{place: k for k, place in enumerate(row)} for row in pairs.places.tolist()]

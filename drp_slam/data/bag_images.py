@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Image and camera messages of the `rosbags` typestore, made of arrays."""
+"""Creates image and camera messages of the `rosbags` typestore from arrays."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class Pairs:
     """Images with their depth or right images.
 
     `image_ns` and `other_ns` (N,) are stamps, `log_ns` and `places` (2, N) the log times and the positions in the two
-    streams; of images alone (1, N), and both stamps are theirs.
+    streams; for images alone (1, N), and both stamps are the images'.
     """
 
     image_ns: np.ndarray
@@ -180,7 +180,7 @@ def pairs_of(index: Index, reading: DepthReading) -> tuple[Pairs, tuple[str, ...
     if index.lone:
         stamps_ns, logs_ns, used, _, notes = _usable(index.streams[names[0]], f"{path}: {names[0]}")
         if not len(used):
-            raise DataError(f"{path}: {names[0]} has no image with a stamp that can be used; record the bag again")
+            raise DataError(f"{path}: {names[0]} has no image with a usable stamp; record the bag again")
         return Pairs(stamps_ns[used], stamps_ns[used], logs_ns[None, used], used[None]), notes
     usable = [_usable(index.streams[name], f"{path}: {name}") for name in names]
     (image_ns, image_log, used, epochs, _), (other_ns, other_log, other_used, _, _) = usable
@@ -188,7 +188,7 @@ def pairs_of(index: Index, reading: DepthReading) -> tuple[Pairs, tuple[str, ...
     rows = [np.zeros((2, 0), np.int64)]
     for epoch in np.unique(epochs):
         a, b = used[epochs == epoch], other_used
-        if epochs[-1]:  # stamps occur more than once: only what was recorded at the same time can belong together
+        if epochs[-1]:  # stamps occur more than once: only messages recorded at the same time can form a pair
             near = (other_log[b] >= image_log[a[0]] - AROUND_NS) & (other_log[b] <= image_log[a[-1]] + AROUND_NS)
             b = b[near]
             b = b[np.unique(other_ns[b], return_index=True)[1]]
@@ -225,7 +225,7 @@ def _usable(stream: Stream, where: str) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def _stamp(data: bytes, path: Path) -> int:
-    """The header's stamp in ns, straight from the CDR bytes (byte 1 tells the endianness)."""
+    """The header's stamp in ns, straight from the CDR bytes (byte 1 is the endianness)."""
     try:
         seconds, nanoseconds = struct.unpack_from("<iI" if data[1] else ">iI", data, 4)
     except (IndexError, struct.error) as error:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Opens the files of a rosbag2 (MCAP, sqlite3, either compressed with zstd) through the `rosbags` package.
 
-A bag is its folder with metadata.yaml, or its storage files alone: if metadata.yaml is missing or wrong (an
+A bag is its folder with metadata.yaml, or just its storage files: if metadata.yaml is missing or wrong (an
 interrupted recording, a renamed file), the files are sufficient.
 """
 
@@ -26,11 +26,11 @@ log = logging.getLogger(__name__)
 OLD_READER = "0.11"
 """rosbags before this, the last for Python 3.10, opens a bag by its folder only."""
 MAGIC = {b"\x89MCAP0\r\n": ".mcap", b"SQLite format 3\0": ".db3"}
-"""First bytes of a storage file -> what its suffix should be."""
+"""First bytes of a storage file -> its correct suffix."""
 ZSTD = b"\x28\xb5\x2f\xfd"
 ROS_1 = b"#ROSBAG V"
 LARGEST_MESSAGE = 1 << 28
-"""Bytes of a message: an image of 8192 x 8192 pixels in colour has 200 MB."""
+"""Bytes of a message: a colour image of 8192 x 8192 pixels has 200 MB."""
 LONGEST_METADATA = 1 << 24
 """Bytes of metadata.yaml, which lists every file of a bag in many parts."""
 SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd", ".bag")
@@ -41,7 +41,7 @@ Message = tuple[Any, int, bytes]
 
 
 def is_bag(path: Path) -> bool:
-    """Whether the path is a rosbag2, its folder or one of its files, whatever it is named; or a bag of ROS 1."""
+    """Whether the path is a rosbag2, its folder or one of its files, under any name; or a bag of ROS 1."""
     if path.is_file():
         return path.name.endswith(SUFFIXES) or _kind(path) is not None
     return (path / "metadata.yaml").is_file() or any(entry.name.endswith(SUFFIXES) for entry in path.iterdir())
@@ -49,7 +49,7 @@ def is_bag(path: Path) -> bool:
 
 @contextlib.contextmanager
 def reader(path: Path) -> Iterator[Joined]:
-    """An open bag. Raises DataError with the repair, or with how to convert what is no rosbag2."""
+    """An open bag. Raises DataError with a way to repair it, or to convert another format."""
     with contextlib.ExitStack() as stack:
         yield _open(path, stack)
 
@@ -64,7 +64,7 @@ class Joined:
 
     @property
     def connections(self) -> list[Any]:
-        """One a topic and type, with the messages of all files."""
+        """One connection per topic and type, with the messages of all files."""
         found: dict[tuple[str, str], Any] = {}
         for connection in (c for reader in self.readers for c in reader.connections):
             key = connection.topic, connection.msgtype
@@ -73,7 +73,8 @@ class Joined:
         return list(found.values())
 
     def messages(self, wanted: list[Any], begin: int | None = None, end: int | None = None) -> Iterator[Message]:
-        """Messages of the wanted connections in order of their log time. Raises DataError where the bag breaks off."""
+        """Messages of the wanted connections in order of their log time. Raises DataError where the bag is
+        truncated."""
         by_key = {(c.topic, c.msgtype): c for c in wanted}
         for reader in self.readers:
             own = [c for c in reader.connections if (c.topic, c.msgtype) in by_key]
@@ -81,11 +82,11 @@ class Joined:
             while True:
                 try:
                     connection, log_ns, data = next(stream)
-                    if data[:4] == ZSTD:  # compressed by message, where no metadata.yaml says so
+                    if data[:4] == ZSTD:  # compressed by message, without a metadata.yaml
                         data = _message(data)
                 except StopIteration:
                     break
-                except Exception as error:  # damaged bytes surface as any error of the storage libraries
+                except Exception as error:  # damaged bytes raise various errors of the storage libraries
                     raise damaged(self.path, error) from error
                 yield by_key[connection.topic, connection.msgtype], log_ns, data
 
@@ -131,30 +132,30 @@ def _open(path: Path, stack: contextlib.ExitStack) -> Joined:
 
 
 def _opened(stack: contextlib.ExitStack, plugin: Any, file: Path) -> tuple[Any, str]:
-    """The reader of a storage file, and what is wrong with it."""
+    """The reader of a storage file, and a note on damage."""
     if _kind(file) != ".mcap" or is_indexed(file):
         return _entered(stack, plugin(file)), ""
     scanner = Scanner(plugin, file)
     reader, lost_bytes = _entered(stack, scanner), scanner.whole.lost_bytes
     if lost_bytes and not reader.metadata.message_count:
         raise EOFError("no whole message in it")
-    return reader, f"{file}: breaks off, {lost_bytes} bytes after the last whole message" * (lost_bytes > 0)
+    return reader, f"{file}: truncated, {lost_bytes} bytes after the last whole message" * (lost_bytes > 0)
 
 
 def _check_metadata(path: Path) -> None:
-    """Raises DataError for what is no YAML of bounded depth: the parser of `rosbags` takes seconds to find out."""
+    """Raises DataError unless it is YAML of bounded depth: the parser of `rosbags` would take seconds to fail."""
     parse_yaml(read_text(path, DataError, LONGEST_METADATA), path.name, DataError)
 
 
 def _entered(stack: contextlib.ExitStack, reader: Any) -> Any:
-    """A reader that is open until the stack ends."""
+    """A reader that stays open until the stack is closed."""
     reader.open()
     stack.callback(reader.close)
     return reader
 
 
 def _plain(stores: list[Path], stack: contextlib.ExitStack) -> Iterator[tuple[Path, str]]:
-    """Storage files without compression, and the suffix that says how to read them."""
+    """Storage files without compression, and the suffix for their format."""
     for file in stores:
         kind = _kind(file)
         if kind == ".zstd":
@@ -166,7 +167,7 @@ def _plain(stores: list[Path], stack: contextlib.ExitStack) -> Iterator[tuple[Pa
 
 
 def _unpack(file: Path, plain: Path) -> None:
-    """Unpacks a compressed file. Raises DataError where that would fill the disk, as a small file can claim to."""
+    """Unpacks a compressed file. Raises DataError if that would fill the disk: a small file can expand to any size."""
     left = shutil.disk_usage(plain.parent).free // 2
     with _zstd().open(file, "rb") as packed, plain.open("wb") as out:
         while piece := packed.read(1 << 20):
@@ -180,7 +181,7 @@ def _unpack(file: Path, plain: Path) -> None:
 
 
 def _message(data: bytes) -> bytes:
-    """A message that was compressed by itself. Raises ValueError for one larger than any image."""
+    """Decompresses a single message. Raises ValueError for one larger than any image."""
     unpacking = _zstd().ZstdDecompressor()
     plain = unpacking.decompress(data, LARGEST_MESSAGE)
     if not unpacking.eof:
@@ -238,7 +239,7 @@ def message_of(store: Any, data: bytes, kind: str, path: Path) -> Any:
     """Decodes a message of this type. Raises DataError for other bytes."""
     try:
         return store.deserialize_cdr(data, kind)
-    except Exception as error:  # damaged bytes surface as whatever numpy or struct raise
+    except Exception as error:  # damaged bytes raise various errors of numpy or struct
         raise damaged(path, error) from error
 
 

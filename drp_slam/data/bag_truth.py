@@ -13,13 +13,13 @@ from drp_slam.datatypes import Trajectory
 
 TRUTH_ROOTS = ("world", "mocap", "vicon", "ground_truth")
 UNIT = 0.1
-"""Quaternions further from length 1 than this are no rotation: motion capture gives zeros for what it has lost."""
+"""Quaternions further from length 1 than this are no rotation: motion capture sends zeros for lost bodies."""
 Sample = tuple[int, str, str, np.ndarray]
 """Stamp, parent frame, child frame, T_parent_child (4, 4)."""
 
 
 def samples(message: Any, msgtype: str) -> list[Sample]:
-    """The poses in one message, without those that are no pose."""
+    """The valid poses in one message."""
     if msgtype == TF:
         return [sample for part in message.transforms for sample in samples(part, POSES[3])]
     stamp_ns = stamp_of(message.header.stamp)
@@ -44,7 +44,7 @@ def stamp_of(stamp: Any) -> int:
 
 
 def trajectory(found: list[Sample], msgtype: str, frame_id: str) -> Trajectory | None:
-    """The camera's trajectory of the poses of one topic, in order of time; None where none."""
+    """The camera's trajectory from the poses of one topic, in order of time; None if there are none."""
     if msgtype == TF:
         rows = _through_tf(found, frame_id.lstrip("/"))
     else:
@@ -53,7 +53,7 @@ def trajectory(found: list[Sample], msgtype: str, frame_id: str) -> Trajectory |
 
 
 def _through_tf(found: list[Sample], frame_id: str) -> list[tuple[int, np.ndarray]]:
-    """Chain from the camera up to a motion-capture frame; one link moves, the others stand."""
+    """Chain from the camera up to a motion-capture frame; one link moves, the others are static."""
     links: dict[str, list[Sample]] = {}
     for sample in found:
         links.setdefault(sample[2], []).append(sample)
@@ -74,7 +74,7 @@ def _through_tf(found: list[Sample], frame_id: str) -> list[tuple[int, np.ndarra
 
 
 def fixed(found: list[Sample], target: str, source: str) -> np.ndarray | None:
-    """(4, 4) `T_target_source` through the transforms of `/tf_static`; None where they do not link the frames."""
+    """(4, 4) `T_target_source` through the transforms of `/tf_static`; None if they do not link the frames."""
     parents = {child: (parent, T) for _, parent, child, T in found}
 
     def chain(frame: str) -> dict[str, np.ndarray]:

@@ -31,7 +31,7 @@ def write_bag(
 ) -> dict[str, Any]:
     """Writes a sequence as a rosbag2 folder, under a temporary name until it is complete.
 
-    Depth is 16UC1 where the raw unit is a millimetre, else 32FC1 metres, or as `depth_encoding` says.
+    Depth is 16UC1 where the raw unit is a millimetre, else 32FC1 metres, or `depth_encoding`.
     `compressed` stores JPEG colour and PNG depth (where 16UC1). Returns the encoding and the largest
     rounding of depth in metres. Raises DataError.
     """
@@ -85,7 +85,7 @@ def _write(writer: Any, sequence: Sequence, compressed: bool, depth_encoding: st
         raise DataError(f"{sequence.name}: a raw stereo pair cannot be written to a bag; rectify it")
     worst_m, encoding = 0.0, depth_encoding or ""
     for frame in track(sequence, len(sequence), "writing the bag"):
-        assert frame.image is not None  # readers always give one
+        assert frame.image is not None  # readers always provide one
         if frame.right is not None:
             for side, pixels, own in (
                 ("left", frame.image, replace(camera, baseline_m=None)),

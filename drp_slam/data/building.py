@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A building of many rooms as points with descriptors, and a long tour through it: features without images.
 
-Rooms lie on a grid; every two neighbours have a door between them. A camera sees the points of its own
-room, and those of the next ones through the doors. Rendering ten thousand images would take hours and
-tests nothing of the map that this does not.
+Rooms lie on a grid; with a door between every two neighbours. A camera sees the points of its own
+room, and those of the next ones through the doors. Rendering ten thousand images would take hours without
+testing the map any further.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ NOISE_PX, NOISE_DESCRIPTOR = 0.4, 0.04
 NOISE_DEPTH_1_M = 1.425e-3
 """Standard deviation of the inverse depth of a Kinect (Khoshelham and Elberink, Sensors 2012)."""
 REPEATED = 0.35
-"""Noise of the ranking of a frame's features, of which the best are kept: other points each time."""
+"""Noise of the ranking of a frame's features, of which the best are kept, so that the points vary."""
 
 
 @dataclass(frozen=True)
 class Building:
     """Points xyz (N, 3) float64 in metres, z up, room by room: those of room r are `first[r]` to `first[r + 1]`.
 
-    `descriptor` (N, 64) float32 of unit length; `strength` (N,) how readily a point is found.
+    `descriptor` (N, 64) float32 of unit length; `strength` (N,) how likely a point is detected.
     """
 
     rows: int
@@ -46,7 +46,7 @@ class Building:
     first: np.ndarray
 
     def see(self, T_world_camera: np.ndarray, rng: np.random.Generator, depth_error: float = 1.0) -> Features:
-        """What `CAMERA` finds from a pose in the building; all depths are multiplied by `depth_error`."""
+        """Features that `CAMERA` detects from a pose in the building; all depths are multiplied by `depth_error`."""
         R, position = T_world_camera[:3, :3], T_world_camera[:3, 3]
         row, column = np.floor(position[1::-1] / ROOM_M[::-1]).astype(int).tolist()
         found, away = [], []
@@ -76,7 +76,7 @@ class Building:
 
 
 def _through_door(position: np.ndarray, xyz: np.ndarray, room: tuple[int, int], beside: tuple[int, int]) -> np.ndarray:
-    """(N,) bool: the door of a room to the one `beside` it lies on the way to points of that."""
+    """(N,) bool: the line of sight to points of the room `beside` passes through the door."""
     axis = 0 if beside[1] else 1
     cell = np.array(room[::-1])
     wall = (cell[axis] + (max(beside) > 0)) * ROOM_M[axis]
@@ -111,7 +111,7 @@ def make_building(rows: int, columns: int, seed: int = 0) -> Building:
 
 
 def tour(building: Building, frames: int, seed: int = 0) -> np.ndarray:
-    """(frames, 4, 4) T_world_camera through the rooms, those least visited first, looking ahead and about."""
+    """(frames, 4, 4) T_world_camera through the rooms, least visited ones first, looking ahead and around."""
     rng = np.random.default_rng([seed, 0x70])
     step_m = SPEED_M_S / CAMERA.fps
     points = _way(building, frames * step_m + 12.0, rng)

@@ -55,14 +55,14 @@ def read_calibration(path: str | Path) -> Given:
         return Given(_native(path, tree), frozenset(tree))
     values = {key: _value(path, key, value) for key, value in found.items()}
     assumed = {"width": 0, "height": 0, "depth_scale": 1000.0, "fps": 30.0}
-    notes = () if "depth_scale" in found else (f"{path} does not state the unit of depth: 1 mm where images do not",)
+    notes = () if "depth_scale" in found else (f"{path} does not state the unit of depth: 1 mm unless the images do",)
     return Given(Camera(**{**assumed, **values}), frozenset(found), notes)
 
 
 def load_camera(path: str | Path) -> Camera:
     """Reads a calibration in this package's form. Raises DataError that names file, key and what is expected.
 
-    Only `baseline_m` has a default (none): a guessed calibration gives a wrong map.
+    Only `baseline_m` is optional: a guessed calibration gives a wrong map.
     """
     return _native(path, resources.read_yaml(Path(path), DataError))
 
@@ -108,7 +108,7 @@ def _value(path: str | Path, key: str, value: Any) -> Any:
 
 
 def _finite(value: Any) -> bool:
-    """Whether it is a number that a float holds."""
+    """Whether it is a number that fits a float."""
     return type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value)
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calibration from CameraInfo, of bags and of live topics: one camera, or a stereo pair.
 
-Messages are those of rclpy or of the `rosbags` typestore. Every function raises DataError, which begins with the
-topic, for a model that this package does not have and for numbers out of range.
+Messages are those of rclpy or of the `rosbags` typestore. Every function raises DataError, whose message begins with
+the topic, for a model that this package does not have and for numbers out of range.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from drp_slam.datatypes import DISTORTION, Camera
 from drp_slam.errors import DataError
 
 LARGEST_PX = 16384
-"""Longest side of an image that is taken."""
+"""Longest side of an accepted image."""
 MOST_FOCAL = 100.0
 """Largest ratio of the focal length to the image's longer side, and of the side to the focal length."""
 MOST_DISTORTION = 1e4
@@ -36,14 +36,14 @@ OTHER_NAMES = {
     "kannala_brandt": "equidistant",
     "kannalabrandt8": "equidistant",
 }
-"""What others call the models of `DISTORTION`, in lower case."""
+"""Other names of the models of `DISTORTION`, in lower case."""
 
 
 def camera_of(info: Any, topic: str = "camera_info", rectified: bool = False) -> Camera:
     """The calibration of the published images, with binning and region of interest applied.
 
-    For `rectified` images it is P without distortion: K and D belong to the raw images. Drivers that fill one of K
-    and P alone mean the images that they publish; a K with distortion cannot be of rectified ones. Raises DataError.
+    For `rectified` images it is P without distortion: K and D belong to the raw images. Drivers that fill only one of K
+    and P mean the published images; a K with distortion cannot belong to rectified ones. Raises DataError.
     """
     K, d = np.array(info.k, np.float64).reshape(3, 3), np.array(info.d, np.float64)
     P = np.array(info.p, np.float64).reshape(3, 4)
@@ -51,7 +51,7 @@ def camera_of(info: Any, topic: str = "camera_info", rectified: bool = False) ->
         K, model, d = P[:, :3], "plumb_bob", np.zeros(5)
     elif rectified and d.any():
         raise DataError(
-            f"{topic}: P is zero, and K with distortion is of the raw images: not calibrated for rectified ones; "
+            f"{topic}: P is zero, and K with distortion belongs to raw images: not calibrated for rectified ones; "
             "publish P, or name a calibration with --camera"
         )
     else:
@@ -106,10 +106,10 @@ def distortion_of(name: str, d: np.ndarray, where: str) -> tuple[str, np.ndarray
 def pair_of(
     left: Any, right: Any, rectified: bool = False, topics: tuple[str, str] = ("camera_info", "right_camera_info")
 ) -> Camera:
-    """The left camera with its baseline, and with the right one where the images are raw.
+    """The left camera with its baseline, and with the right one if the images are raw.
 
-    P of the right image holds the baseline: P[0, 3] = -fx baseline. `rectified`: the images are, whatever K and
-    D say, which then belong to the raw ones. Raises DataError for a pair without a baseline.
+    P of the right image holds the baseline: P[0, 3] = -fx baseline. `rectified`: the images are rectified, whatever K
+    and D state, which then belong to the raw ones. Raises DataError for a pair without a baseline.
     """
     cameras = [camera_of(left, topics[0], rectified), camera_of(right, topics[1], rectified)]
     R = [np.array(m.r, np.float64).reshape(3, 3) for m in (left, right)]
@@ -136,5 +136,5 @@ def baseline_of(left: Any, right: Any) -> float:
 
 
 def is_rectified(topic: str) -> bool:
-    """Whether a topic carries rectified images by its name: `image_rect`, `image_rect_color`, `rect/image`."""
+    """Whether a topic has rectified images, by its name: `image_rect`, `image_rect_color`, `rect/image`."""
     return bool({"rect", "rectified"} & set(re.split(r"[/_]", topic.lower())))

@@ -24,7 +24,7 @@ def convert(
 ) -> dict[str, Any]:
     """Writes `sequence`, opened from `source`, to `destination`; reports what was rounded.
 
-    `form` is tum, mcap or sqlite3, by default the other kind. Stamps are copied exactly. Raw units of
+    `form` is tum, mcap or sqlite3, by default the respective other one. Stamps are copied exactly. Raw units of
     depth are kept in a TUM folder; in a bag they become 32FC1 metres that round back to them, and
     millimetres stay 16UC1. Raises DataError.
     """
@@ -48,13 +48,13 @@ def convert(
 
 
 def convert_trajectory(source: str, destination: Path, form: str, keyframes: bool) -> dict[str, Any]:
-    """Writes a trajectory, of a file in TUM's form or a folder of results, as `form`. Raises DataError."""
+    """Writes a trajectory, from a file in TUM's format or a results folder, as `form`. Raises DataError."""
     from drp_slam.data.trajectory import read_tum
     from drp_slam.data.trajectory_export import export, only_keyframes, trajectory_file
 
     path = trajectory_file(Path(source).expanduser())
     if path is None:
-        raise DataError(f"{source}: neither a trajectory in TUM's form (.txt) nor a folder of results with one")
+        raise DataError(f"{source}: neither a trajectory in TUM's format (.txt) nor a results folder with one")
     trajectory = read_tum(path)
     if keyframes:
         trajectory = only_keyframes(trajectory, path)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opens a sequence by name: a folder of TUM RGB-D, KITTI or EuRoC, a rosbag2, or the embedded `synthetic`."""
+"""Opens a sequence by name: a folder of TUM RGB-D, KITTI or EuRoC, a rosbag2, or the built-in `synthetic`."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ READINGS = {
 }
 """Choice after a sequence's name -> field of `DepthReading` and its limits."""
 MONO = "sensor=mono"
-"""Choice after any sequence's name: use its images alone."""
+"""Choice after any sequence's name: use only its images."""
 
 
 def open_sequence(name: str, camera: str | None = None, start: int = 0, frames: int | None = None) -> Sequence:
     """Opens a sequence; nothing is decoded yet.
 
-    `name` may end in choices: the topics of a bag by role and how depth is read, as `BAG:image=/T,depth=/T,right=/T`
-    or `FOLDER:depth_unit_m=0.0001`; `sensor=mono` takes the images of any sequence alone. `camera` names a calibration
-    (a file, or one of config/cameras), which comes before that of the recording. Notes on the recording are logged.
-    Raises DataError in one line that names the file and the remedy.
+    `name` may end in choices: the topics of a bag by role, and how to read depth, as in
+    `BAG:image=/T,depth=/T,right=/T` or `FOLDER:depth_unit_m=0.0001`; `sensor=mono` uses only the images of any
+    sequence. `camera` names a calibration (a file, or one of config/cameras), which has precedence over that of the
+    recording. Notes on the recording are logged. Raises DataError with one line that names the file and the remedy.
     """
     name, lone = _alone(name)
     sequence = _opened(name, camera, start, frames, lone)
@@ -95,12 +95,12 @@ def playable(config: Config) -> Config:
 
 
 def is_synthetic(name: str) -> bool:
-    """Whether the name is of the embedded sequence."""
+    """Whether it is the name of the built-in sequence."""
     return name.split(":", 1)[0] == "synthetic" and not os.path.exists(name)
 
 
 def _alone(name: str) -> tuple[str, bool]:
-    """The name without the choice `MONO`, and whether it had it."""
+    """The name without the choice `MONO`, and whether it had this choice."""
     path, _, choice = name.partition(":")
     items = choice.split(",")
     if MONO not in items or os.path.exists(resources.user_path(name)):
@@ -150,7 +150,7 @@ def _split(name: str) -> tuple[Path, dict[str, str]]:
     known = (*ROLES, *READINGS)
     unknown = [item for item in choice.split(",") if item.split("=")[0] not in known or "=" not in item]
     if unknown:
-        raise DataError(f"{name}: unknown choice {unknown[0]!r}; there is {', '.join(known)}")
+        raise DataError(f"{name}: unknown choice {unknown[0]!r}; known: {', '.join(known)}")
     return resources.user_path(path), dict(item.split("=", 1) for item in choice.split(","))
 
 

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import numpy as np
 
 MOST_PIXELS = 1 << 26
-"""Largest number of pixels, 8192 x 8192: a PNG of a few kB may claim gigabytes."""
+"""Largest number of pixels, 8192 x 8192: a PNG of a few kB may expand to gigabytes."""
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 START_OF_SCAN = 0xDA
 MAGIC = (PNG, JPEG, b"II*\0", b"MM\0*", b"BM", b"P5", b"P6")
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))  # for other formats; read by its import
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))  # for other formats; read when cv2 is imported
 
 import cv2  # noqa: E402
 
@@ -30,7 +30,7 @@ def decode(
 ) -> np.ndarray:
     """Decodes PNG, JPEG, ... Raises `error` that names `where`.
 
-    OpenCV returns half an image for a truncated file, so completeness is checked first.
+    OpenCV returns partial images for truncated files, so completeness is checked first.
     """
     data = memoryview(data)
     pixels = pixels_of(data)
@@ -44,17 +44,17 @@ def decode(
         sound = len(data) > 0
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if sound else None
-    except cv2.error:  # a header with more pixels than OpenCV takes
+    except cv2.error:  # a header with more pixels than OpenCV accepts
         image = None
     if image is None and len(data) and not is_known(data):
-        raise error(f"{where}: begins with {bytes(data[:4])!r}: not PNG, JPEG or another format that is read")
+        raise error(f"{where}: begins with {bytes(data[:4])!r}: not PNG, JPEG or another readable format")
     if image is None:
         raise error(f"{where}: damaged or truncated image; {remedy}")
     return image
 
 
 def is_known(data: memoryview) -> bool:
-    """Whether the data begins as PNG, JPEG, TIFF, BMP, WebP or PNM do."""
+    """Whether the data begins like PNG, JPEG, TIFF, BMP, WebP or PNM."""
     begin = bytes(data[:12])
     return begin.startswith(MAGIC) or (begin[:4] == b"RIFF" and begin[8:] == b"WEBP")
 
@@ -70,7 +70,7 @@ def pixels_of(data: memoryview) -> int:
 
 
 def _segments(data: memoryview) -> Iterator[tuple[int, int]]:
-    """Marker and place of a JPEG's segments up to the one after which pixels begin."""
+    """Marker and offset of a JPEG's segments up to the one before the pixels."""
     at = 2 if data[:2] == JPEG else len(data)
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
@@ -84,9 +84,9 @@ def _segments(data: memoryview) -> Iterator[tuple[int, int]]:
 
 
 def _jpeg_is_sound(data: memoryview) -> bool:
-    """Whether an end marker follows the pixels, whatever comes after it: some cameras fill up with zeros.
+    """Whether an end marker follows the pixels, ignoring what follows: some cameras pad with zeros.
 
-    An end marker before the pixels is that of a thumbnail; among coded pixels there is none.
+    An end marker before the pixels is that of a thumbnail; the coded pixels contain none.
     """
     begin = next((at for marker, at in _segments(data) if marker == START_OF_SCAN), len(data))
     return bytes(data).find(b"\xff\xd9", begin) >= 0

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 NEAR_M, FAR_M = 0.25, 4.0
-"""Range of the usual median depth in rooms; the unit is doubted outside of it."""
+"""Range of the usual median depth in rooms; outside of it, the unit is doubtful."""
 UNITS_M = {"1 mm": 1e-3, "0.1 mm (D405, SR300)": 1e-4, "0.25 mm (L515)": 2.5e-4, "1/5000 m (TUM)": 2e-4, "1 m": 1.0}
 
 

@@ -9,13 +9,13 @@ from drp_slam.data.sequence import DepthReading
 from drp_slam.data.trajectory import associate
 
 FAR_NS = 1_000_000_000
-"""Largest offset that is searched for."""
+"""Largest offset that is searched."""
 SHARP_NS = 1_500_000
 """Largest deviation of a constant offset to either side: free-running cameras jitter by more."""
 MOST = 0.8
 """Smallest share of the images that must have the offset."""
 AS_GOOD = 0.95
-"""Offsets one period apart have almost the same share: from this ratio on, the smallest one is taken."""
+"""Offsets one period apart have almost the same share: above this ratio, the smallest one is used."""
 
 
 def paired(
@@ -35,7 +35,7 @@ def paired(
         if len(i2) >= len(i) and same < MOST * len(i2):
             i, j = i2, j2
             notes = (
-                f"{where}: depth is stamped constantly {offset_ns * 1e-6:+.1f} ms from the image; this "
+                f"{where}: depth stamps have a constant offset of {offset_ns * 1e-6:+.1f} ms from the image's; this "
                 "offset is used (depth_offset_s sets another one, 0 none)",
             )
     return i, j, notes
@@ -44,7 +44,7 @@ def paired(
 def constant_offset_ns(image_ns: np.ndarray, depth_ns: np.ndarray) -> int:
     """The difference depth - image that most images share; 0 if there is none.
 
-    Sorts the differences of all stamps up to `FAR_NS` apart and looks for the densest place. In regular streams
+    Sorts the differences of all stamps up to `FAR_NS` apart and finds the densest place. In regular streams
     every period gives one: the smallest offset is returned.
     """
     low, high = np.searchsorted(depth_ns, image_ns - FAR_NS), np.searchsorted(depth_ns, image_ns + FAR_NS)

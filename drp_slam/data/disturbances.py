@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes recordings harder, deterministically, for `bench --robustness`. Read `CASES` first."""
+"""Degrades recordings deterministically, for `bench --robustness`. Read `CASES` first."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Change = Callable[[Sequence], Sequence]
 def selected(sequence: Sequence, index: np.ndarray, stamps_ns: np.ndarray, name: str) -> Sequence:
     """The frames numbered `index` (K,), in that order, under new stamps (K,).
 
-    Where the order is not ascending, frames wait in a temporary file.
+    If the order is not ascending, frames are kept in a temporary file.
     """
     truth = None
     if sequence.ground_truth is not None:
@@ -43,7 +43,7 @@ def selected(sequence: Sequence, index: np.ndarray, stamps_ns: np.ndarray, name:
 
 
 def _in_order(frames: Iterator[Frame], place: dict[int, int]) -> Iterator[Frame]:
-    """The frames in the order of `place` by their index; one of them is in memory."""
+    """The frames in the order of `place` by their index; only one of them is in memory."""
     with tempfile.TemporaryFile() as file:
         begins: dict[int, int] = {}
         for frame in frames:
@@ -55,13 +55,13 @@ def _in_order(frames: Iterator[Frame], place: dict[int, int]) -> Iterator[Frame]
 
 
 def every_third(sequence: Sequence) -> Sequence:
-    """Two frames of three are missing."""
+    """Drops two frames of three."""
     index = np.arange(0, len(sequence), 3)
     return selected(sequence, index, sequence.stamps_ns[index], "every third frame")
 
 
 def backwards(sequence: Sequence) -> Sequence:
-    """From the end to the start."""
+    """Plays from the end to the start."""
     index = np.arange(len(sequence))[::-1].copy()
     return selected(
         sequence, index, sequence.stamps_ns[-1] - sequence.stamps_ns[::-1] + sequence.stamps_ns[0], "reversed"
@@ -69,7 +69,7 @@ def backwards(sequence: Sequence) -> Sequence:
 
 
 def kidnapped(sequence: Sequence) -> Sequence:
-    """Cuts a fifth of the recording out of the middle, so that the camera jumps."""
+    """Cuts a fifth of the recording out of the middle, so the camera jumps."""
     first, after = int(0.4 * len(sequence)), int(0.6 * len(sequence))
     index = np.r_[0:first, after : len(sequence)]
     stamps_ns = sequence.stamps_ns[index].copy()
@@ -79,7 +79,7 @@ def kidnapped(sequence: Sequence) -> Sequence:
 
 
 def with_dropouts(sequence: Sequence) -> Sequence:
-    """Four frames of ten are missing, at random."""
+    """Drops four frames of ten at random."""
     kept = np.random.default_rng(0xD0).random(len(sequence)) >= 0.4
     kept[0] = True
     index = np.flatnonzero(kept)
@@ -97,7 +97,7 @@ def changed(sequence: Sequence, name: str, change: Callable[[Frame, np.random.Ge
 
 
 def dark(sequence: Sequence) -> Sequence:
-    """An eighth of the light, with the noise of a sensor."""
+    """Reduces the light to an eighth, with sensor noise."""
 
     def change(frame: Frame, rng: np.random.Generator) -> Frame:
         if frame.image is None:
@@ -109,7 +109,7 @@ def dark(sequence: Sequence) -> Sequence:
 
 
 def blur_bursts(sequence: Sequence) -> Sequence:
-    """Five frames of every thirty are smeared over 24 pixels, in a direction of their own."""
+    """Blurs five of every thirty frames over 24 pixels, each in its own direction."""
 
     def change(frame: Frame, rng: np.random.Generator) -> Frame:
         if frame.index % 30 < 25 or frame.image is None:
@@ -125,7 +125,7 @@ def blur_bursts(sequence: Sequence) -> Sequence:
 
 
 def depth_missing(sequence: Sequence) -> Sequence:
-    """Six of ten blocks of 32 pixels have no depth, others in every frame."""
+    """Removes depth from six of ten blocks of 32 pixels, different ones in every frame."""
 
     def change(frame: Frame, rng: np.random.Generator) -> Frame:
         if frame.depth is None:
@@ -143,7 +143,7 @@ def _texture(seed: int, material: textures.Material) -> np.ndarray:
 
 
 def crossing(sequence: Sequence) -> Sequence:
-    """A still camera; a board of 40 % of the width crosses, stops in the middle, and moves on."""
+    """A static camera; a board of 40 % of the width crosses, stops in the middle, and moves on."""
     scene = still(sequence, len(sequence) // 4, 120)
     way = [(0.0, -0.75, 0.0), (2.5, -0.05, 0.0), (4.5, -0.05, 0.0), (7.5, 0.75, 0.0)]
     board = panel(scene.camera, _texture(1, textures.poster), (0.4, 0.9), 0.55, way)
@@ -151,7 +151,7 @@ def crossing(sequence: Sequence) -> Sequence:
 
 
 def leaving(sequence: Sequence) -> Sequence:
-    """A still camera; two boards that were there from the first frame leave to both sides."""
+    """A static camera; two boards that are present from the first frame leave to both sides."""
     scene = still(sequence, len(sequence) // 2, 100)
     ways = ([(0.0, s * 0.22, 0.0), (2.0, s * 0.22, 0.0), (6.0, s * 0.7, 0.05)] for s in (-1, 1))
     boards = [
@@ -185,11 +185,11 @@ CASES: dict[str, Change] = {
     "still, boards leave": leaving,
     "people walk across": people,
 }
-"""Every case, by the name it has in the table."""
+"""Every case, by its name in the table."""
 
 
 def cases(names: str) -> dict[str, Change]:
-    """Those whose names contain one of the words, separated by commas; all for "". Raises DataError for none."""
+    """Cases whose names contain one of the words, separated by commas; all for "". Raises DataError for none."""
     words = [word.strip() for word in names.split(",") if word.strip()]
     found = {name: change for name, change in CASES.items() if not words or any(word in name for word in words)}
     if not found:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Downloads files of others that are not shipped: once, checked by SHA-256, resumable."""
+"""Downloads third-party files that are not shipped: once, verified by SHA-256, resumable."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from drp_slam.errors import DataError
 
 PIECE = 1 << 16
 PATIENCE_S = 30.0
-"""Timeout of a silent server."""
+"""Timeout without data from the server."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Package:
-    """Files that belong together, and the licence that their authors give them."""
+    """Files that belong together, and their licence."""
 
     files: tuple[Published, ...]
     licence: str
@@ -61,7 +61,7 @@ PACKAGES: Mapping[str, Package] = {
 
 
 def fetch(name: str, packages: Mapping[str, Package] = PACKAGES, folder: Path | None = None) -> list[Path]:
-    """The files of a package, downloaded where missing into `folder` (default: the user's cache).
+    """The files of a package, downloaded if missing into `folder` (default: the user's cache).
 
     Raises DataError for an unknown name, a failed download, or a wrong checksum.
     """
@@ -88,7 +88,7 @@ def _file(published: Published, path: Path) -> Path:
 
 
 def _download(url: str, part: Path) -> None:
-    """Goes on behind what an earlier attempt left in `part`, where the server can."""
+    """Resumes after the bytes of an earlier attempt in `part`, if the server supports it."""
     have = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
@@ -98,13 +98,13 @@ def _download(url: str, part: Path) -> None:
                 while piece := answer.read(PIECE):
                     file.write(piece)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # all of it was there
+        if error.code == 416:  # complete already
             return
         raise DataError(
-            f"{url}: the server answers {error.code} {error.reason}; give a file by path instead"
+            f"{url}: the server answered {error.code} {error.reason}; give a file by path instead"
         ) from error
     except OSError as error:
         kept = part.stat().st_size if part.is_file() else 0
         raise DataError(
-            f"{url}: {getattr(error, 'reason', None) or error}; {kept} bytes are kept, run it again to go on"
+            f"{url}: {getattr(error, 'reason', None) or error}; {kept} bytes are kept, run it again to resume"
         ) from error

@@ -3,7 +3,7 @@
 
 `mav0/cam0` and `mav0/cam1` with `data.csv` (stamp in ns, file), `data/` and `sensor.yaml`; ground truth of the body
 from `mav0/state_groundtruth_estimate0` (or `mocap0`). Pairs are frames of one stamp. The images are not rectified:
-the camera carries its right twin and the transform between them.
+the camera includes the right one and the transform between them.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ TRUTH = ("state_groundtruth_estimate0", "mocap0")
 
 
 def euroc_folder(folder: Path) -> Path | None:
-    """The folder that holds `cam0` and `cam1`: the one given, or `mav0` in it; None where there is none."""
+    """The folder that holds `cam0` and `cam1`: the given one, or `mav0` in it; None if there is none."""
     return next((f for f in (folder / "mav0", folder) if (f / "cam0" / "sensor.yaml").is_file()), None)
 
 
 def open_euroc(folder: Path, start: int = 0, frames: int | None = None, given: Given | None = None) -> Sequence:
-    """Opens a sequence. Raises DataError for lists, stamps or calibration that do not hold."""
+    """Opens a sequence. Raises DataError for invalid lists, stamps or calibration."""
     root = euroc_folder(folder)
     if root is None:
         raise DataError(f"{folder}: no cam0 with sensor.yaml; expected a sequence in EuRoC's layout")
@@ -44,7 +44,7 @@ def open_euroc(folder: Path, start: int = 0, frames: int | None = None, given: G
     files = [_list(root / name) for name in ("cam0", "cam1")]
     stamps_ns = np.array(sorted(files[0].keys() & files[1].keys()), np.int64)
     if not len(stamps_ns):
-        raise DataError(f"{folder}: cam0 and cam1 have no stamp in common; are they of one recording?")
+        raise DataError(f"{folder}: cam0 and cam1 have no stamp in common; are they from one recording?")
     T_right_left = np.linalg.inv(T_body_right) @ T_body_left
     fps = 1e9 / float(np.median(np.diff(stamps_ns))) if len(stamps_ns) > 1 else 20.0
     camera = Camera(
@@ -107,7 +107,7 @@ def _camera(folder: Path) -> tuple[dict[str, Any], np.ndarray]:
     distortion = np.concatenate([distortion, np.zeros(DISTORTION[model])])[: DISTORTION[model]]
     rotation = T_body_camera[:3, :3]
     if not (np.isfinite(T_body_camera).all() and np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3)):
-        raise DataError(f"{path}: T_BS is no rigid motion; expected 16 numbers, row by row")
+        raise DataError(f"{path}: T_BS is not a rigid motion; expected 16 numbers, row by row")
     camera = {"width": width, "height": height, "fx": fx, "fy": fy, "cx": cx, "cy": cy}
     return camera | {"distortion": distortion, "model": model}, T_body_camera
 
@@ -134,7 +134,7 @@ def _list(folder: Path) -> dict[int, Path]:
 
 
 def _ground_truth(root: Path, T_body_left: np.ndarray) -> Trajectory | None:
-    """The left camera's, of the body's (position, quaternion w x y z)."""
+    """The left camera's trajectory from the body's (position, quaternion w x y z)."""
     path = next((root / name / "data.csv" for name in TRUTH if (root / name / "data.csv").is_file()), None)
     if path is None:
         return None

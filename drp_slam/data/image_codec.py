@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decodes ROS image messages, raw and compressed, of bags and of live topics.
 
-Messages are of rclpy or of the `rosbags` typestore: any object with the fields of sensor_msgs/Image or
+Messages come from rclpy or the `rosbags` typestore: any object with the fields of sensor_msgs/Image or
 sensor_msgs/CompressedImage. Pixels are views into the message where their byte order allows it.
 """
 
@@ -21,7 +21,7 @@ from drp_slam.errors import DataError
 
 @dataclass(frozen=True)
 class Layout:
-    """How an encoding stores a pixel: bytes a channel, channels, OpenCV's conversion to BGR (None: none needed)."""
+    """How an encoding stores a pixel: bytes per channel, channels, OpenCV's conversion to BGR (None: none needed)."""
 
     item: int
     channels: int
@@ -74,7 +74,8 @@ UNKNOWN = "republish it as JPEG or PNG (ros2 run image_transport republish), or 
 def colour_of(message: Any, where: str) -> np.ndarray:
     """(H, W, 3) BGR or (H, W) grey, uint8, of an Image or CompressedImage.
 
-    16-bit pixels are shifted to 8 by the bits of the brightest one. Raises DataError, which begins with `where`.
+    16-bit pixels are shifted to 8 by the bits of the brightest one. Raises DataError, whose message begins with
+    `where`.
     """
     if hasattr(message, "format"):
         flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
@@ -86,7 +87,7 @@ def colour_of(message: Any, where: str) -> np.ndarray:
     name = encoding_of(message)
     if name not in COLOUR:
         raise DataError(
-            f"{where}: encoding {message.encoding!r} is not read as an image; publish one of {', '.join(COLOUR)}"
+            f"{where}: encoding {message.encoding!r} is not an image encoding; publish one of {', '.join(COLOUR)}"
         )
     layout = COLOUR[name]
     rows = message.height * 3 // 2 if name in HALF_HEIGHT else message.height
@@ -107,7 +108,7 @@ def depth_of(message: Any, where: str) -> tuple[np.ndarray, float]:
     name = encoding_of(message)
     if name not in DEPTH:
         raise DataError(
-            f"{where}: encoding {message.encoding!r} is not read as depth; publish 16UC1 in millimetres or 32FC1 in "
+            f"{where}: encoding {message.encoding!r} is not a depth encoding; publish 16UC1 in millimetres or 32FC1 in "
             "metres (REP-118)"
         )
     code, unit_m = DEPTH[name]
@@ -116,15 +117,15 @@ def depth_of(message: Any, where: str) -> tuple[np.ndarray, float]:
 
 
 def encoding_of(message: Any) -> str:
-    """The encoding of an Image as `COLOUR` and `DEPTH` spell it."""
+    """The encoding of an Image as spelled in `COLOUR` and `DEPTH`."""
     return str(message.encoding).strip().lower()
 
 
 def raster(message: Any, code: str, channels: int, where: str, rows: int | None = None) -> np.ndarray:
     """(H, W) or (H, W, C) view of an Image without the padding of its rows, in this machine's byte order.
 
-    `code` is numpy's, such as `u2`; `rows` is the height of the array where it is not the image's. Raises DataError
-    where the sizes disagree.
+    `code` is numpy's, such as `u2`; `rows` is the height of the array if it differs from the image's. Raises DataError
+    if the sizes disagree.
     """
     dtype = np.dtype(code).newbyteorder(">" if message.is_bigendian else "<")
     height, width, step = rows or message.height, message.width, message.step
@@ -150,11 +151,11 @@ def _to_8_bits(pixels: np.ndarray) -> np.ndarray:
 
 
 def decompress(message: Any, flags: int, where: str) -> np.ndarray:
-    """Decodes a CompressedImage with OpenCV. Raises DataError that tells an unknown codec from damage."""
+    """Decodes a CompressedImage with OpenCV. Raises DataError that distinguishes an unknown codec from damage."""
     data, form = memoryview(message.data).cast("B"), str(message.format)[:80]
     if len(data) and not is_known(data):
         video = any(name in form.lower() for name in VIDEO)
-        kind = "a video codec, whose images need those before them" if video else "not a codec that is read"
+        kind = "a video codec, whose images depend on earlier ones" if video else "not a readable codec"
         raise DataError(f"{where}: format {form!r} is {kind}; {UNKNOWN}")
     return decode(data, flags, f"{where}: {len(data)} bytes of {form!r}", remedy="check the publisher")
 
@@ -171,7 +172,7 @@ def _compressed_depth(message: Any, where: str) -> tuple[np.ndarray, float]:
         raw, head = decompress(message, cv2.IMREAD_UNCHANGED, where), 0
     if raw.ndim != 2 or raw.dtype not in (np.uint16, np.float32):
         raise DataError(
-            f"{where}: {raw.dtype} with shape {raw.shape} in {form[:80]!r} is no depth; expected one channel of 16 bits"
+            f"{where}: {raw.dtype} with shape {raw.shape} in {form[:80]!r} is not depth: expected a channel of 16 bits"
         )
     if raw.dtype == np.float32:
         return raw, 1.0

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads sequences of KITTI odometry (Geiger et al., CVPR 2012): rectified stereo pairs.
 
-A folder with `image_0` and `image_1` (grey) or `image_2` and `image_3` (colour), or the left ones alone, `calib.txt`
+A folder with `image_0` and `image_1` (grey) or `image_2` and `image_3` (colour), or only the left ones, `calib.txt`
 and `times.txt`;
 ground truth from `poses.txt` in it, or from `../../poses/<name of the folder>.txt` as in the data set.
 """
@@ -27,12 +27,12 @@ SUFFIXES = (".png", ".jpg")
 
 
 def is_kitti(folder: Path) -> bool:
-    """Whether the folder is laid out as a sequence of KITTI odometry."""
+    """Whether the folder has the layout of a KITTI odometry sequence."""
     return (folder / "calib.txt").is_file() and any((folder / left).is_dir() for left, _ in PAIRS)
 
 
 def open_kitti(folder: Path, start: int = 0, frames: int | None = None, given: Given | None = None) -> Sequence:
-    """Opens a folder. Raises DataError for files or calibration that do not hold."""
+    """Opens a folder. Raises DataError for invalid files or calibration."""
     left, right = next((pair for pair in PAIRS if (folder / pair[0]).is_dir()), PAIRS[0])
     files = [_images(folder / left), _images(folder / right)]
     stamps_ns = _times(folder / "times.txt")
@@ -44,7 +44,7 @@ def open_kitti(folder: Path, start: int = 0, frames: int | None = None, given: G
         )
     used, _, notes = admitted(stamps_ns, str(folder / "times.txt"))
     if not len(used):
-        raise DataError(f"{folder / 'times.txt'}: no stamps that can be used; expected one a pair, increasing")
+        raise DataError(f"{folder / 'times.txt'}: no usable stamps; expected one per pair, increasing")
     height, width = read_colour(files[0][0]).shape[:2]
     camera, T_camera_rig = _camera(folder / "calib.txt", int(left[-1]), width, height, stamps_ns)
     camera, said = calibration_of_pair(camera, given, str(folder))
@@ -78,7 +78,7 @@ def _numbers(path: Path, width: int, label: bool = False) -> tuple[list[str], np
     except (ValueError, IndexError) as error:
         raise DataError(f"{path}: cannot read: {error}; copy the sequence again") from error
     if values.ndim != 2 or values.shape[1] != width or not np.isfinite(values).all():
-        raise DataError(f"{path}: expected {width} finite numbers a line{' after its label' if label else ''}")
+        raise DataError(f"{path}: expected {width} finite numbers per line{' after its label' if label else ''}")
     return labels, values
 
 
@@ -91,7 +91,7 @@ def _times(path: Path) -> np.ndarray:
 
 
 def _camera(path: Path, number: int, width: int, height: int, stamps_ns: np.ndarray) -> tuple[Camera, np.ndarray]:
-    """The left camera, and (4, 4) `T_camera_rig` from camera 0, whose poses the data set gives."""
+    """The left camera, and (4, 4) `T_camera_rig` from camera 0, whose poses the data set has."""
     labels, rows = _numbers(path, 12, label=True)
     known = dict(zip(labels, rows.reshape(-1, 3, 4)))
     try:
@@ -106,7 +106,7 @@ def _camera(path: Path, number: int, width: int, height: int, stamps_ns: np.ndar
     try:
         offset_m = np.linalg.solve(left[:, :3], left[:, 3])
     except np.linalg.LinAlgError:
-        raise DataError(f"{path}: P{number} is no projection: its left 3 x 3 part is singular") from None
+        raise DataError(f"{path}: P{number} is not a projection: its left 3 x 3 part is singular") from None
     baseline_m, distinct_ns = offset_px_m / focal_px, np.unique(stamps_ns)
     fps = 1e9 / float(np.median(np.diff(distinct_ns))) if len(distinct_ns) > 1 else 10.0
     T_camera_rig = np.eye(4)
@@ -118,7 +118,7 @@ def _camera(path: Path, number: int, width: int, height: int, stamps_ns: np.ndar
 def _ground_truth(
     folder: Path, stamps_ns: np.ndarray, T_camera_rig: np.ndarray
 ) -> tuple[Trajectory | None, tuple[str, ...]]:
-    """The camera's poses, or None and, where a file does not hold, a note: ground truth only scores."""
+    """The camera's poses, or None and, for an invalid file, a note: ground truth is only for scoring."""
     name = folder.resolve().name
     places = (folder / "poses.txt", folder.resolve().parent.parent / "poses" / f"{name}.txt")
     path = next((p for p in places if p.is_file()), None)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads an MCAP file without an index, and one whose end is missing because the recorder was killed.
 
-The whole records of such a file are shown to `rosbags` as a complete one, which tells its topics; nothing is copied.
-Messages come in the order of recording, which need not be that of their times. Format: https://mcap.dev/spec.
+The whole records of such a file are presented to `rosbags` as a complete file, to get its topics; nothing is copied.
+Messages come in recording order, which may differ from the order of their times. Format: https://mcap.dev/spec.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Recovered:
         self.lost_bytes = 0 if closed else size - self.spans[-1][1]
 
     def open(self, mode: str = "rb") -> BinaryIO:
-        """The file with a footer instead of what is broken or follows the data."""
+        """The file with a footer in place of whatever is broken or follows the data."""
         return io.BufferedReader(_Joined(self.path.open(mode), self.spans))  # type: ignore[return-value, arg-type]
 
     def __str__(self) -> str:
@@ -130,7 +130,7 @@ def _unpacked(chunk: bytes) -> bytes:
 def _spans(file: BinaryIO, size: int) -> tuple[list[Span], bool]:
     """The whole records of a file of `size` bytes, and whether the data section was closed.
 
-    Of a last chunk that is cut off they are those inside it, unless it is compressed.
+    A truncated last chunk contributes the records inside it, unless it is compressed.
     """
     end, cut = _whole(file, len(MAGIC), size)
     if cut is None or cut[0] != CHUNK:
@@ -145,19 +145,19 @@ def _spans(file: BinaryIO, size: int) -> tuple[list[Span], bool]:
 
 
 def _whole(file: BinaryIO, begin: int, size: int) -> tuple[int, tuple[int, int] | None]:
-    """Where the sound records from `begin` on end, and opcode and content's begin of the record after them."""
+    """End of the valid records from `begin` on, and opcode and start of content of the record after them."""
     end, last = begin, None
     for opcode, content, after in _records(file, begin, size):
         if opcode in ENDS or (opcode in DATA and after > size):
             return end, (opcode, content)
-        if opcode not in DATA:  # blocks that were never written read as zeros, perhaps from within the last record on
+        if opcode not in DATA:  # blocks that were never written are zeros, perhaps starting within the last record
             return (end, None) if last is None else (last[1] - RECORD.size, last)
         end, last = after, (opcode, content)
     return end, None
 
 
 def _records(file: BinaryIO, begin: int, size: int) -> Iterator[tuple[int, int, int]]:
-    """Opcode, first byte of the content and the byte after it of each record, the last of which may be cut off."""
+    """Opcode, first byte of the content and the byte after it of each record, the last of which may be truncated."""
     while begin + RECORD.size <= size:
         file.seek(begin)
         opcode, length = RECORD.unpack(file.read(RECORD.size))

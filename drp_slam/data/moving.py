@@ -24,17 +24,17 @@ from drp_slam.errors import DataError
 DEPTH_NOISE_PER_M = 1.425e-3
 """Standard deviation of a structured-light depth in 1/m: times z squared (Khoshelham and Elberink, 2012)."""
 IMAGE_NOISE = 3.0
-"""Standard deviation of the noise between two frames of a still camera, in grey levels."""
+"""Standard deviation of the noise between two frames of a static camera, in grey levels."""
 
 
 @dataclass(frozen=True)
 class Mover:
     """A picture (h, w, 3) uint8 BGR with its outline (h, w) bool, `width_m` wide.
 
-    `relief_m` (h, w) float32 is how far each texel stands out towards the camera. The centre goes in
+    `relief_m` (h, w) float32 is the height of each texel towards the camera. The centre moves in
     straight lines through `centre_m` (K, 3) at `time_s` (K,), counted from the first frame; outside
     these times nothing is drawn. `centre_m` is in the camera's frame at the time `anchor_s`.
-    `step_hz` swings the lower half in two parts, as legs do; 0 for none.
+    `step_hz` swings the lower half in two parts, like legs; 0 for none.
     """
 
     picture: np.ndarray
@@ -59,7 +59,7 @@ def panel(
     """A flat mover that covers the shares `size` (width, height) of the image at `depth_m`.
 
     `way` holds (time_s, x, y): the centre in widths and heights of the image from its middle, at the
-    mover's depth, which goes from `depth_m` to `depth_end_m` along the way.
+    mover's depth, which changes from `depth_m` to `depth_end_m` along the path.
     """
     time_s, x, y = np.array(way, np.float64).T
     z = np.interp(time_s, time_s[[0, -1]], (depth_m, depth_m if depth_end_m is None else depth_end_m))
@@ -93,7 +93,7 @@ def figure(seed: int, way: list[tuple[float, float, float]], anchor_s: float = 0
     across = (np.arange(width) - width / 2) / (width / 2)
     relief = np.broadcast_to(0.12 * np.sqrt(np.clip(1 - across**2, 0, 1)), outline.shape).astype(np.float32)
     time_s, x, z = np.array(way, np.float64).T
-    centre_m = np.stack([x, np.full_like(x, 0.25 * height_m), z], axis=1)  # the camera is held at the chest
+    centre_m = np.stack([x, np.full_like(x, 0.25 * height_m), z], axis=1)  # the camera is at chest height
     return Mover(
         textures.drawable(picture), outline > 0, relief, height_m * width / height, time_s, centre_m, anchor_s, 0.9
     )
@@ -121,7 +121,7 @@ def still(sequence: Sequence, index: int, frames: int) -> Sequence:
 def with_movers(sequence: Sequence, movers: list[Mover], name: str) -> Sequence:
     """The sequence with movers in it. Raises DataError without ground truth, which is needed to place them."""
     if sequence.ground_truth is None:
-        raise DataError(f"{sequence.name} has no ground truth, so nothing can move through its world")
+        raise DataError(f"{sequence.name} has no ground truth, which moving objects need")
     poses = interpolated(sequence.ground_truth, sequence.stamps_ns)
     time_s = (sequence.stamps_ns - sequence.stamps_ns[0]) / 1e9
     known = np.flatnonzero(np.isfinite(poses).all(axis=(1, 2)))
@@ -153,7 +153,7 @@ def _draw(
     now_s: float,
     rng: np.random.Generator,
 ) -> None:
-    """Draws a mover at `now_s` where nothing is nearer."""
+    """Draws a mover at `now_s` where it is nearest."""
     if not mover.time_s[0] <= now_s <= mover.time_s[-1]:
         return
     centre = np.array([np.interp(now_s, mover.time_s, mover.centre_m[:, i]) for i in range(3)])

@@ -27,7 +27,7 @@ def write_ply(path: Path, cloud: MapCloud) -> None:
     """Writes `cloud`: positions as float32 metres, colours as uchar and classes with votes as short if it has any.
 
     Class names are comments, `class 0 person`, numbered as in `label`. The file is written through a
-    temporary name. Raises DataError where it cannot be written.
+    temporary name. Raises DataError if it cannot be written.
     """
     labelled = cloud.label is not None
     fields = _XYZ + (_RGB if cloud.rgb is not None else []) + (_LABELS if labelled else [])
@@ -50,7 +50,7 @@ def write_ply(path: Path, cloud: MapCloud) -> None:
 
 
 def _plain(name: str) -> str:
-    """A class name in characters that a header can hold."""
+    """A class name in characters that are valid in a header."""
     return " ".join(name.encode("ascii", "replace").decode().split())
 
 
@@ -78,7 +78,7 @@ def read_ply(path: Path) -> MapCloud:
     if not {"x", "y", "z"} <= set(names) or len(body) < count * fields.itemsize:
         raise DataError(
             f"{path}: {len(body)} bytes of points with {', '.join(names)}, expected "
-            f"{count * fields.itemsize} with x, y, z; the file is cut off"
+            f"{count * fields.itemsize} with x, y, z; the file is truncated"
         )
     rows = np.frombuffer(body, fields, count)
     with np.errstate(invalid="ignore"):  # a signalling NaN warns; it is refused below

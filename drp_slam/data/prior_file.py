@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that say how a body moved: poses, orientations or angular velocities by stamp."""
+"""Files with the motion of a body: poses, orientations or angular velocities by stamp."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from drp_slam.errors import DataError
 from drp_slam.resources import read_text
 
 FORMS = {8: "t tx ty tz qx qy qz qw", 5: "t qx qy qz qw", 4: "t wx wy wz"}
-"""What a row of so many numbers means."""
+"""Columns by the number of them."""
 
 
 def read_prior(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Stamps (N,) int64 in ns and rows (N, 7), (N, 4) or (N, 3) float64, in the file's order and not checked.
+    """Stamps (N,) int64 in ns and rows (N, 7), (N, 4) or (N, 3) float64, in the file's order, unchecked.
 
     Columns are separated by blanks or commas; lines that begin with # and a first line of names are skipped.
-    Raises DataError that names file and line for a row of another length than the first, or that is no numbers.
+    Raises DataError that names file and line for a row of another length than the first, or with non-numeric fields.
     """
     stamps: list[int] = []
     rows: list[list[float]] = []

@@ -2,7 +2,7 @@
 """Registers depth to the image: depth of another size, another focal length or another camera.
 
 The tracker reads depth at the pixels of the image, so a depth image must have the image's size and viewpoint
-(REP-118: *registered*). This module does it where the driver has not, with calibrations and extrinsics.
+(REP-118: *registered*). This module registers depth if the driver has not, with calibrations and extrinsics.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ STEPS = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, 100, 1e-12)
 
 @dataclass(frozen=True)
 class Resampled:
-    """Resamples depth with the image's viewpoint: every pixel takes the nearest depth pixel.
+    """Resamples depth that has the image's viewpoint: every pixel takes the nearest depth pixel.
 
     `index` (H, W) int64 points into the flattened depth image of `shape`, one past its end outside of it.
     """
@@ -102,14 +102,14 @@ Registration = Resampled | Moved
 
 
 def scaled(size_px: tuple[int, int], camera: Camera) -> Resampled:
-    """For depth of `size_px` (width, height) with the same field of view as the image."""
+    """The table for depth of `size_px` (width, height) with the same field of view as the image."""
     u = ((np.arange(camera.width) + 0.5) * size_px[0] / camera.width).astype(np.int64)
     v = ((np.arange(camera.height) + 0.5) * size_px[1] / camera.height).astype(np.int64)
     return Resampled(v[:, None] * size_px[0] + u, (size_px[1], size_px[0]))
 
 
 def registration(depth_camera: Camera, camera: Camera, T_image_depth: np.ndarray) -> Registration:
-    """From `depth_camera` to `camera`, with (4, 4) `T_image_depth`. Uses both distortion models."""
+    """The reprojection from `depth_camera` to `camera`, with (4, 4) `T_image_depth`. Uses both distortion models."""
     shape = depth_camera.height, depth_camera.width
     if np.linalg.norm(T_image_depth[:3, 3]) > 1e-4:
         ratio = max(camera.fx / depth_camera.fx, camera.fy / depth_camera.fy)
@@ -129,7 +129,7 @@ def registration(depth_camera: Camera, camera: Camera, T_image_depth: np.ndarray
 def register_depth(
     size_px: tuple[int, int], own: Camera | None, camera: Camera, T_image_depth: np.ndarray
 ) -> Registration | None:
-    """How to register depth of `size_px` to the image of `camera`; None if nothing is to be done.
+    """How to register depth of `size_px` to the image of `camera`; None if it is registered.
 
     `own` is the depth camera's calibration or None. Raises DataError if it is needed and missing.
     """

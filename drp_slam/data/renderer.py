@@ -26,7 +26,7 @@ class Renderer:
     """Renders the room for a pinhole camera without distortion."""
 
     def __init__(self, room: list[Rectangle], rng: np.random.Generator, size: tuple[int, int], K: np.ndarray) -> None:
-        # finer textures are useless for a small image and take a second to draw
+        # finer textures are invisible in a small image and take a second to draw
         detail = min(max(size[0] / 640, 0.25), 1.0)
         room = [dataclasses.replace(r, texels_per_m=r.texels_per_m * detail) for r in room]
         self.room, (self.width, self.height), self.K = room, size, K
@@ -49,7 +49,7 @@ class Renderer:
         corners, normal = (self.corners - c) @ R, self.normal @ R
         origin, axes = corners[:, 0], self.axes @ R * self.ppm[:, None, None]
         distance = (normal * origin).sum(1)
-        distance[np.abs(distance) < 1e-4] = 1e-4  # seen from the edge: not drawn
+        distance[np.abs(distance) < 1e-4] = 1e-4  # seen edge-on: not drawn
         slope = normal / distance[:, None]
         start = self.corner - (axes @ origin[:, :, None])[..., 0]
         plane = np.zeros((len(self.room), 10), np.float32)
@@ -62,7 +62,7 @@ class Renderer:
         return self._shade(inverse, face, plane)
 
     def _outline(self, corners: np.ndarray) -> np.ndarray | None:
-        """(M, 2) convex outline in pixels, cut to the view; None where nothing is seen."""
+        """(M, 2) convex outline in pixels, clipped to the view; None if nothing is visible."""
         fx, fy, cx, cy = self.K[0, 0], self.K[1, 1], self.K[0, 2], self.K[1, 2]
         for normal, limit in (
             ((0, 0, 1), NEAR_M),
@@ -79,7 +79,7 @@ class Renderer:
         return corners[:, :2] / corners[:, 2:] * (fx, fy) + (cx, cy)
 
     def _nearest(self, k: int, outline: np.ndarray, slope: np.ndarray, inverse: np.ndarray, face: np.ndarray) -> None:
-        """Writes rectangle k where it is nearer than the rectangles before."""
+        """Draws rectangle k where it is nearer than the previous ones."""
         left, top = np.maximum(np.floor(outline.min(0)).astype(int), 0)
         right, low = np.ceil(outline.max(0)).astype(int) + 1
         window = (slice(top, low), slice(left, right))
@@ -160,7 +160,7 @@ def _atlas(room: list[Rectangle], rng: np.random.Generator) -> tuple[list[np.nda
 
 
 def _light(rectangle: Rectangle, height: int, width: int) -> np.ndarray:
-    """(H, W) float32: two ceiling lamps and what the room scatters; dark towards the floor."""
+    """(H, W) float32: two ceiling lamps and ambient light; dark towards the floor."""
     rows, columns = np.linspace(0, 1, 24), np.linspace(0, 1, 24)
     point = (
         rectangle.origin

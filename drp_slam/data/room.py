@@ -21,7 +21,7 @@ class Rectangle:
     """Corner `origin` (3,), unit directions `right` and `down` (3,), size and texture.
 
     Seen from its front, the texture's x runs along `right` and y along `down`; the normal that
-    points to the viewer is `down x right`. `solid` is False where depth cameras see nothing
+    points to the viewer is `down x right`. `solid` is False for surfaces without depth
     (glass, a monitor).
     """
 
@@ -55,7 +55,7 @@ def box(
     front: Material | None = None,
     front_solid: bool = True,
 ) -> list[Rectangle]:
-    """Five sides of a box that stands on `base_m`; size is along its own x, y and z.
+    """Five sides of a box on `base_m`; size is along its own x, y and z.
 
     `front` is the side at +x before turning.
     """

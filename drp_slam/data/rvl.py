@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""RVL, the lossless code of depth images (Wilson, ISS 2017), as compressed_depth_image_transport writes it."""
+"""RVL, the lossless code of depth images (Wilson, ISS 2017), as in compressed_depth_image_transport."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from drp_slam.errors import DataError
 
 
 def decode_rvl(data: bytes | memoryview, where: str) -> np.ndarray:
-    """(H, W) uint16: two int32, width and height, then the code. Raises DataError, which begins with `where`.
+    """(H, W) uint16: two int32, width and height, then the code. Raises DataError, whose message begins with `where`.
 
-    The code is a row of numbers of one or more nibbles (3 bits each, the highest says that another follows): how
+    The code is a sequence of numbers of one or more nibbles (3 bits each, the highest bit: another one follows): how
     many pixels are 0, how many are not, and of each of those its difference to the last one, zigzag.
     """
     data = bytes(data)

@@ -16,7 +16,7 @@ from drp_slam.errors import DataError
 log = logging.getLogger(__name__)
 
 HOPELESS = 10
-"""When this many frames at the start cannot be read, the sequence counts as unreadable."""
+"""A sequence is unreadable if this many frames at its start are."""
 TOLD = 3
 """Number of unreadable frames that are logged one by one."""
 
@@ -48,7 +48,7 @@ class Sequence:
     `ground_truth` is the colour camera's, over the time it was recorded, or None. `source` starts a new pass over the
     frames; it yields a DataError instead of an unreadable frame.
     `depth_stamps_ns` (N,) int64 are the depth images' own, None where they are the colour images'.
-    `topics` of a bag are by role, with the reason for each; `notes` tell the user what is unusual about the recording;
+    `topics` of a bag are by role, with the reason for each; `notes` are remarks on the recording for the user;
     a pass fills `skipped` with the reasons for skipped frames.
     """
 
@@ -75,7 +75,7 @@ class Sequence:
     def facts(self, skipped: int | None = None, first: str = "") -> dict[str, Any]:
         """For `run.json`: topics by role with reasons, warnings, and the number of frames skipped by the last pass.
 
-        `skipped` and the reason of the `first` one are given where another process has read the frames.
+        `skipped` and the reason of the `first` one are given if another process has read the frames.
         """
         if skipped is None:
             skipped, first = len(self.skipped), next(iter(self.skipped), "")
@@ -88,7 +88,7 @@ class Sequence:
         return len(self.stamps_ns)
 
     def __iter__(self) -> Iterator[Frame]:
-        """Frames with `index` 0, 1, ..., whatever the first frame of the recording was.
+        """Frames with `index` 0, 1, ..., whatever the first frame of the selection was.
 
         Unreadable frames are skipped, counted in `skipped` and logged. Raises DataError if the first `HOPELESS`
         frames, or all, are unreadable.
@@ -116,7 +116,7 @@ class Sequence:
 
 
 def monocular(sequence: Sequence) -> Sequence:
-    """The images of a sequence alone, of a pair the left ones."""
+    """A sequence without depth and right images."""
     camera = alone(sequence.camera)
 
     def source() -> Iterator[Frame | DataError]:
@@ -127,23 +127,23 @@ def monocular(sequence: Sequence) -> Sequence:
 
 
 def alone(camera: Camera) -> Camera:
-    """The camera without depth, of a pair the left one."""
+    """The camera as a mono camera; the left one of a pair."""
     return replace(camera, baseline_m=None, right=None, T_right_left=None, mono=True)
 
 
 def without_depth(name: str, missing: str) -> str:
-    """The note on a recording that has the image alone."""
+    """The note on a recording with images only."""
     return f"{name}: {missing}, so the camera's path and map are up to scale"
 
 
 def check_size(frame: Frame, where: str) -> None:
-    """Raises DataError where an image or the depth has another size than the calibration."""
+    """Raises DataError if an image or the depth has another size than the calibration."""
     camera = frame.camera
     for kind, array in (("image", frame.image), ("depth", frame.depth), ("right image", frame.right)):
         if array is not None and array.shape[:2] != (camera.height, camera.width):
             height, width = array.shape[:2]
             raise DataError(
-                f"{where}: the {kind} is {width}x{height}, the calibration says {camera.width}x"
+                f"{where}: the {kind} is {width}x{height}, the calibration is for {camera.width}x"
                 f"{camera.height}; give the calibration of these images, and depth registered to "
                 "colour"
             )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decides which stamps of a stream can be used, and detects when their clock was reset."""
+"""Decides which stamps of a stream are usable, and detects when their clock was reset."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FAR_INTERVALS = 20
 CONFIRMING = 3
 """This many consecutive frames that agree with each other, but not with those before, begin a new epoch."""
 UNEVEN = 3.0
-"""Largest ratio of the longest to the shortest interval of frames that confirm each other."""
+"""Largest ratio of the longest to the shortest interval of consistent frames."""
 USUAL_OF = 15
 """Number of last intervals whose median is the usual one."""
 
@@ -35,7 +35,7 @@ class Admission(Generic[T]):
     """What to do about one frame: `items` (none, one, or those held back) are to be used now, in order.
 
     `problem` says why the frame is not among them, or that a new epoch begins with them; empty
-    where all is well.
+    if there is none.
     """
 
     items: tuple[T, ...] = ()
@@ -50,7 +50,7 @@ class StampGate(Generic[T]):
     Within an epoch stamps increase without a jump. A frame that does not fit (a duplicate, one from
     the past, one far ahead) is held back. If the next frame fits the epoch, the held frame is dropped;
     if `CONFIRMING` consecutive frames fit each other, they are released and begin a new epoch: the
-    recording loops, the clock was set, the camera paused. So one wrong stamp costs one frame, and no
+    recording loops, the clock was set, or the camera paused. So one wrong stamp costs one frame, and no
     wrong stamp blocks the gate permanently.
     """
 
@@ -63,7 +63,7 @@ class StampGate(Generic[T]):
 
     @property
     def refused(self) -> int:
-        """Number of frames left out so far."""
+        """Number of frames dropped so far."""
         return self._dropped + len(self._held)
 
     def stream(self: StampGate[Frame], frames: Iterable[Frame]) -> Iterator[tuple[Frame, bool]]:
@@ -76,7 +76,7 @@ class StampGate(Generic[T]):
                 yield admitted, admission.new_epoch and k == 0
 
     def admit(self, stamp_ns: int, item: T) -> Admission[T]:
-        """Judges the next frame of the stream."""
+        """Checks the next frame of the stream."""
         if stamp_ns < 0:
             self._dropped += 1
             return Admission(problem=f"{self.topic}: stamp {stamp_ns} ns is negative; check the camera's clock")
@@ -97,7 +97,7 @@ class StampGate(Generic[T]):
         self._last_ns = None
         self.epoch += 1
         leap_s = (held[0][0] - before_ns) * 1e-9
-        words = f"{self.topic}: stamps leapt by {leap_s:+.3f} s; epoch {self.epoch} begins"
+        words = f"{self.topic}: stamps jumped by {leap_s:+.3f} s; epoch {self.epoch} begins"
         return Admission(self._accept(held).items, words, new_epoch=True)
 
     def _follows(self, before_ns: int, stamp_ns: int) -> bool:
@@ -124,7 +124,7 @@ class StampGate(Generic[T]):
             words = f"{-difference_s:.3f} s before the last frame"
         else:
             words = "the last frame's again"
-        return f"{self.topic}: stamp {stamp_ns} ns is {words}; the frame is left out unless the next ones agree with it"
+        return f"{self.topic}: stamp {stamp_ns} ns is {words}; it is dropped unless the next ones are consistent"
 
 
 def admitted(stamps_ns: np.ndarray, topic: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The embedded sequence: a furnished room, seen by a hand-held RGB-D camera, with exact poses.
+"""The built-in sequence: a furnished room, seen by a hand-held RGB-D camera, with exact poses.
 
 It is rendered once into a folder of the cache, in TUM's layout, and read from there. `synthetic`
-alone is 360 frames at 30 Hz: past the desk and the shelf, a fast turn along a bare wall, the sofa,
+alone is 360 frames at 30 Hz: past the desk and the shelf, in a fast turn along a bare wall, past the sofa,
 and back to the start. `synthetic:seed=3,frames=60,width=320` sets the seed of room and noise, the
 length (longer sequences repeat the loop) and the image width.
 """
@@ -32,9 +32,9 @@ LOOP_S = 12.0
 FPS = 30.0
 FIRST_STAMP_NS = 1_000_000_000
 KEPT = 8
-"""Number of sequences kept in the cache; 360 frames take 71 MB, and a change of the drawing code renders again."""
+"""Number of sequences kept in the cache; 360 frames take 71 MB, a change of the drawing code renders it again."""
 WRITTEN_WITHIN_S = 6 * 3600.0
-"""A folder still incomplete after this time was left by a killed process."""
+"""A folder still incomplete after this time belongs to a killed process."""
 LIMITS = {"seed": (0, 2**31 - 1), "frames": (1, 3600), "width": (64, 1280)}
 
 WAYPOINTS = np.array(
@@ -84,7 +84,7 @@ def parse(name: str) -> Parameters:
 
 
 def open_synthetic(name: str, start: int = 0, frames: int | None = None, cache: Path | None = None) -> Sequence:
-    """Opens the embedded sequence; renders it into the cache if it is not there yet."""
+    """Opens the built-in sequence; renders it into the cache if it is not there yet."""
     parameters = parse(name)
     folder = cache_folder(parameters, cache)
     if not folder.is_dir():
@@ -92,7 +92,7 @@ def open_synthetic(name: str, start: int = 0, frames: int | None = None, cache: 
         try:
             write_folder(folder, render(parameters), colour=".jpg", label="rendering the room")
         except DataError:
-            # another process may have been faster, and wrote the same bits
+            # another process may have written the same bits first
             if not folder.is_dir():
                 raise
     with contextlib.suppress(OSError):  # a shared read-only cache works too
@@ -108,7 +108,7 @@ def forget(cache: Path, kept: int) -> None:
     """
     aged: list[tuple[float, Path]] = []
     for folder in cache.glob("synthetic-*"):
-        with contextlib.suppress(OSError):  # another process may have been faster
+        with contextlib.suppress(OSError):  # another process may have removed it first
             begun = folder.stat().st_mtime
             if ".part" not in folder.suffix or begun < time.time() - WRITTEN_WITHIN_S:
                 aged.append((begun, folder))
@@ -119,7 +119,7 @@ def forget(cache: Path, kept: int) -> None:
 def cache_folder(parameters: Parameters, cache: Path | None = None) -> Path:
     """The folder of a sequence, named by its parameters and by a hash of the drawing modules.
 
-    `cache` is `$XDG_CACHE_HOME/drp_slam` where it is not given.
+    `cache` is `$XDG_CACHE_HOME/drp_slam` if not given.
     """
     digest = hashlib.sha256(repr(asdict(parameters)).encode())
     for module in (__file__, room.__file__, renderer.__file__, sensor.__file__, textures.__file__):
@@ -138,7 +138,7 @@ def camera(parameters: Parameters) -> Camera:
 
 
 def trajectory(parameters: Parameters) -> Trajectory:
-    """Exact poses of the camera, one a frame."""
+    """Exact poses of the camera, one per frame."""
     index = np.arange(parameters.frames)
     stamps_ns = FIRST_STAMP_NS + np.round(index * (1e9 / FPS)).astype(np.int64)
     return Trajectory(stamps_ns, poses(index / FPS, parameters.seed))

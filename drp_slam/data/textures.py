@@ -2,7 +2,7 @@
 """Procedural surfaces of the synthetic room: each a (H, W, 3) float32 BGR image in 0..255.
 
 A material is a function of a random generator, a size in texels and a scale in texels per metre.
-All carry detail from decimetres down to the texel, as real surfaces do.
+All carry detail from decimetres down to the texel, like real surfaces.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def tinted(level: np.ndarray, colour: Colour) -> np.ndarray:
 
 
 def drawable(image: np.ndarray) -> np.ndarray:
-    """As uint8, on which OpenCV can draw antialiased lines and letters."""
+    """Converts to uint8, on which OpenCV can draw antialiased lines and letters."""
     return np.clip(image, 0, 255).astype(np.uint8)
 
 

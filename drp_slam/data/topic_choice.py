@@ -29,10 +29,10 @@ VIDEO_TYPES = ("ffmpeg", "theora", "h264", "h265", "compressedvideo")
 def choose(
     topics: Iterable[Topic], chosen: Mapping[str, str], name: str, linked: Linked = lambda a, b: False
 ) -> Choice:
-    """The topics of one camera: those `chosen` by role, the others by their content.
+    """The topics of one camera: `chosen` ones by role, the others by their content.
 
-    Image and depth are chosen as a pair. Without depth, two calibrated images with a baseline are a stereo pair, and an
-    image that is all that the bag has is used alone.
+    Image and depth are chosen as a pair. Without depth, two calibrated images with a baseline are a stereo pair, an
+    image that is the only one of the bag is used alone.
     Raises DataError that lists the topics and says how to choose.
     """
     known = tuple(t for t in topics if t.count)
@@ -46,7 +46,7 @@ def choose(
         if not found:
             raise DataError(f"{name}: no {role} topic {topic!r}; there is: {listing}")
         taken[role] = found[0]
-    why = dict.fromkeys(taken, "chosen by hand")
+    why = dict.fromkeys(taken, "chosen by the user")
     lone = "depth" in without and "right" not in taken
     if (not lone and "right" not in taken and "depth" not in taken) or "image" not in taken:
         _choose_images(known, taken, why, linked, lone)
@@ -57,7 +57,7 @@ def choose(
     if missing:
         colour = "colour " * (missing == "image")
         video = [t.msgtype for t in known if any(word in t.msgtype.lower() for word in VIDEO_TYPES)]
-        listing += f" ({video[0]} is video, which is not read: republish it as JPEG)" if video else ""
+        listing += f" ({video[0]} is video, which is not supported: republish it as JPEG)" if video else ""
         unread = "".join(f"; {t.name} cannot be read: {t.problem}" for t in known if t.problem)
         raise DataError(
             f"{name}: no {colour}{missing} topic; there is: {listing}; choose with {name}:{missing}=/TOPIC{unread}"
@@ -77,7 +77,7 @@ def choose(
 
 
 def _nothing_beside(image: Topic, known: tuple[Topic, ...]) -> bool:
-    """Whether nothing else could be depth, or the other image of a pair."""
+    """Whether no other topic could be depth, or the other image of a pair."""
     others = [t for t in known if t.base != image.base]
     video = any(word in t.msgtype.lower() for t in others for word in VIDEO_TYPES)
     return not video and not any(
@@ -90,7 +90,7 @@ def _choose_images(
 ) -> None:
     """Adds image and depth, or image and right image, or a `lone` image."""
     images = [taken["image"]] if "image" in taken else [t for t in known if t.kind in ("colour", "grey", "grey16")]
-    # without better depth, floats that cannot be metres may be millimetres
+    # without better candidates, floats that cannot be metres may be millimetres
     odd = [t for t in known if t.kind == "depth" and not not_depth(t)]
     depths = [taken["depth"]] if "depth" in taken else [t for t in known if is_depth(t)] or odd
     pairs = [] if lone else [(i, d) for i in images for d in depths if i.base != d.base]

@@ -17,7 +17,7 @@ from drp_slam.data.topics import COMPRESSED, INFO, POSES, RAW, Topic
 from drp_slam.errors import DataError
 
 LOOK = {RAW: 3, COMPRESSED: 3, INFO: 50}
-"""Most messages to look at until one is valid: cameras may start with invalid ones."""
+"""Maximum number of messages to try until one is valid: cameras may start with invalid ones."""
 DEEP = re.compile(r"(16|32|64)[usf]c1")
 """Encodings of one channel of 16 bits or more: depth, or another measurement."""
 

@@ -21,7 +21,7 @@ Linked = Callable[[str, str], bool]
 
 
 def is_depth(topic: Topic) -> bool:
-    """Whether a topic holds depth: the right type, plausible in metres, not whole numbers, not named otherwise."""
+    """Whether a topic holds depth: the right type, plausible metres, not whole numbers, and no other name."""
     if topic.kind not in ("depth", "grey16") or not_depth(topic):
         return False
     if topic.encoding.upper().startswith("32FC1") and topic.median:
@@ -35,7 +35,7 @@ def not_depth(topic: Topic) -> bool:
 
 
 def is_truth(topic: Topic) -> bool:
-    """Whether a topic of poses is named as ground truth."""
+    """Whether the name of a topic of poses means ground truth."""
     return any(word in topic.name.lower() for word in TRUTH_WORDS) or "gt" in topic.words
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is known about the topics of a recording or a live graph, and which of them were chosen."""
+"""The topics of a recording or a live graph, and the chosen ones."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ ROLES = {
 }
 """Role -> message types that it may have."""
 OPTIONAL = ("depth", "camera_info", "depth_camera_info", "right_camera_info", "truth")
-"""Roles that the name `none` leaves without a topic; without `depth` the image is used alone."""
+"""Roles that may be set to `none`; without `depth` the image is used alone."""
 
 
 @dataclass(frozen=True)
 class Topic:
     """A topic by its first readable message.
 
-    `kind` is `colour`, `grey`, `grey16` (mono16: infrared, or depth), `depth`, `info`, `truth`, or empty for what is
-    not used. `size_px` is width and height. Of a depth image `median` is that of its values in metres (of 16 bits: as
-    millimetres) and `whole` the part of them that are whole numbers; of a CameraInfo `calibrated` says whether K or P
-    is set, and `offset_m` is P[0, 3] / P[0, 0]. `problem` says why no message could be read.
+    `kind` is `colour`, `grey`, `grey16` (mono16: infrared, or depth), `depth`, `info`, `truth`, or empty if
+    unused. `size_px` is width and height. For a depth image, `median` is that of its values in metres (16 bits: as
+    millimetres) and `whole` the share of whole numbers; for a CameraInfo, `calibrated` is whether K or P
+    is set, and `offset_m` is P[0, 3] / P[0, 0]. `problem` is why no message could be read.
     """
 
     name: str

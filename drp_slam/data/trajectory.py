@@ -76,7 +76,7 @@ def parse_stamp(text: str, where: str) -> int:
         seconds = Decimal(text)
         if (
             not seconds.is_finite() or seconds.adjusted() > 10
-        ):  # a number such as 1e999990 would be expanded to a million digits
+        ):  # a number such as 1e999990 would expand to a million digits
             raise OverflowError
         stamp_ns = int(seconds.scaleb(9).to_integral_value(ROUND_HALF_EVEN))
         if not -(2**63) <= stamp_ns < 2**63:

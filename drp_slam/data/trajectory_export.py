@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trajectories in the formats of other tools, beside TUM's: KITTI odometry and EuRoC."""
+"""Trajectories in formats other than TUM's: KITTI odometry and EuRoC."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ FORMATS = ("kitti", "euroc")
 NAMES = {"kitti": "trajectory_kitti.txt", "euroc": "trajectory_euroc.csv"}
 """File names in a folder of results."""
 EUROC_COLUMNS = "timestamp [ns],p_RS_R_x [m],p_RS_R_y [m],p_RS_R_z [m],q_RS_w [],q_RS_x [],q_RS_y [],q_RS_z []"
-"""As in the data set's ground truth."""
+"""Header of the data set's ground truth."""
 
 
 def export(path: Path, trajectory: Trajectory, form: str) -> list[Path]:
     """Writes a trajectory as `form` and returns the files. Raises DataError.
 
-    `kitti`: 12 numbers a line, the upper three rows of `T_world_camera`, and the stamps in seconds in a second file
-    `..._times.txt`, because KITTI's form has none. `euroc`: stamp in ns, position, quaternion w x y z.
+    `kitti`: 12 numbers per line, the upper three rows of `T_world_camera`, and the stamps in seconds in a second file
+    `..._times.txt`, because KITTI's format has none. `euroc`: stamp in ns, position, quaternion w x y z.
     """
     if form == "kitti":
         times = path.with_name(f"{path.stem}_times.txt")
@@ -44,22 +44,22 @@ def export(path: Path, trajectory: Trajectory, form: str) -> list[Path]:
 
 
 def export_results(folder: Path, forms: list[str]) -> list[str]:
-    """Writes `trajectory.txt` of a folder of results in other formats beside it; the files' names."""
+    """Writes `trajectory.txt` of a results folder in other formats beside it; returns the files' names."""
     trajectory = read_tum(folder / "trajectory.txt")
     return [p.name for form in dict.fromkeys(forms) for p in export(folder / NAMES[form], trajectory, form)]
 
 
 def trajectory_file(source: Path) -> Path | None:
-    """The trajectory that a path names: a file in TUM's form, or that of a folder of results; else None."""
+    """The trajectory that a path names: a file in TUM's format, or that of a results folder; else None."""
     path = source / "trajectory.txt" if source.is_dir() else source
     return path if path.is_file() and path.suffix == ".txt" else None
 
 
 def only_keyframes(trajectory: Trajectory, source: Path) -> Trajectory:
-    """The poses of keyframes, by `frames.csv` beside the trajectory. Raises DataError where there is none."""
+    """The poses of keyframes, from `frames.csv` beside the trajectory. Raises DataError without it."""
     table = source.parent / "frames.csv"
     if not table.is_file():
-        raise DataError(f"{table}: no such file: which frames are keyframes is known in a folder of results only")
+        raise DataError(f"{table}: no such file: keyframes are only listed in a results folder")
     try:
         rows = csv.DictReader(read_text(table, DataError).splitlines())
         keys = np.array([int(row["stamp_ns"]) for row in rows if row["keyframe"] == "1"], np.int64)

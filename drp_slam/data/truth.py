@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads ground truth in TUM's or EuRoC's form, in any unit of time, and skips invalid rows.
+"""Reads ground truth in TUM's or EuRoC's format, in any unit of time, and skips invalid rows.
 
 Ground truth is only used to score a run, so problems become notes, not errors.
 """
@@ -20,7 +20,7 @@ from drp_slam.resources import read_text
 UNIT = 0.1
 """Largest deviation of a quaternion from length 1; smaller ones are normalised."""
 POWERS = ((17, 9), (14, 6), (11, 3))
-"""More digits than the first number mean units of 10 to minus the second: ns, us, ms since 1970."""
+"""Stamps with more digits than the first number are in units of 10 to minus the second: ns, us, ms since 1970."""
 
 
 def read_truth(path: Path) -> tuple[Trajectory | None, tuple[str, ...]]:
@@ -70,7 +70,7 @@ def _pose(fields: list[str], w_first: bool, where: str) -> tuple[int, np.ndarray
         raise DataError(f"{where}: {error}") from error
     q = np.roll(values[3:], -1) if w_first else values[3:]
     if not (np.isfinite(values).all() and abs(np.linalg.norm(q) - 1.0) <= UNIT):
-        raise DataError(f"{where} is no pose: not finite, or a quaternion of length {np.linalg.norm(q):.3g}")
+        raise DataError(f"{where} is not a pose: not finite, or a quaternion of length {np.linalg.norm(q):.3g}")
     whole = len(fields[0].partition(".")[0].lstrip("-"))
     power = next((power for digits, power in POWERS if whole > digits), 0)
     stamp_ns = parse_stamp(f"{fields[0]}e-{power}" if power else fields[0], where)

@@ -39,7 +39,7 @@ def open_tum(
     frames: int | None = None,
     reading: DepthReading = AS_RECORDED,
 ) -> Sequence:
-    """Opens a folder. Raises DataError for lists or a calibration that do not hold."""
+    """Opens a folder. Raises DataError for invalid lists or calibration."""
     colour, depth, notes = _listed(folder, reading)
     own = folder / "camera.yaml"
     recorded = read_calibration(own) if own.is_file() else None
@@ -92,7 +92,7 @@ def _size_of(folder: Path, colour: Listing) -> tuple[int, int]:
 
 
 def _first_depth(folder: Path, depth: Listing) -> np.ndarray | None:
-    """The first depth image that can be read among the first few."""
+    """The first readable one of the first depth images."""
     for _, name in depth[:3]:
         try:
             return read_depth(folder / name)
@@ -116,7 +116,8 @@ def _doubt(folder: Path, depth: Listing, unit_m: float) -> tuple[str, ...]:
 
 
 def _listed(folder: Path, reading: DepthReading) -> tuple[Listing, Listing, tuple[str, ...]]:
-    """Colour and depth files, one to one, in order of the colour stamps, and notes; no depth files of a lone camera."""
+    """Colour and depth files, one to one, in order of the colour stamps, and notes; without depth files for images
+    alone."""
     if (folder / "associations.txt").is_file() or (folder / "depth.txt").is_file():
         colour, depth, notes = _pairs(folder, reading)
         return colour, ([] if reading.alone else depth), notes
@@ -173,7 +174,7 @@ def _rows(path: Path, width: int, form: str) -> list[tuple[str, list[str]]]:
 
 
 def _increasing(path: Path, listing: Listing) -> tuple[list[int], tuple[str, ...]]:
-    """The entries in order of their stamps, one a stamp, and a note on those that are not in order."""
+    """The entries in order of their stamps, one per stamp, and a note on those out of order."""
     stamps = np.array([stamp for stamp, _ in listing], np.int64)
     keep = np.unique(stamps, return_index=True)[1]
     odd = int((np.diff(stamps) <= 0).sum())
@@ -194,7 +195,7 @@ def read_depth(path: Path) -> np.ndarray:
         channels = 1 if depth.ndim == 2 else depth.shape[2]
         raise DataError(
             f"{path}: depth is {depth.dtype} with {channels} channels, expected one "
-            "channel of 16 bits; was it saved as a picture for people?"
+            "channel of 16 bits; was it saved as a picture for display?"
         )
     return depth
 

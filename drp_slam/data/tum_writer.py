@@ -49,7 +49,7 @@ def _write_images(folder: Path, sequence: Sequence, colour: str, label: str) -> 
         stamp = format_stamp(frame.stamp_ns)
         depth_stamp = format_stamp(sequence.depth_stamp_ns(frame))
         image, depth = f"rgb/{stamp}{colour}", f"depth/{depth_stamp}.png"
-        assert frame.image is not None  # readers always give one
+        assert frame.image is not None  # readers always provide one
         _save(folder / image, frame.image)
         _save(folder / depth, raw_depth(frame))
         lines["rgb"].append(f"{stamp} {image}\n")
@@ -60,7 +60,7 @@ def _write_images(folder: Path, sequence: Sequence, colour: str, label: str) -> 
 
 
 def raw_depth(frame: Frame) -> np.ndarray:
-    """(H, W) uint16 in units of its camera's depth scale; no return, and too far, is 0."""
+    """(H, W) uint16 in units of its camera's depth scale; 0 for no return or too far."""
     if frame.depth is None:
         raise DataError(f"frame {frame.index} has no depth")
     if frame.depth.dtype == np.uint16:
@@ -70,7 +70,7 @@ def raw_depth(frame: Frame) -> np.ndarray:
 
 
 def _save(path: Path, image: np.ndarray) -> None:
-    """PNG at its quickest, JPEG at quality 95."""
+    """PNG at its fastest setting, JPEG at quality 95."""
     quick, fine = (cv2.IMWRITE_PNG_COMPRESSION, 1), (cv2.IMWRITE_JPEG_QUALITY, 95)
     settings = quick if path.suffix == ".png" else fine
     path.write_bytes(cv2.imencode(path.suffix, image, settings)[1].tobytes())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a camera needs before and after its features: nothing with depth images, stereo matching with a pair."""
+"""Depth of a camera: none to compute with depth images, stereo matching with a pair."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from drp_slam.frontend.front_end import Stage
 STEREO = Stage("stereo", "drp")
 """Depth from a pair: rectification, and matching of every pixel or of the keypoints."""
 SMOOTHNESS = ((640, 80), (1280, 50), (1920, 30))
-"""Widest image -> largest P2 that the OpenCV Accelerator's StereoSGBM takes."""
+"""Widest image -> largest P2 that the OpenCV Accelerator's StereoSGBM supports."""
 
 
 class Sensor:
-    """An RGB-D camera: its depth comes with the frame. `camera` is the one that the features belong to."""
+    """An RGB-D camera: its depth comes with the frame. `camera` is the camera of the features."""
 
     def __init__(self, camera: Camera) -> None:
         self.camera = camera
 
     def before(self, frame: Frame) -> tuple[Frame, tuple[Run, ...]]:
-        """The frame as the front end takes it, and what that took."""
+        """The frame for the front end, and the run."""
         return frame, ()
 
     def after(self, frame: Frame, features: Features) -> tuple[Features, tuple[Run, ...]]:
-        """The features with depth where it is measured at them, and what that took."""
+        """The features, with depth if it is measured at them, and the run."""
         return features, ()
 
 
 class StereoSensor(Sensor):
-    """A stereo pair, rectified first where it is raw.
+    """A stereo pair, rectified first if it is raw.
 
-    `drp.stereo` chooses `keypoints` (sparse, along the row of each) or `dense` (StereoSGBM as the OpenCV
-    Accelerator runs it). Raises ConfigError for a number of disparities that the DRP does not take.
+    `drp.stereo` chooses `keypoints` (sparse, along the row of each) or `dense` (StereoSGBM as in the OpenCV
+    Accelerator). Raises ConfigError for a number of disparities that the DRP does not support.
     """
 
     def __init__(self, camera: Camera, config: DrpConfig) -> None:
@@ -91,7 +91,7 @@ class StereoSensor(Sensor):
         return replace(features, depth_m=depth_m), tuple(runs)
 
     def _dense_depth(self, pair: list[np.ndarray], runs: list[Run]) -> np.ndarray:
-        """(H, W) float32 metres. The DRP takes widths that are multiples of 4: the last columns have none."""
+        """(H, W) float32 metres. The DRP requires widths that are multiples of 4: the last columns have no depth."""
         height, width = pair[0].shape[:2]
         wide = width // 4 * 4
         left, right = (np.ascontiguousarray(self._in_grey(image, runs)[:, :wide]) for image in pair)
@@ -108,20 +108,20 @@ class StereoSensor(Sensor):
 
 
 def open_sensor(camera: Camera, config: DrpConfig) -> Sensor:
-    """The sensor for a camera: stereo where it has a baseline."""
+    """The sensor for a camera: stereo if it has a baseline."""
     return Sensor(camera) if camera.baseline_m is None else StereoSensor(camera, config)
 
 
 def sensor_run(runs: tuple[Run, ...]) -> tuple[StageRun, ...]:
-    """The stage of a sensor's programs; empty where it ran none."""
+    """The stage of a sensor's programs; empty if it ran none."""
     return (stage_run(STEREO.name, STEREO.unit, runs),) if runs else ()
 
 
 def rectification(camera: Camera) -> tuple[tuple[np.ndarray, ...], Camera]:
     """Tables (H, W, 2) float32 for `remap` of left and right, and the left camera of the rectified pair.
 
-    No table for a pair that is rectified already. Both images keep their size; only pixels that both cameras see
-    remain. Raises DrpError where the cameras do not stand side by side.
+    No tables for a rectified pair. Both images keep their size; only pixels that both cameras see
+    remain. Raises DrpError unless the cameras are side by side.
     """
     right = camera.right
     if right is None:

@@ -17,23 +17,23 @@ from drp_slam.errors import ConfigError, DataError
 
 @dataclass(frozen=True)
 class Stage:
-    """A named step of every frame; `unit` is the unit of the chip that it is meant for."""
+    """A named step of every frame; `unit` is the unit of the chip that should run it."""
 
     name: str
     unit: str
 
 
 class FrontEnd(ABC):
-    """`front(frame) -> (features, runs)`: runs all stages in order and returns what each one took.
+    """`front(frame) -> (features, runs)`: runs all stages in order and returns the run of each.
 
-    The first stage takes the image, (H, W, 3) BGR or (H, W) grey uint8; each later one takes what
-    array that the one before returned; the last one returns `Features` in pixels of the image.
+    The first stage takes the image, (H, W, 3) BGR or (H, W) grey uint8; each later one takes the
+    array that the previous one returned; the last one returns `Features` in pixels of the image.
     """
 
     stages: ClassVar[tuple[Stage, ...]]
     descriptor: ClassVar[DescriptorSpec]
     accelerator: Device | None = None
-    """The device that runs its networks, where it has any open; a detector may share it."""
+    """The device that runs its networks, if it has any open; a detector may share it."""
 
     @abstractmethod
     def __init__(self, config: Config, units: Collection[str]) -> None:
@@ -67,16 +67,16 @@ class FrontEnd(ABC):
 
 
 UNITS = ("drp", "drpai3", "cpu")
-"""Units that a stage may be meant for: sections of a device file."""
+"""Units of stages: sections of a device file."""
 
 FRONT_ENDS = {"xfeat": "drp_slam.frontend.xfeat:XFeat", "orb": "drp_slam.frontend.orb:Orb"}
-"""Value of `--features` -> module and class, imported when chosen."""
+"""Value of `--features` -> module and class, imported on use."""
 
 
 def front_end_class(name: str) -> type[FrontEnd]:
     """The class of a front end, for its stages and descriptor.
 
-    `name` is one of `FRONT_ENDS`, or `module:Class` of your own. Raises ConfigError.
+    `name` is one of `FRONT_ENDS`, or `module:Class` from outside. Raises ConfigError.
     """
     module, colon, cls = FRONT_ENDS.get(name, name).partition(":")
     if not colon:
@@ -86,7 +86,7 @@ def front_end_class(name: str) -> type[FrontEnd]:
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"features {name!r} cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, FrontEnd)):
-        raise ConfigError(f"features {name!r} are no drp_slam.frontend.front_end.FrontEnd")
+        raise ConfigError(f"features {name!r} are not a drp_slam.frontend.front_end.FrontEnd")
     return found
 
 

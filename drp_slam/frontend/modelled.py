@@ -13,7 +13,7 @@ from drp_slam.drpai3.network_cost import NetworkCost
 def open_soc(config: Config, units: Iterable[str] = ()) -> Soc:
     """The chip `config.graph.device` at the configured clocks.
 
-    `units` are those whose work must be modelled. Raises DeviceError where the device file cannot
+    `units` are those whose work must be modelled. Raises DeviceError if the device file cannot
     model work that runs emulated on one of them.
     """
     soc = Soc.open(config.graph.device, config.drp.mindiv, {"drpai3": NetworkCost(config.drpai3.freq_index)})

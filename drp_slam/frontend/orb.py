@@ -22,7 +22,7 @@ LEVELS, SCALE = 8, 1.2
 class Orb(FrontEnd):
     """At most `drp.top_k` keypoints on 8 levels of scale 1.2, with descriptors of 256 bits.
 
-    Split like the public SLAM on this chip: resize, Gaussian, FAST (20, then 7) in cells, orientation and
+    Partitioned like the public SLAM on this chip: resize, Gaussian, FAST (20, then 7) in cells, orientation and
     descriptor run on the DRP, whose intermediate images stay in its memory. Raises DrpError for an image that is too
     small, DeviceError for a backend that cannot run the DRP.
     """
@@ -56,7 +56,7 @@ class Orb(FrontEnd):
             pixels, response = pixels[chosen], response[chosen]
             (blurred,) = run(self._blur, level)
             descriptor, _ = run(self._describe, level, blurred, pixels)
-            # pixel centres map to pixel centres, as the levels were sampled
+            # pixel centres map to pixel centres, as in the sampling of the levels
             ratio = np.array([shape_hw[1] / shape[1], shape_hw[0] / shape[0]])
             found.append(((pixels + 0.5) * ratio - 0.5, response, descriptor))
         uv, response, descriptor = (np.concatenate(parts) for parts in zip(*found))

@@ -11,13 +11,13 @@ from drp_slam.drpai3.perceive import open_accelerator
 from drp_slam.frontend.front_end import Stage
 
 DETECT = Stage("detect", "drpai3")
-"""Runs beside feature extraction and tracking; the pose does not wait for it."""
+"""Stage that runs in parallel with feature extraction and tracking; the pose does not wait for it."""
 
 
 class Recogniser:
     """`recognise(frame) -> (detections or None, runs)`: detects on every n-th frame, or at its own rate.
 
-    The choice of frames depends only on their stamps and order, so a run can be repeated.
+    The choice of frames depends only on their stamps and order, so runs are repeatable.
     """
 
     def __init__(self, detector: Detector, due: Due) -> None:
@@ -32,7 +32,7 @@ class Recogniser:
 
 
 def open_recogniser(config: Config, accelerator: Device | None) -> Recogniser | None:
-    """The detector of `drpai3.detector`, on the front end's accelerator or, where it has none, on its own.
+    """The detector of `drpai3.detector`, on the front end's accelerator or, without one, on its own.
 
     None without a detector. Raises as `open_detector` does.
     """

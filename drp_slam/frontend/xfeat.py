@@ -20,7 +20,7 @@ class XFeat(FrontEnd):
     """At most `drp.top_k` keypoints, with descriptors of 64 floats of unit length.
 
     Runs the network `config.graph.network`; its card gives the scales of tensor and heads. Raises ResourceError,
-    DeviceError, DrpError where a stage cannot be opened.
+    DeviceError, DrpError if a stage cannot be opened.
     """
 
     stages = (Stage("preprocess", "drp"), Stage("network", "drpai3"), Stage("postprocess", "drp"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Findings in the log: once when a fault appears or gets worse, once when it is gone."""
+"""Logs findings: once when a fault appears or gets worse, once when it is gone."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from drp_slam.doctor.findings import Finding
 
 
 class Announcer:
-    """Remembers what has been said. `log` has `info`, `warning` and `error`."""
+    """Logs changes of the findings. `log` has `info`, `warning` and `error`."""
 
     def __init__(self, log: Any) -> None:
         self._log = log
         self._open: dict[tuple[str, str], Finding] = {}
 
     def changes(self, findings: Iterable[Finding]) -> list[tuple[Finding, bool]]:
-        """The findings, and those of the last call that are gone (True); logs what changed."""
+        """Logs what changed; returns the findings, and with True those of the last call that are gone."""
         now = {finding.key: finding for finding in findings}
         gone = [finding for key, finding in self._open.items() if key not in now]
         for finding in now.values():
@@ -31,7 +31,7 @@ class Announcer:
         return [(finding, False) for finding in now.values()] + [(finding, True) for finding in gone]
 
     def _say(self, finding: Finding) -> None:
-        """A line of code for each severity: rclpy refuses two from one."""
+        """One call per severity: rclpy refuses two severities from one line of code."""
         if finding.level is Level.ERROR:
             self._log.error(finding.line)
         elif finding.level is Level.WARN:

@@ -35,7 +35,7 @@ from drp_slam.profiler.span import on_units, span_of
 HEALTH_PERIOD_S = 1.0
 READY_PERIOD_S = 0.1
 LONGEST = 500
-"""Longest problem text that is reported: it may quote what anybody sent."""
+"""Longest problem text that is reported: it may quote a message from outside."""
 
 
 class StageNode(ManagedNode):
@@ -45,7 +45,7 @@ class StageNode(ManagedNode):
     """
 
     inert: Collection[str] = ("network",)
-    """Parameters of all nodes that may change at run time, but have no effect on this one."""
+    """Common parameters that may change at run time but have no effect on this node."""
 
     def __init__(self, name: str, *sections: type[Any], **kwargs: Any) -> None:
         super().__init__(name, **kwargs)
@@ -93,7 +93,7 @@ class StageNode(ManagedNode):
                 self._pacer.meter = Meter(self._meter.soc)
 
     def _on_parameters(self, given: list[Parameter]) -> SetParametersResult:
-        """Sets new values of this node's own parameters: all of a call or none."""
+        """Sets new values of this node's own parameters: all of a request or none."""
         own = {p.name: p.value for p in given if p.name in type(self.configs[0]).__dataclass_fields__}
         shared = {p.name: p.value for p in given if p.name in GraphConfig.__dataclass_fields__}
         before = self.configs[0], self.graph, self.config
@@ -113,7 +113,7 @@ class StageNode(ManagedNode):
     def apply(self) -> None:
         """Applies changed values of `configs[0]`, `graph` and `config` from the next frame on.
 
-        Raises DrpSlamError and changes nothing for values that cannot be used.
+        Raises DrpSlamError and changes nothing for unusable values.
         """
 
     def needs_listener(self, offer: Offer) -> Offer:
@@ -139,7 +139,8 @@ class StageNode(ManagedNode):
         self._spans.publish(status_codec.array_of(stamp_ns, statuses))
 
     def begin(self, stamp_ns: int, unit: str = "") -> int:
-        """When a stage of a frame begins, in ns of the monotonic clock; all its work is for `unit`, where given."""
+        """Begins a stage of a frame; returns the monotonic time in ns. `unit`: all work of the stage is for this
+        unit."""
         return time.monotonic_ns() if self._pacer is None else self._pacer.begin(stamp_ns, unit)
 
     def release(
@@ -169,15 +170,15 @@ class StageNode(ManagedNode):
         return all(offer.get_subscription_count() for offer in self._needed)
 
     def health(self) -> dict[str, object]:
-        """More values for /diagnostics."""
+        """Additional values for /diagnostics."""
         return {}
 
     def findings(self) -> list[Finding]:
-        """Faults of what this node takes in (`drp_slam.doctor`)."""
+        """Faults of this node's inputs (`drp_slam.doctor`)."""
         return self.inputs.findings()
 
     def _examined(self) -> list[Finding]:
-        """Findings, the worst first; what examines the messages of strangers must not end the node."""
+        """Findings, the worst first; an error while examining foreign messages must not end the node."""
         try:
             return worst_first(self.findings())
         except Exception as error:
@@ -188,14 +189,14 @@ class StageNode(ManagedNode):
         """One DiagnosticStatus of the node, and one for each finding.
 
         WARN while not ready, the level of the worst finding, ERROR in a second with a problem; else OK, with
-        "running" only while frames come. A node that can hear nothing any more says so and ends, so that it is
-        started again.
+        "running" only while frames arrive. A node that can receive nothing any more reports it and exits, so that it is
+        restarted.
         """
         ready, missing = self.ready(), lost_port()
-        lost = missing and missing == self._missing  # for a moment it may be: a starved port is made anew
+        lost = missing and missing == self._missing  # it may be missing for a moment while a port is recreated
         self._missing = missing
         if lost:
-            self.problem(f"{missing} was removed from /dev/shm: this node hears nothing any more; start it again")
+            self.problem(f"{missing} was removed from /dev/shm: this node receives nothing any more; restart it")
         findings = self._examined() if ready else []
         level, message = DiagnosticStatus.OK, self._activity.words(self.frames, time.monotonic())
         if not ready:
@@ -208,7 +209,7 @@ class StageNode(ManagedNode):
         self._publish_health(level, message, ready, findings)
         if lost:
             print(f"drp_slam {self.get_name()}: {self._last_problem}", file=sys.stderr, flush=True)
-            os._exit(DEAF)  # as if killed: nothing was heard that could be written
+            os._exit(DEAF)  # as if killed: there is nothing to write
 
     def _publish_health(self, level: bytes, message: str, ready: bool, findings: Iterable[Finding] = ()) -> None:
         self.beats += 1
@@ -230,14 +231,14 @@ class StageNode(ManagedNode):
         self._health.publish(status_codec.array_of(self.get_clock().now().nanoseconds, statuses))
 
     def _ready_beat(self) -> None:
-        """Runs at 10 Hz until ready, so that others do not wait a second for it."""
+        """Runs at 10 Hz until ready, so that others need not wait for the next health message."""
         if self.ready():
             self._beat.cancel()
             self.report_health()
 
 
 class Activity:
-    """Whether frames come, in words."""
+    """Whether frames arrive, in words."""
 
     def __init__(self) -> None:
         self._frames, self._since_s = 0, time.monotonic()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a node takes from a camera or player: counts the messages, and finds out why none arrives."""
+"""Inputs of a node from a camera or player: counts the messages, and diagnoses why none arrives."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from drp_slam.nodes.managed import ManagedNode
 ASK_PERIOD_S = 5.0
 """Publishers are counted this often while messages arrive, and at every call while they do not."""
 SWITCH_S = 2.0
-"""A transport that has been silent for this long gives way to another one of the same images."""
+"""After this time without a message, another transport of the same images is used."""
 JUMP_SHOWN_S = 30.0
-"""A clock that went back is reported for this long."""
+"""A clock that was set back is reported for this long."""
 
 
 class Inputs:
@@ -48,10 +48,11 @@ class Inputs:
     def watch(
         self, kind: type[Any], topic: str, profile: QoSProfile, handle: Callable[[Any], None]
     ) -> Callable[[Any], None]:
-        """A callback that counts before it handles. `topic` is as it is called in the code, such as `depth/compressed`.
+        """A callback that counts messages before handling them. `topic` is the name in the code, such as
+        `depth/compressed`.
 
-        What another transport of the same role brings already is dropped before it is decoded. A calibration that its
-        publisher sends once, latched, is subscribed to as such when it is found.
+        Messages that another transport of the same role delivers already are dropped before decoding. A calibration
+        that its publisher sends once, latched, is subscribed to as latched when it is discovered.
         """
         role, full = topic.partition("/")[0], self._node.resolve_topic_name(topic)
         wanted = Subscription(full, type_name(kind), policies(profile))
@@ -80,7 +81,7 @@ class Inputs:
         return {role: sum(self._received[s.topic] for s in own) for role, own in self._subscriptions.items()}
 
     def findings(self) -> list[Finding]:
-        """What keeps inputs from arriving, two publishers of one topic, stamps and calibrations, and the clock."""
+        """Findings on missing inputs, duplicate publishers, stamps, calibrations and the clock."""
         now_s = self._now()
         if not self._node.active:
             self._began_s = now_s
@@ -104,13 +105,13 @@ class Inputs:
         for one in inputs:
             publishers = {s.topic: self._publishers(s.topic) for s in one.subscriptions}
             if any(self._own(p.node) for ps in publishers.values() for p in ps):
-                continue  # the player says itself why it does not play, and what it leaves out
+                continue  # the player itself reports why it does not play, and what it omits
             self._foreign = self._foreign or any(publishers.values())
             out += check_input(one, publishers, topics)
         return out
 
     def _latch(self) -> list[Finding]:
-        """Subscribes to calibrations that were sent once, before this node was there."""
+        """Subscribes to calibrations that were sent once, before this node started."""
         out = []
         for topic, subscribe in list(self._latched.items()):
             if self._received[topic]:
@@ -135,7 +136,7 @@ class Inputs:
         return name in NODE_SECTIONS and (namespace or "/") == self._node.get_namespace()
 
     def _others(self) -> dict[str, list[str]]:
-        """Topics of the inputs' types that somebody else publishes."""
+        """Topics of the inputs' types that other nodes publish."""
         types = {s.type for subscriptions in self._subscriptions.values() for s in subscriptions}
         return {
             topic: kinds
@@ -144,7 +145,7 @@ class Inputs:
         }
 
     def _clock(self, now_s: float) -> list[Finding]:
-        """Whether /clock runs, where this node follows it."""
+        """Whether /clock runs, if this node follows it."""
         if not self._node.get_parameter("use_sim_time").value:
             return []
         clock_ns = self._node.get_clock().now().nanoseconds
@@ -165,7 +166,7 @@ def type_name(kind: type[Any], of: str = "msg") -> str:
 
 
 def policies(profile: QoSProfile) -> Qos:
-    """What decides whether a publisher reaches a subscriber."""
+    """The QoS properties that decide whether publisher and subscriber are compatible."""
     return Qos(
         profile.reliability != ReliabilityPolicy.BEST_EFFORT, profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the last messages of a camera's topics say: stamps, sizes and calibrations, without looking at pixels."""
+"""Checks of a camera's topics by their last messages: stamps, sizes and calibrations, without reading pixels."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from drp_slam.doctor.streams import Stream, check_pairs, check_stream
 from drp_slam.nodes import convert
 
 KEPT = 300
-"""Messages of a topic that are judged: ten seconds of a camera."""
+"""Messages of a topic that are checked: ten seconds of a camera."""
 WARM_UP = 15
-"""After so many messages: the first ones come in a burst, or with gaps, while publishers and subscribers find each
+"""Messages to skip: the first ones arrive in a burst, or with gaps, while publishers and subscribers discover each
 other."""
 
 
@@ -46,7 +46,7 @@ class Streams:
             self._sizes[role] = message.width, message.height
 
     def findings(self) -> list[Finding]:
-        """What is wrong with stamps, with the calibration beside the image, and with depth's size."""
+        """Findings on stamps, on the calibration against the image, and on the size of depth."""
         streams = {topic: self._stream(topic) for topic in self._stamps}
         out = [finding for stream in streams.values() for finding in check_stream(stream)]
         images = [s for s in streams.values() if s.role == "image"]
@@ -70,5 +70,5 @@ class Streams:
             return []
         topic = next(topic for topic, role in self._roles.items() if role == "depth")
         sizes = "{}x{} beside an image of {}x{}".format(*depth, *image)
-        alike = abs(depth[0] * image[1] / (depth[1] * image[0]) - 1) < 0.02  # then it is resampled
+        alike = abs(depth[0] * image[1] / (depth[1] * image[0]) - 1) < 0.02  # then depth is resampled
         return [found("size_mismatch", topic, f"depth is {sizes}", Level.NOTE if alike else Level.WARN)]

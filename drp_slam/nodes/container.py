@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several nodes in one process: images and tensors go from stage to stage by reference.
+"""Several nodes in one process: images and tensors are passed between stages by reference.
 
-container NODE ... --ros-args ...; the nodes end in this order. Each has a thread of its own, so that stages of
+container NODE ... --ros-args ...; the nodes shut down in this order. Each has a thread of its own, so that stages of
 successive frames overlap: onnxruntime, OpenCV and most of numpy release the interpreter's lock.
 """
 
@@ -20,7 +20,7 @@ from drp_slam.nodes.exchange import Exchange
 from drp_slam.nodes.running import run_all
 
 SWITCH_INTERVAL_S = 0.0005
-"""A stage that has to give way does so within this; CPython's 5 ms is a third of a frame."""
+"""The interpreter switches threads at this interval; CPython's default of 5 ms is a third of a frame."""
 
 
 def open_nodes(names: Sequence[str]) -> list[StageNode]:

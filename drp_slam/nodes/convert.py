@@ -33,7 +33,7 @@ def header(ns: int, frame_id: str) -> Header:
 
 
 def bytes_of(values: np.ndarray) -> array.array:
-    """The array's memory in the form that a uint8[] field takes fastest (a list takes a second)."""
+    """The array's memory in the form that is fastest to assign to a uint8[] field (a list takes a second)."""
     data = array.array("B")
     data.frombytes(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
     return data
@@ -61,31 +61,31 @@ class SharedImage:
 
     @classmethod
     def of(cls, head: Header, values: np.ndarray, encoding: str) -> SharedImage:
-        """As `image_message`, without a copy where the array is contiguous."""
+        """As `image_message`, without a copy if the array is contiguous."""
         height, width = values.shape[:2]
         data = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data.toreadonly()
         return cls(head, height, width, encoding, values.nbytes // height, data)
 
     def message(self) -> Image:
-        """A copy that DDS takes."""
+        """A copy as an Image message, for DDS."""
         data = bytes_of(np.frombuffer(self.data, np.uint8))
         size = {"height": self.height, "width": self.width, "step": self.step}
         return Image(header=self.header, encoding=self.encoding, data=data, **size)
 
 
 def colour_encoding(values: np.ndarray) -> str:
-    """Of (H, W, 3) BGR or (H, W) grey uint8."""
+    """An image message of (H, W, 3) BGR or (H, W) grey uint8."""
     return "bgr8" if values.ndim == 3 else "mono8"
 
 
 def check_depth(values: np.ndarray, topic: str = "depth") -> None:
-    """Raises GraphError where no pixel holds a depth. Checks a few pixels first."""
+    """Raises GraphError if no pixel has depth. Checks a few pixels first."""
     for some in (values[::8, ::8], values):
         if np.any((some > 0) & (some < np.inf)):
             return
     raise GraphError(
         f"{topic}: no pixel holds a depth (all 0 or NaN); check the sensor, its range and that the "
-        "encoding says the unit"
+        "encoding matches the unit"
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many frames are under way in the graph, by the status that comes back for each. No ROS is imported."""
+"""Flow control: counts the frames in flight by the status that returns for each. No ROS is imported."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 ANSWERED_S = 2.0
-"""A graph that has answered within this time is waited for; a frame without an answer for so long was left out."""
+"""The sender waits for a graph that has answered within this time; a frame without an answer for so long was
+dropped."""
 
 
 class Credit:
-    """`free` to send while fewer than `limit` frames are under way.
+    """`free` to send while fewer than `limit` frames are in flight.
 
-    `skips`: the graph may leave frames out, so an answer is one for all frames before it, too.
+    `skips`: the graph may drop frames, so an answer also counts for all frames before it.
     """
 
     def __init__(self, limit: Callable[[], int], skips: bool, now: Callable[[], float] = time.monotonic) -> None:
@@ -27,35 +28,35 @@ class Credit:
 
     @property
     def free(self) -> bool:
-        """Whether there is room for one more."""
+        """Whether another frame may be sent."""
         return len(self._flight) < self._limit()
 
     @property
     def unheard(self) -> bool:
-        """Whether nobody has answered lately: then nothing is known of how much is under way."""
+        """Whether no answer arrived recently: then the number of frames in flight is unknown."""
         return self._now() - self._answered_s > ANSWERED_S
 
     def sent(self, stamp_ns: int) -> None:
-        """One more is under way."""
+        """A frame was sent."""
         self._flight[stamp_ns] = self._now()
 
     def answered(self, stamp_ns: int) -> None:
-        """A frame has its status. Of one that is not under way, as of an earlier epoch, it says nothing."""
+        """A status arrived. Those of frames that are not in flight, such as of an earlier epoch, are ignored."""
         if stamp_ns not in self._flight:
             return
         self._answered_s = self._now()
-        while self._skips and next(iter(self._flight)) != stamp_ns:  # sent before: left out on the way
+        while self._skips and next(iter(self._flight)) != stamp_ns:  # sent earlier and dropped by the graph
             self._flight.popitem(last=False)
         del self._flight[stamp_ns]
 
     def lapsed(self, patience_s: float = ANSWERED_S) -> list[int]:
-        """Stamps of the frames that have waited longer, which no longer count."""
+        """Removes frames that have waited longer; returns their stamps."""
         late = [s for s, since_s in self._flight.items() if self._now() - since_s > patience_s]
         for stamp_ns in late:
             del self._flight[stamp_ns]
         return late
 
     def clear(self) -> None:
-        """Nothing is known of what is under way."""
+        """Forgets all frames in flight."""
         self._flight.clear()
         self._answered_s = float("-inf")

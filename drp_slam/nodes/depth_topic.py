@@ -43,25 +43,25 @@ class Depth:
 
 
 class NoDepth:
-    """In place of `DepthTopic` where the camera has no depth: nothing is subscribed to, and no image waits."""
+    """Replaces `DepthTopic` for a camera without depth: subscribes to nothing, and no image waits."""
 
     def clear(self) -> None:
-        """Nothing is kept."""
+        """Does nothing."""
 
     def forget_later(self, stamp_ns: int) -> None:
-        """Nothing is kept."""
+        """Does nothing."""
 
     def nearest(self, stamp_ns: int, final: bool = False) -> tuple[Verdict, Depth | None]:
-        """No depth belongs to any image."""
+        """Always no depth."""
         return Verdict.NONE, None
 
     def in_image(self, depth: Depth, image_frame: str, camera: Camera) -> tuple[np.ndarray, float]:
-        """As it is; never asked for."""
+        """Never called."""
         return depth.values, depth.unit_m
 
 
 class DepthTopic:
-    """Subscribes to depth, pairs it with images by stamp, and registers it where the driver did not."""
+    """Subscribes to depth, pairs it with images by stamp, and registers it if the driver did not."""
 
     def __init__(self, node: StageNode, config: SlamConfig, tree: TransformTree, arrived: Callable[[], None]) -> None:
         self._node, self._config, self._tree, self._arrived = node, config, tree, arrived
@@ -97,11 +97,11 @@ class DepthTopic:
         self._depths.clear()
 
     def forget_later(self, stamp_ns: int) -> None:
-        """Drops depth with later stamps: the clock was set back."""
+        """Drops depth with later stamps, after the clock was set back."""
         self._depths.forget_later(stamp_ns)
 
     def nearest(self, stamp_ns: int, final: bool = False) -> tuple[Verdict, Depth | None]:
-        """The depth of an image, as `Stamped.nearest`; measures a constant offset where none is found in time."""
+        """The depth of an image, as `Stamped.nearest`; measures a constant offset if none is found in time."""
         verdict, depth = self._depths.nearest(stamp_ns, final, self._tolerance_ns)
         if verdict is Verdict.NONE:
             self._measure(stamp_ns)
@@ -110,7 +110,7 @@ class DepthTopic:
         return verdict, depth
 
     def _measure(self, stamp_ns: int) -> None:
-        """Shifts the stamps of depth where they are constantly off by more than the tolerance."""
+        """Shifts the stamps of depth if they have a constant offset beyond the tolerance."""
         nearest_ns = self._depths.nearest_stamp(stamp_ns)
         if nearest_ns is None or self._config.depth_offset_s or abs(nearest_ns - stamp_ns) > LARGEST_OFFSET_NS:
             return
@@ -129,7 +129,7 @@ class DepthTopic:
     def in_image(self, depth: Depth, image_frame: str, camera: Camera) -> tuple[np.ndarray, float]:
         """(H, W) depth in the size and frame of the image, and its unit in metres.
 
-        Raises GraphError for depth in another frame that TF does not link, and for sizes that do not fit.
+        Raises GraphError for depth in another frame that TF does not link, and for incompatible sizes.
         """
         size_px = depth.values.shape[1], depth.values.shape[0]
         key = depth.frame_id, image_frame, size_px, camera, self._info is None

@@ -74,7 +74,7 @@ class DetectionPublisher:
             node.take(kind, topic, handle, qos.camera_in(IN_FLIGHT))
 
     def forget(self) -> None:
-        """Drops images that wait."""
+        """Drops waiting images."""
         self._images.clear()
         self._due.clear()
 
@@ -99,7 +99,7 @@ class DetectionPublisher:
             self._detect()
 
     def _detect(self) -> None:
-        """Detects on due frames whose images have arrived; images arrive in order or not at all."""
+        """Detects on due frames whose images have arrived; images arrive in order, if at all."""
         if self._kind is MarkerArray and self._camera is None:
             return
         for head in list(self._due):
@@ -144,7 +144,7 @@ def to_message(kind: type[Any], found: Detections, head: Header, camera: Camera 
 
 
 def from_message(message: Any, camera: Camera) -> Detections:
-    """The detections of a message of either type: boxes in pixels, each with the name of its best class.
+    """The detections of a message of either type: boxes in pixels, each with its best class by name.
 
     `class_id` counts the names of the message; `score` is NaN where the message has none. Raises GraphError.
     """

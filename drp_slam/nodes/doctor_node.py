@@ -39,7 +39,7 @@ Show = Callable[[list[Finding]], object]
 
 
 class DoctorNode(StageNode):
-    """Takes what the graph's nodes take, and tracks nothing."""
+    """Subscribes to the inputs of the graph's nodes and checks them, without tracking."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("doctor_node", SlamConfig, **kwargs)
@@ -64,10 +64,10 @@ class DoctorNode(StageNode):
         self.every(PATIENCE_S / 3, self._pair)
 
     def _on_parameters(self, given: list[Parameter]) -> SetParametersResult:
-        return SetParametersResult(successful=True)  # none changes what it does
+        return SetParametersResult(successful=True)  # none has an effect
 
     def report_health(self) -> None:
-        """Nothing on /diagnostics: what is found is printed."""
+        """Publishes nothing on /diagnostics: findings are printed."""
 
     def problem(self, error: object) -> None:
         topic, _, words = str(error).partition(": ")
@@ -79,7 +79,7 @@ class DoctorNode(StageNode):
         return worst_first([*inputs, *self.examination.findings, *refused])
 
     def _scaleless(self, finding: Finding) -> Finding:
-        """A camera whose depth nobody publishes, under no name, is one without depth: that is no fault."""
+        """Without any publisher of depth, the camera has no depth: that is no fault."""
         depth = self.resolve_topic_name("depth")
         if finding.where != depth or finding.check.name != "no_message" or "no publisher" not in finding.seen:
             return finding
@@ -92,7 +92,7 @@ class DoctorNode(StageNode):
         self.examination.close()
 
     def _ignore(self, message: Any) -> None:
-        """Counted, with its stamp, before it comes here."""
+        """Does nothing: the message has been counted, with its stamp."""
 
     def _on_info(self, message: CameraInfo) -> None:
         self._camera = camera_of(message, "camera_info", is_rectified(self.resolve_topic_name("image")))
@@ -102,7 +102,7 @@ class DoctorNode(StageNode):
         self._pair()
 
     def _pair(self) -> None:
-        """Examines images in order, each with its depth if that comes in time."""
+        """Examines images in order, each with its depth if that arrives in time."""
         while self._waiting:
             since_s, header, image = self._waiting[0]
             late = time.monotonic() - since_s > PATIENCE_S or self.graph.pair
@@ -125,9 +125,9 @@ class DoctorNode(StageNode):
 
 
 def examine(place: Place, seconds: float, show: Show, sensor: str = "auto") -> tuple[list[Finding], dict[str, int]]:
-    """What is wrong with a camera after so many seconds, or at SIGINT; and messages by topic.
+    """Findings on a camera after so many seconds, or at SIGINT; and messages by topic.
 
-    `show` gets what is found so far, once a second.
+    `show` is called with the findings so far, once a second.
     """
     names = (*place.remappings(), *((("__ns", place.namespace),) if place.namespace else ()))
     options = [word for a, b in names for word in ("-r", f"{a}:={b}")]
@@ -152,7 +152,7 @@ def examine(place: Place, seconds: float, show: Show, sensor: str = "auto") -> t
 
 
 def _spin(node: DoctorNode, executor: SingleThreadedExecutor, seconds: float, show: Show) -> None:
-    """Until the time is over, or the user has seen enough."""
+    """Returns after the time, or at SIGINT."""
     end_s = time.monotonic() + seconds
     shown_s = 0.0
     try:

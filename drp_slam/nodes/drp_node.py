@@ -34,13 +34,13 @@ REMEMBERED = 64
 
 
 LAPSE_PERIOD_S = 0.2
-"""How often a frame that waits is looked at, should the answers stay away."""
+"""Period at which a waiting frame is checked, if answers do not arrive."""
 UNITS = UNITS_OF["drp_node"]
 
 
 @dataclass(frozen=True)
 class UnderWay:
-    """A frame that waits for its heads, the runs of its stages so far, and the number of the next stage.
+    """A frame waiting for its heads, the runs of its stages so far, and the number of the next stage.
 
     `sensor` made the frame from the camera's images; it needs the pair again for depth at the keypoints.
     """
@@ -102,7 +102,7 @@ class DrpNode(StageNode):
         self._front = open_front_end(self.config, UNITS)
 
     def _on_image(self, message: Image | CompressedImage) -> None:
-        """Takes a frame that the graph has time for; of others the newest waits, before it is decoded."""
+        """Accepts a frame if the graph has capacity; of the others, the newest waits undecoded."""
         if self._credit is None:
             self._decode(message)
             return

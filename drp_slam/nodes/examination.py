@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looks at a frame now and then while the graph runs, in a thread of its own: tracking does not wait for it."""
+"""Checks a frame from time to time while the graph runs, in a thread of its own: tracking does not wait for it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from drp_slam.doctor.findings import Finding
 log = logging.getLogger(__name__)
 
 PERIOD_S = 2.0
-"""A frame is looked at this often: 50 ms of one core in that time."""
+"""Period of checks: one takes 50 ms of one core."""
 FIRST, FIRST_PERIOD_S = 12, 0.5
-"""The first frames are looked at more often, so that what is wrong is said soon."""
+"""The first checks are more frequent, so that faults are reported early."""
 LEAST = 5
-"""Looks of which fewer say nothing."""
+"""Minimum number of checks for a finding."""
 KEPT = 20
 MOTION_EVERY = 15
-"""The calibration is judged by the motion once in so many looks: it takes some 100 ms."""
+"""Checks between two checks of the calibration by motion, which take some 100 ms."""
 
 
 class Examination:
-    """`offer` every frame; `findings` are of the last half minute. `close` it."""
+    """`offer` every frame; `findings` cover the last half minute; `close` ends the thread."""
 
     def __init__(self, topics: Mapping[str, str], period_s: float = PERIOD_S) -> None:
         self._period_s = period_s
@@ -41,7 +41,7 @@ class Examination:
         self.findings: list[Finding] = []
 
     def offer(self, frame: Frame) -> None:
-        """Takes a frame if it is time for one and the last one is done; returns at once."""
+        """Accepts a frame if one is due and the last check is done; returns immediately."""
         now_s = time.monotonic()
         follows = self._held_ns is not None and frame.stamp_ns - self._held_ns >= GAP_S * 1e9
         if frame.image is None or not (follows or now_s >= self._due_s):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Topics between nodes of one process: messages go by reference, through queues as deep as QoS says. No ROS here."""
+"""Topics between nodes of one process: messages are passed by reference, through queues with the depth of QoS. No ROS
+is imported."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from typing import Any
 
 @dataclass(eq=False)
 class Slot:
-    """One subscription: the newest `depth` messages wait for its callback."""
+    """One subscription: a queue of the newest `depth` messages for its callback."""
 
     inbox: Inbox
     callback: Callable[[Any], None]
@@ -21,7 +22,7 @@ class Slot:
 
 
 class Inbox:
-    """What waits for one node, in order of arrival; `run` handles it in a thread of the node's own."""
+    """The queued callbacks of one node, in order of arrival; `run` calls them in a thread of the node's own."""
 
     def __init__(self, lock: AbstractContextManager[Any]) -> None:
         self._lock = lock
@@ -30,13 +31,13 @@ class Inbox:
         self._ended = False
 
     def put(self, callback: Callable[[], None]) -> None:
-        """Has a callback called."""
+        """Queues a callback."""
         with self._turn:
             self._due.append(callback)
             self._turn.notify()
 
     def add(self, slot: Slot, message: Any) -> None:
-        """A message for a subscription; where its queue is full, the oldest one is dropped."""
+        """Queues a message for a subscription; drops the oldest one if its queue is full."""
         with self._turn:
             full = len(slot.waiting) == slot.waiting.maxlen
             slot.waiting.append(message)
@@ -45,7 +46,7 @@ class Inbox:
                 self._turn.notify()
 
     def clear(self) -> None:
-        """Drops what waits."""
+        """Clears the queue."""
         with self._turn:
             for slot in self._due:
                 if isinstance(slot, Slot):
@@ -53,13 +54,13 @@ class Inbox:
             self._due.clear()
 
     def end(self) -> None:
-        """Lets `run` return once nothing waits."""
+        """Makes `run` return once the queue is empty."""
         with self._turn:
             self._ended = True
             self._turn.notify()
 
     def run(self) -> None:
-        """Handles what comes, until `end`. Raises what a callback raises."""
+        """Calls the callbacks until `end`. Raises their exceptions."""
         while True:
             with self._turn:
                 while not self._due:
@@ -70,7 +71,7 @@ class Inbox:
                 call, message = (due.callback, (due.waiting.popleft(),)) if isinstance(due, Slot) else (due, ())
             with self._lock:
                 call(*message)
-            del call, message, due  # an image is not held while the next one is awaited
+            del call, message, due  # release the image while waiting for the next one
 
 
 class Line:
@@ -81,19 +82,19 @@ class Line:
         self._lock = threading.Lock()
 
     def put(self, message: Any) -> bool:
-        """Hands a message to every subscription; whether there is one."""
+        """Passes a message to every subscription; returns whether there is one."""
         slots = self.slots
         for slot in slots:
             slot.inbox.add(slot, message)
         return bool(slots)
 
     def join(self, inbox: Inbox, callback: Callable[[Any], None], depth: int) -> None:
-        """One subscription more."""
+        """Adds a subscription."""
         with self._lock:
             self.slots = (*self.slots, Slot(inbox, callback, deque(maxlen=depth)))
 
     def leave(self, inbox: Inbox) -> None:
-        """The subscriptions of one node end."""
+        """Removes the subscriptions of one node."""
         with self._lock:
             self.slots = tuple(slot for slot in self.slots if slot.inbox is not inbox)
 
@@ -105,15 +106,15 @@ class Exchange:
         self._lines: dict[str, Line] = {}
 
     def offered(self, topic: str) -> Line:
-        """A topic that is published here: who subscribes to it later in this process is served here."""
+        """Registers a topic that is published here; later subscriptions in this process are served here."""
         return self._lines.setdefault(topic, Line())
 
     def found(self, topic: str) -> Line | None:
-        """The topic, or None where nobody of this process publishes it."""
+        """The topic, or None if no node of this process publishes it."""
         return self._lines.get(topic)
 
     def leave(self, inbox: Inbox) -> None:
-        """A node takes nothing any more."""
+        """Removes all subscriptions of a node."""
         for line in self._lines.values():
             line.leave(inbox)
         inbox.clear()
@@ -135,11 +136,11 @@ class Worker:
             self._failure = error
 
     def check(self) -> None:
-        """Raises what ended the thread early."""
+        """Raises the exception that ended the thread early."""
         if self._failure is not None:
             raise self._failure
 
     def end(self) -> None:
-        """Returns once everything that waits is handled."""
+        """Returns once the queue is empty."""
         self._inbox.end()
         self._thread.join()

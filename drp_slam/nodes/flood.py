@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publishes the frames of a sequence as a camera does, at any rate: the load of `bench --overload`.
+"""Publishes the frames of a sequence like a camera, at any rate: the load of `bench --overload`.
 
 python -m drp_slam.nodes.child PARENT drp_slam.nodes.flood SEQUENCE HZ SECONDS
 
-The frames are prepared before the first one is sent, forth and back without end, so that publishing costs what it
-costs a camera's driver. At 0 Hz it sends as fast as the graph answers. Prints a JSON object when it begins, and one at
-the end.
+The frames are prepared before the first one is sent, and played forward and backward endlessly, so that publishing
+costs as much as it costs a camera's driver. At 0 Hz it sends as fast as the graph answers. Prints a JSON object at the
+start and one at the end.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from drp_slam.nodes.limits import LIVE_IN_FLIGHT
 from drp_slam.nodes.player_node import OPTICAL_FRAME, rep118
 
 MOST = 60
-"""Frames that are held ready."""
+"""Number of prepared frames."""
 MATCHED_S = 30.0
 """The nodes subscribe within this time."""
 
@@ -45,7 +45,7 @@ class Shot:
     info: CameraInfo
 
     def stamped(self, stamp_ns: int) -> Shot:
-        """The same messages under another stamp."""
+        """The same messages with another stamp."""
         stamp = Time(sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
         for message in (self.image, self.depth, self.info):
             message.header.stamp = stamp
@@ -53,7 +53,7 @@ class Shot:
 
 
 class Flood(Node):
-    """Sends, and counts what comes back."""
+    """Sends frames and counts the answers."""
 
     def __init__(self, sequence: str) -> None:
         super().__init__("flood", start_parameter_services=False, enable_rosout=False)
@@ -81,7 +81,7 @@ class Flood(Node):
         self.answered += 1
 
     def matched(self) -> bool:
-        """Whether the nodes listen."""
+        """Whether the nodes have subscribed."""
         return all(p.get_subscription_count() for p in (self._image, self._depth, self._info))
 
     def may_send(self, due: bool, hz: float) -> bool:
@@ -101,7 +101,7 @@ class Flood(Node):
 
 
 def flood(node: Flood, hz: float, seconds: float) -> None:
-    """Sends for so long; frames that are due while it is late are left out, as by a camera."""
+    """Sends for a duration; when it is late, overdue frames are dropped, as by a camera."""
     start_s, number = time.monotonic(), 0
     while (now_s := time.monotonic()) < start_s + seconds:
         due_s = start_s + number / hz if hz else now_s

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables of a running graph, on disk as far as they are committed, whatever becomes of the process.
+"""The tables of a running graph: committed rows survive the end of the process, however it ends.
 
-Rows are appended to journals. A commit notes how long they are: after a kill, what came later is cut off, and the
-process that is started again goes on there. At the end they get their names. No ROS is imported.
+Rows are appended to journals. A commit records their length: after a kill, later bytes are cut off, and the
+restarted process continues there. At the end they are renamed to the tables. No ROS is imported.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ COLUMNS = {
     files.FRAMES: [f.name for f in dataclasses.fields(files.FrameRow)],
 }
 TAIL = 1 << 20
-"""Bytes of a journal in which a restarted process looks for the frames that it will hear of again."""
+"""Bytes of a journal that a restarted process searches for frames whose messages it will receive again."""
 
 
 @dataclass
 class Progress:
-    """What is in the tables: `rows` of frames, of which `lost`; frames without a status; times of the host's clock."""
+    """The contents of the tables: `rows` of frames, of which `lost`; frames without a status; times of the host's
+    clock."""
 
     rows: int = 0
     lost: int = 0
@@ -50,7 +51,7 @@ class FrameTables:
     """Journals of `spans.csv`, `kernels.csv` and `frames.csv` in `out`, opened by the first `commit`.
 
     `progress` and `known`, the stamps of the last frames, are those that a killed process has left, or empty. All
-    methods raise ProfilerError or OSError where something cannot be written.
+    methods raise ProfilerError or OSError if something cannot be written.
     """
 
     def __init__(self, out: Path) -> None:
@@ -77,7 +78,7 @@ class FrameTables:
         return csv.writer(self._files[name], lineterminator="\n")
 
     def commit(self) -> None:
-        """What was written until now stays, whatever comes."""
+        """Makes the rows so far permanent."""
         sizes = {}
         for name in COLUMNS:
             self.rows(name)
@@ -86,17 +87,17 @@ class FrameTables:
         files.write_json(self._out / files.LEDGER, {**dataclasses.asdict(self.progress), "sizes": sizes})
 
     def close(self) -> None:
-        """Commits and gives the tables their names."""
+        """Commits and renames the journals to the tables."""
         self.commit()
         for file in self._files.values():
             file.close()
         complete(self._out)
 
     def abandon(self) -> None:
-        """Gives what is committed the tables' names, where no more can be written."""
+        """Renames the committed part to the tables, when nothing more can be written."""
         left = committed(self._out)
         for file in self._files.values():
-            with suppress(OSError):  # it flushes what there is no room for
+            with suppress(OSError):  # it flushes what no longer fits on the disk
                 file.close()
         with suppress(OSError):
             if left is None:
@@ -108,12 +109,12 @@ class FrameTables:
 
 
 def journal(name: str) -> str:
-    """The name of a table that grows."""
+    """The name of the journal of a table."""
     return f"{name}{files.GROWING}"
 
 
 def committed(out: Path) -> tuple[Progress, dict[str, int]] | None:
-    """What a killed process has left: its progress, and the sizes of its journals. None where there is nothing."""
+    """The progress of a killed process, and the sizes of its journals; None if there is none."""
     if not (out / files.LEDGER).is_file():
         return None
     try:
@@ -128,7 +129,7 @@ def committed(out: Path) -> tuple[Progress, dict[str, int]] | None:
 
 
 def cut(out: Path, sizes: dict[str, int]) -> None:
-    """Cuts off what was written and not committed."""
+    """Cuts off uncommitted bytes."""
     for name, size in sizes.items():
         with suppress(FileNotFoundError):
             file = os.open(out / journal(name), os.O_WRONLY | os.O_NOFOLLOW)
@@ -139,7 +140,7 @@ def cut(out: Path, sizes: dict[str, int]) -> None:
 
 
 def complete(out: Path) -> None:
-    """Gives the journals the tables' names."""
+    """Renames the journals to the tables."""
     for name in COLUMNS:
         with suppress(FileNotFoundError):
             (out / journal(name)).replace(out / name)
@@ -147,7 +148,7 @@ def complete(out: Path) -> None:
 
 
 def recover(out: Path) -> bool:
-    """Makes the tables, and `graph.json`, of what a killed profiler_node has left. Raises ProfilerError."""
+    """Completes the tables, and `graph.json`, of a killed profiler_node. Raises ProfilerError."""
     left = committed(out)
     if left is None:
         return False

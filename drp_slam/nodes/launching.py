@@ -44,29 +44,29 @@ GRACE_S = "60"
 RESPAWN_DELAY_S = 1.0
 
 VIEWERS = ("rviz2", "rerun_view")
-"""Their failure is not the graph's."""
+"""Processes whose failure does not end the graph."""
 
 MODES = ("mapping", "localisation")
 
 ARGUMENTS = (
     ("config", "", "YAML like config/drp_slam.yaml; the other arguments override it"),
-    ("backend", "", "what runs the network and the image kernels: emulated (default) or cpu"),
+    ("backend", "", "device that runs the network and the image kernels: emulated (default) or cpu"),
     ("network", "", f"shipped network or ONNX file (default: {DEFAULT_NETWORK})"),
-    ("device", "", "chip that is modelled: rzv2h (default), rzv2n or a file"),
+    ("device", "", "chip to model: rzv2h (default), rzv2n or a file"),
     ("features", "", "front end for features: xfeat (default)"),
     ("sensor", "", "auto (default): depth or a stereo pair; mono: the image alone, up to scale"),
     ("out", "", "folder of results, written at the end; empty: none"),
     ("namespace", "", "ROS namespace of nodes, topics and /tf; empty: none"),
-    ("frame_prefix", "", "put in front of all frames, such as robot1/, and share /tf with other robots; empty: none"),
+    ("frame_prefix", "", "prefix of all frames, such as robot1/, to share /tf with other robots; empty: none"),
     ("use_sim_time", "false", "follow /clock, as with a simulator"),
-    ("mount", "", "pose of the camera on the robot, where /tf does not have it: x y z in m, roll pitch yaw in deg"),
-    ("map", "", "file of a map to continue; empty: begin a new one"),
-    ("save_map", "", "write the map to this file at the end; empty: no"),
+    ("mount", "", "pose of the camera on the robot, if /tf does not have it: x y z in m, roll pitch yaw in deg"),
+    ("map", "", "map file to load and extend; empty: begin a new one"),
+    ("save_map", "", "save the map to this file at the end; empty: do not save"),
     ("odometry", "", "topic of wheel odometry that predicts the motion (nav_msgs/Odometry); empty: none"),
     ("imu", "", "topic of an IMU that predicts the rotation (sensor_msgs/Imu); empty: none"),
     ("prior", "", "file of poses, orientations or angular velocities that predicts the motion; empty: none"),
-    ("mode", "mapping", "mapping, or localisation: only find the pose in the map, never change it"),
-    ("container", "false", "run all nodes in one process, images passed by reference"),
+    ("mode", "mapping", "mapping, or localisation: localise only, never change the map"),
+    ("container", "false", "run all nodes in one process, and pass images by reference"),
     ("autostart", "true", "activate the nodes; false: a lifecycle manager does"),
     ("rerun", "", "true: show the graph in the Rerun viewer; FILE.rrd: record it"),
     ("rviz", "false", "show image, features, trajectory, map and TF"),
@@ -135,7 +135,7 @@ def _actions(context: LaunchContext, player: bool, names: list[str]) -> list[Any
             Node(
                 package="drp_slam",
                 executable=spec.name,
-                name=None if spec.members else spec.name,  # a name would hold for all members
+                name=None if spec.members else spec.name,  # a name would apply to all members
                 namespace=spec.namespace,
                 arguments=spec.arguments,
                 parameters=[parameter_file(spec) if spec.members else dict(spec.parameters)],
@@ -189,7 +189,7 @@ class Results:
             self._on_shutdown(event, context)
 
     def _on_shutdown(self, event: Any, context: LaunchContext) -> None:
-        """Concludes once nothing runs: at the shutdown itself where a single process was all there was."""
+        """Concludes once nothing runs: at the shutdown itself if there was a single process."""
         if self._running or self._concluded:
             return
         self._concluded = True

@@ -19,10 +19,11 @@ from drp_slam.reporting import folder as files
 RECENT = 100
 """Number of last frames for the live figures."""
 KEPT = 300
-"""Number of frames held in memory: messages about a frame come from several nodes in any order."""
+"""Number of frames held in memory: messages about a frame arrive from several nodes in any order."""
 
 LATE_NS = 5_000_000_000
-"""A busy node may send a span this long after the frame's end; a later one belongs to the recording's next lap."""
+"""A busy node may send a span this long after the frame's end; a later one belongs to the next loop of the
+recording."""
 DROPPED_NS = 2_000_000_000
 """A frame without a status for this long counts as dropped until one comes."""
 GIVEN_UP_NS = 30_000_000_000
@@ -54,8 +55,8 @@ class Ledger:
     """All spans and frames. Without a player, a frame starts with its first span.
 
     `out` is the folder for `spans.csv`, `kernels.csv` and `frames.csv`, or None to write none.
-    `order` has the names of the stages of a frame; others come after them. Where a killed process left tables in
-    `out` it goes on in them; what is heard again of their frames, sent before `born_ns`, is known already.
+    `order` has the names of the stages of a frame; others follow. If a killed process left tables in
+    `out`, they are continued; repeated messages about their frames, sent before `born_ns`, are ignored.
     """
 
     def __init__(self, out: Path | None = None, order: Sequence[str] = (), born_ns: int = 0) -> None:
@@ -79,7 +80,7 @@ class Ledger:
             self.recent.setdefault(entry.stage, deque(maxlen=RECENT)).append(entry.span.wall_s)
         known = self._kept.get(entry.stamp_ns)
         if known is not None and known.end_ns is not None and begin_ns > known.end_ns + LATE_NS:
-            self._write([(entry.stamp_ns, self._kept.pop(entry.stamp_ns))])  # the same stamp in a later lap
+            self._write([(entry.stamp_ns, self._kept.pop(entry.stamp_ns))])  # the same stamp in a later loop
         frame = self._frame(entry.stamp_ns)
         frame.begin_ns = min(frame.begin_ns, begin_ns)
         if entry.span is not None:
@@ -118,7 +119,7 @@ class Ledger:
         return self._written.rows
 
     def settle(self, now_ns: int) -> None:
-        """Writes the frames of which nothing more will be heard. Raises ProfilerError."""
+        """Writes the frames about which no more messages will arrive. Raises ProfilerError."""
         done = [
             stamp_ns
             for stamp_ns, frame in self._kept.items()
@@ -128,7 +129,7 @@ class Ledger:
             self._write([(stamp_ns, self._kept.pop(stamp_ns)) for stamp_ns in sorted(done)])
 
     def close(self) -> None:
-        """Writes the frames still held and gives the tables their names. Raises ProfilerError."""
+        """Writes the frames still held and renames the journals to the tables. Raises ProfilerError."""
         self._write(sorted(self._kept.items()))
         self._kept.clear()
         if self._tables is not None:
@@ -136,11 +137,11 @@ class Ledger:
                 self._tables.close()
 
     def _heard_again(self, stamp_ns: int, at_ns: int) -> bool:
-        """Whether the process before this one has written it: publishers send their last messages to newcomers."""
+        """Whether the previous process has written it: publishers resend their last messages to new subscribers."""
         return at_ns < self._born_ns and stamp_ns in self._known
 
     def _frame(self, stamp_ns: int) -> HeldFrame:
-        """The frame of this stamp; writes the oldest third where too many are held."""
+        """The frame of this stamp; writes the oldest third if too many are held."""
         if stamp_ns not in self._kept:
             if len(self._kept) >= KEPT:
                 oldest = sorted(list(self._kept)[: KEPT // 3])
@@ -174,7 +175,7 @@ class Ledger:
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        """What cannot be written is reported once; later frames are counted, not written."""
+        """A write error is reported once; later frames are counted, not written."""
         try:
             yield
         except (OSError, ProfilerError) as refused:

@@ -26,7 +26,7 @@ LEVEL_STYLES = {Level.NOTE: "", Level.WARN: "yellow", Level.ERROR: "red"}
 SILENT = "no_message"
 """The check that finds a topic silent."""
 PERIOD_S = 0.5
-"""Long, since the nodes need the cores."""
+"""Refresh period: long, since the nodes need the cores."""
 
 
 def runner(stage: Stage) -> str:
@@ -37,7 +37,7 @@ def runner(stage: Stage) -> str:
 
 
 def short(message: str) -> str:
-    """A node's health for a narrow column: what it waits for, without the reasons that stand below the table."""
+    """A node's health for a narrow column: what it waits for, without the reasons, which are shown below the table."""
     return message.partition(": ")[0] if message.startswith("waiting for /") else message
 
 
@@ -75,12 +75,12 @@ class View:
             self._live.console.line()
 
     def update(self, health: Mapping[str, Mapping[str, str]], findings: Sequence[Finding] = ()) -> None:
-        """Takes the last health of each node, and what is wrong, the worst first; draws it at most twice a second.
+        """Shows the last health of each node, and findings, the worst first, at most twice a second.
 
-        Without a terminal, what is wrong is logged when it changes.
+        Without a terminal, findings are logged when they change.
         """
         self._health = health
-        # once all frames are played the player is silent, as it should be
+        # once all frames are played, a silent player is no fault
         self._findings = [f for f in findings if not (self._ended and f.check.name == SILENT)]
         if not self._live.console.is_terminal:
             self._announcer.changes(self._findings)

@@ -32,9 +32,9 @@ except ImportError:  # Humble
 
 
 class ManagedNode(LifecycleNode):
-    """Callbacks run one at a time, whichever thread they come from.
+    """Callbacks run one at a time, whichever thread calls them.
 
-    Subclasses make everything in `configure`, drop what waits in `forget`, and write results in `finish`. With an
+    Subclasses create everything in `configure`, drop waiting frames in `forget`, and write results in `finish`. With an
     `exchange`, topics of nodes of the same process do not go through DDS.
     """
 
@@ -50,21 +50,21 @@ class ManagedNode(LifecycleNode):
         self._before: tuple[set[Any], ...] = ()
 
     def configure(self) -> None:
-        """Makes what the node works with. Raises DrpSlamError: it stays unconfigured."""
+        """Creates the node's resources. Raises DrpSlamError: it stays unconfigured."""
 
     def forget(self) -> None:
-        """Drops frames that wait: the node is no longer active."""
+        """Drops waiting frames: the node is no longer active."""
 
     def finish(self) -> None:
         """Writes results, after the last message."""
 
     def start(self) -> None:
-        """Configures and activates. Raises what prevented it."""
+        """Configures and activates. Raises the error that prevented it."""
         self.attempt(self.trigger_configure)
         self.attempt(self.trigger_activate)
 
     def attempt(self, transition: Callable[[], Any]) -> None:
-        """One transition. Raises the error that a caller of the service finds in the log."""
+        """Runs one transition. Raises its error, which a caller of the service finds in the log."""
         with self.lock:
             self.attempting = True
             try:
@@ -98,12 +98,12 @@ class ManagedNode(LifecycleNode):
         return self._transition(self._cleanup)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """An error of the code itself: back to unconfigured, what `_transition` has logged stays to be raised."""
+        """An unexpected error: returns to unconfigured; `_transition` has logged it and kept it for `attempt`."""
         self._cleanup()
         return TransitionCallbackReturn.SUCCESS
 
     def _transition(self, act: Callable[[], None]) -> TransitionCallbackReturn:
-        """rclpy drops what a transition raises; here it is logged, and kept for `attempt`."""
+        """rclpy discards errors of a transition; they are logged here, and kept for `attempt`."""
         self.refused = None
         with self.lock:
             try:
@@ -156,20 +156,20 @@ class ManagedNode(LifecycleNode):
             self._release()
 
     def _entities(self) -> tuple[set[Any], ...]:
-        """What there is of each kind; subscriptions, which come and go with activation, are the last."""
+        """The entities of each kind; subscriptions, which depend on activation, come last."""
         return tuple(
             set(found) for found in (self.publishers, self.services, self.timers, self.guards, self.subscriptions)
         )
 
     def made(self) -> tuple[set[Any], ...]:
-        """What `configure` has made: publishers, services, timers, guard conditions, subscriptions."""
+        """The entities that `configure` has created: publishers, services, timers, guard conditions, subscriptions."""
         return tuple(now - before for now, before in zip(self._entities(), self._before))
 
     def _own_timers(self) -> set[Timer]:
         return self.made()[2]
 
     def _release(self) -> None:
-        """Destroys what `configure` has made."""
+        """Destroys the entities that `configure` has created."""
         destroyers: tuple[Callable[[Any], Any], ...] = (
             self.destroy_publisher,
             self.destroy_service,
@@ -182,9 +182,9 @@ class ManagedNode(LifecycleNode):
         self.intakes.clear()
 
     def offer(self, kind: type[Any], topic: str, profile: QoSProfile, local: bool = True) -> Offer:
-        """A topic that the node publishes. Not `local`: other processes publish on it, too, so DDS carries it.
+        """Creates a publisher. Not `local`: other processes publish on the topic too, so all messages go through DDS.
 
-        Without event handlers: each costs every turn of the executor, 30 in a node 1 ms.
+        Without event handlers: each adds to every cycle of the executor, 30 in a node 1 ms.
         """
         quiet = PublisherEventCallbacks(use_default_callbacks=False)
         publisher = self.create_publisher(kind, topic, profile, event_callbacks=quiet)
@@ -194,10 +194,10 @@ class ManagedNode(LifecycleNode):
     def take(
         self, kind: type[Any], topic: str, handle: Callable[[Any], None], profile: QoSProfile, foreign: bool = False
     ) -> Intake:
-        """A topic that the node takes while it is active; its QoS parameters may override the profile.
+        """Creates a subscription while the node is active; its QoS parameters may override the profile.
 
-        Deliberate errors of `handle` are reported. `foreign`: somebody else may publish it, so incompatible QoS is
-        warned about.
+        Deliberate errors of `handle` are reported. `foreign`: nodes of other packages may publish it, so incompatible
+        QoS is warned about.
         """
         prefix = f"qos_overrides.{topic}.subscription"
         given: dict[str, Any] = {name: p.value for name, p in self.get_parameters_by_prefix(prefix).items()}  # type: ignore[union-attr]
@@ -216,7 +216,7 @@ class ManagedNode(LifecycleNode):
     def watched(
         self, kind: type[Any], topic: str, profile: QoSProfile, handle: Callable[[Any], None]
     ) -> Callable[[Any], None]:
-        """A callback that may look at messages before `handle` does."""
+        """The callback of a topic; subclasses may inspect messages before `handle`."""
         return handle
 
     def _open(self, intake: Intake) -> None:
@@ -237,7 +237,7 @@ class ManagedNode(LifecycleNode):
         )
 
     def waker(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Something that any thread may call to have `callback` called in the node's own turn."""
+        """A function that any thread may call; it has `callback` called by the node's executor."""
         if self.inbox is not None:
             return functools.partial(self.inbox.put, callback)
         return self.create_guard_condition(self.locked(callback)).trigger
@@ -251,7 +251,7 @@ class ManagedNode(LifecycleNode):
         return self.create_service(kind, name, self.locked(callback))
 
     def locked(self, callback: Callable[..., Any]) -> Callable[..., Any]:
-        """The callback, while no other one of this node runs."""
+        """The callback, run while no other callback of this node runs."""
 
         @functools.wraps(callback)
         def alone(*args: Any) -> Any:
@@ -261,10 +261,10 @@ class ManagedNode(LifecycleNode):
         return alone
 
     def guarded(self, handle: Callable[[Any], None]) -> Callable[[Any], None]:
-        """A callback of an active node that reports what a message does to it instead of dying of it.
+        """A callback of an active node that reports errors of a message instead of ending the node.
 
-        Errors that are not deliberate are logged with their traceback: they are faults of this program, but the
-        next message may be sound.
+        Unexpected errors are logged with their traceback: they are faults of this program, but the
+        next message may be valid.
         """
 
         @functools.wraps(handle)
@@ -280,7 +280,7 @@ class ManagedNode(LifecycleNode):
         return callback
 
     def fault(self, error: Exception) -> None:
-        """Reports an error that nobody foresaw."""
+        """Reports an unexpected error."""
         self.get_logger().error("".join(traceback.format_exception(error)), throttle_duration_sec=1.0)
         self.problem(f"{type(error).__name__}: {error}; this is a fault of {self.get_name()}, see its log")
 

@@ -58,7 +58,7 @@ class Monitor(Node):
         print(json.dumps(content), flush=True)
 
     def close(self) -> None:
-        """Has nothing to write."""
+        """Does nothing."""
 
 
 def is_child(pid: str, parent: int) -> bool:

@@ -66,7 +66,7 @@ class Odometry:
         self._path.unlink(missing_ok=True)
 
     def _flush(self, path: Path) -> None:
-        """Writes the held poses. A full disk may take part of a line; the next try marks that line as invalid."""
+        """Writes the held poses. A full disk may truncate a line; the next attempt marks that line as invalid."""
         if self._file is None:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The topics of a managed node: what it takes, and what it offers."""
+"""Subscriptions and publishers of a managed node."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from drp_slam.nodes.exchange import Line
 
 
 class Switched(Protocol):
-    """What is active or not."""
+    """An object with a state: active or not."""
 
     active: bool
 
 
 @dataclass(frozen=True)
 class Intake:
-    """A topic that an active node takes: `callback` is guarded and locked, `profile` has the overrides in it."""
+    """A subscription of an active node: `callback` is guarded and locked, `profile` includes the overrides."""
 
     kind: type[Any]
     topic: str
@@ -37,8 +37,8 @@ class Intake:
 class Offer:
     """A publisher of a managed node, silent while the node is not active.
 
-    Subscriptions of the same process get the message itself, by reference: neither side may change it afterwards.
-    DDS gets it for late listeners of a latched topic, and else only while somebody outside listens.
+    Subscriptions in the same process get the message by reference: neither side may change it afterwards.
+    DDS gets it if the topic is latched, else only while another process subscribes.
     """
 
     def __init__(self, node: Switched, publisher: Publisher, line: Line | None) -> None:
@@ -50,12 +50,12 @@ class Offer:
         return self._publisher.get_subscription_count() + (len(self._line.slots) if self._line else 0)
 
     def image(self, head: Header, values: np.ndarray, encoding: str) -> Image | convert.SharedImage:
-        """(H, W) or (H, W, C) array to publish: without a copy where this process takes it."""
+        """(H, W) or (H, W, C) array to publish: without a copy if only this process subscribes."""
         make = convert.SharedImage.of if self._line and self._line.slots else convert.image_message
         return make(head, values, encoding)
 
     def publish(self, message: Any) -> None:
-        """Hands it to everybody who listens."""
+        """Passes it to all subscribers."""
         if not self._node.active:
             return
         taken = self._line is not None and self._line.put(message)

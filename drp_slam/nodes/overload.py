@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the graph does with a camera that is faster than it: `bench --overload`. No ROS is imported.
+"""Behaviour of the graph with a camera that is faster than the graph: `bench --overload`. No ROS is imported.
 
-First as fast as the graph answers, with as many frames under way as it takes, then at multiples of that rate. The
-publisher is a process of its own; what it takes of the host is said beside the graph's figures.
+First as fast as the graph answers, with as many frames in flight as it accepts, then at multiples of that rate. The
+publisher is a process of its own, whose use of the host is reported with the graph's figures.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from drp_slam.nodes.table import environment, nodes, transport
 from drp_slam.reporting import folder as files
 
 LOADS = (2, 4, 8)
-"""Multiples of the rate at which the graph follows."""
+"""Multiples of the graph's own rate."""
 WARM_UP_S = 2.0
-"""Left out at the start of each load."""
+"""Time at the start of each load that is not measured."""
 READY_S = 180.0
 
 
@@ -86,7 +86,7 @@ def _until_ready(processes: Processes) -> None:
 
 
 def _phase(processes: Processes, sequence: str, hz: float, seconds: float) -> Phase:
-    """Has frames sent at this rate (0: as fast as the graph answers). Raises GraphError."""
+    """Runs the publisher at this rate (0: as fast as the graph answers). Raises GraphError."""
     environment = {**processes.environment, **transport(True, local=True)}
     with (processes.logs / "flood.log").open("ab") as log:
         flood = started(
@@ -98,7 +98,7 @@ def _phase(processes: Processes, sequence: str, hz: float, seconds: float) -> Ph
         )
     assert flood.stdout is not None
     with flood.stdout as answer:
-        first = answer.readline()  # when it begins
+        first = answer.readline()  # at its start
         before_s = _busy_s(processes)
         words = first if b"error" in first else answer.readline()
         busy_s = _busy_s(processes) - before_s
@@ -116,7 +116,7 @@ def _busy_s(processes: Processes) -> float:
 
 
 def rows(phases: Sequence[Phase], frames: Sequence[files.FrameRow]) -> list[dict[str, Any]]:
-    """Figures of each phase. `goodput` and `p99_ratio` are beside the first one's."""
+    """Figures of each phase. `goodput` and `p99_ratio` are relative to the first one's."""
     found: list[dict[str, Any]] = []
     for phase in phases:
         latencies_ms = [1e3 * f.latency_s for f in frames if phase.begin_ns <= f.stamp_ns < phase.end_ns]

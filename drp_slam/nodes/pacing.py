@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pacing `realtime`: a stage's output is held until the chip would have it, never published earlier.
 
-Every queue of the chip has a time from which it is free, and every frame a time at which its last stage
+Every queue of the chip has a time at which it becomes free, and every frame a time at which its last stage
 ended. All nodes of a graph share them in one file of this host (`Timeline`). A step starts when the
 step before it has ended and its queue is free, as in `chip.schedule`. Where this host computes a stage
 more slowly than the chip would, the output is late, and the node says by how much.
@@ -33,12 +33,12 @@ REALTIME = "realtime"
 QUEUES, FRAMES = 16, 256
 """Rows of the shared table: of queues, and of frames by their stamp."""
 CLAIM_NS = 2_000_000_000
-"""A claim on a queue lapses after this: whoever made it has failed."""
+"""A claim on a queue expires after this time: the claiming node has failed."""
 POLL_S = 0.0005
 STALE_NS = 10_000_000_000
-"""A time so far from now is of an earlier run."""
+"""Times further from now than this are of an earlier run."""
 RECENT = 300
-"""Outputs that the figures of lateness are about."""
+"""Number of last outputs in the figures of lateness."""
 
 
 def timeline_path(namespace: str) -> Path:
@@ -56,7 +56,7 @@ class Timeline:
         size = (QUEUES + FRAMES) * 24
         os.ftruncate(self._file, size)
         self._table = np.frombuffer(mmap.mmap(self._file, size), np.int64).reshape(-1, 3)
-        self._lock = threading.Lock()  # flock does not keep threads of one process apart
+        self._lock = threading.Lock()  # flock does not exclude threads of one process
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -68,14 +68,14 @@ class Timeline:
                 fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def _row(self, queue: str) -> int:
-        """Row of a queue: its key, when it is free, and since when somebody claims it (0: nobody)."""
+        """Row of a queue: its key, when it is free, and since when it is claimed (0: not)."""
         key = zlib.crc32(queue.encode()) + 1
         row = next(k for k in range(QUEUES) if self._table[k, 0] in (0, key))
         self._table[row, 0] = key
         return row
 
     def claim(self, queue: str, ready_ns: int) -> None:
-        """Stands in the queue from `ready_ns` on with work whose duration is not known yet."""
+        """Claims the queue from `ready_ns` on for work whose duration is not known yet."""
         with self._alone():
             row = self._row(queue)
             claim_ns = int(self._table[row, 2])
@@ -83,9 +83,9 @@ class Timeline:
                 self._table[row, 2] = ready_ns
 
     def reserve(self, queue: str, ready_ns: int, duration_ns: int, claimed: bool = False) -> int:
-        """Gives the queue away for `duration_ns` from `ready_ns` on, or from when it is free; the end.
+        """Occupies the queue for `duration_ns` from `ready_ns` on, or from when it is free; returns the end.
 
-        Waits while somebody who came before has a claim. `claimed`: ends the caller's own.
+        Waits while there is an earlier claim. `claimed`: ends the caller's own claim.
         """
         while True:
             with self._alone():
@@ -99,14 +99,14 @@ class Timeline:
             time.sleep(POLL_S)
 
     def ended(self, stamp_ns: int) -> int | None:
-        """When the last stage of a frame ended, or it was sent; None where nobody has said so."""
+        """When the last stage of a frame ended, or it was sent; None if unknown."""
         with self._alone():
             stamp, end_ns, _ = self._table[_frame_row(stamp_ns)].tolist()
         recent = abs(end_ns - time.monotonic_ns()) < STALE_NS
         return end_ns if stamp == stamp_ns and recent else None
 
     def ends(self, stamp_ns: int, end_ns: int) -> None:
-        """Notes when a stage of a frame ends, or that it was sent."""
+        """Records when a stage of a frame ends, or that it was sent."""
         with self._alone():
             self._table[_frame_row(stamp_ns)] = stamp_ns, end_ns, 0
 
@@ -122,7 +122,7 @@ def _frame_row(stamp_ns: int) -> int:
 class Pacer:
     """Holds the outputs of one node, priced by its `meter`.
 
-    `shared` is the graph's `timeline_path`. `guard` makes of a function one that reports its errors.
+    `shared` is the graph's `timeline_path`. `guard` wraps a function so that its errors are reported.
     """
 
     meter: Meter
@@ -137,7 +137,7 @@ class Pacer:
         self.held = 0
 
     def begin(self, stamp_ns: int, unit: str = "") -> int:
-        """The time now. A stage all of whose work is for `unit` stands in its queue from here on, until `hold`."""
+        """The time now. A stage all of whose work is for `unit` claims its queue from now until `hold`."""
         now_ns = time.monotonic_ns()
         self._claimed = ""
         if unit and (served := self.meter.soc.unit_of(unit)) is not None:
@@ -157,19 +157,19 @@ class Pacer:
         beside: bool = False,
         wait: bool = False,
     ) -> None:
-        """Calls `publish` when the chip would have done `runs`, in another thread, or here where `wait`.
+        """Calls `publish` when the chip would have done `runs`, in another thread, or in this one if `wait`.
 
-        They are ready when the frame's stage before them ended, or at `begun_ns` where nobody has said when
-        that was. `then` is the unit of all work of the next stage, which stands in its queue as soon as this one
-        has ended. Nothing waits for what is `beside`. Blocks while too many outputs are held, so that a live
-        camera's frames are dropped in front of the node.
+        They are ready when the frame's stage before them ended, or at `begun_ns` if that
+        is unknown. `then` is the unit of all work of the next stage, which enters its queue as soon as this one
+        has ended. Nothing waits for a stage that runs `beside` the others. Blocks while too many outputs are held, so
+        that a live camera's frames are dropped in front of the node.
         """
         costs = on_units([self.meter.cost(work) for run in runs for work in run.works])
         queues = {unit.name: unit.queue for unit in self.meter.soc.units}
         steps = [(queues[unit], round(1e9 * s)) for unit, s in costs if unit in queues and s == s]
         before_ns = self._timeline.ended(stamp_ns)
         ready_ns = begun_ns if before_ns is None else before_ns
-        # the first step stands in its queue before any later call's
+        # the first step enters its queue before those of later calls
         first_ns = ready_ns
         if steps:
             queue, duration_ns = steps[0]
@@ -197,7 +197,7 @@ class Pacer:
                 ends(end_ns)
             sleep_until(end_ns)
             if before is not None:
-                futures.wait([before])  # a stage's outputs leave in order, however late they are
+                futures.wait([before])  # a stage's outputs are published in order, however late they are
             self._late_s.append(max(time.monotonic_ns() - end_ns, 0) * 1e-9)
             self.held += 1
             publish()
@@ -222,7 +222,7 @@ class Pacer:
         return found
 
     def close(self) -> None:
-        """Waits for what is held."""
+        """Waits for the held outputs."""
         self._pool.shutdown(wait=True)
         self._timeline.close()
 

@@ -12,7 +12,7 @@ T = TypeVar("T")
 TOLERANCE_NS = 20_000_000
 """Largest difference of stamps between a colour image and its depth."""
 LATER_NS = 5_000_000_000
-"""Values further ahead than this do not prove that earlier ones have arrived: their stamps are wrong."""
+"""Values further ahead than this do not show that earlier ones have arrived: their stamps are wrong."""
 
 
 class Verdict(Enum):
@@ -38,7 +38,7 @@ class Stamped(Generic[T]):
         self._values.clear()
 
     def forget_later(self, stamp_ns: int) -> None:
-        """Drops values with later stamps: the clock was set back, and they are from before."""
+        """Drops values with later stamps, which are from before the clock was set back."""
         kept = [entry for entry in self._values if entry[0] <= stamp_ns]
         self._values.clear()
         self._values.extend(kept)

@@ -27,8 +27,8 @@ PREFIXES = ("qos_overrides.",)
 def read(node: Node, *kinds: type[Any], inert: Collection[str] = ()) -> list[Any]:
     """Declares the fields of dataclasses as parameters, read-only unless `live`; returns the instances.
 
-    `inert` names parameters without an effect on this node, which are read-only in it.
-    The node must have been made with `automatically_declare_parameters_from_overrides=True`.
+    `inert` lists parameters without an effect on this node, which are read-only.
+    The node must have been created with `automatically_declare_parameters_from_overrides=True`.
     Raises ConfigError that names an unknown or out-of-range parameter.
     """
     given: dict[str, Any] = {
@@ -60,7 +60,7 @@ def refuse_unknown(name: str, given: dict[str, Any], kinds: tuple[type[Any], ...
 
 
 def descriptor(f: dataclasses.Field, inert: bool = False) -> ParameterDescriptor:
-    """Description, unit and range of a field; read-only where it is read only at the start."""
+    """Description, unit and range of a field; read-only unless `live`."""
     meta = f.metadata
     unit = f" [{meta['unit']}]" if meta["unit"] else ""
     out = ParameterDescriptor(name=f.name, description=f"{meta['help']}{unit}", read_only=inert or not meta["live"])

@@ -17,12 +17,12 @@ AHEAD = 4
 
 
 class Playback:
-    """Hands out frames through `take`; `on_ready` is called, in the thread, when there is more.
+    """Provides frames through `take`; `on_ready` is called, in the thread, when another one is ready.
 
     `rate` 0 is as fast as frames are taken. `prepare` is applied in the thread. When `loop`, each
     pass has later stamps than the one before. `error` is what ended the sequence early, or None.
     In real time a frame that is not `wanted` when it is due is dropped before it is prepared, so that
-    no work is spent on frames that nobody has time for; `dropped` counts them.
+    no work is spent on frames that are not used; `dropped` counts them.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Playback:
         self._thread = threading.Thread(target=self._run, name="playback", daemon=True)
 
     def start(self) -> None:
-        """Starts decoding; frames are handed out after `play`."""
+        """Starts decoding; frames are provided after `play`."""
         self._thread.start()
 
     @property
@@ -57,7 +57,7 @@ class Playback:
         self._on_ready()
 
     def pause(self) -> None:
-        """Holds the next frame; the time of the sequence stands still."""
+        """Holds the next frame; the time of the sequence stops."""
         self._playing.clear()
 
     def stop(self) -> None:
@@ -89,7 +89,7 @@ class Playback:
                 for frame in self._sequence:
                     last_ns = frame.stamp_ns
                     shifted = replace(frame, stamp_ns=frame.stamp_ns + offset_ns)
-                    # prepared before it is due, so that it leaves on time, unless it may have to be dropped
+                    # prepared in advance, so that it is sent on time, unless it may have to be dropped
                     prepared = self._prepare(shifted) if self._rate == 0.0 or self._wanted() else None
                     due.wait(shifted.stamp_ns, self._stopping)
                     if self._stopping.is_set():
@@ -102,7 +102,7 @@ class Playback:
                 if not self._loop:
                     return
                 offset_ns += last_ns - first_ns + int(1e9 / self._sequence.fps)
-        except Exception as error:  # any error, so that an unexpected one is not taken for the end of the sequence
+        except Exception as error:  # any error: an unexpected one must not look like the end of the sequence
             self.error = error
         finally:
             self.ended = True

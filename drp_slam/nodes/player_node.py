@@ -46,7 +46,7 @@ class Messages:
 
 
 class PlayerNode(StageNode):
-    """Sequence -> `image`, `depth`, `camera_info`, `/clock`; `status` gives the credit back."""
+    """Sequence -> `image`, `depth`, `camera_info`, `/clock`; `status` returns the credit."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("player_node", PlayerConfig, **kwargs)
@@ -99,7 +99,7 @@ class PlayerNode(StageNode):
     def _prepare(self, frame: Frame) -> Messages:
         """Runs in the playback's thread."""
         head = convert.header(frame.stamp_ns, self.graph.frame_prefix + OPTICAL_FRAME)
-        assert frame.image is not None  # readers always give one
+        assert frame.image is not None  # readers always provide one
         image = self._image.image(head, frame.image, convert.colour_encoding(frame.image))
         right = None
         if frame.right is not None:
@@ -147,11 +147,11 @@ class PlayerNode(StageNode):
         self.frames += 1
 
     def _may_send(self) -> bool:
-        """Whether a frame may be sent; always at a fixed rate, where `_wanted` has chosen it."""
+        """Whether a frame may be sent; always at a fixed rate, where `_wanted` has decided."""
         return self._config.rate > 0.0 or self._credit.free
 
     def _wanted(self) -> bool:
-        """Whether the graph has time for a frame; runs in the playback's thread. True where no graph answers."""
+        """Whether the graph has capacity for a frame; runs in the playback's thread. True if no graph answers."""
         return self._credit.unheard or self._credit.free
 
     def _on_status(self, message: DiagnosticArray) -> None:
@@ -217,7 +217,7 @@ class PlayerNode(StageNode):
         }
 
     def forget(self) -> None:
-        """Holds the sequence while the node is inactive; frames under way are not waited for."""
+        """Holds the sequence while the node is inactive; does not wait for frames in flight."""
         self._resume = self._playback.playing
         self._playback.pause()
         self._credit.clear()

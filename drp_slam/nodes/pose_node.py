@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node of the CPU cores: features, and depth where there is some, to pose and map."""
+"""The node of the CPU cores: features, and depth if any, to pose and map."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ from drp_slam.slam.tracker import Tracker
 PATIENCE_S = 0.1
 """Live, features wait at most this long for their depth."""
 LOSSLESS_PATIENCE_S = 10.0
-"""The same where no frame may be lost: depth will arrive, and without it the trajectory would differ."""
+"""The same if no frame may be lost: depth will arrive, and without it the trajectory would differ."""
 
 
 class PoseNode(StageNode):
@@ -117,7 +117,7 @@ class PoseNode(StageNode):
             self.tracker.configure(self._config)
 
     def _on_camera_info(self, message: CameraInfo) -> None:
-        """Takes the first valid calibration, and another one until something is mapped."""
+        """Accepts the first valid calibration, and a different one until something is mapped."""
         stated = (message.width, message.height, bytes(message.k), bytes(message.d), bytes(message.p))
         if stated == self._stated:
             return
@@ -125,9 +125,9 @@ class PoseNode(StageNode):
         self._stated = stated
 
     def _take_camera(self, camera: Camera) -> None:
-        """Takes the tracker's camera: of a pair, the rectified left one."""
+        """Sets the tracker's camera: of a pair, the rectified left one."""
         if self._camera is None or not len(self._odometry):
-            # the tracker fills the map that it is given; so far it holds only what was loaded
+            # the tracker extends the map that it is given: an empty or a loaded one
             self._camera = camera
             self._open_tracker(camera)
         elif not same_camera(camera, self._camera):
@@ -141,7 +141,7 @@ class PoseNode(StageNode):
         self.tracker.localise = self._localise
 
     def begin_map(self, slam_map: Map) -> None:
-        """Continues in another map; the odometry stays continuous."""
+        """Switches to another map; the odometry stays continuous."""
         self._start = slam_map
         self._world.restart()
         if self._camera is not None:
@@ -237,7 +237,7 @@ class PoseNode(StageNode):
         start = time.perf_counter()
         track = self.tracker.track(frame, features)
         tracked = track_run(track, time.perf_counter() - start)
-        # the CPU is busy until then, so waiting here holds nothing up
+        # the CPU is busy until then, so waiting here delays nothing
         self.release(stamp_ns, (tracked,), begun_ns, lambda: self._show(header, frame, track, tracked), wait=True)
         if self._moments is not None:
             self._moments.add(frame, features, track, self.tracker.seen)
@@ -245,10 +245,10 @@ class PoseNode(StageNode):
             self.problem(refused)
 
     def _show(self, header: Header, frame: Frame, track: Track, tracked: StageRun) -> None:
-        """Publishes what became of a frame."""
+        """Publishes the results of a frame."""
         assert self.tracker is not None
         if track.T_world_camera is not None:
-            # into the journal first: what somebody has heard is kept, even where this node is killed next
+            # journal first: published poses are kept, even if this node is killed next
             if refused := self._odometry.add(track.stamp_ns, track.T_world_camera):
                 self.problem(refused)
             self._world.publish(header, frame, track, self.tracker)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class PriorTopics:
-    """Subscribes to what the parameters `odometry_topic` and `imu_topic` name, and fills `prior` for the tracker.
+    """Subscribes to the topics in the parameters `odometry_topic` and `imu_topic`, and fills `prior` for the tracker.
 
     Raises ConfigError for the topic that the node itself publishes, DataError for a file `slam.prior` without samples.
     """
@@ -51,20 +51,20 @@ class PriorTopics:
             node.take(Imu, config.slam.imu_topic, self._on_imu, qos.sensor_in(), foreign=True)
 
     def settle(self, T_base_camera: np.ndarray | None, stamp_ns: int) -> None:
-        """Where the camera sits on what moves: from the tree, and (4, 4) of the base; None: not known yet."""
+        """Pose of the camera on the moving body: from the tree, or (4, 4) of the base; None: not known yet."""
         for name, stream in (("odometry", self._wheels), ("imu", self._imu)):
             if stream is None or T_base_camera is None:
                 continue
             body = self._tree.name(self._frames.get(name, "")) or self._base
             T_body_base = np.eye(4) if body == self._base else self._tree.lookup(body, self._base, stamp_ns)
             if T_body_base is None:
-                self._tell(f"{name}: /tf does not link its frame {body!r} with {self._base!r}; taken as that")
+                self._tell(f"{name}: /tf does not link its frame {body!r} with {self._base!r}; assumed to be that")
                 T_body_base = np.eye(4)
             stream.T_body_camera = T_body_base @ T_base_camera
 
     def complete(self, stamp_ns: int, final: bool) -> bool:
-        """Whether all samples until a frame have come, or waiting is no use: a sender that was silent once is not
-        waited for until it speaks again. `final` ends the waiting."""
+        """Whether all samples until a frame have arrived, or waiting is useless: after one timeout a sender is not
+        waited for until its next message. `final` ends the waiting."""
         live = [stream.last_ns for stream in (self._wheels, self._imu) if stream is not None]
         if all(last_ns is not None and last_ns >= stamp_ns for last_ns in live):
             return True
@@ -72,7 +72,7 @@ class PriorTopics:
         return self._given_up
 
     def findings(self, reckoning: Reckoning | None) -> list[Finding]:
-        """What is wrong with the prior, by what the tracker has measured."""
+        """Findings on the prior, from the tracker's comparison."""
         seen = reckoning.disagreement if reckoning is not None and reckoning.prior else ""
         return [found("prior_wrong", self._where, seen)] if seen else []
 

@@ -29,11 +29,11 @@ from drp_slam.pipeline import stages
 from drp_slam.reporting import folder as files
 
 MOST_FINDINGS = 200
-"""Findings that are kept: anybody may publish on /diagnostics."""
+"""Upper limit of kept findings: any node may publish on /diagnostics."""
 
 
 class ProfilerNode(StageNode):
-    """`spans`, `status`, `/diagnostics` -> `spans.csv`, `frames.csv`, and nodes that are dead."""
+    """`spans`, `status`, `/diagnostics` -> `spans.csv`, `frames.csv`, and reports of dead nodes."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("profiler_node", ProfilerConfig, **kwargs)
@@ -83,11 +83,11 @@ class ProfilerNode(StageNode):
             node = status_codec.health_of(status, self.get_namespace())
             if node in NODE_SECTIONS and node != self.get_name():
                 self._heard_s[node] = time.monotonic()
-                if status.message == INACTIVE:  # it may be silent now
+                if status.message == INACTIVE:  # it may be silent
                     del self._heard_s[node]
                 values = status_codec.values_of(status)
                 self._hearing.update({node: values})
-                if node == "player_node":  # it counts what it sends, and waits where it shall lose nothing
+                if node == "player_node":  # it counts what it sends, and waits if no frame may be lost
                     self._flow = None
                     count = values.get("skipped", "")
                     self._skipped = int(count) if count.isdecimal() else 0, values.get("first_skipped", "")
@@ -101,7 +101,7 @@ class ProfilerNode(StageNode):
                 self._note(*told)
 
     def _note(self, node: str, finding: Finding | None) -> None:
-        """Keeps a finding with the time in which it was seen: the first one of each kind and place."""
+        """Keeps the first finding of each kind and place, with the period in which it was seen."""
         now_s = round(time.monotonic() - self._began_s, 1)
         if finding is None or (finding.key not in self._findings and len(self._findings) >= MOST_FINDINGS):
             return
@@ -113,7 +113,7 @@ class ProfilerNode(StageNode):
         return [*super().findings(), *(self._flow.findings(time.monotonic()) if self._flow else [])]
 
     def ready(self) -> bool:
-        """Whether `status` has a publisher: a frame that ended before would be lost."""
+        """Whether `status` has a publisher: earlier frames would be lost."""
         return self.count_publishers("status") > 0
 
     def report_health(self) -> None:
@@ -129,7 +129,7 @@ class ProfilerNode(StageNode):
             if now_s - heard_s > self._config.silence_s
         }
         for node, what in self._hearing.deaf().items():
-            wrong.setdefault(node, f"{node} hears nothing although {what}: restart it")
+            wrong.setdefault(node, f"{node} receives nothing although {what}: restart it")
         if wrong:
             name = self.get_fully_qualified_name().lstrip("/")
             said = [status_codec.entry(f"{name}: {n}", DiagnosticStatus.ERROR, w, {}) for n, w in wrong.items()]

@@ -54,7 +54,7 @@ def ledger() -> QoSProfile:
 
 
 def answers() -> QoSProfile:
-    """Subscription to `status` that counts what is under way: what was before is of no interest."""
+    """Subscription to `status` that counts frames in flight: earlier messages are not needed."""
     return _profile(True, IN_FLIGHT)
 
 

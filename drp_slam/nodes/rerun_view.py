@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The running graph in the Rerun viewer: map, path, camera with image, depth and features, plots of the stages.
 
-rerun_view [FILE.rrd] --ros-args ...; without a file the viewer is opened. It only listens, best effort: no node waits
-for it.
+rerun_view [FILE.rrd] --ros-args ...; without a file the viewer is opened. It only subscribes, best effort: no node
+waits for it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from drp_slam.nodes.running import spin
 from drp_slam.nodes.transforms import TransformTree, frame_name
 
 MAP, BASE, CAMERA = "map", "map/base", "map/base/camera"
-"""Entities: a child is placed relative to its parent."""
+"""Entities: child poses are relative to their parent."""
 RADIUS_PX = 2.0
 WAKE_S = 0.5
 
@@ -92,7 +92,7 @@ class RerunView(Node):
             ]
         for kind, topic, handle, profile in topics:
             self.create_subscription(kind, topic, self._guarded(handle), profile)
-        # spin() sees a signal only when something wakes its executor
+        # spin() notices a signal only when its executor wakes up
         self.create_timer(WAKE_S, lambda: None, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _guarded(self, handle: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -186,7 +186,7 @@ class RerunView(Node):
                 self._log(message.header, f"stages_ms/{entry.stage}", self._rerun.Scalars(wall_ms))
 
     def close(self) -> None:
-        """Writes what Rerun still holds."""
+        """Flushes Rerun's buffers."""
         self._rerun.disconnect()
 
 
@@ -199,7 +199,7 @@ def floats(message: PointCloud2, count: int) -> np.ndarray:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Shows until SIGINT or SIGTERM."""
+    """Runs until SIGINT or SIGTERM."""
     given = list(sys.argv if args is None else args)
     file = (remove_ros_args(given)[1:] or [""])[0]
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs nodes in a process: from their making to the end that writes their results."""
+"""Runs nodes in a process, from creation to shutdown, when they write their results."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def run_all(name: str, make: Callable[[], Sequence[StageNode]], args: Sequence[s
 def begun(nodes: Sequence[StageNode]) -> Sequence[StageNode]:
     """Activates the nodes whose parameter `autostart` is true.
 
-    All are configured before the first is activated, so that each knows which topics the others in its process
+    All are configured before the first is activated, so that each knows which topics the others in the process
     publish. Raises DrpSlamError.
     """
     starting = [node for node in nodes if node.graph.autostart]
@@ -66,7 +66,7 @@ def begun(nodes: Sequence[StageNode]) -> Sequence[StageNode]:
 
 
 def spin(make: Callable[[], Sequence[Any]], args: Sequence[str] | None = None) -> None:
-    """Makes nodes and spins them until SIGINT, SIGTERM or the end of one. Raises the error that ended them early.
+    """Creates nodes and spins them until SIGINT, SIGTERM or the end of one. Raises the error that ended them early.
 
     The parent process blocks SIGINT until here (`processes`). After a signal the current callback
     finishes: KeyboardInterrupt raised inside rclpy's conversion of a message becomes another error.
@@ -77,7 +77,7 @@ def spin(make: Callable[[], Sequence[Any]], args: Sequence[str] | None = None) -
     cv2.setNumThreads(1)  # the nodes are the parallelism
     keep_freed_memory()
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    stop: list[int] = []  # no Event: its lock is not for signal handlers
+    stop: list[int] = []  # not an Event, whose lock is unsafe in signal handlers
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: stop.append(number))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -91,7 +91,7 @@ def spin(make: Callable[[], Sequence[Any]], args: Sequence[str] | None = None) -
         for node in nodes:
             executor.add_node(node)
         workers = [Worker(node.inbox, node.get_name()) for node in nodes if getattr(node, "inbox", None)]
-        gc.freeze()  # the objects of a running node are never garbage
+        gc.freeze()  # the objects of a running node live until its end
         while not stop:
             executor.spin_once()
             for worker in workers:
@@ -102,7 +102,7 @@ def spin(make: Callable[[], Sequence[Any]], args: Sequence[str] | None = None) -
         try:
             close(nodes, workers)
         finally:
-            # Fast DDS may wait forever for a killed neighbour while it holds the interpreter lock;
+            # Fast DDS may wait forever for a killed process while it holds the interpreter lock;
             # nothing can be lost any more, so let SIGALRM end the process.
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.setitimer(signal.ITIMER_REAL, LEAVING_S)
@@ -113,7 +113,7 @@ def spin(make: Callable[[], Sequence[Any]], args: Sequence[str] | None = None) -
 
 
 def close(nodes: Sequence[Any], workers: Sequence[Worker]) -> None:
-    """Writes the results of every node, those of the last one last, whatever fails. Raises what failed."""
+    """Writes the results of every node, in order, even if one fails. Raises the first error."""
     with contextlib.ExitStack() as ends:
         for node in reversed(nodes):
             ends.callback(node.close)

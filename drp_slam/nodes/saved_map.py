@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Saves the map of a running node, so that the node continues in it when it was killed and restarted."""
+"""Saves the map of a running node, so that the node continues in it after being killed and restarted."""
 
 from __future__ import annotations
 
@@ -53,6 +53,6 @@ class SavedMap:
         return ""
 
     def remove(self) -> None:
-        """Removes the file after a regular end: the results hold everything."""
+        """Removes the file after a regular end: the results include the map."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)

@@ -31,7 +31,7 @@ SENT = "sent"
 """Stage name of the player's entry: the time when it sent the frame; no work of the chip."""
 
 LONGEST_NAME = 200
-"""Longest name of a stage, unit or device: anybody may publish a span."""
+"""Longest name of a stage, unit or device: any node may publish a span."""
 LEVELS = {Level.NOTE: DiagnosticStatus.OK, Level.WARN: DiagnosticStatus.WARN, Level.ERROR: DiagnosticStatus.ERROR}
 DOCTOR = "doctor: "
 """Between a node's name and a check's name, in the status of a finding."""
@@ -63,7 +63,7 @@ def values_of(status: DiagnosticStatus) -> dict[str, str]:
 
 
 def health_of(status: DiagnosticStatus, namespace: str) -> str:
-    """The node in `namespace` whose health this is, or an empty string: others publish on /diagnostics too."""
+    """The node in `namespace` whose health this is, or an empty string: other nodes publish on /diagnostics too."""
     full, _, part = status.name.partition(": ")
     space, _, node = ("/" + full).rpartition("/")
     return node if part == "health" and (space or "/") == namespace else ""
@@ -76,7 +76,7 @@ def summary(finding: Finding) -> str:
 
 
 def finding_status(node: str, finding: Finding, gone: bool) -> DiagnosticStatus:
-    """A finding as it travels; once more, with level OK, when it is `gone`."""
+    """A finding as a status; with level OK when it is `gone`."""
     level, message = (DiagnosticStatus.OK, "no longer seen") if gone else (LEVELS[finding.level], finding.seen)
     values = {**finding.values(), "gone": int(gone), "pid": os.getpid()}
     return entry(f"{node}: {DOCTOR}{finding.check.name} {finding.where}", level, message, values)
@@ -95,7 +95,7 @@ def finding_of(status: DiagnosticStatus, namespace: str) -> tuple[str, Finding |
 def span_status(
     node: str, span: Span, works: Iterable[Work] = (), units: Iterable[tuple[str, float]] = ()
 ) -> DiagnosticStatus:
-    """A span as it travels, with its work and its seconds on each unit; `repr` keeps every bit of the figures."""
+    """A span as a status, with its work and its seconds on each unit; `repr` preserves every bit of the figures."""
     values: dict[str, object] = {name: repr(getattr(span, name)) for name in _FIGURES}
     values |= {"unit": span.unit, "at_ns": time.monotonic_ns()}
     values["works"] = json.dumps([fields_of(work) for work in works])
@@ -153,7 +153,7 @@ def entries(message: DiagnosticArray, topic: str = "spans") -> list[Entry]:
 def track_status(node: str, track: Track, epoch: int = 0) -> DiagnosticStatus:
     """The result of a frame: the player's credit, and a line of `frames.csv`.
 
-    `epoch` counts how often the stamps started again.
+    `epoch` counts restarts of the stamps.
     """
     level = DiagnosticStatus.OK if track.tracked else DiagnosticStatus.WARN
     values: dict[str, object] = {
@@ -184,12 +184,12 @@ def track_values(status: DiagnosticStatus, topic: str = "status") -> dict[str, s
 
 
 def reason_of(values: Mapping[str, str]) -> str:
-    """A frame's reason; "" for none or an unknown one, since anybody may publish a status."""
+    """A frame's reason; "" for none or an unknown one, since any node may publish a status."""
     return values.get("reason", "") if values.get("reason") in {r.value for r in Reason} else ""
 
 
 def _count(text: str) -> int:
-    """A whole number that fits a message's integers. Raises ValueError."""
+    """An integer that fits a message's integers. Raises ValueError."""
     number = int(text)
     if not 0 <= number < 2**63:
         raise ValueError(f"{text[:20]} is no count")

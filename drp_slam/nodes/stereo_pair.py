@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stereo pair on topics: `image`, `right`, and a CameraInfo of each, as camera_calibration writes them."""
+"""A stereo pair on topics: `image`, `right`, and a CameraInfo of each, as camera_calibration produces them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PAIR_NS = 5_000_000
 
 
 class Calibration:
-    """`camera_info` and `right_camera_info` -> the pair as one `Camera`, passed on whenever one of them changes."""
+    """`camera_info` and `right_camera_info` -> the pair as one `Camera`, delivered whenever one of them changes."""
 
     def __init__(self, node: StageNode, handle: Callable[[Camera], None]) -> None:
         self._node, self._handle = node, handle
@@ -63,12 +63,12 @@ class Pairs:
         node.take(CompressedImage, "right/compressed", self._on_small_right, qos.camera_in(IN_FLIGHT))
 
     def forget(self) -> None:
-        """Drops images that wait."""
+        """Drops waiting images."""
         self._lefts.clear()
         self._rights.clear()
 
     def left(self, header: Header, image: np.ndarray) -> None:
-        """Adds a left image; the pair is passed on once the right one and both calibrations have arrived."""
+        """Adds a left image; the pair is delivered once the right one and both calibrations have arrived."""
         self._lefts.append((header, image))
         self._match()
 

@@ -38,7 +38,7 @@ UNITS_OF = {"drp_node": ("drp", "cpu"), "perception_node": ("drpai3",), "pose_no
 TRANSPORTS = {"image": ("compressed",), "right": ("compressed",), "depth": ("compressed", "compressedDepth")}
 """Topic -> sub-topics of image_transport, which are renamed with it."""
 TF = (("/tf", "tf"), ("/tf_static", "tf_static"))
-"""In a namespace a robot has its own tree of frames, as in Nav2."""
+"""In a namespace, a robot has its own /tf, as in Nav2."""
 NAMESPACE = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)*")
 TOPIC = re.compile(r"/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
 
@@ -117,7 +117,7 @@ class NodeSpec:
 
     @property
     def arguments(self) -> list[str]:
-        """Of the executable, before `--ros-args`."""
+        """Arguments of the executable, before `--ros-args`."""
         return [member.name for member in self.members]
 
     @property
@@ -140,7 +140,7 @@ def stage_nodes(features: str) -> tuple[str, ...]:
 
 
 def nodes(config: Config, player: bool, place: Place = ROOT) -> list[NodeSpec]:
-    """The nodes of the front end's stages, the profiler, and the player where a sequence is played.
+    """The nodes of the front end's stages, the profiler, and the player if a sequence is played.
 
     The player's topics are subscribed reliably, and at rate max no queue drops a frame (`qos_overrides`).
     """
@@ -171,10 +171,10 @@ def nodes(config: Config, player: bool, place: Place = ROOT) -> list[NodeSpec]:
 
 
 def contained(specs: list[NodeSpec]) -> list[NodeSpec]:
-    """The nodes as one process, in which the profiler ends last; it ends with the player."""
+    """The nodes as one process, in which the profiler shuts down last; it ends with the player."""
     order = sorted(specs, key=lambda spec: (not spec.ends, spec.name == "profiler_node"))
     environment: dict[str, str] = {}
-    for spec in order[::-1]:  # the player's shared memory, where there is one
+    for spec in order[::-1]:  # the player's shared memory, if there is one
         environment |= spec.environment
     ends = any(spec.ends for spec in specs)
     one = specs[0]
@@ -189,7 +189,7 @@ def threads(count: int) -> dict[str, str]:
 def transport(sends_images: bool, local: bool) -> dict[str, str]:
     """Fast DDS's profile, unless the user has chosen one: the size of each process's shared memory.
 
-    Shared memory is off where there is too little for all. `local` binds sockets to the loopback address.
+    Shared memory is off if there is too little for all. `local` binds sockets to the loopback address.
     """
     size = "_udp" if lacking_room() else "" if sends_images else "_small"
     name = f"fastdds{'_local' if local else ''}{size}.xml"
@@ -199,9 +199,9 @@ def transport(sends_images: bool, local: bool) -> dict[str, str]:
 def environment(local: bool, logs: Path | None = None) -> dict[str, str]:
     """Environment of all nodes, which replaces the caller's own; variables set by the user are kept.
 
-    `local`: a recording stays on this machine, through the profile of `transport`. Where the user asks for the same
-    through ROS's discovery range, it is the profile, too, that does it: the range would replace its transports by
-    sockets on every address. Where the user has chosen another profile or a wider range, that is obeyed.
+    `local`: a recording stays on this machine, through the profile of `transport`. If the user asks for the same
+    through ROS's discovery range, the profile does it, too: the range would replace its transports by
+    sockets on every address. Another profile or a wider range chosen by the user is respected.
     """
     wanted = {"RMW_IMPLEMENTATION": "rmw_fastrtps_cpp"}
     if logs is not None:

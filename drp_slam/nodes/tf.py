@@ -70,9 +70,10 @@ class Transforms:
                 self._tell(str(error))
 
     def _of_a_second_graph(self, message: Any) -> bool:
-        """Whether another SLAM graph sent this: only such a one has both `map -> odom` and `odom -> base` in a message.
+        """Whether another SLAM graph sent this: only a SLAM graph sends `map -> odom` and `odom -> base` in one
+        message.
 
-        Two graphs that took each other for wheel odometry would both stop publishing theirs.
+        Two graphs that mistook each other for wheel odometry would both stop publishing.
         """
         graph = self._graph
         base = self.tree.above(graph.base_frame, static=True)[-1]

@@ -22,7 +22,7 @@ from drp_slam.nodes.told import Told
 
 UTILISATION = "utilisation."
 COMPLETE_S = 1.5 * HEALTH_PERIOD_S
-"""After so long without another node the graph is complete."""
+"""The graph is considered complete when no other node appears for this long."""
 LEVELS = {DiagnosticStatus.OK: "OK", DiagnosticStatus.WARN: "WARN", DiagnosticStatus.ERROR: "ERROR"}
 
 
@@ -52,7 +52,7 @@ class Top(Node):
                 self._heard_s[node] = time.monotonic()
 
     def found(self) -> dict[str, Any] | None:
-        """The graph's state; None until the profiler has been heard, and all others had time to report."""
+        """The graph's state; None until the profiler has reported, and all others had time to."""
         now_s = time.monotonic()
         if "profiler_node" not in self._health or now_s - self._newest_s < COMPLETE_S:
             return None
@@ -69,7 +69,7 @@ def summary(profiler: Mapping[str, str]) -> dict[str, Any]:
     """The figures of the profiler's health as numbers; None for those that are not known yet.
 
     `fps`, `latency_ms` and `frames` were measured here; utilisation (1: all the time), energy, power and
-    temperature are modelled. All but the counts are of the last seconds.
+    temperature are modelled. All except the counts are of the last seconds.
     """
 
     def number(key: str) -> float | None:
@@ -94,13 +94,13 @@ def summary(profiler: Mapping[str, str]) -> dict[str, Any]:
 
 
 SETTLED_S = HEALTH_PERIOD_S
-"""Every node reports within this time: what is shown first shows all of them."""
+"""Every node reports within this time: so the first display has all of them."""
 
 
 def watch(namespace: str, timeout_s: float, show: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """Calls `show` with the graph's state twice a second until it returns False or SIGINT; the last state.
 
-    Raises GraphError where no graph is heard within `timeout_s`.
+    Raises GraphError if no graph publishes within `timeout_s`.
     """
     options = ["--ros-args", "-r", f"__ns:=/{namespace.strip('/')}"]
     rclpy.init(args=options, signal_handler_options=SignalHandlerOptions.NO)
@@ -116,7 +116,7 @@ def watch(namespace: str, timeout_s: float, show: Callable[[dict[str, Any]], boo
                 found, now_s = node.found(), time.monotonic()
                 if found is None and now_s - began_s > timeout_s:
                     raise GraphError(
-                        f"no graph heard in {timeout_s:g} s on ROS domain {os.environ.get('ROS_DOMAIN_ID', '0')}, "
+                        f"no graph found in {timeout_s:g} s on ROS domain {os.environ.get('ROS_DOMAIN_ID', '0')}, "
                         f"namespace {node.get_namespace()}; start one with up, or give --namespace or ROS_DOMAIN_ID"
                     )
                 if found is not None and first_s is None:

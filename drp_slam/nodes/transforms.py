@@ -22,7 +22,7 @@ from drp_slam.slam.extrinsic import T_LINK_OPTICAL, mount
 HISTORY = 500
 """Number of poses kept for a moving frame: 5 s at 100 Hz."""
 STALE_NS = 500_000_000
-"""A moving frame's last pose is used for stamps up to this much later."""
+"""The last pose of a moving frame is used for stamps up to this much later."""
 
 
 @dataclass
@@ -60,7 +60,7 @@ class TransformTree:
         self._known: set[str] = set()
 
     def name(self, frame_id: str) -> str:
-        """A frame of a message as the tree calls it: with the prefix, unless only the name without it is known."""
+        """The tree's name of a frame in a message: with the prefix, unless only the name without it is known."""
         plain = frame_name(frame_id)
         if not plain or plain.startswith(self._prefix):
             return plain
@@ -68,7 +68,7 @@ class TransformTree:
         return plain if plain in self._known and own not in self._known else own
 
     def add(self, message: TransformStamped, static: bool) -> None:
-        """Takes one transform. Raises GraphError for one that tf2 refuses too."""
+        """Adds one transform. Raises GraphError for those that tf2 refuses too."""
         parent, child = frame_name(message.header.frame_id), frame_name(message.child_frame_id)
         t, q = message.transform.translation, message.transform.rotation
         numbers = np.array([t.x, t.y, t.z, q.x, q.y, q.z, q.w])
@@ -134,7 +134,7 @@ class TransformTree:
 class Mount:
     """The camera's mount: `T_base_link` (4, 4) of a body frame (x forward) at the camera's optical centre.
 
-    `static` are the transforms (parent, child, T) to publish, since nobody does yet; `moving`: look up
+    `static` are the transforms (parent, child, T) to publish, since no node does yet; `moving`: look up
     the transform for each frame from `frame`; `problem` is the problem to report, or empty.
     """
 
@@ -162,7 +162,7 @@ def mounted(tree: TransformTree, graph: GraphConfig, frame_id: str, stamp_ns: in
     T_base_frame = tree.lookup(base, frame, stamp_ns)
     if T_base_frame is not None:
         return Mount(T_base_frame @ geometry.inverse(optical), moving=tree.moves(base, frame), problem=problem)
-    # find the camera's frames that exist, and what is missing between the base and them
+    # find the camera's existing frames, and the missing link between the base and them
     static: list[tuple[str, str, np.ndarray]] = []
     T_link_frame = tree.lookup(link, frame)
     if tree.parent(frame) is None and frame != link:

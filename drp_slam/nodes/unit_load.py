@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the running graph asks of the chip: utilisation, energy and temperature, all modelled."""
+"""Load of the chip by the running graph: utilisation, energy and temperature, all modelled."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WINDOW_S = 5.0
 class UnitLoad:
     """Modelled seconds of each unit, and joules, of the frames that arrived in the last `WINDOW_S`.
 
-    `constants` are the chip's; without thermal ones there is no temperature. Times are of one clock.
+    `constants` are the chip's; without thermal ones there is no temperature. All times are of one clock.
     """
 
     def __init__(self, constants: Mapping[str, float], now_s: float) -> None:
@@ -34,7 +34,7 @@ class UnitLoad:
     def figures(self, now_s: float) -> dict[str, str]:
         """`utilisation.<unit>` (1: all the time), `energy_mj` a frame, `power_w`, `temperature_c`.
 
-        `rate_hz` is how many frames a second were measured meanwhile.
+        `rate_hz` is the measured frame rate.
         """
         while self._recent and self._recent[0][0] < now_s - WINDOW_S:
             self._recent.popleft()

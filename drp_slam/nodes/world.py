@@ -62,9 +62,9 @@ class Frames:
         self.T_base_camera = T_base_link @ T_LINK_OPTICAL
 
     def update(self, T_world_camera: np.ndarray, jumped: bool, T_correction: np.ndarray | None = None) -> np.ndarray:
-        """Takes a new pose of the camera; returns `T_map_base`. `jumped`: a correction, not a motion.
+        """Adds a new pose of the camera; returns `T_map_base`. `jumped`: a correction, not a motion.
 
-        `T_correction` is that of `Track`: the correction of the map at the camera.
+        `T_correction` is that of `Track`: the correction of the map around the camera.
         """
         if T_correction is not None:
             moved = self.T_map_world @ T_correction @ geometry.inverse(self.T_map_world)

@@ -45,7 +45,7 @@ class WorldPublisher:
 
     @property
     def tree(self) -> TransformTree:
-        """The frames that others publish."""
+        """The tree of frames that other nodes publish."""
         return self._transforms.tree
 
     def settle(self, header: Header) -> world.Frames | None:
@@ -59,7 +59,7 @@ class WorldPublisher:
         return self._frames
 
     def restart(self) -> None:
-        """Another map: the next pose changes `map -> odom`, not the odometry."""
+        """Switches to another map: the next pose changes `map -> odom`, not the odometry."""
         self._another_map, self._count = True, -1
         self._grid.forget()
 

@@ -25,9 +25,9 @@ def text() -> str:
     blocks = [HEADER]
     for node, section in NODE_SECTIONS.items():
         blocks.append(f"{node}:\n  ros__parameters:\n{_fields(getattr(config, section))}")
-        blocks.append(f"    # -- every node has these --\n{_fields(config.graph)}" if node == "pose_node" else "")
+        blocks.append(f"    # -- common to all nodes --\n{_fields(config.graph)}" if node == "pose_node" else "")
     others = ", ".join(f.name for f in dataclasses.fields(GraphConfig))
-    blocks.insert(1, f"# {others}: may stand under any node.\n")
+    blocks.insert(1, f"# {others}: may be given for any node.\n")
     return "".join(blocks)
 
 
@@ -40,7 +40,7 @@ def _fields(section: Any) -> str:
 
 
 def _about(f: dataclasses.Field) -> str:
-    """What the parameter is, its unit and its limits."""
+    """Description, unit and limits of a parameter."""
     meta = f.metadata
     limits = ""
     if meta["choices"]:
@@ -53,7 +53,7 @@ def _about(f: dataclasses.Field) -> str:
 
 
 def _value(value: Any) -> str:
-    """As ROS's YAML reads it: floats with a point, booleans in lower case."""
+    """A value in ROS's YAML: floats with a point, booleans in lower case."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):

@@ -150,7 +150,7 @@ def test_frames_before_the_end_of_an_interrupted_mcap_file_are_read(
     for found, true in zip(frames, room):
         assert found.stamp_ns == true.stamp_ns and np.array_equal(found.image, true.image)
         assert np.array_equal(found.depth, true.depth)
-    assert any("breaks off" in note for note in read.notes)
+    assert any("truncated" in note for note in read.notes)
 
 
 def test_an_mcap_file_without_a_whole_message_names_the_repair(room: Sequence, tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_inverse_depth_in_rvl() -> None:
     [
         ("h264", b"\0\0\0\1gabcdefgh", "video codec"),
         ("bgr8; theora", b"OggSabcdefgh", "video codec"),
-        ("jxl", b"\xff\x0aabcdefgh", "not a codec that is read"),
+        ("jxl", b"\xff\x0aabcdefgh", "not a readable codec"),
         ("jpeg", b"\xff\xd8\xff\xe0", "damaged or truncated"),
         ("png", b"", "damaged or truncated"),
     ],

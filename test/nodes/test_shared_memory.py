@@ -179,7 +179,7 @@ def test_a_node_whose_port_was_removed_says_so_and_ends(graph_env, tmp_path) -> 
     finally:
         node.kill()
         node.wait()
-    assert "was removed from /dev/shm: this node hears nothing any more" in (tmp_path / "log").read_text()
+    assert "was removed from /dev/shm: this node receives nothing any more" in (tmp_path / "log").read_text()
 
 
 def test_too_little_room_is_said_with_a_remedy(tmp_path: Path) -> None:

@@ -99,4 +99,4 @@ def test_top_shows_a_running_graph_and_says_what_diagnostics_says(command, liste
 @pytest.mark.system
 def test_top_without_a_graph_is_one_line(command) -> None:
     code, out, err = command("top", "--once", "--timeout", "0.5").finish()
-    assert code == 1 and out == "" and "no graph heard in 0.5 s on ROS domain" in err.splitlines()[-1]
+    assert code == 1 and out == "" and "no graph found in 0.5 s on ROS domain" in err.splitlines()[-1]

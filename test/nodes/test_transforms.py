@@ -133,7 +133,7 @@ def test_what_tf2_refuses_is_refused():
 def test_frames_of_the_graph_are_cleaned_and_distinct():
     assert GraphConfig(map_frame="/map ").map_frame == "map"
     for values in ({"odom_frame": ""}, {"base_frame": "odom"}, {"camera_frame": "/map"}):
-        with pytest.raises(ConfigError, match="four different names"):
+        with pytest.raises(ConfigError, match="four different frame names"):
             GraphConfig(**values)
 
 

@@ -312,7 +312,7 @@ def test_compression_trains_the_centroids_where_there_is_retraining(folder, caps
 
 def test_a_full_disk_keeps_the_file_that_was_there(folder):
     before = (folder / "small.onnx").read_bytes()
-    with full_disk(), pytest.raises(PruningError, match="what was there is kept"):
+    with full_disk(), pytest.raises(PruningError, match="the previous file is kept"):
         write_bytes(folder / "small.onnx", model().SerializeToString(), PruningError)
     assert (folder / "small.onnx").read_bytes() == before
 
