@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "drp_slam"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
-    {"errors", "datatypes", "resources", "device", "config", "card", "atomic", "geometry"},
+    {"errors", "datatypes", "resources", "device", "config", "card", "atomic", "geometry", "decoding"},
     {"chip"},
     {"drp", "drpai3", "slam", "data", "profiler", "pruning"},
     {"frontend"},

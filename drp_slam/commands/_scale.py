@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from drp_slam.commands._tables import print_table
+from drp_slam.profiler.terminal import print_lines
 
 FRAMES = 10_000
 
@@ -28,12 +29,11 @@ def show(scale: dict[str, Any]) -> None:
     rows = [(f"{k + 1}", *(f"{scale[name][k]:.1f}" for name in ("p50_ms", "p95_ms", "longest_ms"))) for k in range(10)]
     title = f"{scale['frames']} frames through {scale['rooms']} rooms: CPU time of a frame on this host, ms"
     print_table("tenth|p50|p95|longest", rows, title=title)
-    print(
+    lines = [
         f"p95 of the last tenth is {scale['p95_ratio']:.2f} times the first's; "
         f"tracked {scale['tracked']} of {scale['frames']}; {scale['keyframes']} keyframes made, {scale['live']} kept, "
-        f"{scale['points']} points, {scale['loops']} loops"
-    )
-    print(
+        f"{scale['points']} points, {scale['loops']} loops",
         f"ATE {scale['ate_m']:.3f} m, {scale['ate_share']:.2%} of the path of {scale['path_m']:.0f} m; peak memory "
-        f"grew by {scale['rss_growth_mb']:.0f} MB, {scale['rss_mb_per_1000_keyframes']:.0f} MB per 1000 keyframes kept"
-    )
+        f"grew by {scale['rss_growth_mb']:.0f} MB, {scale['rss_mb_per_1000_keyframes']:.0f} MB per 1000 keyframes kept",
+    ]
+    print_lines(lines)

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from drp_slam.profiler.terminal import print_lines
+
 PIPE_WIDTH = 170
 """Width in characters where standard output is not a terminal: every table fits."""
 GAP = 2
@@ -57,11 +59,12 @@ def print_table(
         table.add_row(*(Text(row[i]) for i in kept), style=styles[n] if styles else None)
     out.print(table)
     if hidden:
-        out.print(f"omitted at this width: {', '.join(hidden)}; --json has them", soft_wrap=True)
+        text = f"omitted at this width: {', '.join(hidden)}; --json has them"
+        out.print(text, soft_wrap=not out.is_terminal)
 
 
 def print_written(result: Mapping[str, Any]) -> None:
     """Prints the files that a command wrote, the one to open last."""
     named = [result[key] for key in ("json", "onnx", "int8", "plot", "picture", "written") if result.get(key)]
     for path in (*named, *result.get("files", ()), *result.get("cards", ())):
-        console().print(f"wrote {path}", soft_wrap=True, markup=False)
+        print_lines([f"wrote {path}"])

@@ -10,6 +10,7 @@ from typing import Any
 
 from drp_slam.commands._options import add_out, kept
 from drp_slam.commands._tables import print_written
+from drp_slam.profiler.terminal import print_lines
 
 HELP = "choose a network, or front end, clocks and detector rate, within given limits, and explain the choice"
 EXAMPLE = "advise --budget-w 2.5 --min-fps 20 --max-ate 2cm"
@@ -96,16 +97,15 @@ def operating_point(args: argparse.Namespace) -> dict[str, Any]:
 
 def show_operating_point(result: Mapping[str, Any]) -> None:
     """Prints the choice, how to run it, and the next best ones."""
-    from drp_slam.commands._tables import console, print_table
+    from drp_slam.commands._tables import print_table
 
     def every(hz: float) -> str:
         return "every frame" if hz == result["rate_hz"] else f"{hz:g} Hz" if hz else "none"
 
-    out = console()
-    out.print(f"[bold]up {result['options']}[/bold]", soft_wrap=True)
-    for option, text in result["why"].items():
-        out.print(f"  because  {option}: {text}", soft_wrap=True)
-    out.print("  then     highest detector rate, then lowest power; all but the front end can be changed while it runs")
+    print_lines([f"up {result['options']}"], indent=3, style="bold")
+    print_lines((f"  because  {option}: {text}" for option, text in result["why"].items()), indent=11)
+    rule = "highest detector rate, then lowest power; all but the front end can be changed while it runs"
+    print_lines([f"  then     {rule}"], indent=11)
     rows = []
     for p in result["nearest"]:
         ate = "–" if p["ate_m"] is None else f"{100 * p['ate_m']:.2f}"
@@ -123,16 +123,11 @@ def show(result: Mapping[str, Any]) -> None:
     if "choice" in result:
         show_operating_point(result)
         return
-    from rich.console import Console
-
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"[bold]{result['name']}[/bold]  (--network {result['network']})")
-    for reason in result["why"]:
-        console.print(f"  because  {reason}")
+    print_lines([f"{result['name']}  (--network {result['network']})"], style="bold")
+    print_lines((f"  because  {reason}" for reason in result["why"]), indent=11)
     low, high = result["ate_ratio_interval"]
     if low is not None:
         interval = f"95 % interval {low:.3f} to {high:.3f}"
-        console.print(f"  note     ATE is {result['ate_ratio']:.3f} of the reference's, {interval}")
-    for other in result["others"]:
-        console.print(f"  not      {other['name']}: {other['because']}")
+        print_lines([f"  note     ATE is {result['ate_ratio']:.3f} of the reference's, {interval}"], indent=11)
+    print_lines((f"  not      {other['name']}: {other['because']}" for other in result["others"]), indent=11)
     print_written(result)

@@ -11,6 +11,7 @@ from drp_slam.commands import _overload, _pairs, _scale, up
 from drp_slam.commands import run as offline
 from drp_slam.commands._options import SEQUENCE, add_device, add_frames, add_out, add_sequence, out_folder, parsed
 from drp_slam.commands._tables import print_table
+from drp_slam.profiler.terminal import print_lines
 
 HELP = "measure frame rate and latency on this host: as processes, in one process, and without ROS"
 EXAMPLE = "bench rgbd_dataset_freiburg1_xyz"
@@ -125,8 +126,10 @@ def show(result: dict[str, Any]) -> None:
         if pacing := row["pacing"]:
             late = ", ".join(f"{node} {body['late_ms']} ms" for node, body in pacing["late"].items())
             fps = pacing["schedule"]["fps"]
-            print(f"the chip's schedule: {fps or 0:.1f} frames/s (modelled); this host was late by (p50) {late}")
-    print(f"results of each case below {result['out']}")
+            print_lines(
+                [f"the chip's schedule: {fps or 0:.1f} frames/s (modelled); this host was late by (p50) {late}"]
+            )
+    print_lines([f"reports  {result['out']}/*/report.html"])
 
 
 def show_robustness(result: dict[str, Any]) -> None:
@@ -141,4 +144,4 @@ def show_robustness(result: dict[str, Any]) -> None:
         )
     columns = "case|tracked|keyframes|ATE mm|live mm|within 2σ|lost or in doubt"
     print_table(columns, rows, title=result["sequence"], left=("case", "lost or in doubt"), spare="keyframes")
-    print(f"results in {result['out']}/robustness.json")
+    print_lines([f"wrote {result['out']}/robustness.json"])

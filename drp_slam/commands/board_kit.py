@@ -9,7 +9,7 @@ from typing import Any
 
 from drp_slam.commands._networks import add_preprocessing, read_network
 from drp_slam.commands._options import add_out, out_folder
-from drp_slam.commands._tables import console as stdout
+from drp_slam.profiler.terminal import print_lines
 
 HELP = "write the files needed to compile a network for the board and to check its outputs"
 EXAMPLE = "board-kit yolox_s.onnx --images pictures/ --out kit"
@@ -39,7 +39,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def show(result: dict[str, Any]) -> None:
     """Prints the files."""
-    stdout().print(
-        f"{result['folder']}: network.onnx, compile.py, compare.py, processing.json, "
-        f"{result['calibration']} calibration tensors, outputs of {result['expected']} images"
-    )
+    text = f"{result['folder']}: network.onnx, compile.py, compare.py, processing.json, "
+    text += f"{result['calibration']} calibration tensors, outputs of {result['expected']} images"
+    print_lines([text], indent=2)

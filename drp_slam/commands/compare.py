@@ -10,6 +10,7 @@ from typing import Any
 from drp_slam.commands._options import add_frames, add_out, add_sequence, add_slam, configured, out_folder
 from drp_slam.commands._tables import print_written
 from drp_slam.errors import ConfigError
+from drp_slam.profiler.terminal import print_lines
 
 HELP = "compare the chip with its CPU alone on a recording, with and without recognition"
 EXAMPLE = "compare synthetic --frames 60 --features orb --json"
@@ -66,40 +67,31 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def show(result: Mapping[str, Any]) -> None:
     """Prints the systems side by side, the constants behind them, and the article's figures."""
-    from rich.table import Table
-
-    from drp_slam.commands._tables import console
+    from drp_slam.commands._tables import print_table
     from drp_slam.evaluation.compare_page import verdict
 
-    out = console()
     for kind, rows in (("modelled", result["workloads"]), ("measured on this host", result["host_measured"])):
-        for features in dict.fromkeys(row["features"] for row in rows):
-            table = Table(title=f"{features}, {kind}", box=None, padding=(0, 1))
-            for name in ("workload", "system"):
-                table.add_column(name, no_wrap=True)
-            for name in COLUMNS if kind == "modelled" else COLUMNS[:2]:
-                table.add_column(name, justify="right", no_wrap=True)
-            for row in rows:
-                if row["features"] == features:
-                    table.add_row(*cells(row))
-            out.print(table)
-    for line in verdict(result):
-        out.print(line, soft_wrap=True)
+        columns = "system|fps|ms p50/p99|mJ|faster|energy" if kind == "modelled" else "system|fps|ms p50/p99"
+        for features, workload in dict.fromkeys((row["features"], row["workload"]) for row in rows):
+            mine = [cells(row) for row in rows if (row["features"], row["workload"]) == (features, workload)]
+            print_table(columns, mine, title=f"{features}, {workload} ({kind})", left=("system",), spare=SPARE)
+    print_lines(verdict(result))
     print_written({"files": [result["json"], result["report"]]})
 
 
-COLUMNS = ("fps", "ms p50/p99", "mJ", "faster", "energy")
+SPARE = "mJ|ms p50/p99"
+"""Columns that a narrow terminal does without, the first one first."""
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:
     """A row of either table."""
     latency = (row.get("live") or row)["latency_ms"]
-    first = [row["workload"].replace("localise +", "  +"), row.get("system", "emulation"), f"{row['fps']:.1f}"]
+    first = [row.get("system", "emulation"), f"{row['fps']:.1f}"]
     first.append(f"{latency['p50']:.1f}/{latency['p99']:.1f}" if latency else "")
     if "energy_j" in row:
         first.append(f"{row['energy_j'] * 1e3:.1f}")
-    if "speedup" in row:
         for name, digits in (("speedup", 1), ("energy_ratio", 2)):
-            low, high = row[f"{name}_range"]
-            first.append(f"{row[name]:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})")
+            low, high = row.get(f"{name}_range", (0, 0))
+            ratio = f"{row[name]:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})" if name in row else ""
+            first.append(ratio)
     return first

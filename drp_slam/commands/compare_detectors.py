@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +26,14 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Mean average precision of each network. Raises DataError, DrpAi3Error."""
+    from drp_slam.decoding import read_image
     from drp_slam.evaluation.boxes import agreement
 
     files = sorted(p for p in args.images.rglob("*") if p.suffix.lower() in SUFFIXES)
     if not files or args.count < 1:
         raise DataError(f"--images {args.images}: {len(files)} images; --count {args.count}: both must be at least 1")
     chosen = files[:: max(1, len(files) // args.count)][: args.count]
-    return kept(args, agreement(args.reference, args.others, _images(chosen)))
-
-
-def _images(files: list[Path]) -> Iterator[Any]:
-    import cv2
-
-    for file in files:
-        image = cv2.imread(str(file))
-        if image is None:
-            raise DataError(f"{file}: not an image that OpenCV reads; remove it or copy it again")
-        yield image
+    return kept(args, agreement(args.reference, args.others, (read_image(file, DataError) for file in chosen)))
 
 
 def show(result: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from drp_slam.commands._options import add_camera, add_frames, add_sequence
+from drp_slam.profiler.terminal import print_lines
 
 HELP = "convert a recording (TUM folder, rosbag2), or a trajectory into KITTI's or EuRoC's format"
 FORMATS = ("kitti", "euroc")
@@ -71,3 +72,4 @@ def show(result: dict[str, Any]) -> None:
         text = f"{value:.4g}" if isinstance(value, float) else str(value)
         table.add_row(key.replace("_", " ").removesuffix(" m").removesuffix(" s"), text + unit)
     Console().print(table)
+    print_lines([f"wrote {result['destination']}"])

@@ -7,7 +7,7 @@ import argparse
 from typing import Any
 
 from drp_slam.commands._options import SEQUENCE, add_camera, add_frames, add_place, placed
-from drp_slam.commands._tables import console
+from drp_slam.profiler.terminal import print_lines
 
 HELP = "check a recording or a live camera: report faults, their effects and remedies"
 EXAMPLE = "doctor synthetic:frames=60"
@@ -76,17 +76,14 @@ def live(args: argparse.Namespace) -> dict[str, Any]:
 
 def show(result: dict[str, Any]) -> None:
     """Prints each finding with its reason and remedy."""
-    out = console()
-    topics = ", ".join(f"{name}: {value}" for name, value in result["topics"].items())
     if "seconds" in result:
-        out.print(f"messages in {result['seconds']:g} s: {topics}", soft_wrap=True, markup=False)
+        examined = f"messages in {result['seconds']:g} s"
     else:
-        examined = f"{result['frames_examined']} of {result['frames']} frames examined"
-        out.print(f"{result['sequence']}: {examined}; {topics}", soft_wrap=True, markup=False)
+        examined = f"{result['sequence']}: {result['frames_examined']} of {result['frames']} frames examined"
+    print_lines([examined, *(f"  {name}: {value}" for name, value in result["topics"].items())], indent=4)
     styles = {"ERROR": "red", "WARN": "yellow", "NOTE": "cyan"}
     for finding in result["findings"]:
-        out.print(f"\n{finding['level']} {finding['check']}", style=styles[finding["level"]], markup=False)
-        for key in ("where", "seen", "why", "remedy"):
-            out.print(f"  {key:<7}{finding[key]}", soft_wrap=True, markup=False)
+        print_lines(["", f"{finding['level']} {finding['check']}"], style=styles[finding["level"]])
+        print_lines((f"  {key:<7}{finding[key]}" for key in ("where", "seen", "why", "remedy")), indent=9)
     if not result["findings"]:
-        out.print("nothing wrong was found")
+        print_lines(["nothing wrong was found"])

@@ -48,7 +48,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--csv", action="store_true", help="write layers.csv")
     text = "write the network with unit, time and reason in each node's metadata (open it in Netron)"
     p.add_argument("--annotate", type=Path, metavar="FILE", help=text)
-    text = "write estimate.html, roofline.png and timeline.json (Chrome trace)"
+    text = "write estimate.html, its pictures and timeline.json (Chrome trace)"
     p.add_argument("--html", action="store_true", help=text)
     add_out(p)
 

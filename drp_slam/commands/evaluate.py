@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from drp_slam.commands._options import add_camera, add_out, add_sequence, kept, out_folder
-from drp_slam.commands._tables import console, print_table, print_written
+from drp_slam.commands._tables import print_table, print_written
+from drp_slam.profiler.terminal import print_lines
 
 HELP = "evaluate networks against the first: inliers, relative pose error, trajectory"
 EXAMPLE = "evaluate xfeat-fp32 xfeat xfeat-p70 --sequence DIR --ate"
@@ -68,7 +69,7 @@ def show(result: Mapping[str, Any]) -> None:
             ate = body["ate_m"]
             mean, low, high = (100 * ate[key] for key in ("mean", "low", "high"))
             error = f"ATE {mean:.2f} cm [{low:.2f}, {high:.2f}] over {ate['count']} configurations"
-            console().print(f"{name}: {error}, ratio {_ratio(ate)} %, {body['tracked']:.1%} tracked", soft_wrap=True)
+            print_lines([f"{name}: {error}, ratio {_ratio(ate)} %, {body['tracked']:.1%} tracked"], indent=2)
     print_written(result)
 
 

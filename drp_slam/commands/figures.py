@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise ConfigError(f"--compared {folder}: no compare.json; make it with compare SEQUENCE --out {folder}")
     found = figures(read_json(folder / "compare.json"), folder, args.networks, args.draws, out / "networks")
     write_json(out / "figures.json", found)
-    return found | {"files": [*write(out, found), str(out / "figures.json")]}
+    return found | {"files": [str(out / "figures.json"), *write(out, found)]}
 
 
 def show(result: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from drp_slam.commands._options import add_out, kept
 from drp_slam.commands._tables import print_written
+from drp_slam.profiler.terminal import print_lines
 
 HELP = "measure emulated execution against bare onnxruntime on this host"
 EXAMPLE = "overhead xfeat --repeats 50"
@@ -32,11 +33,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def show(result: dict[str, Any]) -> None:
     """Prints wall and processor time of all three."""
     print(f"{result['network']} {result['shape']} on {result['device']}, {result['repeats']} runs")
-    for k in ("wall", "cpu"):
-        print(
-            f"  {k} time: emulated {result[f'emulated_{k}_ms']:.2f} ms; bare onnxruntime "
-            f"{result[f'bare_{k}_ms']:.2f} ms ({result[f'overhead_{k}_pct']:+.1f} %), over the "
-            f"rewritten network {result[f'rewritten_{k}_ms']:.2f} ms "
-            f"({result[f'overhead_over_rewritten_{k}_pct']:+.1f} %)"
-        )
+    lines = (
+        f"  {k} time: emulated {result[f'emulated_{k}_ms']:.2f} ms; bare onnxruntime "
+        f"{result[f'bare_{k}_ms']:.2f} ms ({result[f'overhead_{k}_pct']:+.1f} %), over the "
+        f"rewritten network {result[f'rewritten_{k}_ms']:.2f} ms "
+        f"({result[f'overhead_over_rewritten_{k}_pct']:+.1f} %)"
+        for k in ("wall", "cpu")
+    )
+    print_lines(lines, indent=4)
     print_written(result)

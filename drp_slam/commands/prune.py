@@ -14,6 +14,7 @@ from typing import Any
 from drp_slam.commands._options import add_device, add_out, out_folder
 from drp_slam.commands._tables import print_written
 from drp_slam.errors import DrpSlamError, PruningError
+from drp_slam.profiler.terminal import print_lines
 from drp_slam.pruning.methods import BUDGETS, LAYER_RATES, PATTERNS, SALIENCIES, SCHEDULES
 
 log = logging.getLogger(__name__)
@@ -184,37 +185,33 @@ def show(result: Mapping[str, Any]) -> None:
             f"{row['cycles']:,}",
             f"{row['cycles'] / row['dense_cycles']:.1%}",
         )
-    console = Console()
-    console.print(table)
+    Console().print(table)
     share, m, error = result["totals"]["cycles_share"], result["modelled"], result["output_error"]
     compared = "outputs not compared" if error is None else f"outputs differ by {error:.3g} of their variance (FP32)"
-    console.print(f"packed cycles {share:.1%} of dense; {compared}")
-    console.print(result["images"], soft_wrap=True)
+    lines = [f"packed cycles {share:.1%} of dense; {compared}", result["images"]]
     if rounds := Counter(result.get("rounds", {}).values()):
         each = ", ".join(f"{n} for {count} layers" for n, count in sorted(rounds.items(), reverse=True))
-        console.print(f"rounds of OBS, by layer size: {each}")
+        lines.append(f"rounds of OBS, by layer size: {each}")
     for row in (left := result["left_dense"])["reasons"]:
-        what = f"{row['nodes']} {row['operator']}, {row['weights']:,} weights: {row['reason']}"
-        console.print(f"left dense: {what}", soft_wrap=True)
+        lines.append(f"left dense: {row['nodes']} {row['operator']}, {row['weights']:,} weights: {row['reason']}")
     if left["weights"]:
-        console.print(f"{left['share']:.1%} of the network's weights are left dense")
+        lines.append(f"{left['share']:.1%} of the network's weights are left dense")
     if m is not None:
         from drp_slam.evaluation.pruning_gain import sentence
 
         dense = f", dense {m['dense_s'] * 1e3:.3f} ms; {sentence(m)}" if "dense_s" in m else ""
-        where = f"modelled on {result['device']} at {result['shape']}"
-        console.print(f"{where}: {m['pruned_s'] * 1e3:.3f} ms{dense}", soft_wrap=True)
-    print_written(result)
+        lines.append(f"modelled on {result['device']} at {result['shape']}: {m['pruned_s'] * 1e3:.3f} ms{dense}")
     if (kept := result.get("int8_sqnr_db")) is not None:
         remedy = "; low: are the images preprocessed as in training?" if kept < 15 else ""
         how = f"INT8 ({result['int8_ranges']} ranges) keeps {kept:.1f} dB of signal over noise at its worst output"
-        console.print(how + remedy, soft_wrap=True)
+        lines.append(how + remedy)
     if "int8_refused" in result:
-        console.print(f"no INT8 file: {result['int8_refused']}", soft_wrap=True)
+        lines.append(f"no INT8 file: {result['int8_refused']}")
     if found := result.get("compressed"):
         centroids = "trained" if found["centroids_trained"] else "of k-means; --retrain trains them"
-        console.print(
+        lines.append(
             f"wrote {found['file']}, {found['ratio']:.1f} times smaller than dense FP32; outputs differ by "
-            f"{found['output_error'] or float('nan'):.3g} of their variance (centroids {centroids})",
-            soft_wrap=True,
+            f"{found['output_error'] or float('nan'):.3g} of their variance (centroids {centroids})"
         )
+    print_lines(lines, indent=2)
+    print_written(result)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from drp_slam.commands._options import add_device, add_out, out_folder
-from drp_slam.commands._tables import console, print_table
+from drp_slam.commands._tables import print_table
 from drp_slam.errors import ProfilerError
 from drp_slam.profiler import terminal
 
@@ -50,12 +50,12 @@ def show(result: dict[str, Any]) -> None:
         for d in result["differences"]
     ]
     print_table("figure|kind|first|second|change", rows, left=("figure", "kind", "change"))
-    for key, (before, after) in result["settings"].items():
-        console().print(f"{key}: {before} -> {after}", soft_wrap=True, markup=False)
-    for text in result["warnings"]:
-        console().print(f"mind: {text}", soft_wrap=True, markup=False)
-    console().print(f"open {result['report']}", soft_wrap=True, markup=False)
+    terminal.print_lines(f"{key}: {before} -> {after}" for key, (before, after) in result["settings"].items())
+    terminal.print_lines(f"mind: {text}" for text in result["warnings"])
+    terminal.print_lines([f"report {result['report']}"])
 
 
 def _change(d: dict[str, Any]) -> str:
-    return "" if d["change"] is None else f"{d['change']:+.1%} {d['verdict']}"
+    from drp_slam.reporting.difference import percent
+
+    return "" if d["change"] is None else f"{percent(d['change'])} {d['verdict']}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from drp_slam.commands._options import add_camera, add_device, add_frames, add_out, add_sequence, out_folder
 from drp_slam.errors import ConfigError
+from drp_slam.profiler.terminal import print_lines
 from drp_slam.pruning.methods import PATTERNS, SALIENCIES
 from drp_slam.pruning.methods import saliency as saliency_of
 
@@ -146,7 +147,7 @@ def show(result: dict[str, Any]) -> None:
     console.print(f"{sequence}: Mcyc, ms and mJ are modelled; {others} {result['reference']}")
     console.print(table)
     console.print("* on the Pareto front of modelled latency and inliers")
-    console.print(f"report  {result['report']}", soft_wrap=True)
+    print_lines([f"report  {result['report']}"])
 
 
 def _number(value: float | None, scale: float, digits: int) -> str:

@@ -14,8 +14,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from drp_slam.data.decoding import decode, is_known
 from drp_slam.data.rvl import decode_rvl
+from drp_slam.decoding import decode, is_known
 from drp_slam.errors import DataError
 
 

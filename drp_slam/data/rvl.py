@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from drp_slam.data.decoding import MOST_PIXELS
+from drp_slam.decoding import MOST_PIXELS
 from drp_slam.errors import DataError
 
 

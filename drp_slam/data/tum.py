@@ -16,13 +16,13 @@ import numpy as np
 
 from drp_slam.data import depth_check
 from drp_slam.data.calibration import Given, own_or_given, read_calibration
-from drp_slam.data.decoding import decode
 from drp_slam.data.depth_stamps import paired
 from drp_slam.data.registration import Registration, alike, scaled
 from drp_slam.data.sequence import AS_RECORDED, DepthReading, Sequence, alone, window, without_depth
 from drp_slam.data.trajectory import parse_stamp
 from drp_slam.data.truth import read_truth
 from drp_slam.datatypes import Camera, Frame
+from drp_slam.decoding import decode
 from drp_slam.errors import DataError
 from drp_slam.resources import read_regular, read_text
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from drp_slam.decoding import read_image
 from drp_slam.errors import DrpAi3Error
 from drp_slam.resources import read_npz
 
@@ -95,9 +96,7 @@ def _images(folder: Path, shape: Shape, how: Preprocessing) -> list[np.ndarray]:
         )
     images = []
     for path in paths:
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_GRAYSCALE)
-        if image is None:
-            raise DrpAi3Error(f"{path}: cannot read the image; remove or repair it")
+        image = read_image(path, DrpAi3Error, grey=channels != 3)
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, channels)
         image = image if how.bgr else image[:, :, ::-1]
         images.append((image.astype(np.float32) * np.float32(how.scale) - mean) / std)

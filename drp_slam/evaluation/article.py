@@ -231,6 +231,8 @@ def claims(
     compare_line = f"compare {compared['sequence']} --device {compared['device']}"
     compare_line += f" --detector {compared['detector']}" if compared["detector"] else ""
     figures_line = f"figures {compared['sequence']}"
+    head = compared["headline"]
+    where = f"{head['features']}, {head['workload']}"
     slam = ARTICLE["speedup"], compared["speedup"], compared["speedup_range"]
     energy = ARTICLE["power_ratio"], compared["energy_ratio"], compared["energy_ratio_range"]
     rows: list[tuple[Any, ...]] = [
@@ -287,16 +289,23 @@ def claims(
         ),
         (
             "6",
-            "YOLOX-S without a pause, no fan, room at 26 degC",
+            "YOLOX-S without a pause, no fan, room at 26 °C",
             "no hotter than a GPU board with a fan; no figure",
             None,
             heated["settled_c"],
             heated["settled_range_c"],
-            "degC",
+            "°C",
             figures_line,
         ),
-        ("SLAM", "speed-up over the CPU alone", f"{ARTICLE['speedup']:.0f} times", *slam, "times", compare_line),
-        ("SLAM", "energy beside the CPU alone", "1/12 of the power", *energy, "of it", compare_line),
+        (
+            "SLAM",
+            f"speed-up over the CPU alone ({where})",
+            f"{ARTICLE['speedup']:.0f} times",
+            *slam,
+            "times",
+            compare_line,
+        ),
+        ("SLAM", f"energy beside the CPU alone ({where})", "1/12 of the power", *energy, "of it", compare_line),
     ]
     names = ("figure", "subject", "claimed", "claimed_value", "ours", "range", "unit", "command")
     return [{**dict(zip(names, row)), "range": list(row[5]), "source": SOURCE} for row in rows]

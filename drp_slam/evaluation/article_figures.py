@@ -21,10 +21,10 @@ def _claim(ax: Any, value: float, text: str, vertical: bool = False) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter
 
     (ax.axvline if vertical else ax.axhline)(value, color=CLAIM, lw=1.1, ls="--")
-    at, frame = ((value, 0.02), ax.get_xaxis_transform()) if vertical else ((0.01, value), ax.get_yaxis_transform())
-    ax.text(
-        *at, f" {text} ", transform=frame, color=CLAIM, fontsize=8.5, ha="right" if vertical else "left", va="bottom"
-    )
+    at, frame = ((value, 0.02), ax.get_xaxis_transform()) if vertical else ((0.3, value), ax.get_yaxis_transform())
+    where = {"textcoords": "offset points", "xytext": (-3, 0) if vertical else (0, 3)}
+    where |= {"ha": "right" if vertical else "left", "va": "bottom"}
+    ax.annotate(text, at, xycoords=frame, color=CLAIM, fontsize=8.5, **where)
     axis = ax.xaxis if vertical else ax.yaxis
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter("{x:g}")
@@ -50,12 +50,13 @@ def offload(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Figure 4: a frame stage by stage, with the image kernels on the DRP and off it."""
     figure, ax = new(7.2, 2.6)
     names = list(rows[0]["stages_ms"])
+    widest = max(sum(row["stages_ms"].values()) for row in rows)
     for k, row in enumerate(rows):
         left = 0.0
         for i, name in enumerate(names):
             ms = row["stages_ms"][name]
             ax.barh(k, ms, left=left, height=0.6, color=COLOURS[i], label=name if k == 0 else None)
-            if ms > 0.8:
+            if ms > 0.03 * widest:
                 ax.text(left + ms / 2, k, f"{ms:.1f}", ha="center", va="center", fontsize=8, color="white")
             left += ms
         ax.text(left, k, f"  {row['fps']:.0f} frames/s", va="center", fontsize=9)
@@ -100,7 +101,7 @@ def heat(found: Mapping[str, Any]) -> Figure:
     low, high = found["settled_range_c"]
     ax.fill_between([8.0, 10.0], low, high, color=COLOURS[1], alpha=0.14, lw=0, label="YOLOX-S: range of the model")
     ax.legend(frameon=False, fontsize=8.5, ncols=1, loc="upper left", bbox_to_anchor=(0, -0.16))
-    label(ax, "minutes", "degC", f"Without a fan, room at {found['room_c']:.0f} degC")
+    label(ax, "minutes", "°C", f"Without a fan, room at {found['room_c']:.0f} °C")
     return figure
 
 

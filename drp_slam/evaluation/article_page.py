@@ -20,7 +20,7 @@ COLUMNS = [("figure", "text"), ("subject", "long"), ("claimed", "long"), ("ours"
 
 
 def write(out: Path, found: Mapping[str, Any]) -> list[str]:
-    """Writes the page and a PNG a picture; their paths, the page first. Raises ProfilerError."""
+    """Writes the page and a PNG a picture; their paths, the page last. Raises ProfilerError."""
     heat = found["heat"]
     chain = ", ".join(f"{name} {ms} ms" for name, ms in found["published_stages_ms"].items())
     pictures = {
@@ -73,7 +73,7 @@ def write(out: Path, found: Mapping[str, Any]) -> list[str]:
     write_text(
         html, page("drp_slam: the article's figures", f"claims: <b>{escape(source)}</b>", body, footer), ProfilerError
     )
-    return [str(html), *paths]
+    return [*paths, str(html)]
 
 
 def verdict(claims: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -81,13 +81,15 @@ def verdict(claims: Sequence[Mapping[str, Any]]) -> list[str]:
     stated = [c for c in claims if c["claimed_value"] is not None]
     inside = [c for c in stated if c["range"][0] <= c["claimed_value"] <= c["range"][1]]
     told = [f"{len(inside)} of the {len(stated)} figures that the article states lie in the range of the model."]
-    for claim in stated:
+    for claim in sorted(stated, key=lambda c: c["figure"].isdigit()):
         low, high = claim["range"]
         if low <= claim["claimed_value"] <= high:
             continue
+        numbered = claim["figure"].isdigit()
+        where = f"{'Figure ' if numbered else ''}{claim['figure']}, {claim['subject']}"
         side = "above" if claim["claimed_value"] > high else "below"
         told.append(
-            f"Figure {claim['figure']}, {claim['subject']}: {claim['claimed']} is {side} the model's "
+            f"{where}: {claim['claimed']} is {side} the model's "
             f"{claim['ours']:.3g} {claim['unit']} ({between(claim['range'])})."
         )
     return [*told, "Nothing was measured on the chip, and no constant is tuned to a claim."]

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from drp_slam.errors import ProfilerError
 from drp_slam.profiler.page import (
     MEASURED,
     MODELLED,
+    breakable,
     number,
     page,
     section,
@@ -41,9 +42,10 @@ def write_page(path: Path, found: Mapping[str, Any]) -> Path:
     body += section(
         "Workloads and systems",
         f"{tag(MODELLED)} As fast as it goes, and live at {found['camera_hz']:.0f} Hz, at most three frames under way. "
-        "Ranges hold nine of ten draws of all fitted and assumed constants. Jitter is the standard deviation of the "
-        "time between poses. Power is of the busy units.",
-        table(COLUMNS, [_row(r) for r in found["workloads"]]),
+        "Speed-up and energy are beside the CPU alone, C++ beside C++ and Python beside Python; ranges hold nine of "
+        "ten draws of all fitted and assumed constants. Jitter is the standard deviation of the time between "
+        "poses. Power is of the busy units.",
+        *_systems(found["workloads"]),
     )
     body += section(
         "This host",
@@ -94,9 +96,10 @@ def write_page(path: Path, found: Mapping[str, Any]) -> Path:
 MOVES = 0.01
 """Constants that move neither ratio by this part are left out."""
 COLUMNS = [
-    *((name, "text") for name in ("features", "workload", "system")),
-    *((name, MODELLED) for name in ("fps", "mJ a frame", "W", "p50 ms", "p95 ms", "p99 ms", "jitter ms", "dropped")),
-    *((name, "text") for name in ("bottleneck", "speed-up", "energy")),
+    ("system", "text"),
+    *((n, MODELLED) for n in ("speed-up", "energy", "fps", "mJ a frame", "W", "p50 ms", "p95 ms", "p99 ms")),
+    *((n, MODELLED) for n in ("jitter ms", "dropped")),
+    ("bottleneck", "text"),
 ]
 HOST = [("features", "text"), ("workload", "text"), *((n, MEASURED) for n in ("fps", "p50 ms", "p95 ms", "p99 ms"))]
 TORNADO = [
@@ -168,15 +171,23 @@ def _moves(r: Mapping[str, Any]) -> bool:
     return any(max(r[key]) > (1 + MOVES) * min(r[key]) for key in ("speedup", "energy_ratio"))
 
 
+def _systems(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A heading and a table of the systems for each front end and workload."""
+    parts = []
+    for features, workload in dict.fromkeys((r["features"], r["workload"]) for r in rows):
+        mine = [_row(r) for r in rows if (r["features"], r["workload"]) == (features, workload)]
+        parts += [f"<h3>{escape(features)}, {escape(workload)}</h3>", table(COLUMNS, mine)]
+    return parts
+
+
 def _row(r: Mapping[str, Any]) -> list[Any]:
     live = r["live"]
     p = live["latency_ms"] or dict.fromkeys(("p50", "p95", "p99"))
-    ratios = ["", ""]
+    ratios = ["1", "1"]  # the CPU alone
     if "speedup" in r:
         ratios = [f"{number(r[n])}<br><small>{between(r[f'{n}_range'])}</small>" for n in ("speedup", "energy_ratio")]
     figures = [r["fps"], r["energy_j"] * 1e3, r["power_w"], p["p50"], p["p95"], p["p99"], live["jitter_ms"]]
-    names = [escape(r[n]) for n in ("features", "workload", "system")]
-    return [*names, *figures, live["dropped"], escape(r["bottleneck"]), *ratios]
+    return [escape(r["system"]), *ratios, *figures, live["dropped"], escape(r["bottleneck"])]
 
 
 def _host(r: Mapping[str, Any]) -> list[Any]:
@@ -185,5 +196,5 @@ def _host(r: Mapping[str, Any]) -> list[Any]:
 
 
 def _swing(r: Mapping[str, Any]) -> list[Any]:
-    names = [escape(r["key"]), tag(r["kind"]), escape(unit_of(r["unit"]))]
+    names = [breakable(r["key"]), tag(r["kind"]), escape(unit_of(r["unit"]))]
     return [*names, r["value"], r["low"], r["high"], *r["speedup"], *r["energy_ratio"]]

@@ -61,7 +61,7 @@ def svg(figure: Figure, alt: str) -> str:
     body = text[text.index("<svg") :].replace("<svg", f'<svg class="plot" role="img" aria-label="{alt}"', 1)
     body = body.replace('id="', f'id="{salt}-')
     body = body.replace('href="#', f'href="#{salt}-').replace("url(#", f"url(#{salt}-")
-    return f'<div class="drawing">{body}</div>'
+    return f'<div class="drawing" style="--inches:{figure.get_figwidth():g}">{body}</div>'
 
 
 def hash_text(text: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from html import escape
 
-from drp_slam.profiler.page import MEASURED, MODELLED, section, table, tag, unit_of
+from drp_slam.profiler.page import MEASURED, MODELLED, breakable, section, table, tag, unit_of
 from drp_slam.profiler.sections import Report, p50
 
 
@@ -129,7 +129,7 @@ def assumptions(report: Report) -> str:
         influence = k["influence"]
         rows[bool(influence and influence >= 0.005)].append(
             [
-                f"<code>{escape(k['key'])}</code>",
+                f"<code>{breakable(k['key'])}</code>",
                 f"{k['value']:.4g} {escape(unit_of(k['unit']))}",
                 tag(k["kind"]),
                 "–" if influence is None else f"{100 * influence:.1f} %",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -28,6 +29,11 @@ def number(value: float | int | None, digits: int = 3) -> str:
     if 0 < abs(value) < 0.1:
         decimals += -math.floor(math.log10(abs(value))) - 1
     return f"{value:,.{decimals}f}".replace(",", "\u202f")
+
+
+def breakable(text: str) -> str:
+    """A name of the code as HTML that may break after its dots, slashes and underscores."""
+    return re.sub(r"([._/])(?=.)", r"\1<wbr>", escape(text))
 
 
 def tag(kind: str) -> str:

@@ -1,23 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prints a report on the terminal, for `run`, `up`, `demo` and `report`."""
+"""Prints lines and reports on the terminal, for all commands; the report of `run`, `up`, `demo` and `report`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+
+def print_lines(lines: Iterable[str], *, indent: int = 0, style: str | None = None, out: Any = None) -> None:
+    """Prints each line: on a terminal wrapped at words, continued behind `indent` spaces; elsewhere whole.
+
+    No path is broken, so that it can be copied. `out` is a rich console (default: standard output).
+    """
+    from rich.console import Console
+
+    out = out or Console(highlight=False)
+    for text in lines:
+        if out.is_terminal:
+            text = textwrap.fill(
+                text, out.width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+            )
+        out.print(text, soft_wrap=True, markup=False, style=style)
 
 
 def show(result: dict[str, Any]) -> None:
     """Prints a report for people."""
     from rich.console import Console
 
-    console = Console()
-
     def line(name: str, text: str) -> None:
-        console.print(f"{name:11} {text}", soft_wrap=True, highlight=False)
+        print_lines([f"{name:11} {text}"], indent=12)
 
     if result["stages"]:
-        console.print(_stage_table(result))
+        Console().print(_stage_table(result))
     line("frames", f"{result['frames']}, tracked {result['tracked']}, keyframes {result['keyframes']}{_missed(result)}")
     for role, topic, why in chosen_topics(result):
         line(role, f"{topic}: {why}")

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from drp_slam.card import INPUT_MULTIPLE
+from drp_slam.decoding import read_image
 from drp_slam.errors import PruningError
 
 PACKAGE_IMAGES = {
@@ -86,10 +87,7 @@ def folder_images(folder: str | Path) -> list[np.ndarray]:
 
 def grey(path: Path) -> np.ndarray:
     """(H, W) uint8. Raises PruningError for a file that is no image."""
-    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if image is None:
-        raise PruningError(f"{path}: not an image that OpenCV reads; remove it or copy it again")
-    return image
+    return read_image(path, PruningError, grey=True)
 
 
 def fitted(image: np.ndarray, longest_px: int = 640) -> np.ndarray:

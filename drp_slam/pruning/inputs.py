@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import onnx
 
+from drp_slam.decoding import read_image
 from drp_slam.errors import PruningError
 from drp_slam.pruning import images as photographs
 from drp_slam.pruning.onnxgraph import Graph
@@ -122,10 +123,7 @@ def feeds(folder: Path | None, graph: Graph, shape: Sequence[int] | None, count:
 
 @functools.lru_cache(32)
 def _decoded(file: Path, grey: bool) -> np.ndarray:
-    image = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR)
-    if image is None:
-        raise PruningError(f"{file}: not an image that OpenCV reads; remove it or copy it again")
-    return image
+    return read_image(file, PruningError, grey)
 
 
 def _view(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from drp_slam.atomic import write_text
 from drp_slam.errors import ProfilerError
 from drp_slam.profiler import figures
-from drp_slam.profiler.page import MEASURED, MODELLED, number, page, section, table, verdict_box
+from drp_slam.profiler.page import MEASURED, MODELLED, breakable, number, page, section, table, tag, verdict_box
 from drp_slam.profiler.report import Curves
 from drp_slam.reporting import folder as files
 from drp_slam.reporting.results import gather
@@ -144,6 +144,11 @@ def _doubts(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def percent(change: float) -> str:
+    """A relative change in per cent; that of equal figures has no sign."""
+    return f"{100 * change:+.1f} %" if change else "0 %"
+
+
 def sentences(result: Mapping[str, Any]) -> list[str]:
     """The difference in words, the most important first."""
     found = ["Both runs gave the same trajectory, byte for byte."] if result["same_trajectory"] else []
@@ -152,8 +157,8 @@ def sentences(result: Mapping[str, Any]) -> list[str]:
         d = by_name.get(key)
         if d and d["verdict"] in ("better", "worse"):
             kind = f", {d['kind']}" if d["kind"] else ""
-            values = f"{number(d['first'])} to {number(d['second'])} {d['unit']}".rstrip()
-            found.append(f"{d['name']}{kind}: {values} ({d['change']:+.1%}, {d['verdict']}).")
+            values = f"{number(d['first'])} {d['unit']} in the first run, {number(d['second'])} in the second"
+            found.append(f"{d['name']}{kind}: {values} ({percent(d['change'])}, {d['verdict']}).")
     found += [f"Mind: {text}." for text in result["warnings"]]
     return found or ["No figure differs by more than half a per cent."]
 
@@ -162,12 +167,13 @@ def _render(result: Mapping[str, Any], a: Curves, b: Curves) -> str:
     names = [Path(result[key]).name or result[key] for key in ("first", "second")]
     rows = []
     for d in result["differences"]:
-        change = "" if d["change"] is None else f"{d['change']:+.1%} {d['verdict']}"
+        change = "" if d["change"] is None else f"{percent(d['change'])} {d['verdict']}"
         unit = f" [{d['unit']}]" if d["unit"] else ""
-        rows.append([escape(d["name"] + unit), d["kind"], d["first"], d["second"], change])
+        kind = tag(d["kind"]) if d["kind"] else ""
+        rows.append([escape(d["name"] + unit), kind, d["first"], d["second"], change])
     columns = [("figure", "text"), ("kind", "text"), (names[0], ""), (names[1], ""), ("change", "text")]
     settings = [
-        [f"<code>{escape(k)}</code>", escape(str(x)), escape(str(y))] for k, (x, y) in result["settings"].items()
+        [f"<code>{breakable(k)}</code>", escape(str(x)), escape(str(y))] for k, (x, y) in result["settings"].items()
     ]
     body = (
         verdict_box(sentences(result))

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from drp_slam.profiler.page import MODELLED, number, page, section, table, tile, tiles, verdict_box
+from drp_slam.profiler.page import MODELLED, breakable, number, page, section, table, tag, tile, tiles, verdict_box
+from drp_slam.reporting.estimate_pictures import UNIT_COLOURS
 
-UNIT_COLOURS = {"ai-mac": "#2b6cb0", "drp": "#2f855a", "copy": "#805ad5", "cpu": "#c53030"}
 PARTS = {**UNIT_COLOURS, "crossing": "#d69e2e", "fixed start": "#a0aec0"}
 UNITS = {"ai-mac": "AI-MAC array", "drp": "DRP", "copy": "memory copies", "cpu": "Cortex-A55"}
 HELP = {
@@ -21,17 +20,19 @@ HELP = {
 """What shortens a layer of the AI-MAC array, by what binds it."""
 LARGE = 0.1
 """Share of the time from which the verdict names a group of layers."""
+LAYERS = (
+    f"{tag(MODELLED)} Click a heading to sort. What binds a layer: <i>macs</i>, arithmetic; <i>features</i> or "
+    "<i>weights</i>, moving them; <i>fixed</i>, starting it; <i>drp</i>, <i>copy</i>, <i>cpu</i>, the unit it runs on. "
+    "Crossing: to the Cortex-A55 and back. N of M: rows that are left of a group of M, on average. Use: of the dense "
+    "peak, so that packing can take it above 100 %."
+)
 FOOTER = "Every figure is modelled from the device file; nothing here was measured."
 
 
-def render(result: Mapping[str, Any], images: Mapping[str, bytes]) -> str:
-    """The whole page; `images` are PNGs by name."""
+def render(result: Mapping[str, Any], pictures: Sequence[str]) -> str:
+    """The whole page; `pictures` are inline SVGs."""
     title = f"drp_slam estimate: {result['name']}"
     subtitle = f"device <b>{escape(result['device'])}</b> · AI-MAC <b>{result['mac_mhz']:.0f} MHz</b>"
-    pictures = "".join(
-        f'<img alt="{name}" src="data:image/png;base64,{base64.b64encode(image).decode()}">'
-        for name, image in images.items()
-    )
     body = (
         verdict_box(verdict(result))
         + _tiles(result)
@@ -41,9 +42,9 @@ def render(result: Mapping[str, Any], images: Mapping[str, bytes]) -> str:
             "Roofline and memory",
             "Each matrix layer by its rate and by operations per streamed byte; then what lies in memory over time. "
             "<a href='timeline.json'>timeline.json</a> beside this page is a trace for ui.perfetto.dev.",
-            pictures,
+            *pictures,
         )
-        + section("Layers", "Click a heading to sort.", _layers(result))
+        + section("Layers", LAYERS, _layers(result))
     )
     return page(title, subtitle, body, FOOTER)
 
@@ -74,7 +75,8 @@ def verdict(result: Mapping[str, Any]) -> list[str]:
     if result["overhead_ms"] >= LARGE * whole_us * 1e-3:
         text = f"{result['overhead_ms']:.2f} ms are the fixed start of an inference"
         found.append(f"{text}: the network is small, so a faster one gains little.")
-    return [*found, *(str(note) for note in result["notes"])] or ["No layer takes time."]
+    notes = (f"{note[:1].upper()}{note[1:]}." for note in map(str, result["notes"]))
+    return [*found, *notes] or ["No layer takes time."]
 
 
 def _tiles(result: Mapping[str, Any]) -> str:
@@ -109,8 +111,9 @@ def _shares(result: Mapping[str, Any]) -> str:
     groups = ", ".join(f"{n}: {count}" for n, count in enumerate(result["groups_by_n"]) if count)
     loss = result["packing_loss"]
     packing = (
-        f"<p>Weight groups rebuilt as N rows: {groups}. Lost against 1 - sparsity: unequal columns "
-        f"{loss['balance']:.1%}, padding {round(loss['padding'], 3) + 0.0:.1%} of the dense cycles.</p>"
+        f"<p>Groups of weights by the rows that are left: {groups}. Not saved: {100 * loss['balance']:.1f} % of the "
+        f"dense cycles, because columns of one group hold different numbers of zeros, and "
+        f"{100 * loss['padding'] + 0.0:.1f} % of padding.</p>"
     )
     return f'<div class="bar">{bar}</div><p class="key">{key}</p>' + (packing if groups else "")
 
@@ -139,7 +142,7 @@ def _layers(result: Mapping[str, Any]) -> str:
             continue
         rows.append(
             [
-                f'<span class="name" title="{escape(row["name"])}">{escape(row["name"])}</span>',
+                f'<span class="name" title="{escape(row["name"])}">{breakable(row["name"])}</span>',
                 escape(row["op"]),
                 row["unit"],
                 "×".join(map(str, row["shape"])),

@@ -95,14 +95,18 @@ def front(points: Points) -> str | None:
 
 
 def _names(ax: Any, points: Points, cost: str, worth: str) -> None:
-    """Names of the shipped networks, above and below in turn, so that neighbours stay apart."""
+    """Names of the shipped networks beside their points, not on the intervals; above and below in turn, so that
+    neighbours stay apart, and towards the middle at the right edge."""
     shown = sorted((p for p in points if p["point"]["network"]), key=lambda p: p[cost])
+    costs = [p[cost] for p in points]
     for i, p in enumerate(shown):
         value = ratio(p, worth)
         if value is not None:
-            where = {"xytext": (0, 13 if i % 2 else -20), "textcoords": "offset points", "ha": "center"}
+            left = p[cost] - min(costs) > 0.75 * (max(costs) - min(costs))
+            where = {"xytext": (-8 if left else 8, 5 if i % 2 else -12), "ha": "right" if left else "left"}
             at = (p[cost], 100 * value[0])
-            ax.annotate(p["name"], at, fontsize=8, color="#1c2430", zorder=6, annotation_clip=True, **where)
+            style = {"fontsize": 8, "color": "#1c2430", "zorder": 6, "annotation_clip": True}
+            ax.annotate(p["name"], at, textcoords="offset points", **where, **style)
 
 
 def _legend(figure: Any, ax: Any) -> None:

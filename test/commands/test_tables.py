@@ -14,6 +14,7 @@ from rich.console import Console
 
 from drp_slam import cli
 from drp_slam.commands._tables import print_table
+from drp_slam.profiler.terminal import print_lines
 
 CELL = st.text("abc[]/%é日", min_size=1, max_size=12)
 
@@ -32,6 +33,21 @@ def test_a_table_fits_and_names_what_it_leaves_out(rows: list[tuple[str, ...]], 
     shown = ["first", "2nd", *(n for n in ("3rd", "4th", "5th", "6th") if n not in spared)]
     for row, line in zip(rows, body[2:], strict=True):
         assert line.split() == list(row[: len(shown)]), "whole cells, one line a row"
+
+
+@given(st.lists(st.text("ab-/. ", min_size=1, max_size=60), min_size=1, max_size=20), st.integers(0, 12))
+def test_lines_wrap_at_words_on_a_terminal_and_nowhere_else(words: list[str], indent: int) -> None:
+    text = " ".join(" ".join(words).split()) or "x"
+    for terminal in (True, False):
+        out = Console(file=io.StringIO(), width=40, force_terminal=terminal, color_system=None)
+        print_lines([text], indent=indent, out=out)
+        lines = out.file.getvalue().splitlines()
+        assert " ".join(" ".join(lines).split()) == text, "nothing is lost, and no word is broken"
+        if terminal:
+            assert all(len(line) <= 40 or " " not in line.strip() for line in lines)
+            assert all(line.startswith(" " * indent) for line in lines[1:])
+        else:
+            assert lines == [text]
 
 
 @pytest.mark.parametrize(

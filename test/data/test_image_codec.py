@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import struct
+import zlib
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 
 from drp_slam.data import image_codec
 from drp_slam.data.rvl import decode_rvl
+from drp_slam.decoding import read_image
 from drp_slam.errors import DataError
 
 RNG = np.random.default_rng(4)
@@ -193,3 +196,20 @@ def test_jpeg_of_depth_is_refused() -> None:
     jpeg = cv2.imencode(".jpg", SMOOTH[..., 0])[1].tobytes()
     with pytest.raises(DataError, match="no depth"):
         image_codec.depth_of(compressed(jpeg, "16UC1; jpeg compressed"), "here")
+
+
+def test_an_odd_colour_profile_changes_nothing_and_is_not_complained_of(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    png = cv2.imencode(".png", SMOOTH)[1].tobytes()
+    profile = b"iCCP" + b"odd\0\0" + zlib.compress(bytes(200))
+    chunk = struct.pack(">I", len(profile) - 4) + profile + struct.pack(">I", zlib.crc32(profile))
+    file = tmp_path / "odd.png"
+    file.write_bytes(png[:33] + chunk + png[33:])  # behind the header
+    cv2.imread(str(file))
+    assert "iCCP" in capfd.readouterr().err, "OpenCV alone warns"
+    assert np.array_equal(read_image(file, DataError), SMOOTH)
+    assert np.array_equal(read_image(file, DataError, grey=True), cv2.imdecode(np.frombuffer(png, np.uint8), 0))
+    assert not capfd.readouterr().err
+    with pytest.raises(DataError, match=r"none\.png: cannot read"):
+        read_image(tmp_path / "none.png", DataError)

@@ -72,7 +72,7 @@ def test_the_command_writes_a_page_and_pictures(tmp_path: Path, capsys: pytest.C
     result = json.loads(capsys.readouterr().out)
     assert {claim["figure"] for claim in result["claims"]} == {"3", "4", "5", "6", "SLAM"}
     assert all(claim["source"] and claim["command"] and len(claim["range"]) == 2 for claim in result["claims"])
-    page, *pictures, _ = (Path(path) for path in result["files"])
+    _, *pictures, page = (Path(path) for path in result["files"])
     assert check_page(page).count("<svg") == 5
     assert len(pictures) == 5 and all(p.read_bytes().startswith(b"\x89PNG") for p in pictures)
     # the figures can be asked for one by one

@@ -40,11 +40,11 @@ def test_fewer_features_are_seen_in_settings_and_figures(runs: dict[str, Path], 
     track = next(d for d in result["differences"] if d["name"] == "track, p50" and d["kind"] == "modelled")
     assert track["verdict"] == "better" and track["change"] < 0
     text = (tmp_path / folder.DIFFERENCE_HTML).read_text(encoding="utf-8")
-    assert "<code>drp.top_k</code>" in text and 'class="plot"' in text and 'class="verdict"' in text
+    assert "<code>drp.<wbr>top_<wbr>k</code>" in text and 'class="plot"' in text and 'class="verdict"' in text
     assert not (tmp_path / folder.REPORT_HTML).exists()
     cli.main(["report", str(runs["many"]), str(runs["few"]), "--out", str(tmp_path)])
     shown = capsys.readouterr().out
-    assert "drp.top_k: 1024 -> 100" in shown and f"open {tmp_path / folder.DIFFERENCE_HTML}" in shown
+    assert "drp.top_k: 1024 -> 100" in shown and f"report {tmp_path / folder.DIFFERENCE_HTML}" in shown
 
 
 def test_runs_of_different_parts_and_chips_come_with_a_warning(runs: dict[str, Path], tmp_path: Path) -> None:

@@ -6,11 +6,14 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
 MOST_PIXELS = 1 << 26
 """Largest number of pixels, 8192 x 8192: a PNG of a few kB may expand to gigabytes."""
+LONGEST_IMAGE = 1 << 28
+"""Bytes of an image file: `MOST_PIXELS` of 32 bits, not compressed."""
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 START_OF_SCAN = 0xDA
 MAGIC = (PNG, JPEG, b"II*\0", b"MM\0*", b"BM", b"P5", b"P6")
@@ -19,6 +22,14 @@ os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))  # for oth
 import cv2  # noqa: E402
 
 from drp_slam.errors import DataError, DrpSlamError  # noqa: E402
+from drp_slam.resources import read_regular  # noqa: E402
+
+
+def read_image(path: Path, error: type[DrpSlamError], grey: bool = False) -> np.ndarray:
+    """An image file as (H, W, 3) uint8 BGR, or (H, W) if `grey`. Raises `error` that names the file."""
+    data = read_regular(path, LONGEST_IMAGE, error, "scale it down")
+    flags = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR
+    return decode(data, flags, str(path), error, "remove it or copy it again")
 
 
 def decode(
@@ -37,13 +48,13 @@ def decode(
     if pixels > MOST_PIXELS:
         raise error(f"{where}: an image of {pixels} pixels, expected at most {MOST_PIXELS}; scale it down")
     if data[:8] == PNG:
-        sound = _png_is_sound(data)
+        read = _sound_png(data)
     elif data[:2] == JPEG:
-        sound = _jpeg_is_sound(data)
+        read = data if _jpeg_is_sound(data) else None
     else:
-        sound = len(data) > 0
+        read = data or None
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if sound else None
+        image = None if read is None else cv2.imdecode(np.frombuffer(read, np.uint8), flags)
     except cv2.error:  # a header with more pixels than OpenCV accepts
         image = None
     if image is None and len(data) and not is_known(data):
@@ -92,16 +103,21 @@ def _jpeg_is_sound(data: memoryview) -> bool:
     return bytes(data).find(b"\xff\xd9", begin) >= 0
 
 
-def _png_is_sound(data: memoryview) -> bool:
-    """Walks the chunks to IEND and checks each one's CRC (0.1 ms for VGA depth)."""
-    at = 8
+def _sound_png(data: memoryview) -> memoryview | None:
+    """Walks the chunks to IEND and checks each one's CRC (0.1 ms for VGA depth); None for a damaged file.
+
+    Leaves the colour profile out: pixels do not change with it, and libpng warns of every odd one on standard error.
+    """
+    at, profile = 8, (0, 0)
     while at + 12 <= len(data):
         length = int.from_bytes(data[at : at + 4], "big")
         kind, end = bytes(data[at + 4 : at + 8]), at + 8 + length
         crc = int.from_bytes(data[end : end + 4], "big")
         if end + 4 > len(data) or zlib.crc32(data[at + 4 : end]) != crc:
-            return False
+            return None
+        if kind == b"iCCP":
+            profile = at, end + 4
         if kind == b"IEND":
-            return True
+            return memoryview(bytes(data[: profile[0]]) + bytes(data[profile[1] :])) if profile[1] else data
         at = end + 4
-    return False
+    return None
