@@ -28,7 +28,7 @@ def test_a_table_fits_and_names_what_it_leaves_out(rows: list[tuple[str, ...]], 
     *table, last = file.getvalue().splitlines()
     spared = [name for name in ("6th", "5th", "4th", "3rd") if name not in table[0].split()]
     assert spared == ["6th", "5th", "4th", "3rd"][: len(spared)], "in the order given"
-    assert last == f"omitted at this width: {', '.join(spared)}; --json has them" if spared else "left out" not in last
+    assert last == f"omitted at this width: {', '.join(spared)}; --json has them" if spared else "omitted" not in last
     body = table if spared else [*table, last]
     shown = ["first", "2nd", *(n for n in ("3rd", "4th", "5th", "6th") if n not in spared)]
     for row, line in zip(rows, body[2:], strict=True):
