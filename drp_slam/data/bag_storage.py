@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from drp_slam.data.mcap_recovery import Scanner, is_indexed
+from drp_slam.data.sqlite_recovery import is_short, recover
 from drp_slam.errors import DataError
 from drp_slam.resources import parse_yaml, read_text
 
@@ -105,9 +106,11 @@ def _open(path: Path, stack: contextlib.ExitStack) -> Joined:
     if (path / "metadata.yaml").is_file():
         try:
             _check_metadata(path / "metadata.yaml")
-            return Joined(path, [_entered(stack, Reader(path))])
+            if any(_kind(file) == ".db3" and is_short(file) for file in files):
+                raise EOFError("a file is shorter than it says")
+            return Joined(path, [_entered(stack, Reader(path))], _logged(_unwritten(files)))
         except Exception as error:  # as above
-            note, cause = f"{path}: metadata.yaml is wrong ({error}); the files are read without it", error
+            note, cause = f"{path}: does not open by its metadata.yaml ({error}); the files are read without it", error
     stores = [file for file in files if _kind(file) is not None]
     if reads_folders_only() and (stores or path.is_file()):
         raise (
@@ -125,21 +128,56 @@ def _open(path: Path, stack: contextlib.ExitStack) -> Joined:
         raise
     except Exception as error:  # as above
         raise damaged(path, error) from error
-    note = "; ".join(filter(None, (note, *(said for _, said in opened))))
+    note = "; ".join(filter(None, (note, *(said for _, said in opened), _unwritten(stores))))
+    return Joined(path, sorted((r for r, _ in opened), key=lambda r: r.metadata.start_time), _logged(note))
+
+
+def _logged(note: str) -> str:
     if note:
         log.warning(note)
-    return Joined(path, sorted((r for r, _ in opened), key=lambda r: r.metadata.start_time), note)
+    return note
+
+
+def _unwritten(files: list[Path]) -> str:
+    """Says that messages are in the log of a database whose recorder was killed: `rosbags` does not read it."""
+    logs = {file: file.with_name(file.name + "-wal") for file in files}
+    return "; ".join(
+        f"{file}: the last messages are in {wal.name} and not read; sqlite3 {file} 'PRAGMA wal_checkpoint' adds them"
+        for file, wal in logs.items()
+        if wal.is_file() and wal.stat().st_size
+    )
 
 
 def _opened(stack: contextlib.ExitStack, plugin: Any, file: Path) -> tuple[Any, str]:
     """The reader of a storage file, and a note on damage."""
-    if _kind(file) != ".mcap" or is_indexed(file):
+    if _kind(file) == ".db3":
+        return _opened_sqlite(stack, plugin, file)
+    if is_indexed(file):
         return _entered(stack, plugin(file)), ""
     scanner = Scanner(plugin, file)
     reader, lost_bytes = _entered(stack, scanner), scanner.whole.lost_bytes
     if lost_bytes and not reader.metadata.message_count:
         raise EOFError("no whole message in it")
     return reader, f"{file}: truncated, {lost_bytes} bytes after the last whole message" * (lost_bytes > 0)
+
+
+def _opened_sqlite(stack: contextlib.ExitStack, plugin: Any, file: Path) -> tuple[Any, str]:
+    """As `_opened`; of a damaged file the whole messages are copied."""
+    cause: Exception = EOFError("the file is shorter than it says")
+    try:
+        reader = _entered(stack, plugin(file))
+        if not is_short(file):
+            return reader, ""
+    except Exception as error:  # damaged bytes surface as any error of the storage libraries
+        cause = error
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    if 2 * file.stat().st_size > shutil.disk_usage(folder).free:
+        raise EOFError(f"{cause}; to read what is whole, set TMPDIR to a disk with twice its size free")
+    messages, gaps = recover(file, folder / file.name)
+    if not messages:
+        raise EOFError(f"no whole message in it; {cause}")
+    parts = f"{gaps} part{'s' * (gaps > 1)} cannot be read" if gaps else "its index cannot be read"
+    return _entered(stack, plugin(folder / file.name)), f"{file}: damaged, {parts}; {messages} whole messages are used"
 
 
 def _check_metadata(path: Path) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import os
 import shutil
@@ -95,14 +96,30 @@ def open_synthetic(name: str, start: int = 0, frames: int | None = None, cache: 
             # another process may have written the same bits first
             if not folder.is_dir():
                 raise
-    with contextlib.suppress(OSError):  # a shared read-only cache works too
-        os.utime(folder)
-    opened = open_tum(folder, None, start, frames)
-    return dataclasses.replace(opened, name="synthetic")
+    with held(folder):
+        opened = open_tum(folder, None, start, frames)
+
+    def source() -> Iterator[Frame | DataError]:
+        with held(folder):
+            yield from opened.source()
+
+    return dataclasses.replace(opened, name="synthetic", source=source)
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Marks a sequence as the one read last, and keeps other processes from removing it meanwhile."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # a shared read-only cache works too
+            lock = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, lock)
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            os.utime(folder)
+        yield
 
 
 def forget(cache: Path, kept: int) -> None:
-    """Removes sequences from the cache except the `kept` opened last.
+    """Removes sequences from the cache except the `kept` read last, and those that are being read.
 
     Incomplete ones (`.part`) do not count unless they are stale.
     """
@@ -113,7 +130,13 @@ def forget(cache: Path, kept: int) -> None:
             if ".part" not in folder.suffix or begun < time.time() - WRITTEN_WITHIN_S:
                 aged.append((begun, folder))
     for _, folder in sorted(aged, reverse=True)[kept:]:
-        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            lock = os.open(folder, os.O_RDONLY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while somebody reads it
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
 
 
 def cache_folder(parameters: Parameters, cache: Path | None = None) -> Path:

@@ -22,16 +22,59 @@ from drp_slam.data.sequence import Sequence
 from drp_slam.errors import DataError
 
 
-@pytest.mark.parametrize("kept", [0.0, 0.3, 0.7, 0.99])
-def test_truncated_sqlite3_bag_names_the_repair(room: Sequence, tmp_path: Path, kept: float) -> None:
-    path = tmp_path / "bag"
+def recorded(room: Sequence, path: Path) -> Path:
+    """An sqlite3 bag without metadata.yaml, as a recorder leaves it that was killed; a folder that the reader names."""
     bag_writer.write_bag(path, room, "sqlite3")
-    file = path / "bag.db3"
+    if not OLD:
+        (path / "metadata.yaml").unlink()
+    return path / f"{path.name}.db3"
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.1])
+def test_an_sqlite3_bag_without_a_whole_message_names_the_repair(room: Sequence, tmp_path: Path, kept: float) -> None:
+    file = recorded(room, tmp_path / "bag")
     os.truncate(file, int(file.stat().st_size * kept))
-    if OLD and kept == 0.99:
-        pytest.skip("an old rosbags reads what is there and says nothing of the rest")
-    for name in (path,) if OLD else (path, file):
+    for name in (file.parent,) if OLD else (file.parent, file):
         refused(name, str(name), "truncated", f"sqlite3 {file} .recover | sqlite3 recovered.db3")
+
+
+def frames_of_damaged(room: Sequence, path: Path) -> list[int]:
+    """Numbers of the frames that are read; each is as it was."""
+    read, true = open_sequence(str(path)), {f.stamp_ns: f for f in room}
+    stamps = []
+    for frame in read:
+        assert np.array_equal(frame.image, true[frame.stamp_ns].image)
+        whole = true[frame.stamp_ns]
+        assert np.allclose(frame.depth * frame.depth_unit_m, whole.depth * whole.depth_unit_m, atol=1e-3)
+        stamps.append(list(true).index(frame.stamp_ns))
+    assert not read.skipped and any("whole messages are used" in note for note in read.notes)
+    return stamps
+
+
+@pytest.mark.skipif(OLD, reason="an old rosbags reads what is there and says nothing of the rest")
+@pytest.mark.parametrize("kept", [0.5, 0.7, 0.99])
+@pytest.mark.parametrize("metadata", [False, True])
+def test_frames_before_the_end_of_a_truncated_sqlite3_bag_are_read(
+    room: Sequence, tmp_path: Path, kept: float, metadata: bool
+) -> None:
+    bag = tmp_path / "bag"
+    bag_writer.write_bag(bag, room, "sqlite3")
+    if not metadata:
+        (bag / "metadata.yaml").unlink()
+    os.truncate(bag / "bag.db3", int((bag / "bag.db3").stat().st_size * kept))
+    found = frames_of_damaged(room, bag)
+    assert found == list(range(len(found))) and len(room) * kept - 2 < len(found) <= len(room)
+
+
+@pytest.mark.skipif(OLD, reason="as above")
+def test_frames_around_a_lost_page_of_an_sqlite3_bag_are_read(room: Sequence, tmp_path: Path) -> None:
+    file = recorded(room, tmp_path / "bag")
+    data = bytearray(file.read_bytes())
+    leaves = [at for at in range(8 * 4096, len(data), 4096) if data[at] == 0x0D]  # pages with messages' first bytes
+    data[leaves[-1] : leaves[-1] + 4096] = bytes(4096)
+    file.write_bytes(data)
+    found = frames_of_damaged(room, file)
+    assert len(room) // 2 <= len(found) < len(room)
 
 
 def test_a_damaged_image_is_left_out_and_counted(room: Sequence, tmp_path: Path) -> None:

@@ -157,3 +157,10 @@ def test_an_mcap_file_without_a_whole_message_names_the_repair(room: Sequence, t
     bag = write(tmp_path / "bag", messages(room))
     file = cut(bag, 150)
     refused(bag, "no whole message", f"mcap recover {file}")
+
+
+def test_messages_in_the_log_of_a_killed_recorder_are_named(room: Sequence, tmp_path: Path) -> None:
+    bag_writer.write_bag(tmp_path / "bag", room, "sqlite3")
+    (tmp_path / "bag" / "bag.db3-wal").write_bytes(bytes(4096))
+    complete(room, tmp_path / "bag", "bag.db3-wal", "wal_checkpoint")
+    complete(room, tmp_path / "bag" / "bag.db3", "bag.db3-wal", "wal_checkpoint")

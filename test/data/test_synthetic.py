@@ -174,6 +174,16 @@ def test_the_cache_keeps_what_was_opened_last(tmp_path: Path) -> None:
     assert {p.name for p in tmp_path.iterdir()} == {"synthetic-4", "synthetic-5", mine.name, "other"}
 
 
+def test_a_sequence_that_is_being_read_stays_in_the_cache(tmp_path: Path) -> None:
+    """A graph that plays it again and again may run for hours beside others."""
+    frames = iter(sy.open_synthetic("synthetic:frames=3,width=64", cache=tmp_path))
+    next(frames)
+    sy.forget(tmp_path, 0)
+    assert len(list(frames)) == 2
+    sy.forget(tmp_path, 0)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot write"):
