@@ -194,7 +194,7 @@ def test_an_unknown_codec_is_not_called_damaged(form: str, data: bytes, words: s
 
 def test_jpeg_of_depth_is_refused() -> None:
     jpeg = cv2.imencode(".jpg", SMOOTH[..., 0])[1].tobytes()
-    with pytest.raises(DataError, match="no depth"):
+    with pytest.raises(DataError, match="is not depth"):
         image_codec.depth_of(compressed(jpeg, "16UC1; jpeg compressed"), "here")
 
 
