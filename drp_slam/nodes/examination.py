@@ -7,7 +7,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from drp_slam.datatypes import Frame
 from drp_slam.doctor.examine import GAP_S, Examiner
@@ -16,7 +16,8 @@ from drp_slam.doctor.findings import Finding
 log = logging.getLogger(__name__)
 
 PERIOD_S = 2.0
-"""Period of checks: one takes 50 ms of one core."""
+"""Period of checks, on the clock and by the stamps (a recording that is played slowly shows one view for long): one
+takes 50 ms of one core."""
 FIRST, FIRST_PERIOD_S = 12, 0.5
 """The first checks are more frequent, so that faults are reported early."""
 LEAST = 5
@@ -29,22 +30,25 @@ MOTION_EVERY = 15
 class Examination:
     """`offer` every frame; `findings` cover the last half minute; `close` ends the thread."""
 
-    def __init__(self, topics: Mapping[str, str], period_s: float = PERIOD_S) -> None:
-        self._period_s = period_s
+    def __init__(
+        self, topics: Mapping[str, str], period_s: float = PERIOD_S, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._period_s, self._now = period_s, now
         self._examiner = Examiner(topics, KEPT)
         self._frames: queue.Queue[Frame | None] = queue.Queue(1)
         self._thread: threading.Thread | None = None
-        self._looks = 0
-        self._due_s = 0.0
+        self.looks = 0
+        self._due_s, self._near_ns = 0.0, range(0)
         self._held_ns: int | None = None
         self._lasting: list[Finding] = []
         self.findings: list[Finding] = []
 
     def offer(self, frame: Frame) -> None:
         """Accepts a frame if one is due and the last check is done; returns immediately."""
-        now_s = time.monotonic()
+        now_s, period_s = self._now(), FIRST_PERIOD_S if self.looks < FIRST else self._period_s
+        due = now_s >= self._due_s and frame.stamp_ns not in self._near_ns
         follows = self._held_ns is not None and frame.stamp_ns - self._held_ns >= GAP_S * 1e9
-        if frame.image is None or not (follows or now_s >= self._due_s):
+        if frame.image is None or not (follows or due):
             return
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="examination", daemon=True)
@@ -57,7 +61,13 @@ class Examination:
             self._held_ns = None
         else:
             self._held_ns = frame.stamp_ns
-            self._due_s = now_s + (FIRST_PERIOD_S if self._looks < FIRST else self._period_s)
+            self._due_s, reach_ns = now_s + period_s, int(0.9e9 * period_s)
+            self._near_ns = range(frame.stamp_ns - reach_ns, frame.stamp_ns + reach_ns)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no frame waits to be checked."""
+        return self._frames.empty()
 
     def close(self) -> None:
         """Ends the thread."""
@@ -81,10 +91,10 @@ class Examination:
 
     def _look(self, frame: Frame) -> None:
         self._examiner.sample(frame)
-        self._looks += 1
-        if self._looks < LEAST:
+        self.looks += 1
+        if self.looks < LEAST:
             return
-        if self._looks % MOTION_EVERY == 0:
+        if self.looks % MOTION_EVERY == 0:
             found = self._examiner.findings()
             self._lasting = [f for f in found if f.check.name == "wrong_calibration"]
         else:

@@ -78,7 +78,6 @@ def reference_of(point: Point, path: Path) -> Measured:
     from drp_slam.sweep.sweep_point import measure_reference
 
     if not path.is_file():
-        print(f"reference {point.reference} ...", file=sys.stderr, flush=True)
         measured.store(measure_reference(point), path)
     return measured.stored(path)
 

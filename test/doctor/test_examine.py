@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from drp_slam.data.dataset import open_sequence
 from drp_slam.datatypes import Camera, Frame
 from drp_slam.doctor.examine import Examiner
 from drp_slam.doctor.recordings import diagnose
+from drp_slam.nodes.examination import Examination
 
 ROOM = "synthetic:frames=64,width=320"
 DATA = os.environ.get("DRP_SLAM_DATA", "")
@@ -130,6 +132,24 @@ def test_healthy_frames(frames):
     assert names([as_float(frame) for frame in frames]) == set()
     grey = [dataclasses.replace(f, image=cv2.cvtColor(f.image, cv2.COLOR_BGR2GRAY)) for f in frames]
     assert names(grey) == set()
+
+
+def test_a_view_alone_says_nothing_of_registration() -> None:
+    """Depth edges of one view fit elsewhere by chance: a camera that stands still, or a recording that is played slowly,
+    shows it often."""
+    frames = list(open_sequence("synthetic:seed=2,frames=60,width=320"))[36:52]
+    rng = np.random.default_rng(0)
+    for frame in frames[2:11:8]:
+        noisy = of_depth(lambda d: d + rng.integers(0, 3, d.shape, np.uint16) * (d > 0))
+        assert names([dataclasses.replace(noisy(frame), index=4 * k) for k in range(20)]) <= {"frozen"}
+    slow, clock_s = Examination(TOPICS, now=lambda: clock_s), 0.0
+    for frame in frames:
+        clock_s += 1.6
+        slow.offer(frame)
+        while not slow.idle:
+            time.sleep(0.001)
+    slow.close()
+    assert slow.looks == 2 and not slow.findings, "half a second of the recording lies between two looks"
 
 
 def test_a_frozen_camera(frames):
