@@ -10,7 +10,7 @@ from dataclasses import dataclass
 class Constant:
     """One number of a device model. `source` is a citation, `fitted ...` or `assumed ...`.
 
-    `low` and `high` are the interval in which it is taken to lie: its own `range` or `factor` in the
+    `low` and `high` are the interval in which the value is assumed to be: its own `range` or `factor` in the
     file (`stated`), else the factor of its kind (`ranges`).
     """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The numbers of a device model, each with unit and source, and which unit of silicon runs what."""
+"""The numbers of a device model, each with unit and source, and the units of silicon with the work that each runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Unit:
     """One unit of silicon: a row of the schedule.
 
     `runs` are the units of `Work` that it serves, with a place where only some kernels run there
-    (`drp.custom`). Units of the same `queue` serve one step at a time between them.
+    (`drp.custom`). Units of the same `queue` run one step at a time altogether.
     """
 
     name: str
@@ -73,16 +73,16 @@ class Constants(Mapping[str, float]):
 
 @lru_cache(maxsize=8)
 def load_constants(name: str = "rzv2h") -> Constants:
-    """Reads `config/devices/<name>.yaml` (or a file), and the file that it is the same as (`same_as`).
+    """Reads `config/devices/<name>.yaml` (or a file), and the file that it is based on (`same_as`).
 
-    Raises ResourceError where there is none, DeviceError where a leaf lacks `value`, `unit` or
+    Raises ResourceError if there is none, DeviceError if a leaf lacks `value`, `unit` or
     `source`.
     """
     return _load(name, ())
 
 
 def _load(name: str, before: tuple[Path, ...]) -> Constants:
-    """`before` are the files that lead here by `same_as`."""
+    """`before` are the files that refer to this one by `same_as`."""
     path = resources.device_file(name)
     if path in before:
         raise DeviceError(f"{path}: same_as leads back to this file; one of the two has to state its constants")
@@ -105,7 +105,7 @@ def _load(name: str, before: tuple[Path, ...]) -> Constants:
 
 
 def _factors(path: Path, body: Any) -> dict[str, float]:
-    """`ranges` of a file: how far off constants of a kind may be, by a factor with its reason."""
+    """`ranges` of a file: the uncertainty of constants of a kind, as a factor with its reason."""
     if not isinstance(body, dict) or not all(
         isinstance(b, dict) and isinstance(b.get("factor"), (int, float)) and b["factor"] >= 1 and b.get("reason")
         for b in body.values()
@@ -115,7 +115,7 @@ def _factors(path: Path, body: Any) -> dict[str, float]:
 
 
 def _spread(path: Path, c: Constant, factors: Mapping[str, float]) -> Constant:
-    """The constant with its interval: its own `range`, else that of its kind; a point where none is stated."""
+    """The constant with its interval: its own `range`, else that of its kind; a point if none is stated."""
     if c.low == c.low:
         if not c.low <= c.value <= c.high:
             raise DeviceError(f"{path}: {c.key} is {c.value:g}, outside its range {c.low:g} to {c.high:g}")
@@ -154,7 +154,7 @@ def _leaves(path: Path, node: Any, key: str, base: Mapping[str, Constant]) -> It
     except (TypeError, ValueError, ZeroDivisionError) as error:
         raise DeviceError(
             f"{path}: {key} has range {node.get('range')!r} and factor {node.get('factor')!r}, expected low and high, "
-            "or by how much the value may be off"
+            "or a factor"
         ) from error
     yield Constant(key, value, str(node["unit"]), str(node["source"]), low, high, "range" in node or "factor" in node)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a piece of work costs on a chip. Modelled, never measured."""
+"""The cost of a piece of work on a chip. Modelled, never measured."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Cost:
     """Modelled time and energy of one piece of work.
 
     `unit` is the name of the unit of silicon that does it (`chip.constants.Unit`). `parts` are
-    seconds by cause and add up to `modelled_s`. `bytes` are moved to and from the shared memory, where
-    the model knows. Time and energy are NaN where nothing is modelled.
+    seconds by cause and add up to `modelled_s`. `bytes` are moved to and from the shared memory, if
+    the model knows them. Time and energy are NaN if nothing is modelled.
     """
 
     modelled_s: float

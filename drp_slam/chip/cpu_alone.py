@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The same work on the CPU alone: measured on this host, and modelled for the chip's A55 cores.
 
-The modelled comparison is first order: counted operations by sustained rates. It stands beside
-what the article about the chip claims, and never takes its place.
+The modelled comparison is first order: counted operations divided by sustained rates. It is shown beside
+the claim of the article about the chip, and does not replace it.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ ARTICLE = {
 
 
 def ratio(over: float | None, under: float | None) -> float | None:
-    """`over / under`, None where either is missing or `under` is zero."""
+    """`over / under`, None if either is missing or `under` is zero."""
     return None if over is None or not under else over / under
 
 
 @dataclass(frozen=True)
 class FrameMeans:
-    """Modelled means a frame: on the units of the chip as placed, and on its CPU alone.
+    """Modelled means per frame: on the units of the chip as placed, and on its CPU alone.
 
-    Energies are None where they are not modelled. `cpu_busy_ms` also counts work that the pose does
-    not wait for, such as a detector; None without such work.
+    Energies are None if not modelled. `cpu_busy_ms` also counts work that the pose does
+    not wait for, such as that of a detector; None without such work.
     """
 
     chip_ms: float
@@ -40,9 +40,9 @@ class FrameMeans:
 
 
 def compare(means: FrameMeans, throughput_hz: float | None) -> dict[str, Any]:
-    """Ratios, all modelled: of latency, of throughput, of energy a frame, of power while busy.
+    """Ratios, all modelled: of latency, of throughput, of energy per frame, of power while busy.
 
-    `throughput_hz` is the chip's, its units overlapping; the CPU does one frame after the other.
+    `throughput_hz` is the chip's, with overlapping units; the CPU processes one frame after the other.
     """
     chip_ms, cpu_ms, chip_mj, cpu_mj = means.chip_ms, means.cpu_ms, means.chip_mj, means.cpu_mj
     chip_w, busy_ms = ratio(chip_mj, chip_ms), means.cpu_busy_ms or cpu_ms
@@ -61,10 +61,10 @@ def compare(means: FrameMeans, throughput_hz: float | None) -> dict[str, Any]:
 
 
 def without_custom(kernels: Sequence[Mapping[str, Any]], means: FrameMeans) -> dict[str, Any] | None:
-    """The chip with every `custom` DRP kernel moved to its CPU, means a frame, modelled.
+    """The chip with every `custom` DRP kernel moved to its CPU, means per frame, modelled.
 
     `kernels` is one frame's: `place`, `modelled_s`, `energy_j`, `cpu_modelled_s`,
-    `cpu_energy_j`. None where they or the energy are missing.
+    `cpu_energy_j`. None if they or the energy are missing.
     """
     if not kernels or means.chip_mj is None:
         return None

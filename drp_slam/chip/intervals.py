@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a figure could be if every constant may lie anywhere in its stated interval."""
+"""The range of a figure if every constant may be anywhere in its stated interval."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from drp_slam.chip.constants import Constants
 FIXED = ("_offset", "_source", "_divider_low", "_divider_high")
 """Constants whose names end like this state a rule, not a quantity."""
 WIDTHS = ("channels", "rows")
-"""Units of constants that count lanes of the array, built in powers of two."""
+"""Units of constants that count lanes of the array, which are powers of two."""
 PERCENTILES = (5.0, 95.0)
-"""Percentiles of the draws between which a range lies."""
+"""Percentiles of the draws that bound a range."""
 
 Model = Callable[[Constants], Sequence[float]]
 """Constants -> the figures in question."""
@@ -50,7 +50,7 @@ def uncertain(constants: Constants, prefixes: Iterable[str]) -> list[str]:
 
 
 def tornado(model: Model, constants: Constants, keys: Iterable[str]) -> list[Swing]:
-    """Swing of each constant, largest effect on the first figure first; constants without effect are left out."""
+    """Swing of each constant, largest effect on the first figure first; without constants that have no effect."""
     middle, swings = np.asarray(model(constants), float), []
     for key in keys:
         c = constants.entry(key)
@@ -63,7 +63,7 @@ def tornado(model: Model, constants: Constants, keys: Iterable[str]) -> list[Swi
 def monte_carlo(model: Model, constants: Constants, keys: Sequence[str], draws: int, seed: int = 0) -> np.ndarray:
     """(draws, F) figures with all constants drawn at once, independently and log-uniformly from their intervals.
 
-    The same seed gives the same draws. A whole number stays whole, and the width of an array a power of two.
+    The same seed gives the same draws. Integers stay integers, and the width of an array a power of two.
     """
     random = np.random.default_rng(seed)
     entries = [constants.entry(key) for key in keys]
@@ -83,7 +83,7 @@ def spread(figures: np.ndarray) -> tuple[float, float]:
 
 
 def _possible(c: Constant, drawn: float) -> float:
-    """The value nearest to `drawn` that the constant can have."""
+    """The possible value of the constant nearest to `drawn`."""
     if c.unit in WIDTHS:
         return 2.0 ** round(math.log2(drawn))
     whole = c.value == int(c.value) and 1 <= c.value <= 1024

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""First-order models of the units that are priced by counted work: the DRP and the CPU.
+"""First-order cost models of units with counted work: the DRP and the CPU.
 
     DRP call = overhead(place) + max(pixels / rate(kind) / clock, operations / alu rate / clock,
                                      bytes / bandwidth) [+ copies in and out, for OpenCVA]
@@ -8,7 +8,7 @@
                reads * latency / outstanding + beats, in cycles of the bus, replaces pixels / rate
     CPU call = overhead + macs / int8 rate + flops / float rate + ops / byte-operation rate
 
-The CPU's work is priced as a compiled port would do it, or as this Python package does it today
+The CPU's work is priced as a compiled port, or as this Python package
 (`python=True`): there a Hamming distance is part of a matrix product, and every call into a
 library costs its dispatch.
 
@@ -50,7 +50,7 @@ def clock_hz(constants: Constants, key: str, divider: int) -> float:
 
 
 def cpu_cost(constants: Constants, counters: Mapping[str, float], python: bool = False) -> Cost:
-    """All cores doing `counters` in one call (first order), compiled or as this package does it today."""
+    """One call with `counters` on all cores (first order), of a compiled port or of this Python package."""
     parts = {"overhead": constants["cpu.call_overhead"]}
     parts |= {counter: counters.get(counter, 0.0) / constants[rate] for counter, rate in CPU_RATES.items()}
     if bits := counters.get("bits", 0.0):
@@ -65,7 +65,7 @@ def cpu_cost(constants: Constants, counters: Mapping[str, float], python: bool =
 def drp_cost(constants: Constants, work: Work, resident: bool) -> Cost:
     """One call of a kernel on the DRP.
 
-    A `resident` configuration is switched to in one clock; another one is loaded first.
+    Switching to a `resident` configuration takes one clock; another one is loaded first.
     """
     clock, counters = constants["drp.clock"], work.counters
     operations = sum(counters.get(counter, 0.0) for counter in ("ops", "flops", "macs"))

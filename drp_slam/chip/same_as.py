@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Device files that state only what differs from another chip.
+"""Device files that state only the differences from another chip.
 
     same_as: {device: rzv2h, except: [thermal]}
 
 takes every constant of the other chip that the file does not state itself; `except` lists sections or
 constants that this chip does not have. A constant may also be a multiple of the other chip's:
-`{times: 0.5, source: "..."}`. What is taken over is assumed for this chip, whatever it is for the other.
+`{times: 0.5, source: "..."}`. Inherited constants are assumed for this chip, whatever they are for the other.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ KEY = "same_as"
 
 
 def reference(path: Path, tree: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
-    """Takes `same_as` out of a file's tree: the other device, empty without one, and what is left out."""
+    """Removes `same_as` from a file's tree; returns the other device, "" without one, and the exceptions."""
     body = tree.pop(KEY, None)
     if body is None:
         return "", ()
@@ -38,14 +38,14 @@ def reference(path: Path, tree: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
 def taken(
     base: Mapping[str, Constant], device: str, own: Iterable[str], left_out: tuple[str, ...], path: Path
 ) -> dict[str, Constant]:
-    """Each constant that the other chip gives. Raises DeviceError for an exception that the other chip
+    """The constants inherited from the other chip. Raises DeviceError for an exception that the other chip
     does not have.
 
-    An interval that the other chip's file states holds here too; else it is that of an assumed figure.
+    A stated interval of the other chip's file applies here too; else that of assumed constants.
     """
     unknown = [name for name in left_out if not any(_under(key, name) for key in base)]
     if unknown:
-        raise DeviceError(f"{path}: same_as excepts {unknown[0]}, which {device} does not have; remove it")
+        raise DeviceError(f"{path}: same_as excludes {unknown[0]}, which {device} does not have; remove it")
     kinds = {"cited": "its cited figure", "fitted": "fitted for it", "assumed": "assumed there too"}
     own = set(own)
     return {
@@ -61,7 +61,7 @@ def taken(
 
 
 def multiplied(path: Path, key: str, node: Mapping[str, Any], base: Mapping[str, Constant]) -> dict[str, Any]:
-    """A constant stated as a multiple of the other chip's, written out. Raises DeviceError."""
+    """Evaluates a constant stated as a multiple of the other chip's. Raises DeviceError."""
     if key not in base:
         raise DeviceError(f"{path}: {key} is a multiple (times), but same_as names no chip with {key}; write its value")
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The chip as resources in time: modelled stage times -> throughput, latency, utilisation.
+"""Simulates the chip as resources in time: modelled stage times -> throughput, latency, utilisation.
 
 Each queue serves one step at a time in order of arrival; different frames run on different units
 at once. The device file says which units share a queue: on RZ/V2H, DRP0 is started through
@@ -29,9 +29,9 @@ INF = float("inf")
 
 @dataclass(frozen=True)
 class Step:
-    """One piece of a frame's work on one unit, `modelled_s` seconds long when it has the memory to itself.
+    """One piece of a frame's work on one unit, `modelled_s` seconds long without competition for memory.
 
-    It moves `bytes` meanwhile. `wake_s` is the delay between the end of the step before it and its
+    It moves `bytes`. `wake_s` is the delay between the end of the step before it and its
     entry into the queue (the operating system wakes a thread). A step that is `beside` starts when
     the step before it ends, and neither later steps nor the frame wait for it. It occupies `cores`
     cores of its queue, 0 for all.
@@ -48,7 +48,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Slot:
-    """When a step ran, in modelled seconds since the first frame arrived."""
+    """Start and end of a step, in modelled seconds since the first frame arrived."""
 
     frame: int
     step: Step
@@ -98,7 +98,7 @@ class Schedule:
 
 @dataclass
 class _Running:
-    """A running step: `left_s` of its work remained at `since_s`; at `speed` it ends at `end_s`."""
+    """A running step: `left_s` of its work remained at `since_s`; with `speed` it ends at `end_s`."""
 
     frame: int
     index: int
@@ -147,7 +147,7 @@ class _Simulation:
         return min([*times, self._entry_s()])
 
     def _entry_s(self) -> float:
-        """When the next frame enters, as far as that is known."""
+        """When the next frame enters, if that is known."""
         if self.entered == len(self.jobs) or (not self.drop and self.under_way >= self.in_flight):
             return INF
         if self.drop:
@@ -162,7 +162,7 @@ class _Simulation:
             self._release(frame, -1, now)
 
     def _release(self, frame: int, index: int, now: float) -> None:
-        """Makes the steps after step `index` ready; after the last one the frame is done."""
+        """Makes the steps after step `index` ready; the frame is done after its last step."""
         job = self.jobs[frame]
         for k in range(index + 1, len(job)):
             ready_s = now + job[k].wake_s
@@ -192,7 +192,7 @@ class _Simulation:
                 if need > free or (busy and capacity > 1):
                     later.append((ready_s, frame, index))
                     if need > free:
-                        break  # a step that waits for cores is not overtaken
+                        break  # no step overtakes one that waits for cores
                     continue
                 free -= need
                 self.running.append(
@@ -202,7 +202,7 @@ class _Simulation:
                 heapq.heappush(line, item)
 
     def _share_memory(self, now: float) -> None:
-        """Max-min fair: a step that needs less than an equal share gets it, the others divide the rest."""
+        """Max-min fair: a step that needs less than an equal share gets what it needs, the others divide the rest."""
         demands = [r.step.bytes / r.step.modelled_s if r.step.modelled_s > 0 else 0.0 for r in self.running]
         given, rest, order = [0.0] * len(demands), self.bandwidth, sorted(range(len(demands)), key=demands.__getitem__)
         for served, k in enumerate(order):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much each constant influences a modelled time, and how much of it is cited, fitted or assumed."""
+"""Influence of each constant on a modelled time, and its shares by cited, fitted and assumed constants."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from drp_slam.chip.constants import Constants
 
 KINDS = ("cited", "fitted", "assumed")
 STEP = 0.01
-"""Relative change of a constant by which its influence is measured."""
+"""Relative change of a constant for the difference quotient."""
 CAPACITIES = ("B", "share")
-"""Units of capacities: a model changes in steps as something does or does not fit."""
+"""Units of capacities: the model changes in steps, when something no longer fits."""
 
 
 def elasticities(model: Callable[[Constants], float], constants: Constants, keys: Iterable[str]) -> dict[str, float]:

@@ -15,14 +15,14 @@ from drp_slam.device import Work
 from drp_slam.errors import DeviceError
 
 UnitModel = Callable[[Constants, Work], Cost]
-"""Prices work of a unit whose model lives outside `chip` (the accelerator's needs the network)."""
+"""Prices work of a unit with a model outside `chip` (the accelerator's needs the network)."""
 
 
 class Soc:
-    """`soc.cost(work)` for any work; the same answer for the same work.
+    """`soc.cost(work)` for any work; the same result for the same work.
 
-    `models` price the units of work that `chip` cannot, by name (`drpai3`). Where the chip has no
-    unit or no constants for a work, its cost is NaN; `require` says so beforehand.
+    `models` price the units of work that `chip` cannot, by name (`drpai3`). If the chip has no
+    unit or no constants for a work, its cost is NaN; `require` checks that in advance.
     """
 
     def __init__(self, constants: Constants, models: Mapping[str, UnitModel] | None = None) -> None:
@@ -54,20 +54,20 @@ class Soc:
         return Soc(constants, self._models)
 
     def unit_of(self, unit: str, place: str = "") -> Unit | None:
-        """The unit of silicon that serves work of `unit` at `place`; None where the chip has none."""
+        """The unit of silicon that serves work of `unit` at `place`; None if the chip has none."""
         return self._unit_of.get(f"{unit}.{place}") or self._unit_of.get(unit)
 
     def require(self, units: Iterable[str]) -> None:
-        """Raises DeviceError, in one line, where work of one of `units` cannot be modelled."""
+        """Raises DeviceError, in one line, if work of one of `units` cannot be modelled."""
         units = tuple(dict.fromkeys(units))
         lacking = [u for u in units if not self._models_work_of(u)]
         if lacking:
             raise DeviceError(
                 f"device {self.name!r} cannot model work of {', '.join(lacking)}: its file has no section "
-                f"{lacking[0]!r} or no unit that runs it; use another --device, leave the work to the CPU "
+                f"{lacking[0]!r} or no unit that runs it; use another --device, run the work on the CPU "
                 f"(--set {lacking[0]}.backend=cpu), or add them with their sources"
             )
-        # a missing constant is named here as well, not at the first kernel that needs it
+        # reports a missing constant here, not at the first kernel that needs it
         for place, kind in itertools.product(("opencva", "preruntime", "custom"), ("point", "stencil", "gather")):
             self.cost(Work("drp", "trial", {}, place, kind) if "drp" in units else Work("null", "trial"))
         self.cpu_cost(())
@@ -78,9 +78,9 @@ class Soc:
         return served and known and any(key.startswith(f"{unit}.") for key in self.constants)
 
     def cost(self, work: Work, resident: bool = True, python: bool = False) -> Cost:
-        """Modelled cost of `work` where it ran; `resident`: the DRP has its configuration loaded.
+        """Modelled cost of `work` on the unit that ran it; `resident`: the DRP has its configuration loaded.
 
-        `python`: price the CPU's work as this Python package does it, else as a compiled port.
+        `python`: price the CPU's work as this Python package, else as a compiled port.
         """
         if work.unit == "null":
             return FREE
@@ -106,10 +106,10 @@ class Soc:
 
 
 class Meter:
-    """Prices works in the order in which a chip runs them, and tracks the configurations that the DRP holds.
+    """Prices works in the order in which a chip runs them, and tracks the configurations loaded into the DRP.
 
     A configuration that is not resident is loaded and replaces the least recently used one. Each
-    unit of silicon holds its own.
+    unit of silicon has its own.
     """
 
     def __init__(self, soc: Soc) -> None:
@@ -117,7 +117,7 @@ class Meter:
         self._resident: dict[str, OrderedDict[str, None]] = {}
 
     def cost(self, work: Work) -> Cost:
-        """Modelled cost of `work` as the next one."""
+        """Modelled cost of `work` after the previous ones."""
         unit = self.soc.unit_of(work.unit, work.place)
         if work.unit != "drp" or unit is None or "drp.resident_configurations" not in self.soc.constants:
             return self.soc.cost(work)

@@ -3,9 +3,9 @@
 
     T(t) = ambient + idle_rise + R P (1 - exp(-t / (R C)))
 
-P is what the busy units take; at idle the board already stands `idle_rise` above the room. Rise,
+P is the power of the busy units; the idle board is `idle_rise` above the room. Rise,
 resistance and time constant are fitted to the one published curve of a bare board (`FOUR_CORES`),
-at the assumed power of its cores: a power that is wrong by a factor makes R wrong by the same one.
+at the assumed power of its cores: an error of that power by a factor changes R by the same factor.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 SETTLED = 0.95
-"""Share of the rise at which a published curve is called settled."""
+"""Share of the rise at which a published curve counts as settled."""
 
 
 @dataclass(frozen=True)
 class Stress:
-    """A published stress test: room, idle and settled temperature in degC, and when it had settled."""
+    """A published stress test: room, idle and settled temperature in degC, and the settling time."""
 
     room_c: float
     idle_c: float
@@ -55,7 +55,7 @@ def temperature_c(constants: Mapping[str, float], power_w: float, time_s: np.nda
 
 
 def after(constants: Mapping[str, float], from_c: float, power_w: float, time_s: float) -> float:
-    """Temperature `time_s` after `from_c`, the busy units taking `power_w` meanwhile."""
+    """Temperature `time_s` after `from_c`, with busy units of `power_w`."""
     time_constant_s = constants["thermal.resistance"] * constants["thermal.capacity"]
     steady_c = constants["thermal.ambient"] + constants["thermal.idle_rise"] + power_w * constants["thermal.resistance"]
     return steady_c + (from_c - steady_c) * math.exp(-time_s / time_constant_s)
@@ -64,8 +64,8 @@ def after(constants: Mapping[str, float], from_c: float, power_w: float, time_s:
 def estimate(constants: Mapping[str, float], energy_mj: float | None, rate_hz: float) -> dict[str, Any] | None:
     """Running frames of `energy_mj` at `rate_hz`, from idle.
 
-    `power_w` is of the busy units. `limit_after_s` is when the limit of the junction is passed,
-    None where it never is. None for a frame whose energy is not known.
+    `power_w` is that of the busy units. `limit_after_s` is when the junction exceeds its limit,
+    None if never. Returns None for a frame of unknown energy.
     """
     if energy_mj is None or not math.isfinite(rate_hz):
         return None

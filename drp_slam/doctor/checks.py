@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of checks: what can be wrong with a camera, its recording or the graph, why it matters, what to do."""
+"""The table of checks: faults of a camera, its recording or the graph, their effects and remedies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import IntEnum
 
 
 class Level(IntEnum):
-    """How bad it is; the numbers are those of DiagnosticStatus."""
+    """Severity; the numbers are those of DiagnosticStatus."""
 
     NOTE = 0
     WARN = 1
@@ -57,7 +57,7 @@ _TABLE = (
         _N,
         "camera_info was published once, before the graph started.",
         "A volatile subscriber that starts later never receives it.",
-        "nothing: the nodes subscribe to it as transient-local, too; better let the driver publish camera_info with "
+        "nothing: the nodes subscribe to it as transient-local, too; better, let the driver publish camera_info with "
         "every image",
     ),
     Check(
@@ -71,7 +71,7 @@ _TABLE = (
     Check(
         "no_clock",
         _E,
-        "use_sim_time is true and everything stands still.",
+        "use_sim_time is true and nothing moves.",
         "Nodes that follow /clock have no time until a node publishes it.",
         "start the simulator, play the bag with --clock, or leave use_sim_time out",
     ),
@@ -79,8 +79,8 @@ _TABLE = (
         "clock_jump",
         _W,
         "The clock went back.",
-        "Transforms and timers of before are in the future now.",
-        "restart the graph after a simulator was reset or a bag began again",
+        "Earlier transforms and timers are in the future now.",
+        "restart the graph after a simulator was reset or a bag was restarted",
     ),
     Check(
         "stamps_zero",
@@ -100,37 +100,37 @@ _TABLE = (
         "stamps_behind",
         _N,
         "tf2 says that data is too old.",
-        "Stamps are far behind this host's clock, as of a bag that is played without its clock.",
+        "Stamps are far behind this host's clock, such as those of a bag that is played without its clock.",
         "play the bag with --clock and set use_sim_time, or synchronise the camera's clock",
     ),
     Check(
         "stamps_backwards",
         _W,
         "Frames are refused because of their stamps.",
-        "Images must come in the order in which they were taken, each with a stamp of its own.",
+        "Images must arrive in the order in which they were taken, each with a stamp of its own.",
         "look for two publishers, a bag that plays in a loop, or a driver that repeats or sorts stamps wrongly",
     ),
     Check(
         "unsynchronised",
         _W,
         "Frames are tracked without depth, or the map is smeared when the camera moves.",
-        "Depth of another moment lies beside the objects of the image.",
+        "Depth from another moment does not match the objects in the image.",
         "switch on the driver's synchronisation of colour and depth (RealSense: enable_sync, Orbbec: "
         "enable_frame_sync)",
     ),
     Check(
         "low_rate",
         _W,
-        "Tracking is lost in turns.",
-        "Neighbouring images must overlap: at 5 Hz a turn of 60 degrees a second moves the view by 12 degrees.",
+        "Tracking is lost when the camera turns.",
+        "Consecutive images must overlap: at 5 Hz a turn of 60 degrees a second moves the view by 12 degrees.",
         "raise the camera's frame rate, lower its resolution, or move slower",
     ),
     Check(
         "frames_dropped",
         _W,
-        "Tracking is lost now and then although the camera is fast.",
-        "Where frames are missing, the view changes more between two of them.",
-        "see where they are lost: at the camera (USB, exposure), on the network (QoS, bandwidth; compressed images) "
+        "Tracking is lost from time to time although the camera is fast.",
+        "Across missing frames the view changes more.",
+        "find where they are lost: at the camera (USB, exposure), on the network (QoS, bandwidth; compressed images) "
         "or in a busy node (fewer features, a faster network, a lower rate)",
     ),
     # images
@@ -173,7 +173,7 @@ _TABLE = (
     Check(
         "frozen",
         _W,
-        "The pose stands still while the camera moves.",
+        "The pose does not change while the camera moves.",
         "The driver repeats one image.",
         "restart the driver; check cable and USB power",
     ),
@@ -182,27 +182,27 @@ _TABLE = (
         "no_depth",
         _E,
         "No map begins.",
-        "Without depth the size of the scene is not known.",
+        "Without depth the scale of the scene is unknown.",
         "check that depth is switched on, its range (too near, too far, glass, sunlight) and its topic",
     ),
     Check(
         "no_scale",
         _N,
-        "Path and map have no scale: a metre in them may be anything.",
-        "One camera without depth does not tell how large things are.",
+        "Path and map have no scale: their unit has an unknown length.",
+        "One camera without depth cannot measure sizes.",
         "start run and up with --sensor mono; for metres add depth or a second camera",
     ),
     Check(
         "depth_unit",
         _E,
         "Distances are wrong by a constant factor.",
-        "16UC1 holds millimetres and 32FC1 metres (REP-118); other units give a map of another size.",
+        "16UC1 holds millimetres and 32FC1 metres (REP-118); other units give a map with a wrong scale.",
         "publish millimetres as 16UC1 or metres as 32FC1; for a recording give --camera FILE with its depth_scale",
     ),
     Check(
         "unregistered",
         _E,
-        "The map is bent; objects have the depth of what is beside them.",
+        "The map is bent; objects have the depth of their surroundings.",
         "Depth must be in the pixels of the colour image: each feature reads the depth under it.",
         "publish depth aligned to colour (RealSense: align_depth.enable, Orbbec: depth_registration, Azure Kinect: "
         "depth_to_rgb)",
@@ -212,21 +212,21 @@ _TABLE = (
         "not_calibrated",
         _E,
         "No pose; camera_info is refused.",
-        "Without focal length and principal point pixels are no directions.",
+        "Without focal length and principal point, pixels have no directions.",
         "run a camera calibration and let the driver publish it, or name a calibration with --camera",
     ),
     Check(
         "size_mismatch",
         _E,
         "Frames are refused because of their size.",
-        "The calibration belongs to images of another size.",
+        "The calibration is for images of another size.",
         "publish the camera_info of this resolution, and depth registered to colour",
     ),
     Check(
         "principal_point",
         _W,
         "The trajectory is bent.",
-        "The principal point of a lens lies near the middle of the image; elsewhere it is of another image or "
+        "The principal point of a lens lies near the middle of the image; elsewhere it belongs to another image or "
         "resolution.",
         "check K = [fx 0 cx; 0 fy cy; 0 0 1] of camera_info for swapped or scaled numbers",
     ),
@@ -234,21 +234,21 @@ _TABLE = (
         "rectification",
         _W,
         "Straight lines are bent in the map.",
-        "Rectified images take P and no distortion, raw images K and D.",
-        "let the camera_info beside rectified images hold their own calibration",
+        "Rectified images need P and no distortion, raw images K and D.",
+        "publish rectified images with a camera_info of their own",
     ),
     Check(
         "wrong_calibration",
         _W,
         "The trajectory is bent and turns have the wrong angle.",
-        "What moves between images does not agree with the calibration.",
+        "The motion between images contradicts the calibration.",
         "calibrate the camera at this resolution and focus",
     ),
     Check(
         "wrong_pair",
         _E,
         "Stereo depth is missing or wrong.",
-        "The same point must be on the same row of both rectified images, further left in the right one.",
+        "The same point must be on the same row of both rectified images, further to the left in the right one.",
         "calibrate the pair, publish rectified images, and check that left and right are not swapped",
     ),
     # wheels and IMU
@@ -256,30 +256,30 @@ _TABLE = (
         "prior_wrong",
         _W,
         "Wheel odometry or IMU is not used: frames without vision are lost.",
-        "Its motion contradicts what the camera sees; a prior only predicts, so poses are as without it.",
-        "check its frame and where the camera sits on the robot (/tf, mount), its stamps, and that it is not frozen",
+        "Its motion contradicts the camera's; a prior only predicts, so poses are the same as without it.",
+        "check its frame and the camera's mount on the robot (/tf, mount), its stamps, and that it is not frozen",
     ),
     # the host
     Check(
         "cpu_overload",
         _W,
-        "Frames are dropped; poses come late.",
-        "All cores are busy, so the nodes wait for each other.",
-        "end other programs, lower the camera's rate or resolution, or use fewer features",
+        "Frames are dropped; poses are late.",
+        "All cores are busy, so nodes wait for each other.",
+        "stop other programs, lower the camera's rate or resolution, or use fewer features",
     ),
     Check(
         "refused",
         _E,
-        "Messages arrive, but no frame passes.",
+        "Messages arrive, but no frame is processed.",
         "A node drops messages that it cannot use.",
-        "do what the message says",
+        "follow the message",
     ),
     Check(
         "reading",
         _N,
         "Frames are missing, or depth has another scale than expected.",
-        "The reader left out or corrected what the recording says.",
-        "correct the recording's source where the note is not what you expect",
+        "The reader omitted or corrected something in the recording.",
+        "correct the source of the recording if the note is unexpected",
     ),
     Check(
         "unreadable",

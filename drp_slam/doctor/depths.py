@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is wrong with depth images: empty, constant, in another unit, not in the pixels of the colour image."""
+"""Faults of depth images: empty, constant, in another unit, not registered to the colour image."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from drp_slam.doctor.checks import Level
 from drp_slam.doctor.findings import Finding, found
 
 EMPTY, SPARSE = 0.01, 0.1
-"""Part of the pixels that hold a depth: below, there is none, or little."""
+"""Shares of pixels with depth below which there is no, or little, depth."""
 NEAREST_M, NEAR_M, FAR_M, FARTHEST_M = 0.1, 0.3, 4.5, 20.0
-"""RGB-D cameras measure 0.3 to about 5 m, few of them 0.1 m; none 20 m in the median. 32FC1 is also used by stereo and
-lidar, for which only `FARTHEST_FLOAT_M` holds."""
+"""RGB-D cameras measure 0.3 to about 5 m, few of them 0.1 m; none has a median of 20 m. 32FC1 is also used by stereo
+and lidar, for which only `FARTHEST_FLOAT_M` applies."""
 FARTHEST_FLOAT_M = 200.0
 STEP_M, STEP = 0.15, 0.08
 """A depth edge is a step of at least this many metres and this share of the depth."""
@@ -35,11 +35,11 @@ SAME_VIEW = 0.7
 """Depth edges of which this part stays where it was show the same view again: a camera that stands still has 0.85 and
 more, one that moves 0.1 to 0.5 between two samples."""
 MOST_OFF = 0.02
-"""Edges may be displaced by this part of the width: a free-running Kinect in motion is, by 1 %."""
+"""Edges may be displaced by this share of the width: those of a free-running Kinect in motion are, by 1 %."""
 LEAST_GAIN = 1.25
-"""So many times better must edges fit elsewhere than where they are."""
+"""Edges must fit this many times better elsewhere than at their place."""
 SOUND_FIT, NO_FIT = 0.25, 0.12
-"""Scores: registered depth has 0.5 to 0.9; that of another view or mirrored 0.05 where it is and 0.15 at best."""
+"""Scores: registered depth has 0.5 to 0.9; that of another view, or mirrored, 0.05 at its place and 0.15 at best."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class DepthLook:
 
 
 def look_at_depth(depth: np.ndarray, unit_m: float, image: np.ndarray | None) -> DepthLook:
-    """Measures one (H, W) uint16 or float32 depth image beside its colour image; 20 ms for VGA."""
+    """Measures one (H, W) uint16 or float32 depth image with its colour image; 20 ms for VGA."""
     sound = np.isfinite(depth) & (depth > 0)
     some = sound[::4, ::4]
     values = depth[::4, ::4][some].astype(np.float64) * unit_m
@@ -82,7 +82,7 @@ def look_at_depth(depth: np.ndarray, unit_m: float, image: np.ndarray | None) ->
 
 
 def check_depths(looks: Sequence[DepthLook], where: str) -> list[Finding]:
-    """What is wrong with the depth images of one topic."""
+    """Findings on the depth images of one topic."""
     if not looks:
         return []
     out = []
@@ -92,20 +92,20 @@ def check_depths(looks: Sequence[DepthLook], where: str) -> list[Finding]:
         out.append(found("size_mismatch", where, f"depth is {sizes}", Level.WARN))
     valid = float(np.median([look.valid for look in looks]))
     if valid < EMPTY:
-        return [*out, found("no_depth", where, f"{valid:.1%} of the pixels hold a depth (limit {EMPTY:.0%})")]
+        return [*out, found("no_depth", where, f"{valid:.1%} of the pixels have depth (limit {EMPTY:.0%})")]
     full = [look for look in looks if look.valid >= EMPTY]
     if max(look.distinct for look in full) == 1:
-        return [*out, found("no_depth", where, f"every pixel says {full[0].middle_m:.3g} m")]
+        return [*out, found("no_depth", where, f"every pixel is {full[0].middle_m:.3g} m")]
     if valid < SPARSE:
-        seen = f"only {valid:.1%} of the pixels hold a depth (limit {SPARSE:.0%})"
+        seen = f"only {valid:.1%} of the pixels have depth (limit {SPARSE:.0%})"
         out.append(found("no_depth", where, seen, Level.WARN))
     return out + _unit(full, where) + _registration(full, where)
 
 
 def _unit(looks: Sequence[DepthLook], where: str) -> list[Finding]:
-    """Depths that no camera measures, and those that few do."""
+    """Findings on depths that no camera, or few cameras, can measure."""
     low, middle, high = (float(np.median([getattr(x, f"{n}_m") for x in looks])) for n in ("low", "middle", "high"))
-    seen = f"{looks[0].encoding} says {low:.3g} to {high:.3g} m, {middle:.3g} m in the median"
+    seen = f"{looks[0].encoding} has {low:.3g} to {high:.3g} m, median {middle:.3g} m"
     farthest_m = FARTHEST_M if looks[0].encoding == "16UC1" else FARTHEST_FLOAT_M
     if middle < NEAREST_M:
         distinct = int(np.median([look.distinct for look in looks]))
@@ -121,7 +121,7 @@ def _unit(looks: Sequence[DepthLook], where: str) -> list[Finding]:
 
 
 def _depth_edges(depth: np.ndarray, sound: np.ndarray, unit_m: float) -> np.ndarray:
-    """(120, 160) float32: 1 where depth steps, on the nearer side; a step may be hidden by a hole of a few pixels."""
+    """(120, 160) float32: 1 where depth steps, on the nearer side; across holes of a few pixels too."""
     small = cv2.resize(
         np.where(sound, depth, 0).astype(np.float32) * np.float32(unit_m), SIZE, interpolation=cv2.INTER_NEAREST
     )
@@ -133,7 +133,7 @@ def _depth_edges(depth: np.ndarray, sound: np.ndarray, unit_m: float) -> np.ndar
 
 
 def _image_edges(image: np.ndarray) -> np.ndarray:
-    """(120, 160) float32: strength of edges, levelled so that strong and weak texture count alike."""
+    """(120, 160) float32: strength of edges, equalised so that strong and weak texture count alike."""
     grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     small = cv2.resize(grey, SIZE, interpolation=cv2.INTER_AREA).astype(np.float32)
     strength = cv2.magnitude(cv2.Sobel(small, cv2.CV_32F, 1, 0), cv2.Sobel(small, cv2.CV_32F, 0, 1))
@@ -177,7 +177,8 @@ def displacement(scale: float, dx: float, dy: float) -> float:
 
 
 def best_fit(looks: Sequence[DepthLook]) -> tuple[float, float, float, float, float]:
-    """Scale about the centre and shift in pixels of `SIZE` where edges fit best; the score as they are, and there."""
+    """Scale about the centre and shift in pixels of `SIZE` where edges fit best; the score at their place, and
+    there."""
     scores = np.mean([look.scores for look in looks if look.scores is not None], axis=0)
     here = scores[SCALES.index(1.0), REACH - 1 : REACH + 2, REACH - 1 : REACH + 2].max()
     k, dy, dx = np.unravel_index(int(np.argmax(scores)), scores.shape)
@@ -185,7 +186,7 @@ def best_fit(looks: Sequence[DepthLook]) -> tuple[float, float, float, float, fl
 
 
 def _scores(depth_edges: np.ndarray, image_edges: np.ndarray) -> np.ndarray:
-    """(len(SCALES), 2 REACH + 1, 2 REACH + 1): edge strength of the image, less its usual one, under the depth edges.
+    """(len(SCALES), 2 REACH + 1, 2 REACH + 1): edge strength of the image, minus its mean, under the depth edges.
 
     At every scale and shift; edges outside of the image count as 0.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who publishes what a node subscribes to, and why nothing arrives. Read `check_input` first."""
+"""Publishers of a node's topics, and why nothing arrives. Read `check_input` first."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from drp_slam.doctor.findings import Finding, found
 SILENT_S = 5.0
 """A topic without a message for this long is reported: slower cameras than 0.2 Hz track nothing."""
 LOST_S = 15.0
-"""After this time it is an error: drivers take up to ten seconds to start."""
+"""After this time the report is an error: drivers take up to ten seconds to start."""
 ALIKE = 0.35
-"""Names less alike than this (difflib's ratio) are not proposed."""
+"""Names less alike than this (difflib's ratio) are not suggested."""
 
 
 @dataclass(frozen=True)
 class Qos:
-    """The two policies that decide who hears whom."""
+    """The two QoS policies that decide which publishers a subscription receives."""
 
     reliable: bool
     latched: bool
 
     def serves(self, wanted: Qos) -> bool:
-        """Whether a publisher that offers this reaches a subscriber that wants `wanted` (DDS: offered >= requested)."""
+        """Whether a publisher that offers this reaches a subscriber that requests `wanted` (DDS: offered >=
+        requested)."""
         return self.reliable >= wanted.reliable and self.latched >= wanted.latched
 
 
@@ -41,7 +42,7 @@ class Publisher:
 
 @dataclass(frozen=True)
 class Subscription:
-    """What a node asks for: one transport of an input. `received` counts messages."""
+    """One subscription of a node: one transport of an input. `received` counts messages."""
 
     topic: str
     type: str
@@ -51,10 +52,10 @@ class Subscription:
 
 @dataclass(frozen=True)
 class Input:
-    """One stream of images or calibrations that a node needs, by whatever transport it comes.
+    """One stream of images or calibrations that a node needs, by any transport.
 
-    The first of `subscriptions` names it. `silent_s` is the time since its last message, or since the node began to
-    listen.
+    The first of `subscriptions` names it. `silent_s` is the time since its last message, or since the node
+    subscribed.
     """
 
     role: str
@@ -69,7 +70,7 @@ class Input:
 def check_input(
     wanted: Input, publishers: Mapping[str, Sequence[Publisher]], topics: Mapping[str, Sequence[str]]
 ) -> list[Finding]:
-    """Why nothing arrives, or why too much does.
+    """Findings on missing messages or additional publishers.
 
     `publishers` of each subscribed topic; `topics` are all names with publishers and their types, without those of the
     graph itself.
@@ -100,7 +101,7 @@ def check_input(
 
 
 def _both(s: Subscription, publishers: Sequence[Publisher]) -> list[Finding]:
-    """More than one publisher of the right type."""
+    """A finding for more than one publisher of the right type."""
     own = [p for p in publishers if p.type == s.type]
     return [found("two_publishers", s.topic, f"{len(own)} publishers: {_names(own)}")] if len(own) > 1 else []
 
@@ -110,14 +111,14 @@ def _names(publishers: Sequence[Publisher]) -> str:
 
 
 def _clash(publisher: Publisher, wanted: Qos) -> str:
-    """Which policy of a publisher does not serve."""
+    """The incompatible policy of a publisher."""
     if wanted.reliable and not publisher.qos.reliable:
         return f"{publisher.node} offers best effort, the subscription requests reliable"
     return f"{publisher.node} offers volatile, the subscription requests transient local"
 
 
 def nearest(wanted: Input, topics: Mapping[str, Sequence[str]], count: int = 3) -> list[str]:
-    """Existing topics of a fitting type whose names are most alike, with their types, the best first.
+    """Existing topics of a fitting type with the most similar names, with their types, the best first.
 
     A depth input prefers names with `depth`, the others avoid them.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Examines the frames of a camera, recorded or live: collects what single images say, then judges all of it."""
+"""Examines the frames of a camera, recorded or live: measures single images, then checks all measurements."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from drp_slam.doctor.motion import Tracks, correction, tracks
 from drp_slam.doctor.pictures import Look, check_looks, look_at
 
 GAP_S = 0.25
-"""Motion is measured between images so far apart: enough to move, not too much to be tracked."""
+"""Interval between images for measuring motion: long enough for motion, short enough for tracking."""
 STALE_S = 0.6
 """An image that is held longer than this is no longer matched."""
 KEPT = 40
-"""Looks of which a live camera is judged by the last; recordings keep all that are sampled."""
+"""Number of last measurements that count for a live camera; for recordings all count."""
 
 
 @dataclass
 class Examiner:
-    """Takes samples of frames. `topics` names the roles `image`, `depth`, `right` and `camera_info` in findings."""
+    """Takes samples of frames. `topics` are the names in findings, by role: `image`, `depth`, `right`,
+    `camera_info`."""
 
     topics: Mapping[str, str]
     kept: int = KEPT
@@ -44,7 +45,7 @@ class Examiner:
             setattr(self, name, deque(maxlen=self.kept))
 
     def sample(self, frame: Frame) -> None:
-        """Looks at one frame: about 30 ms for VGA."""
+        """Measures one frame: about 30 ms for VGA."""
         assert frame.image is not None
         self._camera = frame.camera
         self.looks.append(look_at(frame.image))
@@ -56,7 +57,7 @@ class Examiner:
             self._held = dataclasses.replace(frame, image=_grey(frame.image))
 
     def follow(self, frame: Frame) -> None:
-        """Takes every frame: measures the motion since the last sample once it is `GAP_S` old."""
+        """Call this with every frame: measures the motion since the last sample once that is `GAP_S` old."""
         held = self._held
         if held is None or frame.image is None:
             return
@@ -72,7 +73,7 @@ class Examiner:
             self.motions.append(moved)
 
     def findings(self, motion: bool = True) -> list[Finding]:
-        """What is wrong so far; `motion` estimates the calibration, which takes a second for 40 pairs."""
+        """Findings so far; `motion` also checks the calibration, which takes a second for 40 pairs."""
         where = self.topics
         out = check_looks(self.looks, where["image"])
         if self.depths:

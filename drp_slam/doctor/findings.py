@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the checks found: a fault with its place and what was seen."""
+"""Results of the checks: a fault, its place and the measurement."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ CAUSES = {
     "unregistered": {"unsynchronised", "stamps_zero", "dark", "overexposed", "textureless", "frozen"},
     "wrong_calibration": {"unsynchronised", "stamps_zero", "unregistered", "depth_unit", "ir_dots", "frozen"},
 }
-"""Check -> others that make it fail although nothing of its own is wrong."""
+"""Check -> others that cause it to fail."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A fault that was found. `where` is a topic, a file or a node; `seen` says what was measured, with its limit."""
+    """A fault that was found. `where` is a topic, a file or a node; `seen` is the measurement with its limit."""
 
     check: Check
     where: str
@@ -26,12 +26,12 @@ class Finding:
 
     @property
     def key(self) -> tuple[str, str]:
-        """Which fault it is, however its numbers change."""
+        """Identity of the fault, independent of its numbers."""
         return self.check.name, self.where
 
     @property
     def line(self) -> str:
-        """What was seen and what to do, in one line."""
+        """The measurement and the remedy in one line."""
         return f"{self.where}: {self.seen}; {self.check.remedy}"
 
     def values(self) -> dict[str, str]:
@@ -59,7 +59,7 @@ def finding_from(values: Mapping[str, str]) -> Finding:
 
 
 def worst_first(findings: Iterable[Finding]) -> list[Finding]:
-    """Errors before warnings before notes; one of each key, the worst; none that follows from another (`CAUSES`)."""
+    """Errors before warnings before notes; of each key only the worst; without consequences of others (`CAUSES`)."""
     by_key: dict[tuple[str, str], Finding] = {}
     for finding in sorted(findings, key=lambda f: -f.level):
         by_key.setdefault(finding.key, finding)

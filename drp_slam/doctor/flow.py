@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a running graph loses frames, from what its nodes count, and whether the host is too busy."""
+"""Where a running graph loses frames, from the counts of its nodes, and whether the host is too busy."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from drp_slam.doctor.findings import Finding, found
 
 WINDOW_S = 10.0
 LEAST = 20
-"""Images of which fewer say nothing."""
+"""Minimum number of images."""
 MOST_LOST = 0.5
-"""Live, the newest frame wins and others are dropped: tracking stands every other frame missing, not more."""
+"""Live, the newest frame wins and others are dropped: tracking tolerates every other frame missing, not more."""
 BUSY = 0.95
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What nodes have counted: images received and frames done since their start. `busy_s`, `all_s`: CPU time of the
+    """Counts of the nodes: images received and frames done since their start. `busy_s`, `all_s`: CPU time of the
     host, of all cores, so far."""
 
     at_s: float
@@ -37,11 +37,11 @@ STEPS = (
     ("drp_node", "frames", "drp_node, after the network"),
     ("pose_node", "frames", "pose_node"),
 )
-"""The way of a frame: node, what it counts, and the step in words."""
+"""The path of a frame: node, its counter, and the step in words."""
 
 
 class Flow:
-    """Keeps the counts of the last ten seconds. `note` what each node says, and ask once a second."""
+    """Keeps the counts of the last ten seconds. Call `note` with the health of each node, `findings` once a second."""
 
     def __init__(self) -> None:
         self._received: dict[str, int] = {}
@@ -49,14 +49,14 @@ class Flow:
         self._kept: deque[Counts] = deque()
 
     def note(self, node: str, values: Mapping[str, str]) -> None:
-        """A node's values on /diagnostics; what is no count is left out: anybody may publish there."""
+        """A node's values on /diagnostics; non-numbers are ignored: any node may publish there."""
         for key, store in (("received_image", self._received), ("frames", self._frames)):
             if values.get(key, "").isdecimal():
                 store[node] = int(values[key][:18])
 
     def findings(self, now_s: float) -> list[Finding]:
-        """Of the last `WINDOW_S`; none until so long has been counted."""
-        if not self._frames.get("pose_node"):  # nodes that start drop what comes before the others are there
+        """Findings of the last `WINDOW_S`; none before that time has passed."""
+        if not self._frames.get("pose_node"):  # at start, nodes drop messages until the others are ready
             return []
         self._kept.append(Counts(now_s, dict(self._received), dict(self._frames), *cpu_times()))
         while len(self._kept) > 1 and self._kept[1].at_s <= now_s - WINDOW_S:
@@ -69,7 +69,7 @@ def check_flow(before: Counts, now: Counts) -> list[Finding]:
     images = max((_rise(before.received, now.received, node) or 0 for node in now.received), default=0)
     counts = [(words, _rise(getattr(before, what), getattr(now, what), node)) for node, what, words in STEPS]
     known = [("the camera", images), *((words, count) for words, count in counts if count is not None)]
-    # a detector beside the front end takes every n-th image: no step of a frame's way
+    # the detector gets every n-th image: it is not a step of a frame's path
     known = [step for i, step in enumerate(known) if "perception" not in step[0] or step[1] >= known[i + 1][1]]
     tracked = known[-1][1]
     if images < LEAST or len(known) < 2 or counts[-1][1] is None or tracked >= MOST_LOST * images:
@@ -88,14 +88,14 @@ def check_flow(before: Counts, now: Counts) -> list[Finding]:
 
 
 def _rise(before: Mapping[str, int], now: Mapping[str, int], node: str) -> int | None:
-    """How much a node has counted since; None where it is new, or was started again."""
+    """Increase of a node's counter; None if the node is new or was restarted."""
     if node not in before or node not in now or now[node] < before[node]:
         return None
     return now[node] - before[node]
 
 
 def cpu_times(path: Path = Path("/proc/stat")) -> tuple[float, float]:
-    """CPU time of all cores: busy, and in all, in ticks; zeros where the host does not say."""
+    """CPU time of all cores, busy and total, in ticks; zeros if the host does not provide it."""
     try:
         ticks = [float(word) for word in path.read_text().split("\n", 1)[0].split()[1:9]]
     except (OSError, ValueError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is wrong with a calibration by itself, beside its images, and beside what moves between them."""
+"""Faults of a calibration: in itself, against its images, and against the motion between them."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from drp_slam.doctor.findings import Finding, found
 from drp_slam.doctor.motion import Correction
 
 OFF_CENTRE = 0.12
-"""A principal point may be so far from the middle, in parts of the side: lenses and crops stay within 0.05."""
+"""A principal point may be so far from the middle, as a share of the side: lenses and crops stay within 0.05."""
 NARROW_DEG, WIDE_DEG = 15.0, 150.0
-"""Fields of view that a pinhole with distortion is not used beyond."""
+"""Range of fields of view of a pinhole camera with distortion."""
 MOST_UNEQUAL = 0.1
-"""Pixels are square within this part."""
+"""Tolerance of square pixels."""
 LEAST_PAIRS, LEAST_GAIN = 5, 1.12
-"""Pairs of images, and how many times smaller residuals must be with another calibration. Sound recordings: 1.00 to
-1.02; with a focal length wrong by 10 %: 1.07 (a Kinect that hardly turns) to 1.9."""
+"""Minimum number of image pairs, and of the ratio of residuals to those with another calibration. Good recordings: 1.00
+to 1.02; with a focal length wrong by 10 %: 1.07 (a Kinect that hardly turns) to 1.9."""
 WRONG_FOCAL, WRONG_CENTRE, SIGMAS = 0.05, 0.03, 5.0
 LEAST_MATCHES, MOST_ROWS_PX, LEAST_POSITIVE = 60, 1.5, 0.7
-"""Matches of a pair, the largest usual difference of rows, and the least part that is further left in the right."""
+"""Matches of a pair, the largest usual difference of rows, and the minimum share that is further left in the right."""
 
 
 @dataclass(frozen=True)
 class Stated:
     """A calibration as its publisher states it: `K` (3, 3), `P` (3, 4) or None, `D` (n,); `size_px` is width, height.
 
-    `rectified` says that the images beside it are, by their topic's name.
+    `rectified` means that its images are, by their topic's name.
     """
 
     size_px: tuple[int, int]
@@ -43,17 +43,17 @@ class Stated:
 
     @classmethod
     def of(cls, camera: Camera) -> Stated:
-        """A calibration that was read."""
+        """The same of a parsed calibration."""
         return cls((camera.width, camera.height), camera.K, np.asarray(camera.distortion), None, False, camera.model)
 
 
 def check_calibration(stated: Stated, where: str, image_size: tuple[int, int] | None = None) -> list[Finding]:
-    """Numbers that cannot be, sizes that do not fit, and K where P should be."""
+    """Findings on impossible numbers, wrong sizes, and K in place of P."""
     K, numbers = stated.K, np.concatenate([stated.K.ravel(), np.ravel(stated.D)])
     out = []
     if image_size is not None and image_size != stated.size_px:
         sizes = "{}x{}, the images {}x{}".format(*stated.size_px, *image_size)
-        out.append(found("size_mismatch", where, f"the calibration is of {sizes}"))
+        out.append(found("size_mismatch", where, f"the calibration is for {sizes}"))
     P = stated.P
     alone = P is not None and P[0, 0] > 0 and P[1, 1] > 0 and not K.any() and not np.any(stated.D)
     if not np.isfinite(numbers).all() or not (alone or (K[0, 0] > 0 and K[1, 1] > 0)):
@@ -71,7 +71,7 @@ def check_calibration(stated: Stated, where: str, image_size: tuple[int, int] | 
 
 
 def _shape(K: np.ndarray, stated: Stated, where: str) -> list[Finding]:
-    """Principal point, field of view, square pixels, and distortion that folds the image."""
+    """Findings on principal point, field of view, square pixels, and distortion that folds the image."""
     out = []
     width, height = stated.size_px
     fx, fy, cx, cy = (float(K[i]) for i in ((0, 0), (1, 1), (0, 2), (1, 2)))
@@ -91,7 +91,7 @@ def _shape(K: np.ndarray, stated: Stated, where: str) -> list[Finding]:
 
 
 def _swapped(fx: float, fy: float, cx: float, cy: float, width: int, height: int) -> str:
-    """Which exchange of numbers would bring the principal point to the middle, in words."""
+    """Describes a permutation of numbers that would bring the principal point to the middle."""
 
     def off(x: float, y: float) -> float:
         return max(abs(x / width - 0.5), abs(y / height - 0.5))
@@ -99,8 +99,8 @@ def _swapped(fx: float, fy: float, cx: float, cy: float, width: int, height: int
     for words, x, y in (
         ("cx and cy are swapped", cy, cx),
         ("fx, fy and cx, cy are swapped", fx, fy),
-        ("K is of an image of half the size", 2 * cx, 2 * cy),
-        ("K is of an image of twice the size", cx / 2, cy / 2),
+        ("K is for an image of half the size", 2 * cx, 2 * cy),
+        ("K is for an image of twice the size", cx / 2, cy / 2),
     ):
         if off(x, y) < 0.06 < off(cx, cy):
             return f": it seems that {words}"
@@ -108,7 +108,7 @@ def _swapped(fx: float, fy: float, cx: float, cy: float, width: int, height: int
 
 
 def _folds(stated: Stated, fx: float, fy: float, cx: float, cy: float) -> bool:
-    """Whether the radius stops growing inside the image: two directions would have one pixel."""
+    """Whether the radius stops growing inside the image: two directions would share a pixel."""
     k1, k2, _, _, k3 = (*np.ravel(stated.D), 0.0, 0.0, 0.0, 0.0, 0.0)[:5]
     width, height = stated.size_px
     reach = np.hypot(max(cx, width - cx) / fx, max(cy, height - cy) / fy)
@@ -119,7 +119,7 @@ def _folds(stated: Stated, fx: float, fy: float, cx: float, cy: float) -> bool:
 
 
 def check_correction(fit: Correction | None, camera: Camera, where: str) -> list[Finding]:
-    """A focal length or principal point that explains the motion much better."""
+    """A finding if another focal length or principal point explains the motion much better."""
     if fit is None or fit.pairs < LEAST_PAIRS or fit.residual_before_px < LEAST_GAIN * fit.residual_px:
         return []
     shift = fit.shift_px
@@ -137,7 +137,7 @@ def check_correction(fit: Correction | None, camera: Camera, where: str) -> list
 
 
 def matched_rows(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """(N, 2) float64 of matched ORB features: how much further left, and lower, they are in the right image."""
+    """(N, 2) float64 of matched ORB features: displacement to the left, and downwards, in the right image."""
     orb = cv2.ORB.create(800)
     found_left, found_right = orb.detectAndCompute(left, None), orb.detectAndCompute(right, None)
     if found_left[1] is None or found_right[1] is None:

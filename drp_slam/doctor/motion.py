@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the calibration agrees with what moves between images: focal length and principal point from RGB-D motion.
+"""Checks the calibration against motion: focal length and principal point from RGB-D image pairs.
 
 Points are tracked from one image to the next (Lucas-Kanade), lifted by their depth, and moved by the pose that explains
 them. Over several pairs of images, one correction of the focal length and of the principal point is estimated together
-with all poses (Gauss-Newton with Tukey's weights). Only turns tell the focal length of a camera with depth: where the
-camera hardly turned, the uncertainty of the estimate is large and nothing is claimed.
+with all poses (Gauss-Newton with Tukey's weights). Only rotation constrains the focal length of a camera with depth: if
+the camera barely rotated, the uncertainty of the estimate is large and nothing is reported.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from drp_slam.slam.camera import undistort
 
 CORNERS, LEAST_POINTS = 250, 40
 LEAST_MOTION_PX = 3.0
-"""A pair of images between which the points move less in the median says nothing."""
+"""Minimum median motion of the points of a pair."""
 RANSAC_PX = 6.0
 ITERATIONS = 12
 TUKEY = 4.685
@@ -39,7 +39,8 @@ class Tracks:
 
 @dataclass(frozen=True)
 class Correction:
-    """What the motion says of the calibration: `focal` is a factor, `shift_px` (2,) is added to the principal point.
+    """Correction of the calibration by the motion: `focal` is a factor, `shift_px` (2,) is added to the principal
+    point.
 
     `sigma` (3,) are standard deviations of the logarithm of the factor and of the shifts. `residual_px` is the usual
     residual with the correction, `residual_before_px` without.
@@ -56,7 +57,7 @@ class Correction:
 def tracks(
     before: np.ndarray, after: np.ndarray, depth: np.ndarray, unit_m: float, camera: Camera, far_m: float = 8.0
 ) -> Tracks | None:
-    """Tracked points of two (H, W) grey images; `depth` is of the first. None where too few, or none moves."""
+    """Tracked points of two (H, W) grey images; `depth` is of the first. None if too few are found or move."""
     corners = cv2.goodFeaturesToTrack(before, CORNERS, 0.01, 8)
     if corners is None:
         return None
@@ -85,7 +86,7 @@ def _flow(before: np.ndarray, after: np.ndarray, points: np.ndarray) -> tuple[np
 
 
 def correction(pairs: Sequence[Tracks], camera: Camera) -> Correction | None:
-    """The correction of the calibration that explains the pairs best, None where no pose can be found."""
+    """The correction of the calibration that explains the pairs best, None if no pose can be found."""
     f = np.array([camera.fx, camera.fy])
     begun = [(pair, T) for pair in pairs if (T := _pose(pair, f)) is not None]
     if not begun:

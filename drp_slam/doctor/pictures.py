@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is wrong with images: dark, overexposed, blurred, textureless, dots of a projector, frozen."""
+"""Faults of images: dark, overexposed, blurred, textureless, dots of a projector, frozen."""
 
 from __future__ import annotations
 
@@ -14,37 +14,40 @@ import numpy as np
 from drp_slam.doctor.findings import Finding, found
 
 DARK_P90 = 40.0
-"""Nine pixels of ten below this grey level: an eighth of the usual light, where sensor noise covers texture."""
+"""Nine pixels of ten below this grey level: an eighth of the usual light, where sensor noise hides texture."""
 SATURATED, MOST_SATURATED = 250, 0.4
-"""Grey level from which a pixel says nothing, and the part of them that is too much: an outdoor sky takes a third."""
+"""Grey level of a saturated pixel, and the tolerated share of them: an outdoor sky has a third."""
 MOST_BLUR = 0.55
 """Blur effect of Crete et al. (2007). Sharp recordings: 0.2 to 0.5; after a Gaussian of 3 px: 0.6 to 0.8."""
 BLUR_TAPS = 11
 NOISE_GREY, LEAST_EDGES = 6, 0.002
-"""A step between neighbours is an edge above this, not noise; with a smaller part of edges blur cannot be judged."""
+"""A step between neighbours is an edge above this, not noise; with a smaller share of edges, blur cannot be
+measured."""
 FAST_THRESHOLD, CORNERS = 12, 3
 CELLS = (6, 8)
 LEAST_FILLED = 0.15
-"""Least number of FAST corners of a cell with texture. Usual: 0.3 to 1 of the cells have; a bare wall: 0.05."""
+"""Minimum number of FAST corners of a textured cell. Usually 0.3 to 1 of the cells are textured; of a bare wall,
+0.05."""
 DOT_GREY, DOT_CELLS, DOTS = 20, (12, 16), 4
-"""A dot is this many grey levels brighter than its surroundings on all sides. A cell is full with this many dots."""
+"""A dot is this many grey levels brighter than its surroundings on all sides. A cell counts as full with this many
+dots."""
 MOST_DOTTED = 0.85
-"""Cells with dots: a projector's pattern fills all (1.0), foliage 0.7, rooms 0.3."""
+"""Share of cells with dots: a projector's pattern fills all (1.0), foliage 0.7, rooms 0.3."""
 STAYING, LEAST_STAYING = 0.6, 200
-"""So many dots, and this part of them at the same pixels of a moving image, are not of the scene."""
+"""Number of dots, and share of them at the same pixels of a moving image, that cannot belong to the scene."""
 MOVED_GREY = 6.0
-"""Mean change of grey levels, in blocks of 16 pixels, of an image that moves. Still: below 2."""
+"""Mean change of grey levels, in blocks of 16 pixels, of a moving image. Static: below 2."""
 SHARE = 0.3
-"""A fault is reported from this part of the images on: every recording has some bad images."""
+"""Share of images from which a fault is reported: every recording has some bad images."""
 BLUR_SHARE = 0.15
-"""Blur comes in bursts, and each may end the track."""
+"""The same for blur, which comes in bursts, each of which may end tracking."""
 LEAST = 3
-"""Images of which one is not enough to tell."""
+"""Minimum number of images."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What one image looks like. `dots` (N, 2) int are x y of bright dots; `blocks` are mean grey levels."""
+    """Measurements of one image. `dots` (N, 2) int are x y of bright dots; `blocks` are mean grey levels."""
 
     p90: float
     mean: float
@@ -76,7 +79,7 @@ def look_at(image: np.ndarray) -> Look:
 
 
 def check_looks(looks: Collection[Look], where: str) -> list[Finding]:
-    """What is wrong with images of one topic, in order of time."""
+    """Findings on the images of one topic, given in order of time."""
     if not looks:
         return []
     out: list[Finding] = []
@@ -109,11 +112,11 @@ def _most(values: np.ndarray) -> float:
 
 
 def _frozen(looks: Iterable[Look], where: str, out: list[Finding]) -> bool:
-    """Whether one image comes again and again: a sensor's noise alone makes each one different."""
+    """Whether one image is repeated: a sensor's noise alone makes each one different."""
     same = np.diff([look.digest for look in looks]) == 0
     if same.sum() < LEAST or same.mean() < SHARE:
         return False
-    out.append(found("frozen", where, f"{same.sum()} of {len(same)} images are the one before, bit for bit"))
+    out.append(found("frozen", where, f"{same.sum()} of {len(same)} images are identical to the one before"))
     return True
 
 
@@ -131,7 +134,7 @@ def _projector(looks: Collection[Look], dotted: np.ndarray, where: str, out: lis
 
 
 def _staying(a: Look, b: Look) -> float | None:
-    """Part of the dots of `a` that are in `b`, too; None for few dots or an image that stands still."""
+    """Share of the dots of `a` that are also in `b`; None for few dots or a static image."""
     if a.blocks.shape != b.blocks.shape or min(len(a.dots), len(b.dots)) < LEAST_STAYING:
         return None
     if np.abs(a.blocks.astype(np.int16) - b.blocks).mean() < MOVED_GREY:
@@ -151,7 +154,7 @@ def _corners(grey: np.ndarray) -> np.ndarray:
 
 
 def _filled(xy: np.ndarray, shape: tuple[int, ...], cells: tuple[int, int], least: int) -> float:
-    """Share of the cells (rows, columns) of an image that hold at least this many points."""
+    """Share of the cells (rows, columns) of an image that have at least this many points."""
     rows = (xy[:, 1] * cells[0] / shape[0]).astype(int)
     columns = (xy[:, 0] * cells[1] / shape[1]).astype(int)
     return float((np.bincount(rows * cells[1] + columns, minlength=cells[0] * cells[1]) >= least).mean())

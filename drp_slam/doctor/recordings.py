@@ -27,14 +27,14 @@ from drp_slam.errors import DrpSlamError
 log = logging.getLogger(__name__)
 
 SAMPLES = 60
-"""Frames that are looked at, evenly taken."""
+"""Number of frames that are examined, evenly spaced."""
 MOST_FRAMES = 6000
 """Frames after which the examination ends: five minutes of a camera."""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What the messages of a bag say without their images: streams, calibrations and sizes of images by topic."""
+    """The contents of a bag without pixels: streams, calibrations and sizes of images by topic."""
 
     streams: Mapping[str, Stream] = field(default_factory=dict)
     calibrations: Mapping[str, Stated] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Survey:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was examined, and what is wrong with it, the worst first. `topics` are those examined by role."""
+    """What was examined, and the findings, the worst first. `topics` are those examined by role."""
 
     name: str
     frames: int
@@ -53,9 +53,9 @@ class Diagnosis:
 
 
 def diagnose(name: str, camera: str | None = None, start: int = 0, frames: int | None = None) -> Diagnosis:
-    """Examines a recording by its name, as `open_sequence` takes it. A recording that cannot be read is a finding.
+    """Examines a recording by its name, as in `open_sequence`. A recording that cannot be read is a finding.
 
-    Raises DataError where there is no such file.
+    Raises DataError for a missing file.
     """
     survey = surveyed(name)
     try:
@@ -80,7 +80,7 @@ def diagnose(name: str, camera: str | None = None, start: int = 0, frames: int |
 
 
 def examine(sequence: Sequence, examiner: Examiner) -> tuple[int, str]:
-    """Shows the examiner a sample of the frames; how many were read, and why reading ended early."""
+    """Examines a sample of the frames; returns how many were read, and why reading ended early."""
     count = min(len(sequence), MOST_FRAMES)
     step = max(1, count // SAMPLES)
     read = 0
@@ -108,13 +108,13 @@ def topics_of(sequence: Sequence) -> dict[str, str]:
 
 
 def _stream(sequence: Sequence, role: str, topic: str) -> Stream | None:
-    """Stamps as the sequence has them."""
+    """The streams of a sequence, by its stamps."""
     own = {"image": sequence.stamps_ns, "depth": sequence.depth_stamps_ns}.get(role)
     return None if own is None else Stream(topic, role, own)
 
 
 def _streams(streams: Iterable[Stream]) -> list[Finding]:
-    """Each stream by itself, and depth or the right image beside the colour image."""
+    """Findings on each stream, and on depth or the right image against the colour image."""
     known = list(streams)
     out = [finding for stream in known for finding in check_stream(stream)]
     image = next((s for s in known if s.role == "image"), None)
@@ -125,7 +125,7 @@ def _streams(streams: Iterable[Stream]) -> list[Finding]:
 
 
 def _calibration(sequence: Sequence, survey: Survey, topics: Mapping[str, str]) -> list[Finding]:
-    """The calibration as it is stated in the bag, else as it was read."""
+    """The calibration as stated in the bag, else as read."""
     out = []
     for role in ("camera_info", "right_camera_info"):
         if role in topics:
@@ -140,7 +140,7 @@ def _calibration(sequence: Sequence, survey: Survey, topics: Mapping[str, str]) 
 
 
 def _of_survey(name: str, survey: Survey) -> list[Finding]:
-    """What is wrong with a bag of which no frames can be read."""
+    """Findings on a bag from which no frames can be read."""
     out = _streams(survey.streams.values())
     images = [s for s in survey.streams.values() if s.role == "image"]
     for topic, stated in survey.calibrations.items():
@@ -151,7 +151,7 @@ def _of_survey(name: str, survey: Survey) -> list[Finding]:
     depths = [s for s in survey.streams.values() if s.role == "depth"]
     if len(images) == 1 and not depths:
         out.append(found("no_depth", name, f"no depth beside {images[0].where}"))
-    for depth in depths[:1]:  # the reader may refuse it for what it holds
+    for depth in depths[:1]:  # the reader may have refused it for its contents
         try:
             sequence = open_sequence(f"{name}:depth={depth.where}", frames=SAMPLES)
         except DrpSlamError:
@@ -163,7 +163,7 @@ def _of_survey(name: str, survey: Survey) -> list[Finding]:
 
 
 def surveyed(name: str) -> Survey:
-    """All streams of images and all calibrations of a bag; empty for what is no bag, or cannot be opened."""
+    """All streams of images and all calibrations of a bag; empty if it is not a bag or cannot be opened."""
     path = next((p for p in map(resources.user_path, (name, name.partition(":")[0])) if p.exists()), None)
     if path is None or not is_bag(path):
         return Survey()
@@ -182,7 +182,7 @@ def surveyed(name: str) -> Survey:
                 elif connection.msgtype == RAW and connection.topic not in sizes:
                     first = store.deserialize_cdr(data, RAW)
                     sizes[connection.topic] = int(first.width), int(first.height)
-    except Exception:  # damage of any kind; `open_sequence` says which
+    except Exception:  # damage of any kind; `open_sequence` reports it
         log.debug("survey of %s ended early", name, exc_info=True)
     streams = {}
     for topic, rows in stamps.items():

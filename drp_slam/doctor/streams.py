@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is wrong with the stamps of a topic, and of two topics beside each other."""
+"""Faults of the stamps of a topic, and of two topics against each other."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from drp_slam.doctor.checks import Level
 from drp_slam.doctor.findings import Finding, found
 
 LEAST = 5
-"""Stamps of which fewer say nothing about a stream."""
+"""Minimum number of stamps of a stream."""
 AHEAD_S = 1.0
-"""A stamp so much later than its arrival is wrong: clocks that chrony or PTP keeps differ by milliseconds."""
+"""A stamp this much later than its arrival is wrong: clocks synchronised by chrony or PTP differ by milliseconds."""
 BEHIND_S = 10.0
 """tf2 keeps transforms for ten seconds."""
 LEAP_S = 5.0
-"""A stamp so far from its neighbours, which agree with each other, is an error."""
+"""A stamp this far from its neighbours, which agree with each other, is an error."""
 SLOW_HZ = 5.0
 """Tracking needs images that overlap: see the check's reason."""
 GAP, MOST_MISSING, LEAST_MISSING = 1.6, 0.05, 3
-"""An interval of this many usual ones is a gap; this share of missing frames is reported."""
+"""An interval of this many usual ones is a gap; share of missing frames that is reported."""
 LONG_GAP_S = 1.0
 PAIR_S = 0.020
 """Colour and depth further apart than this are not paired (the pairing of pose_node and of the readers)."""
@@ -45,7 +45,7 @@ class Stream:
 
 
 def check_stream(stream: Stream) -> list[Finding]:
-    """Stamps that are zero, far ahead, behind, backwards, repeated, too slow or with gaps."""
+    """Findings on stamps that are zero, far ahead, behind, backwards, repeated, too slow or with gaps."""
     stamps, where = stream.stamps_ns, stream.where
     if len(stamps) < 2:
         return []
@@ -58,7 +58,7 @@ def check_stream(stream: Stream) -> list[Finding]:
     ahead = _leaps(stamps)
     if ahead.any():
         first = int(np.flatnonzero(ahead)[0])
-        seen = f"{ahead.sum()} of {len(stamps)} stamps leap from their neighbours, number {first} to {stamps[first]} ns"
+        seen = f"{ahead.sum()} of {len(stamps)} stamps jump from their neighbours, number {first} to {stamps[first]} ns"
         out.append(found("stamps_ahead", where, seen))
         stamps = stamps[~ahead]
         steps = np.diff(stamps)
@@ -77,7 +77,7 @@ def check_stream(stream: Stream) -> list[Finding]:
 
 
 def _against_arrival(stream: Stream) -> list[Finding]:
-    """Stamps beside the host's clock at arrival."""
+    """Findings on stamps against the host's clock at arrival."""
     if stream.arrived_ns is None:
         return []
     late_s = float(np.median(stream.arrived_ns - stream.stamps_ns)) * 1e-9
@@ -90,14 +90,14 @@ def _against_arrival(stream: Stream) -> list[Finding]:
 
 
 def duration(seconds: float) -> str:
-    """Seconds, hours, or days: whatever reads well."""
+    """A duration in seconds, hours or days."""
     if seconds < 7200:
         return f"{seconds:.1f} s"
     return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.0f} days"
 
 
 def _leaps(stamps_ns: np.ndarray) -> np.ndarray:
-    """(N,) bool: stamps far from both neighbours, which are near each other; the last one where it is far ahead."""
+    """(N,) bool: stamps far from both neighbours, which are near each other; or the last one if it is far ahead."""
     out = np.zeros(len(stamps_ns), bool)
     if len(stamps_ns) < LEAST:
         return out
@@ -110,7 +110,7 @@ def _leaps(stamps_ns: np.ndarray) -> np.ndarray:
 
 
 def _rate(intervals_s: np.ndarray, where: str) -> list[Finding]:
-    """Too slow, or with gaps."""
+    """Findings on a low rate and on gaps."""
     usual_s = float(np.median(intervals_s))
     out = []
     if usual_s > 1.0 / SLOW_HZ:
@@ -126,14 +126,14 @@ def _rate(intervals_s: np.ndarray, where: str) -> list[Finding]:
 
 
 def check_pairs(colour: Stream, other: Stream) -> list[Finding]:
-    """Whether every colour image has a partner in depth (or in the right image) of the same time; the offset."""
+    """Findings on colour images without simultaneous depth (or right image), and on a constant offset."""
     a, b = np.sort(colour.stamps_ns), np.sort(other.stamps_ns)
     if len(a) < LEAST or len(b) < LEAST or np.ptp(a) == 0 or np.ptp(b) == 0:
         return []
     inside = a[(a >= b[0] - 1_000_000_000) & (a <= b[-1] + 1_000_000_000)]
     if not len(inside):
         apart_s = float(b[0] - a[0]) * 1e-9
-        seen = f"stamps begin {apart_s:+.3f} s beside those of {colour.where} and never meet them"
+        seen = f"stamps begin {apart_s:+.3f} s from those of {colour.where} and never overlap them"
         return [found("unsynchronised", other.where, seen, Level.ERROR)]
     after = np.clip(np.searchsorted(b, inside), 1, len(b) - 1)
     near = np.where(np.abs(b[after] - inside) < np.abs(b[after - 1] - inside), b[after], b[after - 1])
@@ -143,7 +143,7 @@ def check_pairs(colour: Stream, other: Stream) -> list[Finding]:
         return []
     spread_s = float(np.percentile(np.abs(offset_s - middle_s), 90))
     seen = (
-        f"stamps are {1e3 * middle_s:+.1f} ms beside those of {colour.where} (90 % within {1e3 * spread_s:.1f} ms of "
+        f"stamps are {1e3 * middle_s:+.1f} ms from those of {colour.where} (90 % within {1e3 * spread_s:.1f} ms of "
         f"that); {unpaired:.0%} of the frames have none within {1e3 * PAIR_S:.0f} ms"
     )
     return [found("unsynchronised", other.where, seen, Level.ERROR if unpaired > 0.5 else Level.WARN)]

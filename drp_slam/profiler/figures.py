@@ -82,7 +82,7 @@ def label(ax: Any, x: str, y: str, title: str = "") -> None:
 def trajectory(
     times_s: np.ndarray, estimate_m: np.ndarray, truth_s: np.ndarray | None, truth_m: np.ndarray | None
 ) -> str:
-    """Top view and height, beside ground truth where there is one; (N, 3) metres, z up."""
+    """Top view and height, with ground truth if there is one; (N, 3) metres, z up."""
     figure, (top, height) = new(11.2, 4.3, 2, gridspec_kw={"width_ratios": [1, 1.35]})
     if truth_m is not None and truth_s is not None:
         top.plot(truth_m[:, 0], truth_m[:, 1], color=TRUTH, lw=2.6, label="ground truth")
@@ -98,7 +98,7 @@ def trajectory(
 
 
 def two_paths(names: Sequence[str], runs: Sequence[Any]) -> str | None:
-    """Top view of the paths of two runs (`Curves`), and their errors over time where they are known."""
+    """Top view of the paths of two runs (`Curves`), and their errors over time if known."""
     known = [
         (n, r, c) for n, r, c in zip(names, runs, (ESTIMATE, LOST)) if r.estimate_m is not None and len(r.estimate_m)
     ]
@@ -188,7 +188,7 @@ def stage_times(stages: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def energy(stages: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Modelled energy a frame of each stage: the chip's unit beside its A55 cores."""
+    """Modelled energy per frame of each stage: on the chip's unit, and on its A55 cores."""
     known = {n: s for n, s in stages.items() if s["energy_mj"] is not None}
     if not known:
         return None
@@ -211,12 +211,12 @@ def energy(stages: Mapping[str, Mapping[str, Any]]) -> str | None:
     ax.invert_yaxis()
     ax.margins(x=0.14)
     ax.grid(visible=False, axis="y")
-    label(ax, "mJ a frame (modelled); colour: unit of the chip, grey: A55 cores", "")
+    label(ax, "mJ per frame (modelled); colour: unit of the chip, grey: A55 cores", "")
     return svg(figure, "energy per stage")
 
 
 def gantt(schedule: Schedule, frames: range, title: str = "") -> str:
-    """What each unit does in modelled time while `frames` pass; one colour a stage."""
+    """The units over modelled time during `frames`; one colour per stage."""
     own = [s for s in schedule.slots if s.frame in frames]
     start_s, end_s = min(s.start_s for s in own), max(s.end_s for s in own)
     slots = [s for s in schedule.slots if s.end_s > start_s and s.start_s < end_s]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report's sections about what is modelled: the CPU alone, kernels, what the model rests on, heat."""
+"""The report's sections about the model: the CPU alone, kernels, constants, heat."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from drp_slam.profiler.sections import Report, p50
 
 
 def comparison(report: Report) -> str:
-    """Beside CPU-only execution: measured and modelled are two tables."""
+    """Comparison with CPU-only execution: measured and modelled in two tables."""
     known, parts = report["comparison"], []
     host = known["host_cpu"]
     if host:
@@ -18,7 +18,7 @@ def comparison(report: Report) -> str:
         columns = [
             ("", "text"),
             *((f"{name} [ms]", MEASURED) for name in (*names, "frame")),
-            ("frame, times ours", MEASURED),
+            ("frame, speed-up", MEASURED),
         ]
         ours = [p50(s["wall_ms"]) for s in host["stages"].values()]
         theirs = [p50(host["cpu_stages"][n]["wall_ms"]) if n in host["cpu_stages"] else None for n in names]
@@ -26,8 +26,8 @@ def comparison(report: Report) -> str:
         parts += [
             f"<h3>On this host, the same {host['frames']} frames {tag(MEASURED)}</h3>",
             table(columns, [["this run", *ours, p50(host["wall_ms"]), 1.0], baseline]),
-            "<p class='nothing'>Medians. The emulated units run on this host's processor "
-            "too: this says what emulation costs, not what the chip gains.</p>",
+            "<p class='nothing'>Medians. The emulated units also run on this host's processor"
+            ": this shows the cost of emulation, not the gain of the chip.</p>",
         ]
     rows = []
     for key, text in (
@@ -52,23 +52,23 @@ def comparison(report: Report) -> str:
     heads = (
         "chip [ms]",
         "A55 alone [ms]",
-        "latency, times as fast",
-        "throughput, times as fast",
+        "latency speed-up",
+        "throughput speed-up",
         "chip [mJ]",
         "A55 alone [mJ]",
         "energy ratio",
         "power ratio",
     )
     if rows:
-        columns = [("means a frame, first order", "text"), *((head, MODELLED) for head in heads)]
-        parts += [f"<h3>The chip beside its own Cortex-A55 {tag(MODELLED)}</h3>", table(columns, rows)]
+        columns = [("means per frame, first order", "text"), *((head, MODELLED) for head in heads)]
+        parts += [f"<h3>The chip and its own Cortex-A55 {tag(MODELLED)}</h3>", table(columns, rows)]
     claim = known["article"]
     parts += [
-        f"<p class='nothing'>Claimed: {escape(claim['source'])}. Our figures are of our own "
-        "pipeline and our own model; they are not fitted to that claim.</p>"
+        f"<p class='nothing'>Claimed: {escape(claim['source'])}. These figures are of this project's own "
+        "pipeline and model; they are not fitted to that claim.</p>"
     ]
     return section(
-        "Beside CPU-only execution",
+        "Compared with CPU-only execution",
         "The same frames and the same algorithms on the CPU alone: as measured here, and as modelled for the chip.",
         *parts,
     )
@@ -105,13 +105,13 @@ def kernels(report: Report) -> str:
         "Image kernels and where they run",
         "One frame. opencva: DRP1 through the "
         "OpenCV Accelerator, under its conditions; preruntime: DRP0; custom: a DRP "
-        "configuration that someone would have to write; cpu: the A55 cores.",
+        "configuration that would have to be written; cpu: the A55 cores.",
         table(columns, rows),
     )
 
 
 def assumptions(report: Report) -> str:
-    """The share of the result that rests on assumed constants, and every constant with its source."""
+    """The share of the result that depends on assumed constants, and every constant with its source."""
     known = report["assumptions"]
     if known is None:
         return ""
@@ -119,7 +119,7 @@ def assumptions(report: Report) -> str:
     if known["share"]:
         share = {kind: f"{100 * value:.0f} %" for kind, value in known["share"].items()}
         text = (
-            f"<b>{share['assumed']}</b> of the modelled time of a frame rests on assumed "
+            f"<b>{share['assumed']}</b> of the modelled time of a frame depends on assumed "
             f"constants, {share['fitted']} on fitted and {share['cited']} on cited ones: "
             "shares of the time's relative sensitivity to each constant."
         )
@@ -146,7 +146,7 @@ def assumptions(report: Report) -> str:
 
 
 def thermal(report: Report) -> str:
-    """The first-order estimate of temperature."""
+    """The first-order estimate of the temperature."""
     known = report["thermal"]
     if known is None:
         return ""

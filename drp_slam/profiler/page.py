@@ -14,7 +14,7 @@ MEASURED, MODELLED = "measured", "modelled"
 """Kinds of figures, and the CSS classes of their columns."""
 
 HERE = Path(__file__).parent
-"""Where the style sheet and the scripts of a page are."""
+"""Folder of the style sheet and the scripts of a page."""
 
 
 def number(value: float | int | None, digits: int = 3) -> str:
@@ -63,7 +63,7 @@ def table(
     groups: Sequence[tuple[str, int]] = (),
     sortable: bool = False,
 ) -> str:
-    """`columns` are (heading, class): `text`, `long`, `measured`, `modelled` or nothing.
+    """`columns` are (heading, class): `text`, `long`, `measured`, `modelled` or empty.
 
     A str cell is HTML, a number is formatted by `number`. With `total` the last row is set as a sum;
     rows numbered in `best` are highlighted. `groups` are (heading, number of columns) above the columns.
@@ -93,19 +93,19 @@ def table(
 
 
 def section(title: str, text: str, *parts: str | None) -> str:
-    """A card with a heading, one sentence that says how to read it, and its content."""
+    """A card with a heading, one sentence on how to read it, and its content."""
     content = "".join(p for p in parts if p) or '<p class="nothing">No data for this part.</p>'
     return f"<section><h2>{escape(title)}</h2><p>{text}</p>{content}</section>"
 
 
 def verdict_box(lines: Iterable[str]) -> str:
-    """What the page says in words, on top of it; `lines` are plain text. Empty without lines."""
+    """The summary in words at the top of a page; `lines` are plain text. Empty without lines."""
     items = "".join(f"<li>{escape(text)}</li>" for text in lines)
     return f'<section class="verdict"><ul>{items}</ul></section>' if items else ""
 
 
 def unit_of(name: str) -> str:
-    """A unit as a reader sees it: that of a plain number is empty."""
+    """A unit for display: empty for a plain number."""
     return "" if name == "1" else name
 
 
@@ -115,7 +115,7 @@ def script(name: str) -> str:
 
 
 def page(title: str, subtitle: str, body: str, footer: str) -> str:
-    """The whole document, one file, nothing loaded from elsewhere. `subtitle` is HTML."""
+    """The whole document, one file, without external resources. `subtitle` is HTML."""
     style = (HERE / "page.css").read_text(encoding="utf-8")
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'

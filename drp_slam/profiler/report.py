@@ -21,13 +21,13 @@ from drp_slam.profiler.viewer import viewer
 
 @dataclass(frozen=True)
 class Curves:
-    """Data of the pictures; parts that are None are left out.
+    """Data of the pictures; parts that are None are omitted.
 
     Times in seconds since the first frame, positions in metres in one frame with z up:
     `times_s` (N,) and `estimate_m` (N, 3) the trajectory; `truth_s` (M,), `truth_m` (M, 3);
     `error_s` (K,), `error_m` (K,); `frame_s` (F,), `matches` (F,), `inliers` (F,) of each frame;
-    `lost_s`, `keyframe_s` when that was; `map_m` (P, 3) and `map_rgb` (P, 3) uint8; `moments` are
-    (caption, JPEG bytes).
+    `lost_s`, `keyframe_s` the times of lost frames and keyframes; `map_m` (P, 3) and `map_rgb` (P, 3) uint8; `moments`
+    are (caption, JPEG bytes).
     """
 
     times_s: np.ndarray | None = None
@@ -48,7 +48,7 @@ class Curves:
 
 
 def render(report: Mapping[str, Any], curves: Curves) -> str:
-    """The whole page."""
+    """The complete page."""
     title = PurePath(report["sequence"] or "results").name
     known = [(name, report[name]) for name in ("network", "backend", "device", "host")]
     subtitle = " · ".join(f"{name} <b>{escape(str(v))}</b>" for name, v in known if v)
@@ -126,9 +126,9 @@ def _head(report: Mapping[str, Any]) -> str:
             f"{target}, {max(plan)} frames in flight" if plan else "",
             MODELLED,
         ),
-        tile("Energy a frame", number(a55.get("chip_mj")), "mJ", "DRP, DRP-AI3 and CPU", MODELLED),
+        tile("Energy per frame", number(a55.get("chip_mj")), "mJ", "DRP, DRP-AI3 and CPU", MODELLED),
         tile(
-            "Beside CPU only",
+            "Against CPU only",
             number(a55.get("latency_speedup")),
             "× as fast",
             f"at {number(a55.get('energy_ratio'), 2)} of its energy, first order",
@@ -150,7 +150,7 @@ def _trajectory(report: Mapping[str, Any], c: Curves) -> str:
     rpe = report["rpe"]
     text = "Aligned to ground truth with a rotation and a translation, no scale."
     if report["ate_rmse_m"] is None:
-        text = f"Not aligned ({escape(report['ate_note'])}): the path starts where the camera started."
+        text = f"Not aligned ({escape(report['ate_note'])}): the path starts at the camera's start."
     if rpe:
         text += (
             f" Drift over {rpe['delta_s']:g} s: {rpe['translation_rmse_m'] * 100:.2f} cm and "
@@ -172,7 +172,7 @@ def _tracking(report: Mapping[str, Any], c: Curves) -> str:
 
 
 def _strip(moments: Sequence[tuple[str, bytes]]) -> str:
-    """Pictures beside each other, each with its caption."""
+    """Pictures side by side, each with its caption."""
     figures = "".join(
         f'<figure><img alt="{escape(text)}" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">'
         f"<figcaption>{escape(text)}</figcaption></figure>"
@@ -183,7 +183,7 @@ def _strip(moments: Sequence[tuple[str, bytes]]) -> str:
 
 
 def reasons(report: Mapping[str, Any]) -> list[str]:
-    """One line for each reason why frames were lost or their poses are in doubt."""
+    """One line for each reason of lost frames or doubtful poses."""
     verb = {"tracked": "in doubt"}
     return [
         f"{r['frames']} {'frame' if r['frames'] == 1 else 'frames'} {verb.get(r['state'], 'lost')}, "
@@ -202,6 +202,6 @@ def _map(c: Curves) -> str:
     return section(
         "Map and path",
         f"{number(len(c.map_m))} points. Drag to turn, wheel or two fingers to zoom, shift and drag to move; the path "
-        "tells time and error.",
+        "shows time and error.",
         viewer(c.map_m, c.map_rgb, c.estimate_m, c.times_s, error_m, c.truth_m),
     )

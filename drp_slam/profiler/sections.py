@@ -14,40 +14,40 @@ from drp_slam.profiler.terminal import chosen_topics
 
 Report = Mapping[str, Any]
 SHOWN_FRAMES = 5
-"""Frames in the picture of the schedule."""
+"""Number of frames in the picture of the schedule."""
 
 
 def p50(spread: Mapping[str, float] | None) -> float | None:
-    """The median of a spread, None where there is none."""
+    """The median of a spread, None if there is none."""
     return None if spread is None else spread["p50"]
 
 
 def recording(report: Report) -> str:
-    """What was read of the recording, and what should be known of it; nothing where there is nothing to say."""
+    """The topics of the recording, and notes on it; empty if there are none."""
     rows = [[escape(role), escape(topic), escape(why)] for role, topic, why in chosen_topics(report)]
     columns = [("role", "text"), ("topic", "text"), ("chosen because", "long")]
     notes = "".join(f"<li>{escape(note)}</li>" for note in report["warnings"])
     if not rows and not notes:
         return ""
     return section(
-        "What was read",
-        "The topics of the recording, and what should be known of how it was read.",
+        "Recording",
+        "The topics that were read, and notes.",
         table(columns, rows) if rows else None,
         f"<ul>{notes}</ul>" if notes else None,
     )
 
 
 def findings(report: Report) -> str:
-    """What the doctor found wrong while the graph ran; nothing where it found nothing."""
+    """Findings while the graph ran; empty if there are none."""
     if not report["findings"]:
         return ""
     rows = [
         [*(escape(one[name]) for name in ("level", "where", "seen", "why", "remedy")), one["first_s"], one["last_s"]]
         for one in report["findings"]
     ]
-    columns = [("level", "text"), ("where", "text"), ("seen", "long"), ("why it matters", "long")]
-    columns += [("what to do", "long"), ("first s", ""), ("last s", "")]
-    intro = "What the nodes examined while they ran: topics, stamps, images, depth and calibration."
+    columns = [("level", "text"), ("where", "text"), ("seen", "long"), ("effect", "long")]
+    columns += [("remedy", "long"), ("first s", ""), ("last s", "")]
+    intro = "The nodes check topics, stamps, images, depth and calibration while they run."
     return section("What was wrong", intro, table(columns, rows))
 
 
@@ -100,7 +100,7 @@ def stages(report: Report) -> str:
     return section(
         "Time per stage",
         f"{tag(MEASURED)} on this host; {tag(MODELLED)} for the chip, "
-        "and for its own A55 cores doing the same work alone (first order).",
+        "and for its own A55 cores alone with the same work (first order).",
         figures.stage_times(known),
         table(columns, rows, total=True, groups=groups),
     )
@@ -120,7 +120,7 @@ def schedule(report: Report, plan: Schedule | None) -> str:
     names = ("throughput [Hz]", "latency p50 [ms]", "latency p95 [ms]", *units)
     columns = [("frames in flight", "text"), *((name, MODELLED) for name in names)]
     return section(
-        "The chip in time",
+        "Schedule of the chip",
         f"{tag(MODELLED)} Each unit is one queue; while it works on "
         f"one frame, others work on the next.{_shared(plan)} The same "
         "schedule is in <code>trace.json</code>, for ui.perfetto.dev.",
@@ -130,7 +130,7 @@ def schedule(report: Report, plan: Schedule | None) -> str:
 
 
 def pacing(report: Report) -> str:
-    """A graph at the chip's speed beside the schedule."""
+    """A graph at the chip's speed against the schedule."""
     known = report.get("pacing")
     if not known:
         return ""
@@ -141,8 +141,8 @@ def pacing(report: Report) -> str:
     ]
     return section(
         "At the chip's speed",
-        "Outputs were held until the chip would have had them, never published earlier. Where this host computes a "
-        "stage more slowly than the chip would, they were late.",
+        "Outputs were held until the chip would have had them, and never published earlier. If this host computes a "
+        "stage more slowly than the chip would, they are late.",
         table(
             [
                 ("", "text"),

@@ -26,7 +26,7 @@ class Span:
     """`wall_s` was measured on this host. The other figures are computed for the chip:
 
     `modelled_s`, `energy_j` of the unit that the stage runs on, and `cpu_modelled_s`,
-    `cpu_energy_j` of the same work on the chip's own Cortex-A55 cores (first order). NaN where
+    `cpu_energy_j` of the same work on the chip's own Cortex-A55 cores (first order). NaN if
     nothing is modelled. `stamp_ns` is the colour image's own stamp, the key of the frame.
     """
 
@@ -65,7 +65,7 @@ def span_of(frame: int, stamp_ns: int, run: StageRun, costs: Sequence[Cost], soc
 
 
 def on_units(costs: Sequence[Cost]) -> list[tuple[str, float]]:
-    """Units of silicon in order, each with its modelled seconds; neighbours on one unit as one."""
+    """Units of silicon in order, each with its modelled seconds; consecutive works on one unit combined."""
     parts: list[tuple[str, float]] = []
     for cost in costs:
         before = parts.pop()[1] if parts and parts[-1][0] == cost.unit else 0.0
@@ -74,12 +74,12 @@ def on_units(costs: Sequence[Cost]) -> list[tuple[str, float]]:
 
 
 LONGEST_S = 1e6
-"""Longest duration of a stage that is accepted."""
+"""Longest accepted duration of a stage."""
 _TYPES = {"int": int, "str": str, "float": float}
 
 
 def writing(path: Path) -> AbstractContextManager[Rows]:
-    """Opens a table of spans for rows as tuples; it gets its name when complete.
+    """Opens a table of spans for rows as tuples; the file appears when complete.
 
     Raises ProfilerError.
     """
@@ -106,7 +106,7 @@ def read_spans(path: Path) -> list[Span]:
         raise ProfilerError(f"{path}: line {rows.line_num}: {error}") from error
     for line, span in enumerate(spans, 2):
         if not (0 <= span.wall_s < LONGEST_S and abs(span.stamp_ns) < 2**63 and 0 <= span.frame < 2**31):
-            raise ProfilerError(f"{path}: line {line}: no wall time, stamp or frame of a span; run again")
+            raise ProfilerError(f"{path}: line {line}: the wall time, stamp or frame is out of range; run again")
         if any(figure < 0 or figure == math.inf for figure in (span.modelled_s, span.energy_j)):
             raise ProfilerError(f"{path}: line {line}: a modelled figure is negative or infinite; run again")
     return spans

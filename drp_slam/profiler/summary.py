@@ -13,7 +13,7 @@ from drp_slam.chip.cpu_alone import FrameMeans, ratio
 from drp_slam.profiler.span import Span
 
 BESIDE = frozenset({"detect"})
-"""Stages that the pose does not wait for."""
+"""Stages that run in parallel, so the pose does not wait for them."""
 
 
 def to_pose(spans: Iterable[Span]) -> list[Span]:
@@ -22,7 +22,7 @@ def to_pose(spans: Iterable[Span]) -> list[Span]:
 
 
 def spread_ms(values_s: Iterable[float]) -> dict[str, float] | None:
-    """`p50`, `p95` and `mean` in milliseconds; None where any value is missing or there is none."""
+    """`p50`, `p95` and `mean` in milliseconds; None if any value is missing or there is none."""
     values = np.asarray(list(values_s), float) * 1e3
     if values.size == 0 or not np.all(np.isfinite(values)):
         return None
@@ -31,7 +31,7 @@ def spread_ms(values_s: Iterable[float]) -> dict[str, float] | None:
 
 
 def mean(values: Iterable[float], scale: float = 1.0) -> float | None:
-    """Mean of `values * scale`; None where any value is missing or there is none."""
+    """Mean of `values * scale`; None if any value is missing or there is none."""
     total, count = 0.0, 0
     for value in values:
         total, count = total + value, count + 1
@@ -47,9 +47,9 @@ def by_stage(spans: Sequence[Span]) -> dict[str, list[Span]]:
 
 
 def stages(spans: Sequence[Span]) -> dict[str, dict[str, Any]]:
-    """One entry a stage: `unit`, `device`, `frames`; measured here: `wall_ms`; computed for the
+    """One entry per stage: `unit`, `device`, `frames`; measured here: `wall_ms`; computed for the
     chip: `modelled_ms`, `energy_mj`, and on its own A55 cores `cpu_modelled_ms`, `cpu_energy_mj`.
-    Energies are means a frame.
+    Energies are means per frame.
     """
     return {
         stage: {
@@ -75,7 +75,7 @@ def by_frame(spans: Sequence[Span], value: Callable[[Span], float]) -> np.ndarra
 
 
 def latency(spans: Sequence[Span], measured_s: Sequence[float] = ()) -> dict[str, Any]:
-    """Latency of a frame: `wall_ms`, end to end where `measured_s` is given, else the sum of its
+    """Latency of a frame: `wall_ms`, end to end if `measured_s` is given, else the sum of its
     stages; `modelled_ms` and `cpu_modelled_ms`, the sums of its stages for the chip and its A55.
     """
     measured, spans = [s for s in measured_s if math.isfinite(s)], to_pose(spans)
@@ -88,7 +88,7 @@ def latency(spans: Sequence[Span], measured_s: Sequence[float] = ()) -> dict[str
 
 
 def frame_means(spans: Sequence[Span]) -> FrameMeans | None:
-    """What a frame takes on the chip and on its CPU alone; None where nothing is modelled."""
+    """A mean frame on the chip and on its CPU alone; None if nothing is modelled."""
     chip_ms = mean(by_frame(to_pose(spans), lambda s: s.modelled_s), 1e3)
     cpu_ms = mean(by_frame(to_pose(spans), lambda s: s.cpu_modelled_s), 1e3)
     if chip_ms is None or cpu_ms is None:
@@ -103,7 +103,7 @@ def frame_means(spans: Sequence[Span]) -> FrameMeans | None:
 def beside_baseline(spans: Sequence[Span], baseline: Sequence[Span]) -> dict[str, Any] | None:
     """Measured on this host, the same frames: this run, and the run with backend `cpu`.
 
-    None where the two have no frame in common.
+    None if the two have no frame in common.
     """
     common = {s.stamp_ns for s in spans} & {s.stamp_ns for s in baseline}
     if not common:

@@ -25,7 +25,7 @@ def print_lines(lines: Iterable[str], *, indent: int = 0, style: str | None = No
 
 
 def show(result: dict[str, Any]) -> None:
-    """Prints a report for people."""
+    """Prints a report as text."""
     from rich.console import Console
 
     def line(name: str, text: str) -> None:
@@ -48,13 +48,13 @@ def show(result: dict[str, Any]) -> None:
         ours, theirs = _text(_p50(host["wall_ms"])), _text(_p50(host["cpu_wall_ms"]))
         line(
             "CPU only",
-            f"measured here, the same {host['frames']} frames: {theirs} ms a frame "
+            f"measured here, the same {host['frames']} frames: {theirs} ms per frame "
             f"with backend cpu, {ours} ms with this one",
         )
     if a55:
         line(
             "CPU only",
-            f"modelled, first order: {_text(a55['cpu_ms'])} ms a frame on its A55 alone, "
+            f"modelled, first order: {_text(a55['cpu_ms'])} ms per frame on its A55 alone, "
             f"{_text(a55['chip_ms'])} ms on the chip: {_text(a55['latency_speedup'])} "
             f"times as fast at {_text(a55['energy_ratio'])} of the energy",
         )
@@ -73,7 +73,7 @@ def show(result: dict[str, Any]) -> None:
 
 
 def chosen_topics(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Role, topic and why it was chosen, of a recording that has topics."""
+    """Role, topic and reason, of a recording with topics."""
     known = result["topics"] or {}
     return [
         (str(role), str(chosen.get("topic")), str(chosen.get("why")))
@@ -83,7 +83,7 @@ def chosen_topics(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _missed(result: dict[str, Any]) -> str:
-    """A note where fewer frames were processed than the recording has, as on a slow host."""
+    """A note if fewer frames were processed than the recording has, as on a slow host."""
     expected, frames = result["frames_expected"] or 0, result["frames"] or 0
     remedy = "" if result["error"] else "; --rate max plays them all"
     return f", {expected - frames} of {expected} not processed{remedy}" if expected > frames else ""

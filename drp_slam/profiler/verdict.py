@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run in a few sentences: how it went, what bounds the chip, what would move it."""
+"""A run in a few sentences: outcome, bottleneck of the chip, and what would improve it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 ADVICE = {
-    "cpu": "fewer features a frame (--set drp.top_k=512), a port of the tracker to C++, or keyframes less often",
-    "drpai3": "a network pruned further, a faster AI-MAC clock, or a detector that runs less often",
+    "cpu": "fewer features per frame (--set drp.top_k=512), a port of the tracker to C++, or fewer keyframes",
+    "drpai3": "a network pruned further, a faster AI-MAC clock, or a lower detector rate",
     "drp": "a faster DRP clock, fewer features, or image kernels that run on the CPU while it is idle",
 }
-"""What relieves a unit of each kind."""
+"""Ways to unload a unit of each kind."""
 
 
 def verdict(report: Mapping[str, Any]) -> list[str]:
-    """Sentences, the most important first; parts that the report does not hold are left out."""
+    """Sentences, the most important first; parts that the report lacks are omitted."""
     return [text for text in (_tracking(report), _bound(report), _beside_cpu(report), _host(report)) if text]
 
 
@@ -33,7 +33,7 @@ def _tracking(report: Mapping[str, Any]) -> str:
         text += f"; the path is {ate * 100:.2g} cm RMSE from ground truth"
     doubt = sum(r["frames"] for r in report.get("reasons") or () if r["state"] == "tracked")
     some = "1 pose is" if doubt == 1 else f"{doubt} poses are"
-    return text + (f"; {some} in doubt because things move." if doubt else ".")
+    return text + (f"; {some} doubtful because of moving objects." if doubt else ".")
 
 
 def _bound(report: Mapping[str, Any]) -> str:
@@ -51,7 +51,7 @@ def _bound(report: Mapping[str, Any]) -> str:
     if own:
         longest = max(own)
         text += f", {longest[0]:.3g} ms of it in {longest[1]}"
-    text += f". What would move it: {ADVICE[kind]}."
+    text += f". To improve it: {ADVICE[kind]}."
     if rest and rest[0][1] > 0:
         following, used = rest[0]
         text += f" Without it the {following} would bound the rate at {body['throughput_hz'] / used:.0f} Hz."
@@ -68,13 +68,13 @@ def _beside_cpu(report: Mapping[str, Any]) -> str:
     beside, known = report["comparison"]["modelled_a55"], report["assumptions"] or {}
     if not beside or not beside.get("latency_speedup"):
         return ""
-    text = f"Its A55 cores alone would take {beside['cpu_ms']:.3g} ms a frame instead of {beside['chip_ms']:.3g} ms"
+    text = f"Its A55 cores alone would take {beside['cpu_ms']:.3g} ms per frame instead of {beside['chip_ms']:.3g} ms"
     text += f": {beside['latency_speedup']:.2g} times as long"
     if beside.get("energy_ratio"):
         text += f", with {1 / beside['energy_ratio']:.2g} times the energy"
     share = (known.get("share") or {}).get("assumed")
     return text + (
-        f" (first order; {100 * share:.0f} % of the time rests on assumptions)." if share is not None else "."
+        f" (first order; {100 * share:.0f} % of the time depends on assumptions)." if share is not None else "."
     )
 
 

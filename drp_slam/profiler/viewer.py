@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A map and a path to turn and zoom in the page itself: `viewer.js` draws, nothing is loaded from elsewhere."""
+"""An interactive view of map and path in the page: drawn by `viewer.js`, without external resources."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from drp_slam.profiler.page import script
 
 MOST_POINTS, MOST_POSES = 40_000, 6_000
-"""What a page holds; more is thinned evenly. A point takes 12 bytes of the page, a pose 27."""
+"""Maximum number of points and poses in a page; more are thinned evenly. A point takes 12 bytes, a pose 27."""
 SPREAD = (1.0, 99.0)
 """Percentiles of the points that the first view shows, so that a few far ones do not shrink the room."""
 
@@ -26,7 +26,7 @@ def viewer(
 ) -> str:
     """Points (P, 3) with colours (P, 3) uint8, the path (N, 3) with times (N,), z up, in metres and seconds.
 
-    `error_m` (N,) colours the path, NaN where it is not known; `truth_m` (M, 3) is drawn in grey.
+    `error_m` (N,) colours the path, NaN where unknown; `truth_m` (M, 3) is drawn in grey.
     """
     points = map_m[np.isfinite(map_m).all(1)] if len(map_m) else np.zeros((0, 3))
     colours = None if map_rgb is None else map_rgb[np.isfinite(map_m).all(1)]

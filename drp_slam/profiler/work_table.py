@@ -22,7 +22,7 @@ from drp_slam.resources import read_text
 
 NAMES = ("stamp_ns", "stage", "unit", "name", "place", "kind", "configuration", "shape", "reasons", *COUNTERS)
 MOST = 1e18
-"""Largest count of operations or bytes of one program that is accepted."""
+"""Largest accepted count of operations or bytes of one program."""
 FIXED = len(NAMES) - len(COUNTERS)
 """Columns before the counters."""
 BETWEEN_REASONS = " | "
@@ -38,7 +38,7 @@ class Rows(Protocol):
 
 
 def writing(path: Path) -> AbstractContextManager[Rows]:
-    """Opens a table to which `add` writes; it gets its name when complete.
+    """Opens a table for `add`; the file appears when complete.
 
     Raises ProfilerError.
     """
@@ -65,7 +65,7 @@ def read_works(path: Path) -> dict[int, dict[str, tuple[Work, ...]]]:
         later = ("",) * (len(NAMES) - len(names))  # older tables lack newer counters
         for stamp, stage, *rest in rows:
             if len(rest) + 2 != len(names):
-                raise ValueError(f"{len(rest) + 2} values for {len(names)} columns")
+                raise ValueError(f"{len(rest) + 2} values in {len(names)} columns")
             frame = found.setdefault(int(stamp), {})
             work = work_of((*rest, *later))
             if not all(0 <= count < MOST for count in work.counters.values()):
@@ -101,7 +101,7 @@ def _means(count: int, total: Mapping[str, float]) -> dict[str, float]:
 
 
 def fields_of(work: Work) -> tuple[str, ...]:
-    """The columns of a work as text; `repr` keeps every bit."""
+    """The columns of a work as text; `repr` preserves every bit."""
     shape, reasons = "x".join(map(str, work.shape)), BETWEEN_REASONS.join(work.reasons)
     counters = (repr(float(work.counters[c])) if c in work.counters else "" for c in COUNTERS)
     return (work.unit, work.name, work.place, work.kind, work.configuration, shape, reasons, *counters)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One frame kernel by kernel: where each runs, and which constants its modelled time depends on."""
+"""One frame kernel by kernel: place, cost, and the constants that its modelled time depends on."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ SECTIONS = {"drp": ("drp.", "cpu."), "drpai3": ("drpai3.", "fallback.", "cpu."),
 
 
 def kernels(frame: FrameWorks, soc: Soc) -> list[dict[str, Any]]:
-    """One entry an image kernel, of a frame in the middle of a run.
+    """One entry per image kernel of a frame in the middle of a run.
 
-    `stage`, `kernel`, `place`, `reasons` (why the CPU runs what the DRP would not), `modelled_s`,
+    `stage`, `kernel`, `place`, `reasons` (why the CPU runs it instead of the DRP), `modelled_s`,
     `energy_j`, and on the A55 `cpu_modelled_s`, `cpu_energy_j`.
     """
     rows = []
@@ -47,9 +47,9 @@ def kernels(frame: FrameWorks, soc: Soc) -> list[dict[str, Any]]:
 
 
 def steady(frame: FrameWorks, soc: Soc, stages: Collection[str] = ()) -> Iterator[tuple[str, Work, Cost]]:
-    """Stage, work and cost of a frame in steady state, after an equal one; only `stages`, where given.
+    """Stage, work and cost of a frame in steady state, after an equal one; only `stages`, if given.
 
-    The configurations still loaded from the frame before depend on how many the DRP holds.
+    Configurations that are still loaded from the previous frame depend on the capacity of the DRP.
     """
     meter = Meter(soc)
     for works in frame.values():
@@ -80,7 +80,7 @@ def repriced(spans: Iterable[Span], frames: Mapping[int, FrameWorks], soc: Soc) 
 
 
 def rests_on(works: FrameWorks, soc: Soc, spans: Sequence[Span]) -> dict[str, Any]:
-    """How much the modelled time of each stage depends on which constants (`assumptions` of a report).
+    """Sensitivity of each stage's modelled time to the constants (`assumptions` of a report).
 
     `works` are a mean frame's. Stages are weighted by the mean of their modelled time.
     """

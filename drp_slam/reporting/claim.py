@@ -19,7 +19,7 @@ from drp_slam.reporting import folder as files
 def claimed(out: Path, recording: str | None = None) -> Iterator[str]:
     """Holds the folder `out` for one run: locks it, removes an earlier run's results, yields a new run id.
 
-    Raises ProfilerError where another run holds it, it cannot be written, or it is the recording
+    Raises ProfilerError if another run holds it, it cannot be written, or it is the recording
     itself, whose `groundtruth.txt` has the name of a result.
     """
     if recording and os.path.exists(recording) and os.path.samefile(recording, out):
@@ -38,7 +38,7 @@ def claimed(out: Path, recording: str | None = None) -> Iterator[str]:
 
 
 def probe(out: Path) -> None:
-    """Raises ProfilerError where nothing can be written into `out`."""
+    """Raises ProfilerError if nothing can be written into `out`."""
     try:
         with tempfile.TemporaryFile(dir=out) as file:
             file.write(bytes(4096))

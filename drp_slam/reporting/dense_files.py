@@ -31,8 +31,8 @@ T_GROUND_WORLD = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 
 def write_dense(out: Path, voxel_m: float = 0.02) -> dict[str, Any]:
     """Writes `mesh.ply`, `mesh.glb`, `cloud.ply`, `cloud.pcd`, `grid.yaml` and `grid.pgm` into a folder of results.
 
-    Reads the sequence named in `run.json` again. Returns the files written. Raises DrpSlamError where the
-    sequence is gone, nothing was tracked, or Open3D is missing.
+    Reads the sequence named in `run.json` again. Returns the files written. Raises DrpSlamError if the
+    sequence is missing, nothing was tracked, or Open3D is missing.
     """
     run = files.read_json(out / files.RUN)
     sections = dict(run.get("config") or {})
@@ -89,7 +89,7 @@ def chosen(trajectory: Trajectory) -> np.ndarray:
 def posed(
     sequence: Sequence, sensor: Sensor, trajectory: Trajectory, stamps: set[int]
 ) -> Iterator[tuple[Frame, np.ndarray]]:
-    """The frames of these stamps with depth, and their (4, 4) `T_world_camera`."""
+    """The frames with depth at these stamps, and their (4, 4) `T_world_camera`."""
     poses = dict(zip(trajectory.stamps_ns.tolist(), trajectory.T_world_camera))
     for frame in track(sequence, len(sequence), "dense map"):
         if frame.stamp_ns in stamps:
@@ -97,7 +97,8 @@ def posed(
 
 
 def reach_m(camera: Camera, config: Config) -> float:
-    """Largest depth to fuse: the camera's range; of a stereo pair, where the error reaches about 0.1 m."""
+    """Largest depth to fuse: the camera's range; for a stereo pair, the depth at which the error reaches about 0.1
+    m."""
     if camera.baseline_m is None:
         return config.slam.depth_max_m
     # the error of depth is depth^2 sigma / (fx baseline)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What differs between two runs: figures side by side, settings, and both paths in one picture."""
+"""The difference of two runs: figures side by side, settings, and both paths in one picture."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SAME = 0.005
 
 
 class Metric(NamedTuple):
-    """One figure of a report; `better` is "less", "more" or "" where neither is."""
+    """One figure of a report; `better` is "less", "more" or "" if neither."""
 
     name: str
     unit: str
@@ -32,7 +32,7 @@ class Metric(NamedTuple):
 
 
 LAST = "last"
-"""In a path: the entry of the largest key, such as the most frames in flight."""
+"""In a path: the entry of the largest key, such as the largest number of frames in flight."""
 TRACKED = "share of the frames that are tracked"
 METRICS = (
     Metric("ATE RMSE", "cm", "", "less", ("ate_rmse_m",), 100.0),
@@ -48,7 +48,7 @@ METRICS = (
     Metric("latency, p95", "ms", MODELLED, "less", ("latency", "modelled_ms", "p95")),
     Metric("throughput", "Hz", MODELLED, "more", ("schedule", "in_flight", LAST, "throughput_hz")),
     Metric("energy a frame", "mJ", MODELLED, "less", ("comparison", "modelled_a55", "chip_mj")),
-    Metric("times as fast as its A55", "", MODELLED, "more", ("comparison", "modelled_a55", "latency_speedup")),
+    Metric("speed-up over its A55", "", MODELLED, "more", ("comparison", "modelled_a55", "latency_speedup")),
 )
 
 
@@ -74,7 +74,7 @@ def write(first: Path, second: Path, into: Path, device: str | None = None) -> d
 
 
 def compared(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every figure that one of two reports holds, with its relative change and whether that is better or worse."""
+    """Every figure in either report, with its relative change and whether that is better or worse."""
     stages = dict.fromkeys([*(a["stages"] or {}), *(b["stages"] or {})])
     metrics = METRICS + tuple(
         Metric(f"{stage}, p50", "ms", kind, "less", ("stages", stage, key, "p50"))
@@ -131,14 +131,14 @@ def _changed(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, list[Any]]
 
 
 def _doubts(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """What makes two runs hard to compare."""
+    """Reasons why two runs are hard to compare."""
     found = []
     if a["sequence"] != b["sequence"]:
         found.append(f"the sequences differ: {a['sequence']} and {b['sequence']}")
     if a["frames"] != b["frames"]:
-        found.append(f"{a['frames']} and {b['frames']} frames: errors and rates are of different parts")
+        found.append(f"{a['frames']} and {b['frames']} frames: errors and rates refer to different parts")
     if a["host"] != b["host"]:
-        found.append("measured times are of different hosts; modelled ones can be compared")
+        found.append("measured times are from different hosts; modelled ones can be compared")
     if a["device"] != b["device"]:
         found.append(f"priced for {a['device']} and {b['device']}; --device prices both for one chip")
     return found
@@ -178,7 +178,7 @@ def _render(result: Mapping[str, Any], a: Curves, b: Curves) -> str:
     body = (
         verdict_box(sentences(result))
         + section("Figures", "Measured on the host of each run; modelled for its chip.", table(columns, rows))
-        + section("Paths", "Each aligned to its ground truth, or as it began.", figures.two_paths(names, (a, b)))
+        + section("Paths", "Each aligned to its ground truth, or to its start.", figures.two_paths(names, (a, b)))
         + section(
             "Settings",
             "Parameters that differ.",

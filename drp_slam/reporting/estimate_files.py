@@ -66,7 +66,7 @@ def _table(path: Path, result: dict[str, Any]) -> None:
 
 
 def timeline(result: dict[str, Any]) -> dict[str, Any]:
-    """Chrome trace events (microseconds): one track a unit, crossings on a track of their own."""
+    """Chrome trace events (microseconds): one track per unit, transfers on a track of their own."""
     tracks = {"ai-mac": 1, "drp": 2, "cpu": 3, "crossing": 4, "copy": 5}
     events: list[dict[str, Any]] = [
         {"ph": "M", "pid": 1, "tid": tid, "name": "thread_name", "args": {"name": f"{name} (modelled)"}}

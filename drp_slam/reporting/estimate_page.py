@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page of an estimate: verdict in words, time by cause, roofline and memory, every layer in a table that sorts."""
+"""The page of an estimate: verdict in words, time by cause, roofline and memory, every layer in a sortable table."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from drp_slam.reporting.estimate_pictures import UNIT_COLOURS
 PARTS = {**UNIT_COLOURS, "crossing": "#d69e2e", "fixed start": "#a0aec0"}
 UNITS = {"ai-mac": "AI-MAC array", "drp": "DRP", "copy": "memory copies", "cpu": "Cortex-A55"}
 HELP = {
-    "macs": "it is bound by arithmetic: pruning in N:M cells shortens it",
-    "weights": "it is bound by reading weights: pruning shortens it",
-    "features": "it is bound by moving features through DDR: smaller or fewer tensors help, pruning does not",
+    "macs": "bound by arithmetic: N:M pruning shortens it",
+    "weights": "bound by reading weights: pruning shortens it",
+    "features": "bound by moving features through DDR: smaller or fewer tensors help, pruning does not",
 }
-"""What shortens a layer of the AI-MAC array, by what binds it."""
+"""Remedy for a layer of the AI-MAC array, by its bound."""
 LARGE = 0.1
-"""Share of the time from which the verdict names a group of layers."""
+"""Minimum share of the time of a group of layers in the verdict."""
 LAYERS = (
     f"{tag(MODELLED)} Click a heading to sort. What binds a layer: <i>macs</i>, arithmetic; <i>features</i> or "
     "<i>weights</i>, moving them; <i>fixed</i>, starting it; <i>drp</i>, <i>copy</i>, <i>cpu</i>, the unit it runs on. "
@@ -30,17 +30,17 @@ FOOTER = "Every figure is modelled from the device file; nothing here was measur
 
 
 def render(result: Mapping[str, Any], pictures: Sequence[str]) -> str:
-    """The whole page; `pictures` are inline SVGs."""
+    """The complete page; `pictures` are inline SVGs."""
     title = f"drp_slam estimate: {result['name']}"
     subtitle = f"device <b>{escape(result['device'])}</b> · AI-MAC <b>{result['mac_mhz']:.0f} MHz</b>"
     body = (
         verdict_box(verdict(result))
         + _tiles(result)
-        + section("Time by cause", "All layers of a kind added up; the fixed start is paid once.", _shares(result))
+        + section("Time by cause", "All layers of a kind added up; the fixed overhead counts once.", _shares(result))
         + _fallbacks(result)
         + section(
             "Roofline and memory",
-            "Each matrix layer by its rate and by operations per streamed byte; then what lies in memory over time. "
+            "Each matrix layer by its rate and by operations per streamed byte; then the contents of memory over time. "
             "<a href='timeline.json'>timeline.json</a> beside this page is a trace for ui.perfetto.dev.",
             *pictures,
         )
@@ -50,7 +50,7 @@ def render(result: Mapping[str, Any], pictures: Sequence[str]) -> str:
 
 
 def verdict(result: Mapping[str, Any]) -> list[str]:
-    """Where the time goes and what would shorten it, the largest part first."""
+    """Where the time goes and how to shorten it, the largest part first."""
     whole_us = max(result["total_ms"] * 1e3, 1e-9)
     groups: dict[tuple[str, str], list[float]] = {}
     bound: dict[str, float] = {}
@@ -59,7 +59,7 @@ def verdict(result: Mapping[str, Any]) -> list[str]:
         entry[0], entry[1] = entry[0] + 1, entry[1] + row["us"] + row["crossing_us"]
         if row["unit"] == "ai-mac":
             bound[row["bound_by"]] = bound.get(row["bound_by"], 0.0) + row["us"]
-    found = [f"Incomplete, in no sum: {reason}." for reason in result["incomplete"]]
+    found = [f"Incomplete, not in any sum: {reason}." for reason in result["incomplete"]]
     largest = sorted(groups.items(), key=lambda item: -item[1][1])
     for (unit, op), (count, us) in [g for g in largest if g[1][1] >= LARGE * whole_us][:4]:
         layers = "1 layer" if count == 1 else f"{count:.0f} layers"
@@ -68,12 +68,12 @@ def verdict(result: Mapping[str, Any]) -> list[str]:
             kind = max(bound, key=lambda name: bound[name])
             text += f"; {HELP.get(kind, f'most of it is bound by {kind}')}"
         elif unit in ("drp", "copy"):
-            text += "; the AI-MAC array waits: leave the operator out, or move it before or after the network"
+            text += "; the AI-MAC array waits: omit the operator, or move it before or after the network"
         elif unit == "cpu":
-            text += ", crossings included; replace the operator, or end the network before it"
+            text += ", transfers included; replace the operator, or end the network before it"
         found.append(f"{text}.")
     if result["overhead_ms"] >= LARGE * whole_us * 1e-3:
-        text = f"{result['overhead_ms']:.2f} ms are the fixed start of an inference"
+        text = f"{result['overhead_ms']:.2f} ms are the fixed overhead of an inference"
         found.append(f"{text}: the network is small, so a faster one gains little.")
     notes = (f"{note[:1].upper()}{note[1:]}." for note in map(str, result["notes"]))
     return [*found, *notes] or ["No layer takes time."]
@@ -82,7 +82,7 @@ def verdict(result: Mapping[str, Any]) -> list[str]:
 def _tiles(result: Mapping[str, Any]) -> str:
     kinds, areas = result["constants"], result["memory_areas_mib"]
     memory = ", ".join(f"{area} {size:.1f}" for area, size in areas.items())
-    rests = f"rests on {kinds['cited']} cited, {kinds['fitted']} fitted, {kinds['assumed']} assumed constants"
+    rests = f"based on {kinds['cited']} cited, {kinds['fitted']} fitted, {kinds['assumed']} assumed constants"
     published = "accelerator alone; published 9 to 11 for pruned ResNet-50 class, 23.9 for the ideal layer"
     return tiles(
         (
@@ -95,7 +95,7 @@ def _tiles(result: Mapping[str, Any]) -> str:
 
 
 def _shares(result: Mapping[str, Any]) -> str:
-    """The time by cause as one bar, and the result of packing."""
+    """The time by cause as a bar, and the result of packing."""
     ms = dict.fromkeys(PARTS, 0.0)
     for row in result["layers"]:
         if row["unit"] in ms:
@@ -129,7 +129,9 @@ def _fallbacks(result: Mapping[str, Any]) -> str:
     if not rows:
         return ""
     return section(
-        "On the Cortex-A55", "What the accelerator does not take, and what crossing costs.", table(columns, rows)
+        "On the Cortex-A55",
+        "Layers that the accelerator does not run, with the cost of transfers.",
+        table(columns, rows),
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A folder of results: the names of its files, and the small tables that are read and written.
+"""A folder of results: the names of its files, and reading and writing of its small tables.
 
 | file              | what                                                                 |
 |-------------------|----------------------------------------------------------------------|
@@ -48,9 +48,9 @@ SAVED_MAP = "saved.map"
 GROWING = ".journal"
 """Suffix of the tables of a running graph, until they are complete."""
 LEDGER = "ledger.json"
-"""How far they are written; removed with the suffix."""
+"""Their committed length; removed with the suffix."""
 STORED_MAP = "slam.map"
-"""File that the service `save_map` writes unless another is named; a later run keeps it."""
+"""Default file of the service `save_map`; a later run keeps it."""
 MAP, SPANS, KERNELS, FRAMES, RUN = "map.ply", "spans.csv", "kernels.csv", "frames.csv", "run.json"
 MOMENTS = "moments"
 REPORT_JSON, REPORT_HTML, TRACE = "report.json", "report.html", "trace.json"
@@ -58,7 +58,7 @@ DIFFERENCE_JSON, DIFFERENCE_HTML = "difference.json", "difference.html"
 MADE_BY_A_RUN = (TRAJECTORY, ODOMETRY, GROUND_TRUTH, MAP, SPANS, KERNELS, FRAMES, RUN)
 """A report needs at least one of these files."""
 GRAPH = "graph.json"
-"""What only the running graph knows: number of frames, total wall time, problems of the nodes."""
+"""Facts from the running graph: number of frames, total wall time, problems of the nodes."""
 LONGEST_JSON = 1 << 24
 KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("sequence", "backend", "network", "device", "features", "scale", "error", "run_id"), (str,)),
@@ -66,13 +66,13 @@ KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("frames", "frames_skipped"), (int,)),
     "wall_total_s": (int, float),
 }
-"""Types that the report expects in `run.json`, of keys that are present."""
+"""Expected types of the keys in `run.json`."""
 DIGESTED = (TRAJECTORY, ODOMETRY, MAP, SPANS, KERNELS, FRAMES)
-"""Files written by one run, whose digests `run.json` holds; ground truth may be added later."""
+"""Files written by one run, with digests in `run.json`; ground truth may be added later."""
 DENSE = ("mesh.ply", "mesh.glb", "cloud.ply", "cloud.pcd", "grid.yaml", "grid.pgm")
 """Files that `--dense` adds."""
 EXPORTS = (*NAMES.values(), "trajectory_kitti_times.txt")
-"""What `--export` adds."""
+"""Files that `--export` adds."""
 OWN = (*MADE_BY_A_RUN, JOURNAL, SAVED_MAP, LEDGER, GRAPH, REPORT_JSON, REPORT_HTML, TRACE, *DENSE, *EXPORTS)
 OWN += (DIFFERENCE_JSON, DIFFERENCE_HTML, *(name + GROWING for name in (SPANS, KERNELS, FRAMES)))
 
@@ -81,7 +81,7 @@ OWN += (DIFFERENCE_JSON, DIFFERENCE_HTML, *(name + GROWING for name in (SPANS, K
 class FrameRow:
     """One frame. `latency_s` is measured on this host, image in to pose out; `reason` is a value of `Reason`.
 
-    `map` is the number of the map that it was tracked in, which may have been joined with another since.
+    `map` is the number of the map that it was tracked in, which may have been merged with another since.
     """
 
     index: int
@@ -110,7 +110,7 @@ def frame_row(track: Track, latency_s: float) -> FrameRow:
 
 
 def write_trajectories(out: Path, trajectories: Sequence[Trajectory]) -> None:
-    """Writes `trajectory.txt`, and `trajectory_map1.txt`, ... of maps that were not joined with its map."""
+    """Writes `trajectory.txt`, and `trajectory_map1.txt`, ... for maps that were not merged with its map."""
     from drp_slam.data.trajectory import write_tum
 
     for stale in out.glob("trajectory_map*.txt"):
@@ -121,7 +121,7 @@ def write_trajectories(out: Path, trajectories: Sequence[Trajectory]) -> None:
 
 
 def writing_frames(path: Path) -> AbstractContextManager[Rows]:
-    """Opens the table of frames for rows as tuples; it gets its name when complete.
+    """Opens the table of frames for rows as tuples; the file appears when complete.
 
     Raises ProfilerError.
     """
@@ -203,7 +203,7 @@ def write_run(
 
 
 def read_run(out: Path) -> dict[str, Any]:
-    """Reads `run.json`; empty without one. Raises ProfilerError, also where the files come from different runs."""
+    """Reads `run.json`; empty without one. Raises ProfilerError, also if the files come from different runs."""
     run = read_json(out / RUN) if (out / RUN).exists() else {}
     for name, kinds in KINDS.items():
         value = run.get(name)
@@ -214,7 +214,7 @@ def read_run(out: Path) -> dict[str, Any]:
     for name in DIGESTED:
         if isinstance(known, dict) and (out / name).is_file() and known.get(name) != sha256(out / name):
             raise ProfilerError(
-                f"{out / name}: not of the run {str(run.get('run_id', ''))[:8]} that {RUN} describes, or changed "
+                f"{out / name}: not of the run {str(run.get('run_id', ''))[:8]} that {RUN} describes, or were changed "
                 "since; run again into an empty folder"
             )
     return run

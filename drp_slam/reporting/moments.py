@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 WIDTH_PX, QUALITY = 320, 75
 MOST_KEYFRAMES, MOST_WORST = 16, 6
 APART_S = 1.0
-"""Two of the worst moments lie further apart than this."""
+"""Minimum distance of two of the worst moments."""
 KEYFRAME, WORST = "keyframe", "worst"
 INLIER_BGR, OTHER_BGR = (96, 220, 60), (190, 190, 190)
 
 
 @dataclass(frozen=True)
 class Moment:
-    """One picture: `index` and `stamp_ns` of the frame, `inliers` (-1 where it was lost), JPEG bytes."""
+    """One picture: `index` and `stamp_ns` of the frame, `inliers` (-1 if it was lost), JPEG bytes."""
 
     index: int
     stamp_ns: int
@@ -34,7 +34,7 @@ class Moment:
 
 
 class Moments:
-    """Collects pictures while a run goes on. Memory is bounded: a picture takes about 15 kB."""
+    """Collects pictures during a run. Memory is bounded: a picture takes about 15 kB."""
 
     def __init__(self) -> None:
         self._keyframes: list[Moment] = []
@@ -42,7 +42,7 @@ class Moments:
         self._worst: list[Moment] = []
 
     def add(self, frame: Frame, features: Features, track: Track, inliers: np.ndarray) -> None:
-        """One frame; `inliers` are the numbers of the features that agree with its pose."""
+        """Adds a frame; `inliers` are the numbers of the features that agree with its pose."""
         if frame.image is None:
             return
         count = track.inliers if track.tracked else -1
@@ -54,7 +54,7 @@ class Moments:
                 if len(self._keyframes) > MOST_KEYFRAMES:  # keep every second
                     self._keyframes, self._every = self._keyframes[::2], 2 * self._every
             self._seen += 1
-            return  # the map begins or grows here: few of its features were matched
+            return  # the map begins or grows here: few features were matched
         beside = [m for m in self._worst if abs(m.stamp_ns - track.stamp_ns) < APART_S * 1e9]
         if any(m.inliers <= count for m in beside):
             return
@@ -66,7 +66,7 @@ class Moments:
         self._worst = sorted(self._worst, key=lambda m: (m.inliers, m.index))[:MOST_WORST]
 
     def write(self, folder: Path) -> None:
-        """`folder`/keyframe-N.jpg and worst-N.jpg, N the number of the frame. Raises ProfilerError."""
+        """Writes `folder`/keyframe-N.jpg and worst-N.jpg, with the number N of the frame. Raises ProfilerError."""
         if not self._keyframes and not self._worst:
             return
         make_folder(folder)

@@ -35,7 +35,7 @@ CLOCKS = ("drp.mindiv", "drpai3.freq_index")
 
 
 def chip_of(run: Mapping[str, Any], spans: Sequence[Span], device: str | None) -> Soc | None:
-    """The chip of a report: `device`, else that of the run; None where none is modelled.
+    """The chip of a report: `device`, else that of the run; None if none is modelled.
 
     Raises ResourceError, DeviceError for a `device` that is not a device file. A missing file of the
     run's own device is only a warning.
@@ -50,7 +50,7 @@ def chip_of(run: Mapping[str, Any], spans: Sequence[Span], device: str | None) -
     except DrpSlamError as error:
         if device is not None:
             raise
-        log.warning("nothing about the chip: %s", error)
+        log.warning("no section about the chip: %s", error)
         return None
 
 
@@ -66,7 +66,7 @@ def _clocks(config: Mapping[str, Any]) -> dict[str, Any]:
 def priced(out: Path, spans: Sequence[Span], soc: Soc) -> list[Span]:
     """Prices the spans of a run for another chip from `kernels.csv`.
 
-    Raises ProfilerError where the results have none.
+    Raises ProfilerError if the results have none.
     """
     if not (out / files.KERNELS).is_file():
         raise ProfilerError(
@@ -84,7 +84,7 @@ def figures(
 ) -> tuple[dict[str, Any], list[Schedule]]:
     """`kernels`, `assumptions`, `schedule`, `comparison`, `thermal` of a report, and the schedules.
 
-    What is missing is None.
+    Missing parts are None.
     """
     emulated = any(s.device.startswith(EMULATED) for s in spans)
     frames = read_works(out / files.KERNELS) if soc and (out / files.KERNELS).is_file() else {}
@@ -125,13 +125,13 @@ def _assumptions(frames: Mapping[int, breakdown.FrameWorks], soc: Soc, spans: Se
 
 
 def _schedules(frames: Mapping[int, breakdown.FrameWorks], soc: Soc) -> list[Schedule]:
-    """One for each of `IN_FLIGHT`; none where a stage is not modelled, or nothing takes time."""
+    """A schedule for each of `IN_FLIGHT`; none if a stage is not modelled, or nothing takes time."""
     jobs = steps_of(frames, soc)
     return [played(jobs, soc, count) for count in IN_FLIGHT] if jobs else []
 
 
 def steps_of(frames: Mapping[int, breakdown.FrameWorks], soc: Soc) -> list[Sequence[Step]]:
-    """The steps of every frame in order of stamps; none where a stage is not modelled, or nothing takes time."""
+    """The steps of every frame in order of stamps; none if a stage is not modelled, or nothing takes time."""
     meter = Meter(soc)
     jobs: list[Sequence[Step]] = []
     for stamp_ns in sorted(frames):
@@ -146,9 +146,9 @@ def steps_of(frames: Mapping[int, breakdown.FrameWorks], soc: Soc) -> list[Seque
 
 
 def pacing(out: Path, run: Mapping[str, Any], report: Mapping[str, Any], soc: Soc | None) -> dict[str, Any] | None:
-    """A graph in pacing `realtime` beside the schedule of the same frames; None for other runs.
+    """A graph in pacing `realtime` against the schedule of the same frames; None for other runs.
 
-    `graph` was measured here, `schedule` is modelled: `fps` and `latency_ms` (p50). `late` says of each node how many
+    `graph` was measured here, `schedule` is modelled: `fps` and `latency_ms` (p50). `late` has for each node how many
     outputs were held and how much later than modelled they were published, because this host is slower.
     """
     if soc is None or (run.get("config") or {}).get("graph", {}).get("pacing") != "realtime":
@@ -184,7 +184,7 @@ def _plan(schedules: Sequence[Schedule]) -> dict[str, Any] | None:
 
 
 def _heat(soc: Soc, modelled: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Of the chip and of its CPU alone; None where the device file has no thermal constants."""
+    """Temperatures of the chip and of its CPU alone; None if the device file has no thermal constants."""
     if not any(key.startswith("thermal.") for key in soc.constants):
         return None
     fast, slow = modelled["throughput_hz"], modelled["cpu_throughput_hz"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames as steps on the chip's units: priced from their works, and made ready to be played in time."""
+"""Frames as steps on the chip's units: priced from their works, for simulation in time."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from drp_slam.pipeline import TRACK
 from drp_slam.profiler.work_table import FrameWorks
 
 IN_FLIGHT = 3
-"""Frames under way at most."""
+"""Maximum number of frames in flight."""
 RARE = 1e-5
-"""The worst published wake-up counts as one in this many."""
+"""The worst published wake-up is taken as one in this many."""
 
 
 @dataclass(frozen=True)
 class System:
-    """What runs the work: the chip's units as placed, the chip without its `custom` kernels, or its CPU alone.
+    """The units that run the work: the chip's as placed, the chip without its `custom` kernels, or its CPU alone.
 
     `python`: the CPU's part as this package runs it, else as a compiled port would.
     """
@@ -49,11 +49,11 @@ class Priced:
 
 
 def price(frame: FrameWorks, system: System, meter: Meter, calls: Mapping[str, float], cores: int = 4) -> Priced:
-    """What a frame takes; `calls` into libraries are those of each stage in Python, `cores` those of the tracker."""
+    """The job of a frame; `calls` into libraries are those of each stage in Python, `cores` those of the tracker."""
     soc = meter.soc
     steps: list[Step] = []
     energy_j = 0.0
-    # alone, the CPU finds the pose first and looks for objects then
+    # the CPU alone finds the pose first, then runs the detector
     for stage in sorted(frame, key=lambda s: system.alone and s == DETECT.name):
         counted = any(work.counters.get("calls") for work in frame[stage])
         dispatch = [] if counted or not system.python else [Work("cpu", "dispatch", {"calls": calls.get(stage, 0.0)})]
@@ -70,12 +70,12 @@ def price(frame: FrameWorks, system: System, meter: Meter, calls: Mapping[str, f
 
 
 def on_cpu(work: Work) -> Work:
-    """The same work, left to the CPU."""
+    """The same work on the CPU."""
     return replace(work, unit="cpu", place="cpu")
 
 
 def _steps(stage: str, costs: Sequence[Cost], soc: Soc, cores: int) -> list[Step]:
-    """Costs in a row as steps, neighbours on one unit as one."""
+    """Consecutive costs as steps, merged if on one unit."""
     units = {unit.name: unit for unit in soc.units}
     steps: list[Step] = []
     for cost in costs:
@@ -87,16 +87,17 @@ def _steps(stage: str, costs: Sequence[Cost], soc: Soc, cores: int) -> list[Step
         steps.append(Step(stage, units[cost.unit], seconds, moved, beside=stage == DETECT.name))
     all_cores = int(soc.constants["cpu.cores"])
     if stage == TRACK.name and cores < all_cores:
-        # from one to all cores a thread pool gains cpu.scaling; between them as a power of their number
+        # from one to all cores a thread pool gains cpu.scaling; in between as a power of their number
         slower = soc.constants["cpu.scaling"] ** (1 - math.log(cores) / math.log(all_cores))
         steps = [replace(s, modelled_s=s.modelled_s * slower, cores=cores) for s in steps]
     return steps
 
 
 def woken(jobs: Sequence[Sequence[Step]], soc: Soc, seed: int = 0) -> list[list[Step]]:
-    """The jobs with a wake-up before each step: log-normal, through the published mean and worst. Same seed, same.
+    """The jobs with a wake-up before each step: log-normal, through the published mean and worst. The same seed gives
+    the same delays.
 
-    Without wake-ups where the device file states none.
+    Without delays if the device file states none.
     """
     if "cpu.wake_up" not in soc.constants:
         return [list(job) for job in jobs]
@@ -112,9 +113,9 @@ def woken(jobs: Sequence[Sequence[Step]], soc: Soc, seed: int = 0) -> list[list[
 def played(
     jobs: Sequence[Sequence[Step]], soc: Soc, in_flight: int = IN_FLIGHT, live_period_s: float | None = None
 ) -> Schedule:
-    """The jobs in time, with wake-ups, one memory and all cores, as far as the device file states them.
+    """Simulates the jobs with wake-ups, shared memory and all cores, as far as the device file states them.
 
-    As fast as they go; with `live_period_s` one comes every so many seconds and is dropped where it may not enter.
+    As fast as possible; with `live_period_s` one arrives in every period and is dropped if it cannot enter.
     """
     limited = "memory.bandwidth" in soc.constants
     return simulate(
@@ -138,7 +139,7 @@ def queues(plan: Schedule) -> dict[str, float]:
 
 
 def percentiles_ms(seconds: np.ndarray) -> dict[str, float] | None:
-    """p50, p95, p99; None where there is nothing."""
+    """p50, p95, p99; None without values."""
     if not len(seconds):
         return None
     p50, p95, p99 = (np.percentile(seconds, (50, 95, 99)) * 1e3).tolist()

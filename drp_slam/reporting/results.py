@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A folder of results -> `report.json`, `report.html`: what `run`, `up`, `report` call last."""
+"""A results folder -> `report.json`, `report.html`: the last step of `run`, `up` and `report`."""
 
 from __future__ import annotations
 
@@ -43,15 +43,16 @@ COPIED = (
 RPE_DELTA_S = 1.0
 LARGEST_JPEG, JPEG_MAGIC = 1 << 18, b"\xff\xd8"
 Z_UP = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
-"""Turns the first camera's optical axes (x right, y down) so that z is up, for the pictures."""
+"""Rotates the first camera's optical axes (x right, y down) so that z is up, for the pictures."""
 
 
 def build(
     out: Path, baseline: Path | None = None, into: Path | None = None, device: str | None = None
 ) -> dict[str, Any]:
-    """Writes `report.json` and `report.html` of the results in `out`, there or into the folder `into`; returns it.
+    """Writes `report.json` and `report.html` of the results in `out`, there or into the folder `into`; returns the
+    report.
 
-    Reads and raises as `gather`, and raises ProfilerError where a file cannot be written.
+    Reads and raises as `gather` does; raises ProfilerError if a file cannot be written.
     """
     result, curves, schedules = gather(out, baseline, device)
     into = into or out
@@ -70,7 +71,7 @@ def gather(
 
     A missing file makes its part of the report None. `baseline` is the folder of the same frames run
     with backend `cpu`. `device` is another chip to price the run for; nothing runs again. Raises
-    ProfilerError where `out` holds no file of a run, and the reader's error for an unreadable file.
+    ProfilerError if `out` has no file of a run, and the reader's error for an unreadable file.
     """
     for folder in (out, *([baseline] if baseline else [])):
         if not any((folder / name).is_file() for name in files.MADE_BY_A_RUN):
@@ -112,11 +113,11 @@ def gather(
 
 FINDING = ("level", "where", "seen", "why", "remedy", "node")
 SEEN_S = ("first_s", "last_s")
-"""What the report takes of a finding of the doctor: words, and when it was first and last seen."""
+"""The part of a finding in the report: its texts, and when it was first and last seen."""
 
 
 def _findings(found: Any) -> list[dict[str, Any]]:
-    """The doctor's findings while the graph ran; whatever else a file holds is left out."""
+    """The doctor's findings while the graph ran; other contents of the file are ignored."""
     rows = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
     return [
         {name: str(one.get(name, ""))[:500] for name in FINDING}
@@ -130,9 +131,9 @@ def _trajectory(path: Path) -> Trajectory | None:
 
 
 def _ate(estimate: Trajectory | None, truth: Trajectory | None, free: bool) -> tuple[Ate | None, str | None]:
-    """The error, or None and the reason: no ground truth, or too few poses that have one.
+    """The error, or None and the reason: no ground truth, or too few poses with it.
 
-    A note comes with an error too where the scale is `free` and was aligned, and where the ground truth is a mirror
+    An error has a note, too, if the scale is `free` and was aligned, or if the ground truth is a mirror
     image.
     """
     if truth is None:
@@ -175,7 +176,7 @@ def _sha256(path: Path) -> str | None:
 def _counts(
     run: dict[str, Any], rows: list[files.FrameRow] | None, spans: Sequence[Span], estimate: Trajectory | None
 ) -> dict[str, Any]:
-    """Frames, how many of them were tracked, frames a second on this host, length in seconds."""
+    """Frames, how many of them were tracked, frames per second on this host, length in seconds."""
     stamps = [r.stamp_ns for r in rows] if rows else sorted({s.stamp_ns for s in spans})
     frames = run.get("frames", len(stamps) if stamps else None)
     tracked = sum(r.state == "tracked" for r in rows) if rows is not None else None
@@ -191,7 +192,7 @@ def _counts(
 
 
 def _reasons(rows: Iterable[files.FrameRow]) -> list[dict[str, Any]]:
-    """Why frames were lost, or their poses in doubt, most frequent first, each with its remedy."""
+    """Reasons of lost frames or doubtful poses, most frequent first, each with its remedy."""
     known = {reason.value: reason.remedy for reason in Reason if reason.remedy}
     count = Counter((r.state, r.reason) for r in rows if r.reason in known)
     return [{"state": s, "reason": r, "frames": n, "remedy": known[r]} for (s, r), n in count.most_common()]
@@ -205,7 +206,7 @@ def _curves(
     error: Ate | None,
     schedules: Sequence[Schedule],
 ) -> Curves:
-    """Everything in one frame with z up: the ground truth's, else the first camera's, turned."""
+    """All positions in one frame with z up: the ground truth's, else the first camera's, rotated."""
     first_ns = rows[0].stamp_ns if rows else int(estimate.stamps_ns[0]) if estimate else 0
     R, t = (error.alignment.scale * error.alignment.R, error.alignment.t) if error else (Z_UP, np.zeros(3))
     parts: dict[str, Any] = {"schedule": schedules[-1] if schedules else None}

@@ -105,7 +105,7 @@ def test_depth_beside_colour(offset_ms):
 
 def test_depth_of_another_clock():
     (found,) = check_pairs(stream(10.0, 100), stream(10.0, 5000, role="depth"))
-    assert found.level is Level.ERROR and "never meet" in found.seen
+    assert found.level is Level.ERROR and "never overlap" in found.seen
 
 
 K = np.array([[525.0, 0, 319.5], [0, 525.0, 239.5], [0, 0, 1]])
