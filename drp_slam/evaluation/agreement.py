@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Summarises what `evaluate` measured: means, bootstrap intervals, paired ratios; writes them into cards."""
+"""Summarises the measurements of `evaluate`: means, bootstrap intervals, paired ratios; writes them into cards."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ METRICS = ("inliers", "matches", "overlap", "error_m", "error_deg")
 STATISTICS = ("mean", "low", "high", "ratio", "ratio_low", "ratio_high", "median", "median_ratio")
 RESAMPLES = 2000
 LOST_M, LOST_DEG = 0.1, 5.0
-"""A pair is lost where no pose is found, or its error is larger than this."""
+"""A pair is lost if no pose is found, or its error is larger than this."""
 
 
 def lost(table: np.ndarray) -> int:
@@ -30,8 +30,8 @@ def estimate(values: np.ndarray, reference: np.ndarray, seed: int = 0) -> dict[s
     """`STATISTICS` of `values` paired with `reference`, and their `count`.
 
     Means and ratios of means have 95 % bootstrap intervals. Items that are NaN in either (no pose
-    found) are left out of both, so read a mean error together with `lost`: one wrong pose can
-    dominate the mean, but not the median. None where no item is left.
+    found) are omitted from both, so read a mean error together with `lost`: one wrong pose can
+    dominate the mean, but not the median. None if no item is left.
     """
     good = np.isfinite(values) & np.isfinite(reference)
     values, reference = values[good], reference[good]

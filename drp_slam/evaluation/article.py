@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The source article's figures beside ours: read `figures` first. Ours are modelled, never fitted to its."""
+"""The source article's figures and the model's: read `figures` first. The model is never fitted to the article."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from drp_slam.reporting.playing import CHIP, on_cpu, price
 
 SOURCE = "Shingo Kojima (Renesas) on RZ/V2H"
 PREVIOUS = "rzv2l"
-"""The generation before, whose accelerator packs no zeros."""
+"""The generation before, whose accelerator does not skip zeros."""
 RATES = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95)
-"""Shares of zeros that the networks are supposed to have."""
+"""Shares of zeros assumed for the networks."""
 PRUNED = 0.9
 """The share at which the article states its peak."""
 SECTIONS = ("drpai3.", "fallback.", "cpu.", "drp.", "thermal.")
@@ -42,7 +42,7 @@ PUBLIC_STAGES_MS = {"pre-processing on the DRP": 6.86, "YOLOX-nano": 15.26, "pos
 
 @dataclass(frozen=True)
 class Ranged:
-    """A modelled figure, and where nine of ten draws of the constants lie."""
+    """A modelled figure, and the range of nine in ten draws of the constants."""
 
     value: float
     low: float
@@ -58,10 +58,10 @@ class Ranged:
 def figures(
     compared: Mapping[str, Any], folder: Path, networks: Sequence[Path], draws: int, out: Path
 ) -> dict[str, Any]:
-    """Every claim with its source, our figure, its range and the command that makes it; all modelled.
+    """Every claim with its source, the modelled figure, its range and the command that computes it.
 
     `compared` is the result of `compare`, whose runs are in `folder`. `networks` are ONNX files beside
-    ResNet-50 and YOLOX-S, which are built and written to `out`. Raises DrpSlamError.
+    ResNet-50 and YOLOX-S, which are generated into `out`. Raises DrpSlamError.
     """
     soc, frames = measured_frames(folder, compared["headline"]["features"])
     graphs = {path.stem.removesuffix(".onnx"): load(path) for path in (*built(make_folder(out)), *networks)}
@@ -90,12 +90,12 @@ def measured_frames(folder: Path, features: str) -> tuple[Soc, dict[int, FrameWo
         )
     soc = chip_of(files.read_run(run), read_spans(run / files.SPANS), None)
     if soc is None:
-        raise ProfilerError(f"{run}: its device file is gone; run compare again")
+        raise ProfilerError(f"{run}: its device file is missing; run compare again")
     return soc, dict(read_works(run / files.KERNELS))
 
 
 def built(out: Path) -> list[Path]:
-    """ResNet-50 and YOLOX-S as files, so that `estimate` can be asked for the same figures."""
+    """ResNet-50 and YOLOX-S as files, so that `estimate` gives the same figures."""
     paths = [out / "resnet50.onnx", out / "yolox_s.onnx"]
     for path, model in zip(paths, (resnet50(), yolox())):
         write_bytes(path, model.SerializeToString(), ProfilerError)
@@ -119,7 +119,7 @@ def peak(graphs: Mapping[str, Graph], new: Constants, old: Constants) -> dict[st
 
 
 def offload(frame: FrameWorks, soc: Soc) -> list[dict[str, Any]]:
-    """Milliseconds a stage and frames a second, image kernels as placed, without custom ones, all on the CPU."""
+    """Milliseconds per stage and frames per second, image kernels as placed, without custom ones, all on the CPU."""
     places = {
         "on the DRP": lambda w: w,
         "without custom kernels": lambda w: on_cpu(w) if w.place == "custom" else w,
@@ -133,7 +133,7 @@ def offload(frame: FrameWorks, soc: Soc) -> list[dict[str, Any]]:
 
 
 def _steady(frame: FrameWorks, soc: Soc) -> tuple[dict[str, float], dict[str, float]]:
-    """Of a frame that follows one like it: milliseconds of each stage, seconds in each queue."""
+    """Milliseconds of each stage and seconds in each queue, of a frame in steady state."""
     meter = Meter(soc)
     price(frame, CHIP, meter, {})
     stages_ms, queue_s = dict.fromkeys(frame, 0.0), {u.queue: 0.0 for u in soc.units}
@@ -144,7 +144,7 @@ def _steady(frame: FrameWorks, soc: Soc) -> tuple[dict[str, float], dict[str, fl
 
 
 def efficiency(name: str, graph: Graph, new: Constants, old: Constants, draws: int) -> dict[str, Any]:
-    """TOPS/W of the accelerator over the pruning rate, with ranges, on this generation and the last."""
+    """TOPS/W of the accelerator over the pruning rate, with ranges, on this generation and the previous one."""
 
     def ranged_at(rate: float, constants: Constants) -> Ranged:
         return Ranged.of(lambda c: _supposed(graph, c, rate).tops_per_w, constants, draws)
@@ -161,7 +161,7 @@ def efficiency(name: str, graph: Graph, new: Constants, old: Constants, draws: i
 
 
 def heat(yolox_s: Graph, compared: Mapping[str, Any], constants: Constants, draws: int) -> dict[str, Any]:
-    """Temperature over ten minutes from idle, without a fan, and what a tenth of the efficiency would need."""
+    """Temperature over ten minutes from idle, without a fan, and with a tenth of the efficiency."""
     if "thermal.resistance" not in constants:
         raise ProfilerError(f"device {constants.name!r} has no thermal constants; compare with --device rzv2h")
     room = constants.replace({"thermal.ambient": thermal.FOUR_CORES.room_c})
@@ -176,8 +176,8 @@ def heat(yolox_s: Graph, compared: Mapping[str, Any], constants: Constants, draw
     slam = next(r for r in compared["workloads"] if r.get("speedup") == compared["speedup"])
     loads = {
         "four A55, stressed": room["cpu.power_busy"],
-        "YOLOX-S without a pause": running_w(room),
-        f"{slam['workload']}, as fast as it goes": slam["power_w"],
+        "YOLOX-S continuously": running_w(room),
+        f"{slam['workload']}, as fast as possible": slam["power_w"],
         "YOLOX-S at a tenth of the efficiency": 10 * running_w(room),
     }
     time_s = np.linspace(0.0, 600.0, 121)
@@ -209,7 +209,7 @@ def claims(
     out: Path,
     draws: int,
 ) -> list[dict[str, Any]]:
-    """One row a claim: figure, subject, what is claimed, ours with range, and the command that makes it."""
+    """One row a claim: figure, subject, claim, modelled figure with range, and the command that computes it."""
     yolox_s, new, old = graphs["yolox_s"], soc.constants, load_constants(PREVIOUS)
 
     def busy(rate: float) -> Ranged:
@@ -249,7 +249,7 @@ def claims(
         ),
         (
             "3",
-            "beside the last generation, 90 % pruned",
+            "against the previous generation, 90 % pruned",
             "80 times",
             80.0,
             sparse.value / before,
@@ -279,7 +279,7 @@ def claims(
         ),
         (
             "5",
-            "efficiency beside the last generation",
+            "efficiency against the previous generation",
             "10 times",
             10.0,
             value / was,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pictures of `figures`: the article's claims as dashed lines, ours as marks with ranges."""
+"""The pictures of `figures`: the article's claims as dashed lines, modelled figures as marks with ranges."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _claim(ax: Any, value: float, text: str, vertical: bool = False) -> None:
 
 
 def peak(found: Mapping[str, Any]) -> Figure:
-    """Figure 3: dense-equivalent TOPS of the busy array over the pruning rate, this generation and the last."""
+    """Figure 3: dense-equivalent TOPS of the busy array over the pruning rate, this generation and the previous one."""
     figure, ax = new(7.2, 4.2)
     percent = [100 * r for r in found["rates"]]
     for i, (network, tops) in enumerate(found["array_tops"].items()):
@@ -47,7 +47,7 @@ def peak(found: Mapping[str, Any]) -> Figure:
 
 
 def offload(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Figure 4: a frame stage by stage, with the image kernels on the DRP and off it."""
+    """Figure 4: a frame stage by stage, with the image kernels on the DRP and on the CPU."""
     figure, ax = new(7.2, 2.6)
     names = list(rows[0]["stages_ms"])
     widest = max(sum(row["stages_ms"].values()) for row in rows)
@@ -65,12 +65,12 @@ def offload(rows: Sequence[Mapping[str, Any]]) -> Figure:
     ax.margins(x=0.16)
     ax.grid(visible=False, axis="y")
     ax.legend(frameon=False, fontsize=8.5, ncols=len(names), loc="upper left", bbox_to_anchor=(0, -0.22))
-    label(ax, "ms a frame, one stage after the other", "", "Image kernels on the DRP and off it")
+    label(ax, "ms per frame, stages in sequence", "", "Image kernels on the DRP and on the CPU")
     return figure
 
 
 def efficiency(found: Sequence[Mapping[str, Any]], previous: str) -> Figure:
-    """Figure 5: TOPS/W over the pruning rate with ranges, and the last generation."""
+    """Figure 5: TOPS/W over the pruning rate with ranges, and the previous generation."""
     figure, ax = new(7.2, 4.2)
     for i, one in enumerate(found):
         x = [100 * r + 0.5 * (i - len(found) / 2) for r in one["rates"]]
@@ -86,7 +86,7 @@ def efficiency(found: Sequence[Mapping[str, Any]], previous: str) -> Figure:
 
 
 def heat(found: Mapping[str, Any]) -> Figure:
-    """Figure 6: temperature from idle on without a fan, beside what was measured on boards."""
+    """Figure 6: temperature from idle on without a fan, with measurements on boards."""
     figure, ax = new(7.2, 5.0)
     for i, curve in enumerate(found["curves"]):
         minutes = np.array(found["time_s"]) / 60
@@ -106,12 +106,12 @@ def heat(found: Mapping[str, Any]) -> Figure:
 
 
 def slam(rows: Sequence[Mapping[str, Any]], article: Mapping[str, Any]) -> Figure:
-    """Speed-up and energy beside the CPU alone, with ranges, and the article's figures."""
+    """Speed-up and energy against the CPU alone, with ranges, and the article's figures."""
     figure, (speed, energy) = new(11.2, 0.9 + 0.32 * len(rows), 2, sharey=True)
     names = [f"{r['features']}, {r['workload']}\n{r['system']}" for r in rows]
     for ax, key, claim, text, title in (
         (speed, "speedup", article["speedup"], "17", "Speed-up over the CPU alone"),
-        (energy, "energy_ratio", article["power_ratio"], "1/12", "Energy beside the CPU alone"),
+        (energy, "energy_ratio", article["power_ratio"], "1/12", "Energy against the CPU alone"),
     ):
         for k, row in enumerate(rows):
             low, high = row[f"{key}_range"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`figures.html` and its PNGs: the article's claims beside ours."""
+"""`figures.html` and its PNGs: the article's claims and the modelled figures."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def write(out: Path, found: Mapping[str, Any]) -> list[str]:
     pictures = {
         "3-peak": (
             "Figure 3: peak",
-            "Products of the array by its own cycles; loads, stores and other operators are not in it. "
-            f"{escape(found['previous'])} packs no zeros.",
+            "Products of the array by its own cycles, without loads, stores and other operators. "
+            f"{escape(found['previous'])} does not skip zeros.",
             draw.peak(found["peak"]),
         ),
         "4-offload": (
@@ -37,27 +37,27 @@ def write(out: Path, found: Mapping[str, Any]) -> list[str]:
         ),
         "5-efficiency": (
             "Figure 5: efficiency",
-            "Dense-equivalent operations a joule of the accelerator, whole networks; DDR is outside, as in published "
+            "Dense-equivalent operations per joule of the accelerator, whole networks; DDR is outside, as in published "
             "figures.",
             draw.efficiency(found["efficiency"], found["previous"]),
         ),
         "6-heat": (
             "Figure 6: heat without a fan",
-            "The board stands above the room at idle; the busy units add to it. The article compares with a GPU board "
+            "The idle board is warmer than the room; the busy units add to that. The article compares with a GPU board "
             "that it does not name. At a tenth of the efficiency (its ratio of generations) the same work would need a "
             f"fan that brings {heat['resistance_k_per_w']:.2f} K/W down to {heat['fan_resistance_k_per_w']:.2f} K/W.",
             draw.heat(heat),
         ),
         "slam": (
             "SLAM: 17 times faster at 1/12 of the power",
-            f"{escape(found['sequence'])} on {escape(found['device'])}; what would have to be true for the claim is on "
+            f"{escape(found['sequence'])} on {escape(found['device'])}; the conditions for the claim are on "
             "the page of <code>compare</code>.",
             draw.slam(found["slam"], ARTICLE),
         ),
     }
     body = verdict_box(verdict(found["claims"])) + section(
-        "Claims beside ours",
-        f"{tag(MODELLED)} Ranges hold nine of ten draws of all fitted and assumed constants ({found['draws']} draws).",
+        "Claims and modelled figures",
+        f"{tag(MODELLED)} Ranges: nine in ten draws of all fitted and assumed constants ({found['draws']} draws).",
         table([*COLUMNS, ("python -m drp_slam ...", "long")], [_row(claim) for claim in found["claims"]]),
     )
     paths = []

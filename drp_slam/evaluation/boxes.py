@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compares the boxes of detectors: average precision with one detector's boxes as ground truth.
 
-So a pruned or quantised detector can be measured on any images, without labels: 1 means that it
+Measures a pruned or quantised detector on any images, without labels: 1 means that it
 finds the same boxes and classes as the dense one.
 """
 
@@ -20,12 +20,12 @@ from drp_slam.drpai3.detector_network import DetectorNetwork
 TRUE_FROM, FOUND_FROM = 0.5, 0.05
 """Minimum score of a box of the reference to count as true, and of a box of the other network to be compared."""
 OVERLAPS = tuple(np.arange(0.5, 1.0, 0.05).round(2).tolist())
-"""Intersections over unions at which precision is averaged, as COCO does it."""
+"""Intersections over unions at which precision is averaged, as in COCO."""
 
 
 @dataclass(frozen=True)
 class Boxes:
-    """One image: `xyxy` (N, 4) as shares of the image, `score` (N,) falling, `label` (N,) int."""
+    """One image: `xyxy` (N, 4) as shares of the image, `score` (N,) descending, `label` (N,) int."""
 
     xyxy: np.ndarray
     score: np.ndarray
@@ -42,9 +42,9 @@ def found(network: DetectorNetwork, image: np.ndarray, threshold: float) -> Boxe
 
 
 def agreement(reference: Path, others: Sequence[Path], images: Iterable[np.ndarray]) -> dict[str, Any]:
-    """Of each other network: `map50` and `map` (mean over `OVERLAPS`), by the reference's boxes.
+    """`map50` and `map` (mean over `OVERLAPS`) of each other network, by the reference's boxes.
 
-    `images` are (H, W, 3) BGR uint8. Classes that the reference never finds are left out of the
+    `images` are (H, W, 3) BGR uint8. Classes that the reference never finds are omitted from the
     means. Raises DrpAi3Error for networks of another form than `drpai3.detect` reads.
     """
     networks = [DetectorNetwork(path) for path in (reference, *others)]
@@ -73,7 +73,7 @@ def agreement(reference: Path, others: Sequence[Path], images: Iterable[np.ndarr
 def average_precision(truth: Sequence[Boxes], answers: Sequence[Boxes], label: int, overlap: float) -> float:
     """Area under precision over recall of one class, over all images (interpolated, all points).
 
-    Answers are ranked by score; each true box is matched once, by the answer that overlaps it most.
+    Boxes are ranked by score; each true box is matched once, by the box that overlaps it most.
     """
     total, hits, scores = 0, [], []
     for true, answer in zip(truth, answers):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Counts the calls from Python into libraries for each frame; on a small core each call costs its dispatch.
 
-It counts calls of compiled functions and methods of numpy, OpenCV, onnxruntime and the tracker's kernels. The
-interpreter's hook does not see operators on arrays (`a + b`) and ufuncs called by name, so the count is a lower bound.
+It counts calls of compiled functions and methods of numpy, OpenCV, onnxruntime and the tracker's kernels. Python's
+profiling hook misses operators on arrays (`a + b`) and ufuncs called by name, so the count is a lower bound.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def counting() -> Iterator[Counter]:
 
 
 def library_calls(sequence: Sequence, config: Config) -> dict[str, float]:
-    """Stage -> calls per frame; all stages of a front end count under the first one's name."""
+    """Stage -> calls per frame; all stages of a front end are counted as the first one."""
     front, sensor = open_front_end(config), open_sensor(sequence.camera, config.drp)
     tracker = Tracker(sensor.camera, config.slam, Map(front.descriptor))
     totals, frames = {front.stages[0].name: 0.0, TRACK.name: 0.0}, 0

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from drp_slam.data.sequence import Sequence as Recording
 
 Progress = Callable[[str], None]
-"""Called with a line about the next step."""
+"""Called with a description of the next step."""
 
 
 def compare(
@@ -51,12 +51,12 @@ def compare(
     `cores` is the number of cores that the tracker uses. Results go to `out/<front end>`. Raises DrpSlamError.
     """
     for name in features:
-        front_end_class(name)  # an unknown one is refused before anything runs
+        front_end_class(name)  # unknown names are refused before anything runs
     known = WORKLOADS if config.drpai3.detector else WORKLOADS[:1]
     period_s = float(np.median(np.diff(sequence.stamps_ns))) * 1e-9 if len(sequence) > 1 else 0.0
     if not period_s > 0:
-        raise ConfigError(f"{sequence.name}: {len(sequence)} frame(s) give no frame rate; take at least two")
-    # work that the chip has no unit for is left to its CPU
+        raise ConfigError(f"{sequence.name}: {len(sequence)} frame(s) have no frame rate; use at least two")
+    # work without a unit on the chip runs on its CPU
     served = {runs.partition(".")[0] for unit in load_constants(config.graph.device).units for runs in unit.runs}
     runs, rows, measured, reports = {}, [], [], {}
     for name in features:
@@ -165,7 +165,7 @@ def on_host(name: str, workload: Workload, frames: Mapping[int, FrameWorks], spa
 def article(
     headline: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], mean: MeanFrame, soc: Soc
 ) -> dict[str, Any]:
-    """The article's figures, and which values they would need, given our model of the rest."""
+    """The article's figures, and the values that they require, given the model of everything else."""
     alone = next(
         r
         for r in rows

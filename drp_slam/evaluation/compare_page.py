@@ -35,7 +35,7 @@ def write_page(path: Path, found: Mapping[str, Any]) -> Path:
             tile(
                 "Energy a frame", number(found["energy_ratio"]), "of it", between(found["energy_ratio_range"]), MODELLED
             ),
-            tile("Rests on assumptions", number(found["assumed_share_pct"]), "%", "of the speed-up's sensitivity"),
+            tile("Assumed share", number(found["assumed_share_pct"]), "%", "of the speed-up's sensitivity"),
             tile("Article", "17", "×", "1/12 of the power; conditions not public"),
         ]
     )
@@ -49,20 +49,20 @@ def write_page(path: Path, found: Mapping[str, Any]) -> Path:
     )
     body += section(
         "This host",
-        f"{tag(MEASURED)} The emulation, one stage after the other.",
+        f"{tag(MEASURED)} The emulation, stages in sequence.",
         table(HOST, [_host(r) for r in found["host_measured"]]),
     )
     body += section(
-        "What moves the speed-up",
-        "One constant at a time, from one end of its interval to the other; the others move it by less than "
+        "Sensitivity of the speed-up",
+        "One constant at a time, from one end of its interval to the other; others change it by less than "
         f"{100 * MOVES:.0f} %.",
         table(TORNADO, [_swing(r) for r in found["tornado"] if _moves(r)]),
     )
     pair, article = found["yolox_nano"], found["article"]
     body += section(
-        "The one public pair",
+        "The only public pair",
         escape(pair["published"]["source"]) + ". The CPU's model is first order: a ratio below the published one means "
-        "that it flatters the CPU.",
+        "that it underestimates the CPU's time.",
         table(
             [("", "text"), ("accelerator ms", ""), ("CPU ms", ""), ("ratio", "")],
             [
@@ -73,13 +73,13 @@ def write_page(path: Path, found: Mapping[str, Any]) -> Path:
     )
     body += section(
         "The article's figures",
-        escape(article["source"]) + ". What would have to be true for them, the rest as modelled:",
+        escape(article["source"]) + ". Conditions for them, everything else as modelled:",
         table(
             [("", "text"), ("modelled", MODELLED), ("needed", MODELLED)],
             [
-                ["tracker, ms a frame, for 17 times", article["tracker_ms"], article["tracker_ms_needed"]],
-                ["CPU alone, ms a frame, for 17 times", article["cpu_alone_ms"], article["cpu_alone_ms_needed"]],
-                ["chip, mJ a frame, for 1/12 of the energy", article["chip_mj"], article["chip_mj_needed"]],
+                ["tracker, ms per frame, for 17 times", article["tracker_ms"], article["tracker_ms_needed"]],
+                ["CPU alone, ms per frame, for 17 times", article["cpu_alone_ms"], article["cpu_alone_ms_needed"]],
+                ["chip, mJ per frame, for 1/12 of the energy", article["chip_mj"], article["chip_mj_needed"]],
                 ["speed-up, all units but the CPU infinitely fast", article["most_speedup_with_this_tracker"], "17"],
             ],
         ),
@@ -94,7 +94,7 @@ def write_page(path: Path, found: Mapping[str, Any]) -> Path:
 
 
 MOVES = 0.01
-"""Constants that move neither ratio by this part are left out."""
+"""Constants that change both ratios by less than this are omitted."""
 COLUMNS = [
     ("system", "text"),
     *((n, MODELLED) for n in ("speed-up", "energy", "fps", "mJ a frame", "W", "p50 ms", "p95 ms", "p99 ms")),
@@ -114,11 +114,11 @@ def between(ends: tuple[float, float] | list[float]) -> str:
 
 
 def verdict(found: Mapping[str, Any]) -> list[str]:
-    """How the chip compares with its CPU alone, what bounds it, what the answer rests on, and the article."""
+    """Comparison of the chip with its CPU alone, bottleneck, assumptions, and the article."""
     head = found["headline"]
     chip, alone = (_system(found, head, head[key]) for key in ("system", "against"))
     lines = [
-        f"{head['features']}, {head['workload']}: {chip['fps']:.3g} frames/s and {chip['energy_j'] * 1e3:.3g} mJ a "
+        f"{head['features']}, {head['workload']}: {chip['fps']:.3g} frames/s and {chip['energy_j'] * 1e3:.3g} mJ per "
         f"frame on the chip, {alone['fps']:.3g} and {alone['energy_j'] * 1e3:.3g} on its CPU alone (modelled): "
         f"{_times(found)}.",
         f"The {chip['bottleneck']} bounds the chip; live at {found['camera_hz']:.0f} Hz it "
@@ -128,10 +128,10 @@ def verdict(found: Mapping[str, Any]) -> list[str]:
         same = (row["workload"], row["system"]) == (head["workload"], head["system"])
         if same and row["features"] != head["features"]:
             lines.append(f"{row['features']}, the same: {row['fps']:.3g} frames/s, {_times(row)}.")
-    rests = f"{found['assumed_share_pct']:.0f} % of what moves the first ratio is assumed"
+    rests = f"{found['assumed_share_pct']:.0f} % of the sensitivity of the first ratio is to assumed constants"
     if found["tornado"]:
         most = found["tornado"][0]
-        rests += f"; {most['key']} ({most['kind']}) moves it most, {between(sorted(most['speedup']))} times"
+        rests += f"; {most['key']} ({most['kind']}) has the most influence, {between(sorted(most['speedup']))} times"
     pair = found["yolox_nano"]
     lines.append(
         f"{rests}. YOLOX-nano on the chip against its CPU: {pair['published']['ratio']:.1f} times published, "
@@ -156,7 +156,7 @@ def _times(row: Mapping[str, Any]) -> str:
 
 
 def _article(a: Mapping[str, Any]) -> str:
-    """What would have to be true for the article's figures."""
+    """Conditions for the article's figures."""
     return (
         f"The article says {a['speedup']:.0f} times at 1/12 of the power; its conditions are not public. "
         f"With this tracker at most {a['most_speedup_with_this_tracker']:.1f} times is possible. For 17 the tracker "
@@ -167,7 +167,7 @@ def _article(a: Mapping[str, Any]) -> str:
 
 
 def _moves(r: Mapping[str, Any]) -> bool:
-    """Whether a constant moves a ratio visibly."""
+    """Whether a constant changes a ratio visibly."""
     return any(max(r[key]) > (1 + MOVES) * min(r[key]) for key in ("speedup", "energy_ratio"))
 
 

@@ -3,7 +3,7 @@
 
 On all pairs of frames 0.4 s apart: PnP inliers, keypoint overlap with the first network, relative
 pose error. With `--ate`: the trajectory error over perturbed configurations (start frame and
-keyframe threshold), because one trajectory alone proves little. Every mean has a 95 % bootstrap
+keyframe threshold), because a single trajectory is not significant. Every mean has a 95 % bootstrap
 interval; ratios to the first network use the same pairs. The last quarter of the sequence, on
 which no shipped network was trained or calibrated, is reported separately.
 """
@@ -86,7 +86,7 @@ def config_of(name: str, config: Config) -> Config:
 
 
 def facts(name: str) -> dict[str, Any]:
-    """Sparsity and size, from card and file; none for a front end without a network."""
+    """Sparsity and size, from card and file; empty for a front end without a network."""
     from drp_slam.card import load_card
     from drp_slam.frontend.front_end import without_network
 
@@ -97,7 +97,7 @@ def facts(name: str) -> dict[str, Any]:
 
 
 def extract(name: str, frames: Iterable[Frame], config: Config) -> dict[int, Features]:
-    """Features of each frame, from the configured front end with network `name`, where it has one."""
+    """Features of each frame, from the configured front end with network `name`, if it has one."""
     from drp_slam.data.progress import track
     from drp_slam.frontend.front_end import open_front_end
 
@@ -155,7 +155,7 @@ def trajectories(
     """(count, 2): ATE in metres and the share of frames tracked, of perturbed configurations.
 
     Configuration k starts 7 k frames later with keyframe ratio k of THRESHOLDS. A run that tracks
-    fewer than 3 frames counts as 1 m.
+    fewer than 3 frames is counted as 1 m.
     """
     from drp_slam.data.accuracy import ate
     from drp_slam.data.progress import track
@@ -181,7 +181,7 @@ def trajectories(
 
 
 def summary(measured: Measured, reference: Measured, held: np.ndarray) -> dict[str, Any]:
-    """Means, intervals and ratios: all pairs, the kept-out quarter, trajectories."""
+    """Means, intervals and ratios: all pairs, the held-out quarter, trajectories."""
     every = np.ones(len(held), bool)
     found: dict[str, Any] = {
         part: {m: estimate(measured.table[rows, i], reference.table[rows, i]) for i, m in enumerate(METRICS)}

@@ -25,8 +25,8 @@ THRESHOLDS = (0.55, 0.6, 0.65, 0.7, 0.75)
 
 @dataclass(frozen=True)
 class Measured:
-    """One network on one sequence. `table` (N, len(METRICS)), a row a pair; `paths` (C, 2) ATE in
-    metres and share of frames tracked, a row a configuration; `uv` keypoints by frame."""
+    """One network on one sequence. `table` (N, len(METRICS)), a row per pair; `paths` (C, 2) ATE in
+    metres and share of frames tracked, a row per configuration; `uv` keypoints by frame."""
 
     table: np.ndarray
     paths: np.ndarray

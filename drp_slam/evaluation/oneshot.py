@@ -18,9 +18,9 @@ IMAGES, PRUNING_IMAGES, LONGEST_PX = 16, 12, 448
 
 
 def calibration_images(folder: Path | None) -> list[np.ndarray]:
-    """Network inputs (1, 1, H, W): of `folder`, beside photographs of installed packages.
+    """Network inputs (1, 1, H, W): images of `folder` and photographs of installed packages.
 
-    Raises PruningError where there is none.
+    Raises PruningError if there is none.
     """
     from drp_slam.pruning import images
 
@@ -32,7 +32,7 @@ def calibration_images(folder: Path | None) -> list[np.ndarray]:
     if folder is not None:
         found += taken(images.folder_images(folder), IMAGES // 2)
     if not found:
-        raise PruningError("no calibration image: no installed package carries photographs; give --calibration DIR")
+        raise PruningError("no calibration image: no installed package has photographs; give --calibration DIR")
     return found
 
 

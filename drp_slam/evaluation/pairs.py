@@ -24,7 +24,7 @@ MIN_POINTS = 6
 
 @dataclass(frozen=True)
 class PairResult:
-    """One pair of one network. Errors are NaN where no pose was found or no truth is known."""
+    """One pair of one network. Errors are NaN without a pose or ground truth."""
 
     matches: int
     inliers: int
@@ -35,7 +35,7 @@ class PairResult:
 def pairs_apart(stamps_ns: np.ndarray, gap_s: float) -> np.ndarray:
     """(N, 2) indices of all frames and the frame nearest to `gap_s` later (within half a frame).
 
-    Raises DataError where there is none.
+    Raises DataError if there is none.
     """
     target = stamps_ns + round(gap_s * 1e9)
     later = np.clip(np.searchsorted(stamps_ns, target), 1, len(stamps_ns) - 1)

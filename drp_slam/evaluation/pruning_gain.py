@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What pruning gains in modelled time, and what bounds the rest: pruning shortens nothing but products."""
+"""Gain of pruning in modelled time, and what bounds the rest: pruning shortens products only."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from drp_slam.drpai3.estimate import Estimate
 
 CAUSES = {
     "macs": ("products on the array", ""),
-    "cpu": ("the A55 and crossings to it", "replace {} by operators that the accelerator maps (docs/drpai3.md)"),
+    "cpu": ("the A55 and transfers to it", "replace {} by operators that the accelerator maps (docs/drpai3.md)"),
     "spill": ("features that do not fit on chip", "use a smaller input, or fewer channels in {}"),
     "weights": ("weights that are loaded", ""),
     "drp": ("operators of the DRP", "merge {} into the layers around them, or drop them"),
-    "fixed": ("starts of layers and of the network", "use fewer, larger layers, or more work for each start"),
+    "fixed": ("fixed overheads of layers and of the network", "use fewer, larger layers, or more work per layer"),
 }
-"""Cause of time -> what it is, and what shortens it where pruning does not."""
+"""Cause of time -> description, and remedy if pruning does not help."""
 LITTLE = 0.2
 """Share saved below which advice is given: for causes of at least this share of the dense time."""
 
@@ -24,7 +24,7 @@ LITTLE = 0.2
 def gain(dense: Estimate, pruned: Estimate) -> dict[str, Any]:
     """`dense_s`, `pruned_s`, `saved` (share), `causes` of the dense time by share, and `advice`.
 
-    A cause's `operators` are those it bounds, most time first. All modelled.
+    A cause's `operators` are those bound by it, most time first. All modelled.
     """
     seconds = dict.fromkeys(CAUSES, 0.0) | {"cpu": dense.crossing_s, "fixed": dense.overhead_s}
     operators: dict[str, dict[str, float]] = {cause: {} for cause in CAUSES}
@@ -54,7 +54,7 @@ def _advice(cause: Mapping[str, Any]) -> str:
 
 
 def sentence(found: Mapping[str, Any]) -> str:
-    """One line for people."""
+    """The gain in one line."""
     parts = [f"{c['share']:.0%} {CAUSES[c['cause']][0]}" for c in found["causes"] if c["share"] >= 0.01]
     text = f"saves {found['saved']:.1%} of the dense time, which is {', '.join(parts)}"
     return text + "".join(f"; {advice}" for advice in found["advice"])

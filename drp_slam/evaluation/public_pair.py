@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one public pair of accelerator against CPU alone on RZ/V2H, beside the same model's answer."""
+"""The only public pair of accelerator against CPU alone on RZ/V2H, compared with the model."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Speed-up and energy ratio of a mean frame in closed form, and how far they may be off.
+"""Speed-up and energy ratio of a mean frame in closed form, and their uncertainty.
 
-With enough frames under way the busiest queue sets the pace; the CPU alone does one thing after
-the other. Simple enough to be drawn again for every choice of the constants.
+With enough frames in flight the busiest queue limits the rate; the CPU alone runs stages in sequence.
+Fast enough to be evaluated for every draw of the constants.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from drp_slam.reporting.playing import Priced, System, price
 
 SECTIONS = ("drp.", "drpai3.", "fallback.", "cpu.")
 SHOWN = 12
-"""Constants of a tornado that are reported."""
+"""Number of reported constants in a tornado plot."""
 
 
 @dataclass(frozen=True)
 class MeanFrame:
-    """The mean works of each stage, and for each workload the share of frames that are searched."""
+    """The mean works of each stage, and for each workload the share of frames with detection."""
 
     works: FrameWorks
     shares: tuple[float, ...]
@@ -54,7 +54,7 @@ class MeanFrame:
         return out
 
     def _costs(self, soc: Soc) -> tuple[list[list[np.ndarray]], list[list[float]]]:
-        """Of each system, without and with recognition: seconds in each queue, and joules."""
+        """Seconds in each queue and joules of each system, without and with recognition."""
         without = {stage: works for stage, works in self.works.items() if stage != DETECT.name}
         queues = sorted({unit.queue for unit in soc.units})
         seconds, joules = [], []
@@ -67,14 +67,14 @@ class MeanFrame:
         return seconds, joules
 
     def _steady(self, frame: FrameWorks, system: System, soc: Soc) -> Priced:
-        """A frame that follows one like it."""
+        """A frame in steady state."""
         meter = Meter(soc)
         price(frame, system, meter, self.calls, self.cores)
         return price(frame, system, meter, self.calls, self.cores)
 
 
 def ranges(mean: MeanFrame, soc: Soc, draws: int, seed: int) -> np.ndarray:
-    """(2, workloads, len(AGAINST), 2): low and high of every ratio, over the ratio itself."""
+    """(2, workloads, len(AGAINST), 2): low and high of every ratio, relative to the ratio itself."""
 
     def model(constants: Constants) -> Sequence[float]:
         return mean.ratios(soc.with_constants(constants)).ravel().tolist()

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ROOMS = range(1, 9)
-"""Seeds of the synthetic rooms to train on. The default room, seed 0, is kept for
+"""Seeds of the synthetic rooms to train on. The default room, seed 0, is reserved for
 evaluation."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Whether a network is INT8 (and then distilled), and about how long it takes on one idle core
+    """Whether a network is INT8 (and distilled), and about how long it takes on one idle core
     of a 2024 server (AMD EPYC with bfloat16), all levels before it included."""
 
     int8: bool
@@ -57,7 +57,7 @@ def recipe(name: str) -> Recipe:
 
 
 def rebuild(name: str, data: Path | None, out: Path, torch_device: str = "cpu") -> dict[str, Any]:
-    """Writes NAME.onnx and NAME.yaml to `out`, and those of the levels on the way to it."""
+    """Writes NAME.onnx and NAME.yaml to `out`, and those of the intermediate levels."""
     from drp_slam.pruning.xfeat import export, network
 
     log.warning("rebuilding %s: about %.0f s on one idle core", name, recipe(name).expected_s)
@@ -85,7 +85,7 @@ def ship(name: str, out: Path, model: onnx.ModelProto, net: XFeatChip, command: 
 
 def distilled(name: str, data: Path | None, out: Path, torch_device: str = "cpu") -> dict[str, Any]:
     """Trains down to `name`, level by level, with a progress bar, and writes each; resumes from the
-    checkpoints that an interrupted run left in `out`/training. Gives what `ship` says of the last."""
+    checkpoints of an interrupted run in `out`/training. Returns the result of `ship` for the last."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -99,7 +99,7 @@ def distilled(name: str, data: Path | None, out: Path, torch_device: str = "cpu"
     shipped: dict[str, Any] = {}
 
     def keep(level: training.Level, net: XFeatChip, quantiser: Any) -> None:
-        blank = [np.zeros((1, 1, 64, 64), np.float32)]  # every scale is known
+        blank = [np.zeros((1, 1, 64, 64), np.float32)]  # all scales are known
         model = quantize(export.to_onnx(net, level.name), blank, scales=quantiser.scales())
         shipped.update(ship(level.name, out, model, net, _command(level.name, data)))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the tracker takes a recording that was made harder: what `bench --robustness` measures."""
+"""The tracker on a degraded recording: what `bench --robustness` measures."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from drp_slam.errors import DataError
 from drp_slam.pipeline import Pipeline
 
 STILL_M = 1e-6
-"""A camera whose ground truth spans less does not move: its error is the distance from where it began."""
+"""A camera whose ground truth spans less is static: its error is the distance from its start."""
 
 
 @dataclass(frozen=True)
 class Row:
     """One case. Errors in metres are of the live poses (`live`) and of the final trajectory (`ate`).
 
-    With a still camera, `live_m` is the largest distance from the start, without alignment, and
+    With a static camera, `live_m` is the largest distance from the start, without alignment, and
     `ate_m` is None. `within_2_sigma` is the share of live poses whose error, after alignment, is
-    below twice the standard deviation that they state. `reasons` counts frames that were lost or in
-    doubt.
+    below twice the standard deviation in their covariance. `reasons` counts frames that were lost or
+    doubtful.
     """
 
     case: str
@@ -44,7 +44,7 @@ class Row:
 
 
 def measure(sequence: Sequence, changes: Mapping[str, Change], config: Config) -> list[dict[str, Any]]:
-    """A row a case, as plain values."""
+    """One row per case, as plain values."""
     return [asdict(run_case(name, change(sequence), config)) for name, change in changes.items()]
 
 

@@ -22,17 +22,17 @@ from drp_slam.slam.tracker import Tracker
 
 LEAST_FRAMES = 100
 FRAMES_PER_ROOM = 160
-"""Rooms for so many frames each are built: every room is entered two or three times."""
+"""The building has one room per so many frames: every room is entered two or three times."""
 DRIFT, DRIFT_FRAMES = 0.01, 600
-"""Depths are wrong by a share that goes up and down by this much, with this period: drift that loops take back."""
+"""Relative amplitude and period of a depth error: drift that loop closures remove."""
 
 
 @dataclass(frozen=True)
 class Scale:
     """Times in milliseconds are CPU time of the tracking thread, by tenths of the tour: median and 95th percentile.
 
-    `rss_growth_mb` is from the process's memory before the first frame to its peak. `keyframes` are
-    those made, `live` those that are left. `ate_share` is `ate_m` over the path.
+    `rss_growth_mb` is from the process's memory before the first frame to its peak. `keyframes` counts
+    created ones, `live` those not culled. `ate_share` is `ate_m` over the path.
     """
 
     rooms: int
@@ -98,7 +98,7 @@ def measure(frames: int, seed: int = 0) -> Scale:
 
 
 def _rss_mb() -> float:
-    """Memory now, where the system says it; the peak so far elsewhere."""
+    """Current memory, or the peak so far where the system does not report it."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):

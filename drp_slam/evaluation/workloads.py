@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same frames on several systems: what each stage costs there, and what that gives in time."""
+"""The same frames on several systems: cost of each stage, and simulation in time."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ SYSTEMS = (
     System("CPU alone, in Python", alone=True, python=True),
 )
 AGAINST = {0: 2, 1: 2, 3: 4}
-"""System -> the CPU alone that it is compared with: ports with ports, Python with Python."""
+"""System -> its CPU-only baseline: ports with ports, Python with Python."""
 
 
 def searched(frames: Mapping[int, FrameWorks], workload: Workload) -> Sequence[FrameWorks]:
-    """The frames in order, recognition left out of those that the workload does not search."""
+    """The frames in order, with recognition only in those that the workload selects."""
     due = Due(1, 0.0 if math.isinf(workload.rate_hz) else workload.rate_hz)
     out = []
     for stamp_ns in sorted(frames):
@@ -55,7 +55,7 @@ def searched(frames: Mapping[int, FrameWorks], workload: Workload) -> Sequence[F
 
 
 def in_time(priced: Sequence[Priced], soc: Soc, period_s: float) -> dict[str, Any]:
-    """The frames as fast as they go, and live at one every `period_s`: all modelled."""
+    """The frames as fast as possible, and live at one every `period_s`: all modelled."""
     jobs = [p.steps for p in priced]
     fast, live = played(jobs, soc), played(jobs, soc, live_period_s=max(period_s, 1e-9))
     energy_j = float(np.mean([p.energy_j for p in priced]))

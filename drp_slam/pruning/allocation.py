@@ -2,7 +2,7 @@
 """Pruning rates over time (schedules) and over layers.
 
 one-shot   the whole rate at once
-iterative  prune, retrain, repeat: equal parts of what is left (Han et al., NeurIPS 2015)
+iterative  prune, retrain, repeat: equal fractions of the remaining weights (Han et al., NeurIPS 2015)
 agp        gradual: s_t = s_f (1 - (1 - t / T)^3) (Zhu and Gupta 2017, arXiv:1710.01878)
 """
 
@@ -25,7 +25,7 @@ PROBES = (0.3, 0.5, 0.7, 0.8, 0.9)
 def rate_at(schedule: str, final: float, step: int, steps: int) -> float:
     """Rate in force after `step` of `steps` (1 .. steps). Raises PruningError.
 
-    Never falls, and is `final` at the last step.
+    Monotone, and `final` at the last step.
     """
     check_rate(final)
     if schedule not in SCHEDULES:
@@ -51,11 +51,11 @@ def uniform(saliency: Mapping[str, Any], rate: float) -> dict[str, float]:
 
 
 def by_magnitude(weights: Mapping[str, Any], rate: float, least: float = 1e-9) -> dict[str, float]:
-    """Layer rates from one threshold on |w| over all layers, for any saliency inside them.
+    """Layer rates from one threshold on |w| over all layers, for any saliency within the layers.
 
-    No saliency can be compared between layers as safely: a diagonal sends the budget to wide
-    layers, since it does not see that the errors of many weights add up. `least` is the part that
-    every layer keeps, one weight in any case.
+    No other saliency is as comparable between layers: a diagonal Hessian favours wide
+    layers, since it ignores that the errors of many weights add up. `least` is the share that
+    every layer keeps, at least one weight.
     """
     found = selection.masks({n: abs(w) for n, w in weights.items()}, rate, "unstructured", least=least)
     return {name: 1.0 - density({name: mask}) for name, mask in found.items()}
@@ -71,7 +71,7 @@ def sensitivity(
 ) -> dict[str, list[float]]:
     """Layer -> harm at each probed rate when that layer alone is pruned (Han et al. 2015, fig. 6).
 
-    `harm(masks)` measures the network with these masks (only the probed layer is in them), 0 = as
+    `harm(masks)` measures the network with these masks (of the probed layer only), 0 = as
     dense, larger = worse.
     """
     found = {}
@@ -95,7 +95,7 @@ def by_sensitivity(
     total = sum(sizes[name] for name in curves)
     grid = np.array([0.0, *probes])
     harms = {n: np.maximum.accumulate(np.maximum([0.0, *c], 0.0)) for n, c in curves.items()}
-    tie = 1e-9 * np.arange(len(grid))  # makes flat stretches strictly rising
+    tie = 1e-9 * np.arange(len(grid))  # makes flat stretches strictly increasing
 
     def at(level: float) -> dict[str, float]:
         return {n: float(np.interp(level, h + tie, grid)) for n, h in harms.items()}
@@ -107,7 +107,7 @@ def by_sensitivity(
         low, high = (level, high) if removed < rate else (low, level)
     found = at(high)
     removed = sum(r * sizes[n] for n, r in found.items()) / total
-    if removed < rate:  # beyond the last probe: the rest is spread evenly over what is kept
+    if removed < rate:  # beyond the last probe: the rest is spread evenly over the kept weights
         extra = (rate - removed) / (1.0 - removed)
         found = {n: r + (1.0 - r) * extra for n, r in found.items()}
     return found

@@ -22,7 +22,7 @@ from drp_slam.pruning.onnxnet import OnnxNet
 
 STATISTICS_IMAGES = 64
 REFIT_MACS, REFIT_SAMPLE = 4e12, 256
-"""Work spent on fitting layers again, which bounds the passes over the images; positions of an image."""
+"""Work limit for refitting layers, which bounds the passes over the images; positions per image."""
 Say = Callable[[str, float], None]
 
 
@@ -46,7 +46,7 @@ class Options:
 
 
 def chosen(graph: Graph, options: Options) -> dict[str, Any]:
-    """The layers that the options name, all by default. Raises PruningError, which lists what there is."""
+    """The layers named in the options, all by default. Raises PruningError that lists the available ones."""
     spare, names = ([identifier(n) for n in given] for given in (options.spare, options.layers))
     reasons = {identifier(label): f"{operator}: {reason}" for label, operator, _, reason in graph.dense}
     for name in names:
@@ -63,7 +63,7 @@ def prune(
 ) -> dict[str, Tensor]:
     """Prunes the layers of `graph` in place; returns the masks by layer.
 
-    `feeds` may be None where nothing needs images (`needs_images`). With `retrain`, that many steps
+    `feeds` may be None if nothing needs images (`needs_images`). With `retrain`, that many steps
     of distillation from the dense network follow, spread over the schedule's stages. One thread of
     torch and a fixed seed: the same arguments give the same weights. Raises PruningError.
     """
@@ -148,7 +148,7 @@ class _Stage:
             recovery.unit_decay(self.net, self.teacher, self.layers, images, o.seed, self.say)
         statistics = self._statistics()
         values: dict[str, Tensor] = {}
-        if not entry.moves_weights or o.layer_rates == "sensitivity":  # surgery finds its own otherwise
+        if not entry.moves_weights or o.layer_rates == "sensitivity":  # otherwise surgery chooses its own
             values = importance.saliencies(o.saliency, self.layers, statistics, seed=o.seed)
             values = {name: importance.standing(v, self.before[name]) for name, v in values.items()}
         rates = self._rates(values)
@@ -173,7 +173,7 @@ class _Stage:
         return masks
 
     def _statistics(self) -> dict[str, importance.Statistics] | None:
-        """What the saliency needs: from gradients where it differentiates, else through onnxruntime."""
+        """Statistics for the saliency: from gradients if it needs them, else through onnxruntime."""
         entry = saliency(self.o.saliency)
         if not entry.needs:
             return None
@@ -187,7 +187,7 @@ class _Stage:
         return probe.collect(self.graph, self.layers, some, progress=lambda text, part: self.say(text, 0.4 * part))
 
     def _rates(self, values: Mapping[str, Tensor]) -> float | dict[str, float]:
-        """One number for one budget over all layers, or a rate for each."""
+        """A number (one budget over all layers), or a rate for each layer."""
         weights = {name: module.weight.detach() for name, module in self.layers.items()}
         if self.o.layer_rates == "uniform":
             return allocation.uniform(self.before, self.rate)
@@ -222,11 +222,11 @@ def refit(
     say: Say,
     damping: float = 0.01,
 ) -> None:
-    """Solves each layer again for the inputs that the pruned network gives it; the masks hold.
+    """Refits each layer to the inputs that the pruned network gives it, under the masks.
 
-    The target is the dense network's output of the same layer, so that later layers make up for
-    what earlier ones lost. Layers go in groups from first to last, as many groups as `REFIT_MACS`
-    allow; those of one group see the network as the groups before left it.
+    The target is the dense network's output of the same layer, so that later layers compensate
+    errors of earlier ones. Layers are refitted in groups from first to last, as many groups as `REFIT_MACS`
+    allow; each group uses the network after the previous groups.
     """
     count = probe.positions(graph, layers, feeds[0])
     macs = 2 * len(feeds) * sum(count[n] * m.weight.numel() for n, m in layers.items())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weight decay by unit magnitude while training, the oldest pruning method."""
+"""Weight decay by unit magnitude during training, the oldest pruning method."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from drp_slam.pruning import prunable as L
 
 
 class UnitDecay:
-    """Weight decay by unit magnitude while training, the oldest of all (call `step` each step).
+    """Weight decay by unit magnitude during training (call `step` at each step).
 
     Hanson and Pratt, "Comparing Biases for Minimal Network Construction with Back-Propagation",
     NIPS 1988: with m = sum |w| of a unit's weights, the bias m / (1 + scale m) is added to the

@@ -30,7 +30,7 @@ from drp_slam.pruning.sharing import Shared
 MAGIC = b"DSDC"
 CONV_GAP_BITS, LINEAR_GAP_BITS = 8, 5
 MOST_WEIGHTS = 2**26
-"""Largest tensor of a file: zeros take no space there, but memory here."""
+"""Largest tensor of a file: zeros take no space in the file, but in memory."""
 
 
 def gaps(flat: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
@@ -49,7 +49,7 @@ def gaps(flat: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes of the file beside the dense float32 network, and the bits of each part."""
+    """Bytes of the file and of the dense float32 network, and the bits of each part."""
 
     dense_bytes: int
     file_bytes: int
@@ -64,7 +64,7 @@ class Sizes:
 
 
 def encode(tensors: Mapping[str, np.ndarray], shared: Mapping[str, Shared]) -> tuple[bytes, Sizes]:
-    """The file of a network: `tensors` (all of its state), of which `shared` are compressed.
+    """The file of a network: `tensors` (all of its state), of which those in `shared` are compressed.
 
     A shared tensor's non-zeros must be in the order of its `index`. Raises PruningError.
     """
@@ -128,16 +128,18 @@ def decode(blob: bytes) -> dict[str, np.ndarray]:
     if blob[:4] != MAGIC:
         raise PruningError("not a Deep Compression file (it does not begin with DSDC)")
     if hashlib.sha256(blob[:-32]).digest() != blob[-32:]:
-        raise PruningError("the Deep Compression file is damaged or cut off (checksum differs)")
+        raise PruningError("the Deep Compression file is damaged or truncated (checksum differs)")
     size = int.from_bytes(blob[4:8], "little")
     try:
         return _decoded(json.loads(blob[8 : 8 + size]), io.BytesIO(blob[8 + size : -32]))
     except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
-        raise PruningError(f"the Deep Compression file is not sound: {' '.join(repr(error).split())[:200]}") from error
+        raise PruningError(
+            f"the Deep Compression file is inconsistent: {' '.join(repr(error).split())[:200]}"
+        ) from error
 
 
 def _decoded(header: list[dict], body: io.BytesIO) -> dict[str, np.ndarray]:
-    """The tensors. Raises PruningError and what arrays raise that do not fit."""
+    """The tensors. Raises PruningError, or an error of numpy for inconsistent sizes."""
     found = {}
     for entry in header:
         shape = [int(n) for n in entry["shape"]]

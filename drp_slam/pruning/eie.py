@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """EIE: fully connected layers run on the compressed weights; a second cost model beside N:M.
 
-Han et al., ISCA 2016 (arXiv:1602.01528). Rows of the matrix are dealt to the processing elements
-in turn (row i to element i mod PEs). A non-zero input is sent to all, one a cycle, into a queue of
-each; an element walks its stored entries of that column, one a cycle. An input waits until every
-queue has a place, so that an element with more to do holds the others up, but only by so much.
+Han et al., ISCA 2016 (arXiv:1602.01528). Rows of the matrix are distributed to the processing elements
+cyclically (row i to element i mod PEs). A non-zero input is broadcast, one per cycle, into a queue of
+each; an element processes its stored entries of that column, one per cycle. An input waits until every
+queue has a free place, so an element with more work delays the others, by a limited amount.
 
 The published energy saving splits into four factors (abstract: 120 x 10 x 8 x 3 = 28 800), which
 `Cost.factors` gives for the layer at hand: DRAM to SRAM, sparsity (counted in weights), weight
-sharing, skipped zero inputs; and a fifth that the split leaves out, `index`: what the relative
-index beside each weight and the padding zeros take back. Constants: `config/devices/eie.yaml`.
+sharing, skipped zero inputs; and a fifth that this split omits, `index`: the cost of the relative
+index of each weight and of padding zeros. Constants: `config/devices/eie.yaml`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Cost:
 
 
 def encode(weights: np.ndarray, elements: int, index_bits: int) -> np.ndarray:
-    """Entries that each element stores of each column, padding zeros counted: (elements, inputs).
+    """Entries that each element stores of each column, including padding zeros: (elements, inputs).
 
     `weights` is (outputs, inputs). A gap of more than 2**index_bits - 1 zeros needs a padding zero.
     """
@@ -69,7 +69,7 @@ def run(counts: np.ndarray, depth: int) -> int:
 
 
 def cost(weights: np.ndarray, activations: np.ndarray, constants: Mapping[str, float]) -> Cost:
-    """Of `weights` (outputs, inputs), zeros pruned, with the input vector `activations` (inputs,).
+    """Cost of `weights` (outputs, inputs), pruned to zeros, with the input vector `activations` (inputs,).
 
     The factors compare weight fetches with a dense 32-bit layer in DRAM: their product is dense
     fetch energy over EIE's. Raises PruningError for other shapes.

@@ -5,7 +5,7 @@ A script written for Renesas' package runs with one line changed:
 
     from drp_slam.pruning.extension_pack import Pruner, get_model_info, make_pruning_layer_list
 
-The original is closed: names and use are the same, the masks are ours.
+The original is closed source: names and use are the same, the masks are those of this package.
 """
 
 from drp_slam.pruning.pruner import (

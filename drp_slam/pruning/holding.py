@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Masks attached to layers, which keep zeros whatever trains the network.
+"""Masks attached to layers, which keep zeros under any training loop.
 
-A mask is put on after every optimizer step, before every forward pass, after weights are loaded and
+A mask is applied after every optimizer step, before every forward pass, after weights are loaded and
 before they are saved. So momentum, weight decay, optimizer state from before pruning, averaged
-copies (EMA) and mixed precision cannot fill what was removed, and saved weights are exactly sparse.
+copies (EMA) and mixed precision cannot change removed weights, and saved weights are exactly sparse.
 Names of parameters do not change. A deep copy of the network shares the masks.
 """
 
@@ -27,15 +27,15 @@ class Hold:
         return self
 
     def put_on(self, module: Any, *_: Any) -> None:
-        """Sets the weights outside the mask to zero. Not seen by autograd: a network may run twice before backward."""
+        """Sets the weights outside the mask to zero. Bypasses autograd: a network may run twice before backward."""
         if torch.compiler.is_compiling():
-            return  # the optimizer's hook serves a compiled network
+            return  # for a compiled network the optimizer's hook does it
         if self.mask.device != module.weight.device:
             self.mask = self.mask.to(module.weight.device)
         module.weight.data.mul_(self.mask)
 
     def loaded(self, module: Any, _: Any) -> None:
-        """After `load_state_dict`."""
+        """Called after `load_state_dict`."""
         if self.follows_zeros:
             self.mask = module.weight.detach() != 0
         self.put_on(module)
@@ -66,7 +66,7 @@ def hold(module: Any) -> Hold:
 
 
 _HELD: weakref.WeakSet[nn.Module] = weakref.WeakSet()
-"""Layers that carry a mask; torch's hook of optimizers is for all of them in the process, so this is too."""
+"""Layers with a mask: global, as torch's hook covers all optimizers of the process."""
 
 
 def _after_each_step(optimizer: Optimizer, *_: Any) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Canonical Huffman codes over small integers (Huffman 1952; the last step of Deep Compression).
 
-A code is stored as one length a symbol; codes follow from the lengths in order of (length,
+A code is stored as one length per symbol; codes follow from the lengths in order of (length,
 symbol). The mean length is less than one bit above the entropy of the symbols.
 """
 
@@ -88,7 +88,7 @@ def encode(symbols: np.ndarray, alphabet: int) -> Coded:
 def decode(coded: Coded) -> np.ndarray:
     """The symbols, int64. Raises PruningError where the payload is damaged or too short."""
     if not 0 <= coded.count <= 8 * len(coded.payload):  # a symbol takes a bit at least
-        raise PruningError(f"{coded.count} symbols in {len(coded.payload)} bytes of coded data; the file is cut off")
+        raise PruningError(f"{coded.count} symbols in {len(coded.payload)} bytes of coded data; the file is truncated")
     out = np.zeros(coded.count, np.int64)
     if not coded.count:
         return out
@@ -103,7 +103,7 @@ def decode(coded: Coded) -> np.ndarray:
         code = first = index = 0
         for length in range(1, MAX_BITS + 1):
             if place >= total:
-                raise PruningError(f"the coded data end after {n} of {coded.count} symbols; the file is cut off")
+                raise PruningError(f"the coded data end after {n} of {coded.count} symbols; the file is truncated")
             code |= bits[place]
             place += 1
             count = per_length[length]

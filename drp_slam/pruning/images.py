@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images for calibration and distillation: from installed packages, and from a folder of the user.
 
-Packages are only looked up, not imported; one that is not installed is skipped. Of a sequence
-with `associations.txt` or `rgb.txt` the last quarter is left out, always: it judges.
+Packages are located, not imported; missing ones are skipped. Of a sequence
+with `associations.txt` or `rgb.txt` the last quarter is never used: it is for evaluation.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ PACKAGE_IMAGES = {
 """Photographs inside the wheels of the test extra."""
 
 INPUT_RANGE = (-2.5, 3.5)
-"""Normalised grey that int8 holds: one step is 1.4 grey levels where they deviate by 60."""
+"""Range of normalised grey in int8: one step is 1.4 grey levels at a standard deviation of 60."""
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
 
@@ -67,7 +67,7 @@ def folder_images(folder: str | Path) -> list[np.ndarray]:
     """Grey images below a folder, (H, W) uint8, sorted by path.
 
     Every sequence found (`associations.txt` or `rgb.txt` beside `rgb/`) gives its first three
-    quarters only; images beside sequences are all taken. Raises PruningError if there is none.
+    quarters only; images outside sequences are all used. Raises PruningError if there is none.
     """
     folder = Path(folder)
     if not folder.is_dir():

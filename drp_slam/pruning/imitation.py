@@ -2,7 +2,7 @@
 """Trains a pruned classifier to imitate the dense one on a few images, without labels.
 
 Hinton et al., "Distilling the Knowledge in a Neural Network", 2015: cross-entropy between the two
-predictions, or the squared difference of the logits, their limit of a high temperature. Batch norms
+predictions, or the squared difference of the logits, the limit of a high temperature. Batch norms
 keep their means and variances.
 """
 
@@ -51,7 +51,7 @@ def augmented(images: Tensor, seed: int, shift: int = 0, size: int = 32) -> Iter
 def shifted(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
     """Each image (N, C, H, W) moved by up to `most` pixels down or up and right or left.
 
-    What comes in is 0, the mean of normalised images; the memory format stays.
+    Padding is 0, the mean of normalised images; the memory format is preserved.
     """
     if most == 0:
         return images
@@ -78,7 +78,7 @@ def distilled(
     """Trains `net` in place under masks (layer -> tensor of the weight's shape, True = kept).
 
     The loss is the squared difference of the logits over their variance, as in `prune --retrain`.
-    Flips and shifts are those that CIFAR networks are trained with (He et al. 2015, section 4.2).
+    Flips and shifts are those of training CIFAR networks (He et al. 2015, section 4.2).
     Raises PruningError on a loss that is not finite.
     """
     trainer = distill.MaskedTrainer(net.eval(), rate=rate)

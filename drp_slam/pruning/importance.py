@@ -55,7 +55,7 @@ class Statistics:
     def centred(self) -> Statistics:
         """The same with the covariance of the inputs in place of E[x x^T], independent of their mean.
 
-        True of a layer without a bias whose outputs' mean a batch norm removes.
+        For a layer without a bias, followed by a batch norm that removes the mean of its outputs.
         """
         own, mean = self.inputs, self.mean_input
         own = own - own[-1, -1] * torch.outer(mean, mean)
@@ -78,7 +78,7 @@ class Statistics:
         self.batches += 1
 
     def mean(self) -> Statistics:
-        """Sums turned into means. Raises PruningError where a value is not finite."""
+        """Converts sums to means. Raises PruningError if a value is not finite."""
         n, b = max(self.samples, 1), max(self.batches, 1)
         found = Statistics(
             self.inputs / n, self.outputs / n, self.diagonal / n, self.first / b, self.samples, self.batches
@@ -114,7 +114,7 @@ def collect(
     """Statistics of each layer over the images (N, C, H, W).
 
     `loss(outputs, generator)` is summed over the batch; None skips the gradients (then `outputs`
-    is 1 and `obs` compares layers by their own outputs). `sample` bounds the positions of an image
+    is 1 and `obs` weighs layers by their own outputs). `sample` bounds the positions of an image
     that enter `inputs`. Raises PruningError: no image, a model that cannot be run, NaN.
     """
     found = {name: Statistics.empty(module) for name, module in layers.items()}
@@ -153,9 +153,9 @@ def saliencies(
     damping: float = 0.01,
     seed: int = 0,
 ) -> dict[str, Tensor]:
-    """Layer -> saliency of the weight's shape, for the weights as they are now.
+    """Layer -> saliency of the weight's shape, for the current weights.
 
-    `statistics` (see `collect`) is needed where the saliency says so. Raises PruningError.
+    `statistics` (see `collect`) is required if the saliency needs it. Raises PruningError.
     """
     entry = saliency(kind)
     if entry.needs and statistics is None:
@@ -173,7 +173,7 @@ def saliencies(
 def standing(value: Tensor, mask: Tensor) -> Tensor:
     """Raises the saliency of kept weights above that of removed ones, also where both are zero.
 
-    So that a tie brings no removed weight back, and a column of a cell keeps its N.
+    So ties restore no removed weight, and a column of a cell keeps its N.
     """
     return torch.where(mask, value.clamp_min(torch.finfo(torch.float32).tiny), 0.0)
 
@@ -182,7 +182,7 @@ def standing(value: Tensor, mask: Tensor) -> Tensor:
 def absorb(layers: L.Layers, masks: Mapping[str, Tensor], statistics: Mapping[str, Statistics]) -> None:
     """Adds the mean contribution of the masked weights to the biases, so that no output's mean changes.
 
-    To be called before the weights go; a layer without a bias stays as it is.
+    Call it before the weights are removed; a layer without a bias is unchanged.
     """
     for name, mask in masks.items():
         weight, bias = layers[name].weight, layers[name].bias

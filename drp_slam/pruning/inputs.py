@@ -19,7 +19,7 @@ from drp_slam.pruning.onnxgraph import Graph
 from drp_slam.resources import read_npz
 
 DYNAMIC_SIDES = (256, 320)
-"""H and W used where the file leaves them open and no shape is given."""
+"""Default H and W for a file with an open shape."""
 VIEWS = 64
 """Random views of each image to train on."""
 Feed = dict[str, np.ndarray]
@@ -29,9 +29,9 @@ Feed = dict[str, np.ndarray]
 class Feeds:
     """Inputs of a network, one item at a time from the disk: `{input: array}` of the file's shapes.
 
-    A fixed batch of B is filled with B images in a row. One channel: zero mean and unit variance an
+    A fixed batch of B is filled with B consecutive images. One channel: zero mean and unit variance per
     image; three: RGB in [0, 1], or BGR. `given` are inputs in memory instead of files. With `total`,
-    there are so many: from the `plain`-th on random views of the images, drawn by `seed`.
+    their number is `total`: from the `plain`-th on, random views of the images, drawn by `seed`.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
@@ -49,11 +49,11 @@ class Feeds:
         return bool(self.files) and self.files[0].suffix != ".npz"
 
     def augmented(self, seed: int) -> Feeds:
-        """Views of the images to train on; arrays stay as they are."""
+        """Views of the images to train on; arrays are unchanged."""
         return replace(self, seed=seed, total=VIEWS * len(self.files)) if self._are_images() else self
 
     def filled(self, count: int, seed: int = 0) -> Feeds:
-        """The first `count` inputs, filled up with random views where there are fewer images."""
+        """The first `count` inputs, filled up with random views if there are fewer images."""
         if len(self) >= count or not self._are_images():
             return self.first(count)
         return replace(self, seed=seed, total=count, plain=len(self.files))
@@ -94,10 +94,10 @@ class Feeds:
 
 
 def feeds(folder: Path | None, graph: Graph, shape: Sequence[int] | None, count: int, bgr: bool = False) -> Feeds:
-    """At most `count` inputs, evenly taken from a folder; without a folder, photographs of installed packages.
+    """At most `count` inputs, evenly spaced, from a folder; without a folder, photographs of installed packages.
 
     A folder with `.npz` files gives arrays by input name: for several inputs, or any preprocessing.
-    Raises PruningError where there is none, or where images do not fit the network's input.
+    Raises PruningError if there is none, or if images do not fit the network's input.
     """
     found: list[Path] = []
     if folder is not None:
@@ -110,7 +110,7 @@ def feeds(folder: Path | None, graph: Graph, shape: Sequence[int] | None, count:
     else:
         found = photographs.package_files()
         if not found:
-            raise PruningError("no --calibration DIR, and no installed package carries photographs; give one")
+            raise PruningError("no --calibration DIR, and no installed package has photographs; give one")
     if found[0].suffix == ".npz":
         return Feeds({value.name: () for value in graph.inputs}, _evenly(found, count))
     size = input_shape(graph, shape)
@@ -127,7 +127,7 @@ def _decoded(file: Path, grey: bool) -> np.ndarray:
 
 
 def _view(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A window of 20 to 100 % of the area, of another aspect, perhaps mirrored, lighter or darker."""
+    """A window of 20 to 100 % of the area, of another aspect, randomly mirrored, brightened or darkened."""
     height, width = image.shape[:2]
     area, aspect = rng.uniform(0.2, 1.0), np.exp(rng.uniform(-0.3, 0.3))
     h, w = (max(1, int(side * min(1.0, np.sqrt(area) * by))) for side, by in ((height, aspect), (width, 1 / aspect)))
@@ -144,7 +144,7 @@ def _evenly(files: list[Path], count: int) -> tuple[Path, ...]:
 
 
 def input_shape(graph: Graph, given: Sequence[int] | None) -> tuple[int, ...]:
-    """(N, C, H, W) of the one image input: the file's, or as given. Raises PruningError where it stays open."""
+    """(N, C, H, W) of the one image input: the file's, or as given. Raises PruningError if it is still open."""
     if len(graph.inputs) != 1:
         names = ", ".join(value.name for value in graph.inputs)
         raise PruningError(f"the network has {len(graph.inputs)} inputs ({names}): give .npz files with --calibration")

@@ -2,7 +2,7 @@
 """Weights and masks in the layout of `drpai3.packing`: matrices (K, Cout) in cells of M rows and P columns.
 
 K is ordered kh, kw, cin with cin fastest. A cell is rebuilt as N rows, where N is the most weights
-that one of its columns keeps (US20220004363). What a mask costs is the packer's own count.
+that one of its columns keeps (US20220004363). The cost of a mask is counted by the packer itself.
 """
 
 from __future__ import annotations

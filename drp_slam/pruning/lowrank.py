@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Low-rank factorisation: replaces a convolution by a thin one and a 1x1.
 
-Weights as the matrix (K, Cout) of rank r: W ~ U V, U a (r, Cin, kh, kw) convolution and V a 1x1
+The weights as a matrix (K, Cout) of rank r: W ~ U V, U a (r, Cin, kh, kw) convolution and V a 1x1
 one with Cout outputs (Zhang et al., TPAMI 2016, arXiv:1505.06798). Where statistics of the
 layer's inputs are given, U V is the best of rank r for its outputs on them: the singular values
 are those of R W with R^T R = E[x x^T].
@@ -24,7 +24,7 @@ from drp_slam.pruning.selection import check_rate
 
 
 def decompose(weights: Tensor, hessian: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """U (K, n), singular values (n,) falling, V (n, Cout) with W = U V exactly; cut at any rank."""
+    """U (K, n), singular values (n,) in descending order, V (n, Cout) with W = U V exactly; truncate at any rank."""
     w = weights.double()
     root = torch.eye(len(w), dtype=w.dtype)
     if hessian is not None:
@@ -59,10 +59,10 @@ def factorised(module: Any, left: Tensor, right: Tensor, rank: int) -> nn.Sequen
 def factorise(
     model: nn.Module, layers: L.Layers, rate: float, statistics: Mapping[str, Statistics] | None = None
 ) -> dict[str, int]:
-    """Replaces layers in place so that about `rate` of their weights go; returns layer -> rank.
+    """Replaces layers in place so that about `rate` of their weights are removed; returns layer -> rank.
 
     Ranks share one budget: the component with the most squared singular value per weight, relative
-    to its layer, stays first. A layer whose factors would not be smaller stays as it is.
+    to its layer, is kept first. A layer whose factors would not be smaller is unchanged.
     Raises PruningError for a rate outside [0, 1).
     """
     check_rate(rate)

@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The choices of pruning by name: patterns, schedules, layer rates, saliencies. Imports no torch.
 
-A saliency is one entry of `SALIENCIES`; command line, sweep, figures and pruner read this table. One of
-your own is named `module:NAME`, without a change here. Each scores the weights of a layer, larger = keep:
+A saliency is one entry of `SALIENCIES`; command line, sweep, figures and pruner read this table. One from
+outside is named `module:NAME`. Each scores the weights of a layer, larger = keep:
 
 magnitude  |w|                                Han et al., NeurIPS 2015 (arXiv:1506.02626)
 taylor     |dL/dw w|, first order             Molchanov et al., CVPR 2019 (arXiv:1906.10771)
 obd        h w^2 / 2, h = H_qq                LeCun, Denker, Solla: Optimal Brain Damage, NIPS 1989
 obd-network  the same, h = d2L/dw2 of the whole network's loss
 obs        w^2 / (2 [H^-1]_qq)                Hassibi, Stork: Optimal Brain Surgeon, NIPS 1992
-random     the control
+random     control experiment
 weight-decay  |w| after training with unit decay   Hanson, Pratt, NIPS 1988 (`decay`)
 
 H of `obd` and `obs` is layer-wise (Optimal Brain Compression, arXiv:2208.11580; SparseGPT,
 arXiv:2301.00774): E[x x^T] of the layer's input rows, times the mean squared gradient of each
 output channel (`obs`; arXiv:1503.05671) or of the layer (`obd`), so that layers can be compared.
-The bias is part of the layer: what a removed weight adds on average goes into it
+The bias is part of the layer: the mean contribution of a removed weight is added to it
 (`importance.absorb`), and h is the variance of the input, not its square.
 """
 
@@ -33,12 +33,12 @@ SCHEDULES = ("one-shot", "iterative", "agp")
 LAYER_RATES = ("global", "uniform", "magnitude", "sensitivity")
 BUDGETS = ("weights", "cycles")
 LEAST = 0.02
-"""Share of its weights that every layer keeps in any case: a layer without weights cuts the network."""
+"""Share of its weights that every layer keeps in any case: a layer without weights disconnects the network."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A layer as a saliency sees it; tensors are float64 torch.
+    """The input of a saliency: one layer, with float64 torch tensors.
 
     `weights` (K, Cout); `statistics` an `importance.Statistics` or None; `biased` whether the layer
     has a bias; `damping` relative to the mean of the Hessian's diagonal; `generator` of torch.
@@ -55,8 +55,8 @@ class Scored:
 class Saliency:
     """`score(layer)` gives (K, Cout), >= 0. `needs` names the fields of `importance.Statistics` that it reads.
 
-    `moves_weights`: the remaining weights are solved again after each cut (`surgery`).
-    `decays`: the network first trains with unit decay (`recovery.unit_decay`).
+    `moves_weights`: the remaining weights are refitted after each cut (`surgery`).
+    `decays`: the network is first trained with unit decay (`recovery.unit_decay`).
     """
 
     name: str
@@ -123,12 +123,12 @@ SALIENCIES = {
 
 
 def saliency(name: str) -> Saliency:
-    """The entry of that name, or the `Saliency` that `module:NAME` names. Raises PruningError."""
+    """The entry of that name, or the `Saliency` of `module:NAME`. Raises PruningError."""
     if name in SALIENCIES:
         return SALIENCIES[name]
     module, colon, entry = name.partition(":")
     if not colon:
-        raise PruningError(f"saliency {name!r} is unknown; one of {', '.join(SALIENCIES)}, or module:NAME of your own")
+        raise PruningError(f"saliency {name!r} is unknown; one of {', '.join(SALIENCIES)}, or module:NAME from outside")
     try:
         found = getattr(importlib.import_module(module), entry)
     except (ImportError, AttributeError) as error:

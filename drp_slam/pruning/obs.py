@@ -9,7 +9,7 @@ A layer that maps rows x to x W has, for the squared error of its output, the sa
 for every output column (Optimal Brain Compression, arXiv:2208.11580). After any sequence of
 surgeries the remaining weights are the minimum of the quadratic on what remains, so a layer can
 be pruned in a few rounds (saliency on what remains, mask by any pattern, solve) and the solve of
-each round equals the single steps it stands for. `surgery` does that to the layers of a network.
+each round equals the single steps that it replaces. `surgery` does that to the layers of a network.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CHUNK_BYTES = 2**27
 
 @dataclass(frozen=True)
 class Surgery:
-    """Weights (n,) after the surgery, which are kept (n,) bool, and the loss it cost."""
+    """Weights (n,) after the surgery, kept ones (n,) bool, and the increase of the loss."""
 
     weights: Tensor
     kept: Tensor
@@ -35,7 +35,7 @@ class Surgery:
 
 
 def exact(weights: Tensor, hessian: Tensor, count: int, block: int | None = None) -> Surgery:
-    """Removes `count` of n weights, one at a time, each the cheapest of those left.
+    """Removes `count` of n weights, one at a time, each time the cheapest of the remaining ones.
 
     `hessian` (n, n) is positive definite. `block` ignores what couples different blocks of so many
     weights (WoodFisher, arXiv:2004.14340); None or block >= n is the full form.
@@ -51,7 +51,7 @@ def exact(weights: Tensor, hessian: Tensor, count: int, block: int | None = None
         loss += float(cost[q])
         column = inverse[:, q].clone()
         w -= w[q] / column[q] * column
-        inverse -= torch.outer(column, column) / column[q]  # H^-1 of those left, by elimination
+        inverse -= torch.outer(column, column) / column[q]  # H^-1 of the remaining ones, by elimination
         kept[q] = False
         w[~kept] = 0.0
         inverse[q] = inverse[:, q] = 0.0
@@ -116,7 +116,7 @@ def solve(target: Tensor, hessian: Tensor, support: Tensor, diagonals: bool = Tr
 
 
 def _supports(support: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Columns in chunks: (columns, kept rows padded to the longest, which of them are real)."""
+    """Columns in chunks: (columns, kept rows padded to the longest, mask of the unpadded ones)."""
     counts = support.sum(0)
     order = counts.argsort()
     first = 0

@@ -50,7 +50,7 @@ def _traced(source: str, shape: Sequence[int] | None) -> onnx.ModelProto:
         raise PruningError(f"{source}: {error}; expected package.module:factory") from error
     try:
         made = factory()
-    except Exception as error:  # anything can happen inside foreign code
+    except Exception as error:  # foreign code may raise any error
         raise PruningError(f"{source} cannot be called without arguments: {type(error).__name__}: {error}") from error
     if not isinstance(made, nn.Module):
         raise PruningError(f"{source} returns {type(made).__name__}, expected a torch.nn.Module")
@@ -68,7 +68,7 @@ def _traced(source: str, shape: Sequence[int] | None) -> onnx.ModelProto:
                 dynamo=False,
                 input_names=["input"],
             )
-    except Exception as error:  # anything can happen inside foreign code that is traced
+    except Exception as error:  # traced foreign code may raise any error
         logging.getLogger(__name__).info("tracing failed", exc_info=True)
         raise PruningError(
             f"{source} cannot be traced on {tuple(shape)}: {str(error).strip().splitlines()[0]}"

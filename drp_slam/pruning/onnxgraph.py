@@ -2,7 +2,7 @@
 """An ONNX file whose weights are pruned in place; the graph stays unchanged.
 
 Convolutions, Gemm and MatMul with constant weights become torch modules that only hold weight and
-bias. What an image does to them is seen through onnxruntime (`probe`), so that every operator is
+bias. Images are run through onnxruntime (`probe`), so every operator is
 allowed; only retraining and gradients need the torch form of the whole graph (`onnxnet`).
 """
 
@@ -26,7 +26,7 @@ from drp_slam.pruning import prunable as L
 from drp_slam.pruning.onnxlift import attributes, lifted
 
 TRANSPARENT = ("Identity", "Cast", "Transpose")
-"""Operators between a stored weight and its layer that are looked through."""
+"""Operators that may lie between a stored weight and its layer."""
 QUANTISED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger")
 RECURRENT = ("LSTM", "GRU", "RNN")
 LAYERS = ("Conv", "Gemm", "MatMul")
@@ -66,10 +66,10 @@ class Site:
 
 
 class Graph:
-    """A file's graph, its layers that can be pruned, and why the others stay dense.
+    """A file's graph, its layers that can be pruned, and the reasons why others stay dense.
 
     `bag` holds layers as modules by name, `layers` those that can be pruned (grouped convolutions
-    are only trained); `sites` says where each stands; `dense` lists (node, operator, weights,
+    are only trained); `sites` are their places in the graph; `dense` lists (node, operator, weights,
     reason) of all nodes whose weights stay dense.
     """
 
@@ -94,7 +94,7 @@ class Graph:
 
     @property
     def layers(self) -> dict[str, Any]:
-        """Name -> module of what can be pruned, in the order of the graph."""
+        """Name -> module of the layers that can be pruned, in the order of the graph."""
         return {name: module for name, module in self.bag.named_children() if L.can_prune(module)}
 
     def _take(self, index: int, node: onnx.NodeProto) -> None:
@@ -186,7 +186,7 @@ class Graph:
         return torch.from_numpy(np.array(numpy_helper.to_array(self.constants[name]), np.float32))
 
     def _added_bias(self, index: int, outputs: int) -> tuple[int, str, str | None]:
-        """A MatMul's bias: the constant of the Add that alone reads its result."""
+        """A MatMul's bias: the constant of the Add that is the only reader of its result."""
         result = self.nodes[index].output[0]
         readers = self._readers.get(result, [])
         if len(readers) == 1 and self.nodes[readers[0]].op_type == "Add" and result not in self.outputs:
@@ -210,9 +210,9 @@ class Graph:
         return name
 
     def parts(self) -> list[str]:
-        """Values that a loss compares instead of the outputs: the inputs of a last Concat, before Sigmoid and Softmax.
+        """Values for a loss in place of the outputs: the inputs of a last Concat, before Sigmoid and Softmax.
 
-        So that objectness, boxes and classes of a detector count alike, as logits.
+        So objectness, boxes and classes of a detector have similar weight, as logits.
         """
         found: list[str] = []
         for name in self.outputs:
@@ -225,13 +225,13 @@ class Graph:
         return [name for name in dict.fromkeys(found) if name in self._makers]
 
     def copied(self) -> Graph:
-        """The same file with layers of its own, as they are now."""
+        """A copy with independent layers."""
         twin = copy.copy(self)
         twin.bag = copy.deepcopy(self.bag)
         return twin
 
     def updated(self) -> onnx.ModelProto:
-        """The file's graph with the weights and biases as the modules hold them now, in their own dtype."""
+        """The file's graph with the weights and biases of the modules, in their own dtype."""
         model = onnx.ModelProto()
         model.CopyFrom(self.model)
         stored = {w.name: w for w in model.graph.initializer}
@@ -245,7 +245,7 @@ class Graph:
 
 
 def identifier(name: str) -> str:
-    """A layer's name as it is given to `--layers`: no dots, slashes or colons."""
+    """A layer's name for `--layers`: no dots, slashes or colons."""
     return name.strip("/").replace(".", "_").replace("/", "_").replace(":", "_")
 
 

@@ -28,9 +28,9 @@ def attributes(node: onnx.NodeProto) -> dict[str, Any]:
 
 
 def lifted(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy in which a stored value has one form: Constant, and Identity of a constant, are initialisers.
+    """A copy whose stored values are all initialisers, also those of Constant, and Identity of a constant.
 
-    A bias that several layers share, as exporters do with equal ones, becomes one for each.
+    A bias that several layers share (exporters merge equal ones) is duplicated.
     """
     whole = onnx.ModelProto()
     whole.CopyFrom(model)

@@ -18,7 +18,7 @@ from drp_slam.pruning.onnxlift import attributes
 
 
 class OnnxNet(nn.Module):
-    """Runs a graph whose layers are `graph.bag`'s own modules: what is trained here is pruned there.
+    """Runs a graph whose layers are `graph.bag`'s own modules: training them changes the graph's weights.
 
     With `parts`, it gives `Graph.parts` instead of the outputs, for a loss. Raises PruningError for
     an operator without a torch form (`onnxops`), which it names.
@@ -71,7 +71,7 @@ class OnnxNet(nn.Module):
 
 
 def _last_uses(reads: Sequence[Sequence[str]], kept: set[str]) -> list[list[str]]:
-    """Of the values that each node reads, those that no later node reads."""
+    """The values that each node is the last to read."""
     seen, found = set(kept), []
     for names in reversed(reads):
         last = [name for name in names if name and name not in seen]

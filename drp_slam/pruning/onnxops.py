@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """ONNX operators of convolutional networks as torch functions.
 
-One function an operator, `(inputs, attributes) -> output`; inputs are tensors or None where left
-out. Convolutions and linear layers are modules (see `onnxnet`), so that they can be pruned.
+One function per operator, `(inputs, attributes) -> output`; inputs are tensors or None if
+absent. Convolutions and linear layers are modules (see `onnxnet`), so that they can be pruned.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _axes(i: Inputs, a: Attributes, at: int = 1) -> list[int] | None:
 
 
 def padded(x: Tensor, pads: list[int], value: float) -> tuple[Tensor, tuple[int, int]]:
-    """Symmetric padding is left to the operator; anything else is done here."""
+    """Symmetric padding is left to the operator; other padding is applied here."""
     top, left, bottom, right = pads
     if (top, left) == (bottom, right):
         return x, (top, left)
@@ -74,7 +74,7 @@ def _pool(i: Inputs, a: Attributes, largest: bool) -> Tensor:
 
 
 def _convolve(i: Inputs, a: Attributes) -> Tensor:
-    """Convolutions that are no layer of `onnxgraph`: weights that are computed, three dimensions."""
+    """Convolutions that are not layers of `onnxgraph`: with computed weights, or three dimensions."""
     size = i[1].ndim - 2
     pads, ones = list(a.get("pads", [0] * 2 * size)), [1] * size
     x = F.pad(i[0], [p for n in reversed(range(size)) for p in (pads[n], pads[size + n])])
@@ -124,7 +124,7 @@ def _slice(i: Inputs, a: Attributes) -> Tensor:
 def _reshape(i: Inputs, a: Attributes) -> Tensor:
     shape = _ints(i[1])
     if len(shape) > 1 and shape[0] == 1 and i[0].ndim > 1 and -1 not in shape:
-        shape[0] = i[0].shape[0]  # a batch that the exporter fixed to 1; `recovery.joins` sees whether it holds
+        shape[0] = i[0].shape[0]  # a batch that the exporter fixed to 1; `recovery.joins` tests whether that is valid
     return i[0].reshape([i[0].shape[n] if s == 0 else s for n, s in enumerate(shape)])
 
 

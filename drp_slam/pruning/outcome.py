@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results of `prune`: the table of layers, what stayed dense and why, the Deep Compression file."""
+"""Results of `prune`: the table of layers, the dense layers with reasons, the Deep Compression file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from drp_slam.pruning.onnxgraph import Graph
 def table(
     layers: L.Layers, masks: Mapping[str, Tensor], positions: Mapping[str, int] | None, cell: Cell
 ) -> list[dict[str, Any]]:
-    """One row a layer: shape, rate, mean N and packed cycles beside dense ones.
+    """One row per layer: shape, rate, mean N, packed and dense cycles.
 
     Without `positions` cycles are those of one output position of each layer.
     """
@@ -44,7 +44,7 @@ def table(
 
 
 def left_dense(graph: Graph, layers: L.Layers) -> dict[str, Any]:
-    """What was not pruned: `weights` in all, their `share`, and by reason (`reasons`) operator, count, weights."""
+    """Unpruned weights: `weights` in total, their `share`, and by reason (`reasons`) operator, count, weights."""
     size = {name: int(module.weight.numel()) for name, module in graph.layers.items()}
     rows = [*graph.dense, *((n, "layer", s, "not chosen, or spared") for n, s in size.items() if n not in layers)]
     reasons: dict[tuple[str, str], list[int]] = {}
@@ -60,10 +60,10 @@ def left_dense(graph: Graph, layers: L.Layers) -> dict[str, Any]:
 def compress(
     bag: nn.Module, layers: L.Layers, path: Path, train: Callable[[Callable[[], None]], None] | None = None
 ) -> dict[str, Any]:
-    """Deep Compression of pruned layers, in place: what the file holds, and its size beside the dense.
+    """Deep Compression of pruned layers, in place: the contents of the file, and its size relative to the dense.
 
-    `train(tie)` trains the centroids, calling `tie` after each step; None leaves them as k-means
-    finds them. Raises PruningError.
+    `train(tie)` trains the centroids, calling `tie` after each step; None keeps those of
+    k-means. Raises PruningError.
     """
     bits = sharing.CONV_BITS, sharing.LINEAR_BITS
     state, shared = sharing.share_and_train(bag, bits, train or (lambda tie: None), tuple(layers))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures the layers of a graph on images, with onnxruntime, one image at a time.
 
-Only what one image leaves at the layers of one group is in memory, whatever the graph is made of.
+Memory holds only the activations of one image at the layers of one group.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from drp_slam.pruning.layout import matrix, unmatrix
 from drp_slam.pruning.onnxgraph import Graph
 
 GROUP_BYTES, GROUP_LAYERS = 2**29, 64
-"""Most bytes of Hessians, and layers, that one pass over the images collects for."""
+"""Upper limits of bytes of Hessians, and of layers, per pass over the images."""
 SENSITIVITY_MACS, SENSITIVITY_IMAGES = 4e11, 4
-"""Work limit for measuring the sensitivity of layers, and the most images for it."""
+"""Work limit for measuring the sensitivity of layers, and upper limit of images."""
 PROBE_PART = 0.5
 """Share of a layer's weights removed to measure the effect on the outputs."""
 Progress = Callable[[str, float], None]
 
 
 class Session:
-    """A graph in onnxruntime that gives chosen values; weights named in `open_weights` are inputs too."""
+    """A graph in onnxruntime with chosen outputs; weights in `open_weights` become inputs."""
 
     def __init__(self, model: onnx.ModelProto, outputs: Sequence[str], open_weights: Sequence[str] = ()) -> None:
         wanted = onnx.ModelProto()
@@ -46,10 +46,10 @@ class Session:
             if tensor.name in open_weights and tensor.name not in inputs:
                 value = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
                 wanted.graph.input.append(value)
-        wanted.ir_version = max(wanted.ir_version, 4)  # initialisers that are no inputs, and may be overridden
+        wanted.ir_version = max(wanted.ir_version, 4)  # initialisers need not be inputs, and may be overridden
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        options.log_severity_level = 4  # what fails is raised, not printed as well
+        options.log_severity_level = 4  # errors are raised, so need not be printed
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(
@@ -59,7 +59,7 @@ class Session:
             raise PruningError(f"onnxruntime cannot load the network: {str(error).splitlines()[0]}") from error
 
     def run(self, feed: Feed) -> dict[str, np.ndarray]:
-        """The values by name. Raises PruningError with the shapes where the graph refuses them."""
+        """The values by name. Raises PruningError with the shapes if the graph refuses them."""
         try:
             return dict(zip(self.outputs, self._session.run(self.outputs, feed)))
         except Exception as error:  # onnxruntime's own error types
@@ -69,7 +69,7 @@ class Session:
 
 
 def positions(graph: Graph, layers: L.Layers, feed: Feed) -> dict[str, int]:
-    """Output positions (H x W, rows of a MatMul) of each layer for one input, over all its sites."""
+    """Output positions (H x W, rows of a MatMul) of each layer for one input, over all its places in the graph."""
     wanted = [site.result for name in layers for site in graph.sites[name]]
     found = Session(graph.model, wanted).run(feed)
     sizes = {name: sum(found[s.result].size for s in graph.sites[name]) for name in layers}
@@ -97,7 +97,7 @@ def sources(graph: Graph, layers: L.Layers) -> list[str]:
 
 
 def seen_rows(graph: Graph, name: str, module: Any, values: Mapping[str, np.ndarray], sample: int) -> Iterator[Tensor]:
-    """The input rows (n, K) of each site of a layer, at most `sample` positions an image."""
+    """The input rows (n, K) at each place of a layer, at most `sample` positions per image."""
     for site in graph.sites[name]:
         x = torch.from_numpy(values[site.source].astype(np.float32, copy=False))
         yield L.rows(module, site.padded(module, x), sample).flatten(0, 1)
@@ -108,7 +108,7 @@ def collect(
 ) -> dict[str, Statistics]:
     """`Statistics` of each layer with `inputs` over all feeds, and `outputs` from `sensitivity`.
 
-    Raises PruningError where a layer sees NaN or infinite values.
+    Raises PruningError if a layer gets NaN or infinite values.
     """
     found: dict[str, Statistics] = {}
     parts = list(groups(layers))
@@ -133,7 +133,7 @@ def sensitivity(
 ) -> dict[str, float]:
     """Layer -> relative change of the network's outputs per unit of squared error of the layer's outputs.
 
-    A finite difference that needs no gradient: the smallest half of the layer's weights is set to
+    A finite difference, without gradients: the smallest half of the layer's weights is set to
     zero, the outputs' change is measured, and the layer's own error follows from its statistics.
     """
     count = positions(graph, layers, feeds[0])
@@ -152,12 +152,12 @@ def sensitivity(
         stored = weight_as_stored(graph, name, unmatrix(w - gone, module.weight.shape))
         change = [output_error(y, session.run(feed | stored)) for y, feed in zip(wanted, some)]
         found[name] = sum(change) / len(change) / max(own, 1e-30)
-    floor = 1e-3 * sorted(found.values())[len(found) // 2]  # a layer whose probe happens to change nothing
+    floor = 1e-3 * sorted(found.values())[len(found) // 2]  # for a layer whose probe changes nothing by chance
     return {name: max(value, floor, 1e-30) for name, value in found.items()}
 
 
 def weight_as_stored(graph: Graph, name: str, weight: Tensor) -> Feed:
-    """A layer's weight as an input of a session that holds it open."""
+    """A layer's weight as an input of a session with this weight open."""
     site = graph.sites[name][0]
     tensor = graph.constants[site.stored]
     array = (weight.T if site.transposed else weight).numpy().reshape(tuple(tensor.dims))

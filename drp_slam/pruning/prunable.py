@@ -24,9 +24,9 @@ def can_prune(module: Any) -> bool:
 
 
 def prunable(model: nn.Module, names: Iterable[str] | None = None, spare: Iterable[str] = ()) -> dict[str, Any]:
-    """Layer name -> module, in the order of definition: all that can be pruned, or those named.
+    """Layer name -> module, in the order of definition: all that can be pruned, or the named ones.
 
-    Raises PruningError: a name that is not there, a layer that cannot be pruned, nothing left.
+    Raises PruningError: an unknown name, a layer that cannot be pruned, or none left.
     """
     modules = dict(model.named_modules())
     usable = [name for name, module in modules.items() if can_prune(module)]
@@ -134,7 +134,7 @@ def rows(module: Any, inputs: Tensor, sample: int | None = None) -> Tensor:
 
 
 def places(count: int, sample: int | None) -> Tensor:
-    """Positions, evenly spread, at most `sample` of `count`."""
+    """At most `sample` of `count` positions, evenly spaced."""
     if sample is None or count <= sample:
         return torch.arange(count)
     return torch.linspace(0, count - 1, sample).long()
@@ -163,7 +163,7 @@ def apply(layers: Layers, masks: Mapping[str, Tensor]) -> None:
 
 
 def chunks(items: Tensor, size: int) -> Sequence[Tensor]:
-    """The first dimension in pieces. Raises PruningError where there is nothing to calibrate on."""
+    """The first dimension in pieces. Raises PruningError without images."""
     if len(items) == 0:
         raise PruningError("no calibration image; give at least one (100 to 500 are usual)")
     return items.split(size)

@@ -21,7 +21,7 @@ from drp_slam.pruning.xfeat import shipping
 
 log = logging.getLogger(__name__)
 COMPARED = 16
-"""Inputs on which the outputs are compared."""
+"""Number of inputs on which the outputs are compared."""
 
 
 def prune_file(
@@ -38,10 +38,10 @@ def prune_file(
     method: str = "best",
     compress: bool = False,
 ) -> dict[str, Any]:
-    """Writes `<name>-pNN.onnx` and `<name>-pNN-int8.onnx` into `out`; returns what `prune` shows.
+    """Writes `<name>-pNN.onnx` and `<name>-pNN-int8.onnx` into `out`; returns the report of `prune`.
 
     `source` is an ONNX file, a shipped network's name or `package.module:factory`. The float file
-    is kept where the quantiser refuses the network; the reason is then in `int8_refused`.
+    is kept if the quantiser refuses the network; the reason is then in `int8_refused`.
     Raises PruningError.
     """
     selection.check_rate(options.rate)
@@ -90,14 +90,14 @@ def prune_file(
 
 
 def _shape(images: Feeds) -> list[int] | None:
-    """Of a network with one input."""
+    """The shape of the only input."""
     return list(next(iter(images[0].values())).shape) if len(images.shapes) == 1 else None
 
 
 def _images(
     folder: Path | None, graph: onnxgraph.Graph, shape: Sequence[int] | None, count: int, bgr: bool, needed: bool
 ) -> tuple[Feeds | None, str]:
-    """The feeds and what they are, in words. Without a folder and without need, None where nothing fits."""
+    """The feeds and their description. Without a folder, None if no image fits and none is needed."""
     try:
         found = feeds(folder, graph, shape, count, bgr)
     except PruningError as error:
@@ -120,13 +120,13 @@ def _quantised(model: Any, images: Feeds | None, method: str, path: Path) -> dic
     if images is None:
         return {"int8_refused": "the quantiser needs images or arrays; give --calibration DIR"}
     quantised = path.with_name(f"{path.stem}-int8.onnx")
-    samples = images.filled(cutting.STATISTICS_IMAGES)  # read one by one, on every pass
+    samples = images.filled(cutting.STATISTICS_IMAGES)  # read one by one in every pass
     try:
         int8, chosen, kept = quantize_by(model, samples, method)
         write_bytes(quantised, int8.SerializeToString(), PruningError)
     except DrpAi3Error as error:
         return {"int8_refused": str(error)}
-    except Exception as error:  # onnxruntime's quantiser raises what it likes; the float file is good
+    except Exception as error:  # onnxruntime's quantiser raises various errors; the float file is valid
         log.info("quantising failed", exc_info=True)
         return {"int8_refused": f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"}
     return {"int8": str(quantised), "int8_ranges": chosen, "int8_sqnr_db": min(kept.values(), default=None)}
@@ -135,7 +135,7 @@ def _quantised(model: Any, images: Feeds | None, method: str, path: Path) -> dic
 def _compressed(
     small: onnxgraph.Graph, dense: onnxgraph.Graph, options: Options, images: Feeds | None, path: Path, say: Say
 ) -> dict[str, Any]:
-    """Deep Compression of `small`, in place; its centroids imitate the dense network for a quarter of `retrain`."""
+    """Deep Compression of `small`, in place; trains its centroids by distillation for a quarter of `retrain`."""
     steps, layers = options.retrain // 4, cutting.chosen(small, options)
 
     def train(tie: Callable[[], None]) -> None:

@@ -7,7 +7,7 @@
         pruner.update()
         ...  # forward, loss, backward, optimizer.step() as before
 
-The pattern is flexible N:M as DRP-AI3 packs it; masks hold as `holding` says. To go on from a
+The pattern is flexible N:M as DRP-AI3 packs it; masks are kept by `holding`. To continue from a
 pruned file: `load_pruned_state_dict(model, state)`, or `Pruner(model, layers, final_pr=0.0)` and
 then `model.load_state_dict`. Scripts written for Renesas' package import `extension_pack` instead.
 """
@@ -64,12 +64,12 @@ def example(model: nn.Module, input_data: Any, input_size: Any) -> Any:
 
 
 class Pruner:
-    """Keeps weights outside the masks at zero, exactly, while the user's loop trains.
+    """Keeps weights outside the masks exactly at zero in the user's training loop.
 
-    `final_pr` is the rate in [0, 1); 0 takes the zeros of weights that are loaded later as its
+    `final_pr` is the rate in [0, 1); 0 uses the zeros of weights that are loaded later as
     masks. `schedule_name` spreads the rate over the first `steps` updates (`iterative`, `agp`), with
-    new masks every `every` updates; `one-shot` prunes at once, here, or at the first update where
-    the saliency reads gradients. Raises PruningError.
+    new masks every `every` updates; `one-shot` prunes immediately, or at the first update if
+    the saliency needs gradients. Raises PruningError.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Pruner:
             self._holds[name].put_on(self.layers[name])
 
     def _cut(self, rate: float) -> None:
-        """Masks of `rate`; a removed weight never comes back."""
+        """Masks of `rate`; removed weights are never restored."""
         found = selection.masks(self._values(), rate, self.pattern, cell=self._cell, least=self._least)
         self._put({name: self.masks[name] & mask for name, mask in found.items()})
 
@@ -126,7 +126,7 @@ class Pruner:
     def update(self) -> float:
         """Called at the start of each iteration: updates the masks when due, zeroes weights outside them.
 
-        Returns the rate in force. A removed weight never comes back.
+        Returns the current rate. Removed weights are never restored.
         """
         self.count += 1
         due = self.count <= self._steps and (self.count - 1) % self._every == 0
@@ -149,10 +149,10 @@ class Pruner:
         return {"count": self.count, "masks": self.masks}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes them back. Raises PruningError where the layers differ."""
+        """Restores a checkpoint. Raises PruningError if the layers differ."""
         if set(state["masks"]) != set(self.masks):
             raise PruningError(
-                f"the checkpoint's masks are of other layers: {sorted(set(state['masks']) ^ set(self.masks))}"
+                f"the checkpoint has masks of other layers: {sorted(set(state['masks']) ^ set(self.masks))}"
             )
         self.count = state["count"]
         self._put(state["masks"])
@@ -161,9 +161,9 @@ class Pruner:
 def load_pruned_state_dict(
     model: nn.Module, state: Mapping[str, Tensor], pruning_layer_list: Iterable[str] | None = None
 ) -> Pruner:
-    """Loads weights and holds their zeros: a pruner whose masks are the non-zero weights.
+    """Loads weights and keeps their zeros: a pruner whose masks are the non-zero weights.
 
-    Raises PruningError where the state does not fit the model.
+    Raises PruningError if the state does not fit the model.
     """
     pruner = Pruner(model, pruning_layer_list, final_pr=0.0)
     try:
@@ -175,16 +175,16 @@ def load_pruned_state_dict(
 
 
 def deepcopy_model(model: nn.Module) -> nn.Module:
-    """A copy whose masks are the pruner's, now and after each update: for an average of the weights (EMA)."""
+    """A copy that shares the pruner's masks, also after updates: for an average of the weights (EMA)."""
     return copy.deepcopy(model)
 
 
 def get_model_info(
     model: nn.Module, input_data: Any = None, cell: Cell = DEFAULT_CELL, *, input_size: Any = None
 ) -> dict[str, Any]:
-    """Parameters, zeros, MACs and packed cycles, in all and by layer; inputs as `make_pruning_layer_list`.
+    """Parameters, zeros, MACs and packed cycles, in total and by layer; inputs as `make_pruning_layer_list`.
 
-    Layers that the inputs do not reach are left out. Raises PruningError.
+    Without layers that the inputs do not reach. Raises PruningError.
     """
     layers = L.prunable(model)
     positions = L.positions(model, layers, example(model, input_data, input_size), all_reached=False)

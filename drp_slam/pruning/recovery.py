@@ -18,7 +18,7 @@ BATCH = 8
 
 
 class Images(Protocol):
-    """Inputs (N, C, H, W) of the network, each of the batch that it takes; a tensor of them will do."""
+    """Inputs (N, C, H, W) of the network, each with the network's batch size; one tensor of them is accepted, too."""
 
     def __len__(self) -> int: ...
 
@@ -38,9 +38,9 @@ def _tensors(value: Any) -> Sequence[Tensor]:
 
 @torch.no_grad()
 def joins(net: nn.Module, images: Images) -> bool:
-    """Whether inputs may be joined along the batch: two together give what each gives alone.
+    """Whether inputs may be concatenated along the batch: tests that two together give the same as each alone.
 
-    Not so where a graph fixes its batch, in a Reshape for one.
+    Not if a graph fixes its batch, for example in a Reshape.
     """
     pair = images[0], images[len(images) - 1]
     if len(images) == 1 or pair[0].shape[0] > 1:
@@ -54,7 +54,7 @@ def joins(net: nn.Module, images: Images) -> bool:
 
 
 def _batches(images: Images, seed: int, joined: bool) -> Iterator[list[Tensor]]:
-    """Endless random batches: one tensor where inputs may be joined, else one for each input."""
+    """Endless random batches: one tensor if inputs may be concatenated, else one per input."""
     generator = torch.Generator().manual_seed(seed)
     while True:
         index = torch.randint(len(images), (min(BATCH, len(images)),), generator=generator).tolist()
@@ -104,14 +104,14 @@ def retrain(
     after: Callable[[int, float], None],
     rate: float = 1e-4,
 ) -> None:
-    """Distillation from the dense network, without labels, under masks that hold exactly.
+    """Distillation from the dense network, without labels, under exact masks.
 
     Raises PruningError on a loss that is not finite; `checkpoint` keeps the last good state.
     """
     trainer = distill.MaskedTrainer(net, rate=rate)
     names = {id(parameter): name for name, parameter in net.named_parameters()}
     trainer.mask({names[id(layers[name].weight)]: mask for name, mask in masks.items()})
-    if checkpoint is not None:  # takes the place of an earlier stage's or run's
+    if checkpoint is not None:  # replaces that of an earlier stage or run
         distill.save_checkpoint(trainer.state(), checkpoint)
     _learn(trainer, dense, images, steps, seed, checkpoint, after)
 

@@ -2,7 +2,7 @@
 """Selects the weights to keep: takes saliencies and a rate, returns boolean masks (True = kept).
 
 A weight is a tensor (Cout, Cin, kh, kw) or (Cout, Cin); the chip sees it as a matrix (K, Cout)
-with K ordered kh, kw, cin, cin fastest. DRP-AI3 takes the matrix in cells of `rows` x `columns`
+with K ordered kh, kw, cin, cin fastest. DRP-AI3 processes the matrix in cells of `rows` x `columns`
 and rebuilds each as N rows, where N varies from cell to cell (flexible N:M; US20220004363: every
 column of a group keeps the same count). The patterns:
 
@@ -15,7 +15,7 @@ shape          one (kh, kw, cin) place of all outputs (Wen et al., NeurIPS 2016)
 
 Each pattern is a list of `units` with a gain (the saliency it keeps) and a cost; one greedy choice
 by gain per cost serves all. In flexible N:M the unit is "one more row in this cell": its gain
-falls with N, so the greedy choice is the best one but for the last unit that still fits.
+falls with N, so the greedy choice is optimal except for the last unit that fits.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from drp_slam.pruning.units import Units, fixed_mask, in_cycles, of_matrix
 def check_rate(rate: float, what: str = "rate") -> float:
     """The rate, in [0, 1). Raises PruningError."""
     if not 0.0 <= float(rate) < 1.0:
-        raise PruningError(f"{what} is {rate}, expected 0 <= rate < 1 (the part that is removed)")
+        raise PruningError(f"{what} is {rate}, expected 0 <= rate < 1 (the fraction removed)")
     return float(rate)
 
 
@@ -49,12 +49,12 @@ def masks(
 ) -> dict[str, Any]:
     """Masks that keep `1 - rate` of the weights, or of the packed cycles, with most saliency.
 
-    `saliency`: layer -> tensor of the weight's shape, >= 0 (numpy or torch; masks come back alike).
+    `saliency`: layer -> tensor of the weight's shape, >= 0 (numpy or torch; masks are of the same kind).
     `rate`: one number is a budget for the whole network; a mapping gives each layer its own.
-    `positions`: layer -> output positions (H x W); where given, flexible N:M spends cycles
-    (N x positions of each cell) instead of weights. `least`: part of its budget units that every
-    layer keeps in any case, in [0, 1]. The weights kept never exceed the budget, except by
-    `fixed-nm` and `least`, which keep at least one unit a group or layer.
+    `positions`: layer -> output positions (H x W); if given, the budget of flexible N:M is in cycles
+    (N x positions of each cell) instead of weights. `least`: share of its budget units that every
+    layer always keeps, in [0, 1]. The weights kept never exceed the budget, except by
+    `fixed-nm` and `least`, which keep at least one unit per group or layer.
     Raises PruningError: unknown pattern, rate outside [0, 1), layer without rate, bad saliency.
     """
     if pattern not in PATTERNS:
@@ -111,7 +111,7 @@ def _select(
 
 
 def _choose(units: list[Units], rate: float, least: float) -> list[np.ndarray]:
-    """Steps taken of each cell of each layer: greedy by gain per cost, within the budget."""
+    """Number of steps of each cell of each layer: greedy by gain per cost, within the budget."""
     gain = np.concatenate([u.gain.ravel() for u in units])
     cost = np.concatenate([u.cost.ravel() for u in units]).astype(np.float64)
     real = gain >= 0
@@ -131,7 +131,7 @@ def _choose(units: list[Units], rate: float, least: float) -> list[np.ndarray]:
 
 
 def _fill(taken: np.ndarray, order: np.ndarray, cost: np.ndarray, left: float) -> None:
-    """Smaller units that still fit. A cell's steps cost the same, so none is skipped over."""
+    """Adds smaller units that still fit. The steps of a cell have equal cost, so none is skipped."""
     start = 0
     while start < len(order):
         fits = np.flatnonzero(cost[order[start:]] <= left)

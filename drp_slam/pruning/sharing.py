@@ -31,7 +31,7 @@ def share(values: np.ndarray, bits: int, iterations: int = 50) -> Shared:
     """k-means of (n,) float values into at most 2**bits, starting from linearly spaced ones.
 
     Linear starts keep the few large weights well represented (section 3.2). A centroid never is
-    zero: zero means pruned.
+    zero, since zero means pruned.
     """
     values = values.astype(np.float64)
     unique = np.unique(values)
@@ -63,7 +63,7 @@ def share_and_train(
     """Ties the non-zero weights of each layer to a codebook and trains the centroids.
 
     `bits`: of convolutions and of linear layers. `names`: the layers, None for all. `fit(after)`
-    trains; after each step every weight goes to the mean of its cluster, so that a centroid takes
+    trains; after each step every weight is set to the mean of its cluster, so that a centroid takes
     the mean of its members' steps (Han et al. 2016, section 3.3, sum the gradients instead).
     Returns the state and the sharing, ready for `deepcompression.encode`.
     """

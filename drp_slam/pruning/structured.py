@@ -2,8 +2,8 @@
 """Removes whole filters and everything that depends on them, so that the network becomes smaller.
 
 The dependency graph (Fang et al., "DepGraph", CVPR 2023, arXiv:2301.12900) is torch-pruning's: a
-filter goes together with its batch norm, the inputs of the layers after it, and whatever an
-addition ties to it. What a group is worth is the sum of the saliencies of its weights.
+filter is removed together with its batch norm, the inputs of the layers after it, and everything that an
+addition ties to it. The saliency of a group is the sum over its weights.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def remove_filters(
     """Removes the filters of least saliency in place, under one rate for all channels.
 
     `saliency`: layer -> tensor of the weight's shape (see `importance.saliencies`). Layers in
-    `spare` (such as the last, whose outputs mean something) keep theirs. `round_to` keeps channel
+    `spare` (such as the last, whose outputs have a meaning) keep all filters. `round_to` keeps channel
     counts multiples. Returns parameters and MACs, each before and after.
     Raises PruningError: a rate outside [0, 1), a model that cannot be traced, torch-pruning absent.
     """

@@ -26,7 +26,7 @@ Progress = Callable[[str, float], None]
 ROUNDS = (3, 12)
 """Fewest and most rounds; more rounds reduce the output error, beyond twelve only slightly."""
 ROUNDS_WORK = 1e11
-"""K^3 Cout summed over a layer's rounds up to which it gets more than the fewest: about 3 s of one core."""
+"""Work limit, K^3 Cout summed over a layer's rounds, for more than the fewest: about 3 s of one core."""
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Layer:
         return len(self.dense) - (self.module.bias is not None)
 
     def saliency(self) -> Tensor:
-        """Of the weight's shape, comparable between layers."""
+        """Saliency of the weight's shape, comparable between layers."""
         if self.diagonal is None:
             _, self.diagonal = solve(self.hessian @ self.dense, self.hessian, self.support)
         value = standing(0.5 * self.weights.square() / self.diagonal * self.outputs, self.support)
@@ -74,12 +74,12 @@ class Layer:
         self.weights, self.diagonal = solve(target, self.hessian, self.support, not last)
 
     def mask(self) -> Tensor:
-        """What is kept, of the weight's shape."""
+        """Mask of the weight's shape."""
         return unmatrix(self.support[: self.rows], self.module.weight.shape)
 
     @torch.no_grad()
     def write(self) -> None:
-        """Puts the weights (and the bias) into the module."""
+        """Writes the weights (and the bias) into the module."""
         weight: Tensor = self.module.weight
         weight.copy_(unmatrix(self.weights[: self.rows], weight.shape))
         if self.module.bias is not None:
@@ -98,8 +98,8 @@ def surgery(
 ) -> dict[str, Tensor]:
     """Prunes the layers in place by layer-wise OBS, one shot, no retraining; returns the masks.
 
-    The rate rises over `rounds`, large steps first; a weight once removed stays removed. Without
-    `rounds` each layer takes as many as `rounds_of` says, spread over the whole.
+    The rate rises over `rounds`, large steps first; removed weights stay removed. Without
+    `rounds` each layer gets the number of `rounds_of`, spread over the whole.
     `options` are those of `operate`. Raises PruningError.
     """
     own = {name: rounds or rounds_of(module) for name, module in layers.items()}
@@ -134,10 +134,10 @@ def operate(
     rounds: Mapping[str, int] | None = None,
     progress: Progress | None = None,
 ) -> Iterator[dict[str, Tensor]]:
-    """Yields the masks after each rate, with the layers' weights pruned and made up for.
+    """Yields the masks after each rate, with the layers' weights pruned and refitted.
 
-    Each step starts from the weights as they are and keeps a part of what the step before kept, the
-    first of what is in `before`. A layer with fewer `rounds` than rates is cut in that many of the
+    Each step starts from the current weights and keeps some of those kept before, the
+    first step of those in `before`. A layer with fewer `rounds` than rates is cut in that many of the
     steps, evenly spread, the last among them. Raises PruningError.
     """
     work = {n: Layer.of(m, statistics[n], damping, block) for n, m in layers.items()}
@@ -171,11 +171,11 @@ def refit(
     sample: int = 512,
     progress: Progress | None = None,
 ) -> None:
-    """Solves each layer again, first to last, for the inputs that the pruned network gives it.
+    """Refits each layer, first to last, to the inputs that the pruned network gives it.
 
-    So later layers make up for what earlier ones lost; the target is the dense network's output of
-    the same layer. Masks hold. All images go through the network at once, each layer is solved as
-    they come to it; `batch` and `sample` (positions of an image) bound what is unfolded.
+    So later layers compensate errors of earlier ones; the target is the dense network's output of
+    the same layer. Masks are kept. All images pass through the network at once, and each layer is solved when
+    they reach it; `batch` and `sample` (positions of an image) bound what is unfolded.
     Raises PruningError.
     """
     twins = {name: dict(dense.named_modules())[name] for name in layers}
@@ -183,7 +183,7 @@ def refit(
     done: list[str] = []
 
     def solve_at(name: str, inputs: Tensor) -> None:
-        if name in done:  # a layer that is used twice is fitted where it comes first
+        if name in done:  # a layer that is used twice is fitted at its first use
             return
         done.append(name)
         if progress:
@@ -218,9 +218,9 @@ def _fit(
 
 
 def solve_again(module: Any, twin: Any, mask: Tensor, own: Tensor, target: Tensor, damping: float) -> None:
-    """Writes into `module` the weights under the mask that are nearest in the outputs.
+    """Writes into `module` the weights under the mask that minimise the output error.
 
-    `own` (K+1, K+1) is the sum of x x^T over what the module sees, `target` (K+1, Cout) that of
+    `own` (K+1, K+1) is the sum of x x^T over the module's inputs, `target` (K+1, Cout) that of
     x y^T with the outputs y it should give; without a bias both end at K. The damping pulls towards
     the weights of `twin`, the dense layer.
     """
@@ -236,7 +236,7 @@ def _only(inputs: Tensor) -> Statistics:
 
 
 def _outputs(model: nn.Module, layers: L.Layers, parts: Sequence[Tensor], sample: int) -> dict[str, Tensor]:
-    """What each layer gives where it comes first, (rows, Cout), at the sampled positions."""
+    """Outputs (rows, Cout) of each layer at its first use, at the sampled positions."""
     found: dict[str, list[Tensor]] = {name: [] for name in layers}
     for count, part in enumerate(parts, 1):
 

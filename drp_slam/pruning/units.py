@@ -12,7 +12,7 @@ from drp_slam.pruning.layout import Cell
 
 @dataclass(frozen=True)
 class Units:
-    """What can be kept: `gain` and `cost` of each unit, both (cells, steps); -1 gain = absent.
+    """Units that can be kept: `gain` and `cost` of each unit, both (cells, steps); -1 gain = absent.
 
     A cell's steps are taken from the left. `mask(counts)` turns steps taken per cell into the
     boolean (K, Cout) matrix.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Chooses a network from a sweep by limits, and says why."""
+"""Chooses a network from a sweep by limits, and explains the choice."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from drp_slam.errors import ConfigError, DrpSlamError
 UNITS = {"latency": {"s": 1e3, "ms": 1.0, "us": 1e-3}, "energy": {"J": 1e3, "mJ": 1.0, "uJ": 1e-3}}
 """Units of a limit, in milliseconds and millijoules."""
 SAME_ENERGY = 1.02
-"""Energies within this factor count as equal: the model is not more exact."""
+"""Energies within this factor count as equal: the model is no more accurate."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """`value(point)` must not exceed `most`, in `unit`; a point without a value does not meet it."""
+    """`value(point)` must not exceed `most`, in `unit`; a point without a value fails it."""
 
     name: str
     option: str
@@ -45,7 +45,7 @@ class Limit:
 
 
 def latest(root: Path = Path("results"), name: str = "sweep") -> Path:
-    """The newest results of the command `name` below `results/`. Raises DrpSlamError where there are none."""
+    """The newest results of the command `name` below `results/`. Raises DrpSlamError if there are none."""
     found = sorted(root.glob(f"*/{name}.json"), key=lambda p: p.stat().st_mtime)
     if not found:
         option = "--sweep" if name == "sweep" else "--compared"
@@ -56,7 +56,7 @@ def latest(root: Path = Path("results"), name: str = "sweep") -> Path:
 
 
 def limits(latency: str | None, energy: str | None, ate_increase: str | None, inliers_lost: str | None) -> list[Limit]:
-    """The limits that are given, such as `2ms`, `1mJ`, `5%`. Raises ConfigError for an unknown unit, or for none."""
+    """The given limits, such as `2ms`, `1mJ`, `5%`. Raises ConfigError for an unknown unit, or for none."""
     part = {"%": 1.0, "": 100.0}
     known = (
         ("latency", "--max-latency", latency, UNITS["latency"], "ms"),
@@ -96,7 +96,7 @@ def choose(points: Sequence[Mapping[str, Any]], wanted: Sequence[Limit], folder:
     return {
         "network": _network(best, folder),
         "name": best["name"],
-        "why": [f"{limit.text(limit.value(best))}, at most {limit.most:.3g} {limit.unit} asked" for limit in wanted]
+        "why": [f"{limit.text(limit.value(best))}, at most {limit.most:.3g} {limit.unit} required" for limit in wanted]
         + [f"least energy (within 2 %), then most inliers, of the {len(fitting)} that fit, of {len(points)} measured"],
         "latency_ms": best["latency_ms"],
         "energy_mj": best["energy_mj"],
@@ -114,12 +114,12 @@ def _energy(point: Mapping[str, Any]) -> float:
 
 
 def _rank(point: Mapping[str, Any]) -> tuple[float, float]:
-    """Of points of the same energy: most inliers, then least energy."""
+    """Sort key among points of the same energy: most inliers, then least energy."""
     return -(point["all"]["inliers"]["ratio"] or 0.0), _energy(point)
 
 
 def _network(point: Mapping[str, Any], folder: Path) -> str:
-    """What to give to `--network`."""
+    """The value for `--network`."""
     given = point["point"]["network"]
     return given or str(folder / "networks" / f"{point['name']}.onnx")
 
@@ -132,13 +132,13 @@ def _against(point: Mapping[str, Any], best: Mapping[str, Any], wanted: Sequence
         return "fits, but has no modelled energy"
     inliers = 100.0 * (point["all"]["inliers"]["ratio"] or 0.0)
     return (
-        f"fits, with {point['energy_mj']:.4g} mJ beside {best['energy_mj']:.4g} mJ and "
+        f"fits, with {point['energy_mj']:.4g} mJ against {best['energy_mj']:.4g} mJ and "
         f"{inliers:.0f} % of the reference's inliers"
     )
 
 
 def _remedy(points: Sequence[Mapping[str, Any]], wanted: Sequence[Limit]) -> str:
-    """The single limits whose relaxation is enough, and to what; else the best value of each."""
+    """Single limits whose relaxation suffices, with the value; else the best value of each."""
     eased = []
     for limit in wanted:
         rest = [x for x in wanted if x is not limit]

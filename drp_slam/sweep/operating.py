@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operating points of a chip for a recorded run: read `operating_points` first. Nothing runs again.
+"""Operating points of a chip for a recorded run, without running it again: read `operating_points` first.
 
 Front end, network level, AI-MAC clock, DRP clock and detector rate are priced from the works of the runs of
-`compare`. Accuracy is that of the run, times the ratio that the network's card states: clocks do not change it.
+`compare`. Accuracy is that of the run, times the ratio in the network's card; clocks do not change it.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ FREQ_INDICES = (2, 3, 4, 6, 10)
 MINDIVS = (2, 4, 6, 9)
 """DRP clock: 1260 / (n + 1) MHz."""
 DETECTOR_HZ = (0.0, 1.0, 2.0, 5.0, 10.0)
-"""0: none. Every frame is a choice, too."""
+"""Detector rates in Hz; 0: none. Every frame is a choice, too."""
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A choice and what it gives, all modelled but `ate_m`, which was measured (times the card's ratio).
+    """A choice and its figures, all modelled except `ate_m`, which was measured (times the card's ratio).
 
-    `fps` is as fast as it goes, `latency_ms` of one frame alone, `power_w` of the busy units at `rate_hz` frames a
-    second. A detector at `rate_hz` searches every frame.
+    `fps` is the maximum rate, `latency_ms` of one frame alone, `power_w` of the busy units at `rate_hz` frames a
+    second. A detector at `rate_hz` runs on every frame.
     """
 
     rate_hz: float
@@ -55,7 +55,7 @@ class OperatingPoint:
     ate_m: float | None
 
     def options(self) -> str:
-        """What to give to `run` and `up`."""
+        """Options of `run` and `up`."""
         text = f"--features {self.features} --set drp.mindiv={self.mindiv}"
         if self.network:
             text += f" --network {self.network}"
@@ -69,13 +69,13 @@ class OperatingPoint:
 def operating_points(compared: Mapping[str, Any], folder: Path, rate_hz: float) -> list[OperatingPoint]:
     """Every choice for every front end of a `compare` in `folder`, frames coming at `rate_hz`.
 
-    Raises DrpSlamError where its runs are gone.
+    Raises DrpSlamError if its runs are missing.
     """
     found: list[OperatingPoint] = []
     for features, tracking in compared["tracking"].items():
         path = folder / features.replace(":", "-") / files.KERNELS
         if not path.is_file():
-            raise DrpSlamError(f"{path}: not there; run compare again")
+            raise DrpSlamError(f"{path}: missing; run compare again")
         works = averaged(read_works(path).values())
         found += _points_of(features, works, compared["device"], tracking["ate_rmse_m"], rate_hz)
     return found
@@ -128,7 +128,7 @@ def _other(work: Work, own: Work | None, network: str | None) -> Work:
 
 
 def _cost(frame: FrameWorks, soc: Soc) -> tuple[np.ndarray, float]:
-    """Seconds in each queue and joules of a frame that follows one like it."""
+    """Seconds in each queue and joules of a frame in steady state."""
     meter = Meter(soc)
     price(frame, CHIP, meter, {})
     priced = price(frame, CHIP, meter, {})
@@ -137,7 +137,7 @@ def _cost(frame: FrameWorks, soc: Soc) -> tuple[np.ndarray, float]:
 
 
 def _accuracy(ate_m: float | None, measured_with: str | None, network: str | None) -> float | None:
-    """ATE with another network: the run's, times the ratio of what the cards state."""
+    """ATE with another network: the run's, times the ratio of the values in the cards."""
     if ate_m is None or network is None or network == measured_with:
         return ate_m
     try:
@@ -149,7 +149,7 @@ def _accuracy(ate_m: float | None, measured_with: str | None, network: str | Non
 
 @dataclass(frozen=True)
 class Bound:
-    """`name` of a point must be at most `value` (at least, where `least`); a point without it does not meet it."""
+    """`name` of a point must be at most `value` (at least, if `least`); a point without it fails."""
 
     name: str
     option: str
@@ -163,9 +163,9 @@ class Bound:
 
 
 def pick(points: Sequence[OperatingPoint], wanted: Sequence[Bound]) -> tuple[OperatingPoint, list[OperatingPoint]]:
-    """The point within all bounds with most recognition, then least power; and all that are within.
+    """The point within all bounds with the highest detector rate, then the lowest power; and all points within.
 
-    Raises DrpSlamError with the bounds whose easing alone would be enough.
+    Raises DrpSlamError with the single bounds whose relaxation suffices.
     """
     fitting = [p for p in points if all(b.holds(p) for b in wanted)]
     if fitting:
@@ -180,5 +180,5 @@ def pick(points: Sequence[OperatingPoint], wanted: Sequence[Bound]) -> tuple[Ope
         if values:
             best = max(values) if bound.least else min(values)
             eased.append(f"{bound.option} {best:.3g}{bound.unit}")
-    remedy = f"one fits with {' or '.join(eased)}" if eased else "ease more than one of them"
+    remedy = f"one fits with {' or '.join(eased)}" if eased else "relax more than one of them"
     raise DrpSlamError(f"none of {len(points)} operating points is within the limits; {remedy}")

@@ -2,8 +2,8 @@
 """A sweep: pruning choices against cycles, latency, energy and accuracy.
 
 Every finished point is one JSON file, named by the hash of its definition and of the files it
-depends on, and written at once. A sweep that was killed resumes when it is run again with the same
-`--out`; further choices add to it. Costs are computed each time, so another
+depends on, and written at once. An interrupted sweep resumes when it is run again with the same
+`--out`; further choices extend it. Costs are computed each time, so another
 `--device` measures no point again.
 """
 
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 POINTS, NETWORKS, SWEEP_JSON, SWEEP_HTML = "points", "networks", "sweep.json", "sweep.html"
 FORMAT = 3
-"""Of `sweep.json` and of a point's file; goes up when a key changes its meaning."""
+"""Version of `sweep.json` and of a point's file; raised when the meaning of a key changes."""
 
 
 def sweep(
     points: Sequence[Point], out: Path, scheduler: str | None = None, jobs: int | None = None, device: str = "rzv2h"
 ) -> dict[str, Any]:
-    """Measures what is missing in `out`, on `jobs` processes or a dask scheduler; returns `sweep.json`.
+    """Measures the missing points in `out`, on `jobs` processes or a dask scheduler; returns `sweep.json`.
 
-    `points` begins with the reference; `device` is the chip that they are priced for. Raises
-    ResourceError, DeviceError for a wrong `device` before it measures, and the first point's error
+    `points` begins with the reference; `device` is the chip to price them for. Raises
+    ResourceError, DeviceError for a wrong `device` before measuring, and the first point's error
     after all others are done.
     """
     from drp_slam.chip.constants import load_constants
@@ -45,7 +45,7 @@ def sweep(
     from drp_slam.sweep.sweep_workers import completed
 
     constants = load_constants(device)
-    keys = {point.key(): point for point in points}  # once: a file may change meanwhile
+    keys = {point.key(): point for point in points}  # once: a file may change during the sweep
     names = {point: key for key, point in keys.items()}
     (out / POINTS).mkdir(exist_ok=True)
     (out / NETWORKS).mkdir(exist_ok=True)
@@ -90,14 +90,14 @@ def keep(out: Path, key: str, outcome: Outcome) -> None:
 
 
 def stored(out: Path, key: str) -> dict[str, Any] | None:
-    """A finished point of this version; None where it has to be measured."""
+    """A finished point of this version; None if it has to be measured."""
     path = out / POINTS / f"{key}.json"
     body = read_json(path) if path.is_file() else {}
     return body if body.get("format") == FORMAT else None
 
 
 def finished(out: Path, like: Point) -> list[dict[str, Any]]:
-    """All points in a folder that were measured as `like` is, with the networks and files of now."""
+    """All points in a folder that were measured like `like`, with the current networks and files."""
     from drp_slam.sweep.sweep_point import Point
 
     def judged(point: Point) -> Point:
@@ -113,7 +113,7 @@ def finished(out: Path, like: Point) -> list[dict[str, Any]]:
 
 
 def _key(point: Point) -> str | None:
-    """None where a network is no longer there."""
+    """None if a network is missing."""
     try:
         return point.key()
     except DrpSlamError:
@@ -121,7 +121,7 @@ def _key(point: Point) -> str | None:
 
 
 def summarise(points: Sequence[dict[str, Any]], out: Path, measured_now: int, constants: Constants) -> dict[str, Any]:
-    """`sweep.json`: the points by sparsity with their cost, and which are on the Pareto front."""
+    """`sweep.json`: the points by sparsity with their cost, and the Pareto front."""
     from drp_slam.sweep.sweep_point import cost
 
     costed = [
@@ -142,7 +142,7 @@ def summarise(points: Sequence[dict[str, Any]], out: Path, measured_now: int, co
 def with_front(costed: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The points in the order of the table, each with `pareto`: whether no other is as fast and as good.
 
-    A network that finds no pose is no choice, however fast.
+    A network that finds no pose is excluded.
     """
     ordered = sorted(costed, key=lambda p: (p["point"]["network"] == "", p["sparsity"], p["name"]))
     worth = [p["all"]["inliers"]["ratio"] or 0.0 for p in ordered]
@@ -164,7 +164,7 @@ def pareto(costs: Sequence[tuple[float | None, ...]]) -> set[int]:
 
 
 def load(folder: Path) -> dict[str, Any]:
-    """`sweep.json` of a finished sweep, whose points have what `advise` needs. Raises DrpSlamError."""
+    """`sweep.json` of a finished sweep, checked for `advise`. Raises DrpSlamError."""
     path = folder / SWEEP_JSON
     again = f"run python -m drp_slam sweep --out {folder}"
     try:
@@ -183,7 +183,7 @@ def load(folder: Path) -> dict[str, Any]:
 
 
 def _fault(point: Any) -> str:
-    """What a point of `sweep.json` lacks, or an empty string."""
+    """The defect of a point of `sweep.json`, or an empty string."""
     if not isinstance(point, dict):
         return "not an object"
     every = point.get("all")

@@ -15,8 +15,8 @@ from drp_slam.pruning.methods import SALIENCIES
 Points = Sequence[Mapping[str, Any]]
 SHIPPED = "shipped"
 NEAR_PERCENT = (50.0, 200.0)
-"""Where at least half of the points lie within this, relative to the reference, the axis shows these alone; the
-others stand at its edge with their value."""
+"""If at least half of the points are within this, relative to the reference, the axis shows only these; the
+others are marked at its edge with their value."""
 CURVES = (
     ("cycles", 1e-6, "packed cycles [M]"),
     ("latency_ms", 1.0, "modelled latency [ms]"),
@@ -25,7 +25,7 @@ CURVES = (
     ("error_m", 100.0, "relative pose error [% of the reference]"),
     ("ate_m", 100.0, "ATE [% of the reference]"),
 )
-"""What is drawn over the rate: key, factor, axis."""
+"""Curves over the rate: key, factor, axis."""
 FORMS = {"flexible-nm": ("-", "o"), "fixed-nm": (":", "s"), "unstructured": ("--", "D")}
 
 
@@ -44,7 +44,7 @@ def ratio(point: Mapping[str, Any], key: str) -> tuple[float, float, float] | No
 
 
 def _styles(points: Points) -> dict[str, dict[str, Any]]:
-    """How each series is drawn, the shipped networks first and strongest."""
+    """Style of each series, the shipped networks first and strongest."""
     found: dict[str, dict[str, Any]] = {}
     names = dict.fromkeys([*SALIENCIES, *sorted(p["point"]["saliency"] for p in points)])
     hues = dict(zip(names, itertools.cycle(COLOURS[1:])))  # by saliency; the pattern has its own line and mark
@@ -110,7 +110,7 @@ def _names(ax: Any, points: Points, cost: str, worth: str) -> None:
 
 
 def _legend(figure: Any, ax: Any) -> None:
-    """The series below the pictures, where they cover nothing."""
+    """The series below the pictures, outside of the axes."""
     handles, names = ax.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=5, frameon=False, fontsize=8.5)
 
@@ -120,7 +120,7 @@ Drawn = tuple[float, tuple[float, ...], str]
 
 
 def _fit(ax: Any, drawn: Sequence[Drawn]) -> None:
-    """Limits of y that show the points with their intervals; what lies far away is marked at the edge."""
+    """Limits of y that show the points with their intervals; far values are marked at the edge."""
     near = [ys for _, ys, _ in drawn if NEAR_PERCENT[0] <= ys[0] <= NEAR_PERCENT[1]]
     shown = near if 2 * len(near) >= len(drawn) else [ys for _, ys, _ in drawn]
     values = np.array([100.0, *(y for ys in shown for y in ys)])
@@ -161,7 +161,7 @@ def curves(points: Points) -> str | None:
             ax.axhline(100, color="#9aa4b2", lw=0.9, ls="--")
             _fit(ax, drawn)
         label(ax, "weights removed [%]", "", title)
-    _legend(figure, axes.flat[3])  # the accuracy has every series
+    _legend(figure, axes.flat[3])  # the plot of accuracy has every series
     return svg(figure, "curves over the rate")
 
 

@@ -15,7 +15,7 @@ from drp_slam.sweep.sweep_figures import Points, curves, front, ratio, series
 FRONT = (
     "Modelled latency of the network on DRP-AI3 against PnP inliers, and modelled energy against the relative "
     "pose error, both relative to the reference, with 95 % bootstrap intervals. "
-    "Ringed: no other point is as fast and good. What lies far off stands at the edge with its value."
+    "Ringed: no other point is as fast and accurate. Far values are marked at the edge."
 )
 RATE = (
     "The share of the weights that is zero, against cost (modelled for the chip) and accuracy (measured on this "
@@ -23,7 +23,7 @@ RATE = (
 )
 POINTS = (
     "Means over the same frame pairs and trajectories; relative to the reference, with the 95 % bootstrap interval "
-    "below. Kept out: inliers in the last quarter of a whole recording. Median: of the pose errors. Lost: pairs "
+    "below. Held out: inliers in the last quarter of a whole recording. Median: of the pose errors. Lost: pairs "
     f"without a pose or with one wrong by more than {100 * LOST_M:.0f} cm or {LOST_DEG:g} degrees; a pair "
     "without a pose counts in no mean. Green: on the Pareto front."
 )
@@ -31,7 +31,7 @@ FOOTER = (
     "Cycles, latency and energy are modelled for the chip from its device file. Inliers, overlap and errors are "
     "results of running each network."
 )
-COLUMNS = "network|zero|file [kB]|packed cycles [M]|latency [ms]|energy [mJ]|PnP inliers|kept out|overlap|pose error"
+COLUMNS = "network|zero|file [kB]|packed cycles [M]|latency [ms]|energy [mJ]|PnP inliers|held out|overlap|pose error"
 COLUMNS += "|median|pairs lost|ATE|tracked"
 STYLES = {"network": "text", "packed cycles [M]": MODELLED, "latency [ms]": MODELLED, "energy [mJ]": MODELLED}
 
@@ -45,7 +45,7 @@ def render(result: Mapping[str, Any]) -> str:
     subtitle = (
         f"sequence <b>{escape(name)}</b> · reference <b>{escape(str(result['reference']))}</b> · "
         f"<b>{pairs}</b> frame pairs {first.get('gap_s')} s apart · "
-        f"<b>{first.get('configurations')}</b> perturbed trajectories a point"
+        f"<b>{first.get('configurations')}</b> perturbed trajectories per point"
     )
     parts = (("Pareto front", FRONT, front), ("Over the rate", RATE, curves), ("Every point", POINTS, _table))
     body = (
@@ -57,12 +57,12 @@ def render(result: Mapping[str, Any]) -> str:
 
 
 ENOUGH = 0.95
-"""Part of the reference's inliers that the verdict asks for."""
+"""Share of the reference's inliers that the verdict requires."""
 ENOUGH_PERCENT = f"{100 * ENOUGH:.0f} %"
 
 
 def verdict(result: Mapping[str, Any]) -> list[str]:
-    """Which point is the fastest that is good enough, how much there is to gain, and what is lost."""
+    """The fastest point that is accurate enough, its gain, and its loss."""
     points: Points = result["points"]
     costed = [p for p in points if p["latency_ms"] is not None]
     if not costed:
@@ -80,15 +80,15 @@ def verdict(result: Mapping[str, Any]) -> list[str]:
     gain, packed = (100 * (1 - fast[key] / slow[key]) for key in ("latency_ms", "cycles"))
     if packed > 10 and gain < 0.5 * packed:
         lines.append(
-            f"Packing takes {packed:.0f} % of the array's cycles away, but only {gain:.0f} % of the latency: the rest "
-            "is not in the array (estimate NETWORK --html says where it is)."
+            f"Packing removes {packed:.0f} % of the array's cycles, but only {gain:.0f} % of the latency: the rest "
+            "is outside the array (see estimate NETWORK --html)."
         )
     for name in dict.fromkeys(series(p) for p in points if not p["point"]["network"]):
         kept = [p["point"]["rate"] for p in points if series(p) == name and _inliers(p) >= ENOUGH]
         most = f"up to a rate of {100 * max(kept):.0f} %" if kept else "at none of its rates"
         lines.append(f"Without retraining, {name} keeps {ENOUGH_PERCENT} of the inliers {most}.")
     lost = [p["name"] for p in points if not _inliers(p)]
-    return [*lines, *([f"Without any pose: {', '.join(lost)}."] if lost else [])]
+    return [*lines, *([f"No pose found by: {', '.join(lost)}."] if lost else [])]
 
 
 def _inliers(point: Mapping[str, Any]) -> float:

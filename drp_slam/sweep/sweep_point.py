@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One point of a sweep: its effect on SLAM, measured, and its cost on the chip, modelled.
 
-Everything but `cost` runs in a worker, on this machine or another: a definition and the reference's
-tables go in, a JSON-able result and the files of the network come out.
+Everything but `cost` runs in a worker, on this machine or another: it takes a definition and the reference's
+tables, and returns a JSON-able result and the files of the network.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from drp_slam.evaluation.measured import Measured
 
 BASE = "xfeat-fp32"
-"""Network that points are pruned from."""
+"""Network from which points are pruned."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """What is measured: a network by name or file, or (`network` empty) one that is pruned here.
+    """A network by name or file, or (`network` empty) one that is pruned first.
 
     `pairs` and `configurations` are the numbers of frame pairs and perturbed trajectories on which it
     is compared with `reference`; `frames` and `start` bound the sequence.
@@ -56,7 +56,7 @@ class Point:
 
     @property
     def name(self) -> str:
-        """For people and for the network's file."""
+        """Name for display and for the network's file."""
         if self.network:
             return Path(self.network).stem if self.network.endswith(".onnx") else self.network
         return f"oneshot-{self.pattern}-{self.saliency.replace(':', '-')}-p{100 * self.rate:g}"
@@ -65,8 +65,8 @@ class Point:
         """Hash of the definition, the tracker's settings, networks, scales and recording: same key,
         same result.
 
-        The chip is not among them, since `cost` is computed apart. Raises ResourceError for a
-        network that is not there.
+        The chip is not included, since `cost` is computed separately. Raises ResourceError for a
+        missing network.
         """
         from drp_slam.card import load_card
         from drp_slam.config import Config
@@ -98,7 +98,7 @@ def _fingerprint(name: str) -> str:
 
 @dataclass(frozen=True)
 class Outcome:
-    """`result` is JSON-able; `files` holds the network that was made, by file name."""
+    """`result` is JSON-able; `files` has the pruned network, by file name."""
 
     result: dict[str, Any]
     files: dict[str, bytes]
@@ -120,7 +120,7 @@ class Judge:
         from drp_slam.data.dataset import open_sequence
         from drp_slam.evaluation.pairs import pairs_apart
 
-        # the devices agree bit for bit; the chip's cost is taken from its model below
+        # the devices agree bit for bit; the chip's cost comes from its model below
         config = override(Config(), {"drp.backend": "cpu", "drpai3.backend": "cpu"})
         recording = open_sequence(point.sequence, point.camera or None, point.start, point.frames or None)
         pairs = pairs_apart(recording.stamps_ns, point.gap_s)
@@ -132,7 +132,7 @@ class Judge:
         return Judge(recording, config, pairs, frames)
 
     def measured(self, network: str, point: Point, reference: Measured | None) -> Measured:
-        """A network on all pairs, and on the perturbed trajectories where there is ground truth."""
+        """A network on all pairs, and on the perturbed trajectories if there is ground truth."""
         from drp_slam.evaluation import evaluate
 
         count = point.configurations if self.recording.ground_truth is not None else 0
@@ -156,7 +156,7 @@ def measure_reference(point: Point) -> Measured:
 
 
 def measure(point: Point, reference: Measured) -> Outcome:
-    """Prunes the point's network where it has none, and measures it."""
+    """Measures the point, after pruning its network unless it names one."""
     from drp_slam.drp.preprocess import network_shape
     from drp_slam.offline import one_thread_a_library
 
@@ -186,7 +186,7 @@ def _judged(point: Point, network: str, judge: Judge, reference: Measured) -> di
         measured = judge.measured(network, point, reference)
     held = judge.pairs[:, 0] >= round(len(judge.recording) * (1 - evaluate.KEPT_OUT_PART))
     found = evaluate.summary(measured, reference, held)
-    if point.start or point.frames:  # the last quarter of a part is not what was kept out
+    if point.start or point.frames:  # the last quarter of a part is not the held-out one
         found["kept_out"] = None
     return found
 

@@ -51,8 +51,8 @@ def _here(points: Sequence[Point], reference: Measured, jobs: int) -> Iterator[t
 def _on_cluster(
     points: Sequence[Point], reference: Measured, address: str
 ) -> Iterator[tuple[Point, Outcome | Exception]]:
-    """On the workers of a running dask.distributed scheduler. They have drp_slam installed and see
-    the recording under the same path; results and networks come back over the wire."""
+    """On the workers of a running dask.distributed scheduler. They must have drp_slam installed and find
+    the recording under the same path; results and networks are returned over the network."""
     try:
         from distributed import Client, KilledWorker, as_completed
     except ImportError as error:

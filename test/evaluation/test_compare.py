@@ -133,7 +133,7 @@ def test_other_chips(device: str, tmp_path: Path, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--frames", "1"], "1 frame(s) give no frame rate"),
+        (["--frames", "1"], "1 frame(s) have no frame rate"),
         (["--set", "drpai3.detector_rate_hz=-1"], "drpai3.detector_rate_hz is -1.0 Hz"),
         (["--device", "eie"], "device 'eie'"),
         (["--detector", "{network}"], "as FastestDet exports it"),

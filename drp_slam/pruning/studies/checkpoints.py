@@ -24,7 +24,7 @@ class Checkpoints:
     def __call__(self, part: str, make: Callable[[], Any]) -> tuple[Any, float]:
         """The result of `make()`, from the file or computed now, and its CPU time in seconds.
 
-        Raises PruningError where it cannot be written.
+        Raises PruningError if it cannot be written.
         """
         path = self.folder / f"{part}.json"
         try:
@@ -32,7 +32,7 @@ class Checkpoints:
             if found["settings"] == self.settings:
                 return found["result"], found["cpu_s"]
         except (OSError, ValueError, KeyError, TypeError):
-            pass  # not there yet, or cut off: it is made (again)
+            pass  # missing or truncated: it is made again
         start = time.process_time()
         result = make()
         content = {"settings": self.settings, "cpu_s": time.process_time() - start, "result": result}

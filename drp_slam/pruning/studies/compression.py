@@ -2,8 +2,8 @@
 """Deep Compression from end to end: the smallest network without loss of accuracy.
 
 A LeNet-like network trained on scikit-learn's digits, and the given ResNet-20 on CIFAR-10 images.
-Every rate is pruned, shared, trained and written; which file counts is chosen on images that are
-neither trained on nor judged on: the largest rate up to which the mean over the seeds loses no more
+Every rate is pruned, shared, trained and written; the reported file is chosen on images that are
+used neither for training nor for testing: the largest rate up to which the mean over the seeds loses no more
 than 0.5 points.
 """
 
@@ -35,7 +35,7 @@ Split = tuple[Tensor, Tensor]
 
 
 def compression(seeds: int, data: Path | None, say: digits.Say, kept: Checkpoints) -> dict[str, Any]:
-    """Digits for each seed, and ResNet-20 (one split) where `data` holds it."""
+    """Digits for each seed, and ResNet-20 (one split) if `data` has it."""
     runs: dict[str, Callable[[digits.Say], list[dict[str, Any]]]] = {
         f"digits-seed{seed}": partial(_digits, seed) for seed in range(seeds)
     }
@@ -56,9 +56,9 @@ def compression(seeds: int, data: Path | None, say: digits.Say, kept: Checkpoint
 
 
 def best(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of one network, each seed's point at the largest rate before the first that loses.
+    """For one network, the point of each seed at the largest rate without loss.
 
-    The loss is the mean over the seeds, on the images to choose with.
+    The loss is the mean over the seeds, on the images for selection.
     """
     found: list[dict[str, Any]] = []
     for rate in sorted({p["rate"] for p in points}):
@@ -73,7 +73,7 @@ def best(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _digits(seed: int, say: digits.Say) -> list[dict[str, Any]]:
     """750 digits for training, 250 for selection, 797 for testing.
 
-    Those to choose with are a run of the file, by seed, so that their writers are others too.
+    The selection images are a contiguous part of the file, by seed, so their writers differ, too.
     """
     x, y = digits.everything()
     judge, truth = x[1000:], y[1000:]
@@ -101,7 +101,7 @@ def _digits(seed: int, say: digits.Say) -> list[dict[str, Any]]:
 
 
 def _resnet20(data: Path, seed: int, say: digits.Say, steps: int = 60) -> list[dict[str, Any]]:
-    """OBS, then distillation from the dense network: 350 images to fit on, 150 to choose with."""
+    """OBS, then distillation from the dense network: 350 images for training, 150 for selection."""
     given, images, labels = splits.load(data)
     use, judge = splits.halves(labels, seed)
     fit, choose = images[use[:350]], (images[use[350:]], labels[use[350:]])
@@ -132,7 +132,7 @@ def _resnet20(data: Path, seed: int, say: digits.Say, steps: int = 60) -> list[d
 
 
 def simplified(model: nn.Module) -> nn.Module:
-    """The same function with batch norms of mean 0 and variance 1: scale and shift are all."""
+    """The same function with batch norms of mean 0 and variance 1: only scale and shift remain."""
     model = copy.deepcopy(model).eval()
     with torch.no_grad():
         for m in model.modules():
@@ -150,7 +150,7 @@ def simplified(model: nn.Module) -> nn.Module:
 def _file(
     dense: nn.Module, state: dict[str, Any], shared: dict[str, sharing.Shared], choose: Split, judge: Split
 ) -> dict[str, Any]:
-    """Encodes, decodes, and judges what came back; constants of simplified norms are left out."""
+    """Encodes, decodes and tests the result; constants of simplified norms are omitted."""
     kept = {n: v for n, v in state.items() if not n.endswith(("_mean", "_var", "_tracked"))}
     blob, sizes = dc.encode(kept, shared)
     decoded = dc.decode(blob)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scikit-learn's digits, on which a network trains in seconds and pruning can gain accuracy."""
+"""Scikit-learn's digits, a data set on which training takes seconds and pruning can improve accuracy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from drp_slam.pruning.studies.checkpoints import Checkpoints
 
 Say = Callable[[str, float], None]
 FEW, GAIN_RATES, WRONG = 200, (0.0, 0.5, 0.7, 0.8, 0.9, 0.95), (0.0, 0.2)
-"""Digits to learn from, rates, and parts of their labels that are wrong."""
+"""Number of training digits, rates, and shares of wrong labels."""
 
 
 def everything() -> tuple[Tensor, Tensor]:
@@ -39,9 +39,9 @@ def everything() -> tuple[Tensor, Tensor]:
 
 
 def load_digits(train: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Images and labels: `train` of the first 1000 to learn from, the last 797 to judge on.
+    """Images and labels: `train` of the first 1000 for training, the last 797 for testing.
 
-    The judging images are of other writers than most of the others. Raises PruningError.
+    Most writers of the test images differ from those of the training images. Raises PruningError.
     """
     x, y = everything()
     chosen = torch.randperm(1000, generator=torch.Generator().manual_seed(seed))[:train]
@@ -98,7 +98,7 @@ def train(
 def prune_and_train(
     net: nn.Module, x: Tensor, y: Tensor, rate: float, steps: int, seed: int, stages: int = 3
 ) -> dict[str, Tensor]:
-    """Iterative magnitude pruning with retraining (Han et al. 2015); masks hold at each step."""
+    """Iterative magnitude pruning with retraining (Han et al. 2015); masks are kept at each step."""
     layers = L.prunable(net)
     masks: dict[str, Tensor] = {}
     for now in allocation.rates("iterative", rate, stages):
@@ -109,11 +109,11 @@ def prune_and_train(
 
 
 def regulariser(seeds: int, say: Say, kept: Checkpoints) -> dict[str, Any]:
-    """An over-sized network on few digits: accuracy against rate, pruned while it trains.
+    """An over-parametrised network on few digits: accuracy against rate, pruned during training.
 
-    Once with the labels as they are and once with some of them wrong, which a dense network learns
-    by heart. Every point trains for the same number of steps; the mean over the seeds says where
-    pruning gains over dense.
+    With correct labels, and with some wrong ones, which a dense network memorises.
+    Every point trains for the same number of steps; the mean over the seeds shows where pruning
+    improves on dense.
     """
     points, cpu_s = [], 0.0
     for seed in range(seeds):
@@ -153,7 +153,7 @@ def _mean(points: list[dict[str, Any]], wrong: float, rate: float) -> dict[str, 
 
 
 def _gains(seed: int, wrong: float, say: Say) -> list[dict[str, Any]]:
-    """One seed: other images to learn from, other weights to start from, other wrong labels."""
+    """One seed: its own training images, initial weights and wrong labels."""
     x, y, judge, truth = load_digits(FEW, seed)
     y = _spoilt(y, wrong, seed)
     start = lenet(32, seed)
@@ -179,7 +179,7 @@ def _gains(seed: int, wrong: float, say: Say) -> list[dict[str, Any]]:
 
 
 def _spoilt(labels: Tensor, part: float, seed: int) -> Tensor:
-    """`part` of the labels moved to another class, drawn by seed."""
+    """Changes a `part` of the labels to another class, drawn by seed."""
     generator, count = torch.Generator().manual_seed(seed), int(part * len(labels))
     which = torch.randperm(len(labels), generator=generator)[:count]
     spoilt = labels.clone()

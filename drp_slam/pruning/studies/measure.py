@@ -18,9 +18,9 @@ from drp_slam.pruning.studies.checkpoints import Checkpoints, write
 def measure(name: str, data: Path | None, seeds: int, out: Path, say: Callable[[str, float], None]) -> dict[str, Any]:
     """Runs `resnet20`, `compression` or `regulariser`; writes `<name>.json` and `<name>.png`.
 
-    Resumes from what an interrupted run left in `out`. Raises PruningError.
+    Resumes from the checkpoints of an interrupted run in `out`. Raises PruningError.
     """
-    torch.set_num_threads(1)  # the same sums in the same order, whatever the host
+    torch.set_num_threads(1)  # the same order of sums on every host
     settings = {
         "resnet20": f"{cifar.STEPS} {cifar.LEARNING_RATE}",
         "compression": f"{compression.SETTINGS}",

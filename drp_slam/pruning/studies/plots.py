@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plots of the studies: accuracy over the share removed."""
+"""Plots of the studies: accuracy over the fraction removed."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def _resnet20(result: Mapping[str, Any], figure: Figure) -> None:
             name, colour = NAMES.get(way, pattern), COLOURS.get(way, shades[pattern])
             _line(right, rows, "left", f"{name} ({recovery})", colour, style)
     left.set_title("methods, unstructured; layer rates by magnitude unless noted")
-    right.set_title("patterns of OBS: what the chip saves")
-    for axes, label in ((left, "part of the weights removed"), (right, "packed cycles of dense")):
+    right.set_title("patterns with OBS: savings on the chip")
+    for axes, label in ((left, "fraction of the weights removed"), (right, "packed cycles of dense")):
         axes.axhline(result["dense_accuracy"], color="grey", lw=0.8, label="dense")
         _finish(axes, label)
 
@@ -77,7 +77,7 @@ def _line(axes: Axes, rows: list[Mapping[str, Any]], x: str, label: str, colour:
 
 
 def _compression(result: Mapping[str, Any], axes: Axes) -> None:
-    """Accuracy on the judging images minus dense, against how many times smaller the file is."""
+    """Accuracy on the test images minus dense, over the compression ratio of the file."""
     names = dict.fromkeys((p["network"], p["seed"]) for p in result["points"])
     for index, (network, seed) in enumerate(names):
         mine = [p for p in result["points"] if (p["network"], p["seed"]) == (network, seed)]
@@ -89,7 +89,7 @@ def _compression(result: Mapping[str, Any], axes: Axes) -> None:
             if (p["network"], p["seed"]) == (network, seed):
                 axes.plot(p["ratio"], 100 * (p["accuracy"] - p["dense_accuracy"]), "*", ms=15, color=f"C{index}")
     axes.axhline(-0.5, color="grey", lw=0.8, label="0.5 points lost")
-    _finish(axes, "times smaller than dense FP32 (star: chosen on images not judged on)")
+    _finish(axes, "times smaller than dense FP32 (star: chosen on other images)")
     axes.set_ylabel("accuracy minus dense, points")
 
 
@@ -102,12 +102,12 @@ def _regulariser(result: Mapping[str, Any], axes: Axes) -> None:
             [100 * (r["gain_standard_error"] or 0.0) for r in rows],
             marker="o",
             capsize=3,
-            label=f"{wrong:.0%} of the labels wrong",
+            label=f"{wrong:.0%} wrong labels",
         )
-    axes.axhline(0.0, color="grey", lw=0.8, label="dense, trained as long")
-    _finish(axes, "part of the weights removed (bars: standard error over the seeds)")
+    axes.axhline(0.0, color="grey", lw=0.8, label="dense, trained equally long")
+    _finish(axes, "fraction of the weights removed (bars: standard error over the seeds)")
     axes.set_ylabel("accuracy gained, points")
-    axes.set_title(f"over-sized network on {result['train_images']} digits")
+    axes.set_title(f"over-parametrised network on {result['train_images']} digits")
 
 
 def _finish(axes: Axes, label: str) -> None:

@@ -61,9 +61,9 @@ class CifarResNet(nn.Module):
 
 
 def resnet20(weights: str | Path | None = None) -> CifarResNet:
-    """ResNet-20, with a state dict of the usual names (`module.` and `state_dict` are peeled off).
+    """ResNet-20, with a state dict with the usual names (`module.` and `state_dict` are removed).
 
-    Raises PruningError where the file cannot be read or does not fit.
+    Raises PruningError if the file cannot be read or does not fit.
     """
     model = CifarResNet(3)
     if weights is not None:
@@ -106,7 +106,7 @@ def cifar_folder(folder: str | Path) -> tuple[Tensor, Tensor, list[str]]:
 
 @torch.no_grad()
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor, batch: int = 250) -> float:
-    """Share of right answers, in [0, 1]."""
+    """Share of correct predictions, in [0, 1]."""
     was = model.training
     model.eval()
     parts = zip(images.split(batch), labels.split(batch))

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """ResNet-20 on CIFAR-10 images, pruned: methods and patterns, with and without training.
 
-The images are split in halves of each class by seed: one to calibrate and recover on, the other to
-judge. Two recoveries in closed form, both open to every method: batch-norm means and variances of
-the calibration half, or each layer solved again for the dense outputs under the mask
+The images are split in halves of each class by seed: one for calibration and recovery, the other for
+testing. Two recoveries in closed form, both for every method: batch-norm means and variances of
+the calibration half, or each layer refitted to the dense outputs under the mask
 (`surgery.refit`). A third continues from the second: distillation from the dense network, without
 labels. In a comparison of methods the layer rates are the same for all (those of one threshold on
-magnitude, which favour magnitude), so that a saliency decides inside a layer; beside it, what
-happens where a saliency spends one budget over all layers.
+magnitude, which favour magnitude), so that a saliency decides within a layer; for comparison, a
+saliency also distributes one budget over all layers.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def resnet20(data: Path, seeds: int, say: Say, kept: Checkpoints) -> dict[str, A
     """Accuracy of ResNet-20 against rate for each of `SERIES`, on the half not calibrated on.
 
     `data` holds `networks/resnet_cifar10/resnet20*.th` and `cifar10_test_1000/<class>/*.jpg`.
-    Raises PruningError where they are not there.
+    Raises PruningError if they are missing.
     """
     split = lru_cache(1)(partial(Split.of, data))
     points, base, cpu_s = [], [], 0.0
@@ -105,7 +105,7 @@ def curve(split: Split, series: Series, say: Say) -> list[dict[str, Any]]:
 def recovered(
     model: nn.Module, dense: nn.Module, masks: Mapping[str, Tensor], images: Tensor, wanted: Sequence[str], seed: int
 ) -> Iterator[tuple[str, nn.Module]]:
-    """A recovered copy for each of the recoveries wanted, with its name; the masks hold.
+    """A recovered copy for each requested recovery, with its name, under the masks.
 
     `distilled` continues from the refit: the same steps, images and learning rate for every pattern.
     """

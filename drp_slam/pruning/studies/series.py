@@ -16,7 +16,7 @@ from drp_slam.pruning.layout import kept_rows
 from drp_slam.pruning.methods import LEAST
 
 RATES, EXACT_RATES = (0.5, 0.6, 0.7, 0.8, 0.9), (0.5, 0.75, 0.875)
-"""`EXACT_RATES` are those that N of 16 meets exactly, 8, 4 and 2."""
+"""`EXACT_RATES` are those that N of 16 gives exactly, 8, 4 and 2."""
 BOTH_RATES = tuple(sorted({*RATES, *EXACT_RATES}))
 FEW_RATES, PACKED_RATES = (0.5, 0.7, 0.9), (*EXACT_RATES, 0.9)
 BATCH_NORM, REFIT, DISTILLED = "batch norm", "refit", "distilled"
@@ -39,7 +39,7 @@ class Series:
 
     @property
     def name(self) -> str:
-        """Of its part of the study, on the disk."""
+        """File name of its part of the study."""
         names = self.method, self.pattern, self.layer_rates, *self.recoveries
         return "-".join(names).replace(" ", "-")
 

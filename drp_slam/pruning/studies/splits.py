@@ -18,12 +18,11 @@ CURVATURE_IMAGES, PLACES = 64, 64
 
 
 def load(data: Path) -> tuple[nn.Module, Tensor, Tensor]:
-    """The given network, images and labels. Raises PruningError where they are not there."""
+    """The given network, images and labels. Raises PruningError if they are missing."""
     weights = sorted((data / "networks" / "resnet_cifar10").glob("resnet20*.th"))
     if not weights:
         raise PruningError(
-            f"{data}: no networks/resnet_cifar10/resnet20*.th; give --data the "
-            "folder that holds it and cifar10_test_1000"
+            f"{data}: no networks/resnet_cifar10/resnet20*.th; give --data the folder with it and cifar10_test_1000"
         )
     images, labels, _ = reference.cifar_folder(data / "cifar10_test_1000")
     last = torch.channels_last  # twice as fast here
@@ -47,9 +46,9 @@ def halves(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def curvature(model: nn.Module, images: Tensor) -> dict[str, importance.Statistics]:
-    """Of all layers: gradients from a few images, inputs from all.
+    """Statistics of all layers: gradients from a few images, inputs from all.
 
-    A layer without a bias has a batch norm after it, so that the mean of its inputs is left out.
+    A layer without a bias has a batch norm after it, so the mean of its inputs is ignored.
     """
     layers = L.prunable(model)
     found = importance.collect(model, layers, images[:CURVATURE_IMAGES], sample=1)
@@ -63,7 +62,7 @@ def curvature(model: nn.Module, images: Tensor) -> dict[str, importance.Statisti
 
 @dataclass(frozen=True)
 class Split:
-    """The images of one seed: `use` to calibrate and recover on, `images` and `labels` to judge."""
+    """The images of one seed: `use` for calibration and recovery, `images` and `labels` for testing."""
 
     seed: int
     dense: nn.Module
@@ -75,12 +74,12 @@ class Split:
 
     @staticmethod
     def of(data: Path, seed: int) -> Split:
-        """Loads, splits and calibrates. Raises PruningError where the data are not there."""
+        """Loads, splits and calibrates. Raises PruningError if the data are missing."""
         dense, images, labels = load(data)
         use, judge = halves(labels, seed)
         positions = L.positions(dense, L.prunable(dense), images[:1])
         return Split(seed, dense, images[use], images[judge], labels[judge], positions, curvature(dense, images[use]))
 
     def judge(self, model: nn.Module) -> float:
-        """Accuracy on the judging half, in [0, 1]."""
+        """Accuracy on the test half, in [0, 1]."""
         return reference.accuracy(model, self.images, self.labels, 50)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Retraining under masks: distils a pruned student from its dense teacher, without labels.
 
-Hinton et al., "Distilling the Knowledge in a Neural Network", 2015. Masks hold exactly: a masked
+Hinton et al., "Distilling the Knowledge in a Neural Network", 2015. Masks are exact: a masked
 weight is zero, and neither gradient nor optimiser ever moves it. A checkpoint is written at every
-`keep_every` steps and training resumes from it; where the loss is not finite, the last good
-checkpoint stays and the error names it.
+`keep_every` steps and training resumes from it; if the loss is not finite, the last good
+checkpoint is kept and named in the error.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class MaskedTrainer:
     """AdamW with a cosine schedule over the weights of `net`, some of them masked.
 
     `masks` maps a parameter's name to a boolean tensor (True = kept). `fisher` is the running mean
-    of squared gradients by parameter: the diagonal Hessian of OBD (LeCun et al., 1990) as the
-    empirical Fisher gives it. `memory` holds what else belongs into a checkpoint, by name.
+    of squared gradients by parameter: the diagonal Hessian of OBD (LeCun et al., 1990) by the
+    empirical Fisher. `memory` is further content of a checkpoint, by name.
     """
 
     def __init__(self, net: nn.Module, rate: float = 1e-3, clip: float = 1.0) -> None:
@@ -41,7 +41,7 @@ class MaskedTrainer:
         self._optimiser = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=0.0)
 
     def mask(self, masks: Mapping[str, torch.Tensor]) -> None:
-        """Takes new masks: weights and the optimiser's moments outside them become zero."""
+        """Sets new masks: weights and the optimiser's moments outside them become zero."""
         for name, mask in masks.items():
             if name not in self._named:
                 raise PruningError(f"no parameter {name!r} to mask; known: {', '.join(self._named)}")
@@ -113,8 +113,8 @@ class MaskedTrainer:
 
 
 def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:
-    """Writes to a temporary name, then renames. Raises PruningError where the disk refuses."""
-    buffer = io.BytesIO()  # torch hides a full disk behind an error of its own
+    """Writes to a temporary name, then renames. Raises PruningError if it cannot be written."""
+    buffer = io.BytesIO()  # torch reports a full disk as a different error
     torch.save(dict(state), buffer)
     write_bytes(path, buffer.getvalue(), PruningError)
 
@@ -128,10 +128,10 @@ def fit(
     keep_every: int = 200,
     after: Callable[[int, float], None] | None = None,
 ) -> None:
-    """`steps` updates, or what is left of them where `checkpoint` exists.
+    """`steps` updates, or the remaining ones if `checkpoint` exists.
 
-    `loss(batch)` runs student and teacher. `after(step, loss)` sees each step: masks may tighten
-    there. Raises PruningError on a loss that is not finite; the last good checkpoint stays.
+    `loss(batch)` runs student and teacher. `after(step, loss)` is called after each step and may tighten masks.
+    Raises PruningError on a loss that is not finite; the last good checkpoint is kept.
     """
     if checkpoint is not None and checkpoint.is_file():
         device = next(trainer.net.parameters()).device

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""XFeat in chip form to ONNX, node by node: the graph is exactly what the chip maps.
+"""XFeat in chip form to ONNX, node by node: the graph has exactly the operators that the chip maps.
 
 H and W are dynamic; weights are named `<layer>.weight` and `<layer>.bias`, activations after
 their layer. Written without torch's exporters, so that the file does not change with their

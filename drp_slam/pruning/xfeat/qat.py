@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quantisation-aware training of XFeat: what INT8 will do to it, seen while it still learns.
+"""Quantisation-aware training of XFeat: simulates INT8 during training.
 
 Every activation is rounded to its int8 grid and every weight to its channel's, straight through
 for the gradient (Jacob et al., CVPR 2018). Ranges follow the data as a running mean until they are
-frozen; the export then takes exactly these scales, so nothing is calibrated afterwards.
+frozen; the export then uses exactly these scales, so nothing is calibrated afterwards.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from drp_slam.drpai3.quantize import affine
 from drp_slam.pruning.images import INPUT_RANGE
 
 SAME_SCALE = {"resize_4": "block4_2", "resize_5": "block5_3"}
-"""Interpolation keeps the grid of what it interpolates."""
+"""Interpolation keeps the grid of its input."""
 
 
 class _Round(torch.autograd.Function):

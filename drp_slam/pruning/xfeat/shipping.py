@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The card of an XFeat network that was made here: what `card.load_card` reads. Imports no torch."""
+"""The card of an XFeat network made by this package: what `card.load_card` reads. Imports no torch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def save(
 ) -> dict[str, Any]:
     """Writes the network and its card beside it; returns the card's facts. Raises PruningError.
 
-    `weights` are the float weights by layer, of which the card tells the sparsity. `evaluate` adds
+    `weights` are the float weights by layer, for the sparsity in the card. `evaluate` adds
     the agreement with the dense network later.
     """
     import yaml

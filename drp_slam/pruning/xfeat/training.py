@@ -2,11 +2,11 @@
 """XFeat in INT8, dense, then down to 50, 70, 80, 90, 95 and 97 % flexible N:M, each level distilled on
 from the one before.
 
-Every step sees the network as the chip runs it: masked, rounded to int8, upsampling in its mapped
+Every step uses the network as the chip runs it: masked, rounded to int8, upsampling in its mapped
 form. The student learns the exact dense teacher's descriptors, keypoints and reliability, and that
-two views of one place agree.
+two views of one place match.
 Masks tighten along a cubic (Zhu and Gupta, 2017) in the first part of a level, by OBD's saliency
-under one budget for the whole network; weights once gone stay gone.
+under one budget for the whole network; removed weights stay removed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Level:
-    """One shipped network: part of the weights removed, optimiser steps, learning rate."""
+    """One shipped network: fraction of the weights removed, optimiser steps, learning rate."""
 
     name: str
     rate: float
@@ -64,7 +64,7 @@ TIGHTEN_EVERY, TIGHTEN_PART, LEARN_RANGES_PART = 25, 0.4, 0.7
 
 class Batch(NamedTuple):
     """`images` (2B, 1, H, W), first views then second; `stem` (2B, 24, H/4, W/4), the student's,
-    or empty while its stem still learns; `target` (B, h, w, 2); `teacher` heads."""
+    or empty while its stem is trained; `target` (B, h, w, 2); `teacher` heads."""
 
     images: torch.Tensor
     stem: torch.Tensor
@@ -84,9 +84,9 @@ def batches(
     shape: tuple[int, int] = SHAPE,
     first: int = 0,
 ) -> Iterator[Batch]:
-    """Endless batches from a pool of pairs with the teacher's answers: each step one new pair
-    enters and the oldest leaves, so a pair is seen about `PAIRS` times. `stem` is the student's,
-    once it is frozen. Begins at step `first`, as if it had come there from 0."""
+    """Endless batches from a pool of pairs with the teacher's outputs: each step one new pair
+    is added and the oldest removed, so a pair is seen about `PAIRS` times. `stem` is the student's,
+    once it is frozen. Starts at step `first`, with the same state as from 0."""
     stored: deque[tuple[torch.Tensor, ...]] = deque(maxlen=pool)
     device = next(teacher.parameters()).device
     for step in itertools.count(first):
@@ -118,7 +118,7 @@ def loss(net: XFeatChip, quantiser: FakeQuantiser, batch: Batch, bf16: bool = Tr
     d, k, r = d.float(), k.float(), r.float()
     td, tk, tr = (batch.teacher[:, a:b] for a, b in HEADS.values())
     point = 1.0 - torch.softmax(tk, 1)[:, 64]  # how likely a cell holds a keypoint
-    weight = (0.15 + point) / (0.15 + point).mean((1, 2), keepdim=True)  # bare walls count as much
+    weight = (0.15 + point) / (0.15 + point).mean((1, 2), keepdim=True)  # bare walls have weight, too
     d, td = F.normalize(d, dim=1), F.normalize(td, dim=1)
     descriptors = (weight * (1.0 - (d * td).sum(1))).mean()
     kl = F.kl_div(F.log_softmax(k, 1), F.log_softmax(tk, 1), log_target=True, reduction="none")
@@ -131,7 +131,7 @@ def loss(net: XFeatChip, quantiser: FakeQuantiser, batch: Batch, bf16: bool = Tr
 def agreement(
     d: torch.Tensor, point: torch.Tensor, target: torch.Tensor, count: int = 192, temperature: float = 0.07
 ) -> torch.Tensor:
-    """InfoNCE both ways between cells of the first views and where they lie in the second."""
+    """InfoNCE both ways between cells of the first views and their places in the second."""
     pairs, _, h, w = point.shape[0], *d.shape[1:]
     inside = (target[..., 0] >= 0) & (target[..., 0] <= w - 1) & (target[..., 1] >= 0) & (target[..., 1] <= h - 1)
     score = torch.where(inside, point, -1.0).flatten(1)
@@ -148,7 +148,7 @@ def agreement(
 
 
 def freeze_stem(net: XFeatChip, quantiser: FakeQuantiser) -> Stem:
-    """Stops the stem's learning and gives it as a function: from then on it is computed once."""
+    """Freezes the stem and returns it as a function, so that it is computed once."""
     for name in STEM:
         net.convs[name].requires_grad_(False)
     quantiser.fixed |= {*STEM}
@@ -160,7 +160,7 @@ def freeze_stem(net: XFeatChip, quantiser: FakeQuantiser) -> Stem:
 
 
 def tightened(trainer: MaskedTrainer, rate: float) -> None:
-    """Masks of `rate` by OBD's saliency, one budget for the network; frozen layers keep theirs."""
+    """Masks of `rate` by OBD's saliency, one budget for the network; frozen layers keep their masks."""
     found = {n: s for n, s in trainer.saliency().items() if trainer.learns(n)}
     frozen = [m for n, m in trainer.masks.items() if not trainer.learns(n)]
     moving = sum(s.numel() for s in found.values())
@@ -192,9 +192,9 @@ def distil(
     shape: tuple[int, int] = SHAPE,
     device: str = "cpu",
 ) -> None:
-    """The levels up to `last`, in place; `keep` sees the network after each. `shape` is that of the
+    """The levels up to `last`, in place; `keep` is called with the network after each. `shape` is that of the
     views, `device` a torch device. Deterministic on one machine's CPU, also when it resumes from
-    checkpoints in `folder`. Raises PruningError where torch does not have `device`."""
+    checkpoints in `folder`. Raises PruningError if torch does not have `device`."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
     for module in (teacher, net):
@@ -208,7 +208,7 @@ def distil(
     previous: MaskedTrainer | None = None
     rate = 0.0
     for index, level in enumerate(levels[: [lv.name for lv in levels].index(last) + 1]):
-        if rate > 0 and stem is None:  # it has lost the little that it can spare
+        if rate > 0 and stem is None:  # it has been pruned as far as possible
             stem = freeze_stem(net, quantiser)
 
         def source(first: int, seed: int = 1 + index, stem: Stem | None = stem) -> Iterator[Batch]:
@@ -223,7 +223,7 @@ def distil(
 def _move(module: XFeatChip, device: str) -> None:
     try:
         module.to(device)
-    except (RuntimeError, AssertionError) as error:  # an unknown name, or torch built without it
+    except (RuntimeError, AssertionError) as error:  # an unknown name, or not supported by this torch
         raise PruningError(f"torch device {device!r}: {str(error).splitlines()[0]}; try cpu or cuda") from error
 
 
@@ -237,7 +237,7 @@ def train_level(
     progress: Callable[[str, int, int, float], None] | None = None,
     previous: MaskedTrainer | None = None,
 ) -> MaskedTrainer:
-    """Trains `net` in place from `start_rate` to `level.rate`; the trainer holds the masks.
+    """Trains `net` in place from `start_rate` to `level.rate`; the trainer has the masks.
     `source` gives batches from a step on."""
     trainer = MaskedTrainer(net, level.learning_rate)
     if previous is not None:
@@ -253,7 +253,7 @@ def train_level(
         if progress is not None:
             progress(level.name, step, level.steps, value)
 
-    def following() -> Iterator[Batch]:  # runs once a checkpoint is loaded
+    def following() -> Iterator[Batch]:  # starts after a checkpoint is loaded
         yield from source(trainer.step)
 
     def judged(batch: Batch) -> torch.Tensor:

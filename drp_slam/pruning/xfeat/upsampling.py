@@ -9,8 +9,8 @@ import torch.nn.functional as F
 
 
 def upsampled(x: torch.Tensor, factor: int, zero_border: bool = False) -> torch.Tensor:
-    """(B, C, factor H, factor W) bilinear. With `zero_border` the image goes on with zeros instead
-    of its last pixels, as a padded convolution sees it: the outermost row is 3/4 of the exact one
+    """(B, C, factor H, factor W) bilinear. With `zero_border` the image is extended by zeros instead
+    of its last pixels, as in a padded convolution: the outermost row is 3/4 of the exact one
     for factor 2; the outermost two are 5/8 and 7/8 for factor 4."""
     if not zero_border:
         return F.interpolate(x, scale_factor=float(factor), mode="bilinear")

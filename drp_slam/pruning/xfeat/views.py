@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training views: two warped, re-lit crops of one image, and where each cell of the first lies
-in the second. No labels: the warps are ours.
+"""Training views: two warped, re-lit crops of one image, and the place of each cell of the first
+in the second. No labels: the warps are known.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CELL = 8
 @dataclass(frozen=True)
 class View:
     """`images` (2, 1, H, W) float32, normalised; `target` (H/8, W/8, 2) float32: position, in
-    cells of the second image, of each cell centre of the first; outside where not seen."""
+    cells of the second image, of each cell centre of the first; outside if not visible."""
 
     images: np.ndarray
     target: np.ndarray
@@ -36,7 +36,7 @@ def draw(images: Sequence[np.ndarray], rng: np.random.Generator, shape: tuple[in
 
 
 def _homography(source: tuple[int, ...], shape: tuple[int, int], rng: np.random.Generator, tilt: float) -> np.ndarray:
-    """Image to crop: a window of random size and place, turned and tilted a little."""
+    """Image to crop: a window of random size and place, slightly rotated and tilted."""
     height, width = shape
     fill = max(height / source[0], width / source[1])
     scale = max(fill, float(np.exp(rng.uniform(np.log(0.6), np.log(1.35)))))
@@ -61,8 +61,8 @@ def _jitter(shape: tuple[int, int], rng: np.random.Generator, strength: float = 
 
 
 def _render(image: np.ndarray, matrix: np.ndarray, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """The crop, with other exposure, contrast, blur and noise; uint8, as a camera gives it. One in
-    six is of little contrast: a bare wall, whose noise the normalisation brings out."""
+    """The crop, with other exposure, contrast, blur and noise; uint8, like a camera's. One in
+    six is of little contrast: a bare wall, whose noise the normalisation amplifies."""
     crop: Any = cv2.warpPerspective(
         image, matrix, shape[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
     ).astype(np.float32)
