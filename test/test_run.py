@@ -103,7 +103,7 @@ def test_an_error_on_the_way_keeps_what_was_tracked(wall: Path, tmp_path: Path) 
     with pytest.raises(DataError, match="truncated"):
         run_sequence(broken, Config(), tmp_path)
     assert len(read_tum(tmp_path / folder.TRAJECTORY)) == 5
-    assert json.loads((tmp_path / folder.RUN).read_text())["error"] == "bag: breaks off"
+    assert json.loads((tmp_path / folder.RUN).read_text())["error"] == "bag: truncated"
 
 
 def test_an_interrupt_keeps_what_was_tracked(wall: Path, tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_a_network_that_finds_no_pose_is_said_to_and_not_on_the_front() -> None:
     result = sweep.with_front([p | dict(zip(COSTS, model[p["sparsity"]])) for p in points])
     assert [p["pareto"] for p in result] == [False, True, False]
     told = verdict({"points": result, "reference": "r"})
-    assert told[0].startswith("obs-0.7 is the fastest") and told[-1] == "Without any pose: obs-0.9."
+    assert told[0].startswith("obs-0.7 is the fastest") and told[-1] == "No pose found by: obs-0.9."
     assert any("flexible-nm, obs keeps 95 % of the inliers up to a rate of 70 %" in text for text in told)
     assert any("80 % of the array's cycles" in text and "7 % of the latency" in text for text in told)
     assert front(result) and curves(result)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When the OpenCV Accelerator runs a call on the DRP, and why not.
+"""Conditions under which the OpenCV Accelerator runs a call on the DRP.
 
-The 18 functions of rzv2h_opencv_accelerator V1.40 (README section 4, and its patch where that says
+The 18 functions of rzv2h_opencv_accelerator V1.40 (README section 4, and its patch where that states
 more). A call runs on the DRP only when every condition holds; otherwise the accelerator silently
 runs the ordinary CPU function. `check` reports it. One exception: `StereoSGBM` with
 `MODE_SGM_DRP` raises (-502).
@@ -266,11 +266,11 @@ def complete(function: str, arguments: Call) -> dict[str, Any]:
 
 
 def check(function: str, arguments: Call) -> list[str]:
-    """Reasons why the call runs on the CPU instead of the DRP; [] where it runs on the DRP.
+    """Reasons why the call runs on the CPU instead of the DRP; [] if it runs on the DRP.
 
     `arguments` are OpenCV's own names, images being `src` and `src2`; absent ones have OpenCV's
     default. Raises DrpError for an unknown function or argument, for a missing argument, and for
-    StereoSGBM with MODE_SGM_DRP outside its conditions, as the real one does.
+    StereoSGBM with MODE_SGM_DRP outside its conditions, like the original.
     """
     call = complete(function, arguments)
     try:

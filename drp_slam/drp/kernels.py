@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an image kernel is, and the kernels that turn a camera image into the network's tensor.
+"""Image kernels, and those that convert a camera image to the network's tensor.
 
 Every kernel declares its place on the chip:
 
 opencva     an OpenCV Accelerator function on DRP1, only under its conditions, else the CPU
 preruntime  DRP0 inside DRP-AI3: crop, resize, normalise, softmax; queues with inference
-custom      a DRP1 configuration that does not exist yet; its timing is assumed
+custom      a DRP1 configuration that would have to be written; its timing is assumed
 cpu         the Cortex-A55 cores
 """
 
@@ -33,7 +33,7 @@ class Kernel(ABC):
 
     `kind` names the rate at which the DRP streams its `pixels`: `point` (one in, one out),
     `stencil` (a neighbourhood from line buffers) or `gather` (random reads). `configuration` is
-    what must be resident in the DRP to run it.
+    the name of the configuration that must be resident in the DRP.
     """
 
     name: str = ""
@@ -45,7 +45,7 @@ class Kernel(ABC):
         return self.name
 
     def reasons(self, *inputs: np.ndarray) -> list[str]:
-        """Why the CPU runs this call instead of the DRP; empty where the DRP runs it."""
+        """Why the CPU runs this call instead of the DRP; empty if the DRP runs it."""
         return []
 
     @abstractmethod
@@ -61,7 +61,7 @@ class Kernel(ABC):
         """`pixels` that the DRP streams, and `ops`, `flops`, `macs`, `bytes` for the CPU's model."""
 
     def work(self, *inputs: np.ndarray) -> Work:
-        """The call as work of the DRP, or of the CPU where it is placed there or refused."""
+        """The call as work of the DRP, or of the CPU if it is placed there or refused by the DRP."""
         reasons = tuple(self.reasons(*inputs))
         place = "cpu" if reasons else self.place
         unit = "cpu" if place == "cpu" else "drp"

@@ -171,7 +171,7 @@ class Select(Kernel):
 class Refine(Kernel):
     """Heatmap, (n, 2) pixels x y -> (n, 2) float32 x y: centre of mass of the window.
 
-    Not part of XFeat. Keypoints whose window leaves the image stay where they are.
+    Not part of XFeat. Keypoints whose window leaves the image are unchanged.
     """
 
     name, place, kind = "refine", "cpu", "gather"
@@ -219,7 +219,7 @@ class Describe(Kernel):
         if self._map.shape[:2] != (h + 4, w + 4):
             # a border of two zeros is grid_sample's padding; only the inside is ever written
             self._map = np.zeros((h + 4, w + 4, FEATURE_DIM), np.float32)
-        # unit vectors do not depend on the scale, so only the zero point is taken off
+        # unit vectors do not depend on the scale, so only the zero point is subtracted
         raw = heads[..., self._head.first : self._head.last].astype(np.float32)
         if self._head.quantisation.zero_point:
             raw -= np.float32(self._head.quantisation.zero_point)
@@ -235,7 +235,7 @@ class Describe(Kernel):
         sampled = np.empty((len(pixels), 1, FEATURE_DIM), np.float32)
         for part in _parts(len(pixels)):
             cells = self._cells[: part.stop - part.start]
-            # all taps lie in the padded map; `clip` only spares the bounds check's copy
+            # all taps lie in the padded map; `clip` avoids the copy of the bounds check
             np.take(dense, taps[part], axis=0, out=cells, mode="clip")
             np.matmul(weights[part], cells, out=sampled[part])
         sampled = sampled[:, 0]

@@ -86,7 +86,7 @@ def _fast(c: Call) -> np.ndarray:
 
 
 def _stereo(c: Call) -> np.ndarray:
-    """(H, W) int16 disparity x 16, median filtered on the CPU afterwards, as the patch does."""
+    """(H, W) int16 disparity x 16, then median filtered on the CPU, as in the patch."""
     mode = cv2.STEREO_SGBM_MODE_SGBM if c["mode"] == MODE_SGM_DRP else c["mode"]
     matcher = cv2.StereoSGBM.create(
         minDisparity=c["minDisparity"],

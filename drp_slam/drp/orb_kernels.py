@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ORB on the DRP: pyramid, Gaussian, FAST in cells, orientation and 256-bit descriptors.
 
-Split like the public SLAM on this chip (ComputermindCorp/yolo-planar-slam-drp): four DRP1 configurations
+Partitioned like the public SLAM on this chip (ComputermindCorp/yolo-planar-slam-drp): four DRP1 configurations
 whose images stay in the DRP's memory. The definitions follow ORB-SLAM2 (Mur-Artal and Tardos, T-RO 2017).
 """
 
@@ -37,7 +37,7 @@ ROWS = 48
 def level_shapes(shape: tuple[int, int], levels: int, scale: float) -> list[tuple[int, int]]:
     """(height, width) of each level, the first being the image's own.
 
-    Raises DrpError where the smallest level has no room for a keypoint.
+    Raises DrpError if the smallest level has no room for a keypoint.
     """
     sizes = [(round(shape[0] / scale**level), round(shape[1] / scale**level)) for level in range(levels)]
     least = 2 * (BORDER_PX + 3) + 1
@@ -71,7 +71,7 @@ class Shrink(Kernel):
 class Blur(Kernel):
     """(H, W) uint8 -> (H, W) uint8: Gaussian 7 x 7, sigma 2, border reflected.
 
-    In 8-bit fixed point as OpenCV's ORB computes it; `cv2.GaussianBlur` of a whole image rounds otherwise and
+    In 8-bit fixed point as OpenCV's ORB computes it; `cv2.GaussianBlur` of a whole image rounds differently and
     differs by one grey value in some pixels.
     """
 
@@ -94,7 +94,7 @@ class Blur(Kernel):
 class Fast(Kernel):
     """(H, W) uint8 -> (n, 2) int64 x y, (n,) uint8 response: FAST 9-16 in cells of about 30 pixels.
 
-    Suppression is 3 x 3 inside a cell; a cell without a corner at the first threshold keeps those at the second.
+    Suppression is 3 x 3 inside a cell; a cell without a corner at the first threshold keeps the corners of the second.
     The response is the largest threshold at which the pixel is still a corner (as in OpenCV). Raster order.
     """
 
@@ -143,7 +143,7 @@ def _cells(size: int) -> np.ndarray:
 
 
 def corner_response(image: np.ndarray) -> np.ndarray:
-    """(H - 6, W - 6) uint8: largest FAST 9-16 threshold of each inner pixel, 0 where it is no corner.
+    """(H - 6, W - 6) uint8: largest FAST 9-16 threshold of each inner pixel, 0 if it is not a corner.
 
     Saturated differences of whole rows of pixels: the smallest over each arc, the largest over all arcs.
     """
@@ -168,7 +168,7 @@ def corner_response(image: np.ndarray) -> np.ndarray:
 
 
 class Spread(Kernel):
-    """(n, 2) int64 x y, (n,) uint8 response -> (m,) int64: the corners that are kept, m at most `quota`.
+    """(n, 2) int64 x y, (n,) uint8 response -> (m,) int64: the selected corners, m at most `quota`.
 
     They are spread over the level: first the best of every cell, then the second of every cell, and so on, the larger
     response first. (ORB-SLAM uses a quadtree instead.) Runs on the CPU: it sorts some thousand corners.
@@ -219,7 +219,7 @@ class Describe(Kernel):
         angle = orientation(level, pixels)
         turn = np.deg2rad(angle)
         cosine, sine = np.cos(turn), np.sin(turn)
-        # one (n, 2, 2) rotation by the pairs, rounded as OpenCV rounds
+        # one (n, 2, 2) rotation by the pairs, with OpenCV's rounding
         x = np.multiply.outer(cosine, PAIRS[..., 0]) - np.multiply.outer(sine, PAIRS[..., 1])
         y = np.multiply.outer(sine, PAIRS[..., 0]) + np.multiply.outer(cosine, PAIRS[..., 1])
         width = level.shape[1]

@@ -115,7 +115,7 @@ def fold_back(r: Rewriter, node: onnx.NodeProto) -> bool:
     channels = r.shape(host.output[0])[1 if plain else -1]
     scale, shift = found.wide(channels)
     out = node.output[0]
-    if weight.dtype.kind != "f":  # integers keep their values: the scale joins their requantisation
+    if weight.dtype.kind != "f":  # integers keep their values: the scale is merged into their requantisation
         scale = np.ones(channels)
     if host.op_type == "MatMul":
         new = _scaled(r, host, out, weight, scale)
@@ -150,7 +150,7 @@ def _attributes(node: onnx.NodeProto, *without: str) -> dict[str, Any]:
 
 
 def _bias(r: Rewriter, host: onnx.NodeProto, channels: int) -> np.ndarray | None:
-    """(C,) float64 bias of a layer, zeros without one; None where it is no row of constants."""
+    """(C,) float64 bias of a layer, zeros without one; None if it is not a row of constants."""
     if len(host.input) < 3 or not host.input[2]:
         return np.zeros(channels)
     bias = r.array(host.input[2])
@@ -160,7 +160,7 @@ def _bias(r: Rewriter, host: onnx.NodeProto, channels: int) -> np.ndarray | None
 
 
 def _as_gemm(r: Rewriter, host: onnx.NodeProto, node: onnx.NodeProto, weight: str, shift: np.ndarray) -> bool:
-    """A matrix product with a bias; with more than two axes it stands between two reshapes, which move no data."""
+    """A matrix product with a bias; with more than two axes it is placed between two reshapes, which move no data."""
     source, out = host.input[0], node.output[0]
     shape, kind = r.shape(source), np.float16 if r.model.types.get(source) == 10 else np.float32
     if len(shape) < 2:
@@ -223,7 +223,7 @@ def fold_forward(r: Rewriter, node: onnx.NodeProto) -> bool:
 
 
 def merge(r: Rewriter, node: onnx.NodeProto) -> bool:
-    """Merges two consecutive constant scales and shifts into one batch norm, also where they spell one out."""
+    """Merges two consecutive constant scales and shifts into one batch norm, also if they are an expanded one."""
     found = affine_of(r, node)
     if found is None or len(r.shape(node.output[0])) != 4 or r.model.types.get(found.source) != 1:
         return False

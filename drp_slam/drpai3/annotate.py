@@ -18,7 +18,7 @@ METADATA_IR = 10
 def annotate(graph: Graph, found: Estimate, device: str, path: Path) -> None:
     """Writes the ONNX file. Keys of a node: `unit`, `us`, `crossing_us`, `mmac`, `reason`, all modelled.
 
-    Quantize and dequantize nodes and views carry `unit` alone. Raises DrpAi3Error where the file
+    Quantize and dequantize nodes and views only have `unit`. Raises DrpAi3Error if the file
     cannot be written, or an onnx before 1.16 is installed.
     """
     model = graph.model()

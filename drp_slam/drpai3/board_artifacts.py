@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the files that the vendor's compiler and runtime write.
+"""Reads the files of the vendor's compiler and runtime.
 
 | file | what |
 |---|---|
 | `mera.plan` | JSON: stages with subgraphs and their backend, and memory buffers |
 | `addr_map.txt` | lines `name start size`, hexadecimal: areas of the DRP-AI memory |
-| `*_summary.csv`, `*_summary.xlsx` | the translator's estimate, a row an operator |
+| `*_summary.csv`, `*_summary.xlsx` | the translator's estimate, a row per operator |
 | `*profile*.csv` | the runtime's `ProfileRun`: microseconds, share and device of a subgraph |
 
-Formats as seen in public folders (rzv_drp-ai_tvm, kakip_ai_apps); errors name the file, the line and
-what is missing.
+Formats as in public folders (rzv_drp-ai_tvm, kakip_ai_apps); errors name the file, the line and
+the missing part.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def read_plan(path: Path) -> Plan:
 
 
 def _bodies(node: Any) -> Iterator[dict[str, Any]]:
-    """Dicts with a backend, however deep the stages nest them."""
+    """Dicts with a backend, at any depth of nesting."""
     if isinstance(node, dict) and "backend" in node:
         yield node
     elif isinstance(node, (dict, list)):
@@ -128,7 +128,7 @@ def read_summary(path: Path) -> list[Estimated]:
         try:
             found.append(Estimated(row.get("name", ""), row["operator"], out, float(time)))
         except ValueError:
-            raise DataError(f"{path}: row {number}: time {time!r} is no number") from None
+            raise DataError(f"{path}: row {number}: time {time!r} is not a number") from None
     if not found:
         raise DataError(f"{path}: no rows with the columns operator and time (us)")
     return found
@@ -182,7 +182,7 @@ def read_profile(path: Path) -> list[Profiled]:
         if label.lower() not in ("total", "sum"):
             found.append(Profiled(label, place, microseconds))
     if not found:
-        raise DataError(f"{path}: no line with a number in the column {heads[start][column or 0]!r}")
+        raise DataError(f"{path}: no line has a number in the column {heads[start][column or 0]!r}")
     return found
 
 

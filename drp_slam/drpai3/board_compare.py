@@ -20,8 +20,8 @@ APART = 0.15
 def board_compare(folder: Path, predicted: Mapping[str, Any]) -> dict[str, Any]:
     """`predicted` is `estimate_result.as_dict` of the network. Raises DataError for an empty folder.
 
-    Sections `placement`, `memory`, `translator` and `profile` exist where the folder has their file;
-    `parts` lists what differs by more than 15 %.
+    Sections `placement`, `memory`, `translator` and `profile` exist if the folder has their file;
+    `parts` lists differences of more than 15 %.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; give the one that the compiler wrote")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes what the owner of a board needs to compile a network and to check its outputs.
+"""Writes the files needed to compile a network for a board and to check its outputs.
 
 The scripts are for the vendor's public toolchain (rzv_drp-ai_tvm 2.7, MERA 2). They were written
 from its documentation and have not been run against a board by this project.
@@ -94,7 +94,7 @@ def board_kit(graph: Graph, images: Path, out: Path, how: Preprocessing) -> dict
     """Writes the kit to `out`; `how` is the preprocessing of the images.
 
     The vendor's toolchain quantises itself: of an INT8 network, the float form is written. Raises
-    DrpAi3Error for a network with several inputs, or pictures that do not fit.
+    DrpAi3Error for a network with several inputs, or images of another size.
     """
     if len(graph.inputs) != 1:
         raise DrpAi3Error(f"{graph.path}: {len(graph.inputs)} inputs; board-kit takes networks with one image")

@@ -24,7 +24,7 @@ AsGraph = Callable[[OnnxModel, str], Any]
 class Body:
     """Branches of an If (`times` 1), or the body of a Loop or Scan and how often it runs.
 
-    `graphs` are `graph.Graph`. `unknown` says why the number of passes, or a shape inside, is not known.
+    `graphs` are `graph.Graph`. `unknown` is why the number of passes, or a shape inside, is unknown.
     """
 
     graphs: tuple[Any, ...]
@@ -33,7 +33,7 @@ class Body:
 
 
 def resolve(model: OnnxModel) -> None:
-    """Infers a model; where onnx finds no shape for an If's result, it gets the shape of the larger branch.
+    """Infers a model; if onnx finds no shape for an If's result, it gets the shape of the larger branch.
 
     Raises DrpAi3Error as `shapes.infer` does.
     """
@@ -45,7 +45,7 @@ def resolve(model: OnnxModel) -> None:
 
 
 def _settle(model: OnnxModel) -> bool:
-    """States shapes of results of Ifs that are not known yet; True if any was found."""
+    """Sets unknown shapes of results of Ifs; True if any was found."""
     from onnx import helper
 
     found = False
@@ -86,11 +86,11 @@ def _body(model: OnnxModel, node: onnx.NodeProto, as_graph: AsGraph) -> Body:
                 return _scan(model, node, inside)
     except DrpAi3Error as error:  # a shape inside that depends on data
         return Body((), unknown=str(error).removeprefix(f"{model.path}: "))
-    return Body((), unknown=f"what {node.op_type} runs is not known")
+    return Body((), unknown=f"the body of {node.op_type} is not known")
 
 
 def _loop(model: OnnxModel, node: onnx.NodeProto, inside: Callable[..., Any]) -> Body:
-    """A Loop of a constant number of passes that nothing inside ends early."""
+    """A Loop of a constant number of passes without early exit."""
     (body,) = subgraphs_of(node)
     inner = inside(body, [(), (), *(model.shapes[name] for name in node.input[2:])])
     if not node.input[0] or node.input[0] not in model.constants:
@@ -119,7 +119,7 @@ def _scan(model: OnnxModel, node: onnx.NodeProto, inside: Callable[..., Any]) ->
 
 
 def _inner(model: OnnxModel, body: onnx.GraphProto, shapes: Sequence[Shape]) -> OnnxModel:
-    """A body as an inferred model; what it takes from outside are inputs, or constants."""
+    """A body as an inferred model; values from outside become inputs or constants."""
     from onnx import helper
 
     inputs = [

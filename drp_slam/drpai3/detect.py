@@ -43,14 +43,14 @@ class Due:
         return cls(config.detector_every, config.detector_rate_hz)
 
     def __call__(self, stamp_ns: int) -> bool:
-        """Whether to detect on the next frame, which has this stamp."""
+        """Whether to detect on the next frame, with this stamp."""
         if not self._period_ns:
             self._count += 1
             return (self._count - 1) % self._every == 0
         ahead = self._next_ns is not None and 0 < self._next_ns - stamp_ns <= self._period_ns
         if ahead:
             return False
-        # the next period follows this one, unless frames are missing or the stamps started again
+        # the next period follows this one, unless frames are missing or the stamps restarted
         begun = self._next_ns is not None and 0 <= stamp_ns - self._next_ns < self._period_ns
         self._next_ns = (self._next_ns if begun and self._next_ns is not None else stamp_ns) + self._period_ns
         return True
@@ -59,7 +59,7 @@ class Due:
 class Detector:
     """`detect(image) -> (Detections, run)`; one per network.
 
-    `config` gives threshold, names and threads. The `Run` covers the network only: its times leave
+    `config` gives threshold, names and threads. The `Run` covers the network only: its times exclude
     out the resize before it and the decoding after it. On an emulated DRP-AI3 a float32 network is
     computed in float32, but its time and energy are those of INT8, as the chip would run it; an INT8
     network is computed exactly as on the chip.
@@ -76,7 +76,7 @@ class Detector:
     def __call__(self, image: np.ndarray) -> tuple[Detections, Run]:
         """(H, W, 3) BGR or (H, W) grey uint8 -> boxes in its pixels, best score first.
 
-        Raises DrpAi3Error for another image, or planes that are no probabilities.
+        Raises DrpAi3Error for another image, or planes that are not probabilities.
         """
         runs: list[Run] = []
 
@@ -95,7 +95,7 @@ class Detector:
 def open_detector(device: Device, config: PerceptionConfig) -> Detector | None:
     """The configured detector on a device that is already open; None without one.
 
-    Raises ResourceError for a file that is not there, DrpAi3Error for one of another form,
+    Raises ResourceError for a missing file, DrpAi3Error for one of another form,
     DeviceError for a board: its runtime holds one compiled network, the feature network.
     """
     if not config.detector:
@@ -109,13 +109,13 @@ def open_detector(device: Device, config: PerceptionConfig) -> Detector | None:
 
 
 def names_beside(onnx_path: Path) -> str:
-    """The only `*.names` file in the network's folder; "" where there is none or several."""
+    """The only `*.names` file in the network's folder; "" if there is none or several."""
     found = sorted(onnx_path.parent.glob("*.names"))
     return str(found[0]) if len(found) == 1 else ""
 
 
 def read_names(path: str, classes: int) -> tuple[str, ...]:
-    """Names of the classes, one a line; their numbers where no file is given.
+    """Names of the classes, one per line; their numbers without a file.
 
     Raises DrpAi3Error for a file that cannot be read or does not have `classes` lines.
     """
@@ -149,7 +149,7 @@ def candidates(
     boxes, score, class_id = form.decode(execute(tensor), shape)
     if not (np.isfinite(boxes).all() and np.isfinite(score).all()) or score.max(initial=0.0) > 1.001:
         raise DrpAi3Error(
-            f"{network.name}: taken for a {form.name}, but its scores reach {score.max(initial=0.0):.3g}; expected "
+            f"{network.name}: detected as {form.name}, but its scores reach {score.max(initial=0.0):.3g}; expected "
             "boxes and probabilities: export it with its sigmoid"
         )
     keep = score > threshold
@@ -181,7 +181,7 @@ def decode(planes: np.ndarray, threshold: float, name: str = "detector") -> tupl
     """Cells above `threshold`: boxes (N, 4) float64, score (N,) float32, class (N,) int64.
 
     `planes` is (5 + classes, h, w); boxes are x0 y0 x1 y1 as shares of the image, not clipped.
-    Raises DrpAi3Error for values that are not finite or no probabilities.
+    Raises DrpAi3Error for values that are not finite or not probabilities.
     """
     height, width = planes.shape[1:]
     probable = np.concatenate([planes[:1], planes[5:].max(axis=0, keepdims=True)])

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tensor layouts of exported detectors: how to prepare the image, and how to decode the boxes.
+"""Tensor layouts of exported detectors: preparation of the image, and decoding of the boxes.
 
 FastestDet (dog-qiuqiu, BSD-3), YOLOX (Megvii, Apache-2.0), and the layouts of YOLOv5 and YOLOv8, as
-their public exporters write them. Only the layout of their tensors is used, no code.
+their public exporters write them. Only their tensor layouts are used, not their code.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Letterbox:
 
 @dataclass(frozen=True)
 class Form:
-    """`name`, and what its input is: `rgb` or BGR, in [0, 1] or 0 to 255 (`bytes`), centred or at the top left."""
+    """`name`, and its input: `rgb` or BGR, in [0, 1] or 0 to 255 (`bytes`), centred or at the top left."""
 
     name: str
     classes: int

@@ -26,7 +26,7 @@ class DetectorNetwork:
     `form` is None for this layout; for another one, whose planes have two dimensions, it decodes them.
 
     `stored` makes the tensor from real numbers, `real` turns planes back into them; for float32
-    both change nothing. Raises DrpAi3Error for a file that is no ONNX network or has another form.
+    both are the identity. Raises DrpAi3Error for a file that is not an ONNX network or has another form.
     """
 
     def __init__(self, path: Path, threads: int = 1) -> None:

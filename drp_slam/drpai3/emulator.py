@@ -50,7 +50,7 @@ def session(model: Path | bytes, threads: int = 1, exact: bool = True) -> onnxru
 
 @lru_cache(maxsize=1)
 def wide_products() -> bool:
-    """Whether this CPU multiplies INT8 without saturating (VNNI), so that the fast path is exact.
+    """Whether this CPU multiplies INT8 without saturating (VNNI), so the fast path is exact.
 
     On such a CPU the exact path gives the same bits and takes 30 ms more per VGA frame.
     """
@@ -88,7 +88,7 @@ class Network:
         return (self.heads(planes),)
 
     def _open(self) -> None:
-        """The session, of the faster equivalent network where there is one."""
+        """The session, of the faster equivalent network if there is one."""
         model = rewritten(self.path) if self._dtype == np.int8 else None
         self._blocks = model is not None
         self._session = session(model or self.path, self._threads)

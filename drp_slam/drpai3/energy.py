@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Energy of a network on DRP-AI3, to first order: products made, busy time, and DDR traffic.
+"""Energy of a network on DRP-AI3, to first order: products, busy time, and DDR traffic.
 
 No power of the board is published. The array's power follows from ISSCC 2024 20.3 (130 TOPS at
 23.9 TOPS/W: about 5.4 W at the sparse peak, where every multiplier works), which is an energy for
-each product. Multipliers without work - tiles partly filled, padded slots, stalls - take none:
-"switches to avoid zero data processing" are published (RDK docs, rdk_overview.rst), that they stop
-all of it is assumed. Zeros among the activations are not counted: how many the published figure
-had is not known. What the DRP, the waiting accelerator and DDR take is assumed, see the device
-file. Energy of a product does not change with the clock (one voltage).
+each product. Idle multipliers (partly filled tiles, padded slots, stalls) take none:
+"switches to avoid zero data processing" are published (RDK docs, rdk_overview.rst), that they avoid
+all of it is assumed. Zeros among the activations are not counted: their share in the published figure
+is unknown. The power of the DRP, the waiting accelerator and DDR is assumed, see the device
+file. The energy of a product does not depend on the clock (constant voltage).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Energy:
 
     @property
     def accelerator(self) -> np.ndarray:
-        """What a TOPS/W figure of the accelerator counts."""
+        """The energy in a TOPS/W figure of the accelerator."""
         return self.array + self.drp + self.idle
 
 

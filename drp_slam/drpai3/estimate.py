@@ -30,7 +30,7 @@ CAUSES = {
     "cpu": "cpu",
     "overhead": "fixed",
 }
-"""Field of `timing.Parts` -> what a row is bound by, in words."""
+"""Field of `timing.Parts` -> the bound of a row, in words."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,10 @@ class Row:
 class Estimate:
     """One inference. Everything is modelled; nothing was measured.
 
-    `accelerator_j` leaves out DDR and the CPU, as published TOPS/W figures do. `histogram[n]`
+    `accelerator_j` excludes DDR and the CPU, as published TOPS/W figures do. `histogram[n]`
     counts weight groups rebuilt as n rows. `assumed_share` is the part of `energy_j` and
-    `total_s` that rests on assumed constants. `notes` says what was left out of the network;
-    `incomplete` lists work that is in no sum because it is unknown.
+    `total_s` that depends on assumed constants. `notes` lists what was omitted from the network;
+    `incomplete` lists work that is in no sum because its cost is unknown.
     """
 
     name: str

@@ -22,7 +22,7 @@ KINDS = {"tensor(float16)": np.float16, "tensor(int64)": np.int64, "tensor(int32
 def execute(graph: Graph, path: Path, how: Preprocessing, method: str, percentile: float, out: Path) -> dict[str, Any]:
     """Quantises a float network over the samples at `path` (written to `out`) and runs the INT8 network on them.
 
-    Returns what ran, the wall time on this host, and for float networks the signal-to-quantisation-noise
+    Returns a description, the wall time on this host, and for float networks the signal-to-quantisation-noise
     ratio of each output in dB. A fixed batch becomes 1 where the network allows it. Raises DrpAi3Error.
     """
     import onnx
@@ -67,7 +67,7 @@ def _batch_of_one(graph: Graph) -> tuple[Graph, str]:
         run = session(single.model().SerializeToString())
         run.run(None, {i.name: np.zeros(i.shape, KINDS.get(i.type, np.float32)) for i in run.get_inputs()})
         return single, f"{was} was made 1"
-    except Exception:  # DrpAi3Error, or what onnxruntime throws where the batch is fixed in a Reshape
+    except Exception:  # DrpAi3Error, or an error of onnxruntime if the batch is fixed in a Reshape
         return graph, f"{was} is fixed inside the network and was kept; the vendor's compiler takes a batch of 1"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much of the DRP-AI memory area a network occupies, by the areas of the compiler's `addr_map.txt`."""
+"""Occupancy of the DRP-AI memory area by a network, by the areas of the compiler's `addr_map.txt`."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ FLOAT_BYTES, HALF_BYTES = 4, 2
 class Footprint:
     """Bytes by area, and the largest occupancy of the feature area.
 
-    `inputs` are FP32, as the runtime takes them. `features` have a place for every tensor that goes
-    through DDR, for the result of every concatenation, which its inputs are written for, and for both
-    sides of a resizing in FP16, where it converts: 34.9 MB for YOLOX-S, where the compiler's map has
+    `inputs` are FP32, as the runtime takes them. `features` have space for every tensor that goes
+    through DDR, for the result of every concatenation, into which its inputs are written, and for both
+    sides of a resize in FP16, to which it converts: 34.9 MB for YOLOX-S, where the compiler's map has
     35.6. `weights` take 8 bits each and, where pruned, a 4-bit index. `configuration` is the DRP's.
     Command lists of the array are not modelled.
     """

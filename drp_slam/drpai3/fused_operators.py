@@ -57,7 +57,7 @@ def _fused_matmul(w: Writer) -> list[onnx.NodeProto] | None:
 
 
 def _gelu(w: Writer) -> list[onnx.NodeProto] | None:
-    """As exporters spell it: x / sqrt(2), Erf, + 1, * x, * 0.5."""
+    """In exporters' form: x / sqrt(2), Erf, + 1, * x, * 0.5."""
     if w.attributes.get("approximate", b"none") not in (b"none", "none"):
         return None
     value = w.op("Add", w.input(0), w.input(1)) if w.node.op_type == "BiasGelu" else w.input(0)
@@ -68,7 +68,7 @@ def _gelu(w: Writer) -> list[onnx.NodeProto] | None:
 
 
 def _kind(w: Writer, name: str) -> Callable[[float], Any]:
-    """Makes scalars of a tensor's element type; float32 where it is not known."""
+    """Makes scalars of a tensor's element type; float32 if unknown."""
     half = w.model.types.get(name) == 10
     return np.float16 if half else np.float32
 
@@ -80,7 +80,7 @@ def _quick_gelu(w: Writer) -> list[onnx.NodeProto]:
 
 
 def _layer_norm(w: Writer, value: str = "", scale: int = 1) -> list[onnx.NodeProto] | None:
-    """As exporters of opset 13 spell it: mean, difference, square, mean, root, quotient, scale, shift."""
+    """In the form of exporters of opset 13: mean, difference, square, mean, root, quotient, scale, shift."""
     rank = len(w.model.shapes.get(value or w.input(0), ()))
     axis = w.attributes.get("axis", -1)
     if axis not in (-1, rank - 1) or any(w.node.output[1:]):
@@ -143,4 +143,4 @@ SPELLED_OUT: dict[str, Callable[[Writer], list[onnx.NodeProto] | None]] = {
     "Mish": _mish,
     "LayerNormalization": _layer_norm,
 }
-"""Of the standard: the timing model was fitted to networks that spell them out."""
+"""Standard operators; the timing model was fitted to networks with the expanded form."""

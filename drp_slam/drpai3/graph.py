@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A network as the model of the chip needs it: nodes in order, every shape known, INT8 folded in.
+"""A network in the form for the model of the chip: nodes in order, every shape known, INT8 folded in.
 
 `load` is the entry point: it reads, lifts, infers and normalises. Constant nodes are computed once, and
 quantize/dequantize pairs become INT8 layers whose weights are the stored integers.
@@ -45,8 +45,8 @@ class Graph:
     """`nodes` in topological order; `shapes` of every tensor; `inputs` and `outputs` by name.
 
     `int8` is True where activations are quantised in the file. Constants are read by `constant`.
-    `notes` says what was left out; `incomplete`, which of that would have added work. `bodies`
-    holds what an If, Loop or Scan runs, by its first output.
+    `notes` lists what was omitted; `incomplete`, which of that would have added work. `bodies`
+    has the bodies of each If, Loop or Scan, by its first output.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Graph:
         Raises DrpAi3Error for NaN or infinity, or data that does not fill the shape.
         """
         array = self._stripped.array(name)
-        if array.dtype.kind == "V":  # four-bit integers and eight-bit floats, which numpy does not know
+        if array.dtype.kind == "V":  # four-bit integers and eight-bit floats, which numpy does not support
             array = array.astype(np.int8 if "int" in array.dtype.name else np.float32)
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             reader = next((n.name for n in self.nodes if name in n.inputs), "")
@@ -101,10 +101,10 @@ def load(
     """Reads, fixes, lifts, infers, normalises and folds an ONNX network.
 
     `input_shapes` is by input name ("" for the only input), `dims` by the name of a dynamic
-    dimension ("" for all that are not named). `batch_of_one` opens a batch that the file fixes. `in_place`:
-    the DRP reads the results where they lie, so that upsampling may run in blocks (`upsample_blocks`).
+    dimension ("" for all that are not named). `batch_of_one` changes a fixed batch to 1. `in_place`:
+    the DRP reads the results in place, so upsampling may run in blocks (`upsample_blocks`).
 
-    Raises DrpAi3Error with one line: the file, the node, the remedy.
+    Raises DrpAi3Error with file, node and remedy in one line.
     """
     path = Path(path)
     model, rewritten = _opened(path, in_place)
@@ -154,12 +154,12 @@ def _inferred(model: OnnxModel) -> OnnxModel:
 
 
 def _left_out(model: OnnxModel) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What the report says about the nodes that were cut off, and whether work is missing."""
+    """Notes on the nodes that were cut off, and on missing work."""
     if not model.cut:
         return (), ()
     first = model.cut[0]
     what = (
-        f"{len(model.cut)} nodes from {label(first)} ({first.op_type}) on have no static shape and are left out; "
+        f"{len(model.cut)} nodes from {label(first)} ({first.op_type}) on have no static shape and are omitted; "
         "they would run on the CPU"
     )
     working = [n for n in model.cut if n.op_type not in NO_PRODUCTS]
@@ -168,7 +168,7 @@ def _left_out(model: OnnxModel) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _check_weights(graph: Graph) -> None:
-    """Reads every weight once, whether or not the report will need its values."""
+    """Reads every weight once, even if the report does not need its values."""
     for node in graph.nodes:
         for name in node.inputs if node.op in WEIGHTED else ():
             if graph.is_constant(name):

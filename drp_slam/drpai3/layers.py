@@ -26,7 +26,7 @@ class Layer:
 
     `kind`, `positions`, `k` and `c` are those of `macs.Product`; `macs` its multiply-accumulates
     (dense). `in_elements` are the activations read, constants not counted; `weight` names the
-    constant matrix, if there is one. `unknown` says why the work is not counted, if it is not.
+    constant matrix, if there is one. `unknown` is why the work is not counted, if it is not.
     """
 
     node: Node

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import onnx
 
 OPSET = 13
-"""Older models are converted to it; from it on, axes are inputs and weights can be quantised per channel."""
+"""Older models are converted to it; since this opset, axes are inputs and weights can be quantised per channel."""
 FOREIGN = "com.microsoft"
 OTHER_LAYOUTS = ("com.microsoft.nchwc", "com.ms.internal.nhwc")
 """Domains of files that onnxruntime optimised for the layout of one processor."""
@@ -30,19 +30,19 @@ OTHER_LAYOUTS = ("com.microsoft.nchwc", "com.ms.internal.nhwc")
 def lift(model: OnnxModel) -> None:
     """Converts the model in place to at least opset 13 and expands foreign operators into standard ones.
 
-    Raises DrpAi3Error where onnx cannot convert an operator.
+    Raises DrpAi3Error if onnx cannot convert an operator.
     """
     turned = next((node for node in model.nodes if node.domain in OTHER_LAYOUTS), None)
     if turned is not None:
         raise DrpAi3Error(
             f"{model.path}: node {label(turned)}: optimised by onnxruntime for the layout of one processor "
-            f"({turned.domain}); give the model from before, or save it with ORT_ENABLE_EXTENDED"
+            f"({turned.domain}); give the model before optimisation, or save it with ORT_ENABLE_EXTENDED"
         )
     if 0 < model.opset < OPSET:
         _convert(model)
     table = FUSED | QUANTISED
     while any(node.domain == FOREIGN for node in model.nodes):
-        infer(model, cut=False)  # some need the rank of their inputs, or scales that are computed
+        infer(model, cut=False)  # some need the rank of their inputs, or computed scales
         if not _written(model, lambda node: table.get(node.op_type) if node.domain == FOREIGN else None):
             return
 
@@ -74,7 +74,7 @@ def _convert(model: OnnxModel) -> None:
     light = model.light()
     try:
         lifted = version_converter.convert_version(light, OPSET)
-    except Exception as error:  # what C++ throws for operators that it cannot convert
+    except Exception as error:  # C++ exceptions for operators that cannot be converted
         lines = [line for line in str(error).strip().splitlines() if line.strip()] or ["damaged"]
         raise DrpAi3Error(
             f"{model.path}: opset {model.opset} cannot be lifted to {OPSET}: {lines[-1][:200]}; export for {OPSET}"
@@ -87,4 +87,4 @@ def _convert(model: OnnxModel) -> None:
     made = {o for node in model.nodes for o in node.output}
     lost = [o.name for o in model.outputs if o.name not in made | inputs | set(model.constants)]
     if lost:
-        raise DrpAi3Error(f"{model.path}: output {lost[0]!r} is made by no node; export it again")
+        raise DrpAi3Error(f"{model.path}: output {lost[0]!r} is produced by no node; export it again")

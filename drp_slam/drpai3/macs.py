@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from drp_slam.drpai3.graph import Graph, Node
 
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
-"""Matrices of each recurrent operator, one a gate."""
+"""Matrices of each recurrent operator, one per gate."""
 CONVOLUTIONS = frozenset({"Conv", "ConvInteger", "ConvTranspose", "DeformConv"})
 
 
@@ -40,7 +40,7 @@ class Product:
 
 
 def product(graph: Graph, node: Node, in_shape: Shape, out_shape: Shape) -> Product:
-    """The work of one node. Raises DrpAi3Error where weights do not fit the input."""
+    """The work of one node. Raises DrpAi3Error if weights do not fit the input."""
     if node.op in CONVOLUTIONS:
         return _convolution(graph, node, in_shape, out_shape)
     if node.op == "Gemm":

@@ -37,7 +37,7 @@ def runtime(name: str = "mera") -> Any:
 class MeraDevice:
     """DRP-AI3 of a board. `mera` is the runtime module; by default the installed one.
 
-    Raises DeviceError for a missing runtime, a folder that holds no compiled network, or a runtime
+    Raises DeviceError for a missing runtime, a folder without a compiled network, or a runtime
     that refuses it.
     """
 
@@ -50,7 +50,7 @@ class MeraDevice:
         named, folder = str(folder), Path(folder).expanduser()
         if not named or not folder.is_dir() or not any(folder.iterdir()):
             raise DeviceError(
-                f"backend mera: {named!r} is no folder of a compiled network; compile it with "
+                f"backend mera: {named!r} is not a folder of a compiled network; compile it with "
                 "rzv_drp-ai_tvm and set drpai3.compiled"
             )
         self.name = f"mera:{folder.name}"
@@ -67,7 +67,7 @@ class MeraDevice:
     def run(self, program: Any, *inputs: np.ndarray) -> Run:
         """Runs one inference on the board; `wall_s` is the board's wall time.
 
-        Raises DeviceError if the runtime fails or returns another type than the card promises.
+        Raises DeviceError if the runtime fails or returns another type than in the card.
         """
         (tensor,) = inputs
         program.check(tensor)

@@ -26,7 +26,7 @@ def network_work(onnx: Path, shape: tuple[int, ...], kind: str) -> Work:
 class NetworkCost:
     """Prices networks for `chip.soc.Soc`, at the AI-MAC clock index of the board's runtime.
 
-    Reads each network once for each shape. Raises ResourceError for a file that is gone, DrpAi3Error
+    Reads each network once for each shape. Raises ResourceError for a missing file, DrpAi3Error
     for one that cannot be read or does not fit the chip.
     """
 
@@ -40,7 +40,7 @@ class NetworkCost:
         in_place = work.kind == RESULTS_STAY
         key = (work.configuration, work.shape, in_place)
         if key not in self._graphs:
-            path = Path(work.configuration)  # of the machine that ran it; a shipped network is known by its name
+            path = Path(work.configuration)  # on the machine that ran it; a shipped network is found by name
             self._graphs[key] = load(
                 path if path.is_file() else resources.network(work.name), {"": work.shape}, in_place=in_place
             )

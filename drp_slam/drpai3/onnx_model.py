@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An ONNX model as separate parts, so that it can be inferred, lifted and rewritten without copying its weights."""
+"""An ONNX model as separate parts, which can be inferred, lifted and rewritten without copying its weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import onnx
 
 SMALL = 4096
-"""Largest constant, in elements, whose values take part in shape inference; larger ones only by shape."""
+"""Largest constant, in elements, whose values are used in shape inference; larger ones only by shape."""
 OLDEST_IR = 8
 """Earlier IR versions require every initialiser among the inputs, which this form does not keep."""
 
@@ -26,7 +26,7 @@ Shape = tuple[int, ...]
 
 
 def label(node: Any) -> str:
-    """Name of a node for people: its own, else operator and first output."""
+    """Name of a node for messages: its own, else operator and first output."""
     return node.name or f"{node.op_type}({node.output[0] if node.output else ''})"
 
 
@@ -65,7 +65,7 @@ class OnnxModel:
 
     `inputs` have fixed shapes; `hints` are static shapes that the file states; `shapes` and `types`
     (ONNX element types) are known after `shapes.infer`. `notes` says what was changed;
-    `cut` are nodes left out because their results have no static shape.
+    `cut` are nodes omitted because their results have no static shape.
     """
 
     path: Path
@@ -164,9 +164,9 @@ class OnnxModel:
 
 
 def in_order(path: Path, nodes: Iterable[tuple[float, onnx.NodeProto]], known: Iterable[str]) -> list[onnx.NodeProto]:
-    """Nodes in topological order, by their keys where the graph leaves a choice.
+    """Nodes in topological order, by their keys if the order is ambiguous.
 
-    Tensors that no node makes must be `known`. Raises DrpAi3Error for a cycle or an undefined tensor.
+    Tensors that no node produces must be `known`. Raises DrpAi3Error for a cycle or an undefined tensor.
     """
     listed = [(key, n, node) for n, (key, node) in enumerate(nodes)]
     makers = {out: n for _, n, node in listed for out in node.output if out}
@@ -176,7 +176,9 @@ def in_order(path: Path, nodes: Iterable[tuple[float, onnx.NodeProto]], known: I
         needed = {name for name in reads(node) if name not in known}
         for name in needed:
             if name not in makers:
-                raise DrpAi3Error(f"{path}: node {label(node)}: its input {name!r} is made by no node; export it again")
+                raise DrpAi3Error(
+                    f"{path}: node {label(node)}: its input {name!r} is produced by no node; export it again"
+                )
             listeners.setdefault(makers[name], set()).add(n)
         waits[n] = len({makers[name] for name in needed})
     ready = [(key, n) for key, n, _ in listed if not waits[n]]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The order in which the accelerator runs the layers: each chain as far as it goes."""
+"""The order in which the accelerator runs the layers: each chain to its end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from drp_slam.drpai3.subgraphs import wiring
 
 
 def chain_first(graph: Graph, layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    """The layers, each followed by a reader of its result where one is ready, else by the first ready
+    """The layers, each followed by a reader of its result if one is ready, else by the first ready
     one of the file. A file may list parallel branches alternately; in that order no tensor would be
     read by the next layer, and none would stay on chip."""
     wires = wiring(graph, layers)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures what emulation costs on this host over bare onnxruntime, alternating between them.
 
-The emulator runs an equivalent, faster network where there is one (`space_to_depth.py`), so there are
+The emulator runs an equivalent, faster network if there is one (`space_to_depth.py`), so there are
 two baselines: onnxruntime with the network as shipped (`bare`), and with the faster one on an input
 prepared beforehand (`rewritten`).
 """
@@ -24,7 +24,7 @@ from drp_slam.errors import DrpAi3Error
 def measure(network: str, shape: tuple[int, int], threads: int, repeats: int) -> dict[str, Any]:
     """Medians of each for an input of `shape` (H, W), alternating so that other load affects all alike.
 
-    Processor time is given beside wall time, because it leaves out waiting on a busy host.
+    Processor time is reported with wall time, because it excludes waiting on a busy host.
     Raises DrpAi3Error.
     """
     if repeats < 1:

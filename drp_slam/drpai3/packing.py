@@ -4,8 +4,8 @@
 A weight matrix (K inputs, C output channels) is cut into groups of M consecutive rows and blocks of
 P output channels that share the array. In each group every column drops its zeros and moves the
 rest up, keeping for each weight the index of its input, which a selector then fetches. The group
-takes N cycles, N = the most that any column of the block kept (US12293162B2): N varies locally and
-cycles are in proportion to it. M and P are `drpai3.group_rows` and
+takes N cycles, N = the maximum over the columns of the block (US12293162B2): N varies locally and
+cycles are proportional to it. M and P are `drpai3.group_rows` and
 `drpai3.parallel_columns` of the device file.
 
 Everything here is exact: packed weights give the dense INT8 accumulators bit for bit.
@@ -56,7 +56,8 @@ def column_counts(w: np.ndarray, rows: int = GROUP_ROWS) -> np.ndarray:
 
 
 def group_counts(w: np.ndarray, rows: int = GROUP_ROWS, columns: int = PARALLEL_COLUMNS) -> np.ndarray:
-    """N of every (group, block): (G, B) int64, the most non-zeros of any column of the block; their sum is cycles."""
+    """N of every (group, block): (G, B) int64, the maximum number of non-zeros over the columns of the block; their sum
+    is cycles."""
     return np.count_nonzero(_blocks(w, rows, columns), axis=1).max(axis=-1)
 
 
@@ -183,7 +184,7 @@ def packing_report(w: np.ndarray, rows: int = GROUP_ROWS, columns: int = PARALLE
     n = group_counts(w, rows, columns)
     cycles, dense = int(n.sum()), dense_cycles(w.shape, rows, columns)
     density = np.count_nonzero(w) / w.size
-    # without imbalance, columns that exist would share the non-zeros of their block evenly
+    # without imbalance, the existing columns would share the non-zeros of their block evenly
     per_column = column_counts(w, rows)
     edges = np.arange(0, w.shape[0], columns)
     width = np.diff(np.append(edges, w.shape[0]))

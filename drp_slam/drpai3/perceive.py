@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 def open_accelerator(config: PerceptionConfig) -> Device:
     """Opens the device that runs networks; never falls back to another one.
 
-    Raises DeviceError where the backend cannot be opened, with the remedy.
+    Raises DeviceError if the backend cannot be opened, with the remedy.
     """
     if config.backend == "mera":
         from drp_slam.drpai3.mera import MeraDevice
@@ -44,7 +44,7 @@ class Perceive:
         if device.name == "emulated" and card.dtype != "int8":
             log.warning(
                 "%s: network %s computes %s on this host, but the accelerator INT8: modelled time "
-                "and energy suppose it quantised",
+                "and energy assume a quantised network",
                 device.name,
                 card.name,
                 card.dtype,

@@ -105,7 +105,7 @@ class QdqGraph:
         return None if weight is None or len(node.input) != 3 else QdqConv(self, node)
 
     def after(self, conv: QdqConv, form: tuple[int, int, int]) -> QdqConv | None:
-        """The one convolution that reads `conv` through one quantisation, if it has that form."""
+        """The only convolution that reads `conv` through one quantisation, if it has that form."""
         stored = self.only(conv.node.output[0], "QuantizeLinear")
         read = self.only(stored.output[0], "DequantizeLinear") if stored is not None else None
         node = self.only(read.output[0], "Conv") if read is not None else None
@@ -148,11 +148,11 @@ class QdqConv:
 
     @property
     def group(self) -> int:
-        """1, or what the node says."""
+        """1, or the node's value."""
         return next((int(a.i) for a in self.node.attribute if a.name == "group"), 1)
 
     def twin(self, suffix: str) -> QdqConv:
-        """A copy that stands beside it, with weights of its own; `suffix` ends the new names."""
+        """A copy beside it, with weights of its own; `suffix` ends the new names."""
         for reader in (self._weight, self._bias):
             for name in dict.fromkeys(reader.input):
                 self.net.store(name + suffix, self.net.value(name))

@@ -2,9 +2,9 @@
 """Where each layer runs: the MAC array, the DRP inside DRP-AI3, or the Cortex-A55; and why.
 
 The compiler's own list of operators is not public. These rules were chosen among the alternatives
-in `choices` by what explains published board latencies (`fit.py` repeats the choice inside every
+in `choices` by how well they explain published board latencies (`fit.py` repeats the choice inside every
 training fold); a rule without choices follows published material (slices: the notes of the
-calibration folder) or is evident.
+calibration folder) or is obvious.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from drp_slam.drpai3.subgraphs import Wiring
 FUSED, MAC, DRP, CPU, COPY = range(5)
 UNIT_NAMES = ("fused", "ai-mac", "drp", "cpu", "copy")
 NEW_RELEASE = 2.7
-"""TVM release of the vendor's compiler, where none is given."""
+"""TVM release of the vendor's compiler, by default."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """`tag` of `subgraphs.find` -> unit. `older` is the unit before release `since`, where it differs.
+    """`tag` of `subgraphs.find` -> unit. `older` is the unit before release `since`, if it differs.
 
     `reason` is for the report of fallbacks; `choices` are the units that the fit may choose from
     (for `older`, where there is one), the one that keeps most on the accelerator first.
@@ -51,7 +51,7 @@ RULES: tuple[Rule, ...] = (
     Rule("grouped", CPU, "grouped convolution that is not depthwise"),
     Rule("conv-1d-3d", CPU, "convolution with one or three spatial axes"),
     Rule("activation", FUSED),
-    Rule("pre-activation", CPU, "activation without a layer of its own to run behind", None, (DRP, CPU)),
+    Rule("pre-activation", CPU, "activation that no layer can absorb", None, (DRP, CPU)),
     Rule("silu", FUSED),
     Rule("half-swish", FUSED),
     Rule("hard-swish", DRP),

@@ -18,10 +18,10 @@ import numpy as np
 class Streams:
     """Networks as rows of (N, S) arrays, padded behind their ends: one step a layer with weights.
 
-    `step` is where each of the T layers of all networks belongs in the flat arrays; a layer without
-    weights belongs to the step that follows it, and behind the last one to a step of its own.
-    `layer` is the layer of a step, T where a row is padded. `freed_by` is the latest step that must
-    end before the last weights of a step find room, counted from 1 (0: none), and `after_bytes` how
+    `step` is the index of each of the T layers of all networks in the flat arrays; a layer without
+    weights belongs to the step that follows it, and after the last one to a step of its own.
+    `layer` is the layer of a step, T if padding. `freed_by` is the latest step that must
+    end before the last weights of a step fit, counted from 1 (0: none), and `after_bytes` how
     much is loaded from then on.
     """
 
@@ -43,7 +43,7 @@ def streams(weight_bytes: Sequence[np.ndarray], buffer_bytes: float) -> Streams:
         loads = np.flatnonzero(w)
         step[start : start + len(w)] = row * longest + np.searchsorted(loads, np.arange(len(w)))
         before = np.concatenate([[0.0], np.cumsum(w[loads])])  # bytes up to and without step n
-        # the largest j <= n (from 1) whose weights must have gone: before[j - 1] + buffer < before[n + 1]
+        # the largest j <= n (from 1) whose weights must have been freed: before[j - 1] + buffer < before[n + 1]
         j = np.minimum(np.searchsorted(before, before[1:] - buffer_bytes, side="left"), np.arange(len(loads)))
         held = np.maximum(before[np.maximum(j - 1, 0)] + buffer_bytes, before[:-1])
         layer[row, : len(loads)] = start + loads

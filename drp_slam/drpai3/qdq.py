@@ -2,7 +2,7 @@
 """Strips quantize and dequantize nodes from a quantised network and marks its layers as INT8.
 
 Weights stay the stored integers. The remaining graph has the float network's structure and is
-normalised like one; it serves counting and placement and cannot run.
+normalised like one; it is for counting and placement and cannot run.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _dynamic(model: OnnxModel) -> set[int]:
 
 
 def _number(model: OnnxModel, node: onnx.NodeProto, source: str) -> np.ndarray | None:
-    """Value of a dequantised constant that is no weight: a bound, a factor, an offset."""
+    """Value of a dequantised constant other than a weight: a bound, a factor, an offset."""
     if source not in model.constants or node.op_type != "DequantizeLinear" or source != node.input[0]:
         return None
     parts = [model.array(i) for i in node.input if i in model.constants]
@@ -128,7 +128,7 @@ def _outputs(model: OnnxModel, alias: dict[str, str]) -> list[onnx.ValueInfoProt
 
 
 def along(zero: np.ndarray, axis: int, block: int, shape: Shape) -> np.ndarray:
-    """Zero points so that they broadcast to a stored tensor: one in all, one a slice, or one a block."""
+    """Zero points so that they broadcast to a stored tensor: one for all, one per slice, or one per block."""
     zero = zero.astype(np.int16)
     if zero.ndim == 0 or not shape:
         return zero

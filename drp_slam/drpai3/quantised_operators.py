@@ -55,7 +55,7 @@ def _qlinear_concat(w: Writer) -> list[onnx.NodeProto]:
 
 
 def _dynamic_lstm(w: Writer) -> list[onnx.NodeProto] | None:
-    """Weights are stored input-first and dequantised; the dynamic range of the input is left out."""
+    """Weights are stored input-first and dequantised; the dynamic range of the input is ignored."""
     turned = []
     for n, scale in ((1, 8), (2, 10)):
         if any(w.input(i) not in w.model.constants for i in (n, scale, scale + 1)):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""INT8 post-training quantisation of an FP32 ONNX network, as Renesas' quantiser does it.
+"""INT8 post-training quantisation of an FP32 ONNX network, like Renesas' quantiser.
 
 QDQ form: weights symmetric int8 per output channel, activations asymmetric int8 per tensor,
 calibrated by MinMax or Percentile over images (TVM documents of the RZ/V2H SDK). The graph is
@@ -51,8 +51,8 @@ def quantize(
     """An FP32 network as INT8 (QDQ); inputs and outputs that are quantised become int8. Written to `out` if given.
 
     `calibration` holds float32 arrays of the one input's shape, or one array for each input by
-    name; what has a length is read anew on every pass, one sample at a time. `scales` (tensor ->
-    scale, zero point) replaces what calibration finds: quantisation-aware training fixes them.
+    name; a sequence is read again in every pass, one sample at a time. `scales` (tensor ->
+    scale, zero point) replaces calibration, for scales fixed by quantisation-aware training.
     Integer inputs stay as they are. Raises DrpAi3Error without samples, for an unknown method, or
     for a network that onnxruntime cannot run or quantise.
     """
@@ -100,7 +100,7 @@ def _without_initialiser_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _per_channel_opset(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model, lifted to the opset that knows scales per channel if it is older."""
+    """The model, lifted to the opset with scales per channel if it is older."""
     from onnx import version_converter
 
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
@@ -108,7 +108,7 @@ def _per_channel_opset(model: onnx.ModelProto) -> onnx.ModelProto:
         return model
     try:
         return version_converter.convert_version(model, PER_CHANNEL_OPSET)
-    except Exception as error:  # what C++ throws for operators that it cannot convert
+    except Exception as error:  # C++ exceptions for operators that cannot be converted
         raise DrpAi3Error(
             f"opset {opset} has no scales per channel and cannot be lifted: {str(error).strip().splitlines()[-1]}; "
             f"export for opset {PER_CHANNEL_OPSET}"
@@ -116,7 +116,7 @@ def _per_channel_opset(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def as_float32(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose half-precision tensors are float32; the quantiser takes no other."""
+    """A copy whose half-precision tensors are float32; the quantiser requires it."""
     from onnx import TensorProto, numpy_helper
 
     model, half = _copy(model), TensorProto.FLOAT16
@@ -188,7 +188,7 @@ def _rewrite(model: onnx.ModelProto, sample: Mapping[str, np.ndarray], scales: S
     overrides |= _exact_weights(model, QuantType.QInt8)
     log = logging.getLogger()
     before = log.level
-    log.setLevel(logging.ERROR)  # it advises pre-processing, which would rename the layers
+    log.setLevel(logging.ERROR)  # it recommends pre-processing, which would rename the layers
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "int8.onnx"
@@ -203,7 +203,7 @@ def _rewrite(model: onnx.ModelProto, sample: Mapping[str, np.ndarray], scales: S
                 extra_options={"TensorQuantOverrides": overrides},
             )
             return onnx.load(path)
-    except Exception as error:  # the quantiser raises whatever its parts do
+    except Exception as error:  # the quantiser raises various errors
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DrpAi3Error(f"onnxruntime cannot quantise the network: {reason}; simplify or cut it") from error
     finally:
@@ -212,7 +212,7 @@ def _rewrite(model: onnx.ModelProto, sample: Mapping[str, np.ndarray], scales: S
 
 def _exact_weights(model: onnx.ModelProto, kind: Any) -> dict[str, list[dict[str, Any]]]:
     """Scales that are powers of two for depthwise filters of small integers times one, such as
-    interpolation: they stay exact, which the largest weight over 127 would not keep."""
+    interpolation: they stay exact, unlike with the largest weight over 127 as scale."""
     import onnx
 
     found = {}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Inputs and outputs of a quantised network: int8 outside, and what these integers stand for."""
+"""Inputs and outputs of a quantised network: int8 outside, and the meaning of these integers."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Scales = Mapping[str, tuple[float, int]]
 def int8_borders(
     model: onnx.ModelProto, scales: Scales, concat: onnx.NodeProto | None, whole: onnx.ValueInfoProto
 ) -> onnx.ModelProto:
-    """Inputs and outputs int8 around a body that onnxruntime holds as uint8 (the same numbers
+    """Inputs and outputs int8 around a body that is uint8 in onnxruntime (the same numbers
     plus 128): its kernels for signed activations are eight times slower on x86.
 
-    Float remains what an operator reads or makes that is not quantised, unless it only moves data.
+    Inputs and outputs of operators that are not quantised stay float, unless they only move data.
     """
     import onnx
 
@@ -87,7 +87,8 @@ def input_scales(model: onnx.ModelProto) -> dict[str, tuple[float, int]]:
 
 
 def real_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy that returns what its int8 outputs stand for, in the same order; parts of a Concat by their own scales."""
+    """A copy that returns the real values of its int8 outputs, in the same order; parts of a Concat by their own
+    scales."""
     from onnx import ModelProto, TensorProto, helper
 
     twin = ModelProto()

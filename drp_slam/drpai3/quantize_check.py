@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much of a network's signal its INT8 form keeps, and which way to choose ranges keeps more."""
+"""Signal-to-noise ratio of a network's INT8 form, and the choice of ranges that maximises it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     import onnx
 
 BEST = "best"
-"""Both ways to choose ranges, and the one that keeps more signal at the worst output."""
+"""Both ways to choose ranges, and the one with more signal at the worst output."""
 COMPARED = 8
 """Number of samples on which the INT8 network is compared with the float one."""
 SUSPICIOUS_DB = 15.0
-"""Below this, the input was probably not prepared as in training, or the ranges do not suit the network."""
+"""Below this, the input was probably not preprocessed as in training, or the ranges do not suit the network."""
 
 
 def quantize_by(
@@ -47,8 +47,8 @@ def sqnr_by_output(
 ) -> dict[str, float]:
     """Signal-to-quantisation-noise ratio in dB of each float output over samples (arrays by input name).
 
-    Products never saturate (`emulator.session`). Outputs that are integers, zero or exact are left out. Raises
-    DrpAi3Error where onnxruntime cannot load one of the two.
+    Products never saturate (`emulator.session`). Outputs that are integers, zero or exact are omitted. Raises
+    DrpAi3Error if onnxruntime cannot load one of the two.
     """
     samples = list(samples)
     reference, real = (session(m.SerializeToString()) for m in (model, real_outputs(int8)))
@@ -71,7 +71,7 @@ def sqnr_db(wanted: list[np.ndarray], got: list[np.ndarray]) -> float | None:
 
 
 def stored(sample: Mapping[str, np.ndarray], scales: Mapping[str, tuple[float, int]]) -> dict[str, np.ndarray]:
-    """A sample as the INT8 network takes it."""
+    """A sample as input of the INT8 network."""
     found = dict(sample)
     for name, (scale, zero) in scales.items():
         found[name] = np.clip(np.rint(found[name] / scale) + zero, -128, 127).astype(np.int8)

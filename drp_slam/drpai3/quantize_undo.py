@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The float network that an INT8 one stands for, for toolchains that quantise themselves."""
+"""Converts an INT8 network to the equivalent float one, for toolchains that quantise themselves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def float_form(model: onnx.ModelProto) -> onnx.ModelProto:
     """A QDQ network without quantisation: weights are the stored integers times their scales, zeros stay zeros.
 
-    A Relu stands where a range that begins at zero cut negative values off; ranges are not limited above.
+    A Relu replaces a range from zero, which clips negative values; ranges are not limited above.
     """
     from onnx import ModelProto, TensorProto, helper, numpy_helper
 
@@ -54,7 +54,7 @@ def float_form(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _real(parts: list[np.ndarray], axis: int) -> np.ndarray:
-    """Integers, scale and perhaps zero point as float32."""
+    """Integers, scale and optional zero point as float32."""
     stored, scale = parts[0], parts[1]
     zero = parts[2] if len(parts) > 2 else np.zeros_like(scale, stored.dtype)
     if scale.ndim and stored.ndim:

@@ -26,10 +26,10 @@ def activation_ranges(
     """Range of every float activation over `calibration`: arrays of the one input, or one by name. Percentiles
     read it twice.
 
-    Infinities (masks of attention) are left out. Raises DrpAi3Error for an activation that is NaN,
+    Infinities (attention masks) are ignored. Raises DrpAi3Error for an activation that is NaN,
     or where onnxruntime cannot load or run the network.
 
-    `minmax` takes the extremes over all images; `percentile` cuts `100 - percentile` per cent of
+    `minmax` uses the extremes over all images; `percentile` clips `100 - percentile` per cent of
     the values, half at each end (histogram of 4096 bins between the extremes).
     """
     run = _all_activations(model)
@@ -101,7 +101,7 @@ def _all_activations(model: onnx.ModelProto) -> Any:
                 continue
             finite = np.isfinite(value)
             if np.isnan(value).any():
-                raise DrpAi3Error(f"activation {name!r} is NaN for a calibration input; check how it is prepared")
+                raise DrpAi3Error(f"activation {name!r} is NaN for a calibration input; check its preprocessing")
             if finite.any():
                 yield name, value if finite.all() else value[finite]
 

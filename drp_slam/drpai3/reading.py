@@ -21,7 +21,7 @@ LARGEST_DIMENSION = 1 << 24
 LARGEST_FILE = (1 << 31) - 1
 """Bytes that protobuf can read; larger weights are in files beside the model."""
 LARGEST_UNPACKED = 1 << 29
-"""Bytes that a packed model may have: a small file may claim anything."""
+"""Bytes that a packed model may have: a small file may expand to any size."""
 CONTROL = re.compile("[\x00-\x1f]")
 MOST_NODES = 1_000_000
 """Largest number of nodes after inlining; functions that call functions can grow without bound."""
@@ -112,7 +112,7 @@ def _inlined(path: Path, model: onnx.ModelProto) -> onnx.ModelProto:
         )
     try:
         return inliner.inline_local_functions(model)
-    except Exception as error:  # what C++ throws on damaged models
+    except Exception as error:  # C++ exceptions on damaged models
         reason = (str(error).strip().splitlines() or ["damaged"])[-1]
         raise DrpAi3Error(f"{path}: its functions cannot be inlined: {reason}; export it again") from error
 
@@ -147,13 +147,13 @@ def _load_external(path: Path, model: onnx.ModelProto) -> None:
                 if (info.offset or 0) < 0 or (info.length or 0) < 0:
                     raise ValueError("negative offset or length")
                 external.load_external_data_for_tensor(tensor, str(path.parent))
-            except Exception as error:  # onnx raises several kinds, none documented
+            except Exception as error:  # onnx raises several undocumented types
                 readers = [label(n) for n in model.graph.node if tensor.name in n.input]
                 raise DrpAi3Error(
                     f"{path}: node {', '.join(readers[:1]) or '-'}: weight {tensor.name!r}: external data {where!r} "
                     "is missing, too short or outside the model's folder; put it beside the model as a plain file"
                 ) from error
-            # as onnx does for a whole model: its checker refuses what is both here and elsewhere
+            # as onnx does for a whole model: its checker refuses data that is both inline and external
             tensor.data_location = tensor.DEFAULT
             del tensor.external_data[:]
     if model.graph.sparse_initializer:
@@ -170,7 +170,7 @@ def fixed_model(
 ) -> OnnxModel:
     """The model taken apart, all input dimensions fixed, nodes in order.
 
-    `input_shapes` is by input name; the name "" serves the only input. `dims` gives sizes to named
+    `input_shapes` is by input name; the name "" serves the only input. `dims` has sizes of named
     dynamic dimensions, the name "" to all others; without it, the first dimension of an input of
     rank 2 or more is the batch and becomes 1; with `batch_of_one` a fixed one does, too. Raises DrpAi3Error.
     """
@@ -198,7 +198,7 @@ def fixed_model(
     made = {o for node in nodes for o in node.output} | known | set(stored)
     for value in model.graph.output:
         if value.name not in made:
-            raise DrpAi3Error(f"{path}: output {value.name!r} is made by no node; export it again")
+            raise DrpAi3Error(f"{path}: output {value.name!r} is produced by no node; export it again")
     opsets = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
     return OnnxModel(
         path,
@@ -224,7 +224,7 @@ def _input_shape(
     """The fixed shape of an input, and whether it was dynamic."""
     kind = value.type.tensor_type
     if not value.type.HasField("tensor_type"):
-        raise DrpAi3Error(f"{path}: input {value.name!r} is no tensor; only tensors can be placed")
+        raise DrpAi3Error(f"{path}: input {value.name!r} is not a tensor; only tensors can be placed")
     usual = (1, 3, 224, 224)
     known = [d.dim_value or usual[min(k, 3)] for k, d in enumerate(kind.shape.dim)] or usual
     remedy = f"give --input-shape {value.name}={','.join(map(str, known))} (its own numbers), or --dim"

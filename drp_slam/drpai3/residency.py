@@ -46,7 +46,7 @@ class Residency:
 
 
 def hosts(layers: Sequence[Layer], wires: Wiring, units: np.ndarray) -> np.ndarray:
-    """(L,) host of each layer: itself, or for a fused layer the latest of its sources."""
+    """(L,) host of each layer: itself, or for a fused layer the last of its sources."""
     host = np.arange(len(layers))
     for n in np.flatnonzero(units == FUSED).tolist():
         made = [wires.producer[s] for s in wires.source(layers[n]) if s in wires.producer]

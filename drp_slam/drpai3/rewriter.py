@@ -18,7 +18,7 @@ Rule = Callable[["Rewriter", Any], bool]
 
 
 class Rewriter:
-    """The nodes of a model with their makers and readers.
+    """The nodes of a model with producers and readers.
 
     Outputs, and tensors that the body of an If or Loop takes from outside, are `pinned`: they are
     neither renamed nor removed.
@@ -69,7 +69,7 @@ class Rewriter:
         return key
 
     def replace(self, olds: Sequence[onnx.NodeProto], news: Sequence[onnx.NodeProto]) -> bool:
-        """Puts `news` in the place of `olds`; True, so that a rule can end with it."""
+        """Replaces `olds` by `news`; returns True, so a rule can return the result."""
         key = max(self._remove(node) for node in olds)
         names = [node.name for node in news]
         for n, node in enumerate(news):
@@ -80,7 +80,7 @@ class Rewriter:
         return True
 
     def alias(self, node: onnx.NodeProto, source: str) -> bool:
-        """Removes a node whose first output equals `source`; False where neither name can go."""
+        """Removes a node whose first output equals `source`; False if neither name can be removed."""
         out = node.output[0]
         if out not in self.pinned:
             self._remove(node)
@@ -128,19 +128,19 @@ class Rewriter:
         return name
 
     def behind(self, node: onnx.NodeProto, *ops: str) -> onnx.NodeProto | None:
-        """The maker of the node's only activation, if it is one of `ops` and exists for this node alone."""
+        """The producer of the node's only activation, if it is one of `ops` and has no other reader."""
         activations = [i for i in node.input if i and i not in self.model.constants]
         return self.only(activations[0], node, *ops) if len(activations) == 1 else None
 
     def only(self, name: str, reader: onnx.NodeProto, *ops: str) -> onnx.NodeProto | None:
-        """The maker of a tensor, if it is one of `ops` and nothing but `reader` reads it."""
+        """The producer of a tensor, if it is one of `ops` and nothing but `reader` reads it."""
         made = self.maker.get(name)
         if made is None or made.op_type not in ops or name in self.pinned or made.domain not in ("", "ai.onnx"):
             return None
         return made if all(n is reader for n in self.readers[name]) else None
 
     def node(self, op: str, inputs: Sequence[str], out: str, like: onnx.NodeProto, **attributes: Any) -> onnx.NodeProto:
-        """A node with a name taken from another; shape and type of `out` are that node's if unknown."""
+        """A node with a name derived from another; shape and type of `out` are that node's if unknown."""
         from onnx import helper
 
         kept = list(inputs)

@@ -25,8 +25,8 @@ Shape = tuple[int, ...]
 class Preprocessing:
     """pixel -> (pixel * `scale` - `mean`) / `std`, channels in the network's order.
 
-    `mean` and `std` have one value or one a channel; `bgr` feeds blue first; `layout` is `nchw`,
-    `nhwc`, or None to take it from the shape (channels are the axis of size 1 or 3).
+    `mean` and `std` have one value, or one per channel; `bgr` means blue first; `layout` is `nchw`,
+    `nhwc`, or None to infer it from the shape (channels are the axis of size 1 or 3).
     """
 
     scale: float = 1 / 255
@@ -42,7 +42,7 @@ def read_samples(
     """At most 100 samples of a folder of images, a folder of .npz files or one .npz file.
 
     An .npz file names its arrays as the inputs (any name if there is one input); an array has the
-    input's shape, or one axis more, along which the samples lie. Raises DrpAi3Error.
+    input's shape, or an additional first axis of samples. Raises DrpAi3Error.
     """
     if path.suffix == ".npz" or (path.is_dir() and any(path.glob("*.npz"))):
         files = sorted(path.glob("*.npz")) if path.is_dir() else [path]

@@ -23,7 +23,7 @@ UNFOLDED = frozenset({"If", "Loop", "Scan", "DequantizeLinear", "QuantizeLinear"
 
 
 def infer(model: OnnxModel, cut: bool = True) -> None:
-    """Finds shapes and types of all tensors; computes constant nodes until none is left.
+    """Finds shapes and types of all tensors; computes constant nodes until none remains.
 
     An If with a constant condition is replaced by its branch. Nodes whose shapes depend on data
     (NonMaxSuppression, NonZero and all after them) are cut off and their inputs become outputs
@@ -35,7 +35,7 @@ def infer(model: OnnxModel, cut: bool = True) -> None:
         light = model.light()
         try:
             onnx.checker.check_model(light)
-        except Exception as error:  # ValidationError, and what C++ throws on damaged models
+        except Exception as error:  # ValidationError, and C++ exceptions on damaged models
             lines = str(error).strip().splitlines() or ["damaged"]
             raise DrpAi3Error(f"{model.path}: invalid model: {lines[0]}; export it again") from error
         light = _inferred(model, light)
@@ -56,10 +56,10 @@ def _inferred(model: OnnxModel, light: onnx.ModelProto) -> onnx.ModelProto:
 
     try:
         return onnx.shape_inference.infer_shapes(light, strict_mode=True, data_prop=True)
-    except Exception as error:  # InferenceError, and what C++ throws on damaged models
+    except Exception as error:  # InferenceError, and C++ exceptions on damaged models
         reason = (str(error).strip().splitlines() or ["damaged"])[-1]
         if UNTYPED in reason:
-            # behind an operator that onnx cannot infer: the lenient mode leaves all of that open
+            # after an operator that onnx cannot infer; the lenient mode leaves such shapes open
             return onnx.shape_inference.infer_shapes(light, strict_mode=False, data_prop=True)
         raise DrpAi3Error(f"{model.path}: shape inference: {reason}; fix the node or give --input-shape") from error
 
@@ -69,7 +69,7 @@ def _known(value: onnx.ValueInfoProto) -> bool:
 
 
 def _note_shapes(model: OnnxModel, light: onnx.ModelProto) -> None:
-    """Shapes and types of what inference found, and of constants."""
+    """Sets shapes and types from the result of inference, and of constants."""
     model.shapes, model.types = {}, {}
     for value in (*light.graph.value_info, *light.graph.input):
         dims = dims_of(value)
@@ -139,7 +139,7 @@ def _computed(model: OnnxModel, node: onnx.NodeProto, used: set[str]) -> Any:
         feeds = {i: model.array(i) for i in node.input if i}
         with np.errstate(all="ignore"):
             return ReferenceEvaluator(node, opsets=model.opsets).run(None, feeds)
-    except Exception as error:  # the reference raises whatever numpy does
+    except Exception as error:  # the reference raises errors of numpy
         reason = " ".join(str(error).split())[:200]
         raise DrpAi3Error(
             f"{model.path}: node {label(node)}: constant {node.op_type} cannot be "
@@ -148,7 +148,7 @@ def _computed(model: OnnxModel, node: onnx.NodeProto, used: set[str]) -> Any:
 
 
 def _take_branches(model: OnnxModel) -> bool:
-    """Puts the branch of each If with a constant condition in its place."""
+    """Replaces each If with a constant condition by its branch."""
     out, found = [], False
     for n, node in enumerate(model.nodes):
         if node.op_type != "If" or node.input[0] not in model.constants:
@@ -189,7 +189,7 @@ def _unpacked(model: OnnxModel, body: onnx.GraphProto, prefix: str, results: lis
 
 
 def rename_inputs(node: onnx.NodeProto, names: dict[str, str]) -> None:
-    """Inputs of a node, and what its bodies take from outside, under their new names."""
+    """Inputs of a node, and outside values that its bodies read, under their new names."""
     node.input[:] = [names.get(i, i) for i in node.input]
     for body in subgraphs_of(node):
         own = {v.name for v in body.input} | {t.name for t in body.initializer}
@@ -233,7 +233,7 @@ def _cut_off(model: OnnxModel) -> bool:
     if not model.nodes or not borders:
         raise DrpAi3Error(
             f"{model.path}: node {label(first)}: the shape of its output {first.output[0]!r} "
-            "cannot be inferred, and nothing but constants lies before it; give --input-shape"
+            "cannot be inferred, and it depends on constants only; give --input-shape"
         )
     model.cut += cut
     return True

@@ -27,11 +27,11 @@ def space_to_depth(tensor: np.ndarray) -> np.ndarray:
 
 
 def rewritten(path: Path) -> bytes | None:
-    """The INT8 network at `path` taking `space_to_depth(tensor)`; None where it does not apply.
+    """The INT8 network at `path` taking `space_to_depth(tensor)`; None if it does not apply.
 
-    It applies where one int8 channel feeds convolutions of even stride without padding, and one
-    of 3x3, stride 1, whose output feeds one of 3x3, stride 2: XFeat's first layers. Where two more
-    of this kind follow, they work on blocks too.
+    It applies if one int8 channel feeds convolutions of even stride without padding, and one
+    of 3x3, stride 1, whose output feeds one of 3x3, stride 2: XFeat's first layers. If two more
+    of this kind follow, they run on blocks too.
     """
     import onnx
 

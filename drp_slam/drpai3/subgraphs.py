@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds the patterns around a node that decide whether the compiler maps it.
 
-`find` gives every layer one tag; `placement` says where each tag runs.
+`find` gives every layer one tag; `placement` assigns each tag to a unit.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def wiring(graph: Graph, layers: tuple[Layer, ...]) -> Wiring:
 
 
 def find(graph: Graph, layers: tuple[Layer, ...], wires: Wiring) -> list[str]:
-    """One tag a layer, such as `conv`, `grouped`, `silu`, `gate` or `pre-activation`."""
+    """One tag per layer, such as `conv`, `grouped`, `silu`, `gate` or `pre-activation`."""
     tags = [_alone(graph, layer) for layer in layers]
     for n, layer in enumerate(layers):
         if layer.op in ACTIVATIONS:
@@ -111,7 +111,7 @@ def _written_once(wires: Wiring, name: str, tags: list[str]) -> bool:
 
 
 def _alone(graph: Graph, layer: Layer) -> str:
-    """The tag that needs no neighbours."""
+    """The tag of a layer by itself."""
     node, shape = layer.node, layer.out_shape
     if layer.kind in CONVOLUTIONS:
         if layer.op not in ("Conv", "ConvInteger"):
@@ -165,7 +165,7 @@ def _alone(graph: Graph, layer: Layer) -> str:
 
 
 def _move(layer: Layer) -> str:
-    """The tag of a rearrangement: the accelerator knows images of four axes only."""
+    """The tag of a rearrangement: the accelerator supports only images of four axes."""
     return "move" if len(layer.in_shape) == len(layer.out_shape) == 4 else "move-nd"
 
 
@@ -251,7 +251,7 @@ def _multiply(graph: Graph, layers: tuple[Layer, ...], wires: Wiring, n: int, ta
 
 
 def _is_gate(graph: Graph, wires: Wiring, name: str, layer: Layer) -> bool:
-    """Whether a tensor holds one value a channel of the layer's output, expanded or not."""
+    """Whether a tensor has one value per channel of the layer's output, expanded or not."""
     buffer = wires.buffer.get(name, "")
     if buffer not in wires.producer:
         return False

@@ -24,7 +24,7 @@ def survey(folder: Path, constants: Constants, dims: Mapping[str, int], **option
     """
     paths = sorted(p for p in folder.rglob("*") if p.name.endswith(SUFFIXES) and p.is_file())
     if not paths:
-        raise DrpAi3Error(f"{folder}: holds no {' or '.join(SUFFIXES)} file; name a folder of ONNX files")
+        raise DrpAi3Error(f"{folder}: has no {' or '.join(SUFFIXES)} file; name a folder of ONNX files")
     return [_row(path, folder, constants, dims, options) for path in paths]
 
 

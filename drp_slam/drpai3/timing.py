@@ -6,7 +6,7 @@ A matrix layer takes the longer of its MAC cycles (packed weights, array efficie
 fixed time on the DRP and one per element, pooling also one per tap (maximum and average at different
 rates). Copies take what they load and store. Fallbacks take the A55's time, functions such as the
 exponential more, and every tensor moved between accelerator and CPU takes a fixed time and one per
-element. Layers run one after the other.
+element. Layers run in sequence.
 """
 
 from __future__ import annotations
@@ -82,9 +82,9 @@ def with_traffic(whole: Table, lies: Residency) -> Table:
 
 
 def _streamed(layer: Layer, tag: str) -> int:
-    """Elements that set the DRP's time: those it writes, or both inputs where it joins two tensors.
+    """Elements that set the DRP's time: those it writes, or both inputs if it joins two tensors.
 
-    A nearest resizing for an addition only repeats elements: the addition rescales both inputs, so none
+    A nearest resize before an addition only repeats elements: the addition rescales both inputs, so none
     is converted to floating point and back, as the translator's table shows before a concatenation.
     """
     if tag == "resize-added":
@@ -93,7 +93,7 @@ def _streamed(layer: Layer, tag: str) -> int:
 
 
 def _taps(layer: Layer) -> int:
-    """Elements that the windows of a pooling layer read, in all."""
+    """Elements that the windows of a pooling layer read, in total."""
     return layer.out_elements * int(np.prod(layer.node.attributes.get("kernel_shape", [1])))
 
 
@@ -136,7 +136,7 @@ class Parts:
 
     @property
     def total(self) -> np.ndarray:
-        """The longer of work and traffic, plus what does not overlap with it."""
+        """The longer of work and traffic, plus the part that does not overlap with it."""
         longest = np.maximum(self.compute, self.traffic)
         return longest + self.exposed + self.drp + self.copies + self.cpu + self.overhead + self.weights
 
@@ -219,7 +219,7 @@ def dense_cycles(layer: Layer, c: Mapping[str, float]) -> float:
 
 
 def _tiles(layer: Layer, side: int) -> int:
-    """Square tiles that cover the positions of a matrix layer; rows of a plain matrix stand in line."""
+    """Square tiles that cover the positions of a matrix layer; rows of a plain matrix form a line."""
     image = layer.in_shape if layer.op == "ConvTranspose" else layer.out_shape
     if layer.kind == "fc" or len(image) != 4:
         return -(-layer.positions // side**2)

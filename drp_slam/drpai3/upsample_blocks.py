@@ -2,9 +2,9 @@
 """XFeat's upsampling without large Resizes, for a chip whose DRP reads the results in place.
 
 Nearest upsampling and a fixed depthwise filter make one pixel of each 2x2 block from its own mixture of
-coarse pixels: a convolution at the coarse resolution with four times the channels. What follows (stride 1)
-works on blocks as well, and the DRP, which samples the results by address, reads them in that order. The
-MAC array skips the zeros that this puts into the weights. Sums of products are the same integers, so
+coarse pixels: a convolution at the coarse resolution with four times the channels. The following layers (stride 1)
+run on blocks as well, and the DRP, which samples the results by address, reads them in that order. The
+MAC array skips the zeros that this adds to the weights. Sums of products are the same integers, so
 results are equal bit for bit; upsampling by 4 keeps a Resize by 2 at a quarter of the size.
 """
 
@@ -19,17 +19,17 @@ from drp_slam.drpai3.pixel_blocks import TAPS, Kernel, QdqConv, QdqGraph, blocks
 
 NOTE = (
     "upsampling runs on 2x2 blocks of pixels, and the DRP reads the results in that order; "
-    "GMAC counts the zeros that this puts into the weights"
+    "GMAC counts the zeros that this adds to the weights"
 )
 POINTWISE = frozenset({"QuantizeLinear", "DequantizeLinear", "Relu", "Clip"})
 SUFFIX = "/blocks"
 
 
 def in_blocks(model: Any) -> Any | None:
-    """The INT8 network (QDQ `onnx.ModelProto`) with results in 2x2 blocks; None where it does not apply.
+    """The INT8 network (QDQ `onnx.ModelProto`) with results in 2x2 blocks; None if it does not apply.
 
     A result of C channels has 4 C, ordered (row, column within the block; channel), at half the height and
-    width, which must be even; `from_blocks` undoes it. It applies where every result comes from nearest
+    width, which must be even; `from_blocks` undoes it. It applies if every result comes from nearest
     upsampling by an even factor and depthwise filters, through convolutions of stride 1, sums and Concat.
     """
     twin = type(model)()
@@ -94,7 +94,7 @@ def _upsampling(net: QdqGraph, node: Any) -> tuple[Any, int, QdqConv, Kernel] | 
 def _in_phases(weight: np.ndarray) -> Kernel | None:
     """A depthwise filter (C, 1, k, k) after nearest upsampling by 2 as one convolution (4 C, C, ...) before it.
 
-    None where a sum of weights exceeds int8.
+    None if a sum of weights exceeds int8.
     """
     channels, side = weight.shape[0], weight.shape[2]
     pad = side // 2
@@ -115,7 +115,7 @@ def _in_phases(weight: np.ndarray) -> Kernel | None:
 
 
 def _downstream(net: QdqGraph, blocked: set[str]) -> tuple[list[Any] | None, set[str]]:
-    """The nodes that read what is in blocks, in order, or None where one cannot; all that is in blocks."""
+    """The nodes that read tensors in blocks, in order, or None if one does not support it; and all such tensors."""
     from onnx import helper
 
     region = []
@@ -138,7 +138,7 @@ def _downstream(net: QdqGraph, blocked: set[str]) -> tuple[list[Any] | None, set
 
 
 def _again_in_blocks(net: QdqGraph, name: str) -> str | None:
-    """Computes `name`, a convolution's result through pointwise nodes, once more, in blocks."""
+    """Adds the computation of `name`, a convolution's result through pointwise nodes, in blocks."""
     chain, node = [], net.maker.get(name)
     while node is not None and node.op_type in POINTWISE:
         chain.append(node)
@@ -157,7 +157,7 @@ def _again_in_blocks(net: QdqGraph, name: str) -> str | None:
 
 
 def _halve(net: QdqGraph, resize: Any, factor: int) -> None:
-    """Resize by half the factor; by 1, it goes."""
+    """Resize by half the factor; a factor of 1 removes it."""
     if factor > 2:
         resize.input[2] = f"{resize.output[0]}{SUFFIX}/scales"
         net.store(resize.input[2], np.array([1, 1, factor // 2, factor // 2], np.float32))
@@ -168,7 +168,7 @@ def _halve(net: QdqGraph, resize: Any, factor: int) -> None:
 
 
 def _finish(graph: Any) -> None:
-    """Removes what nothing reads, and the shapes that no longer hold."""
+    """Removes unused values, and shapes that are no longer valid."""
     while True:
         read = {name for node in graph.node for name in node.input} | {o.name for o in graph.output}
         idle = [node for node in graph.node if not read.intersection(node.output)]

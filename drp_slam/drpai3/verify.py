@@ -18,7 +18,7 @@ POSITIONS = 2
 
 
 def as_int8(weight: np.ndarray) -> np.ndarray:
-    """INT8 weights: stored ones as they are, float ones symmetric per output channel."""
+    """INT8 weights: stored ones unchanged, float ones symmetric per output channel."""
     if weight.dtype.kind in "iu":
         return weight.astype(np.int16 if weight.max(initial=0) > 127 else np.int8)
     flat = weight.reshape(len(weight), -1)

@@ -75,7 +75,7 @@ def test_a_compiled_folder_beside_the_prediction(tmp_path, capsys):
         ("mera.plan", "no json", "no mera.plan"),
         ("mera.plan", '{"execution": {"stages": []}}', "no subgraph"),
         ("a_summary.csv", "a,b\n1,2\n", "no rows"),
-        ("a_summary.csv", "operator,time\nConv,fast\n", "'fast' is no number"),
+        ("a_summary.csv", "operator,time\nConv,fast\n", "'fast' is not a number"),
         ("profile.csv", "a,b\n", "no header"),
         ("other.txt", "", "no mera.plan, addr_map.txt"),
     ],

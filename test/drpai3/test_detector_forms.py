@@ -103,5 +103,5 @@ def test_the_detector_takes_every_form(tmp_path: Path, name: str) -> None:
     np.testing.assert_allclose(found.boxes_px, 2 * BOXES, atol=1e-3)
     assert found.label == ("2", "0") and run.device == "cpu"
     logits = output(name) * 9
-    with pytest.raises(DrpAi3Error, match=f"taken for a {name}.*sigmoid"):
+    with pytest.raises(DrpAi3Error, match=f"detected as {name}.*sigmoid"):
         Detector(open_accelerator(config), network(tmp_path / "raw.onnx", logits), config)(np.zeros((9, 9), np.uint8))

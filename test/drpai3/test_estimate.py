@@ -144,7 +144,7 @@ def fallback(name: str, b: Builder) -> str:
         ("softmax", "softmax"),
         ("bilinear", "bilinear"),
         ("mirror", "reflection"),
-        ("pre-activation", "activation without a layer"),
+        ("pre-activation", "activation that no layer can absorb"),
     ],
 )
 def test_fallbacks_have_reasons_and_crossings(tmp_path, name, says):

@@ -218,5 +218,5 @@ def test_blocked_weights(tmp_path, kind):
 
 def test_what_cannot_be_lifted_is_one_line(tmp_path):
     b = Builder((2, 3), opset=8)
-    with pytest.raises(DrpAi3Error, match="cannot be lifted to 13|made by no node"):
+    with pytest.raises(DrpAi3Error, match="cannot be lifted to 13|produced by no node"):
         load(save(tmp_path / "a.onnx", b.model(b.op("Upsample", "x", scales=[1.0], mode="nearest"))))

@@ -24,7 +24,7 @@ def test_a_float_network_on_the_emulated_accelerator_says_so(caplog, network, wa
     card = load_card(network)
     with caplog.at_level(logging.WARNING):
         perceive = Perceive(open_accelerator(config), card, config)
-    assert any("suppose it quantised" in r.getMessage() for r in caplog.records) == warned
+    assert any("assume a quantised network" in r.getMessage() for r in caplog.records) == warned
     heads, run = perceive(np.zeros((64, 96), card.dtype))
     assert heads.shape == (8, 12, card.channels) and heads.dtype == card.dtype
     assert run.wall_s > 0 and run.device == "emulated"

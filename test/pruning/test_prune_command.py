@@ -345,7 +345,7 @@ def test_little_gain_is_explained(tmp_path, capsys):
     args = ["prune", str(tmp_path / "cpu.onnx"), "--rate", "0.7", "--images", "2", "--out", str(tmp_path / "o")]
     assert main(args) == 0
     out = capsys.readouterr().out
-    assert "of the dense time, which is" in out and "% the A55 and crossings to it" in out
+    assert "of the dense time, which is" in out and "% the A55 and transfers to it" in out
     assert "replace Erf by operators that the accelerator maps" in out
     m = json.loads((tmp_path / "o" / "prune.json").read_text())["modelled"]
     assert m["saved"] < 0.2 and sum(c["share"] for c in m["causes"]) == pytest.approx(1.0)

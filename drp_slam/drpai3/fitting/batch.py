@@ -13,7 +13,7 @@ from drp_slam.drpai3.fitting.corpus import Sample
 from drp_slam.drpai3.fitting.translator import Group
 
 MODEL_ERROR = 0.06
-"""Relative model error that the fit assumes for a network, for its weights."""
+"""Relative model error that the fit assumes for a network, as its weight."""
 ROW_ERROR = 0.5
 """The same for a row of a translator's table, where work may be charged to a neighbouring row."""
 FEATURE_SHARE = "drpai3.feature_share"
@@ -28,7 +28,7 @@ class Rows:
 
     @property
     def known(self) -> list[Group]:
-        """Groups that the network holds."""
+        """Groups with layers of the network."""
         return [g for g in self.groups if g.layers or g.outputs]
 
 
@@ -36,7 +36,7 @@ class Rows:
 class Batch:
     """Times to predict and the layers that they sum, for one choice of rules.
 
-    `owner` says which time a layer of `table` belongs to; one past the last belongs to none.
+    `owner` is the time to which a layer of `table` contributes; one past the last means none.
     `crossed` (times, 4): number and elements of tensors moved between accelerator and CPU, and of
     results. `inferences` is 1 where a time includes the fixed cost of an inference. `error` is the
     relative model error that the fit assumes.

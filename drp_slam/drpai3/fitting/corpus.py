@@ -46,7 +46,7 @@ class Published:
 class Sample:
     """A network without its weights: what placement and timing need. `table` is dense.
 
-    `share` is the part of the weights that pruning left (1: dense), as rows N/M of each group.
+    `share` is the share of the weights that remain (1: dense), as rows N/M of each group.
     """
 
     published: Published
@@ -60,7 +60,7 @@ class Sample:
 
 
 def csv_rows(path: Path, remedy: str) -> list[dict[str, str]]:
-    """The rows of a CSV file by column name. Raises DataError with the remedy where it cannot be read."""
+    """The rows of a CSV file by column name. Raises DataError with the remedy if it cannot be read."""
     try:
         with path.open(newline="") as file:
             return list(csv.DictReader(file))
@@ -107,7 +107,7 @@ def with_latencies(rows: Sequence[Published], path: Path, column: str) -> list[P
 
 
 def release_of(version: str) -> float:
-    """TVM release in a text such as `TVM v2.7.0, ...`; 2.4 where another text is given."""
+    """TVM release in a text such as `TVM v2.7.0, ...`; 2.4 for another text."""
     match = re.search(r"v(\d+\.\d+)", version)
     if match:
         return float(match.group(1))
@@ -115,7 +115,7 @@ def release_of(version: str) -> float:
 
 
 def read_sample(folder: Path, row: Published, c: Constants) -> Sample:
-    """The graph of one row. Raises DataError where it is missing, DrpAi3Error where it is bad."""
+    """The graph of one row. Raises DataError if it is missing, DrpAi3Error if it is invalid."""
     paths = [folder / "graphs" / f"{row.name}{end}" for end in (".onnx.gz", ".onnx")]
     path = next((p for p in paths if p.is_file()), None)
     if path is None:
@@ -124,7 +124,7 @@ def read_sample(folder: Path, row: Published, c: Constants) -> Sample:
 
 
 def sample_of(row: Published, path: Path, c: Constants) -> Sample:
-    """A network file with its published latency. Raises DrpAi3Error where it is bad."""
+    """A network file with its published latency. Raises DrpAi3Error if it is invalid."""
     graph = load(path)
     work = chain_first(graph, layers(graph))
     wires = subgraphs.wiring(graph, work)
@@ -142,7 +142,7 @@ def read_corpus(
     progress: Callable[[str], None] = lambda name: None,
     skipped: list[str] | None = None,
 ) -> list[Sample]:
-    """The samples of these rows. A graph that cannot be read ends it, or with `skipped` given adds
+    """The samples of these rows. A graph that cannot be read raises, or if `skipped` is given adds
     its error to that list; DataError if none is left."""
     samples = []
     for row in rows:

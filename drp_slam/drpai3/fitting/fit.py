@@ -43,9 +43,9 @@ START: Priors = {
     "fallback.mac_rate": (2.5e9, 2e8, 1e11, 1.0),
     "fallback.curve_rate": (1.5e8, 5e6, 1e10, 1.0),
 }
-"""Constant -> start and prior, least, most, and width of the prior in natural logarithms.
+"""Constant -> start and prior, minimum, maximum, and width of the prior in natural logarithms.
 
-A narrow prior stands for a figure that the translator's table or the board gives (docs/drpai3.md).
+A narrow prior represents a figure from the translator's table or the board (docs/drpai3.md).
 """
 STARTS_FOR = "rzv2h"
 """Device to which the priors of START apply."""
@@ -109,7 +109,7 @@ def least_squares(
 
 
 def alternatives(samples: Sequence[Sample]) -> dict[str, tuple[float, ...]]:
-    """What the fit may choose: units of open rules that a sample needs, and the share of the feature
+    """Discrete choices of the fit: units of open rules that a sample needs, and the share of the feature
     buffer that holds tensors, in eighths."""
     present = {tag for sample in samples for tag in sample.tags} | placement.MIXED
     rules = {rule.tag: tuple(map(float, rule.choices)) for rule in placement.RULES if rule.choices}
@@ -122,7 +122,7 @@ def choose(
     """Rules and constants of a training set.
 
     Starts with the first choice of each rule, which keeps most on the accelerator, and changes one
-    rule after the other where that lowers the training cost, until a whole pass changes nothing. A
+    rule after the other if that lowers the training cost, until a complete pass changes nothing. A
     rule that no training network needs keeps the device file's choice, else its first.
     """
     open_rules, own = alternatives(samples), placement.chosen_of(c)
@@ -145,7 +145,7 @@ def choose(
 
 
 def folds(samples: Sequence[Sample], count: int = 5) -> np.ndarray:
-    """(samples,) fold numbers: families stay whole, the largest goes first into the emptiest fold."""
+    """(samples,) fold numbers: families are not split, the largest goes first into the emptiest fold."""
     sizes = Counter(sample.published.family for sample in samples)
     load, of = [0] * count, {}
     for family in sorted(sizes, key=lambda name: (-sizes[name], name)):
@@ -179,7 +179,7 @@ def fit(
 ) -> Fit:
     """Fits all samples, then each fold's families from the others alone.
 
-    The table's rows are left out of a fold that predicts their network's family.
+    The table's rows are excluded from a fold that predicts their network's family.
     """
     mac_hz = c["drpai3.mac_clock"]
     progress("all samples")

@@ -56,7 +56,7 @@ def metrics(published_s: np.ndarray, predicted_s: np.ndarray, precision_s: np.nd
 
 
 def summary(samples: Sequence[Sample], predicted_s: np.ndarray, mapped: np.ndarray) -> dict[str, Any]:
-    """What `validate-device --json` prints. Pruned twins count for the pairs only."""
+    """The result of `validate-device --json`. Pruned twins count only in the pairs."""
     dense = np.array([s.share == 1.0 for s in samples])
     published = np.array([s.published.latency_s for s in samples])
     precision = np.array([s.published.precision_s for s in samples])
@@ -89,7 +89,7 @@ def summary(samples: Sequence[Sample], predicted_s: np.ndarray, mapped: np.ndarr
 
 
 def _pairs(samples: Sequence[Sample], predicted_s: np.ndarray) -> list[dict[str, Any]]:
-    """Each pruned twin beside the dense network before it."""
+    """Each pruned twin with the dense network before it."""
     rows, first = [], 0
     for n, sample in enumerate(samples):
         if sample.share == 1.0:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ResNet-50 v1 as an ONNX graph, built from its published definition ("Deep Residual Learning", 2015).
 
-Batch norms are folded and weights are constant fills: the graph stands for shapes and work, not for results.
+Batch norms are folded and weights are constant fills: the graph has the right shapes and work, not results.
 """
 
 from __future__ import annotations

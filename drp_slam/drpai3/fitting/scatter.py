@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Predicted against published latency, drawn."""
+"""Plots of predicted against published latency."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from drp_slam.atomic import replacing
 from drp_slam.errors import DrpAi3Error
 
 NAME_HEIGHT = 1.13
-"""Least ratio of two predictions whose labels do not overlap."""
+"""Minimum ratio of two predictions whose labels do not overlap."""
 
 
 def _apart(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -45,7 +45,7 @@ def _drawing(path: Path, columns: int) -> Iterator[list[Any]]:
 
 
 def scatter(path: Path, result: dict[str, Any]) -> Path:
-    """Writes a PNG: one point a network, held-out predictions beside it where there are any."""
+    """Writes a PNG: one point per network, with held-out predictions if there are any."""
     parts = [("shipped constants", result)]
     if "cross_validated" in result:
         parts.append(("held out by family", result["cross_validated"]))
@@ -96,7 +96,7 @@ def _draw_networks(axes: Any, title: str, part: dict[str, Any]) -> None:
 
 
 def layer_scatter(path: Path, result: dict[str, Any]) -> Path:
-    """Writes a PNG: one point an operator, the translator's time against the model's."""
+    """Writes a PNG: one point per operator, the translator's time against the model's."""
     with _drawing(path, 1) as (axes,):
         low, high = 1.0, 1.5 * max(max(r["vendor_us"], r["modelled_us"]) for r in result["rows"])
         axes.plot([low, high], [low, high], color="#718096", lw=1)
@@ -111,6 +111,6 @@ def layer_scatter(path: Path, result: dict[str, Any]) -> Path:
                 label=f"{kind}: {part['sum_error_pct']:+.0f} % of the sum",
             )
         axes.set(xlim=(low, high), ylim=(low, high), title=result["network"])
-        axes.set(xlabel="translator's estimate, us", ylabel="model, us (drawn at 1 where it is below)")
+        axes.set(xlabel="translator's estimate, us", ylabel="model, us (at least 1)")
         axes.legend(fontsize=7, loc="upper left")
     return path

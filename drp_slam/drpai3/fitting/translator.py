@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads the vendor translator's own estimate of a network and assigns its rows to layers.
 
-The translator's summary has one row an operator in execution order: operator, kernel, stride,
+The translator's summary has one row per operator in execution order: operator, kernel, stride,
 padding, shapes and microseconds. `read_rows` reads it, `align` assigns its rows to the layers of a
 graph. The translator ignores contention and bandwidth outside the accelerator, so its table is an
 estimate, not a measurement.
@@ -48,7 +48,7 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that one operator of the graph takes in the translator, and its layers (by number).
+    """Rows of the translator for one operator of the graph, and its layers (by number).
 
     `kind` is a value of `KINDS`. `outputs` names the network results that the rows convert.
     """
@@ -86,7 +86,7 @@ def _hwc(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 class _Open:
-    """Layers that no row has claimed yet."""
+    """Layers not yet assigned to a row."""
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self.layers, self.left = layers, dict.fromkeys(range(len(layers)))
@@ -115,7 +115,7 @@ def align(rows: Sequence[TableRow], layers: Sequence[Layer], wires: Wiring) -> l
 
     NOP rows are the copies of the concatenation or addition whose output they have; conversions
     around a resizing belong to it, those of a network output are its conversion for the CPU. Layers
-    without a row are left out; a group without layers has no counterpart in the graph.
+    without a row are omitted; a group without layers has no counterpart in the graph.
     """
     free, groups, n = _Open(layers), [], 0
     outputs = [(name, _hwc(layers[wires.producer[name]].out_shape)) for name in sorted(wires.results)]

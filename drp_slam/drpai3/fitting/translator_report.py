@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compares the model with the translator's table by row and by kind of operator, and draws it."""
+"""Compares the model with the translator's table by row and by kind of operator, and plots it."""
 
 from __future__ import annotations
 

@@ -35,17 +35,17 @@ ROWS_FAMILY = "yolox"
 
 
 def likely_reason(sample: Sample, error_pct: float, mapped: bool) -> str:
-    """A guess, from what the network holds, of why the model is far off."""
+    """A likely reason for a large error, from the contents of the network."""
     tags = set(sample.tags)
     slow = error_pct < 0
     if sample.published.precision_s / sample.published.latency_s > 0.25:
         return "published as whole milliseconds: rounding alone is a quarter or more"
     if {"attention", "normalisation", "gelu"} & tags:
-        return "transformer or layer norm: how the release splits it between units is not known"
+        return "transformer or layer norm: its partition by this release is unknown"
     if "scale-branch" in tags:
-        return "batch norm on a branch: its place is uncertain"
+        return "batch norm on a branch: its unit is uncertain"
     if not mapped:
-        return "a fallback costs more than the rules say" if slow else "a fallback costs less than the rules say"
+        return "a fallback costs more than modelled" if slow else "a fallback costs less than modelled"
     return "slower kernels than the mean" if slow else "better kernels than the mean"
 
 
@@ -72,7 +72,7 @@ def _held_out(samples: Sequence[Sample], found: fit.Fit, rows: Rows | None) -> d
 
 
 def row_summary(rows: Rows, predicted_s: np.ndarray) -> dict[str, Any]:
-    """Errors against a translator's table, by kind of operator and for all that the network holds."""
+    """Errors against a translator's table, by kind of operator and for the whole network."""
     vendor = np.array([group.vendor_us * 1e-6 for group in rows.known])
     kind = np.array([group.kind for group in rows.known])
 

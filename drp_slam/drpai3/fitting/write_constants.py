@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes fitted constants into a device file line by line, so that its comments survive."""
+"""Writes fitted constants into a device file line by line, so that its comments are kept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from drp_slam.errors import DeviceError
 
 
 def write_constants(device: str, values: Mapping[str, float], note: str) -> Path:
-    """Replaces value and source of each constant. Raises DeviceError where one has no line."""
+    """Replaces value and source of each constant. Raises DeviceError if one has no line."""
     path = resources.device_file(device)
     lines, section, left = path.read_text().splitlines(), "", dict(values)
     for n, line in enumerate(lines):

@@ -2,9 +2,9 @@
 """YOLOX-S and -nano as ONNX graphs, built from their published definition (Megvii YOLOX, Apache-2.0).
 
 Focus, CSPDarknet (depth 0.33), PAFPN and the decoupled head of "YOLOX: Exceeding YOLO Series in
-2021". Weights are constant fills: the graph stands for shapes and work, not for results.
+2021". Weights are constant fills: the graph has the right shapes and work, not results.
 The three outputs are (1, 5 + classes, H/8, W/8), .../16 and .../32: box, objectness and classes of
-each level before their sigmoids, which is where the vendor's translator ends.
+each level before their sigmoids, where the vendor's translator ends.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Writer:
         return self.conv(self.conv(x, cin, cin, 3, stride, cin), cin, cout)
 
     def csp(self, x: str, cin: int, cout: int, depth: int, shortcut: bool = True) -> str:
-        """CSPLayer: bottlenecks on one half, both halves joined."""
+        """CSPLayer: bottlenecks on one half, both halves concatenated."""
         half = cout // 2
         y = self.conv(x, cin, half)
         for _ in range(depth):
