@@ -164,9 +164,9 @@ def configured(args: argparse.Namespace) -> Config:
     """The configuration: defaults, overridden by `--config`, then by options, then by `--set`.
 
     A device file is named by its absolute path, so that the results can be reported from anywhere.
-    Raises ConfigError for a `--set` that is not SECTION.KEY=VALUE, and as `config.load` does.
+    Raises ConfigError for a `--set` that is not SECTION.KEY=VALUE, and as `config_file.load` does.
     """
-    from drp_slam.config import load, override
+    from drp_slam.config_file import load, override
 
     values: dict[str, Any] = {}
     if args.backend is not None:

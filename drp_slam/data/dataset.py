@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from drp_slam import resources
-from drp_slam.config import Config, SlamConfig, override
+from drp_slam.config import Config, SlamConfig
+from drp_slam.config_file import override
 from drp_slam.data.bag_storage import is_bag
 from drp_slam.data.calibration import read_calibration
 from drp_slam.data.euroc import euroc_folder, open_euroc

@@ -54,6 +54,10 @@ class Ranged:
         drawn = intervals.monte_carlo(lambda c: [model(c)], constants, keys, draws)
         return Ranged(model(constants), *intervals.spread(drawn[:, 0]))
 
+    def over(self, other: float = 1.0) -> tuple[float, tuple[float, float]]:
+        """The figure and its range, divided by another figure."""
+        return self.value / other, (self.low / other, self.high / other)
+
 
 def figures(
     compared: Mapping[str, Any], folder: Path, networks: Sequence[Path], draws: int, out: Path
@@ -215,97 +219,38 @@ def claims(
     def busy(rate: float) -> Ranged:
         return Ranged.of(lambda c: _supposed(yolox_s, c, rate).array_tops, new, draws)
 
-    dense, sparse = busy(0.0), busy(PRUNED)
-    before = _supposed(yolox_s, old, PRUNED).array_tops
+    dense, sparse, before = busy(0.0), busy(PRUNED), _supposed(yolox_s, old, PRUNED).array_tops
     per_w = next(e for e in result["efficiency"] if e["network"] == "resnet50")
     at = RATES.index(PRUNED)
     value, ends, was = per_w["tops_per_w"][at], per_w["range"][at], per_w["previous_tops_per_w"]
+    gain = value / was, (ends[0] / per_w["previous_range"][1], ends[1] / per_w["previous_range"][0])
 
     def slower(c: Constants) -> float:
-        moved = soc.with_constants(c)
-        on, *_, off = (row["fps"] for row in offload(frame, moved))
+        on, *_, off = (row["fps"] for row in offload(frame, soc.with_constants(c)))
         return off / on
 
     images, heated = Ranged.of(slower, new, draws), result["heat"]
-    estimate_line = f"estimate {out / 'yolox_s.onnx'} --sparsity"
-    compare_line = f"compare {compared['sequence']} --device {compared['device']}"
-    compare_line += f" --detector {compared['detector']}" if compared["detector"] else ""
-    figures_line = f"figures {compared['sequence']}"
-    head = compared["headline"]
-    where = f"{head['features']}, {head['workload']}"
-    slam = ARTICLE["speedup"], compared["speedup"], compared["speedup_range"]
+    heat = heated["settled_c"], heated["settled_range_c"]
+    yolox, resnet = (f"estimate {out / name} --sparsity" for name in ("yolox_s.onnx", "resnet50.onnx"))
+    compare = f"compare {compared['sequence']} --device {compared['device']}"
+    compare += f" --detector {compared['detector']}" if compared["detector"] else ""
+    earlier, here = f"0.9 --device {PREVIOUS}", f"figures {compared['sequence']}"
+    speed = ARTICLE["speedup"], compared["speedup"], compared["speedup_range"]
     energy = ARTICLE["power_ratio"], compared["energy_ratio"], compared["energy_ratio_range"]
+    where = f"({compared['headline']['features']}, {compared['headline']['workload']})"
+    offloaded = "frame rate with pre- and post-processing on the CPU instead of the DRP"
+    previous, warm = "against the previous generation", "no hotter than a GPU board with a fan; no figure"
+    main = "efficiency on main networks (ResNet-50, 90 % pruned)"
     rows: list[tuple[Any, ...]] = [
-        ("3", "peak, dense", "8 TOPS", 8.0, dense.value, (dense.low, dense.high), "TOPS", f"{estimate_line} 0"),
-        (
-            "3",
-            "peak, 90 % pruned",
-            "80 TOPS",
-            80.0,
-            sparse.value,
-            (sparse.low, sparse.high),
-            "TOPS",
-            f"{estimate_line} 0.9",
-        ),
-        (
-            "3",
-            "against the previous generation, 90 % pruned",
-            "80 times",
-            80.0,
-            sparse.value / before,
-            (sparse.low / before, sparse.high / before),
-            "times",
-            f"{estimate_line} 0.9 --device {PREVIOUS}",
-        ),
-        (
-            "4",
-            "frame rate with pre- and post-processing on the CPU instead of the DRP",
-            "part of it offloaded; no figure",
-            None,
-            images.value,
-            (images.low, images.high),
-            "of the rate",
-            figures_line,
-        ),
-        (
-            "5",
-            "efficiency on main networks (ResNet-50, 90 % pruned)",
-            "10 TOPS/W",
-            10.0,
-            value,
-            ends,
-            "TOPS/W",
-            f"estimate {out / 'resnet50.onnx'} --sparsity 0.9",
-        ),
-        (
-            "5",
-            "efficiency against the previous generation",
-            "10 times",
-            10.0,
-            value / was,
-            (ends[0] / per_w["previous_range"][1], ends[1] / per_w["previous_range"][0]),
-            "times",
-            f"estimate {out / 'resnet50.onnx'} --sparsity 0.9 --device {PREVIOUS}",
-        ),
-        (
-            "6",
-            "YOLOX-S without a pause, no fan, room at 26 °C",
-            "no hotter than a GPU board with a fan; no figure",
-            None,
-            heated["settled_c"],
-            heated["settled_range_c"],
-            "°C",
-            figures_line,
-        ),
-        (
-            "SLAM",
-            f"speed-up over the CPU alone ({where})",
-            f"{ARTICLE['speedup']:.0f} times",
-            *slam,
-            "times",
-            compare_line,
-        ),
-        ("SLAM", f"energy beside the CPU alone ({where})", "1/12 of the power", *energy, "of it", compare_line),
+        ("3", "peak, dense", "8 TOPS", 8.0, *dense.over(), "TOPS", f"{yolox} 0"),
+        ("3", "peak, 90 % pruned", "80 TOPS", 80.0, *sparse.over(), "TOPS", f"{yolox} 0.9"),
+        ("3", f"{previous}, 90 % pruned", "80 times", 80.0, *sparse.over(before), "times", f"{yolox} {earlier}"),
+        ("4", offloaded, "part of it offloaded; no figure", None, *images.over(), "of the rate", here),
+        ("5", main, "10 TOPS/W", 10.0, value, ends, "TOPS/W", f"{resnet} 0.9"),
+        ("5", f"efficiency {previous}", "10 times", 10.0, *gain, "times", f"{resnet} {earlier}"),
+        ("6", "YOLOX-S continuously, no fan, room at 26 °C", warm, None, *heat, "°C", here),
+        ("SLAM", f"speed-up over the CPU alone {where}", f"{ARTICLE['speedup']:.0f} times", *speed, "times", compare),
+        ("SLAM", f"energy against the CPU alone {where}", "1/12 of the power", *energy, "of it", compare),
     ]
     names = ("figure", "subject", "claimed", "claimed_value", "ours", "range", "unit", "command")
     return [{**dict(zip(names, row)), "range": list(row[5]), "source": SOURCE} for row in rows]

@@ -18,7 +18,8 @@ from launch_ros.actions import Node
 
 from drp_slam import resources
 from drp_slam.atomic import make_folder
-from drp_slam.config import DEFAULT_NETWORK, Config, load, override
+from drp_slam.config import DEFAULT_NETWORK, Config
+from drp_slam.config_file import load, override
 from drp_slam.data.dataset import open_sequence, playable
 from drp_slam.data.sequence import Sequence
 from drp_slam.errors import ConfigError, GraphError
@@ -233,7 +234,7 @@ def rviz(place: Place, use_sim_time: bool, fixed_frame: str) -> list[Node]:
 
 
 def configuration(given: dict[str, str], player: bool) -> Config:
-    """The configuration with the launch arguments. Raises ConfigError as `config.load` does."""
+    """The configuration with the launch arguments. Raises ConfigError as `config_file.load` does."""
     config = load(given["config"] or None)
     values: dict[str, Any] = {
         f"{section}.backend": given["backend"] for section in ("drp", "drpai3") if given["backend"]

@@ -81,7 +81,6 @@ class PoseNode(StageNode):
         self._people = Masked() if self._config.mask_people else None
         self._objects = Listener(self, lambda: self._camera, self._on_found)
         self._examination = Examination({role: self.resolve_topic_name(role) for role in CAMERA_TOPICS})
-
         self._localise, self._paused = self._config.localise, False
         self._world = WorldPublisher(self, self.graph)
         MapServices(self)
@@ -93,9 +92,7 @@ class PoseNode(StageNode):
         self._mono = self._config.sensor == "mono"
         self._depths: DepthTopic | NoDepth = NoDepth()
         if self._mono:
-            self.get_logger().info(
-                "no depth (sensor mono): pose and map are up to scale, and no occupancy grid is made"
-            )
+            self.get_logger().info("no depth (sensor mono): pose and map are up to scale, no occupancy grid")
         else:
             self._depths = DepthTopic(self, self._config, self._world.tree, self._track_waiting)
         self._prior = PriorTopics(self, self.config, self._world.tree, self._track_waiting)
@@ -226,10 +223,8 @@ class PoseNode(StageNode):
             self.problem(f"depth: none within {tolerance_ms:g} ms of image {stamp_ns} ns; tracking without it")
         if self._people is not None:
             features = self._people.visible(features, stamp_ns)
-        depth, unit_m = None, 1.0
-        if paired is not None:
-            depth, unit_m = self._depths.in_image(paired, header.frame_id, self._camera)
-        frame = Frame(self.frames, stamp_ns, self._images.exact(stamp_ns), self._camera, depth, unit_m)
+        scaled = (None, 1.0) if paired is None else self._depths.in_image(paired, header.frame_id, self._camera)
+        frame = Frame(self.frames, stamp_ns, self._images.exact(stamp_ns), self._camera, *scaled)
         self._examination.offer(frame)
         frames = self._world.settle(header)
         self._prior.settle(None if frames is None else frames.T_base_camera, stamp_ns)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from drp_slam import cli
-from drp_slam.config import Config, override
+from drp_slam.config import Config
+from drp_slam.config_file import override
 from drp_slam.data.dataset import open_sequence
 from drp_slam.offline import run_sequence
 from drp_slam.reporting import difference, folder
