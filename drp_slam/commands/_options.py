@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from drp_slam import resources
 from drp_slam.errors import ConfigError
+from drp_slam.nodes.camera_topics import CAMERA_TOPICS, PAIR_TOPICS
 
 if TYPE_CHECKING:
     from drp_slam.commands import Command
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 SEQUENCE = (
     "folder of TUM RGB-D, KITTI or EuRoC, rosbag2, or synthetic:seed=1; BAG:image=/T,depth=/T,right=/T chooses topics, "
-    "NAME:depth_unit_m=0.001,depth_offset_s=0.03,registered=yes says how to read depth"
+    "NAME:depth_unit_m=0.001,depth_offset_s=0.03,registered=yes tells how to read depth"
 )
 
 
@@ -129,15 +130,9 @@ def add_player(p: argparse.ArgumentParser) -> None:
 
 def add_place(p: argparse.ArgumentParser) -> None:
     """Options for topics, namespace and frames of a graph; `placed` reads them."""
-    for name in ("image", "depth", "camera-info", "right", "right-camera-info"):
-        text = f"take {name} from this topic of a camera (default: {name.replace('-', '_')})"
-        if name.startswith("right"):
-            about = (
-                "image of a stereo pair, which then needs no depth",
-                "camera_info (default: beside the right image)",
-            )
-            text = f"take the right {about[name != 'right']} from this topic"
-        p.add_argument(f"--{name}-topic", metavar="TOPIC", help=text)
+    for topic, text in CAMERA_TOPICS.items():
+        option, default = topic.replace("_", "-"), "" if topic in PAIR_TOPICS else f" (default: {topic})"
+        p.add_argument(f"--{option}-topic", metavar="TOPIC", help=f"subscribe to this topic for {text}{default}")
     for name, what in (("odometry", "wheel odometry (nav_msgs/Odometry)"), ("imu", "an IMU (sensor_msgs/Imu)")):
         text = f"predict the motion from {what} on this topic, and bridge up to 2 s without vision (default: none)"
         p.add_argument(f"--{name}-topic", metavar="TOPIC", help=text)
@@ -152,7 +147,7 @@ def add_place(p: argparse.ArgumentParser) -> None:
 def placed(args: argparse.Namespace) -> Place:
     """Topics, namespace and clock of a graph. Raises GraphError for names that ROS does not accept."""
     from drp_slam.errors import GraphError
-    from drp_slam.nodes.table import CAMERA_TOPICS, Place
+    from drp_slam.nodes.table import Place
 
     topics = {name: topic for name in CAMERA_TOPICS if (topic := getattr(args, f"{name}_topic")) is not None}
     if topics and args.sequence is not None:

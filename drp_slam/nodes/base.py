@@ -25,11 +25,12 @@ from drp_slam.frontend.modelled import open_soc
 from drp_slam.nodes import pacing, params, qos, status_codec
 from drp_slam.nodes.announce import Announcer
 from drp_slam.nodes.camera_inputs import Inputs
+from drp_slam.nodes.camera_topics import CAMERA_TOPICS
 from drp_slam.nodes.limits import DEAF, INACTIVE
 from drp_slam.nodes.managed import ManagedNode
 from drp_slam.nodes.offers import Offer
 from drp_slam.nodes.shared_memory import lost_port
-from drp_slam.nodes.table import CAMERA_TOPICS, UNITS_OF
+from drp_slam.nodes.table import UNITS_OF
 from drp_slam.profiler.span import on_units, span_of
 
 HEALTH_PERIOD_S = 1.0

@@ -26,11 +26,12 @@ from drp_slam.doctor.findings import Finding, found, worst_first
 from drp_slam.errors import DrpSlamError
 from drp_slam.nodes import convert, qos
 from drp_slam.nodes.base import StageNode
+from drp_slam.nodes.camera_topics import CAMERA_TOPICS
 from drp_slam.nodes.depth_topic import DepthTopic, NoDepth
 from drp_slam.nodes.examination import FIRST_PERIOD_S, Examination
 from drp_slam.nodes.limits import IN_FLIGHT
 from drp_slam.nodes.pairing import Verdict
-from drp_slam.nodes.table import CAMERA_TOPICS, Place
+from drp_slam.nodes.table import Place
 from drp_slam.nodes.tf import Transforms
 
 PATIENCE_S = 0.3

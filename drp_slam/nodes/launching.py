@@ -23,18 +23,10 @@ from drp_slam.config_file import load, override
 from drp_slam.data.dataset import open_sequence, playable
 from drp_slam.data.sequence import Sequence
 from drp_slam.errors import ConfigError, GraphError
+from drp_slam.nodes.camera_topics import CAMERA_TOPICS, PAIR_TOPICS
 from drp_slam.nodes.options import rate
 from drp_slam.nodes.shared_memory import remove_orphans
-from drp_slam.nodes.table import (
-    CAMERA_TOPICS,
-    PAIR_TOPICS,
-    NodeSpec,
-    Place,
-    contained,
-    environment,
-    nodes,
-    write_parameters,
-)
+from drp_slam.nodes.table import NodeSpec, Place, contained, environment, nodes, write_parameters
 from drp_slam.nodes.up import conclude, verify
 from drp_slam.reporting.claim import claimed
 from drp_slam.reporting.results import build
@@ -82,18 +74,9 @@ BAG = (
 )
 
 
-TOPICS = {
-    "image": "topic of the colour image; /compressed below it works too",
-    "depth": "topic of the depth image, registered to the colour image",
-    "camera_info": "topic of the image's calibration",
-    "right": "topic of the right image of a stereo pair, which then needs no depth; empty: none",
-    "right_camera_info": "topic of its calibration; empty: beside the right image",
-}
-
-
 def description(player: bool) -> LaunchDescription:
     """Launch arguments, environment, nodes; the end of a recording ends the launch."""
-    topics = tuple((t, "" if t in PAIR_TOPICS else t, TOPICS[t]) for t in CAMERA_TOPICS)
+    topics = tuple((t, "" if t in PAIR_TOPICS else t, f"topic of {text}") for t, text in CAMERA_TOPICS.items())
     arguments = ARGUMENTS + (BAG if player else topics)
     return LaunchDescription(
         [DeclareLaunchArgument(n, default_value=d, description=h) for n, d, h in arguments]

@@ -28,6 +28,7 @@ from drp_slam.frontend.depth_sensor import rectification
 from drp_slam.frontend.front_end import front_end_class
 from drp_slam.nodes import convert, feature_codec, qos, status_codec
 from drp_slam.nodes.base import StageNode
+from drp_slam.nodes.camera_topics import CAMERA_TOPICS
 from drp_slam.nodes.depth_topic import Depth, DepthTopic, NoDepth
 from drp_slam.nodes.detections import Listener
 from drp_slam.nodes.examination import Examination
@@ -39,7 +40,6 @@ from drp_slam.nodes.prior_topics import PriorTopics
 from drp_slam.nodes.running import run
 from drp_slam.nodes.saved_map import SavedMap
 from drp_slam.nodes.stereo_pair import Calibration
-from drp_slam.nodes.table import CAMERA_TOPICS
 from drp_slam.nodes.world_publisher import WorldPublisher
 from drp_slam.pipeline import track_run
 from drp_slam.reporting import folder as files

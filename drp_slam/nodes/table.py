@@ -19,24 +19,14 @@ from drp_slam import resources
 from drp_slam.atomic import write_text
 from drp_slam.config import NODE_SECTIONS, Config
 from drp_slam.errors import GraphError
+from drp_slam.nodes.camera_topics import CAMERA_IN, TRANSPORTS
 from drp_slam.nodes.limits import IN_FLIGHT
 from drp_slam.nodes.shared_memory import PROFILE, lacking_room
 
-PAIR_TOPICS = ("right", "right_camera_info")
-CAMERA_TOPICS = ("image", "depth", "camera_info", *PAIR_TOPICS)
-CAMERA_IN = {
-    "drp_node": ("image", "camera_info", *PAIR_TOPICS),
-    "perception_node": ("image",),
-    "pose_node": CAMERA_TOPICS,
-}
 STAGE_IN = {"drp_node": ("heads",), "perception_node": ("tensor",), "pose_node": ("features",)}
-"""Node -> topics from the camera or player, and from the stage before it."""
+"""Node -> topics from the stage before it."""
 UNITS_OF = {"drp_node": ("drp", "cpu"), "perception_node": ("drpai3",), "pose_node": ("cpu",)}
 """Node -> units whose stages it runs: pose_node the tracker's, the others the front end's."""
-
-
-TRANSPORTS = {"image": ("compressed",), "right": ("compressed",), "depth": ("compressed", "compressedDepth")}
-"""Topic -> sub-topics of image_transport, which are renamed with it."""
 TF = (("/tf", "tf"), ("/tf_static", "tf_static"))
 """In a namespace, a robot has its own /tf, as in Nav2."""
 NAMESPACE = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)*")
