@@ -49,7 +49,7 @@ def test_what_a_chip_takes_over_may_itself_be_taken_over(tmp_path):
     [
         ("same_as: rzv2h", r"same_as is 'rzv2h', expected \{device: NAME"),
         ("same_as: {device: rzv2h, without: [drp]}", r"same_as is .*expected \{device: NAME"),
-        ("same_as: {device: rzv2h, except: [camera]}", "same_as excepts camera, which rzv2h does not have"),
+        ("same_as: {device: rzv2h, except: [camera]}", "same_as excludes camera, which rzv2h does not have"),
         ("same_as: {device: mine.yaml}", "same_as leads back to this file"),
         ("cpu: {clock: {times: 2, source: x}}", "cpu.clock is a multiple .*same_as names no chip with cpu.clock"),
         ("same_as: {device: rzv2h}\ncpu: {clock: {times: fast, source: x}}", "cpu.clock has times 'fast'"),

@@ -233,7 +233,7 @@ def test_bag_without_calibration_takes_one_by_name(room: Sequence, room_folder: 
     read = open_sequence(str(path), camera=str(room_folder / "camera.yaml"))
     assert read.camera.fx == room.camera.fx
     assert read.camera.depth_scale == 5000 and next(iter(read)).depth_unit_m == 1 / 5000
-    assert any("0.2 mm as --camera says, not" in note for note in read.notes), "what overrules is said"
+    assert any("0.2 mm by --camera, not" in note for note in read.notes), "what overrules is said"
 
 
 def test_camera_info_of_another_size(room: Sequence, tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_another_content_is_refused_and_not_kept(server, tmp_path: Path) -> None
 
 
 def test_a_failed_download_is_one_line(server, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="answers 404"):
+    with pytest.raises(DataError, match="answered 404"):
         fetch("net", package(f"{server[0]}/gone"), tmp_path)
     with pytest.raises(DataError, match="run it again to resume"):
         fetch("net", package("http://127.0.0.1:9/x"), tmp_path)

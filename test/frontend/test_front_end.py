@@ -125,7 +125,7 @@ def test_an_unknown_front_end_lists_the_known_ones(capsys: pytest.CaptureFixture
         ("surf", "'surf' are unknown; choose from xfeat"),
         ("no_such_module:Surf", "cannot be imported: No module"),
         (f"{__name__}:Surf", "cannot be imported: .*'Surf'"),
-        (f"{__name__}:BlockBits", "are no .*FrontEnd"),
+        (f"{__name__}:BlockBits", "are not a .*FrontEnd"),
     ):
         with pytest.raises(ConfigError, match=message):
             front_end_class(wrong)
