@@ -15,8 +15,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "drp_slam"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
-    {"errors", "datatypes", "resources", "device", "config", "config_file", "parameter", "card", "atomic", "geometry"}
-    | {"decoding"},
+    {"errors", "datatypes", "resources", "device", "config", "card", "atomic", "geometry", "decoding"},
     {"chip"},
     {"drp", "drpai3", "slam", "data", "profiler", "pruning"},
     {"frontend"},

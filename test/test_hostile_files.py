@@ -20,7 +20,7 @@ from damage import CASES, damaged, survives
 from drp_slam import resources
 from drp_slam.card import load_card
 from drp_slam.chip.constants import load_constants
-from drp_slam.config_file import load as load_config
+from drp_slam.config.config_file import load as load_config
 from drp_slam.data.calibration import read_calibration
 from drp_slam.data.dataset import open_sequence
 from drp_slam.data.ply import read_ply

@@ -17,7 +17,7 @@ from damage import CASES
 from drp_slam import resources
 from drp_slam.card import load_card
 from drp_slam.chip.constants import load_constants
-from drp_slam.config_file import load
+from drp_slam.config.config_file import load
 from drp_slam.data.calibration import load_camera
 from drp_slam.errors import ConfigError, DrpSlamError
 

@@ -161,7 +161,7 @@ def configured(args: argparse.Namespace) -> Config:
     A device file is named by its absolute path, so that the results can be reported from anywhere.
     Raises ConfigError for a `--set` that is not SECTION.KEY=VALUE, and as `config_file.load` does.
     """
-    from drp_slam.config_file import load, override
+    from drp_slam.config.config_file import load, override
 
     values: dict[str, Any] = {}
     if args.backend is not None:

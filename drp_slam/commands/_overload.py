@@ -17,7 +17,7 @@ SECONDS = 15.0
 def measure(args: argparse.Namespace, out: Path) -> list[dict[str, Any]]:
     """Measures the graph's own rate, then 2, 4 and 8 times that frame rate. Raises DrpSlamError."""
     from drp_slam.config import Config
-    from drp_slam.config_file import override
+    from drp_slam.config.config_file import override
     from drp_slam.nodes.overload import measure as measured
     from drp_slam.reporting.folder import write_json
 

@@ -37,7 +37,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """The comparison. With `--out`, measurements are stored there and reused."""
-    from drp_slam.config_file import load
+    from drp_slam.config.config_file import load
     from drp_slam.data.dataset import open_sequence
     from drp_slam.evaluation.agreement import write_agreement
     from drp_slam.evaluation.evaluate import compare

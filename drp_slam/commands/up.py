@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     Raises DataError for a recording that cannot be opened, before any process starts.
     """
-    from drp_slam.config_file import override
+    from drp_slam.config.config_file import override
     from drp_slam.data.dataset import open_sequence, playable
     from drp_slam.nodes.options import player_parameters
     from drp_slam.nodes.up import run_graph

@@ -11,7 +11,7 @@ from typing import Any
 
 from drp_slam import resources
 from drp_slam.config import Config, SlamConfig
-from drp_slam.config_file import override
+from drp_slam.config.config_file import override
 from drp_slam.data.bag_storage import is_bag
 from drp_slam.data.calibration import read_calibration
 from drp_slam.data.euroc import euroc_folder, open_euroc

@@ -14,7 +14,7 @@ from drp_slam.chip.constants import load_constants
 from drp_slam.chip.cpu_alone import ARTICLE
 from drp_slam.chip.soc import Meter, Soc
 from drp_slam.config import Config
-from drp_slam.config_file import override
+from drp_slam.config.config_file import override
 from drp_slam.errors import ConfigError
 from drp_slam.evaluation import public_pair
 from drp_slam.evaluation.calls import library_calls

@@ -79,7 +79,7 @@ def compare(
 
 def config_of(name: str, config: Config) -> Config:
     """The configuration that runs `name`: a front end without a network (`orb`), or a network of the configured one."""
-    from drp_slam.config_file import override
+    from drp_slam.config.config_file import override
     from drp_slam.frontend.front_end import without_network
 
     return override(config, {"features" if without_network(name) else "network": name})

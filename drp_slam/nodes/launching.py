@@ -19,7 +19,7 @@ from launch_ros.actions import Node
 from drp_slam import resources
 from drp_slam.atomic import make_folder
 from drp_slam.config import DEFAULT_NETWORK, Config
-from drp_slam.config_file import load, override
+from drp_slam.config.config_file import load, override
 from drp_slam.data.dataset import open_sequence, playable
 from drp_slam.data.sequence import Sequence
 from drp_slam.errors import ConfigError, GraphError

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from drp_slam.config import Config
-from drp_slam.config_file import override
+from drp_slam.config.config_file import override
 from drp_slam.data.dataset import open_sequence
 from drp_slam.data.progress import track
 from drp_slam.data.sequence import Sequence

@@ -16,7 +16,7 @@ from drp_slam.chip.schedule import Schedule, Step
 from drp_slam.chip.sensitivity import listing
 from drp_slam.chip.soc import Meter, Soc
 from drp_slam.config import Config
-from drp_slam.config_file import override
+from drp_slam.config.config_file import override
 from drp_slam.errors import DrpSlamError, ProfilerError
 from drp_slam.frontend.modelled import open_soc
 from drp_slam.profiler import summary

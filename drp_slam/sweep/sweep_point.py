@@ -117,7 +117,7 @@ class Judge:
     def of(point: Point) -> Judge:
         """Opens the recording. Raises DataError."""
         from drp_slam.config import Config
-        from drp_slam.config_file import override
+        from drp_slam.config.config_file import override
         from drp_slam.data.dataset import open_sequence
         from drp_slam.evaluation.pairs import pairs_apart
 

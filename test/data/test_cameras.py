@@ -17,7 +17,7 @@ from recording import OPTICAL, Recorder, colour, confidence, infrared, metres, m
 from test_bag import TYPES, refused
 
 from drp_slam.config import Config
-from drp_slam.config_file import override
+from drp_slam.config.config_file import override
 from drp_slam.data import bag_images
 from drp_slam.data.dataset import named, open_sequence, playable
 from drp_slam.data.sequence import Sequence

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from drp_slam.config import Config, DrpConfig
-from drp_slam.config_file import override
+from drp_slam.config.config_file import override
 from drp_slam.data.accuracy import ate
 from drp_slam.data.dataset import open_sequence
 from drp_slam.datatypes import Camera, Features, Frame

@@ -14,7 +14,7 @@ import pytest
 from drp_slam import cli, resources
 from drp_slam.chip.soc import Meter
 from drp_slam.config import Config
-from drp_slam.config_file import override
+from drp_slam.config.config_file import override
 from drp_slam.datatypes import Camera, DescriptorSpec, Features, Frame
 from drp_slam.device import open_device, stage_run
 from drp_slam.drp.kernels import Kernel

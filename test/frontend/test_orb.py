@@ -12,7 +12,7 @@ import pytest
 
 from drp_slam import cli
 from drp_slam.config import Config
-from drp_slam.config_file import override
+from drp_slam.config.config_file import override
 from drp_slam.datatypes import Camera, Frame
 from drp_slam.drp.orb_kernels import Spread
 from drp_slam.errors import DrpError

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from drp_slam.config import Config
-from drp_slam.config_file import override
+from drp_slam.config.config_file import override
 from drp_slam.data.dataset import open_sequence
 from drp_slam.data.ply import read_ply, write_ply
 from drp_slam.drpai3.detect import Due

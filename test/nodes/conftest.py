@@ -72,7 +72,7 @@ def graph(request, command):
 def four_nodes(graph_env, listen, tmp_path) -> Iterator:
     """The graph on a camera's topics, which the test publishes."""
     from drp_slam.config import Config
-    from drp_slam.config_file import override
+    from drp_slam.config.config_file import override
     from drp_slam.nodes.processes import Processes
     from drp_slam.nodes.table import nodes
 

@@ -10,7 +10,7 @@ import pytest
 
 from drp_slam import resources
 from drp_slam.config import Config, DrpConfig, GraphConfig, PlayerConfig
-from drp_slam.config_file import load, override
+from drp_slam.config.config_file import load, override
 from drp_slam.errors import ConfigError, DrpSlamError, GraphError
 from drp_slam.nodes import table, yaml_file
 

@@ -14,7 +14,7 @@ from sensor_msgs.msg import Imu
 
 from drp_slam import geometry
 from drp_slam.config import Config
-from drp_slam.config_file import override
+from drp_slam.config.config_file import override
 from drp_slam.errors import ConfigError
 from drp_slam.nodes import convert, world
 from drp_slam.nodes.prior_topics import PriorTopics

@@ -22,7 +22,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from drp_slam import geometry
 from drp_slam.config import Config
-from drp_slam.config_file import override
+from drp_slam.config.config_file import override
 from drp_slam.nodes import convert, qos, status_codec
 from drp_slam.nodes.player_node import rep118
 from drp_slam.nodes.transforms import TransformTree

@@ -10,7 +10,7 @@ import pytest
 
 from drp_slam import cli
 from drp_slam.config import Config
-from drp_slam.config_file import override
+from drp_slam.config.config_file import override
 from drp_slam.data.dataset import open_sequence
 from drp_slam.offline import run_sequence
 from drp_slam.reporting import difference, folder

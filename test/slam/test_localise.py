@@ -12,7 +12,7 @@ from point_world import CAMERA, frame, make_world, walk
 
 from drp_slam import geometry
 from drp_slam.config import Config, SlamConfig
-from drp_slam.config_file import override
+from drp_slam.config.config_file import override
 from drp_slam.data.dataset import open_sequence
 from drp_slam.datatypes import Features, Frame, Track, Trajectory
 from drp_slam.errors import ConfigError

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from drp_slam.config.parameter import check, param
 from drp_slam.device import BACKENDS
 from drp_slam.errors import ConfigError
-from drp_slam.parameter import check, param
 
 DEFAULT_NETWORK = "xfeat-p70"
 SENSORS = ("auto", "mono")
