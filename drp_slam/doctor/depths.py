@@ -29,11 +29,11 @@ BESIDE = np.ones((3, 3), np.uint8)
 REACH = 24
 """Shifts that are tried, in pixels of `SIZE`: 15 % of the width."""
 LEAST_EDGES, LEAST_VIEWS = 60, 12
-"""Edge pixels of a depth image, and different views with them, of which fewer say nothing: in one view alone, edges fit
-better elsewhere by chance (5 % of the views of freiburg1_xyz, up to 30 % of the rendered room's)."""
+"""Edge pixels of a depth image, and different views with them, at least: in a single view, edges fit better
+elsewhere by chance (5 % of the views of freiburg1_xyz, up to 30 % of the rendered room's)."""
 SAME_VIEW = 0.7
-"""Depth edges of which this part stays where it was show the same view again: a camera that stands still has 0.85 and
-more, one that moves 0.1 to 0.5 between two samples."""
+"""Two samples show the same view if this share of the depth edges is at the same place: 0.85 and more for a static
+camera, 0.1 to 0.5 for a moving one."""
 MOST_OFF = 0.02
 """Edges may be displaced by this share of the width: those of a free-running Kinect in motion are, by 1 %."""
 LEAST_GAIN = 1.25
@@ -44,8 +44,8 @@ SOUND_FIT, NO_FIT = 0.25, 0.12
 
 @dataclass(frozen=True)
 class DepthLook:
-    """What one depth image looks like. `edges` are those at `SIZE`;
-    `scores` say how they fit those of the image, None where it has few."""
+    """Measurements of one depth image. `edges` are those at `SIZE`; `scores` tell how well they fit those of the image,
+    None with few edges."""
 
     encoding: str
     size: tuple[int, int]
@@ -126,7 +126,7 @@ def _depth_edges(depth: np.ndarray, sound: np.ndarray, unit_m: float) -> np.ndar
         np.where(sound, depth, 0).astype(np.float32) * np.float32(unit_m), SIZE, interpolation=cv2.INTER_NEAREST
     )
     near_first = np.where(small > 0, small, np.float32(1e9))
-    filled = np.where(small > 0, small, cv2.erode(near_first, np.ones((5, 5), np.uint8)))  # holes: as the nearer side
+    filled = np.where(small > 0, small, cv2.erode(near_first, np.ones((5, 5), np.uint8)))  # holes take the nearer side
     filled[filled >= 1e9] = 0
     step = cv2.dilate(filled, BESIDE) - filled
     return ((filled > 0) & (step > STEP_M) & (step > STEP * filled)).astype(np.float32)
@@ -142,7 +142,7 @@ def _image_edges(image: np.ndarray) -> np.ndarray:
 
 
 def _registration(looks: Sequence[DepthLook], where: str) -> list[Finding]:
-    """Where depth edges fit the image best; reported where that is far from where they are."""
+    """Finds where depth edges fit the image best; a finding if that is far from their place."""
     used = _views([look for look in looks if look.scores is not None])
     if len(used) < LEAST_VIEWS:
         return []

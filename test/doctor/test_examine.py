@@ -135,8 +135,8 @@ def test_healthy_frames(frames):
 
 
 def test_a_view_alone_says_nothing_of_registration() -> None:
-    """Depth edges of one view fit elsewhere by chance: a camera that stands still, or a recording that is played slowly,
-    shows it often."""
+    """Depth edges of one view fit elsewhere by chance: a camera that stands still, or a recording that is played
+    slowly, shows it often."""
     frames = list(open_sequence("synthetic:seed=2,frames=60,width=320"))[36:52]
     rng = np.random.default_rng(0)
     for frame in frames[2:11:8]:
