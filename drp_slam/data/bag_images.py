@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import cv2
 import numpy as np
 
+from drp_slam.data.camera_info import raw_rectification
 from drp_slam.datatypes import Camera
 
 
@@ -30,6 +32,17 @@ def camera_info(types: Any, header: Any, camera: Camera) -> Any:
         binning_y=0,
         roi=roi,
     )
+
+
+def pair_infos(types: Any, header: Any, camera: Camera) -> tuple[Any, Any]:
+    """CameraInfo of both cameras of a pair: of a raw one with the rotations (R) and baseline (P) that rectify it."""
+    if camera.right is None:
+        return camera_info(types, header, replace(camera, baseline_m=None)), camera_info(types, header, camera)
+    alone = (replace(camera, baseline_m=None, right=None, T_right_left=None), camera.right)
+    infos = tuple(camera_info(types, header, one) for one in alone)
+    for info, R, P in zip(infos, *raw_rectification(camera)):
+        info.r[:], info.p[:] = R.ravel(), P.ravel()
+    return infos[0], infos[1]
 
 
 def image(types: Any, header: Any, pixels: np.ndarray, encoding: str) -> Any:

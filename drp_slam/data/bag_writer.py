@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,19 +80,16 @@ def _write(writer: Any, sequence: Sequence, compressed: bool, depth_encoding: st
             put(topic, bag_images.image(types, header(stamp_ns), pixels, name), stamp_ns)
 
     camera = sequence.camera
-    if camera.right is not None:
-        raise DataError(f"{sequence.name}: a raw stereo pair cannot be written to a bag; rectify it")
     worst_m, encoding = 0.0, depth_encoding or ""
     for frame in track(sequence, len(sequence), "writing the bag"):
         assert frame.image is not None  # readers always provide one
         if frame.right is not None:
-            for side, pixels, own in (
-                ("left", frame.image, replace(camera, baseline_m=None)),
-                ("right", frame.right, camera),
-            ):
-                info = bag_images.camera_info(types, header(frame.stamp_ns), own)
+            infos = bag_images.pair_infos(types, header(frame.stamp_ns), camera)
+            for side, pixels, info in zip(("left", "right"), (frame.image, frame.right), infos):
                 put(f"/stereo/{side}/camera_info", info, frame.stamp_ns)
-                put_image(f"/stereo/{side}/image_rect", pixels, frame.stamp_ns)
+                put_image(
+                    f"/stereo/{side}/{'image_rect' if camera.right is None else 'image_raw'}", pixels, frame.stamp_ns
+                )
             continue
         depth_ns = sequence.depth_stamp_ns(frame)
         put(CAMERA_INFO, bag_images.camera_info(types, header(frame.stamp_ns), camera), frame.stamp_ns)

@@ -11,6 +11,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
 
 from drp_slam.datatypes import DISTORTION, Camera
@@ -127,6 +128,19 @@ def pair_of(
     T_right_left[:3, :3] = R[1].T @ R[0]
     T_right_left[:3, 3] = R[1].T @ [-baseline_m, 0.0, 0.0]
     return replace(cameras[0], baseline_m=baseline_m, right=cameras[1], T_right_left=T_right_left)
+
+
+def raw_rectification(camera: Camera) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Rotations (3, 3) and projections (3, 4) of left and right that rectify a raw pair: R and P for `pair_of`."""
+    right, T = camera.right, camera.T_right_left
+    assert right is not None and T is not None
+    size, R, t = (camera.width, camera.height), T[:3, :3].copy(), T[:3, 3:].copy()
+    arguments = (camera.K, camera.distortion, right.K, right.distortion, size, R, t)
+    if camera.model == "equidistant":
+        R1, R2, P1, P2, _ = cv2.fisheye.stereoRectify(*arguments, cv2.CALIB_ZERO_DISPARITY)
+    else:
+        R1, R2, P1, P2, *_ = cv2.stereoRectify(*arguments, flags=cv2.CALIB_ZERO_DISPARITY, alpha=0)
+    return (R1, R2), (P1, P2)
 
 
 def baseline_of(left: Any, right: Any) -> float:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from drp_slam.config import DrpConfig
+from drp_slam.data.camera_info import raw_rectification
 from drp_slam.datatypes import Camera, Features, Frame
 from drp_slam.device import Run, StageRun, open_device, stage_run
 from drp_slam.drp.conditions import MODE_SGM_DRP
@@ -151,16 +152,3 @@ def rectification(camera: Camera) -> tuple[tuple[np.ndarray, ...], Camera]:
         T_right_left=None,
     )
     return tuple(maps), left
-
-
-def raw_rectification(camera: Camera) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Rotations (3, 3) and projections (3, 4) of left and right that rectify a raw pair: R and P of CameraInfo."""
-    right, T = camera.right, camera.T_right_left
-    assert right is not None and T is not None
-    size, R, t = (camera.width, camera.height), T[:3, :3].copy(), T[:3, 3:].copy()
-    arguments = (camera.K, camera.distortion, right.K, right.distortion, size, R, t)
-    if camera.model == "equidistant":
-        R1, R2, P1, P2, _ = cv2.fisheye.stereoRectify(*arguments, cv2.CALIB_ZERO_DISPARITY)
-    else:
-        R1, R2, P1, P2, *_ = cv2.stereoRectify(*arguments, flags=cv2.CALIB_ZERO_DISPARITY, alpha=0)
-    return (R1, R2), (P1, P2)

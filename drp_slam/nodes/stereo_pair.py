@@ -14,10 +14,10 @@ from std_msgs.msg import Header
 
 from drp_slam.config import DrpConfig
 from drp_slam.data import image_codec
-from drp_slam.data.camera_info import is_rectified, pair_of
+from drp_slam.data.camera_info import is_rectified, pair_of, raw_rectification
 from drp_slam.datatypes import Camera, Frame
 from drp_slam.errors import GraphError
-from drp_slam.frontend.depth_sensor import Sensor, open_sensor, raw_rectification
+from drp_slam.frontend.depth_sensor import Sensor, open_sensor
 from drp_slam.nodes import convert, qos
 from drp_slam.nodes.limits import IN_FLIGHT
 from drp_slam.nodes.pairing import Stamped

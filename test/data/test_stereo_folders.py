@@ -144,3 +144,28 @@ def test_damaged_euroc_folders_are_one_line(euroc: Path) -> None:
     sensor.write_text("resolution: [64]\n")
     with pytest.raises(DataError, match="not a camera of EuRoC's layout"):
         open_sequence(str(euroc))
+
+
+@pytest.mark.parametrize("model", ["equidistant", "radial-tangential"])
+def test_a_raw_pair_keeps_its_cameras_in_a_bag(euroc: Path, tmp_path: Path, model: str) -> None:
+    """The right camera is turned and shifted against the left one."""
+    turned = f"[{np.cos(0.03)}, {-np.sin(0.03)}, 0, 0.11, {np.sin(0.03)}, {np.cos(0.03)}, 0, 0.002,"
+    for k in (0, 1):
+        text = SENSOR.format(model=model, x=0.11 * k)
+        right = text.replace("[1.0, 0, 0, 0.11, 0, 1.0, 0, 0,", turned)
+        (euroc / "mav0" / f"cam{k}" / "sensor.yaml").write_text(right)
+    assert turned in right
+    true = open_sequence(str(euroc))
+    write_bag(tmp_path / "bag", true, "mcap")
+    read = open_sequence(str(tmp_path / "bag"))
+    assert {role: topic for role, (topic, _) in read.topics.items() if role in ("image", "right")} == {
+        "image": "/stereo/left/image_raw",
+        "right": "/stereo/right/image_raw",
+    }
+    for found, expected in ((read.camera, true.camera), (read.camera.right, true.camera.right)):
+        assert found.model == expected.model and np.allclose(found.distortion, expected.distortion)
+        assert np.allclose(found.K, expected.K)
+    assert np.allclose(read.camera.T_right_left, true.camera.T_right_left, atol=1e-9)
+    assert read.camera.baseline_m == pytest.approx(true.camera.baseline_m)
+    for a, b in zip(read, true, strict=True):
+        assert np.array_equal(a.image, b.image) and np.array_equal(a.right, b.right)
