@@ -28,6 +28,12 @@ def add_network_model(p: argparse.ArgumentParser) -> None:
     p.add_argument("--results-stay", action="store_true", help=text)
 
 
+def add_shuffles(p: argparse.ArgumentParser) -> None:
+    """Whether channel shuffles become convolutions."""
+    text = "run channel shuffles as 1 x 1 convolutions of equal result, where a float network has them"
+    p.add_argument("--convolve-shuffles", action="store_true", help=text)
+
+
 def add_corpus(p: argparse.ArgumentParser) -> None:
     """A folder of networks with published latencies."""
     p.add_argument("dir", type=Path, help="folder with index.csv and graphs/")
@@ -60,7 +66,13 @@ def dimensions(texts: Iterable[str]) -> dict[str, int]:
     return sizes
 
 
-def read_network(name: str, shapes: Iterable[str] = (), dims: Iterable[str] = (), in_place: bool = False) -> Graph:
+def read_network(
+    name: str,
+    shapes: Iterable[str] = (),
+    dims: Iterable[str] = (),
+    in_place: bool = False,
+    convolve_shuffles: bool = False,
+) -> Graph:
     """A network file, or a shipped network by name, as a graph (`graph.load`). Raises DrpAi3Error, ResourceError."""
     from drp_slam import resources
     from drp_slam.drpai3.graph import load
@@ -68,7 +80,7 @@ def read_network(name: str, shapes: Iterable[str] = (), dims: Iterable[str] = ()
     path = Path(name).expanduser()
     if not path.is_file() and path.suffix not in (".gz", ".onnx"):
         path = resources.network(name)
-    return load(path, input_shapes(shapes), dimensions(dims), in_place=in_place)
+    return load(path, input_shapes(shapes), dimensions(dims), in_place=in_place, convolve_shuffles=convolve_shuffles)
 
 
 def add_preprocessing(p: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from drp_slam.commands._networks import add_preprocessing, read_network
+from drp_slam.commands._networks import add_preprocessing, add_shuffles, read_network
 from drp_slam.commands._options import add_out, out_folder
 from drp_slam.profiler.terminal import print_lines
 
@@ -24,6 +24,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--input-shape", action="append", default=[], metavar="[NAME=]1,3,H,W", help=text)
     text = "let the DRP read the results in place, so that XFeat's upsampling runs on blocks of pixels"
     p.add_argument("--results-stay", action="store_true", help=text)
+    add_shuffles(p)
     add_out(p)
 
 
@@ -32,7 +33,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from drp_slam.drpai3.board_kit import board_kit
     from drp_slam.drpai3.samples import Preprocessing
 
-    graph = read_network(args.model, args.input_shape, in_place=args.results_stay)
+    graph = read_network(
+        args.model, args.input_shape, in_place=args.results_stay, convolve_shuffles=args.convolve_shuffles
+    )
     how = Preprocessing(mean=args.mean, std=args.std, bgr=args.bgr)
     return board_kit(graph, args.images, out_folder(args), how)
 

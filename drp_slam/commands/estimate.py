@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from drp_slam.commands._networks import add_network_model, add_preprocessing, dimensions, read_network
+from drp_slam.commands._networks import add_network_model, add_preprocessing, add_shuffles, dimensions, read_network
 from drp_slam.commands._options import add_out, kept, out_folder
 from drp_slam.commands._tables import console as stdout
 from drp_slam.commands._tables import print_table, print_written
@@ -25,6 +25,7 @@ SPARE = "kB|uJ|zeros|kcycle|use|N/M|shape|MMAC"
 def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("model", help="ONNX file (.onnx, .onnx.gz), shipped network, or folder of ONNX files")
     add_network_model(p)
+    add_shuffles(p)
     sparsity = p.add_mutually_exclusive_group()
     text = "assume this share of zeros instead of the file's own"
     sparsity.add_argument("--sparsity", type=float, metavar="S", help=text)
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     assumed |= {"freq_index": args.freq_index, "results_stay": args.results_stay}
     if Path(args.model).expanduser().is_dir():
         return kept(args, _survey(args, constants, assumed))
-    graph = read_network(args.model, args.input_shape, args.dim, args.results_stay)
+    graph = read_network(args.model, args.input_shape, args.dim, args.results_stay, args.convolve_shuffles)
     found = estimate(graph, constants, **assumed)
     result = as_dict(found, constants, pattern)
     if args.verify:

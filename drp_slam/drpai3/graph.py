@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from drp_slam.drpai3 import upsample_blocks
+from drp_slam.drpai3 import shuffles, upsample_blocks
 from drp_slam.drpai3.bodies import Body, bodies, resolve
 from drp_slam.drpai3.lifting import lift, spell_out
 from drp_slam.drpai3.normalise import normalise
@@ -97,20 +97,26 @@ def load(
     dims: Mapping[str, int] | None = None,
     batch_of_one: bool = False,
     in_place: bool = False,
+    convolve_shuffles: bool = False,
 ) -> Graph:
     """Reads, fixes, lifts, infers, normalises and folds an ONNX network.
 
     `input_shapes` is by input name ("" for the only input), `dims` by the name of a dynamic
     dimension ("" for all that are not named). `batch_of_one` changes a fixed batch to 1. `in_place`:
     the DRP reads the results in place, so upsampling may run in blocks (`upsample_blocks`).
+    `convolve_shuffles` writes channel shuffles as convolutions (`shuffles`).
 
     Raises DrpAi3Error with file, node and remedy in one line.
     """
     path = Path(path)
     model, rewritten = _opened(path, in_place)
     model = _inferred(fixed_model(path, model, input_shapes or {}, dims or {}, batch_of_one))
+    notes = [upsample_blocks.NOTE] if rewritten else []
+    if convolve_shuffles and shuffles.convolve(model):
+        resolve(model)
+        notes.append(shuffles.NOTE)
     graph = as_graph(model, path.name.removesuffix(".gz").removesuffix(".onnx"))
-    return replace(graph, notes=(*graph.notes, upsample_blocks.NOTE)) if rewritten else graph
+    return replace(graph, notes=(*graph.notes, *notes))
 
 
 def _opened(path: Path, in_place: bool) -> tuple[Any, bool]:

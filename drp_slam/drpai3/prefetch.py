@@ -18,6 +18,7 @@ import numpy as np
 class Streams:
     """Networks as rows of (N, S) arrays, padded behind their ends: one step a layer with weights.
 
+    Rows are sorted by length, the longest first; `live` is the number of rows that reach a step.
     `step` is the index of each of the T layers of all networks in the flat arrays; a layer without
     weights belongs to the step that follows it, and after the last one to a step of its own.
     `layer` is the layer of a step, T if padding. `freed_by` is the latest step that must
@@ -29,17 +30,20 @@ class Streams:
     layer: np.ndarray
     freed_by: np.ndarray
     after_bytes: np.ndarray
+    live: tuple[int, ...]
 
 
 def streams(weight_bytes: Sequence[np.ndarray], buffer_bytes: float) -> Streams:
     """Streams of networks whose layers load `weight_bytes` (L,) each, in order, through one buffer."""
     total = sum(len(w) for w in weight_bytes)
-    longest = 1 + max(int(np.count_nonzero(w)) for w in weight_bytes)
+    counts = np.array([np.count_nonzero(w) for w in weight_bytes])
+    longest = 1 + int(counts.max())
+    rank = np.argsort(np.argsort(-counts, kind="stable"))
     shape = (len(weight_bytes), longest)
     step, layer = np.zeros(total, int), np.full(shape, total)
     freed_by, after_bytes = np.zeros(shape, int), np.zeros(shape)
     start = 0
-    for row, w in enumerate(weight_bytes):
+    for row, w in zip(rank.tolist(), weight_bytes):
         loads = np.flatnonzero(w)
         step[start : start + len(w)] = row * longest + np.searchsorted(loads, np.arange(len(w)))
         before = np.concatenate([[0.0], np.cumsum(w[loads])])  # bytes up to and without step n
@@ -50,7 +54,8 @@ def streams(weight_bytes: Sequence[np.ndarray], buffer_bytes: float) -> Streams:
         freed_by[row, : len(loads)] = j
         after_bytes[row, : len(loads)] = np.where(j > 0, np.maximum(before[1:] - held, 0), 0)
         start += len(w)
-    return Streams(step, layer, freed_by, after_bytes)
+    live = tuple(int((counts > n).sum()) for n in range(longest))
+    return Streams(step, layer, freed_by, after_bytes, live)
 
 
 def waits(s: Streams, work_s: np.ndarray, weight_bytes: np.ndarray, bandwidth: np.ndarray | float) -> np.ndarray:
@@ -67,11 +72,12 @@ def waits(s: Streams, work_s: np.ndarray, weight_bytes: np.ndarray, bandwidth: n
     ends = np.zeros((longest + 1, *own.shape[1:]))
     come, wait = np.zeros(own.shape[1:]), np.zeros(own.shape)
     network = np.arange(rows)
-    for n in range(longest):
-        done = ends[n] + own[n]
-        come = np.maximum(come + load[n] / speed, ends[s.freed_by[:, n], :, network].T + after[n] / speed)
-        wait[n] = np.where(load[n] > 0, np.maximum(come - done, 0.0), 0.0)
-        ends[n + 1] = done + wait[n]
+    for n, live in enumerate(s.live):
+        done = ends[n, :, :live] + own[n, :, :live]
+        room = ends[s.freed_by[:live, n], :, network[:live]].T + after[n, :live] / speed
+        come = np.maximum(come[:, :live] + load[n, :live] / speed, room)
+        wait[n, :, :live] = np.where(load[n, :live] > 0, np.maximum(come - done, 0.0), 0.0)
+        ends[n + 1, :, :live] = done + wait[n, :, :live]
     flat = np.zeros((len(work), work.shape[1] + 1))
     flat[:, s.layer.T.ravel()] = wait.transpose(1, 0, 2).reshape(len(work), -1)
     return flat[:, :-1].reshape(work_s.shape)

@@ -37,7 +37,9 @@ class Table:
     `cycles` are MAC-array cycles at full efficiency; `weight_bytes` as streamed; `load`, `store` the
     feature bytes that come from and go to DDR (`residency`); `read`, `written` elements in and out;
     `streamed` those that set the DRP's time, 0 for a copy; `taps` of maximum pooling windows,
-    `average_taps` of averages; `moved` elements that are copied, `evaluated` those of `FUNCTIONS`.
+    `average_taps` of averages; `products` those of `macs` that multiply two activations (attention);
+    `moved` elements that are copied, `evaluated` those of `FUNCTIONS`; `wide` is 1 for a depthwise kernel
+    beyond 3 x 3.
     """
 
     cycles: np.ndarray
@@ -50,8 +52,10 @@ class Table:
     taps: np.ndarray
     average_taps: np.ndarray
     macs: np.ndarray
+    products: np.ndarray
     moved: np.ndarray
     evaluated: np.ndarray
+    wide: np.ndarray
 
 
 def table(layers: Sequence[Layer], tags: Sequence[str], cycles: np.ndarray, weight_bytes: np.ndarray) -> Table:
@@ -70,8 +74,10 @@ def table(layers: Sequence[Layer], tags: Sequence[str], cycles: np.ndarray, weig
         taps,
         average_taps,
         [x.macs for x in layers],
+        [x.macs if x.kind == "matmul" else 0 for x in layers],
         [x.out_elements if x.op in MOVES else 0 for x in layers],
         [x.out_elements if x.op in FUNCTIONS else 0 for x in layers],
+        [tag == "depthwise-large" for tag in tags],
     )
     return Table(*(np.asarray(column, np.float64) for column in columns))
 
@@ -166,9 +172,10 @@ def own_parts(t: Table, units: np.ndarray, c: Mapping[str, float], mac_hz: float
     on_cpu = np.where(
         t.moved > 0, t.moved * FLOAT_BYTES / c["cpu.copy_bandwidth"], (t.read + t.written) / c["fallback.element_rate"]
     )
-    on_cpu = on_cpu + t.macs / c["fallback.mac_rate"] + t.evaluated / c["fallback.curve_rate"]
+    on_cpu = on_cpu + (t.macs - t.products) / c["fallback.mac_rate"] + t.products / c["fallback.product_rate"]
+    on_cpu = on_cpu + t.evaluated / c["fallback.curve_rate"]
     fixed = (
-        product * c["drpai3.layer_overhead"]
+        product * (c["drpai3.layer_overhead"] + t.wide * c["drpai3.wide_overhead"])
         + (matrix & ~product) * c["drpai3.add_overhead"]
         + (drp & ~pool) * c["drpai3.drp_op_overhead"]
         + pool * c["drpai3.pool_overhead"]

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,16 @@ from torch import Tensor
 from drp_slam.errors import PruningError
 from drp_slam.pruning import allocation, importance, probe, recovery, selection, surgery
 from drp_slam.pruning import prunable as L
-from drp_slam.pruning.inputs import Feeds
+from drp_slam.pruning.inputs import Feed, Feeds
 from drp_slam.pruning.layout import DEFAULT_CELL, Cell
 from drp_slam.pruning.methods import LEAST, saliency
 from drp_slam.pruning.onnxgraph import Graph, identifier
 from drp_slam.pruning.onnxnet import OnnxNet
 
 STATISTICS_IMAGES = 64
-REFIT_MACS, REFIT_SAMPLE = 4e12, 256
-"""Work limit for refitting layers, which bounds the passes over the images; positions per image."""
+REFIT_MACS, REFIT_SAMPLE, HELD_BYTES = 4e12, 256, 2**27
+"""Work limit for refitting layers, which bounds the passes over the images; positions per image; most bytes of inputs,
+and of the dense network's outputs, kept in memory."""
 Say = Callable[[str, float], None]
 
 
@@ -232,19 +233,22 @@ def refit(
     macs = 2 * len(feeds) * sum(count[n] * m.weight.numel() for n, m in layers.items())
     most = max(1, -(-len(layers) // max(1, int(REFIT_MACS / max(macs, 1)))))
     twins, dense_model = dense.layers, dense.updated()
+    inputs: Iterable[Feed] = list(feeds) if feeds.bytes <= HELD_BYTES else feeds
     parts = list(probe.groups(layers, most=min(most, probe.GROUP_LAYERS)))
+    size = {
+        n: 4 * len(feeds) * min(count[n], len(graph.sites[n]) * REFIT_SAMPLE) * len(layers[n].weight) for n in layers
+    }
+    targets: list[dict[str, list[Tensor]]] = []
     for number, group in enumerate(parts):
         say(f"refitting {', '.join(list(group)[:2])}", 0.7 + 0.3 * number / len(parts))
-        results = [site.result for name in group for site in graph.sites[name]]
-        exact = probe.Session(dense_model, results)
+        if not targets or not group.keys() <= targets[0].keys():
+            targets = _targets(dense_model, graph, _fitting(parts[number:], size), inputs)
         pruned = probe.Session(graph.updated(), probe.sources(graph, group))
         sums: dict[str, list[Tensor]] = {}
-        for feed in feeds:
-            targets, values = exact.run(feed), pruned.run(feed)
+        for feed, wanted in zip(inputs, targets):
+            values = pruned.run(feed)
             for name, module in group.items():
-                wanted = [torch.from_numpy(targets[s.result].astype("float32")) for s in graph.sites[name]]
-                for x, y in zip(probe.seen_rows(graph, name, module, values, REFIT_SAMPLE), wanted):
-                    y = L.output_rows(module, y, REFIT_SAMPLE).flatten(0, 1)
+                for x, y in zip(probe.seen_rows(graph, name, module, values, REFIT_SAMPLE), wanted[name]):
                     if module.bias is not None:
                         x = torch.cat([x, torch.ones(len(x), 1)], 1)
                     own, target = (x.T @ x).double(), (x.T @ y).double()
@@ -254,3 +258,27 @@ def refit(
         for name, module in group.items():
             own, target = sums[name]
             surgery.solve_again(module, twins[name], masks[name], own, target, damping)
+
+
+def _fitting(parts: Sequence[Mapping[str, Any]], size: Mapping[str, int]) -> dict[str, Any]:
+    """The layers of the next groups, at least one group, whose targets fit into HELD_BYTES."""
+    found: dict[str, Any] = {}
+    for group in parts:
+        if found and sum(size[n] for n in (*found, *group)) > HELD_BYTES:
+            break
+        found |= group
+    return found
+
+
+def _targets(model: Any, graph: Graph, layers: L.Layers, feeds: Iterable[Feed]) -> list[dict[str, list[Tensor]]]:
+    """What the dense network's layers give at the places of `seen_rows`, (n, Cout) a site, for each input."""
+    exact = probe.Session(model, [site.result for name in layers for site in graph.sites[name]])
+    found = []
+    for feed in feeds:
+        values = exact.run(feed)
+        rows = {}
+        for name, module in layers.items():
+            outputs = [torch.from_numpy(values[s.result].astype("float32")) for s in graph.sites[name]]
+            rows[name] = [L.output_rows(module, y, REFIT_SAMPLE).flatten(0, 1).clone() for y in outputs]
+        found.append(rows)
+    return found

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,6 +45,11 @@ class Feeds:
 
     def __len__(self) -> int:
         return len(self.given) or self.total or len(self.files)
+
+    @property
+    def bytes(self) -> int:
+        """What all of them take in memory, as float32."""
+        return 4 * len(self) * sum(math.prod(shape) for shape in self.shapes.values())
 
     def _are_images(self) -> bool:
         return bool(self.files) and self.files[0].suffix != ".npz"

@@ -37,7 +37,8 @@ DEVICE = load_constants("rzv2h")
 
 
 def corpus(folder):
-    """Six networks of three families whose published time is the model's own, to 1 ns."""
+    """Six networks of three families whose published time is the model's own, to 1 ns; every second one is of a
+    pair, published without the call of the runtime."""
     (folder / "graphs").mkdir(parents=True)
     lines = ["id,published_model,published_ms,published_precision_ms,family,sw_version"]
     for n, (family, width) in enumerate((f, w) for f in "abc" for w in (32, 128)):
@@ -48,8 +49,9 @@ def corpus(folder):
         if family == "c":
             y = b.op("MaxPool", b.conv(y, width, width), kernel_shape=[2, 2], strides=[2, 2])
         path = b.save(folder / "graphs" / f"n{n}.onnx", b.conv(y, width, 16))
-        ms = estimate(load(path), DEVICE, sparsity=0.0).total_s * 1e3
-        lines.append(f'n{n},docs-site N{n},{ms:.6f},0.000001,{family},"TVM v2.7.0"')
+        name = f"docs-site N{n}" if n % 2 else f"N{n}"
+        seconds = estimate(load(path), DEVICE, sparsity=0.0).total_s - n % 2 * DEVICE["drpai3.inference_overhead"]
+        lines.append(f'n{n},{name},{seconds * 1e3:.6f},0.000001,{family},"TVM v2.7.0"')
     (folder / "index.csv").write_text("\n".join(lines) + "\n")
     return folder
 
@@ -148,7 +150,8 @@ def test_rows_of_a_table_are_left_out_of_the_fold_that_tests_their_family(tmp_pa
     rows = Rows(samples[0], tuple(groups))
     whole = batch(samples, {}, DEVICE, rows)
     (times,) = predict(whole, [DEVICE], 1e9)
-    (alone,) = predict(batch(samples[:1], {}, DEVICE), [DEVICE], 1e9)
+    calm = DEVICE.replace({"drpai3.exposed_share": 0.0})  # a translator counts no contention
+    (alone,) = predict(batch(samples[:1], {}, DEVICE), [calm], 1e9)
     fixed = DEVICE["drpai3.inference_overhead"] + float(result_seconds(1, 16 * 32 * 32, DEVICE))
     assert times[len(samples) :].sum() + fixed == pytest.approx(alone[0], rel=1e-6)
     np.testing.assert_allclose(whole.published_s[len(samples) :], 5e-6)

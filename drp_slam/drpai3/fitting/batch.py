@@ -36,7 +36,9 @@ class Rows:
 class Batch:
     """Times to predict and the layers that they sum, for one choice of rules.
 
-    `owner` is the time to which a layer of `table` contributes; one past the last means none.
+    `owner` is the time to which a layer of `table` contributes; one past the last means none. `ideal`
+    marks layers whose times come from a translator, which counts no contention: the shorter of work and
+    traffic is hidden completely.
     `crossed` (times, 4): number and elements of tensors moved between accelerator and CPU, and of
     results. `inferences` is 1 where a time includes the fixed cost of an inference. `error` is the
     relative model error that the fit assumes.
@@ -45,6 +47,7 @@ class Batch:
     table: timing.Table
     units: np.ndarray
     owner: np.ndarray
+    ideal: np.ndarray
     streams: prefetch.Streams
     crossed: np.ndarray
     inferences: np.ndarray
@@ -59,10 +62,10 @@ def _placed(
 ) -> tuple[timing.Table, np.ndarray, list[placement.Crossing], bool]:
     """Table with traffic, units, crossings, and whether the CPU has none of a sample; kept."""
     rules = placement.chosen_of(c) | {tag: int(unit) for tag, unit in chosen.items() if tag != FEATURE_SHARE}
-    unit = placement.units(sample.tags, sample.layers, sample.wires, sample.published.release, rules)
     buffer_bytes = c["drpai3.feature_buffer"] * chosen.get(FEATURE_SHARE, c[FEATURE_SHARE])
-    key = (unit.tobytes(), buffer_bytes)
+    key = (frozenset(rule for rule in rules.items() if rule[0] in sample.rules), buffer_bytes)
     if key not in sample.placed:
+        unit = placement.units(sample.tags, sample.layers, sample.wires, sample.published.release, rules)
         sizes = {name: int(c["drpai3.element_bytes"]) * size for name, size in sample.sizes.items()}
         lies = residency.simulate(sample.layers, sample.wires, unit, sizes, buffer_bytes)
         cpu = placement.on_cpu(unit, sample.layers, sample.wires)
@@ -90,15 +93,17 @@ def batch(
     units = np.concatenate([u for _, u, _, _ in placed])
     busy = units != placement.FUSED
     table = timing.select(table, busy)
+    owners = np.concatenate(owner)[busy]
     streamed = timing.streamed_bytes(table, units[busy])
     published = [s.published.latency_s for s in samples] + [g.vendor_us * 1e-6 for g in known]
     return Batch(
         table,
         units[busy],
-        np.concatenate(owner)[busy],
+        owners,
+        owners >= len(samples),
         prefetch.streams([streamed[of_network[busy] == n] for n in range(len(everyone))], c["drpai3.weight_buffer"]),
         np.array(crossed, np.float64).reshape(-1, 4),
-        np.repeat([1.0, 0.0], [len(samples), len(known)]),
+        np.array([float(s.published.call) for s in samples] + [0.0] * len(known)),
         np.array([m for _, _, _, m in placed[: len(samples)]] + [True] * len(known)),
         np.array(published),
         np.array([s.published.precision_s for s in samples] + [1e-6] * len(known)),
@@ -115,7 +120,8 @@ def _crossed(found: Sequence[placement.Crossing]) -> tuple[int, int, int, int]:
 def predict(b: Batch, variants: Sequence[Mapping[str, float]], mac_hz: float) -> np.ndarray:
     """(variants, times) modelled seconds of each time of the batch, for each set of constants."""
     count = len(b.published_s)
-    own_s = np.stack([timing.own_parts(b.table, b.units, c, mac_hz).total for c in variants])
+    parts = [timing.own_parts(b.table, b.units, c, mac_hz) for c in variants]
+    own_s = np.stack([p.total - b.ideal * p.exposed for p in parts])
     bandwidth = np.array([c["drpai3.weight_bandwidth"] for c in variants])
     layer_s = own_s + prefetch.waits(b.streams, own_s, timing.streamed_bytes(b.table, b.units), bandwidth)
     return np.stack(

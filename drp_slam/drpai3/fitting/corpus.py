@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,12 @@ class Published:
     release: float
     model: str
 
+    @property
+    def call(self) -> bool:
+        """Whether the figure includes the call of the runtime: pairs are published for the network alone
+        ("CNN"), and lie below the list's figures of the same networks."""
+        return not self.model.startswith(PAIR_PREFIX)
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -57,6 +64,11 @@ class Sample:
     sizes: Mapping[str, int]
     share: float = 1.0
     placed: dict[Any, Any] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def rules(self) -> frozenset[str]:
+        """Tags whose rules can change where its layers run."""
+        return frozenset(self.tags) | placement.MIXED
 
 
 def csv_rows(path: Path, remedy: str) -> list[dict[str, str]]:

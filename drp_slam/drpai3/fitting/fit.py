@@ -28,6 +28,7 @@ START: Priors = {
     "drpai3.feature_bandwidth": (9e9, 2e9, 2.56e10, 0.1),
     "drpai3.exposed_share": (0.2, 0.01, 1.0, 0.5),
     "drpai3.layer_overhead": (1.5e-6, 1e-7, 1e-4, 0.3),
+    "drpai3.wide_overhead": (2e-5, 1e-7, 1e-3, 1.0),
     "drpai3.add_overhead": (2e-6, 1e-7, 1e-4, 0.1),
     "drpai3.drp_op_overhead": (1e-4, 1e-6, 5e-4, 0.5),
     "drpai3.drp_element_rate": (8e8, 2e8, 1e11, 0.3),
