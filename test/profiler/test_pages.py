@@ -6,14 +6,12 @@ from __future__ import annotations
 import base64
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from page_checks import check_page
+from page_checks import CHROMIUM, browse, check_page
 
 from drp_slam.config import Config
 from drp_slam.data.dataset import open_sequence
@@ -26,17 +24,6 @@ from drp_slam.reporting import folder
 from drp_slam.reporting.moments import APART_S, MOST_KEYFRAMES, MOST_WORST, WIDTH_PX, Moments, picture
 from drp_slam.reporting.results import build
 
-CHROMIUM = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
-FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-FLAGS += "--disable-component-update --disable-sync --enable-logging=stderr --virtual-time-budget=4000 --dump-dom"
-
-
-def browse(path: Path, profile: Path, *flags: str) -> tuple[str, list[str]]:
-    """The document after its scripts ran, and what they wrote to the console."""
-    command = [str(CHROMIUM), *FLAGS.split(), *flags, f"--user-data-dir={profile}", path.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-
 
 def with_script(path: Path, script: str) -> Path:
     """A copy whose `script` runs last and says its result in the title."""
@@ -44,10 +31,6 @@ def with_script(path: Path, script: str) -> Path:
     text = path.read_text(encoding="utf-8").replace("</body>", f"<script>document.title = {script}</script></body>")
     copy.write_text(text, encoding="utf-8")
     return copy
-
-
-def title(document: str) -> str:
-    return re.search("<title>(.*?)</title>", document, re.S)[1]
 
 
 @pytest.fixture(scope="module")
@@ -68,22 +51,6 @@ def test_a_report_is_one_small_file_that_loads_nothing(results: Path) -> None:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt install chromium")
-@pytest.mark.parametrize("width", [1280, 390])
-def test_no_error_and_no_overflow_in_a_browser(results: Path, tmp_path: Path, width: int) -> None:
-    (tmp_path / "report.html").write_bytes((results / folder.REPORT_HTML).read_bytes())
-    frame = tmp_path / "frame.html"  # a window of headless Chromium is never narrower than 500 pixels
-    script = "f.onload = () => { const d = f.contentDocument.documentElement; "
-    script += "document.title = d.clientWidth ? d.scrollWidth - d.clientWidth : 'not shown'; }"
-    frame.write_text(
-        f"<title></title><iframe id=f width={width} height=800 style='border:0' src=report.html></iframe>"
-        f"<script>const f = document.getElementById('f'); {script}</script>"
-    )
-    document, console = browse(frame, tmp_path / "profile", "--allow-file-access-from-files")
-    assert not console
-    assert title(document) == "0"
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt install chromium")
 def test_the_viewer_draws_and_a_table_sorts(tmp_path: Path) -> None:
     points = np.random.default_rng(0).uniform(-1, 1, (5000, 3))
     drawn = viewer(points, np.full((5000, 3), 200, np.uint8), points[:50], np.arange(50) * 0.1, np.full(50, 0.01))
@@ -97,11 +64,10 @@ def test_the_viewer_draws_and_a_table_sorts(tmp_path: Path) -> None:
       head.click(); const down = read(); head.click(); const up = read();
       return `${down} ${up}`;
     })()"""
-    document, console = browse(with_script(path, script), tmp_path / "profile")
-    assert not console
-    assert title(document) == "acdb dcab"
     shot = tmp_path / "shot.png"
-    browse(path, tmp_path / "profile", f"--screenshot={shot}", "--window-size=1280,900")
+    title, console = browse(with_script(path, script), f"--screenshot={shot}", "--window-size=1280,900")
+    assert not console
+    assert title == "acdb dcab"
     viewed = cv2.imread(str(shot))[200:600, 200:1000].reshape(-1, 3).astype(int)
     assert 0.02 < np.mean(np.abs(viewed - 200).max(1) < 3) < 0.9, "points of one grey"
 

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from page_checks import check_page
 
 from drp_slam import cli
 from drp_slam.config import Config
@@ -40,7 +41,7 @@ def test_fewer_features_are_seen_in_settings_and_figures(runs: dict[str, Path], 
     assert result["settings"] == {"drp.top_k": [1024, 100]} and not result["same_trajectory"]
     track = next(d for d in result["differences"] if d["name"] == "track, p50" and d["kind"] == "modelled")
     assert track["verdict"] == "better" and track["change"] < 0
-    text = (tmp_path / folder.DIFFERENCE_HTML).read_text(encoding="utf-8")
+    text = check_page(tmp_path / folder.DIFFERENCE_HTML)
     assert "<code>drp.<wbr>top_<wbr>k</code>" in text and 'class="plot"' in text and 'class="verdict"' in text
     assert not (tmp_path / folder.REPORT_HTML).exists()
     cli.main(["report", str(runs["many"]), str(runs["few"]), "--out", str(tmp_path)])
