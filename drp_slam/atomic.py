@@ -5,6 +5,7 @@ interrupt."""
 from __future__ import annotations
 
 import csv
+import dataclasses
 import os
 import secrets
 import signal
@@ -61,6 +62,12 @@ def table(path: Path, columns: Iterable[str], error: type[DrpSlamError]) -> Iter
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(columns)
         yield rows
+
+
+def write_table(path: Path, kind: Any, rows: Iterable[Any], error: type[DrpSlamError]) -> None:
+    """Write dataclasses of one `kind` as CSV, one column per field. Raises `error` as `replacing` does."""
+    with table(path, [f.name for f in dataclasses.fields(kind)], error) as out:
+        out.writerows(dataclasses.astuple(row) for row in rows)
 
 
 @dataclass

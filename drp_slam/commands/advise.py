@@ -17,16 +17,12 @@ EXAMPLE = "advise --budget-w 2.5 --min-fps 20 --max-ate 2cm"
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument(
-        "--sweep", type=Path, metavar="DIR", help="choose from the results of this `sweep` (default: the newest)"
-    )
+    p.add_argument("--sweep", type=Path, metavar="DIR", help="choose from this `sweep` (default: the newest)")
     p.add_argument("--max-latency", metavar="2ms", help="limit the modelled latency of the network on DRP-AI3")
     p.add_argument("--max-energy", metavar="1mJ", help="limit the modelled energy of one inference")
     p.add_argument("--max-ate-increase", metavar="5%", help="limit the increase of the mean ATE over the reference")
     p.add_argument("--max-inliers-lost", metavar="5%", help="limit the loss of PnP inliers against the reference")
-    p.add_argument(
-        "--compared", type=Path, metavar="DIR", help="choose from the runs of this `compare` (default: the newest)"
-    )
+    p.add_argument("--compared", type=Path, metavar="DIR", help="choose from this `compare` (default: the newest)")
     p.add_argument("--budget-w", type=float, metavar="W", help="limit the modelled power of the busy units")
     p.add_argument("--min-fps", type=float, metavar="HZ", help="require this frame rate (default: the camera's)")
     p.add_argument("--max-ate", metavar="2cm", help="limit the trajectory error")

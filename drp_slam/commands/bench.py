@@ -44,12 +44,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--detector", metavar="NAME|FILE", help="with --pairs: this ONNX network on every 5th frame")
     text = "measure the live graph with a camera 2, 4 and 8 times as fast as the graph"
     p.add_argument("--overload", action="store_true", help=text)
-    p.add_argument(
-        "--cases",
-        default="",
-        metavar="WORDS",
-        help="with --robustness: run only cases whose name has one of these words",
-    )
+    p.add_argument("--cases", default="", metavar="WORDS", help="with --robustness: only cases named with these words")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -21,11 +21,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     add_slam(p)
     add_frames(p)
     p.add_argument(
-        "--draws",
-        type=int,
-        default=200,
-        metavar="N",
-        help="sample the uncertain constants this many times (default: 200)",
+        "--draws", type=int, default=200, metavar="N", help="sample the constants this many times (default: 200)"
     )
     text = "give the tracker this many of the CPU's cores (default: all)"
     p.add_argument("--tracker-cores", type=int, metavar="N", help=text)

@@ -8,17 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from drp_slam.commands import _options as options
 from drp_slam.commands import up
-from drp_slam.commands._options import (
-    add_dense,
-    add_device,
-    add_frames,
-    add_out,
-    add_sequence,
-    dense_files,
-    out_folder,
-    parsed,
-)
 from drp_slam.profiler.terminal import show as show
 
 HELP = "run the ROS 2 graph on the synthetic room, emulated and CPU only, and compare"
@@ -26,11 +17,11 @@ EXAMPLE = "demo --out results/demo"
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
-    add_sequence(p, "--sequence", default="synthetic")
-    add_frames(p, start=False)
-    add_device(p)
-    add_dense(p)
-    add_out(p)
+    options.add_sequence(p, "--sequence", default="synthetic")
+    options.add_frames(p, start=False)
+    options.add_device(p)
+    options.add_dense(p)
+    options.add_out(p)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -40,9 +31,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """
     from drp_slam.reporting.results import build
 
-    out = out_folder(args)
+    out = options.out_folder(args)
     emulated = graph(args, "emulated", out)
-    return build(emulated, graph(args, "cpu", out / "cpu")) | dense_files(args, emulated)
+    return build(emulated, graph(args, "cpu", out / "cpu")) | options.dense_files(args, emulated)
 
 
 def graph(args: argparse.Namespace, backend: str, out: Path) -> Path:
@@ -50,5 +41,9 @@ def graph(args: argparse.Namespace, backend: str, out: Path) -> Path:
     print(f"the graph with backend {backend}:", file=sys.stderr)
     frames = ["--frames", str(args.frames)] if args.frames else []
     sequence = ["--sequence", args.sequence, *frames]
-    up.run(parsed(up, [*sequence, "--rate", "max", "--backend", backend, "--device", args.device, "--out", str(out)]))
+    up.run(
+        options.parsed(
+            up, [*sequence, "--rate", "max", "--backend", backend, "--device", args.device, "--out", str(out)]
+        )
+    )
     return out

@@ -104,9 +104,7 @@ def _survey(args: argparse.Namespace, constants: Any, options: dict[str, Any]) -
     from drp_slam.drpai3.survey import survey
 
     if args.input_shape or args.verify or args.run or args.annotate or args.csv or args.html:
-        raise DrpAi3Error(
-            f"{args.model} is a folder; a folder allows only --dim, --sparsity and the options of the chip"
-        )
+        raise DrpAi3Error(f"{args.model} is a folder: only --dim, --sparsity and options of the chip apply")
     rows = survey(Path(args.model).expanduser(), constants, dimensions(args.dim), **options)
     outcomes = dict(Counter(row["outcome"] for row in rows))
     return {"device": f"emulated:{constants.name}", "outcomes": outcomes, "survey": rows}

@@ -27,9 +27,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     text = "ONNX file, shipped float network, or package.module:factory (imports and runs that code)"
     p.add_argument("source", help=text)
     p.add_argument("--rate", type=float, required=True, help="remove this fraction of the weights, in [0, 1)")
-    p.add_argument(
-        "--pattern", default="flexible-nm", choices=PATTERNS, help="arrange zeros in this pattern (flexible-nm)"
-    )
+    p.add_argument("--pattern", default="flexible-nm", choices=PATTERNS, help="use this pattern of zeros (flexible-nm)")
     text = f"rank weights by this saliency: {', '.join(SALIENCIES)}, or module:NAME of your own (obs)"
     p.add_argument("--saliency", default="obs", metavar="NAME", help=text)
     text = "read images, or .npz files of input arrays, from this folder (default: photographs of installed packages)"
@@ -43,10 +41,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--schedule", choices=SCHEDULES, default="one-shot", help=text)
     p.add_argument("--stages", type=int, default=4, metavar="N", help="prune in this many stages, unless one-shot (4)")
     p.add_argument(
-        "--layer-rates",
-        default="global",
-        choices=LAYER_RATES,
-        help="distribute the rate over layers like this (global)",
+        "--layer-rates", default="global", choices=LAYER_RATES, help="set the rates of layers like this (global)"
     )
     p.add_argument("--layers", metavar="A,B", help="prune only these layers")
     p.add_argument("--spare", metavar="A,B", help="keep these layers dense")

@@ -9,20 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drp_slam.commands._options import (
-    add_dense,
-    add_export,
-    add_frames,
-    add_map,
-    add_out,
-    add_sequence,
-    add_slam,
-    configured,
-    dense_files,
-    exported,
-    out_folder,
-    refuse_dense,
-)
+from drp_slam.commands import _options as options
 from drp_slam.profiler.terminal import show as show
 
 if TYPE_CHECKING:
@@ -34,13 +21,13 @@ EXAMPLE = "run synthetic --backend emulated --json"
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
-    add_sequence(p)
-    add_slam(p)
-    add_map(p)
-    add_frames(p)
-    add_dense(p)
-    add_export(p)
-    add_out(p)
+    options.add_sequence(p)
+    options.add_slam(p)
+    options.add_map(p)
+    options.add_frames(p)
+    options.add_dense(p)
+    options.add_export(p)
+    options.add_out(p)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -53,11 +40,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from drp_slam.reporting.claim import claimed
     from drp_slam.reporting.results import build
 
-    config = configured(args)
+    config = options.configured(args)
     args.sequence = named(args.sequence, config.slam)
     sequence = open_sequence(args.sequence, args.camera, args.start, args.frames)
-    refuse_dense(args, sequence.camera.mono)
-    out = out_folder(args)
+    options.refuse_dense(args, sequence.camera.mono)
+    out = options.out_folder(args)
     path = Path(args.sequence).expanduser()
     about = {
         "sequence": args.sequence,
@@ -68,7 +55,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     title = f"{network_of(config) or config.graph.features}, {config.drpai3.backend}"
     with claimed(out, args.sequence) as run_id, progress_bar(len(sequence), title) as progress:
         run_sequence(sequence, config, out, progress, about | {"run_id": run_id})
-    return build(out) | dense_files(args, out) | exported(args, out)
+    return build(out) | options.dense_files(args, out) | options.exported(args, out)
 
 
 @contextmanager

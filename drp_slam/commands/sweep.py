@@ -37,9 +37,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     add_camera(p)
     add_device(p)
     add_frames(p)
-    p.add_argument(
-        "--pairs", type=int, default=100, metavar="N", help="evaluate a point on this many frame pairs (100)"
-    )
+    p.add_argument("--pairs", type=int, default=100, metavar="N", help="measure this many frame pairs per point (100)")
     p.add_argument("--gap", type=float, default=0.4, metavar="S", help="pair frames this many seconds apart (0.4)")
     text = "evaluate a point on this many perturbed trajectories (5); 0: no ATE"
     p.add_argument("--configurations", type=int, default=5, metavar="N", help=text)

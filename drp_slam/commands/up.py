@@ -7,23 +7,7 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
-from drp_slam.commands._options import (
-    SEQUENCE,
-    add_dense,
-    add_export,
-    add_map,
-    add_out,
-    add_place,
-    add_player,
-    add_sequence,
-    add_slam,
-    configured,
-    dense_files,
-    exported,
-    out_folder,
-    placed,
-    refuse_dense,
-)
+from drp_slam.commands import _options as options
 from drp_slam.profiler.terminal import show as show
 
 HELP = "start the ROS 2 nodes as processes, with a recording or a camera"
@@ -31,16 +15,16 @@ EXAMPLE = "up --sequence synthetic --rate max --json"
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
-    text = f"play this: {SEQUENCE}; without it a camera publishes image, depth and camera_info"
-    add_sequence(p, "--sequence", help=text)
-    add_slam(p)
-    add_map(p)
-    add_player(p)
-    add_place(p)
-    add_dense(p)
+    text = f"play this: {options.SEQUENCE}; without it a camera publishes image, depth and camera_info"
+    options.add_sequence(p, "--sequence", help=text)
+    options.add_slam(p)
+    options.add_map(p)
+    options.add_player(p)
+    options.add_place(p)
+    options.add_dense(p)
     text = "host: publish at once; realtime: hold each result until the chip would have it (default: host)"
     p.add_argument("--pacing", choices=("host", "realtime"), help=text)
-    add_export(p)
+    options.add_export(p)
     text = "restart nodes that die (default: with a camera; without it, a recording ends with an error)"
     p.add_argument("--respawn", action=argparse.BooleanOptionalAction, help=text)
     p.add_argument(
@@ -48,7 +32,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     )
     text = "show the graph live in the Rerun viewer, or record it to FILE.rrd (pip install drp_slam[view])"
     p.add_argument("--rerun", nargs="?", const="", metavar="FILE", help=text)
-    add_out(p)
+    options.add_out(p)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -63,19 +47,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from drp_slam.reporting.claim import claimed
     from drp_slam.reporting.results import build
 
-    config, sequence = configured(args), None
-    place = replace(placed(args), shared_tf=bool(config.graph.frame_prefix))
+    config, sequence = options.configured(args), None
+    place = replace(options.placed(args), shared_tf=bool(config.graph.frame_prefix))
     if args.sequence is not None:
         config = playable(override(config, {f"player.{k}": v for k, v in player_parameters(args).items()}))
         args.sequence = config.player.sequence
         sequence = open_sequence(args.sequence, args.camera, args.start, args.frames)
-    out = out_folder(args).resolve()
+    out = options.out_folder(args).resolve()
     respawn = sequence is None if args.respawn is None else args.respawn
     pair = place.pair if sequence is None else sequence.camera.baseline_m is not None
     config = override(config, {"graph.out": str(out), "graph.pair": pair})
     if sequence is not None and sequence.camera.mono:
         config = override(config, {"slam.sensor": "mono"})
-    refuse_dense(args, config.slam.sensor == "mono")
+    options.refuse_dense(args, config.slam.sensor == "mono")
     about = {
         "sequence": args.sequence,
         "camera": args.camera,
@@ -86,4 +70,4 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
     with claimed(out, args.sequence) as run_id:
         run_graph(config, sequence, out, about | {"run_id": run_id}, respawn, place, args.container, args.rerun)
-    return build(out) | (dense_files(args, out) if sequence is not None else {}) | exported(args, out)
+    return build(out) | (options.dense_files(args, out) if sequence is not None else {}) | options.exported(args, out)

@@ -5,20 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from drp_slam.data.topic_matching import (
-    Linked,
-    baseline_m,
-    calibration_of,
-    common_parts,
-    is_depth,
-    is_infrared,
-    is_truth,
-    not_depth,
-    rank,
-    reason,
-    same_frame,
-    transport,
-)
+from drp_slam.data import topic_matching as matching
 from drp_slam.data.topics import OPTIONAL, POSES, ROLES, Choice, Topic
 from drp_slam.errors import DataError
 
@@ -27,7 +14,7 @@ VIDEO_TYPES = ("ffmpeg", "theora", "h264", "h265", "compressedvideo")
 
 
 def choose(
-    topics: Iterable[Topic], chosen: Mapping[str, str], name: str, linked: Linked = lambda a, b: False
+    topics: Iterable[Topic], chosen: Mapping[str, str], name: str, linked: matching.Linked = lambda a, b: False
 ) -> Choice:
     """The topics of one camera: `chosen` ones by role, the others by their content.
 
@@ -62,15 +49,15 @@ def choose(
         raise DataError(
             f"{name}: no {colour}{missing} topic; there is: {listing}; choose with {name}:{missing}=/TOPIC{unread}"
         )
-    registered = "depth" not in taken or same_frame(taken["image"], taken["depth"]) is not False
+    registered = "depth" not in taken or matching.same_frame(taken["image"], taken["depth"]) is not False
     alone = registered and "depth" in taken and taken["depth"].size_px == taken["image"].size_px
     for role, of in (("camera_info", "image"), ("right_camera_info", "right"), ("depth_camera_info", "depth")):
         if role in taken or role in without or of not in taken or (alone and of == "depth"):
             continue
-        if (info := calibration_of(taken[of], known)) is not None:
+        if (info := matching.calibration_of(taken[of], known)) is not None:
             taken[role], why[role] = info
     if not {"truth"} & (taken.keys() | without) and (
-        truth := next((t for t in known if t.msgtype in POSES and is_truth(t)), None)
+        truth := next((t for t in known if t.msgtype in POSES and matching.is_truth(t)), None)
     ):
         taken["truth"], why["truth"] = truth, "named as ground truth"
     return Choice({role: t.name for role, t in taken.items()}, why, registered, known)
@@ -86,33 +73,35 @@ def _nothing_beside(image: Topic, known: tuple[Topic, ...]) -> bool:
 
 
 def _choose_images(
-    known: tuple[Topic, ...], taken: dict[str, Topic], why: dict[str, str], linked: Linked, lone: bool
+    known: tuple[Topic, ...], taken: dict[str, Topic], why: dict[str, str], linked: matching.Linked, lone: bool
 ) -> None:
     """Adds image and depth, or image and right image, or a `lone` image."""
     images = [taken["image"]] if "image" in taken else [t for t in known if t.kind in ("colour", "grey", "grey16")]
     # without better candidates, floats that cannot be metres may be millimetres
-    odd = [t for t in known if t.kind == "depth" and not not_depth(t)]
-    depths = [taken["depth"]] if "depth" in taken else [t for t in known if is_depth(t)] or odd
+    odd = [t for t in known if t.kind == "depth" and not matching.not_depth(t)]
+    depths = [taken["depth"]] if "depth" in taken else [t for t in known if matching.is_depth(t)] or odd
     pairs = [] if lone else [(i, d) for i in images for d in depths if i.base != d.base]
     if pairs and "right" not in taken:
-        image, depth = min(pairs, key=lambda pair: rank(pair[0], pair[1], known, linked))
+        image, depth = min(pairs, key=lambda pair: matching.rank(pair[0], pair[1], known, linked))
         for role, topic in (("image", image), ("depth", depth)):
             if role not in taken:
-                taken[role], why[role] = topic, reason(role, image, depth, known, linked)
+                taken[role], why[role] = topic, matching.reason(role, image, depth, known, linked)
         return
     rights = [] if lone else [taken["right"]] if "right" in taken else images
     stereo = [
-        (common_parts(a.name, b.name), a, b, distance_m)
+        (matching.common_parts(a.name, b.name), a, b, distance_m)
         for a in images
         for b in rights
-        if a.base != b.base and a.size_px == b.size_px and (distance_m := baseline_m(a, b, known)) > 0
+        if a.base != b.base and a.size_px == b.size_px and (distance_m := matching.baseline_m(a, b, known)) > 0
     ]
     if stereo:
-        _, left, right, distance_m = min(stereo, key=lambda s: (is_infrared(s[1]), transport(s[1]), -s[0], s[1].name))
+        _, left, right, distance_m = min(
+            stereo, key=lambda s: (matching.is_infrared(s[1]), matching.transport(s[1]), -s[0], s[1].name)
+        )
         pair = f"a stereo pair: P of its calibrations gives a baseline of {distance_m:.4g} m"
         for role, topic in (("image", left), ("right", right)):
             if role not in taken:
                 taken[role], why[role] = topic, pair
     elif "image" not in taken and images:
-        best = min(images, key=lambda t: (is_infrared(t), t.kind != "colour", transport(t), t.name))
+        best = min(images, key=lambda t: (matching.is_infrared(t), t.kind != "colour", matching.transport(t), t.name))
         taken["image"], why["image"] = best, f"{best.kind} image"

@@ -8,16 +8,14 @@ import dataclasses
 import io
 import math
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from drp_slam.atomic import table
+from drp_slam.atomic import write_table
 from drp_slam.chip.cost import Cost
 from drp_slam.chip.soc import Meter, Soc
 from drp_slam.device import StageRun
 from drp_slam.errors import ProfilerError
-from drp_slam.profiler.work_table import Rows
 from drp_slam.resources import read_text
 
 
@@ -78,19 +76,9 @@ LONGEST_S = 1e6
 _TYPES = {"int": int, "str": str, "float": float}
 
 
-def writing(path: Path) -> AbstractContextManager[Rows]:
-    """Opens a table of spans for rows as tuples; the file appears when complete.
-
-    Raises ProfilerError.
-    """
-    return table(path, [f.name for f in dataclasses.fields(Span)], ProfilerError)
-
-
 def write_spans(path: Path, spans: Iterable[Span]) -> None:
     """Writes spans as CSV, through a temporary name. Raises ProfilerError."""
-    with writing(path) as rows:
-        for span in spans:
-            rows.writerow(dataclasses.astuple(span))
+    write_table(path, Span, spans, ProfilerError)
 
 
 def read_spans(path: Path) -> list[Span]:

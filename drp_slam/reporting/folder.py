@@ -24,17 +24,15 @@ import json
 import os
 import platform
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drp_slam.atomic import table, write_text
+from drp_slam.atomic import write_table, write_text
 from drp_slam.data.trajectory_export import NAMES
 from drp_slam.datatypes import Track, Trajectory
 from drp_slam.errors import ProfilerError
 from drp_slam.frontend.front_end import network_of
-from drp_slam.profiler.work_table import Rows
 from drp_slam.resources import read_text, sha256
 
 if TYPE_CHECKING:
@@ -120,19 +118,9 @@ def write_trajectories(out: Path, trajectories: Sequence[Trajectory]) -> None:
         write_tum(out / f"trajectory_map{number}.txt", trajectory)
 
 
-def writing_frames(path: Path) -> AbstractContextManager[Rows]:
-    """Opens the table of frames for rows as tuples; the file appears when complete.
-
-    Raises ProfilerError.
-    """
-    return table(path, [f.name for f in dataclasses.fields(FrameRow)], ProfilerError)
-
-
 def write_frames(path: Path, rows: Iterable[FrameRow]) -> None:
     """Writes the table of frames as CSV. Raises ProfilerError."""
-    with writing_frames(path) as frames:
-        for row in rows:
-            frames.writerow(dataclasses.astuple(row))
+    write_table(path, FrameRow, rows, ProfilerError)
 
 
 def read_frames(path: Path) -> list[FrameRow]:

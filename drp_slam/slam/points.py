@@ -16,8 +16,41 @@ GROWTH = 4
 """Full arrays grow by one row in so many: spare rows cost memory too."""
 
 
+class Column:
+    """One attribute of all points."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, points: Points, owner: type | None = None) -> np.ndarray:
+        return points._rows[self._name][: points.size]
+
+
 class Points:
-    """A table of points, known by their row numbers; the properties are writable views of the rows in use."""
+    """A table of points, known by their row numbers; the columns are writable views of the rows in use."""
+
+    xyz = Column()
+    """(M, 3) float64 metres in the world."""
+    descriptor = Column()
+    """(M, length) of the type `stored(spec)`."""
+    rgb = Column()
+    """(M, 3) uint8."""
+    observations = Column()
+    """(M,) number of keyframes that see the point."""
+    reference = Column()
+    """(M,) number of the keyframe that created the point."""
+    found = Column()
+    """(M,) number of frames that were tracked by the point."""
+    trust = Column()
+    """(M,) how far the point is trusted to be static (`trust.py`)."""
+    measured = Column()
+    """(M,) bool: some keyframe has measured the point's depth."""
+    label = Column()
+    """(M,) int16: 0 for no class, k for `Map.classes[k - 1]` (`labels.py`)."""
+    label_votes = Column()
+    """(M,) int16: by how many votes the label leads."""
+    alive = Column()
+    """(M,) False for culled points."""
 
     def __init__(self, spec: DescriptorSpec) -> None:
         self.size = 0
@@ -46,61 +79,6 @@ class Points:
     def columns(self) -> dict[str, np.ndarray]:
         """All attributes by name: arrays of M rows."""
         return {name: array[: self.size] for name, array in self._rows.items()}
-
-    @property
-    def xyz(self) -> np.ndarray:
-        """(M, 3) float64 metres in the world."""
-        return self._rows["xyz"][: self.size]
-
-    @property
-    def descriptor(self) -> np.ndarray:
-        """(M, length) of the type `stored(spec)`."""
-        return self._rows["descriptor"][: self.size]
-
-    @property
-    def rgb(self) -> np.ndarray:
-        """(M, 3) uint8."""
-        return self._rows["rgb"][: self.size]
-
-    @property
-    def observations(self) -> np.ndarray:
-        """(M,) number of keyframes that see the point."""
-        return self._rows["observations"][: self.size]
-
-    @property
-    def reference(self) -> np.ndarray:
-        """(M,) number of the keyframe that created the point."""
-        return self._rows["reference"][: self.size]
-
-    @property
-    def found(self) -> np.ndarray:
-        """(M,) number of frames that were tracked by the point."""
-        return self._rows["found"][: self.size]
-
-    @property
-    def trust(self) -> np.ndarray:
-        """(M,) how far the point is trusted to be static (`trust.py`)."""
-        return self._rows["trust"][: self.size]
-
-    @property
-    def measured(self) -> np.ndarray:
-        """(M,) bool: some keyframe has measured the point's depth."""
-        return self._rows["measured"][: self.size]
-
-    @property
-    def label(self) -> np.ndarray:
-        """(M,) int16: 0 for no class, k for `Map.classes[k - 1]` (`labels.py`)."""
-        return self._rows["label"][: self.size]
-
-    @property
-    def label_votes(self) -> np.ndarray:
-        """(M,) int16: by how many votes the label leads."""
-        return self._rows["label_votes"][: self.size]
-
-    @property
-    def alive(self) -> np.ndarray:
-        """(M,) False for culled points."""
-        return self._rows["alive"][: self.size]
 
     def depth_m(self, numbers: np.ndarray, T_camera_world: np.ndarray) -> np.ndarray:
         """(N,) depths of points in a camera."""
