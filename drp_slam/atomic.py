@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are complete or absent: written under a temporary name, then renamed; and blocks that signals do not
-interrupt."""
+"""Files that are complete or absent: written under a temporary name, then renamed; blocks safe from signals."""
 
 from __future__ import annotations
 

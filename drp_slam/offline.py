@@ -74,9 +74,7 @@ def run_sequence(
                         and seen.frame.depth is None
                         and seen.frame.right is None
                     ):
-                        log.warning(
-                            "%s: frame 0 has no depth; tracking begins at the first frame with depth", sequence.name
-                        )
+                        log.warning("%s: frame 0 has no depth; tracking begins at the first with it", sequence.name)
                     step = pipeline.follow(seen)
                     for run in step.runs:
                         work_table.add(kernels, seen.frame.stamp_ns, run.stage, run.works)

@@ -18,7 +18,7 @@ from drp_slam import resources
 from drp_slam.card import load_card
 from drp_slam.chip.constants import load_constants
 from drp_slam.config.config_file import load
-from drp_slam.data.calibration import load_camera
+from drp_slam.data.calibration import read_calibration
 from drp_slam.errors import ConfigError, DrpSlamError
 
 ODD = ["", ".nan", "-.inf", ".inf", "-1", "0", "1e999", "1e400000000", "~", "{}", "[]", "[[[[", "{{", "true", "'"]
@@ -41,7 +41,7 @@ def read_constants(path: Path) -> Any:
 SHARE = resources.share()
 YAMLS: dict[str, tuple[Path, Callable[[Path], Any]]] = {
     "config": (SHARE / "config" / "drp_slam.yaml", load),
-    "camera": (SHARE / "config" / "cameras" / "tum_fr1.yaml", load_camera),
+    "camera": (SHARE / "config" / "cameras" / "tum_fr1.yaml", read_calibration),
     "device": (SHARE / "config" / "devices" / "rzv2h.yaml", read_constants),
     "card": (SHARE / "models" / "xfeat.yaml", read_card),
 }
@@ -103,7 +103,7 @@ def test_hostile_yaml_is_refused_at_once(name, kind, tmp_path):
 
 @pytest.mark.parametrize("name", ["a\x00b", "x" * 5000, "~nobody-of-that-name/file", "", "/proc/self/mem", "."])
 def test_odd_names_are_one_line(name):
-    for read in (load_constants, load_card, load_camera, load):
+    for read in (load_constants, load_card, read_calibration, load):
         with pytest.raises(DrpSlamError):
             read(name)
 

@@ -20,9 +20,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     add_sequence(p)
     add_slam(p)
     add_frames(p)
-    p.add_argument(
-        "--draws", type=int, default=200, metavar="N", help="sample the constants this many times (default: 200)"
-    )
+    p.add_argument("--draws", type=int, default=200, metavar="N", help="draw the constants N times (default: 200)")
     text = "give the tracker this many of the CPU's cores (default: all)"
     p.add_argument("--tracker-cores", type=int, metavar="N", help=text)
     add_out(p)

@@ -32,9 +32,7 @@ ROWS = {
 def add_arguments(p: argparse.ArgumentParser) -> None:
     add_sequence(p, "source")
     p.add_argument("destination", type=Path, help="folder, or file of a trajectory, to write")
-    text = (
-        "write this format (default: tum for a bag, else mcap); kitti and euroc: for a trajectory or a results folder"
-    )
+    text = "write this format (default: tum for a bag, else mcap); kitti, euroc: for a trajectory or a results folder"
     p.add_argument("--format", choices=("tum", "mcap", "sqlite3", *FORMATS), help=text)
     p.add_argument("--keyframes", action="store_true", help="with kitti and euroc: write only the poses of keyframes")
     p.add_argument("--compressed", action="store_true", help="write colour as JPEG, 16UC1 depth as PNG")

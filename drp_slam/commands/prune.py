@@ -40,9 +40,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     text = "reach the rate at once or in stages (one-shot)"
     p.add_argument("--schedule", choices=SCHEDULES, default="one-shot", help=text)
     p.add_argument("--stages", type=int, default=4, metavar="N", help="prune in this many stages, unless one-shot (4)")
-    p.add_argument(
-        "--layer-rates", default="global", choices=LAYER_RATES, help="set the rates of layers like this (global)"
-    )
+    p.add_argument("--layer-rates", default="global", choices=LAYER_RATES, help="set layer rates by this (global)")
     p.add_argument("--layers", metavar="A,B", help="prune only these layers")
     p.add_argument("--spare", metavar="A,B", help="keep these layers dense")
     text = "distil from the dense network for this many steps after pruning (0)"

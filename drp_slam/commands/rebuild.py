@@ -16,9 +16,7 @@ EXAMPLE = "rebuild xfeat --out models"
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("name", help="shipped network, such as xfeat-p70")
-    text = (
-        "also calibrate and train on this folder of images or recordings (default: photographs of installed packages)"
-    )
+    text = "train on this folder of images or recordings too, in addition to photographs of installed packages"
     p.add_argument("--data", type=Path, metavar="DIR", help=text)
     text = "train on this torch device: cpu (reproduces the shipped bytes) or cuda (faster, an equivalent network)"
     p.add_argument("--torch-device", default="cpu", metavar="NAME", help=text)

@@ -27,9 +27,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     options.add_export(p)
     text = "restart nodes that die (default: with a camera; without it, a recording ends with an error)"
     p.add_argument("--respawn", action=argparse.BooleanOptionalAction, help=text)
-    p.add_argument(
-        "--container", action="store_true", help="run all nodes in one process, and pass images by reference"
-    )
+    p.add_argument("--container", action="store_true", help="run all nodes in one process; pass images by reference")
     text = "show the graph live in the Rerun viewer, or record it to FILE.rrd (pip install drp_slam[view])"
     p.add_argument("--rerun", nargs="?", const="", metavar="FILE", help=text)
     options.add_out(p)

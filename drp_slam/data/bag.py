@@ -125,8 +125,7 @@ def _registration(path: Path, index: Index, camera: Camera, reading: DepthReadin
 
 
 def _messages(index: Index, pairs: Pairs) -> Iterator[tuple[Any, ...]]:
-    """The messages of each frame (image with depth or right image, or the image alone) in order; a DataError replaces
-    unreadable ones."""
+    """The messages of each frame (image, with depth or right image if any) in order; DataErrors for unreadable ones."""
     store, names = typestore(), index.names
     begin_ns, end_ns = int(pairs.log_ns.min()), int(pairs.log_ns.max()) + 1
     wanted = [{place: k for k, place in enumerate(row)} for row in pairs.places.tolist()]

@@ -74,8 +74,7 @@ class Joined:
         return list(found.values())
 
     def messages(self, wanted: list[Any], begin: int | None = None, end: int | None = None) -> Iterator[Message]:
-        """Messages of the wanted connections in order of their log time. Raises DataError where the bag is
-        truncated."""
+        """Messages of the wanted connections by log time. Raises DataError where the bag is truncated."""
         by_key = {(c.topic, c.msgtype): c for c in wanted}
         for reader in self.readers:
             own = [c for c in reader.connections if (c.topic, c.msgtype) in by_key]

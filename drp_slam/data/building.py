@@ -151,10 +151,10 @@ def _way(building: Building, length_m: float, rng: np.random.Generator) -> np.nd
     return np.array(points)
 
 
-def _smooth(points: np.ndarray, each: int = 20) -> np.ndarray:
+def _smooth(points: np.ndarray) -> np.ndarray:
     """Catmull-Rom spline through (N, 2) points."""
     p = np.concatenate([points[:1], points, points[-1:]])
-    t = np.linspace(0.0, 1.0, each, endpoint=False)[:, None]
+    t = np.linspace(0.0, 1.0, 20, endpoint=False)[:, None]
     pieces = [
         0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
         for a, b, c, d in zip(p, p[1:], p[2:], p[3:])

@@ -59,15 +59,8 @@ def read_calibration(path: str | Path) -> Given:
     return Given(Camera(**{**assumed, **values}), frozenset(found), notes)
 
 
-def load_camera(path: str | Path) -> Camera:
-    """Reads a calibration in this package's form. Raises DataError that names file, key and what is expected.
-
-    Only `baseline_m` is optional: a guessed calibration gives a wrong map.
-    """
-    return _native(path, resources.read_yaml(Path(path), DataError))
-
-
 def _native(path: str | Path, tree: Any) -> Camera:
+    """A calibration in this package's form. Only `baseline_m` is optional: a guessed value gives a wrong map."""
     if not isinstance(tree, dict):
         raise DataError(f"{path}: expected the keys {', '.join(REQUIRED)}")
     missing = [key for key in REQUIRED if key not in tree]

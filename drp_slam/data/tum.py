@@ -116,8 +116,7 @@ def _doubt(folder: Path, depth: Listing, unit_m: float) -> tuple[str, ...]:
 
 
 def _listed(folder: Path, reading: DepthReading) -> tuple[Listing, Listing, tuple[str, ...]]:
-    """Colour and depth files, one to one, in order of the colour stamps, and notes; without depth files for images
-    alone."""
+    """Colour and depth files, one to one, in order of the colour stamps, and notes; depth may be empty."""
     if (folder / "associations.txt").is_file() or (folder / "depth.txt").is_file():
         colour, depth, notes = _pairs(folder, reading)
         return colour, ([] if reading.alone else depth), notes

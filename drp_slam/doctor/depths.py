@@ -177,8 +177,7 @@ def displacement(scale: float, dx: float, dy: float) -> float:
 
 
 def best_fit(looks: Sequence[DepthLook]) -> tuple[float, float, float, float, float]:
-    """Scale about the centre and shift in pixels of `SIZE` where edges fit best; the score at their place, and
-    there."""
+    """Scale about the centre and shift in pixels of `SIZE` where edges fit best; the scores before and after."""
     scores = np.mean([look.scores for look in looks if look.scores is not None], axis=0)
     here = scores[SCALES.index(1.0), REACH - 1 : REACH + 2, REACH - 1 : REACH + 2].max()
     k, dy, dx = np.unravel_index(int(np.argmax(scores)), scores.shape)

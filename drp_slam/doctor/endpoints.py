@@ -26,8 +26,7 @@ class Qos:
     latched: bool
 
     def serves(self, wanted: Qos) -> bool:
-        """Whether a publisher that offers this reaches a subscriber that requests `wanted` (DDS: offered >=
-        requested)."""
+        """Whether a publisher with this QoS reaches a subscriber with `wanted` (DDS: offered >= requested)."""
         return self.reliable >= wanted.reliable and self.latched >= wanted.latched
 
 

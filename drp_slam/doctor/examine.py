@@ -28,8 +28,7 @@ KEPT = 40
 
 @dataclass
 class Examiner:
-    """Takes samples of frames. `topics` are the names in findings, by role: `image`, `depth`, `right`,
-    `camera_info`."""
+    """Takes samples of frames. `topics` names `image`, `depth`, `right` and `camera_info` in findings."""
 
     topics: Mapping[str, str]
     kept: int = KEPT

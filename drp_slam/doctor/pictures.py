@@ -21,16 +21,13 @@ MOST_BLUR = 0.55
 """Blur effect of Crete et al. (2007). Sharp recordings: 0.2 to 0.5; after a Gaussian of 3 px: 0.6 to 0.8."""
 BLUR_TAPS = 11
 NOISE_GREY, LEAST_EDGES = 6, 0.002
-"""A step between neighbours is an edge above this, not noise; with a smaller share of edges, blur cannot be
-measured."""
+"""A step between neighbours above this is an edge, not noise; minimum share of edges for measuring blur."""
 FAST_THRESHOLD, CORNERS = 12, 3
 CELLS = (6, 8)
 LEAST_FILLED = 0.15
-"""Minimum number of FAST corners of a textured cell. Usually 0.3 to 1 of the cells are textured; of a bare wall,
-0.05."""
+"""Minimum number of FAST corners of a textured cell. Usual share of such cells: 0.3 to 1; a bare wall: 0.05."""
 DOT_GREY, DOT_CELLS, DOTS = 20, (12, 16), 4
-"""A dot is this many grey levels brighter than its surroundings on all sides. A cell counts as full with this many
-dots."""
+"""A dot is this many grey levels brighter than its surroundings; number of dots of a full cell."""
 MOST_DOTTED = 0.85
 """Share of cells with dots: a projector's pattern fills all (1.0), foliage 0.7, rooms 0.3."""
 STAYING, LEAST_STAYING = 0.6, 200

@@ -176,9 +176,7 @@ def in_order(path: Path, nodes: Iterable[tuple[float, onnx.NodeProto]], known: I
         needed = {name for name in reads(node) if name not in known}
         for name in needed:
             if name not in makers:
-                raise DrpAi3Error(
-                    f"{path}: node {label(node)}: its input {name!r} is produced by no node; export it again"
-                )
+                raise DrpAi3Error(f"{path}: node {label(node)}: no node produces its input {name!r}; export it again")
             listeners.setdefault(makers[name], set()).add(n)
         waits[n] = len({makers[name] for name in needed})
     ready = [(key, n) for key, n, _ in listed if not waits[n]]

@@ -56,8 +56,7 @@ def column_counts(w: np.ndarray, rows: int = GROUP_ROWS) -> np.ndarray:
 
 
 def group_counts(w: np.ndarray, rows: int = GROUP_ROWS, columns: int = PARALLEL_COLUMNS) -> np.ndarray:
-    """N of every (group, block): (G, B) int64, the maximum number of non-zeros over the columns of the block; their sum
-    is cycles."""
+    """N of every (group, block): (G, B) int64, the maximum of non-zeros over a block's columns; their sum is cycles."""
     return np.count_nonzero(_blocks(w, rows, columns), axis=1).max(axis=-1)
 
 

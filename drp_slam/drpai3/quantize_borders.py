@@ -87,8 +87,7 @@ def input_scales(model: onnx.ModelProto) -> dict[str, tuple[float, int]]:
 
 
 def real_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy that returns the real values of its int8 outputs, in the same order; parts of a Concat by their own
-    scales."""
+    """A copy that returns the real values of its int8 outputs, in the same order; parts of a Concat separately."""
     from onnx import ModelProto, TensorProto, helper
 
     twin = ModelProto()

@@ -60,9 +60,9 @@ def prune(name: str, rate: float, pattern: str, saliency: str, calibration: Sequ
     return path
 
 
-def _batch(calibration: Sequence[np.ndarray], side: tuple[int, int] = (256, 320)) -> np.ndarray:
+def _batch(calibration: Sequence[np.ndarray]) -> np.ndarray:
     """(N, 1, H, W) centre crops of one size, of the images that are large enough."""
-    crops = []
+    crops, side = [], (256, 320)
     for image in calibration:
         top, left = (image.shape[2] - side[0]) // 2, (image.shape[3] - side[1]) // 2
         if top >= 0 and left >= 0:

@@ -7,7 +7,6 @@ Published weights -> chip form -> pruning (and distillation) -> INT8 -> ONNX and
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,15 +120,15 @@ def _command(name: str, data: Path | None) -> str:
     return f"python -m drp_slam rebuild {name}{' --data DIR' if data else ''} --out models"
 
 
-def renderings(seeds: Iterable[int] = ROOMS, step: int = 18) -> list[np.ndarray]:
-    """Every `step`-th frame of synthetic rooms as their camera sees them, grey."""
+def renderings() -> list[np.ndarray]:
+    """Every 18th frame of synthetic rooms as their camera sees them, grey."""
     import cv2
 
     from drp_slam.data import synthetic
 
     return [
         cv2.cvtColor(frame.image, cv2.COLOR_BGR2GRAY)
-        for seed in seeds
+        for seed in ROOMS
         for frame in synthetic.render(synthetic.Parameters(seed))
-        if frame.index % step == 0 and frame.image is not None
+        if frame.index % 18 == 0 and frame.image is not None
     ]

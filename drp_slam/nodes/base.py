@@ -140,8 +140,7 @@ class StageNode(ManagedNode):
         self._spans.publish(status_codec.array_of(stamp_ns, statuses))
 
     def begin(self, stamp_ns: int, unit: str = "") -> int:
-        """Begins a stage of a frame; returns the monotonic time in ns. `unit`: all work of the stage is for this
-        unit."""
+        """Begins a stage of a frame, all of whose work is for `unit` if given; returns the monotonic time in ns."""
         return time.monotonic_ns() if self._pacer is None else self._pacer.begin(stamp_ns, unit)
 
     def release(

@@ -19,8 +19,7 @@ from drp_slam.nodes import convert
 KEPT = 300
 """Messages of a topic that are checked: ten seconds of a camera."""
 WARM_UP = 15
-"""Messages to skip: the first ones arrive in a burst, or with gaps, while publishers and subscribers discover each
-other."""
+"""Messages to skip: the first ones arrive in a burst, or with gaps, until publisher and subscriber have matched."""
 
 
 class Streams:

@@ -20,8 +20,7 @@ PR_SET_PDEATHSIG = 1
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's mallopt."""
 KEPT_BYTES, MAPPED_BYTES = 64 << 20, 32 << 20
-"""Freed memory that a process keeps, and the size above which blocks are mapped separately: the largest values that
-glibc accepts."""
+"""Freed memory that a process keeps, and size above which blocks are mapped separately: glibc's largest values."""
 
 
 def started(module: str, arguments: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:

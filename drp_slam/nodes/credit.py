@@ -8,8 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 ANSWERED_S = 2.0
-"""The sender waits for a graph that has answered within this time; a frame without an answer for so long was
-dropped."""
+"""The sender waits for a graph that has answered within this time; later, an unanswered frame counts as dropped."""
 
 
 class Credit:

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Topics between nodes of one process: messages are passed by reference, through queues with the depth of QoS. No ROS
-is imported."""
+"""Topics inside a process: messages are passed by reference, in queues with the depth of QoS. No ROS is imported."""
 
 from __future__ import annotations
 

@@ -48,20 +48,20 @@ def to_message(features: Features, spec: DescriptorSpec, head: Header) -> PointC
     )
 
 
-def from_message(message: PointCloud2, spec: DescriptorSpec, topic: str = "features") -> Features:
+def from_message(message: PointCloud2, spec: DescriptorSpec) -> Features:
     """Features of a message. Raises GraphError for other fields or truncated data."""
     measured = any(f.name == "depth" for f in message.fields)
     kind = record(spec, measured)
     layout = [(f.name, f.offset, f.datatype, f.count) for f in message.fields]
     if layout != [(f.name, f.offset, f.datatype, f.count) for f in fields(spec, measured)]:
         raise GraphError(
-            f"{topic}: fields {[f'{f.name}[{f.count}]' for f in message.fields]}, expected float32 u v score and "
+            f"features: fields {[f'{f.name}[{f.count}]' for f in message.fields]}, expected float32 u v score and "
             f"{spec.dtype} descriptor[{spec.length}]; give all nodes the same features"
         )
     count = message.width * message.height
     if message.point_step != kind.itemsize or len(message.data) < count * kind.itemsize:
         raise GraphError(
-            f"{topic}: truncated: {len(message.data)} bytes for {count} points of {kind.itemsize} bytes; "
+            f"features: truncated: {len(message.data)} bytes for {count} points of {kind.itemsize} bytes; "
             "fix the publisher"
         )
     table = np.frombuffer(message.data, kind, count)

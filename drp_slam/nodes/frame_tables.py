@@ -31,8 +31,7 @@ TAIL = 1 << 20
 
 @dataclass
 class Progress:
-    """The contents of the tables: `rows` of frames, of which `lost`; frames without a status; times of the host's
-    clock."""
+    """The contents of the tables: `rows` of frames, of which `lost`; frames without a status; times of this host."""
 
     rows: int = 0
     lost: int = 0

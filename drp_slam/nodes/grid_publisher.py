@@ -50,8 +50,7 @@ class GridPublisher:
         self._depths, self._todo, self._marks = {}, [], None
 
     def publish(self, head: Header, frames: world.Frames, slam_map: Map) -> None:
-        """Marks new keyframes and publishes the grid if it has a subscriber; publishes nothing without depth in the
-        slice."""
+        """Marks new keyframes and publishes the grid if it has a subscriber, and if any depth is in the slice."""
         if self._marks is None or not self._todo or not self._out.get_subscription_count():
             return
         now, self._todo = self._todo[:AT_ONCE], self._todo[AT_ONCE:]

@@ -22,8 +22,7 @@ KEPT = 300
 """Number of frames held in memory: messages about a frame arrive from several nodes in any order."""
 
 LATE_NS = 5_000_000_000
-"""A busy node may send a span this long after the frame's end; a later one belongs to the next loop of the
-recording."""
+"""A busy node may send a span this long after the frame's end; later ones belong to the recording's next loop."""
 DROPPED_NS = 2_000_000_000
 """A frame without a status for this long counts as dropped until one comes."""
 GIVEN_UP_NS = 30_000_000_000

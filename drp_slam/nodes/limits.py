@@ -5,8 +5,7 @@ NEWEST = 1
 """Live, the newest frame wins: no frame waits behind the one being processed."""
 
 LIVE_IN_FLIGHT = 3
-"""Maximum number of a camera's frames in flight: one for each stage node. Later ones are dropped before they are
-decoded."""
+"""Maximum number of a camera's frames in flight, one per stage node. Others are dropped before they are decoded."""
 
 IN_FLIGHT = 16
 """Largest number of frames in flight at `--rate max`."""

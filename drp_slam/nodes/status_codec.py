@@ -170,16 +170,16 @@ def track_status(node: str, track: Track, epoch: int = 0) -> DiagnosticStatus:
     return entry(f"{node}: track", level, track.state, values)
 
 
-def track_values(status: DiagnosticStatus, topic: str = "status") -> dict[str, str]:
+def track_values(status: DiagnosticStatus) -> dict[str, str]:
     """The values of a frame's status. Raises GraphError for another status."""
     values = values_of(status)
     if status.message not in STATES:
-        raise GraphError(f"{topic}: {status.name[:80]!r} is no frame: its message is none of {', '.join(STATES)}")
+        raise GraphError(f"status: {status.name[:80]!r} is no frame: its message is none of {', '.join(STATES)}")
     try:
         for key in _COUNTS:
             _count(values[key])
     except (KeyError, ValueError) as error:
-        raise GraphError(f"{topic}: {status.name!r} is no frame: {error!r}") from error
+        raise GraphError(f"status: {status.name!r} is no frame: {error!r}") from error
     return values
 
 

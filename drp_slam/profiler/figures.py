@@ -215,7 +215,7 @@ def energy(stages: Mapping[str, Mapping[str, Any]]) -> str | None:
     return svg(figure, "energy per stage")
 
 
-def gantt(schedule: Schedule, frames: range, title: str = "") -> str:
+def gantt(schedule: Schedule, frames: range) -> str:
     """The units over modelled time during `frames`; one colour per stage."""
     own = [s for s in schedule.slots if s.frame in frames]
     start_s, end_s = min(s.start_s for s in own), max(s.end_s for s in own)
@@ -245,5 +245,5 @@ def gantt(schedule: Schedule, frames: range, title: str = "") -> str:
     ax.grid(visible=False, axis="y")
     ax.margins(x=0.01)
     ax.legend(frameon=False, fontsize=8.5, ncol=len(names), loc="lower right", bbox_to_anchor=(1, 1))
-    label(ax, "modelled time [ms]; the number is the frame", "", title)
-    return svg(figure, f"schedule of the chip {title}")
+    label(ax, "modelled time [ms]; the number is the frame", "")
+    return svg(figure, "schedule of the chip")

@@ -67,7 +67,6 @@ def sensitivity(
     pattern: str = "flexible-nm",
     *,
     cell: Cell = DEFAULT_CELL,
-    probes: tuple[float, ...] = PROBES,
 ) -> dict[str, list[float]]:
     """Layer -> harm at each probed rate when that layer alone is pruned (Han et al. 2015, fig. 6).
 
@@ -76,16 +75,14 @@ def sensitivity(
     """
     found = {}
     for name, tensor in saliency.items():
-        cuts = [selection.masks({name: tensor}, {name: p}, pattern, cell=cell) for p in probes]
+        cuts = [selection.masks({name: tensor}, {name: p}, pattern, cell=cell) for p in PROBES]
         found[name] = [float(harm(cut)) for cut in cuts]
         if not np.isfinite(found[name]).all():
             raise PruningError(f"pruning {name} alone gives a harm of NaN; check the loss")
     return found
 
 
-def by_sensitivity(
-    curves: Mapping[str, list[float]], sizes: Mapping[str, int], rate: float, probes: tuple[float, ...] = PROBES
-) -> dict[str, float]:
+def by_sensitivity(curves: Mapping[str, list[float]], sizes: Mapping[str, int], rate: float) -> dict[str, float]:
     """Layer rates of equal harm that together remove `rate` of the weights.
 
     Curves are made monotone; the one level of harm is found by bisection, each layer's rate at
@@ -93,7 +90,7 @@ def by_sensitivity(
     """
     check_rate(rate)
     total = sum(sizes[name] for name in curves)
-    grid = np.array([0.0, *probes])
+    grid = np.array([0.0, *PROBES])
     harms = {n: np.maximum.accumulate(np.maximum([0.0, *c], 0.0)) for n, c in curves.items()}
     tie = 1e-9 * np.arange(len(grid))  # makes flat stretches strictly increasing
 

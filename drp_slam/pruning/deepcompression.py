@@ -133,9 +133,7 @@ def decode(blob: bytes) -> dict[str, np.ndarray]:
     try:
         return _decoded(json.loads(blob[8 : 8 + size]), io.BytesIO(blob[8 + size : -32]))
     except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
-        raise PruningError(
-            f"the Deep Compression file is inconsistent: {' '.join(repr(error).split())[:200]}"
-        ) from error
+        raise PruningError(f"the Deep Compression file is invalid: {' '.join(repr(error).split())[:200]}") from error
 
 
 def _decoded(header: list[dict], body: io.BytesIO) -> dict[str, np.ndarray]:

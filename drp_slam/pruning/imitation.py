@@ -39,11 +39,11 @@ def imitate(
     distill.fit(trainer, batches, loss, steps, after=lambda *_: tie() if tie else None)
 
 
-def augmented(images: Tensor, seed: int, shift: int = 0, size: int = 32) -> Iterator[Tensor]:
+def augmented(images: Tensor, seed: int, shift: int = 0) -> Iterator[Tensor]:
     """Endless batches of the images (N, C, H, W), randomly flipped and shifted."""
     generator = torch.Generator().manual_seed(seed)
     while True:
-        batch = images[torch.randint(len(images), (size,), generator=generator)]
+        batch = images[torch.randint(len(images), (32,), generator=generator)]
         flip = torch.rand(len(batch), 1, 1, 1, generator=generator) < 0.5
         yield shifted(torch.where(flip, batch.flip(3), batch), shift, generator)
 
@@ -65,15 +65,7 @@ def shifted(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
 
 
 def distilled(
-    net: nn.Module,
-    dense: nn.Module,
-    masks: Mapping[str, Tensor],
-    images: Tensor,
-    *,
-    seed: int,
-    steps: int,
-    rate: float,
-    shift: int = 4,
+    net: nn.Module, dense: nn.Module, masks: Mapping[str, Tensor], images: Tensor, *, seed: int, steps: int, rate: float
 ) -> None:
     """Trains `net` in place under masks (layer -> tensor of the weight's shape, True = kept).
 
@@ -84,4 +76,4 @@ def distilled(
     trainer = distill.MaskedTrainer(net.eval(), rate=rate)
     trainer.mask({f"{name}.weight": mask for name, mask in masks.items()})
     loss = recovery.imitation(net, dense)
-    distill.fit(trainer, augmented(images, seed, shift), loss, steps)
+    distill.fit(trainer, augmented(images, seed, 4), loss, steps)

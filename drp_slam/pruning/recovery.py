@@ -117,16 +117,10 @@ def retrain(
 
 
 def unit_decay(
-    net: nn.Module,
-    dense: nn.Module,
-    layers: L.Layers,
-    images: Images,
-    seed: int,
-    say: Callable[[str, float], None],
-    steps: int = 100,
+    net: nn.Module, dense: nn.Module, layers: L.Layers, images: Images, seed: int, say: Callable[[str, float], None]
 ) -> None:
     """Trains on the dense network's own outputs while units decay by their magnitude."""
-    shrinking = decay.UnitDecay(layers)
+    shrinking, steps = decay.UnitDecay(layers), 100
 
     def after(step: int, loss: float) -> None:
         shrinking.step()

@@ -19,18 +19,13 @@ from drp_slam.pruning.selection import check_rate
 
 
 def remove_filters(
-    model: nn.Module,
-    example: Tensor,
-    rate: float,
-    saliency: Mapping[str, Tensor],
-    spare: tuple[str, ...] = (),
-    round_to: int = 1,
+    model: nn.Module, example: Tensor, rate: float, saliency: Mapping[str, Tensor], spare: tuple[str, ...] = ()
 ) -> dict[str, float]:
     """Removes the filters of least saliency in place, under one rate for all channels.
 
     `saliency`: layer -> tensor of the weight's shape (see `importance.saliencies`). Layers in
-    `spare` (such as the last, whose outputs have a meaning) keep all filters. `round_to` keeps channel
-    counts multiples. Returns parameters and MACs, each before and after.
+    `spare` (such as the last, whose outputs have a meaning) keep all filters.
+    Returns parameters and MACs, each before and after.
     Raises PruningError: a rate outside [0, 1), a model that cannot be traced, torch-pruning absent.
     """
     check_rate(rate)
@@ -63,7 +58,6 @@ def remove_filters(
             global_pruning=False,
             pruning_ratio=rate,
             ignored_layers=[layers[n] for n in L.prunable(model, spare)] if spare else [],
-            round_to=round_to,
         )
         pruner.step()
         with torch.no_grad():

@@ -169,7 +169,6 @@ def refit(
     damping: float = 0.01,
     batch: int = 32,
     sample: int = 512,
-    progress: Progress | None = None,
 ) -> None:
     """Refits each layer, first to last, to the inputs that the pruned network gives it.
 
@@ -186,8 +185,6 @@ def refit(
         if name in done:  # a layer that is used twice is fitted at its first use
             return
         done.append(name)
-        if progress:
-            progress(name, len(done) / len(layers))
         _fit(layers[name], twins[name], masks[name], inputs.split(batch), wanted.pop(name), sample, damping)
 
     with ExitStack() as stack:

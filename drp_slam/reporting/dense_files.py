@@ -28,8 +28,11 @@ STEP_M, STEP_RAD = 0.03, 0.05
 T_GROUND_WORLD = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
 """Maps the first camera's optical frame to x forward, y left, z up (REP-103), assuming that it was level."""
 
+VOXEL_M = 0.02
+"""Voxels of a range of 5 m."""
 
-def write_dense(out: Path, voxel_m: float = 0.02) -> dict[str, Any]:
+
+def write_dense(out: Path) -> dict[str, Any]:
     """Writes `mesh.ply`, `mesh.glb`, `cloud.ply`, `cloud.pcd`, `grid.yaml` and `grid.pgm` into a folder of results.
 
     Reads the sequence named in `run.json` again. Returns the files written. Raises DrpSlamError if the
@@ -54,7 +57,7 @@ def write_dense(out: Path, voxel_m: float = 0.02) -> dict[str, Any]:
 
     range_m = reach_m(sensor.camera, config)
     scale = max(1.0, range_m / 5.0)  # voxels grow with the range: a street needs larger ones than a desk
-    dense = fuse(frames, sensor.camera, voxel_m * scale, range_m)
+    dense = fuse(frames, sensor.camera, VOXEL_M * scale, range_m)
     written = [out / name for name in files.DENSE[:4]]
     for path in written:
         dense.write(path, path.stem)
@@ -98,8 +101,7 @@ def posed(
 
 
 def reach_m(camera: Camera, config: Config) -> float:
-    """Largest depth to fuse: the camera's range; for a stereo pair, the depth at which the error reaches about 0.1
-    m."""
+    """Largest depth to fuse: the camera's range; for a stereo pair, where the error reaches about 0.1 m."""
     if camera.baseline_m is None:
         return config.slam.depth_max_m
     # the error of depth is depth^2 sigma / (fx baseline)

@@ -93,9 +93,8 @@ def _steps(stage: str, costs: Sequence[Cost], soc: Soc, cores: int) -> list[Step
     return steps
 
 
-def woken(jobs: Sequence[Sequence[Step]], soc: Soc, seed: int = 0) -> list[list[Step]]:
-    """The jobs with a wake-up before each step: log-normal, through the published mean and worst. The same seed gives
-    the same delays.
+def woken(jobs: Sequence[Sequence[Step]], soc: Soc) -> list[list[Step]]:
+    """The jobs with a wake-up before each step: log-normal, through the published mean and worst, always the same.
 
     Without delays if the device file states none.
     """
@@ -104,7 +103,7 @@ def woken(jobs: Sequence[Sequence[Step]], soc: Soc, seed: int = 0) -> list[list[
     mean, worst = soc.constants["cpu.wake_up"], soc.constants["cpu.wake_up_worst"]
     z = NormalDist().inv_cdf(1 - RARE)
     sigma = z - math.sqrt(max(z * z - 2 * math.log(worst / mean), 0.0))
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     return [
         [replace(s, wake_s=float(random.lognormal(math.log(mean) - sigma**2 / 2, sigma))) for s in job] for job in jobs
     ]

@@ -61,14 +61,7 @@ def _problem(
         xy.append(slam_map.views[k].xy[features])
         depth.append(slam_map.views[k].inverse_depth[features])
     points, point = np.unique(np.concatenate(number), return_inverse=True)
-    poses = slam_map.T_camera_world[order]
-    problem = bundle.Problem(
-        poses,
-        slam_map.points.xyz[points],
-        np.concatenate(camera),
-        point,
-        np.concatenate(xy),
-        np.concatenate(depth),
-        free,
-    )
+    poses, xyz = slam_map.T_camera_world[order], slam_map.points.xyz[points]
+    rows, rays, depths = (np.concatenate(parts) for parts in (camera, xy, depth))
+    problem = bundle.Problem(poses, xyz, rows, point, rays, depths, free)
     return problem, np.concatenate(feature), points

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Descriptors of any length and metric: a common form for comparison, and the descriptor of a point from its
-observations."""
+"""Descriptors of any length and metric: comparison in a common form, and the descriptor of a map point."""
 
 from __future__ import annotations
 
@@ -42,8 +41,7 @@ def unit(spec: DescriptorSpec, descriptor: np.ndarray) -> np.ndarray:
 
 
 def comparing(spec: DescriptorSpec, pairs: float) -> dict[str, float]:
-    """Counters for comparing this many pairs of descriptors: for binary ones the bits that a compiled port would
-    compare."""
+    """Counters for comparing so many pairs of descriptors; of binary ones, a compiled port would compare the bits."""
     return {"flops": 2.0 * spec.length * pairs} if spec.metric == "cosine" else {"bits": 8.0 * spec.length * pairs}
 
 

@@ -46,8 +46,7 @@ class Loop:
 
 
 class Join:
-    """Applies one loop to the map: optimises the pose graph, fuses the points of both sides, then adjusts both
-    sides."""
+    """Applies one loop to the map: optimises the pose graph, fuses the points of both sides, adjusts both sides."""
 
     def __init__(self, mapping: Mapping, edges: Edges, loop: Loop) -> None:
         self._mapping, self._edges, self.loop = mapping, edges, loop
@@ -82,8 +81,7 @@ class Join:
         return self._wait < 0 and not self._windows
 
     def step(self) -> np.ndarray | None:
-        """Does one frame's share of the work. Returns (4, 4) `T_after_before` of the newest keyframe if the map has
-        moved."""
+        """Does one frame's share of the work. (4, 4) `T_after_before` of the newest keyframe if the map has moved."""
         if self._wait < 0:
             if self._windows:
                 window = self._windows.pop(0)

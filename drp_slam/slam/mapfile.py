@@ -139,8 +139,7 @@ def _spelled(spec: DescriptorSpec) -> str:
 
 
 def _fit(path: Path, spec: DescriptorSpec, stated: list[tuple[str, str, tuple[int, ...]]], version: int) -> None:
-    """Raises SlamError unless the arrays of the header are exactly those of the schema, with consistent numbers of
-    rows."""
+    """Raises SlamError unless the header has exactly the arrays of the schema, with consistent numbers of rows."""
     expected = schema(spec)
     for name in _lacking(version):
         del expected[name]

@@ -39,8 +39,7 @@ class Prior:
 
 
 REACH = 1.5
-"""A match must be better than any other candidate within so many gates: a similar point just outside makes it
-ambiguous."""
+"""A match must be better than any other candidate within so many gates: a similar one outside makes it ambiguous."""
 
 
 def match(

@@ -220,9 +220,7 @@ def _weights(r: np.ndarray, p: np.ndarray, weight: np.ndarray | None, full: np.n
     return W
 
 
-def ransac_pose(
-    xyz: np.ndarray, xy: np.ndarray, threshold: float, iterations: int = 150
-) -> tuple[np.ndarray, np.ndarray] | None:
+def ransac_pose(xyz: np.ndarray, xy: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray] | None:
     """`T_camera_world` and (N,) bool inliers by P3P in a RANSAC of fixed seed, or None.
 
     `threshold` is in units of the normalised plane.
@@ -235,7 +233,7 @@ def ransac_pose(
         np.ascontiguousarray(xy),
         np.eye(3),
         None,
-        iterationsCount=iterations,
+        iterationsCount=150,
         reprojectionError=threshold,
         confidence=0.995,
         flags=cv2.SOLVEPNP_P3P,

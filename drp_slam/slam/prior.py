@@ -22,8 +22,7 @@ AHEAD_NS = 50_000_000
 SET_BACK_NS = 5_000_000_000
 """A sample with a stamp further back than this restarts the stream: the clock was set back."""
 JERKS = 50.0, 100.0
-"""Largest change of velocity, m/s² and rad/s²: a larger one is a jump of the odometry's frame (assumed: five times
-gravity)."""
+"""Largest change of velocity, m/s² and rad/s²: more is a jump of the odometry's frame (assumed: five times gravity)."""
 FROZEN = 3
 """So many samples with the same bits: the robot does not move, or the sender hangs."""
 

@@ -19,8 +19,7 @@ def pose_of(position_m: np.ndarray, quaternion: np.ndarray) -> np.ndarray:
 
 
 def prior_of(stamps_ns: np.ndarray, rows: np.ndarray, T_body_camera: np.ndarray) -> tuple[Prior, list[str]]:
-    """The prior of `data.prior_file.read_prior`, for a camera that sits at (4, 4) `T_body_camera`, and messages about
-    suspicious samples."""
+    """The prior of `data.prior_file.read_prior` for a camera at (4, 4) `T_body_camera`, and remarks on its samples."""
     stream = Stream(T_body_camera, kept=len(rows))
     told = []
     for stamp_ns, row in zip(stamps_ns.tolist(), rows):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drp_slam import resources
-from drp_slam.data.calibration import REQUIRED, load_camera, save_camera
+from drp_slam.data.calibration import REQUIRED, read_calibration, save_camera
 from drp_slam.datatypes import Camera
 from drp_slam.errors import DataError
 
@@ -57,7 +57,7 @@ cameras = st.builds(
 def test_files_keep_every_bit(tmp_path_factory: pytest.TempPathFactory, camera: Camera) -> None:
     path = tmp_path_factory.mktemp("c") / "camera.yaml"
     save_camera(path, camera)
-    read = load_camera(path)
+    read = read_calibration(path).camera
     for f in fields(Camera):
         assert np.array_equal(getattr(read, f.name), getattr(camera, f.name)), f.name
 
@@ -66,7 +66,7 @@ def test_files_keep_every_bit(tmp_path_factory: pytest.TempPathFactory, camera: 
 def test_nothing_is_guessed(tmp_path: Path, key: str) -> None:
     path = write(tmp_path / "camera.yaml", **{key: ...})
     with pytest.raises(DataError, match=f"camera.yaml: lacks {key};"):
-        load_camera(path)
+        read_calibration(path)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_nothing_is_guessed(tmp_path: Path, key: str) -> None:
 )
 def test_bad_values_are_named(tmp_path: Path, changes: dict, words: str) -> None:
     with pytest.raises(DataError) as error:
-        load_camera(write(tmp_path / "camera.yaml", **changes))
+        read_calibration(write(tmp_path / "camera.yaml", **changes))
     assert words in str(error.value) and str(tmp_path) in str(error.value)
 
 
@@ -98,17 +98,20 @@ def test_files_that_are_no_calibration_are_named(tmp_path: Path, text: str) -> N
     path = tmp_path / "camera.yaml"
     path.write_text(text)
     with pytest.raises(DataError, match=r"camera\.yaml"):
-        load_camera(path)
+        read_calibration(path)
 
 
 def test_every_shipped_camera_loads() -> None:
     shipped = sorted((resources.share() / "config" / "cameras").glob("*.yaml"))
     assert {path.stem for path in shipped} >= {"tum_fr1", "tum_fr2", "tum_fr3"}
     for path in shipped:
-        assert load_camera(path).depth_scale == 5000.0
+        assert read_calibration(path).camera.depth_scale == 5000.0
         assert "Source" in path.read_text()
 
 
 def test_the_shipped_camera_is_that_of_the_real_sequence(tum_fr1_xyz: Path) -> None:
-    own, shipped = (load_camera(tum_fr1_xyz / "camera.yaml"), load_camera(resources.camera_file("tum_fr1")))
+    own, shipped = (
+        read_calibration(tum_fr1_xyz / "camera.yaml").camera,
+        read_calibration(resources.camera_file("tum_fr1")).camera,
+    )
     assert np.array_equal(own.K, shipped.K) and np.array_equal(own.distortion, shipped.distortion)

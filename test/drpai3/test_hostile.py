@@ -181,7 +181,7 @@ def test_a_cycle_and_a_missing_tensor(tmp_path):
     assert "cycle" in refused(tmp_path / "a.onnx")
     model.graph.node[0].input[0] = "nowhere"
     (tmp_path / "b.onnx").write_bytes(model.SerializeToString())
-    assert "'nowhere' is produced by no node" in refused(tmp_path / "b.onnx")
+    assert "no node produces its input 'nowhere'" in refused(tmp_path / "b.onnx")
     model.graph.node[0].input[0] = "x"
     model.graph.output[0].name = "nowhere"
     (tmp_path / "c.onnx").write_bytes(model.SerializeToString())

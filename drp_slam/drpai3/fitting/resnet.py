@@ -19,7 +19,7 @@ BLOCKS = (3, 4, 6, 3)
 """Bottlenecks of the four stages."""
 
 
-def resnet50(side: int = 224, classes: int = 1000) -> onnx.ModelProto:
+def resnet50(side: int = 224) -> onnx.ModelProto:
     """For (1, 3, side, side): 3.86 GMAC at 224, its stride in the first convolution of a bottleneck."""
     from onnx import TensorProto, helper
 
@@ -34,14 +34,14 @@ def resnet50(side: int = 224, classes: int = 1000) -> onnx.ModelProto:
             y = w.plain(w.op("Relu", w.plain(y, width, width, 3)), width, 4 * width)
             x = w.op("Relu", w.op("Add", y, x if block else w.plain(x, cin, 4 * width, 1, stride)))
             cin = 4 * width
-    weight = w.constant(np.full((classes, cin), 0.01, np.float32))
-    bias = w.constant(np.zeros(classes, np.float32))
+    weight = w.constant(np.full((1000, cin), 0.01, np.float32))
+    bias = w.constant(np.zeros(1000, np.float32))
     y = w.op("Gemm", w.op("Flatten", w.op("GlobalAveragePool", x)), weight, bias, transB=1)
     graph = helper.make_graph(
         w.nodes,
         "resnet50",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, side, side])],
-        [helper.make_tensor_value_info(y, TensorProto.FLOAT, [1, classes])],
+        [helper.make_tensor_value_info(y, TensorProto.FLOAT, [1, 1000])],
         w.constants,
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)

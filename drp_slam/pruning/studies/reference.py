@@ -39,14 +39,14 @@ class BasicBlock(nn.Module):
 class CifarResNet(nn.Module):
     """ResNet-(6 depth + 2) for CIFAR-10 of He et al. 2015, section 4.2."""
 
-    def __init__(self, depth: int = 3, classes: int = 10) -> None:
+    def __init__(self, depth: int = 3) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
         self.layer1 = self._stage(16, 16, depth, 1)
         self.layer2 = self._stage(16, 32, depth, 2)
         self.layer3 = self._stage(32, 64, depth, 2)
-        self.linear = nn.Linear(64, classes)
+        self.linear = nn.Linear(64, 10)
 
     @staticmethod
     def _stage(inputs: int, outputs: int, depth: int, stride: int) -> nn.Sequential:
@@ -54,7 +54,7 @@ class CifarResNet(nn.Module):
         return nn.Sequential(first, *[BasicBlock(outputs, outputs, 1) for _ in range(depth - 1)])
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, 32, 32), normalised -> logits (N, classes)."""
+        """(N, 3, 32, 32), normalised -> logits (N, 10)."""
         x = F.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
         return self.linear(x.mean((2, 3)))

@@ -32,8 +32,8 @@ class MaskedTrainer:
     empirical Fisher. `memory` is further content of a checkpoint, by name.
     """
 
-    def __init__(self, net: nn.Module, rate: float = 1e-3, clip: float = 1.0) -> None:
-        self.net, self.rate, self.clip, self.step = net, rate, clip, 0
+    def __init__(self, net: nn.Module, rate: float = 1e-3) -> None:
+        self.net, self.rate, self.clip, self.step = net, rate, 1.0, 0
         self.masks: dict[str, torch.Tensor] = {}
         self.memory: dict[str, dict[str, Any]] = {}
         self.fisher: dict[str, torch.Tensor] = {}

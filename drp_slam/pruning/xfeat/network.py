@@ -165,13 +165,11 @@ def original_state() -> Mapping[str, torch.Tensor]:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def chip_weights(
-    state: Mapping[str, torch.Tensor], spec: ConvSpec, eps: float = 1e-5
-) -> tuple[torch.Tensor, torch.Tensor]:
+def chip_weights(state: Mapping[str, torch.Tensor], spec: ConvSpec) -> tuple[torch.Tensor, torch.Tensor]:
     """Weights and bias of one chip convolution from the original's state, batch norm folded."""
     if spec.relu:
         weight = state[f"{spec.source}.0.weight"].double()
-        gain = 1.0 / torch.sqrt(state[f"{spec.source}.1.running_var"].double() + eps)
+        gain = 1.0 / torch.sqrt(state[f"{spec.source}.1.running_var"].double() + 1e-5)
         bias = -state[f"{spec.source}.1.running_mean"].double() * gain
         weight = weight * gain[:, None, None, None]
     else:

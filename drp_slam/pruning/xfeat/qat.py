@@ -36,9 +36,9 @@ class FakeQuantiser:
     `momentum` towards the mean over the batch of each image's extremes, unless it is `fixed`.
     """
 
-    def __init__(self, momentum: float = 0.05) -> None:
+    def __init__(self) -> None:
         self.ranges: dict[str, tuple[float, float]] = {"input": INPUT_RANGE}
-        self.learning, self.momentum = True, momentum
+        self.learning, self.momentum = True, 0.05
         self.fixed = {"input"}
 
     def activation(self, name: str, x: torch.Tensor) -> torch.Tensor:
