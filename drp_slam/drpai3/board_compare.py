@@ -15,10 +15,27 @@ AREAS = {"inputs": ("data_in",), "features": ("data", "work"), "weights": ("weig
 """Area of `footprint.Footprint` -> areas of `addr_map.txt`. `data_out` is a part of the features."""
 APART = 0.15
 """Relative difference above which two figures are reported as different."""
+NOTABLE = 0.02
+"""Share of the translator's sum below which an operator's difference is not reported."""
+CONVERSIONS = "conversions, transposes"
+"""Changes of type and layout. Those of a resizing are part of its modelled time."""
+SAME = {
+    "nop": "Concat",
+    "focus": "Slice",
+    "slice": "Slice",
+    "split": "Slice",
+    "gemm": "Conv",
+    "matmul": "Conv",
+} | dict.fromkeys(
+    ("quantizelinear", "dequantizelinear", "cast_fp16_fp32", "cast_fp32_fp16", "cast", "transpose", "imagescaler"),
+    CONVERSIONS,
+)
+"""Copies of a concatenation are rows `NOP`; a translator's Focus is Slice and Concat in a graph."""
 
 
-def board_compare(folder: Path, predicted: Mapping[str, Any]) -> dict[str, Any]:
-    """`predicted` is `estimate_result.as_dict` of the network. Raises DataError for an empty folder.
+def board_compare(folder: Path, predicted: Mapping[str, Any], ideal: Mapping[str, Any]) -> dict[str, Any]:
+    """`predicted` is `estimate_result.as_dict` of the network, `ideal` the same without contention between work
+    and traffic, which a translator does not count. Raises DataError for an empty folder.
 
     Sections `placement`, `memory`, `translator` and `profile` exist if the folder has their file;
     `parts` lists differences of more than 15 %.
@@ -34,7 +51,7 @@ def board_compare(folder: Path, predicted: Mapping[str, Any]) -> dict[str, Any]:
     if maps:
         found["memory"] = _memory(maps, predicted)
     if summaries:
-        found["translator"] = _translator([row for path in summaries for row in read_summary(path)], predicted)
+        found["translator"] = _translator([row for path in summaries for row in read_summary(path)], ideal)
     if profiles:
         found["profile"] = _profile([row for path in profiles for row in read_profile(path)], predicted)
     if not plan and not maps and not summaries and not profiles:
@@ -88,7 +105,8 @@ def _translator(rows: Sequence[Estimated], predicted: Mapping[str, Any]) -> dict
     for row in rows:
         theirs[_kind(row.operator)] += row.time_us  # type: ignore[assignment]
     for layer in predicted["layers"]:
-        ours[_kind(layer["op"])] += layer["us"] + layer["crossing_us"]
+        ours[_kind(layer["op"])] += layer["us"]
+        ours[CONVERSIONS] += layer["crossing_us"]
     kinds = sorted(set(theirs) | set(ours), key=lambda k: -max(theirs[k], ours[k]))
     return {
         "rows": len(rows),
@@ -99,9 +117,7 @@ def _translator(rows: Sequence[Estimated], predicted: Mapping[str, Any]) -> dict
 
 
 def _kind(operator: str) -> str:
-    """Copies of a concatenation are rows `NOP`; a translator's Focus is Slice and Concat in a graph."""
-    same = {"nop": "Concat", "focus": "Slice", "slice": "Slice", "split": "Slice", "gemm": "Conv", "matmul": "Conv"}
-    return same.get(operator.lower(), operator[:1].upper() + operator[1:])
+    return SAME.get(operator.lower(), operator[:1].upper() + operator[1:])
 
 
 def _profile(rows: Sequence[Profiled], predicted: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,6 +147,11 @@ def _parting(found: Mapping[str, Any]) -> Sequence[str]:
     if "translator" in found:
         t = found["translator"]
         pairs.append(("translator's sum", t["translator_us"], t["modelled_us"], "us"))
+        pairs += [
+            (f"translator's {kind}", row["translator_us"], row["modelled_us"], "us")
+            for kind, row in t["kinds"].items()
+            if max(row.values()) > NOTABLE * t["translator_us"]
+        ]
     if "profile" in found:
         p = found["profile"]
         pairs.append(("profile's sum, measured", p["measured_total_us"], p["modelled_total_us"], "us"))

@@ -63,6 +63,7 @@ def test_a_compiled_folder_beside_the_prediction(tmp_path, capsys):
     assert found["translator"]["kinds"]["Concat"]["translator_us"] == 92
     assert found["profile"]["measured_us"] == {"DRP-AI": 15000, "CPU": 1620}
     assert any(line.startswith("placement: compiled with 1") for line in found["parts"])
+    assert any(line.startswith("translator's Conv: 682 us") for line in found["parts"])
     assert cli.main(argv) == 0
     assert "differs by more than 15 %" in capsys.readouterr().out
 
