@@ -3,16 +3,12 @@
 
 from __future__ import annotations
 
-import csv
-import json
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx_networks import Builder, residual
 
-from drp_slam import cli
 from drp_slam.chip.constants import load_constants
 from drp_slam.chip.pricing import clock_hz
 from drp_slam.drpai3 import packing
@@ -112,74 +108,6 @@ def test_a_mapped_network_has_no_fallback(tmp_path):
     assert units["relu1"] == "fused" and units["conv0"] == "ai-mac" and units["add3"] == "ai-mac"
     parts = sum(row.seconds + row.wait_s for row in found.rows) + found.overhead_s
     assert found.total_s == pytest.approx(parts)
-
-
-def fallback(name: str, b: Builder) -> str:
-    """A network with one operator that falls back."""
-    y = b.conv("x", 16, 32)
-    if name == "grouped":
-        return b.conv(y, 32, 32, group=4)
-    if name == "asymmetric":
-        return b.conv(y, 32, 32, (1, 7))
-    if name == "gate":
-        gate = b.op("Sigmoid", b.conv(b.op("GlobalAveragePool", y), 32, 32, 1))
-        return b.op("Mul", y, gate)
-    if name == "softmax":
-        return b.op("Softmax", y, axis=1)
-    if name == "bilinear":
-        scale = b.constant(np.array([1, 1, 2, 2], np.float32))
-        return b.op("Resize", y, "", scale, mode="linear")
-    if name == "mirror":
-        return b.op("Pad", y, b.constant(np.array([0, 0, 1, 1, 0, 0, 1, 1])), mode="reflect")
-    assert name == "pre-activation"
-    return b.op("Add", b.conv(b.op("Relu", y), 32, 32), y)
-
-
-@pytest.mark.parametrize(
-    "name, says",
-    [
-        ("grouped", "grouped convolution"),
-        ("asymmetric", "unequal sides"),
-        ("gate", "gate"),
-        ("softmax", "softmax"),
-        ("bilinear", "bilinear"),
-        ("mirror", "reflection"),
-        ("pre-activation", "activation that no layer can absorb"),
-    ],
-)
-def test_fallbacks_have_reasons_and_crossings(tmp_path, name, says):
-    b = Builder()
-    out = b.op("Relu", b.conv(fallback(name, b), 32, 8, stride=2))
-    found = estimate(load(b.save(tmp_path / "a.onnx", out)), DEVICE, release=2.4)
-    assert found.fallbacks and any(says in row.reason for row in found.fallbacks)
-    assert found.crossings >= 2 and sum(row.wait_s for row in found.fallbacks) > 0
-
-
-def test_results_read_in_place_save_their_way_to_the_cpu(tmp_path):
-    b = Builder()
-    graph = load(b.save(tmp_path / "a.onnx", b.conv("x", 16, 16)))
-    taken, stay = (estimate(graph, DEVICE, results_stay=stays) for stays in (False, True))
-    assert (taken.crossings, stay.crossings) == (1, 0)
-    assert stay.total_s == pytest.approx(taken.total_s - taken.crossing_s)
-    assert stay.energy_j < taken.energy_j and stay.cycles == taken.cycles
-
-
-def test_a_result_made_by_the_cpu_goes_to_the_drp_that_reads_it(tmp_path):
-    b = Builder()
-    graph = load(b.save(tmp_path / "a.onnx", b.op("Softmax", b.conv("x", 16, 16), axis=1)))
-    assert estimate(graph, DEVICE, results_stay=True).crossings == 2
-    assert estimate(graph, DEVICE).crossings == 1
-
-
-@pytest.mark.parametrize("swap", [False, True])
-def test_an_addition_stays_with_its_convolution_whatever_the_order(tmp_path, swap):
-    b = Builder()
-    y = b.conv("x", 16, 16)
-    other = b.op("Softmax", y, axis=1)
-    inputs = (b.conv(y, 16, 16), other)
-    total = b.op("Add", *(inputs[::-1] if swap else inputs))
-    found = estimate(load(b.save(tmp_path / "a.onnx", b.conv(total, 16, 8))), DEVICE)
-    assert [row.op for row in found.fallbacks] == ["Softmax"] and found.crossings == 3
 
 
 @pytest.mark.parametrize(
@@ -360,74 +288,6 @@ def test_every_constant_has_a_source():
     for entry in load_constants("rzv2h").entries():
         assert entry.kind in ("cited", "fitted", "assumed") and entry.unit
         assert "placeholder" not in entry.source
-
-
-def run(capsys, *argv: str) -> dict:
-    assert cli.main([*argv, "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
-
-
-def test_estimate_command(tmp_path, capsys):
-    path = str(residual(tmp_path / "a.onnx", density=0.2))
-    out = tmp_path / "out"
-    result = run(capsys, "estimate", path, "--html", "--csv", "--verify", "--out", str(out))
-    assert {"total_ms", "energy_mj", "gmacs", "fallbacks", "layers"} <= set(result)
-    assert result["verified"]["exact"] and result["total_ms"] > 0
-    rows = list(csv.DictReader((out / "layers.csv").open()))
-    assert len(rows) == len(result["layers"]) and rows[0]["unit"] == "ai-mac"
-    trace = json.loads((out / "timeline.json").read_text())["traceEvents"]
-    last = max(e["ts"] + e["dur"] for e in trace if e["ph"] == "X")
-    assert last == pytest.approx(result["total_ms"] * 1e3)
-    assert "modelled" in (out / "estimate.html").read_text()
-    assert (out / "roofline.png").read_bytes().startswith(b"\x89PNG")
-    dense = run(capsys, "estimate", path, "--dense")
-    supposed = run(capsys, "estimate", path, "--sparsity", "0.9")
-    assert supposed["cycles"] < result["cycles"] < dense["cycles"]
-    assert cli.main(["estimate", path]) == 0
-    assert "ai-mac" in capsys.readouterr().out
-
-
-def test_compare_networks_command(tmp_path, capsys):
-    first = str(residual(tmp_path / "a.onnx"))
-    second = str(residual(tmp_path / "b.onnx", density=0.1))
-    result = run(capsys, "compare-networks", first, second)
-    assert result["networks"][0]["speedup"] == 1.0 < result["networks"][1]["speedup"]
-
-
-@pytest.mark.parametrize(
-    "argv, says",
-    [
-        (["--pattern", "random"], "needs --sparsity"),
-        (["--freq-index", "0"], "drpai3.mac_clock is 0, expected 1 (1000 MHz) to 127 (10 MHz) on rzv2h"),
-        (["--sparsity", "1.5"], "expected 0 to below"),
-        (["--device", "rzv9"], "shipped"),
-        (["--run", "empty"], "no calibration image"),
-    ],
-)
-def test_estimate_refuses_in_one_line(tmp_path, capsys, argv, says):
-    b = Builder((1, 3, 32, 32))
-    path = b.save(tmp_path / "a.onnx", b.conv("x", 3, 8))
-    (tmp_path / "empty").mkdir()
-    argv = [str(tmp_path / a) if a == "empty" else a for a in argv]
-    assert cli.main(["estimate", str(path), *argv, "--out", str(tmp_path / "o")]) == 1
-    err = capsys.readouterr().err
-    assert says in err and err.count("\n") == 1
-
-
-def test_an_fp32_network_is_quantised_and_run(tmp_path, capsys):
-    cv2 = pytest.importorskip("cv2")
-    b = Builder((1, 3, 32, 32))
-    out = b.conv(b.op("Relu", b.conv("x", 3, 8)), 8, 8)
-    path = b.save(tmp_path / "a.onnx", out)
-    images = tmp_path / "images"
-    images.mkdir()
-    for n in range(3):
-        image = np.random.default_rng(n).integers(0, 256, (40, 50, 3)).astype(np.uint8)
-        cv2.imwrite(str(images / f"{n}.png"), image)
-    result = run(capsys, "estimate", str(path), "--run", str(images), "--out", str(tmp_path / "o"))
-    assert result["executed"]["images"] == 3 and result["executed"]["sqnr_db"] > 15
-    again = run(capsys, "estimate", result["executed"]["network"])
-    assert again["total_ms"] == pytest.approx(result["total_ms"], rel=0.2)
 
 
 def test_unknown_operators_of_a_known_domain_run_on_the_cpu(tmp_path):
