@@ -85,9 +85,12 @@ def parse(name: str) -> Parameters:
 
 
 def open_synthetic(name: str, start: int = 0, frames: int | None = None, cache: Path | None = None) -> Sequence:
-    """Opens the built-in sequence; renders it into the cache if it is not there yet."""
+    """Opens the built-in sequence; what the cache lacks is rendered into it, up to the last frame asked for."""
     parameters = parse(name)
     folder = cache_folder(parameters, cache)
+    if not folder.is_dir() and frames is not None and start >= 0 and 0 < start + frames < parameters.frames:
+        parameters = dataclasses.replace(parameters, frames=start + frames)
+        folder = cache_folder(parameters, cache)
     if not folder.is_dir():
         forget(folder.parent, KEPT - 1)
         try:

@@ -119,9 +119,7 @@ def estimate(
     fetches and converts them, as in published latencies. Raises DrpAi3Error if the network does
     not fit the DRP-AI memory area.
     """
-    work = chain_first(graph, layers(graph))
-    wires = subgraphs.wiring(graph, work)
-    tags = subgraphs.find(graph, work, wires)
+    work, wires, tags = graph.once("work", lambda: _work(graph))
     units = placement.units(tags, work, wires, release, placement.chosen_of(constants))
     cpu = placement.on_cpu(units, work, wires)
     packs = pack_layers(graph, work, units, constants, sparsity, pattern)
@@ -174,6 +172,13 @@ def estimate(
     )
 
 
+def _work(graph: Graph) -> tuple[tuple[Layer, ...], subgraphs.Wiring, list[str]]:
+    """What does not depend on the chip: the layers in their order, what connects them, and their tags."""
+    work = chain_first(graph, layers(graph))
+    wires = subgraphs.wiring(graph, work)
+    return work, wires, subgraphs.find(graph, work, wires)
+
+
 def _waiting(crossing: placement.Crossing, cpu: np.ndarray, wires: subgraphs.Wiring) -> int:
     """The layer to which a crossing is charged: the one on the CPU."""
     made = wires.producer[crossing.tensor]
@@ -197,9 +202,10 @@ def _rows(
 ) -> list[Row]:
     peak = c["drpai3.dense_peak"] / 2
     causes = np.stack([getattr(parts, name) for name in CAUSES])
+    total_s = parts.total
     rows = []
     for n, layer in enumerate(work):
-        seconds = float(parts.total[n])
+        seconds = float(total_s[n])
         here = bool(cpu[n])
         rows.append(
             Row(

@@ -7,10 +7,10 @@ quantize/dequantize pairs become INT8 layers whose weights are the stored intege
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from drp_slam.drpai3.reading import fixed_model, read_model
 from drp_slam.drpai3.shapes import check_sizes
 from drp_slam.errors import DrpAi3Error
 
+T = TypeVar("T")
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization"})
 """Operators whose constants are weights; infinities elsewhere are masks and bounds."""
 
@@ -62,6 +63,13 @@ class Graph:
     _runs: OnnxModel
     _stripped: OnnxModel
     _zero_points: Mapping[str, np.ndarray]
+    _known: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def once(self, key: Any, compute: Callable[[], T]) -> T:
+        """What `compute` says about the file alone, computed once for each `key`: chips are compared on one graph."""
+        if key not in self._known:
+            self._known[key] = compute()
+        return cast(T, self._known[key])
 
     def is_constant(self, name: str) -> bool:
         """Whether a tensor is a weight or another constant of the file."""

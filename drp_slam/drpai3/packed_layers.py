@@ -63,6 +63,18 @@ def share_of_rows(sparsity: float, pattern: str, rows: int, columns: int) -> flo
     return float((1.0 - below[:-1]).sum() / rows)
 
 
+def _zeros(graph: Graph, layer: Layer, rows: int, columns: int) -> tuple[float, packing.PackingReport | None]:
+    """Share of zeros in a layer's weight, and its packing; None where there is nothing to pack."""
+
+    def count() -> tuple[float, packing.PackingReport | None]:
+        weight = weight_of(graph, layer)
+        share = 1.0 - np.count_nonzero(weight) / max(weight.size, 1)
+        packs = share > 0.0 and layer.kind != "depthwise"
+        return share, packing.packing_report(weight, rows, columns) if packs else None
+
+    return graph.once((layer.node.outputs[0], rows, columns), count)
+
+
 def pack_layers(
     graph: Graph, work: Sequence[Layer], units: np.ndarray, c: Constants, sparsity: float | None, pattern: str
 ) -> Packs:
@@ -90,11 +102,9 @@ def pack_layers(
                 streamed[n] *= min(1.0, share * 1.5)
                 index_bytes += layer.weight_elements * share / 2
             continue
-        weight = weight_of(graph, layer)
-        zeros[n] = 1.0 - np.count_nonzero(weight) / max(weight.size, 1)
-        if layer.kind == "depthwise" or not zeros[n]:
+        zeros[n], report = _zeros(graph, layer, rows, columns)
+        if report is None:
             continue
-        report = packing.packing_report(weight, rows, columns)
         ratio = report.cycles / report.dense_cycles
         cycles[n], mean_n[n] = dense[n] * ratio, report.mean_n
         packed = report.cycles * columns + report.index_bytes

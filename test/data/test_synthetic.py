@@ -83,10 +83,21 @@ def test_the_same_parameters_give_the_same_bits() -> None:
     assert not np.array_equal(first[0].image, other.image)
 
 
-def test_a_short_sequence_is_the_beginning_of_a_long_one() -> None:
+def test_a_short_sequence_is_the_beginning_of_a_long_one(tmp_path: Path) -> None:
     short, long = (sy.trajectory(sy.Parameters(frames=n)) for n in (60, 360))
     assert np.array_equal(short.T_world_camera, long.T_world_camera[:60])
     assert np.array_equal(short.stamps_ns, long.stamps_ns[:60])
+    # so a few frames need no others; the whole, once it is there, serves them too
+    name = "synthetic:frames=5,width=64"
+    alone = sy.open_synthetic(name, 1, 2, tmp_path)
+    assert [len(list(folder.glob("rgb/*"))) for folder in tmp_path.iterdir()] == [3]
+    whole = sy.open_synthetic(name, cache=tmp_path)
+    again = sy.open_synthetic(name, 1, 2, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2 and len(whole) == 5
+    for a, b, c in zip(alone, again, list(whole)[1:3], strict=True):
+        assert a.stamp_ns == b.stamp_ns == c.stamp_ns
+        assert np.array_equal(a.image, b.image) and np.array_equal(a.depth, b.depth)
+        assert np.array_equal(b.image, c.image)
 
 
 @pytest.mark.parametrize("seed", [0, 7])
