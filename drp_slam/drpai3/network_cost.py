@@ -34,6 +34,12 @@ class NetworkCost:
         self._freq_index = freq_index
         self._graphs: dict[tuple[str, tuple[int, ...], bool], Graph] = {}
 
+    def at(self, freq_index: int) -> NetworkCost:
+        """The same networks at another clock, not read again."""
+        other = NetworkCost(freq_index)
+        other._graphs = self._graphs
+        return other
+
     def __call__(self, constants: Constants, work: Work) -> Cost:
         from drp_slam.drpai3.estimate import estimate
 

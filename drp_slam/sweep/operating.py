@@ -87,10 +87,11 @@ def _points_of(
     own = next((w for s, ws in frame.items() for w in ws if s != DETECT.name and w.unit == "drpai3"), None)
     networks = [own.name, *(n for n in shipped() if n != own.name and _is_int8(n))] if own else [None]
     rates_hz = [*(r for r in DETECTOR_HZ if r < rate_hz), rate_hz] if DETECT.name in frame else [0.0]
+    price_network = NetworkCost()
     uses_array = own is not None or len(rates_hz) > 1
     for freq_index, mindiv in itertools.product(FREQ_INDICES if uses_array else FREQ_INDICES[:1], MINDIVS):
         try:
-            soc = Soc.open(device, mindiv, {"drpai3": NetworkCost(freq_index)})
+            soc = Soc.open(device, mindiv, {"drpai3": price_network.at(freq_index)})
         except DeviceError:
             continue  # not a clock of this chip
         for network in networks:
