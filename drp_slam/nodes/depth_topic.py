@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from drp_slam.data import image_codec
 from drp_slam.data.camera_info import camera_of, is_calibrated, is_rectified
 from drp_slam.data.registration import Registration, register_depth
 from drp_slam.datatypes import Camera
-from drp_slam.errors import DataError, GraphError
+from drp_slam.errors import DataError, DrpSlamError, GraphError
 from drp_slam.nodes import convert, qos
 from drp_slam.nodes.limits import IN_FLIGHT
 from drp_slam.nodes.pairing import Stamped, Verdict
@@ -65,7 +66,7 @@ class DepthTopic:
 
     def __init__(self, node: StageNode, config: SlamConfig, tree: TransformTree, arrived: Callable[[], None]) -> None:
         self._node, self._config, self._tree, self._arrived = node, config, tree, arrived
-        self._depths: Stamped[Depth] = Stamped(2 * IN_FLIGHT)
+        self._depths: Stamped[Callable[[], Depth]] = Stamped(2 * IN_FLIGHT)
         self._info: CameraInfo | None = None
         self._offset_ns = round(config.depth_offset_s * 1e9)
         self._tolerance_ns = round(config.depth_tolerance_s * 1e9)
@@ -84,13 +85,22 @@ class DepthTopic:
         self._info = message
 
     def _on_depth(self, message: Image | CompressedImage, topic: str) -> None:
+        """Keeps the message; only the one that belongs to an image is unpacked."""
+        stamp_ns = convert.stamp_ns(message.header) - self._offset_ns
+        if isinstance(message, CompressedImage):
+            self._depths.add(stamp_ns, partial(self._depth, message, topic))
+        else:
+            depth = self._depth(message, topic)  # a view, so that what cannot be used is reported as it comes
+            self._depths.add(stamp_ns, lambda: depth)
+        self._arrived()
+        if not isinstance(message, CompressedImage):
+            convert.check_depth(depth.values, topic)  # an image without depth is reported and used
+
+    def _depth(self, message: Image | CompressedImage, topic: str) -> Depth:
         values, unit_m = image_codec.depth_of(message, topic)
         if self._config.depth_unit_m and values.dtype == np.uint16:
             unit_m = self._config.depth_unit_m
-        stamp_ns = convert.stamp_ns(message.header) - self._offset_ns
-        self._depths.add(stamp_ns, Depth(values, unit_m, frame_name(message.header.frame_id)))
-        self._arrived()
-        convert.check_depth(values, topic)  # an image without depth is reported and used
+        return Depth(values, unit_m, frame_name(message.header.frame_id))
 
     def clear(self) -> None:
         """Drops all depth."""
@@ -102,12 +112,19 @@ class DepthTopic:
 
     def nearest(self, stamp_ns: int, final: bool = False) -> tuple[Verdict, Depth | None]:
         """The depth of an image, as `Stamped.nearest`; measures a constant offset if none is found in time."""
-        verdict, depth = self._depths.nearest(stamp_ns, final, self._tolerance_ns)
+        verdict, unpack = self._depths.nearest(stamp_ns, final, self._tolerance_ns)
+        while unpack is not None:
+            self._missed_ns.clear()
+            self._depths.forget_before(unpack)
+            try:
+                return verdict, unpack()
+            except DrpSlamError as damaged:
+                self._node.problem(damaged)
+                self._depths.drop(unpack)
+                verdict, unpack = self._depths.nearest(stamp_ns, final, self._tolerance_ns)
         if verdict is Verdict.NONE:
             self._measure(stamp_ns)
-        elif verdict is Verdict.FOUND:
-            self._missed_ns.clear()
-        return verdict, depth
+        return verdict, None
 
     def _measure(self, stamp_ns: int) -> None:
         """Shifts the stamps of depth if they have a constant offset beyond the tolerance."""

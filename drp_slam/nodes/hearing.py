@@ -8,15 +8,19 @@ from collections.abc import Collection, Mapping
 from drp_slam.nodes.limits import INACTIVE
 
 PEERS = {
-    ("drp_node", "image"): "player_node",
-    ("perception_node", "tensor"): "drp_node",
-    ("drp_node", "heads"): "perception_node",
-    ("pose_node", "features"): "drp_node",
-    ("profiler_node", "status"): "pose_node",
+    ("drp_node", "image"): ("player_node", "frames"),
+    ("perception_node", "tensor"): ("drp_node", "frames"),
+    ("drp_node", "heads"): ("perception_node", "frames"),
+    ("pose_node", "features"): ("drp_node", "frames"),
+    ("profiler_node", "status"): ("pose_node", "frames"),
+    **{
+        ("player_node", f"/diagnostics of {node}"): (node, "beats")
+        for node in ("drp_node", "perception_node", "pose_node", "profiler_node")
+    },
 }
-"""Node and topic -> who publishes a message there for each of its frames."""
+"""Node and what it hears -> who publishes it, and the count of that node that grows with each message."""
 BEATS, FRAMES = 10, 10
-"""A node is deaf that has reported its health so often, once a second, while its peer has sent so many frames."""
+"""A node is deaf that has reported its health so often, once a second, while its peer has sent so many messages."""
 UNREADY = 20
 """A node has not found another one that has reported its health so often without being ready, while the others did."""
 
@@ -41,12 +45,12 @@ class Hearing:
     def deaf(self) -> dict[str, str]:
         """Node that hears nothing -> peer that publishes, and where. A topic that a node does not take says nothing."""
         found = {}
-        for (node, topic), peer in PEERS.items():
+        for (node, topic), (peer, count) in PEERS.items():
             own, other = self._health.get(node, {}), self._health.get(peer, {})
             if f"heard_{topic}" not in own:
                 continue
             same = (own.get("pid", ""), own.get(f"heard_{topic}", ""), other.get("pid", ""))
-            beats, frames = whole(own.get("beats")), whole(other.get("frames"))
+            beats, frames = whole(own.get("beats")), whole(other.get(count))
             mark = self._marks.get((node, topic))
             if mark is None or mark[0] != same or beats < mark[1] or frames < mark[2]:
                 self._marks[node, topic] = (same, beats, frames)

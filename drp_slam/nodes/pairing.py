@@ -43,6 +43,17 @@ class Stamped(Generic[T]):
         self._values.clear()
         self._values.extend(kept)
 
+    def drop(self, value: T) -> None:
+        """Removes a value that cannot be used."""
+        kept = [entry for entry in self._values if entry[1] is not value]
+        self._values.clear()
+        self._values.extend(kept)
+
+    def forget_before(self, value: T) -> None:
+        """Drops what was added before this value: frames come in order, so nobody asks for it again."""
+        while self._values and self._values[0][1] is not value:
+            self._values.popleft()
+
     def exact(self, stamp_ns: int) -> T | None:
         """The value of exactly this stamp."""
         return next((value for stamp, value in self._values if stamp == stamp_ns), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,6 +64,7 @@ class PlayerNode(StageNode):
         realtime = self.graph.pacing == pacing.REALTIME
         self._timeline = pacing.Timeline(pacing.timeline_path(self.get_namespace())) if realtime else None
         self._others: set[str] = set()
+        self._health_heard = Counter(dict.fromkeys(self._awaited, 0))
         self._started = self._resume = False
         self._ended_s: float | None = None
         self._silent_until_s: float | None = time.monotonic() + HINT_S
@@ -161,6 +163,7 @@ class PlayerNode(StageNode):
     def _on_health(self, message: DiagnosticArray) -> None:
         for status in message.status:
             node = status_codec.health_of(status, self.get_namespace())
+            self._health_heard.update({node} & self._health_heard.keys())
             if node and status_codec.values_of(status).get("ready") == "1":
                 self._others.add(node)
 
@@ -207,7 +210,10 @@ class PlayerNode(StageNode):
         return not self._config.wait or (self.ready() and self._others.issuperset(self._awaited))
 
     def health(self) -> dict[str, object]:
+        """What it has heard of the others matters until it plays: it waits for all of them (`hearing.PEERS`)."""
+        awaited = {} if self._started else {f"heard_/diagnostics of {n}": k for n, k in self._health_heard.items()}
         return {
+            **awaited,
             "of": 0 if self._config.loop else len(self._sequence),
             "playing": int(self._playback.playing),
             "in_flight": len(self._credit),

@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, PointCloud2
 from std_msgs.msg import Header
 
 from drp_slam.config import SlamConfig
-from drp_slam.data import image_codec
 from drp_slam.data.camera_info import camera_of, is_rectified
 from drp_slam.data.ply import write_ply
 from drp_slam.data.stamps import StampGate
@@ -32,10 +31,11 @@ from drp_slam.nodes.camera_topics import CAMERA_TOPICS
 from drp_slam.nodes.depth_topic import Depth, DepthTopic, NoDepth
 from drp_slam.nodes.detections import Listener
 from drp_slam.nodes.examination import Examination
+from drp_slam.nodes.image_topic import ImageTopic
 from drp_slam.nodes.limits import IN_FLIGHT, NEWEST
 from drp_slam.nodes.map_services import MapServices
 from drp_slam.nodes.odometry import Odometry
-from drp_slam.nodes.pairing import Stamped, Verdict
+from drp_slam.nodes.pairing import Verdict
 from drp_slam.nodes.prior_topics import PriorTopics
 from drp_slam.nodes.running import run
 from drp_slam.nodes.saved_map import SavedMap
@@ -75,7 +75,6 @@ class PoseNode(StageNode):
         self._stated: tuple[Any, ...] = ()
         self._odometry = Odometry(self.graph.out)
         self._moments = Moments() if self.graph.out else None
-        self._images: Stamped[np.ndarray] = Stamped(2 * IN_FLIGHT)
         self._gate: StampGate[tuple[Header, Features]] = StampGate("features")
         self._waiting: deque[tuple[float, bool, Header, Features]] = deque()
         self._people = Masked() if self._config.mask_people else None
@@ -96,8 +95,7 @@ class PoseNode(StageNode):
         else:
             self._depths = DepthTopic(self, self._config, self._world.tree, self._track_waiting)
         self._prior = PriorTopics(self, self.config, self._world.tree, self._track_waiting)
-        self.take(Image, "image", self._on_image, qos.camera_in(IN_FLIGHT), foreign=True)
-        self.take(CompressedImage, "image/compressed", self._on_small_image, qos.camera_in(IN_FLIGHT))
+        self._images = ImageTopic(self)
         stage = self.take(PointCloud2, "features", self._on_features, qos.stage_in())
         lossless = stage.profile.depth > NEWEST
         self._patience_s = LOSSLESS_PATIENCE_S if lossless else PATIENCE_S
@@ -167,13 +165,6 @@ class PoseNode(StageNode):
             raise GraphError("initialpose: no image has arrived yet; point again when the camera runs")
         self.tracker.expect(T_world_camera)
 
-    def _on_image(self, message: Image) -> None:
-        self._images.add(convert.stamp_ns(message.header), image_codec.colour_of(message, "image"))
-
-    def _on_small_image(self, message: CompressedImage) -> None:
-        image = image_codec.colour_of(message, "image/compressed")
-        self._images.add(convert.stamp_ns(message.header), image)
-
     def _on_found(self, stamp_ns: int, found: Detections) -> None:
         """Labels the points of the frame with its boxes and masks features in the next frames."""
         if self.tracker is not None:
@@ -224,7 +215,7 @@ class PoseNode(StageNode):
         if self._people is not None:
             features = self._people.visible(features, stamp_ns)
         scaled = (None, 1.0) if paired is None else self._depths.in_image(paired, header.frame_id, self._camera)
-        frame = Frame(self.frames, stamp_ns, self._images.exact(stamp_ns), self._camera, *scaled)
+        frame = Frame(self.frames, stamp_ns, self._images.decoded(stamp_ns), self._camera, *scaled)
         self._examination.offer(frame)
         frames = self._world.settle(header)
         self._prior.settle(None if frames is None else frames.T_base_camera, stamp_ns)

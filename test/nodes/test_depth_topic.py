@@ -70,6 +70,18 @@ def test_compressed_depth_is_subscribed_to_with_and_without_its_header(name, hea
     assert np.array_equal(values, RAW) and unit_m == 0.001
 
 
+def test_only_depth_that_belongs_to_an_image_is_unpacked_and_damage_leaves_its_neighbour():
+    node, depths = topic()
+    png = cv2.imencode(".png", RAW)[1].tobytes()
+    for stamp_ns, data in ((10 * MS, b"no PNG"), (50 * MS, png[:-9]), (60 * MS, png), (90 * MS, b"no PNG")):
+        message = CompressedImage(header=convert.header(stamp_ns, "camera"), format="16UC1; png", data=data)
+        node.handlers["depth/compressed"](message)
+    assert not node.problems
+    verdict, depth = depths.nearest(50 * MS, final=True)
+    assert verdict is Verdict.FOUND and np.array_equal(depth.values, RAW)
+    assert len(node.problems) == 1 and node.problems[0].startswith("depth/compressed")
+
+
 def test_the_unit_may_be_given():
     node, depths = topic(depth_unit_m=0.0002)
     assert read(node, depths, raw(MS))[1] == 0.0002

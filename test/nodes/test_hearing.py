@@ -85,6 +85,19 @@ def test_a_topic_that_a_node_does_not_take_says_nothing():
         assert not hearing.deaf()
 
 
+@pytest.mark.parametrize(("waits", "deaf"), [(True, True), (False, False)])
+def test_a_player_that_hears_no_health_of_a_node_it_waits_for_is_deaf(waits, deaf):
+    """It would wait for ever; once it plays it says nothing of whom it hears."""
+    hearing, found = Hearing(), {}
+    for k in range(2 * BEATS):
+        counts = {"heard_/diagnostics of pose_node": "0", "heard_/diagnostics of drp_node": str(k)} if waits else {}
+        player = {"pid": "5", "beats": str(k), "frames": "0", **counts}
+        others = {name: {"pid": "6", "beats": str(k), "frames": "0"} for name in ("drp_node", "pose_node")}
+        hearing.update({"player_node": player, **others})
+        found |= hearing.deaf()
+    assert found == ({"player_node": "pose_node publishes /diagnostics of pose_node"} if deaf else {})
+
+
 def test_nodes_that_do_not_find_each_other_are_told_from_those_that_still_start():
     hearing = Hearing()
 

@@ -37,6 +37,16 @@ def test_waits_only_while_a_nearer_one_may_come():
     assert store.nearest(200 * MS) == (Verdict.NONE, None)
 
 
+def test_what_came_before_a_used_value_is_dropped_also_where_the_clock_went_back():
+    store = Stamped(8)
+    for stamp, value in ((100, "a"), (200, "b"), (300, "c"), (10, "d")):
+        store.add(stamp, value)
+    store.forget_before("b")
+    assert store.nearest_stamp(190) == 200 and store.exact(10) == "d"  # "d" is of the clock's new time
+    store.drop("b")
+    assert store.nearest_stamp(150) == 10 and store.exact(300) == "c"
+
+
 def test_oldest_goes_first():
     store = Stamped(2)
     for i in range(3):
