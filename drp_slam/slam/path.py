@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 
 import cv2
@@ -26,40 +27,47 @@ class TrackedFrame:
 
 
 class Path:
-    """Tracked frames of one session in order, in the map that they were tracked in."""
+    """Tracked frames of one session in order, in the map that they were tracked in: 144 bytes a frame."""
 
     def __init__(self, slam_map: Map) -> None:
         self._map = slam_map
-        self._frames: list[TrackedFrame] = []
+        self._stamps_ns, self._keyframes, self._T_camera_keyframe = array("q"), array("q"), array("d")
 
     def __len__(self) -> int:
-        return len(self._frames)
+        return len(self._stamps_ns)
 
     @property
     def last_stamp_ns(self) -> int:
         """Stamp of the last frame; IndexError while there is none."""
-        return self._frames[-1].stamp_ns
+        return self._stamps_ns[-1]
 
     @property
     def last_T_camera_world(self) -> np.ndarray:
         """(4, 4) current pose of the last frame; IndexError while there is none."""
-        return self._pose(self._frames[-1])
+        return self._pose(self._frame(len(self) - 1))
 
     def add(self, stamp_ns: int, keyframe: int, T_camera_world: np.ndarray) -> None:
         """Append a frame by its current pose in the world."""
-        relative = T_camera_world @ geometry.inverse(self._map.pose(keyframe))
-        self._frames.append(TrackedFrame(stamp_ns, keyframe, relative))
+        self._stamps_ns.append(stamp_ns)
+        self._keyframes.append(keyframe)
+        self._T_camera_keyframe.frombytes((T_camera_world @ geometry.inverse(self._map.pose(keyframe))).tobytes())
 
     def last_is(self, keyframe: int) -> None:
         """The last frame has become a keyframe itself."""
-        self._frames[-1] = TrackedFrame(self.last_stamp_ns, keyframe, np.eye(4))
+        self._keyframes[-1] = keyframe
+        self._T_camera_keyframe[-16:] = array("d", np.eye(4).ravel())
+
+    def _frame(self, number: int) -> TrackedFrame:
+        stamp_ns, keyframe = self._stamps_ns[number], self._keyframes[number]
+        T = np.array(self._T_camera_keyframe[16 * number : 16 * number + 16]).reshape(4, 4)
+        return TrackedFrame(stamp_ns, keyframe, T)
 
     def predict(self, stamp_ns: int) -> np.ndarray:
         """`T_camera_world` if the last motion continues."""
         T = self.last_T_camera_world
-        if len(self._frames) < 2:
+        if len(self) < 2:
             return T
-        before, last = self._frames[-2:]
+        before, last = self._frame(len(self) - 2), self._frame(len(self) - 1)
         rate = (stamp_ns - last.stamp_ns) / max(last.stamp_ns - before.stamp_ns, 1)
         if not 0.0 < rate <= LONGEST_GAP:
             return T
@@ -76,7 +84,7 @@ class Path:
         Of frames with one stamp (a recording in a loop) the last one counts.
         """
         frames: dict[int, list[TrackedFrame]] = {}
-        for frame in self._frames:
+        for frame in map(self._frame, range(len(self))):
             frames.setdefault(self._map.part[frame.keyframe], []).append(frame)
         longest = sorted(frames, key=lambda part: (-len(frames[part]), part))
         inverse = [Trajectory.of((f.stamp_ns, self._pose(f)) for f in frames[part]) for part in longest]
