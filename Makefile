@@ -14,7 +14,7 @@ demo: $(VENV)/.ros            ## the real nodes on the synthetic room: trajector
 
 test: $(VENV)/.all            ## the whole suite, including the system tests
 	$(PY) -m pytest test -m "not system" --numprocesses 2 --dist loadfile
-	$(PY) -m pytest test -m system
+	$(PY) -m pytest test -m system --numprocesses 2 --dist worksteal
 
 lint: $(VENV)/.all            ## ruff and mypy
 	$(VENV)/bin/ruff check .

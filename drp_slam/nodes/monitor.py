@@ -4,8 +4,9 @@
 `health` is the latest health of each node started by the parent process: its values, with `message`.
 `findings` are the faults that these nodes report (`drp_slam.doctor`). Others may publish on
 /diagnostics too, so a node is recognised by its process number, a child of the parent. `nodes` are
-the names of all nodes in its namespace, `ticket` is its own. It is a separate process because the
-middleware may hang or crash with its shared memory (`reports`).
+the names of all nodes in its namespace, `ticket` is its own; `foreign` are the nodes of another graph
+that publish their health. It is a separate process because the middleware may hang or crash with its
+shared memory (`reports`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -26,6 +28,9 @@ from drp_slam.nodes.reports import PERIOD_S, TICKET
 from drp_slam.nodes.running import spin
 from drp_slam.nodes.told import Told
 
+FOREIGN = 3
+"""Another graph's node has published its health so often: one that was killed publishes nothing more."""
+
 
 class Monitor(Node):
     """Collects health and node names and prints them."""
@@ -35,6 +40,8 @@ class Monitor(Node):
         super().__init__(self._ticket, start_parameter_services=False, enable_rosout=False)
         self._health: dict[str, dict[str, str]] = {}
         self._told = Told()
+        self._own: set[str] = set()
+        self._foreign: Counter[tuple[str, str]] = Counter()
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_health, qos.health())
         self.create_timer(PERIOD_S, self._print, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
@@ -42,8 +49,12 @@ class Monitor(Node):
         for status in message.status:
             node = status_codec.health_of(status, self.get_namespace())
             values = status_codec.values_of(status)
-            if not is_child(values.get("pid", ""), os.getppid()):
+            pid = values.get("pid", "")
+            if not is_child(pid, os.getppid()):
+                if node in NODE_SECTIONS and pid not in self._own:
+                    self._foreign[node, pid] += 1
                 continue
+            self._own.add(pid)
             if node in NODE_SECTIONS:
                 self._health[node] = {**values, "message": status.message}
                 self._told.health(node)
@@ -54,7 +65,14 @@ class Monitor(Node):
         own = self.get_namespace()
         nodes = [name for name, namespace in self.get_node_names_and_namespaces() if namespace == own]
         findings = [finding.values() for finding in self._told.findings]
-        content = {"health": self._health, "findings": findings, "nodes": nodes, "ticket": self._ticket}
+        foreign = sorted({node for (node, _), count in self._foreign.items() if count >= FOREIGN})
+        content = {
+            "health": self._health,
+            "findings": findings,
+            "nodes": nodes,
+            "ticket": self._ticket,
+            "foreign": foreign,
+        }
         print(json.dumps(content), flush=True)
 
     def close(self) -> None:

@@ -32,7 +32,7 @@ OPTICAL_FRAME = "camera_color_optical_frame"
 WATCH_PERIOD_S = 0.2
 HINT_S = 10.0
 """After this time the player reports what it is waiting for."""
-LINGER_S = 2.0
+LINGER_S = 1.0
 """Time for the last messages, and the last health with its counts, to arrive before the player exits."""
 
 
@@ -201,6 +201,7 @@ class PlayerNode(StageNode):
             return
         if self._ended_s is None:
             self._ended_s = now_s
+            self.report_health()
         if now_s - self._ended_s > LINGER_S:
             if self._playback.error is not None:
                 raise self._playback.error

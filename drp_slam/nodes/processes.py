@@ -29,8 +29,8 @@ USELESS, USELESS_S = 3, 300.0
 class Processes:
     """One process per node. Each logs to `<logs>/<node>.log`.
 
-    `respawn`: restart a node that was ready and died, except the player. A node that runs but does not work is
-    restarted in any case; the player only before it has `played` a frame.
+    `respawn`: restart a node that was killed by a signal, or was ready and died, except the player. A node that runs
+    but does not work is restarted in any case; the player only before it has `played` a frame.
     """
 
     def __init__(
@@ -90,6 +90,8 @@ class Processes:
             self.ended[name] = code
             if code == 0 and self._specs[name].ends:
                 return False
+            if code < 0:  # it did not end by itself, so it may work when started again
+                self._were_ready.add(name)
             self._restart(name, self._obituary(name, code), useless=code == DEAF)
         return True
 

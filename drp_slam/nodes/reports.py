@@ -30,6 +30,7 @@ class Reports:
         self.health: dict[str, dict[str, str]] = {}
         self.findings: list[Finding] = []
         self._nodes: list[str] = []
+        self._foreign: list[str] = []
         self._ticket = ""
         self._rest = b""
         self._process = self._started()
@@ -60,6 +61,7 @@ class Reports:
             if line.startswith(b"{"):  # the middleware prints there too
                 content = json.loads(line)
                 self.health, self._nodes, self._ticket = content["health"], content["nodes"], content["ticket"]
+                self._foreign = content["foreign"]
                 self.findings = worst_first(map(finding_from, content["findings"]))
                 return
 
@@ -72,16 +74,8 @@ class Reports:
         self._process, self._rest = self._started(), b""
 
     def rival(self, names: Collection[str]) -> str:
-        """The name of a node of an older graph in this namespace, or an empty string.
-
-        `names` are the graph's own nodes, which no other process should use.
-        """
-        seen = Counter(self._nodes)
-        others = [name for name in seen if name.startswith(TICKET) and name != self._ticket]
-        older = [name for name in others if name < self._ticket]
-        # Of two graphs started by `up` the older one stays, so the younger one reports it.
-        twice = [] if others else [name for name in names if seen[name] > 1]
-        return (older or twice or [""])[0]
+        """The name of a node of an older graph in this namespace, or an empty string; `names` are the own nodes."""
+        return rival(self._nodes, self._ticket, set(self._foreign) & set(names))
 
     def close(self) -> None:
         """Ends the monitor."""
@@ -93,3 +87,18 @@ class Reports:
             self._process.wait()
         assert self._process.stdout is not None
         self._process.stdout.close()
+
+
+def rival(nodes: Collection[str], ticket: str, foreign: Collection[str]) -> str:
+    """Which of `nodes`, the names seen on the domain, shows that an older graph runs; an empty string for none.
+
+    Of two graphs started by `up` the younger one, by its `ticket`, gives way. A graph started otherwise has none: its
+    nodes are seen twice, and are `foreign`, that is, publish health of their own. A name seen twice proves nothing by
+    itself, because DDS keeps the name of a killed process for 20 s; health proves nothing either, because a bag that
+    is played publishes it.
+    """
+    tickets = [name for name in nodes if name.startswith(TICKET) and name != ticket]
+    if tickets:
+        return min([name for name in tickets if name < ticket], default="")
+    seen = Counter(nodes)
+    return min([name for name in foreign if seen[name] > 1], default="")

@@ -71,6 +71,8 @@ def launch_command() -> list[str]:
     return [ros2, "launch", "drp_slam"] if ros2 else []
 
 
+RESULTS = ("trajectory.txt", "odometry.txt", "groundtruth.txt", "map.ply", "spans.csv", "frames.csv", "run.json")
+"""What every graph leaves that played a recording, however it ended."""
 DEAF_S = 40.0
 """A listener that has not heard all nodes within this time joins the domain anew."""
 GUARD_S = 120.0

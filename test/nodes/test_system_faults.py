@@ -20,7 +20,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from graphs import SEQUENCE
+from graphs import RESULTS, SEQUENCE
 from nav_msgs.msg import Odometry
 
 from drp_slam.data.accuracy import ate
@@ -39,6 +39,7 @@ ROUNDS = int(os.environ.get("FAULT_ROUNDS", "2"))
 
 
 def test_strangers_and_a_second_graph_do_not_end_it(command, listen, small_room, tmp_path):
+    """Ctrl-C does, and leaves all results."""
     up = command("up", "--sequence", SEQUENCE, "--rate", "1", "--loop", "--json", "--out", tmp_path / "first")
     health = listen.node.create_publisher(DiagnosticArray, "/diagnostics", qos.health())
     spans = listen.node.create_publisher(DiagnosticArray, "spans", qos.ledger())
@@ -67,7 +68,9 @@ def test_strangers_and_a_second_graph_do_not_end_it(command, listen, small_room,
     up.process.send_signal(signal.SIGINT)
     code, out, err = up.finish()
     assert code == 0, err
-    assert json.loads(out)["frames"] >= 3
+    frames = json.loads(out)["frames"]
+    assert frames >= 3 and all((tmp_path / "first" / name).is_file() for name in RESULTS)
+    assert folder.read_json(tmp_path / "first" / folder.GRAPH)["frames"] == frames
 
 
 @pytest.mark.parametrize("moment", ["the player's end", "the report"])
@@ -126,7 +129,8 @@ def test_nodes_that_die_are_started_again(command, listen, small_room, tmp_path)
     code, _, err = up.finish()
     assert code == 0, err
     assert all(f"{victim} was killed by SIGKILL" in err for victim in victims), err
-    assert folder.read_json(tmp_path / folder.RUN)["restarts"] == dict(Counter(victims))
+    restarts = Counter(folder.read_json(tmp_path / folder.RUN)["restarts"])
+    assert restarts >= Counter(victims)  # more where one came back deaf, was noticed, and started once more
     published = {m.header.stamp.sec * 10**9 + m.header.stamp.nanosec for m in odometry}
     run, truth = read_tum(tmp_path / folder.ODOMETRY), laps_of(small_room, 1000)
     assert published <= set(run.stamps_ns.tolist())

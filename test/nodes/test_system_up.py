@@ -15,10 +15,11 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from graphs import SEQUENCE
+from graphs import RESULTS, SEQUENCE
 from nav_msgs.msg import Odometry
 
 from drp_slam import resources
+from drp_slam.data.synthetic import cache_folder, parse
 from drp_slam.data.trajectory import read_tum, write_tum
 from drp_slam.nodes import qos
 from drp_slam.nodes.shared_memory import remove_orphans
@@ -26,28 +27,32 @@ from drp_slam.reporting import folder
 
 pytestmark = pytest.mark.system
 
-RESULTS = [folder.TRAJECTORY, folder.ODOMETRY, folder.GROUND_TRUTH, folder.MAP, folder.SPANS, folder.FRAMES, folder.RUN]
-
 
 def test_graph_gives_what_the_offline_run_gives(command, listen, small_room, tmp_path):
-    """On a chip under another name, with a prior of the motion."""
+    """On a chip under another name, with a prior of the motion, and one depth image cut short."""
     odometry = listen(Odometry, "odom", qos.world())
+    sequence, count = tmp_path / "broken", len(small_room) - 1
+    shutil.copytree(cache_folder(parse(SEQUENCE)), sequence)
+    depth = sorted((sequence / "depth").iterdir())[12]
+    depth.write_bytes(depth.read_bytes()[:200])
     chip = shutil.copy(resources.device_file("rzv2h"), tmp_path / "mine.yaml")
     write_tum(tmp_path / "wheels.txt", small_room.ground_truth)
     prior = ("--prior", tmp_path / "wheels.txt", "--set", "slam.prior_frame=camera")
     options = ("--device", chip, "--json", *prior)
     up = command(
-        "up", "--sequence", SEQUENCE, "--rate", "max", "--set", "player.paused=true", *options, "--out", tmp_path / "up"
+        "up", "--sequence", sequence, "--rate", "max", "--set", "player.paused=true", *options, "--out", tmp_path / "up"
     )
     listen.play()
     listen.until(lambda: up.process.poll() is not None)
     code, out, err = up.finish()
     assert code == 0, err
     report = json.loads(out)
-    assert report["frames"] == len(small_room) == len(folder.read_frames(tmp_path / "up/frames.csv"))
+    assert report["frames"] == count == len(folder.read_frames(tmp_path / "up/frames.csv"))
+    about = folder.read_run(tmp_path / "up")
+    assert about["frames_skipped"] == 1 and any("1 unreadable frames" in words for words in about["warnings"])
     assert report["fps"] > 0 and set(report["stages"]) == {"preprocess", "network", "postprocess", "track"}
     for stage in report["stages"].values():
-        assert stage["frames"] == len(small_room)
+        assert stage["frames"] == count
     assert all((tmp_path / "up" / name).is_file() for name in [*RESULTS, folder.REPORT_HTML])
     # one odometry message a tracked frame, under the colour image's own stamp
     tracked = read_tum(tmp_path / "up" / folder.ODOMETRY)
@@ -55,7 +60,7 @@ def test_graph_gives_what_the_offline_run_gives(command, listen, small_room, tmp
     stamps = [m.header.stamp.sec * 10**9 + m.header.stamp.nanosec for m in odometry]
     assert stamps == tracked.stamps_ns.tolist()
 
-    code, out, err = command("run", SEQUENCE, "--out", tmp_path / "run", *options).finish()
+    code, out, err = command("run", sequence, "--out", tmp_path / "run", *options).finish()
     assert code == 0, err
     alone = json.loads(out)
     for key in ("kernels", "assumptions", "schedule", "thermal"):
@@ -64,23 +69,14 @@ def test_graph_gives_what_the_offline_run_gives(command, listen, small_room, tmp
     assert report["stages"]["network"]["device"] == alone["stages"]["network"]["device"] == "emulated:mine"
     tables = [(tmp_path / d / folder.KERNELS).read_bytes() for d in ("up", "run")]
     assert tables[0] == tables[1]
-    pictures = [{p.name: p.read_bytes() for p in (tmp_path / d / folder.MOMENTS).iterdir()} for d in ("up", "run")]
+    files = [sorted((tmp_path / d / folder.MOMENTS).iterdir()) for d in ("up", "run")]
+    # their numbers differ: only the offline run knows of the frame that could not be read
+    pictures = [[(p.name.partition("-")[0], p.read_bytes()) for p in one] for one in files]
     assert pictures[0] == pictures[1] and pictures[0]
     for name in (folder.TRAJECTORY, folder.ODOMETRY):
         graph, offline = (read_tum(tmp_path / d / name) for d in ("up", "run"))
         assert np.array_equal(graph.stamps_ns, offline.stamps_ns)
         assert np.abs(graph.T_world_camera - offline.T_world_camera).max() < 1e-6
-
-
-def test_interrupt_ends_with_results(command, listen, small_room, tmp_path):
-    up = command("up", "--sequence", SEQUENCE, "--rate", "0.5", "--loop", "--json", "--out", tmp_path)
-    listen.ready(frames=3)
-    up.process.send_signal(signal.SIGINT)
-    code, out, err = up.finish()
-    assert code == 0, err
-    report = json.loads(out)
-    assert report["frames"] >= 3 and all((tmp_path / name).is_file() for name in RESULTS)
-    assert json.loads((tmp_path / folder.GRAPH).read_text())["frames"] == report["frames"]
 
 
 def test_interrupt_while_the_nodes_start(command, small_room, tmp_path):
@@ -94,7 +90,7 @@ def test_interrupt_while_the_nodes_start(command, small_room, tmp_path):
     assert json.loads(out)["frames"] == 0
 
 
-@pytest.mark.parametrize("victim", ["perception_node", "pose_node", "profiler_node"])
+@pytest.mark.parametrize("victim", ["pose_node", "profiler_node"])
 def test_killed_node_is_named_and_ends_the_graph(command, listen, small_room, tmp_path, victim):
     up = command("up", "--sequence", SEQUENCE, "--rate", "1", "--loop", "--out", tmp_path)
     found = listen.ready(frames=3)
@@ -117,21 +113,6 @@ def test_no_node_outlives_up(command, listen, small_room, tmp_path):
     up.process.kill()
     listen.until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in found.values()))
     assert (tmp_path / folder.TRAJECTORY).is_file()
-
-
-def test_a_truncated_image_costs_its_frame_alone(command, small_room, tmp_path):
-    from drp_slam.data.synthetic import cache_folder, parse
-
-    sequence = tmp_path / "broken"
-    shutil.copytree(cache_folder(parse(SEQUENCE)), sequence)
-    depth = sorted((sequence / "depth").iterdir())[12]
-    depth.write_bytes(depth.read_bytes()[:200])
-    up = command("up", "--sequence", sequence, "--rate", "max", "--out", tmp_path / "out")
-    code, _, _ = up.finish()
-    wanted = len(list((sequence / "depth").iterdir())) - 1
-    assert code == 0 and len(read_tum(tmp_path / "out" / folder.TRAJECTORY)) == wanted
-    run = folder.read_run(tmp_path / "out")
-    assert run["frames_skipped"] == 1 and any("1 unreadable frames" in words for words in run["warnings"])
 
 
 @pytest.mark.parametrize(
