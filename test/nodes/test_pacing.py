@@ -136,7 +136,8 @@ def test_the_graph_agrees_with_the_event_schedule(command, tmp_path: Path, flow)
     """On a chip so slow that this host always waits for it: one frame at a time, and live with two on the way."""
     tree = yaml.safe_load(resources.device_file("rzv2h").read_text())
     for key in ("float_rate", "int8_mac_rate", "pixel_op_rate"):
-        tree["cpu"][key] = {"value": tree["cpu"][key]["value"] / 120, "unit": tree["cpu"][key]["unit"], "source": "test"}
+        entry = tree["cpu"][key]
+        tree["cpu"][key] = {"value": entry["value"] / 120, "unit": entry["unit"], "source": "test"}
     tree["drp"]["custom_overhead"]["value"] = 0.04
     chip = tmp_path / "slow.yaml"
     chip.write_text(yaml.safe_dump(tree))
