@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 
 import pytest
-from graphs import SEQUENCE, Command, Listener, claim_domain, launch_command, up_options
+from graphs import GUARD_S, SEQUENCE, Command, Listener, claim_domain, launch_command, up_options
 
 
 @pytest.fixture
@@ -49,7 +50,11 @@ def command(graph_env, started) -> Iterator:
     for one in started:
         if one.process.poll() is None:
             one.process.terminate()
-            one.process.wait(30)
+            try:
+                one.process.wait(GUARD_S)
+            except subprocess.TimeoutExpired:
+                one.process.kill()
+                raise
 
 
 @pytest.fixture(params=["up", "launch"])

@@ -141,15 +141,20 @@ def test_the_graph_agrees_with_the_event_schedule(command, tmp_path: Path, flow)
     tree["drp"]["custom_overhead"]["value"] = 0.04
     chip = tmp_path / "slow.yaml"
     chip.write_text(yaml.safe_dump(tree))
-    up = command(
-        *("up", "--sequence", SEQUENCE, "--frames", 4, *flow, "--features", "orb", "--device", chip),
-        *("--pacing", "realtime", "--json", "--out", tmp_path / "out"),
-    )
-    code, out, err = up.finish()
-    assert code == 0, err
-    report = json.loads(out)
-    found = report["pacing"]
-    assert report["tracked"] == 4 and set(found["late"]) == {"drp_node", "pose_node"}
-    assert found["graph"]["latency_ms"] == pytest.approx(found["schedule"]["latency_ms"], rel=0.05), found
-    assert found["graph"]["fps"] == pytest.approx(found["schedule"]["fps"], rel=0.05), found
-    assert "never published earlier" in (tmp_path / "out/report.html").read_text()
+    for attempt in range(3):  # a host that is starved meanwhile cannot keep the chip's time
+        out = tmp_path / str(attempt)
+        code, said, err = command(
+            *("up", "--sequence", SEQUENCE, "--frames", 4, *flow, "--features", "orb", "--device", chip),
+            *("--pacing", "realtime", "--json", "--out", out),
+        ).finish()
+        assert code == 0, err
+        report = json.loads(said)
+        found = report["pacing"]
+        assert report["tracked"] == 4 and set(found["late"]) == {"drp_node", "pose_node"}
+        graph, schedule = (np.array([found[k]["latency_ms"], 1e3 / found[k]["fps"]]) for k in ("graph", "schedule"))
+        assert np.all(graph > 0.95 * schedule), found
+        if np.all(graph < 1.05 * schedule):
+            break
+    else:
+        raise AssertionError(found)
+    assert "never published earlier" in (out / "report.html").read_text()
