@@ -15,13 +15,9 @@ import numpy as np
 from drp_slam import geometry
 from drp_slam.slam.compiled import native
 from drp_slam.slam.optimize import CHI2_PIXEL, DEPTH_GATE2, NEAR_M, Noise, PoseFit, errors2, ransac_pose, refine_pose
-from drp_slam.slam.trust import DOUBTED, HALF, IGNORED, UNTRIED, standing, weights
-from drp_slam.slam.view import View
+from drp_slam.slam.trust import DISAGREES
+from drp_slam.slam.votes import Pairs
 
-CELLS = 12
-"""The image's width in cells. All matches in one cell share one vote: the area counts, not the texture."""
-FARTHER = 2.0
-"""A match counts in proportion to its depth, at most so many times more or less than a match at the median depth."""
 DRAWN = 120
 """Upper limit of the matches that RANSAC samples from; the refinement after it uses all."""
 GROUPS = 2
@@ -35,42 +31,22 @@ NEAR, ROUNDS = 2.0 * CHI2_PIXEL, (3, 12)
 APART = 2.0 * CHI2_PIXEL
 """Poses are rivals if they put a share `OWN` of the matches at pixels further apart than this (squared), or at a depth
 beyond the depth gate."""
-MUCH, OWN = 0.4, 0.1
-"""A rival has at least this share of the votes, or this share of the matches that do not fit the chosen pose."""
+BETTER = 0.02
+"""A pose that is not that far from the first one counts only if its share of the votes is larger by this."""
+MUCH, OWN, RIVAL, PART = 0.4, 0.1, 0.05, 0.33
+"""A rival has at least share `MUCH` of the votes, or share `OWN` of matches that do not fit the chosen pose; or share
+`RIVAL`, if that is this part of what the chosen pose contradicts: mismatches do not agree with each other."""
+MOST = 0.6
+"""A pose is doubted if this share of the votes of points that stood still so far contradicts it (freiburg1_xyz: at most
+0.36, with every third frame 0.55)."""
 TOGETHER, AROUND = 0.7, 900.0
 """Matches move together if the length of their mean error is this ratio of the mean length of their errors; those with
 larger squared errors are mismatches."""
-TORN = 100.0
-"""The far matches are fitted alone if they would move the pose by ten standard deviations (squared), if errors
-were independent; ten matches count as one elsewhere (`uncertainty.CORRELATED`)."""
+TORN = 40.0
+"""The far matches are fitted alone if they would move the pose by two standard deviations (squared), where ten matches
+count as one (`uncertainty.CORRELATED`)."""
 AMBIGUOUS, SETTLED = 0.15, 0.08
 """The rival may be right from the first share of the votes for one of the two on, until it falls below the second."""
-_GATHERED = np.array([DOUBTED, HALF, IGNORED, UNTRIED, FARTHER, NEAR_M, CELLS])
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Matches of a frame: map points xyz (N, 3), rays xy (N, 2), inverse_depth (N,), 0 for none.
-
-    `weight` (N,) is the weight in the fit from the prediction, `vote` (N,) in the choice between fits; `far`
-    (N,) bool marks the farther half of the matches.
-    """
-
-    xyz: np.ndarray
-    xy: np.ndarray
-    inverse_depth: np.ndarray
-    weight: np.ndarray
-    vote: np.ndarray
-    far: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.xyz)
-
-    def part(self, kept: np.ndarray) -> Pairs:
-        """The matches marked or numbered in `kept`."""
-        return Pairs(
-            self.xyz[kept], self.xy[kept], self.inverse_depth[kept], self.weight[kept], self.vote[kept], self.far[kept]
-        )
 
 
 @dataclass(frozen=True)
@@ -93,44 +69,6 @@ class Consensus:
     def ambiguous(self) -> bool:
         """The rival may be right."""
         return self.rival_share > AMBIGUOUS
-
-
-def votes(standing: np.ndarray, xy: np.ndarray, z_m: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) votes of matches at rays xy (N, 2) and depths z_m (N,) with points of a `standing` (N,); which are far.
-
-    `bounds` (2, 2) are the smallest and largest ray of the image.
-    """
-    step = (bounds[1, 0] - bounds[0, 0]) / CELLS
-    cell = np.maximum((xy - bounds[0]) / step, 0.0).astype(np.intp)
-    cell = cell[:, 0] + (CELLS + 1) * cell[:, 1]
-    crowd = np.bincount(cell)[cell]
-    far = np.clip(z_m / max(float(np.median(z_m)), NEAR_M), 1.0 / FARTHER, FARTHER)
-    order = np.argsort(z_m)
-    covered = np.cumsum(1.0 / crowd[order])
-    behind = np.zeros(len(z_m), dtype=bool)
-    behind[order[np.searchsorted(covered, 0.5 * covered[-1]) :]] = True
-    return standing * far / crowd, behind
-
-
-def gathered(
-    xyz: np.ndarray,
-    trust: np.ndarray,
-    points: np.ndarray,
-    view: View,
-    features: np.ndarray,
-    T_predicted: np.ndarray,
-    bounds: np.ndarray,
-) -> Pairs:
-    """The matches of `points`, rows (N,) of xyz (M, 3) and trust (M,), with `features` (N,) of a view."""
-    if native is None:
-        xyz, xy, earned = xyz[points], view.xy[features], trust[points]
-        vote, far = votes(standing(earned), xy, xyz @ T_predicted[2, :3] + T_predicted[2, 3], bounds)
-        return Pairs(xyz, xy, view.inverse_depth[features], weights(earned), vote, far)
-    n = len(points)
-    pairs = Pairs(np.empty((n, 3)), np.empty((n, 2)), np.empty(n), np.empty(n), np.empty(n), np.empty(n, dtype=bool))
-    into = pairs.xyz, pairs.xy, pairs.inverse_depth, pairs.weight, pairs.vote, pairs.far
-    native.gather(points, features, xyz, trust, view.xy, view.inverse_depth, T_predicted, bounds, _GATHERED, *into)
-    return pairs
 
 
 def agreeing(
@@ -172,8 +110,33 @@ def choose(T_predicted: np.ndarray, others: list[np.ndarray], pairs: Pairs, nois
     rival = int(np.argmax(rivals))
     part = rivals[rival] / max(rivals[rival] + shares[best], 1e-9)
     T_rival = fits[rival].T_camera_world if part > 0 else None
+    left = _left_behind(fits[best], T_predicted, pairs, noise)
+    if left is not None and left[1] > part:
+        T_rival, part = left
     flops = sum(fit.flops for fit in fits)
     return Consensus(fits[best], shares[best], T_rival, part, searched, flops)
+
+
+def _contradicted(fit: PoseFit) -> np.ndarray:
+    """(N,) bool: matches that are clearly off."""
+    return (fit.error2_px > DISAGREES * CHI2_PIXEL) | (fit.error2_depth > DISAGREES * DEPTH_GATE2)
+
+
+def _left_behind(
+    chosen: PoseFit, T_predicted: np.ndarray, pairs: Pairs, noise: Noise
+) -> tuple[np.ndarray, float] | None:
+    """The pose of the points that stood still so far, and the share of their votes that contradicts the chosen one.
+
+    None unless most of these points contradict the chosen pose. New points agree with any pose that they were mapped
+    from, so they must not outvote the old ones unnoticed.
+    """
+    known = pairs.weight >= 1.0
+    against = known & _contradicted(chosen)
+    part = float(pairs.vote @ against) / max(float(pairs.vote @ known), 1e-9)
+    if int(np.count_nonzero(against)) < LEAST or part < MOST:
+        return None
+    T = _ransac(pairs.part(known), noise)
+    return T_predicted if T is None else T, part
 
 
 def _leaves_together(first: PoseFit, pairs: Pairs, noise: Noise) -> bool:
@@ -202,15 +165,30 @@ def _groups(starts: list[np.ndarray], first: PoseFit, pairs: Pairs, noise: Noise
             break
         starts = [*starts, T]
         left = left[~_near(T, pairs.part(left), noise)]
-    groups = (_gathered(T, pairs, noise) for T in starts if _apart(T, first.T_camera_world, pairs, noise))
-    return [fit for fit in groups if fit is not None and _apart(fit.T_camera_world, first.T_camera_world, pairs, noise)]
+    groups = (_gathered(T, pairs, noise) for T in starts if _another(_at(T, pairs, noise), first, pairs, noise))
+    return [fit for fit in groups if fit is not None and _another(fit, first, pairs, noise)]
 
 
 def _background(first: PoseFit, pairs: Pairs, noise: Noise) -> PoseFit | None:
     """The pose that fits the far matches, None if it differs little."""
     T = geometry.exp(first.pull) @ first.T_camera_world
     fit = _gathered(T, pairs, noise, pairs.far)
-    return fit if fit is not None and _apart(fit.T_camera_world, first.T_camera_world, pairs, noise) else None
+    return fit if fit is not None and _another(fit, first, pairs, noise) else None
+
+
+def _another(fit: PoseFit, first: PoseFit, pairs: Pairs, noise: Noise) -> bool:
+    """Whether a fit is another motion than the first, or has more of the votes.
+
+    A pose that an object has pulled away may still keep a far background within the gate: only the votes differ then.
+    """
+    return _share(fit, pairs) > _share(first, pairs) + BETTER or _apart(
+        fit.T_camera_world, first.T_camera_world, pairs, noise
+    )
+
+
+def _at(T: np.ndarray, pairs: Pairs, noise: Noise) -> PoseFit:
+    """A pose with the errors of the matches, not refined."""
+    return PoseFit(T, np.zeros((6, 6)), *errors2(T, pairs.xyz, pairs.xy, pairs.inverse_depth, noise), 0.0)
 
 
 def _gathered(T: np.ndarray, pairs: Pairs, noise: Noise, among: np.ndarray | None = None) -> PoseFit | None:
@@ -256,8 +234,10 @@ def _rivals(fit: PoseFit, chosen: PoseFit, share: float, pairs: Pairs, noise: No
     """Whether a fit with this share is a motion different from the chosen one, with enough matches of its own."""
     if fit is chosen or not _apart(fit.T_camera_world, chosen.T_camera_world, pairs, noise):
         return False
-    own = pairs.vote @ (_fits(fit) * ~(chosen.inliers & chosen.depth_fits))
-    return share > MUCH or float(own) > OWN * float(pairs.vote.sum())
+    own = float(pairs.vote @ (_fits(fit) * ~(chosen.inliers & chosen.depth_fits)))
+    if share > MUCH or own > OWN * float(pairs.vote.sum()):
+        return True
+    return own > RIVAL * float(pairs.vote.sum()) and own > PART * float(pairs.vote @ _contradicted(chosen))
 
 
 def _ransac(pairs: Pairs, noise: Noise) -> np.ndarray | None:

@@ -83,15 +83,12 @@ def slim(slam_map: Map, number: int) -> None:
 
 
 def _part(view: View, kept: np.ndarray, described: int) -> View:
-    descriptor = view.descriptor[:described]
-    if descriptor.dtype == np.float32:
-        descriptor = descriptor.astype(np.float16)
     return replace(
         view,
         uv=view.uv[kept],
         xy=view.xy[kept],
         inverse_depth=view.inverse_depth[kept],
-        descriptor=descriptor.copy(),
+        descriptor=view.descriptor[:described].copy(),
         rgb=None if view.rgb is None else view.rgb[kept],
         nearest_m=None if view.nearest_m is None or not described else view.nearest_m.astype(np.float16),
     )

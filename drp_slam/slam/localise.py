@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from drp_slam.config import SlamConfig
-from drp_slam.slam.consensus import AMBIGUOUS, SETTLED, Consensus, agreeing, choose, gathered
+from drp_slam.slam.consensus import AMBIGUOUS, SETTLED, Consensus, agreeing, choose
 from drp_slam.slam.mapping import Mapping
 from drp_slam.slam.matching import Prior
 from drp_slam.slam.optimize import CHI2_PIXEL, PoseFit, ransac_pose
 from drp_slam.slam.view import View
+from drp_slam.slam.votes import gathered
 from drp_slam.slam.work import SEARCH_CALLS
 
 DROP = 0.8

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from drp_slam.datatypes import XFEAT_DESCRIPTOR, DescriptorSpec
 from drp_slam.slam import descriptors
 from drp_slam.slam.compiled import NO_NUMBERS
 from drp_slam.slam.covisibility import NEIGHBOURS, Covisibility
-from drp_slam.slam.points import Points, grown
+from drp_slam.slam.points import Points, grown, stored
 from drp_slam.slam.view import View
 
 
@@ -101,7 +102,7 @@ class Map:
         return self.covisibility.observers(self.points.reference[points])
 
     def add_keyframe(self, view: View, T_camera_world: np.ndarray, part: int = 0) -> int:
-        """Appends a keyframe that observes no point yet and returns its number."""
+        """Appends a keyframe that observes no point yet and returns its number. Its descriptors become half floats."""
         number = len(self.views)
         if number == len(self._poses):
             capacity = max(16, 2 * number)
@@ -109,7 +110,7 @@ class Map:
             self._covariance = grown(self._covariance, capacity)
             self._unscaled = grown(self._unscaled, capacity)
         self._poses[number] = T_camera_world
-        self.views.append(view)
+        self.views.append(replace(view, descriptor=view.descriptor.astype(stored(self.spec), copy=False)))
         self.covisibility.shared.append({})
         self.part.append(part)
         self.point.append(np.full(len(view), -1, dtype=np.intp))

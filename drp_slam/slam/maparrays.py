@@ -10,15 +10,19 @@ import numpy as np
 from drp_slam.datatypes import DescriptorSpec
 from drp_slam.slam.descriptors import width
 from drp_slam.slam.map import Map
+from drp_slam.slam.points import stored
 from drp_slam.slam.view import View
 
 LARGEST_GRID = 1 << 16
 """Rows and columns of a grid of nearest depths."""
 
 
-def schema(spec: DescriptorSpec) -> dict[str, tuple[str, str, tuple[int, ...]]]:
-    """Every array of a file: its type, what one row stands for (keyframe, feature, point), and a row's shape."""
-    descriptor = np.dtype(spec.dtype).newbyteorder("<").str
+def schema(spec: DescriptorSpec, rounded: bool = True) -> dict[str, tuple[str, str, tuple[int, ...]]]:
+    """Every array of a file: its type, what one row stands for (keyframe, feature, point), and a row's shape.
+
+    Descriptors are `rounded` as the map keeps them, or as the front end gives them.
+    """
+    descriptor = np.dtype(stored(spec) if rounded else spec.dtype).newbyteorder("<").str
     arrays: dict[str, tuple[str, str, tuple[int, ...]]] = {
         "keyframe_T_camera_world": ("<f8", "keyframe", (4, 4)),
         "keyframe_covariance": ("<f8", "keyframe", (6, 6)),
@@ -106,8 +110,6 @@ def from_arrays(spec: DescriptorSpec, arrays: Mapping[str, np.ndarray]) -> Map:
     for k, (count, own) in enumerate(zip(*(arrays[f"keyframe_{n}"].tolist() for n in ("features", "descriptors")))):
         mine, end = slice(end, end + count), end + count
         descriptor, last = arrays["feature_descriptor"][last : last + own], last + own
-        if own < count and descriptor.dtype == np.float32:
-            descriptor = descriptor.astype(np.float16)  # as `culling.slim` left it
         rgb = arrays["feature_rgb"][mine].copy() if arrays["keyframe_coloured"][k] else None
         uv, xy, depth = (arrays[f"feature_{name}"][mine].copy() for name in ("uv", "xy", "inverse_depth"))
         index, stamp_ns = int(arrays["keyframe_index"][k]), int(arrays["keyframe_stamp_ns"][k])

@@ -30,8 +30,8 @@ from drp_slam.slam.map import Map
 from drp_slam.slam.maparrays import fault, from_arrays, schema, to_arrays
 
 MAGIC = b"\x89DRPMAP\n"
-VERSION = 3
-READ = (1, 2, 3)
+VERSION = 4
+READ = (1, 2, 3, 4)
 LABELS = ("point_label", "point_label_votes")
 LACKING = {
     1: ("keyframe_descriptors", "keyframe_part", *LABELS),
@@ -39,6 +39,8 @@ LACKING = {
 }
 """What files of a version and of earlier ones lack: version 1 has a descriptor for every feature, one part and no
 labels; version 2 has no covariances."""
+UNROUNDED = 3
+"""Last version whose descriptors have the front end's type."""
 LONGEST_HEADER = 1 << 20
 LARGEST_FILE = 1 << 34
 """Bytes of a map: a keyframe has about 0.1 MB."""
@@ -102,7 +104,7 @@ def load(path: Path) -> Map:
         arrays[name] = np.zeros((rows[of], *row), dtype)
     if version == 1:
         arrays["keyframe_descriptors"] = arrays["keyframe_features"]
-    if version < VERSION:
+    if version < 3:
         arrays["point_measured"] = arrays["point_alive"]
     if wrong := fault(arrays, len(classes)):
         raise _unsound(path, wrong)
@@ -140,7 +142,7 @@ def _spelled(spec: DescriptorSpec) -> str:
 
 def _fit(path: Path, spec: DescriptorSpec, stated: list[tuple[str, str, tuple[int, ...]]], version: int) -> None:
     """Raises SlamError unless the header has exactly the arrays of the schema, with consistent numbers of rows."""
-    expected = schema(spec)
+    expected = schema(spec, rounded=version > UNROUNDED)
     for name in _lacking(version):
         del expected[name]
     names = [name for name, _, _ in stated]

@@ -91,7 +91,8 @@ class Mapping:
         self, view: View, features: slice | np.ndarray, points: np.ndarray, slack: float, prior: Prior | None
     ) -> Matches:
         """Some of a view's features against some of the map's points, at `slack` below `min_cosine`."""
-        return self._compare(view.descriptor[features], points, slack, prior)
+        descriptor = view.descriptor[features].astype(self.map.spec.dtype, copy=False)
+        return self._compare(descriptor, points, slack, prior)
 
     def _compare(self, descriptor: np.ndarray, points: np.ndarray, slack: float, prior: Prior | None) -> Matches:
         least, spec = self.config.min_cosine - slack, self.map.spec
@@ -226,7 +227,10 @@ class Mapping:
         if not len(mine) or not len(theirs):
             return
         matches = match(
-            views[0].descriptor[mine], views[1].descriptor[theirs], self.config.min_cosine, None, self.map.spec
+            *(v.descriptor[free].astype(self.map.spec.dtype, copy=False) for v, free in zip(views, (mine, theirs))),
+            self.config.min_cosine,
+            None,
+            self.map.spec,
         )
         self.work.add_all(comparing(self.map.spec, matches.compared))
         if not len(matches):

@@ -67,7 +67,7 @@ class Places:
 
     def votes(self, view: View, min_cosine: float, asked: int = ASKED) -> tuple[np.ndarray, dict[str, float]]:
         """(K,) how many of the view's `asked` best descriptors each keyframe has, and the work by counter."""
-        asking = unit(self._map.spec, view.descriptor[:asked])
+        asking = unit(self._map.spec, view.descriptor[:asked]).astype(np.float32, copy=False)
         if not self._count or not len(asking):
             return np.zeros(self._count, dtype=np.intp), {}
         if self._inverted is not None:

@@ -11,7 +11,7 @@ import numpy as np
 from drp_slam import geometry
 from drp_slam.config import SlamConfig
 from drp_slam.datatypes import XFEAT_DESCRIPTOR, Camera, DescriptorSpec
-from drp_slam.slam import bundle, camera, consensus, freespace, matching, optimize, trust, uncertainty, view
+from drp_slam.slam import bundle, camera, consensus, freespace, matching, optimize, trust, uncertainty, view, votes
 from drp_slam.slam.camera import Geometry
 from drp_slam.slam.compiled import native
 from drp_slam.slam.map import Map
@@ -59,11 +59,11 @@ def poses(rng: np.random.Generator) -> dict[str, np.ndarray]:
     many = rng.uniform(-2.0, 2.0, (400, 3))
     seen = view.View(0, 0, xy.astype(np.float32), xy, depth, np.zeros((300, 64), np.float32))
     bounds = np.array([[-0.8, -0.6], [0.8, 0.6]])
-    pairs = consensus.gathered(many, earned, points, seen, features, T, bounds)
+    pairs = votes.gathered(many, earned, points, seen, features, T, bounds)
     out |= {f"pairs {name}": np.asarray(getattr(pairs, name), float) for name in pairs.__dataclass_fields__}
     fit = optimize.refine_pose(start, xyz, xy, depth, NOISE)
-    votes = consensus.Pairs(xyz, xy, depth, weight, rng.random(300), part)
-    out["share"] = np.array([consensus._share(fit, votes), consensus._apart(T, start, votes, NOISE)])
+    matches = votes.Pairs(xyz, xy, depth, weight, rng.random(300), part)
+    out["share"] = np.array([consensus._share(fit, matches), consensus._apart(T, start, matches, NOISE)])
     good, offset_px = consensus.agreeing(fit, xy * 430.0, np.arange(300), xy[::-1] * 400.0, np.arange(300)[::-1].copy())
     out |= {"good": good, "offset": np.array(offset_px), "drift": drift(rng)}
     trust.judge(earned, points, rng.exponential(8.0, 200), rng.exponential(30.0, 200), points[::2].copy(), part[:100])

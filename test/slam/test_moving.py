@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from point_world import CAMERA, UNIT_M, World, frame, make_world, walk
 
 from drp_slam import geometry
 from drp_slam.datatypes import Features, Track
-from drp_slam.slam import consensus, freespace, trust
+from drp_slam.slam import consensus, freespace, trust, uncertainty, votes
 from drp_slam.slam.camera import Geometry
 from drp_slam.slam.optimize import CHI2_PIXEL, DEPTH_GATE2, Noise, refine_pose
 from drp_slam.slam.tracker import Tracker
@@ -131,12 +132,46 @@ def test_a_near_thing_with_most_of_the_information_contradicts_the_background() 
     xy = seen[:, :2] / seen[:, 2:] + rng.normal(size=(300, 2)) / noise.fx
     depth = 1.0 / seen[:, 2] + rng.normal(size=300) / noise.fd
     bounds = np.array([[-0.6, -0.6], [0.6, 0.6]])
-    vote, behind = consensus.votes(np.ones(300), xy, seen[:, 2], bounds)
-    pairs = consensus.Pairs(np.concatenate([near, far]), xy, depth, np.ones(300), vote, behind)
+    vote, behind = votes.votes(np.ones(300), xy, seen[:, 2], bounds)
+    pairs = votes.Pairs(np.concatenate([near, far]), xy, depth, np.ones(300), vote, behind)
     alone = refine_pose(np.eye(4), pairs.xyz, xy, depth, noise)
     assert np.linalg.norm(alone.T_camera_world[:3, 3]) > 0.03  # the thing leads the fit away
     found = consensus.choose(alone.T_camera_world, [], pairs, noise, 0.0)
     assert np.linalg.norm(found.fit.T_camera_world[:3, 3]) < 0.01
+
+
+def two_motions(near_count: int, far_count: int, moved_m: float, far_m: float) -> tuple[votes.Pairs, Noise]:
+    """Matches of a still camera: a near object that has moved sideways, and the background behind it."""
+    rng, count = np.random.default_rng(1), near_count + far_count
+    near = rng.uniform((-0.2, -0.2, 0.45), (0.2, 0.2, 0.55), (near_count, 3))
+    far = rng.uniform((-0.5 * far_m, -0.4 * far_m, far_m), (0.5 * far_m, 0.4 * far_m, far_m + 1.0), (far_count, 3))
+    noise, seen = Noise(430.0, 430.0, 333.0), np.concatenate([near + (moved_m, 0.0, 0.0), far])
+    xy = seen[:, :2] / seen[:, 2:] + rng.normal(size=(count, 2)) / noise.fx
+    depth = 1.0 / seen[:, 2] + rng.normal(size=count) / noise.fd
+    bounds = np.array([[-0.6, -0.6], [0.6, 0.6]])
+    vote, behind = votes.votes(np.ones(count), xy, seen[:, 2], bounds)
+    return votes.Pairs(np.concatenate([near, far]), xy, depth, np.ones(count), vote, behind), noise
+
+
+def test_a_pose_that_keeps_the_background_within_the_gate_is_compared_by_votes() -> None:
+    pairs, noise = two_motions(60, 600, 0.03, 2.0)
+    alone = refine_pose(np.eye(4), pairs.xyz, pairs.xy, pairs.inverse_depth, noise)
+    assert np.linalg.norm(alone.T_camera_world[:3, 3]) > 0.03 and alone.inliers[60:].mean() > 0.9
+    found = consensus.choose(np.eye(4), [], pairs, noise, 1.0)
+    assert np.linalg.norm(found.fit.T_camera_world[:3, 3]) < 0.01
+
+
+def test_new_points_do_not_outvote_unnoticed_what_stood_still() -> None:
+    pairs, noise = two_motions(300, 40, 0.1, 2.0)
+    untried = np.repeat([trust.UNTRIED, 1.0], [300, 40])
+    pairs = dataclasses.replace(pairs, weight=untried, vote=pairs.vote * np.repeat([1.0, 0.2], [300, 40]))
+    of_the_object = geometry.exp(np.array([0.1, 0.0, 0.0, 0.0, 0.0, 0.0]))
+    found = consensus.choose(of_the_object, [], pairs, noise, 1.0)
+    assert np.linalg.norm(found.fit.T_camera_world[:3, 3] - (0.1, 0.0, 0.0)) < 0.02
+    assert found.rival is not None and found.ambiguous
+    assert np.linalg.norm(found.rival[:3, 3]) < 0.05
+    sigma_m = np.sqrt(np.trace(uncertainty.own_covariance(found)[:3, :3]))
+    assert sigma_m > 0.04  # the camera has not moved
 
 
 def test_something_that_stops_and_goes_again() -> None:
@@ -178,7 +213,7 @@ def test_votes_count_area_and_distance_not_texture() -> None:
     near = rng.uniform((-0.2, -0.2), (0.0, 0.0), (400, 2))
     far = rng.uniform((-0.6, -0.45), (0.6, 0.45), (100, 2))
     z_m = np.repeat([0.5, 3.0], [400, 100])
-    vote, behind = consensus.votes(np.ones(500), np.concatenate([near, far]), z_m, bounds)
+    vote, behind = votes.votes(np.ones(500), np.concatenate([near, far]), z_m, bounds)
     assert vote[400:].sum() > 4 * vote[:400].sum()
     assert not behind[:400].any() and behind[400:].mean() > 0.5
 

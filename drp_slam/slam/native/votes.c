@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What matches count: `trust.standing`, `trust.weights`, `trust.updated`, `consensus.votes`, `consensus._fits`. */
+/* What matches count: `trust.standing`, `trust.weights`, `trust.updated`, `votes.votes`, `consensus._fits`. */
 #include "arrays.h"
 
 typedef struct {
