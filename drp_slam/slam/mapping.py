@@ -226,12 +226,9 @@ class Mapping:
         mine, theirs = (free(v, p) for v, p in zip(views, point))
         if not len(mine) or not len(theirs):
             return
-        matches = match(
-            *(v.descriptor[free].astype(self.map.spec.dtype, copy=False) for v, free in zip(views, (mine, theirs))),
-            self.config.min_cosine,
-            None,
-            self.map.spec,
-        )
+        spec = self.map.spec
+        a, b = (v.descriptor[free].astype(spec.dtype, copy=False) for v, free in zip(views, (mine, theirs)))
+        matches = match(a, b, self.config.min_cosine, None, spec)
         self.work.add_all(comparing(self.map.spec, matches.compared))
         if not len(matches):
             return
