@@ -160,12 +160,12 @@ def spelled(action: argparse.Action) -> str:
         text = str(action.metavar or choices or action.dest)
         return f"`{text}`" + {"+": " …", "?": " (optional)"}.get(str(action.nargs), "")
     text = action.option_strings[0] + ("" if action.nargs == 0 else f" {value}")
-    return "`" + text.replace("|", "\\|") + "`"
+    return f"<code>{text.replace('|', '&#124;')}</code>" if "|" in text else f"`{text}`"
 
 
 def described(action: argparse.Action) -> str:
     """Its help, and that it is required where it is."""
-    text = (action.help or "").replace("|", "\\|")
+    text = (action.help or "").replace("|", "&#124;")
     return f"{text} (required)" if action.required and action.option_strings else text
 
 

@@ -13,6 +13,8 @@ from typing import Any
 MEASURED, MODELLED = "measured", "modelled"
 """Kinds of figures, and the CSS classes of their columns."""
 
+OPTION = re.compile(r"--[a-z][a-z-]*(?: [a-z_.]+=\w+)?")
+"""An option of the command line in a sentence, with its parameter where it is `--set`."""
 HERE = Path(__file__).parent
 """Folder of the style sheet and the scripts of a page."""
 
@@ -100,7 +102,8 @@ def section(title: str, text: str, *parts: str | None) -> str:
 
 def verdict_box(lines: Iterable[str]) -> str:
     """The summary in words at the top of a page; `lines` are plain text. Empty without lines."""
-    items = "".join(f"<li>{escape(text)}</li>" for text in lines)
+    told = (OPTION.sub(r"<code>\g<0></code>", escape(text)) for text in lines)
+    items = "".join(f"<li>{text}</li>" for text in told)
     return f'<section class="verdict"><ul>{items}</ul></section>' if items else ""
 
 

@@ -38,7 +38,7 @@ def test_the_verdict_says_whether_pruning_helps(bound: str, words: str) -> None:
 
 def test_what_is_incomplete_comes_first_and_a_small_network_is_called_small() -> None:
     found = verdict(result({"us": 100.0}, total_ms=1.1, overhead_ms=1.0, incomplete=["Loop body unknown"]))
-    assert found[0] == "Incomplete, not in any sum: Loop body unknown." and "fixed start" in found[-1]
+    assert found[0] == "Incomplete, not in any sum: Loop body unknown." and "fixed overhead" in found[-1]
 
 
 def test_a_page_with_sortable_layers_is_written(tmp_path: Path) -> None:
