@@ -91,6 +91,7 @@ setup(
         "test": [
             "pytest",
             "pytest-xdist",
+            "pytest-rerunfailures",
             "hypothesis",
             "evo",
             "onnx-tool",
