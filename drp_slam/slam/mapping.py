@@ -54,7 +54,7 @@ class Mapping:
         self._local: tuple[tuple[int, ...], np.ndarray] = ((), np.zeros(0, dtype=np.intp))
         self._reach: tuple[int, np.ndarray] = (-1, np.zeros(0, dtype=np.intp))
         self._standing: np.ndarray | None = None
-        self._refuted: list[np.ndarray] = []
+        self._refuted = np.zeros(0, np.intp)
 
     def near(self, T_camera_world: np.ndarray, root: int) -> np.ndarray:
         """Numbers of the local keyframes, those with the most similar position and viewing direction first.
@@ -116,14 +116,12 @@ class Mapping:
             through = seen_through(view.nearest_m, fit.T_camera_world, self.map.points.xyz, self.geometry, visible)
         if judge(self.map.points.trust, matched, fit.error2_px, fit.error2_depth, visible, through):
             touched = np.concatenate([matched, visible])
-            self._refuted.append(touched[self.map.points.trust[touched] < REFUTED])
+            # each point once: in a known room no keyframe, which removes them, comes for hours
+            self._refuted = np.union1d(self._refuted, touched[self.map.points.trust[touched] < REFUTED])
 
     def _remove_refuted(self) -> None:
         """Removes the points that the frames since the last keyframe have refuted."""
-        if not self._refuted:
-            return
-        points = np.unique(np.concatenate(self._refuted))
-        self._refuted.clear()
+        points, self._refuted = self._refuted, np.zeros(0, np.intp)
         points = points[self.map.points.alive[points] & (self.map.points.trust[points] < REFUTED)]
         if len(points):
             self.map.remove(points)
