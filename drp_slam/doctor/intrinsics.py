@@ -55,7 +55,11 @@ def check_calibration(stated: Stated, where: str, image_size: tuple[int, int] | 
         sizes = "{}x{}, the images {}x{}".format(*stated.size_px, *image_size)
         out.append(found("size_mismatch", where, f"the calibration is for {sizes}"))
     P = stated.P
-    alone = P is not None and P[0, 0] > 0 and P[1, 1] > 0 and not K.any() and not np.any(stated.D)
+    if P is not None and not (np.isfinite(P).all() and P[0, 0] > 0 and P[1, 1] > 0):
+        P = np.zeros((3, 4))  # as where a driver leaves it out
+    alone = P is not None and P[0, 0] > 0 and not K.any() and not np.any(stated.D)
+    if min(stated.size_px) < 1:
+        return [*out, found("not_calibrated", where, "the calibration is for {}x{} pixels".format(*stated.size_px))]
     if not np.isfinite(numbers).all() or not (alone or (K[0, 0] > 0 and K[1, 1] > 0)):
         return [*out, found("not_calibrated", where, f"K has focal lengths {K[0, 0]:g}, {K[1, 1]:g}")]
     if P is not None and (stated.rectified or alone):

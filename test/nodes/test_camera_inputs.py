@@ -3,16 +3,21 @@
 
 from __future__ import annotations
 
+import random
 from types import SimpleNamespace
 
+import garbage
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
 
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from drp_slam.doctor.intrinsics import Stated, check_calibration
 from drp_slam.nodes import qos
 from drp_slam.nodes.camera_inputs import Inputs
+from drp_slam.nodes.camera_streams import Streams
 
 
 class Clock:
@@ -86,3 +91,17 @@ def test_a_calibration_that_was_sent_once_is_fetched_at_the_first_look(latched):
         callback(CameraInfo())
     inputs.findings()
     assert len(taken) == len(node.subscribed) == int(latched)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_headers_and_calibrations_with_any_values_are_judged(seed):
+    """Width 0, P with a focal length of 0, stamps at both ends of their range: a finding each, no error."""
+    rng, streams = random.Random(seed), Streams()
+    for k in range(60):
+        for role, kind in (("image", Image), ("depth", Image), ("camera_info", CameraInfo), ("right", Image)):
+            streams.note(role, f"/{role}", garbage.message(kind, rng), rng.choice([0, 10**18, 1700 * 10**15 + k]))
+        if k % 5 == 0:
+            streams.findings()
+    for size in ((0, 480), (640, 0)):
+        stated = Stated(size, np.eye(3) * 500, np.zeros(5), np.zeros((3, 4)))
+        assert [finding.check.name for finding in check_calibration(stated, "/camera_info")] == ["not_calibrated"]
