@@ -165,7 +165,11 @@ def fitted(samples: Sequence[Sample], c: Constants, rows: Rows | None = None) ->
     return {
         "device": c.name,
         "constants": dict(found.constants),
-        "placement": {key: unit for tag, unit in found.chosen.items() if (key := f"{placement.PREFIX}{tag}") in c},
+        "placement": {
+            key: unit
+            for tag, unit in found.chosen.items()
+            if (key := f"{placement.PREFIX}{tag}") in c and tag in fit.alternatives(samples)
+        },
         "rules": _named(found.chosen),
         "fitted": result,
         "cross_validated": _held_out(samples, found, rows),
