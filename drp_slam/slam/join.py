@@ -26,6 +26,8 @@ FUSE_PX = 6.0
 """Points this close to each other in a keyframe, with similar descriptors, are fused."""
 WINDOW, FIXED_KEYFRAMES, SWEEPS = 4, 12, 2
 """The keyframes of both sides are adjusted so many per frame, with so many others fixed, in so many passes."""
+FUSED_PER_FRAME = 2
+"""The points of so many keyframes are fused with those of the other side per frame."""
 KEYFRAMES_PER_FRAME = 64
 """The pose graph of so many keyframes is optimised within one frame."""
 
@@ -57,6 +59,8 @@ class Join:
         self._rigid = self._of_another_map()
         self._graph = replace(self._graph, poses=self._graph.poses @ self._rigid[self._keyframes])
         self._wait = len(self._keyframes) // KEYFRAMES_PER_FRAME
+        self._unfused: list[int] = []
+        self._other_side: list[int] = []
         self._windows: list[list[int]] = []
         self._solution: Optimised | None = None
         self._thread: threading.Thread | None = None
@@ -78,12 +82,14 @@ class Join:
     @property
     def done(self) -> bool:
         """The loop is closed."""
-        return self._wait < 0 and not self._windows
+        return self._wait < 0 and not self._unfused and not self._windows
 
     def step(self) -> np.ndarray | None:
         """Does one frame's share of the work. (4, 4) `T_after_before` of the newest keyframe if the map has moved."""
         if self._wait < 0:
-            if self._windows:
+            if self._unfused:
+                self._fuse()
+            elif self._windows:
                 window = self._windows.pop(0)
                 self._mapping.adjust(window, FIXED_KEYFRAMES, self._mapping.config.adjust_iterations)
                 self._mapping.changed()
@@ -116,15 +122,23 @@ class Join:
             slam_map.join(parts[1], parts[0])
         mapping.changed()
         # points that both sides saw are fused; then the measurements decide, by adjustment
-        for k in new:
-            mapping.fuse(k, np.array(old), np.arange(len(slam_map.views[k])), FUSE_PX)
-        for k in new:
-            slam_map.link(k)
-            self._edges.connect(k, mapping.geometry.noise)
-        mapping.changed()
+        self._unfused, self._other_side = new, old
+        self._fuse()
         each = [k for pair in zip(new + [-1] * len(old), old + [-1] * len(new)) for k in pair if k >= 0]
         self._windows = SWEEPS * [each[i : i + WINDOW] for i in range(0, len(each), WINDOW)]
         return geometry.inverse(slam_map.T_camera_world[newest]) @ before
+
+    def _fuse(self) -> None:
+        """Fuses the points of the next keyframes of the new side with those of the old side, and links them."""
+        mapping, slam_map = self._mapping, self._mapping.map
+        old = [k for k in self._other_side if k not in slam_map.anchors]
+        new, self._unfused = self._unfused[:FUSED_PER_FRAME], self._unfused[FUSED_PER_FRAME:]
+        for k in new:
+            if old and k not in slam_map.anchors:  # culled since
+                mapping.fuse(k, np.array(old), np.arange(len(slam_map.views[k])), FUSE_PX)
+                slam_map.link(k)
+                self._edges.connect(k, mapping.geometry.noise)
+        mapping.changed()
 
     def _sides(self) -> tuple[list[int], list[int]]:
         """The keyframes around both ends of the loop."""
