@@ -51,7 +51,9 @@ def print_table(
             break
         hidden.append(name)
         kept = [i for i in kept if names[i] != name]
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True)
+    if title:  # not the table's: that would be as narrow as a narrow table
+        out.print(Text(title, style="italic"), soft_wrap=not out.is_terminal)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True)
     table.pad_edge = table.show_edge = False
     for i in kept:
         table.add_column(names[i], justify="left" if names[i] in left else "right", no_wrap=names[i] not in left)

@@ -64,15 +64,17 @@ def show(result: Mapping[str, Any]) -> None:
     from drp_slam.commands._tables import print_table
     from drp_slam.evaluation.compare_page import verdict
 
-    for kind, rows in (("modelled", result["workloads"]), ("measured on this host", result["host_measured"])):
-        columns = "system|fps|ms p50/p99|mJ|faster|energy" if kind == "modelled" else "system|fps|ms p50/p99"
-        for features, workload in dict.fromkeys((row["features"], row["workload"]) for row in rows):
-            mine = [cells(row) for row in rows if (row["features"], row["workload"]) == (features, workload)]
-            print_table(columns, mine, title=f"{features}, {workload} ({kind})", left=("system",), spare=SPARE)
+    rows = result["workloads"]
+    for features, workload in dict.fromkeys((row["features"], row["workload"]) for row in rows):
+        mine = [cells(row) for row in rows if (row["features"], row["workload"]) == (features, workload)]
+        print_table(MODELLED, mine, title=f"{features}, {workload} (modelled)", left=("system",), spare=SPARE)
+    rows = [[row["features"], row["workload"], *cells(row)[1:]] for row in result["host_measured"]]
+    print_table(MEASURED, rows, title="emulation (measured on this host)", left=("features", "workload"))
     print_lines(verdict(result))
     print_written({"files": [result["json"], result["report"]]})
 
 
+MODELLED, MEASURED = "system|fps|ms p50/p99|mJ|faster|energy", "features|workload|fps|ms p50/p99"
 SPARE = "mJ|ms p50/p99"
 """Columns that a narrow terminal does without, the first one first."""
 

@@ -21,7 +21,7 @@ def _claim(ax: Any, value: float, text: str, vertical: bool = False) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter
 
     (ax.axvline if vertical else ax.axhline)(value, color=CLAIM, lw=1.1, ls="--")
-    at, frame = ((value, 0.02), ax.get_xaxis_transform()) if vertical else ((0.3, value), ax.get_yaxis_transform())
+    at, frame = ((value, 0.02), ax.get_xaxis_transform()) if vertical else ((0.52, value), ax.get_yaxis_transform())
     where = {"textcoords": "offset points", "xytext": (-3, 0) if vertical else (0, 3)}
     where |= {"ha": "right" if vertical else "left", "va": "bottom"}
     ax.annotate(text, at, xycoords=frame, color=CLAIM, fontsize=8.5, **where)

@@ -10,7 +10,7 @@ from typing import Any
 from drp_slam.profiler.page import MODELLED, breakable, number, page, section, table, tag, tile, tiles, verdict_box
 from drp_slam.reporting.estimate_pictures import UNIT_COLOURS
 
-PARTS = {**UNIT_COLOURS, "crossing": "#d69e2e", "fixed start": "#a0aec0"}
+PARTS = {**UNIT_COLOURS, "crossing": "#d69e2e", "fixed overhead": "#a0aec0"}
 UNITS = {"ai-mac": "AI-MAC array", "drp": "DRP", "copy": "memory copies", "cpu": "Cortex-A55"}
 HELP = {
     "macs": "bound by arithmetic: N:M pruning shortens it",
@@ -100,7 +100,7 @@ def _shares(result: Mapping[str, Any]) -> str:
     for row in result["layers"]:
         if row["unit"] in ms:
             ms[row["unit"]] += row["us"] * 1e-3
-    ms["crossing"], ms["fixed start"] = result["crossing_ms"], result["overhead_ms"]
+    ms["crossing"], ms["fixed overhead"] = result["crossing_ms"], result["overhead_ms"]
     whole, shown = sum(ms.values()) or 1.0, {name: value for name, value in ms.items() if value}
     bar = "".join(
         f'<div style="width:{value / whole:.2%};background:{PARTS[name]}"></div>' for name, value in shown.items()
