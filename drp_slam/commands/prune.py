@@ -87,12 +87,17 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     out, start = out_folder(args), time.perf_counter()
     with Progress(*Progress.get_default_columns(), console=Console(stderr=True)) as bar:
         task = bar.add_task("reading", total=1.0)
+
+        def told(text: str, part: float) -> None:
+            """What is done now; from 1 on how long it takes is not known."""
+            bar.update(task, description=text, completed=part, total=1.0 if part < 1.0 else None)
+
         result = prune_file(
             args.source,
             options,
             args.calibration,
             out,
-            lambda text, part: bar.update(task, description=text, completed=part),
+            told,
             shape=shape(args.shape),
             count=args.images,
             bgr=args.bgr,

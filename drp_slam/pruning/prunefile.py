@@ -74,7 +74,7 @@ def prune_file(
     if saliency(options.saliency).moves_weights:
         result["rounds"] = {name: surgery.rounds_of(module) for name, module in layers.items()}
     if int8:
-        say("quantising", 1.0)
+        say("quantising: some passes over the images", 1.0)
         result |= _quantised(model, images, method, path)
     if shipping.is_xfeat(model):
         weights = {n: module.weight.detach().numpy() for n, module in layers.items()}
