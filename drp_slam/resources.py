@@ -110,7 +110,7 @@ def sha256(path: Path) -> str:
 def read_regular(path: Path, limit: int, error: type[DrpSlamError], remedy: str = "give another file") -> bytes:
     """The bytes of a regular file of at most `limit` bytes. Raises `error` as `regular` does."""
     with regular(path, limit, error, remedy) as file:
-        data = file.read(limit + 1)  # the file may have grown
+        data = file.read()  # not of `limit` bytes: Python would reserve them all
     if len(data) > limit:
         raise error(f"{path}: more than the {limit} bytes that are expected at most; {remedy}")
     return data

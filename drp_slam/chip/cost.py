@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 NAN = float("nan")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Cost:
     """Modelled time and energy of one piece of work.
 

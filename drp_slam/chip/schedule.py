@@ -27,7 +27,7 @@ from drp_slam.errors import ProfilerError
 INF = float("inf")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Step:
     """One piece of a frame's work on one unit, `modelled_s` seconds long without competition for memory.
 
@@ -46,7 +46,7 @@ class Step:
     cores: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Slot:
     """Start and end of a step, in modelled seconds since the first frame arrived."""
 

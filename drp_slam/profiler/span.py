@@ -19,7 +19,7 @@ from drp_slam.errors import ProfilerError
 from drp_slam.resources import read_text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Span:
     """`wall_s` was measured on this host. The other figures are computed for the chip:
 

@@ -75,7 +75,7 @@ OWN = (*MADE_BY_A_RUN, JOURNAL, SAVED_MAP, LEDGER, GRAPH, REPORT_JSON, REPORT_HT
 OWN += (DIFFERENCE_JSON, DIFFERENCE_HTML, *(name + GROWING for name in (SPANS, KERNELS, FRAMES)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FrameRow:
     """One frame. `latency_s` is measured on this host, image in to pose out; `reason` is a value of `Reason`.
 
