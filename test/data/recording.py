@@ -9,7 +9,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from test_bag import TYPES, Message, transform, write
+from bag_messages import TYPES, Message, write
+from test_bag import transform
 
 from drp_slam.data import bag_images
 from drp_slam.data.dataset import open_sequence

@@ -14,7 +14,8 @@ import pytest
 
 pytest.importorskip("rosbags.rosbag2")
 
-from test_bag import OLD, TYPES, messages, refused, write
+from bag_messages import TYPES, messages, refused, write
+from test_bag import OLD
 
 from drp_slam.data import bag_images, bag_writer
 from drp_slam.data.dataset import open_sequence

@@ -12,8 +12,8 @@ import pytest
 
 pytest.importorskip("rosbags.rosbag2")
 
+from bag_messages import STORE, messages, refused, write
 from rosbags import rosbag2
-from test_bag import STORE, messages, refused, write
 
 from drp_slam.data import bag_storage, bag_writer
 from drp_slam.data.dataset import open_sequence

@@ -13,8 +13,8 @@ import pytest
 
 pytest.importorskip("rosbags.rosbag2")
 
+from bag_messages import TYPES, refused
 from recording import OPTICAL, Recorder, colour, confidence, infrared, metres, millimetres, other
-from test_bag import TYPES, refused
 
 from drp_slam.config import Config
 from drp_slam.config.config_file import override

@@ -11,8 +11,8 @@ import pytest
 
 pytest.importorskip("rosbags.rosbag2")
 
+from bag_messages import TYPES
 from recording import Recorder, colour, millimetres
-from test_bag import TYPES
 
 from drp_slam.data.sequence import Sequence
 

@@ -9,10 +9,11 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from normal_forms import CHANNELS, batch_norm, conv, network, run
 from onnx import TensorProto, helper, numpy_helper
 from onnx_networks import Builder
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
-from test_normalise import CHANNELS, HARD_SWISH, batch_norm, conv, network, run
+from test_normalise import HARD_SWISH
 
 from drp_slam.chip.constants import load_constants
 from drp_slam.drpai3.estimate import estimate
