@@ -86,11 +86,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     )
     out, start = out_folder(args), time.perf_counter()
     with Progress(*Progress.get_default_columns(), console=Console(stderr=True)) as bar:
-        task = bar.add_task("reading", total=1.0)
+        pruning = bar.add_task("reading", total=1.0)
+        rest = bar.add_task("", total=None, visible=False)
 
         def told(text: str, part: float) -> None:
-            """What is done now; from 1 on how long it takes is not known."""
-            bar.update(task, description=text, completed=part, total=1.0 if part < 1.0 else None)
+            """Shows what is done now; how long what comes after pruning takes is not known."""
+            if part < 1.0:
+                bar.update(pruning, description=text, completed=part)
+            else:
+                bar.update(pruning, description="pruned", completed=1.0)
+                bar.update(rest, description=text, visible=True)
 
         result = prune_file(
             args.source,
@@ -105,7 +110,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             method=args.calibrate_method,
             compress=args.compress,
         )
-        bar.update(task, description="done", completed=1.0)
+        bar.remove_task(rest)
+        bar.update(pruning, description="done", completed=1.0)
     result |= {
         "rate": args.rate,
         "pattern": args.pattern,
