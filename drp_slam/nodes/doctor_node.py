@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,8 @@ class DoctorNode(StageNode):
         self._mono = self.configs[0].sensor == "mono"
         self._depths: DepthTopic | NoDepth = NoDepth()
         if not self._mono:
-            self._depths = DepthTopic(self, self.configs[0], Transforms(self, self.graph).tree, self._pair)
+            listening = replace(self.graph, publish_map_to_odom=False, publish_odom_to_base=False, publish_mount=False)
+            self._depths = DepthTopic(self, self.configs[0], Transforms(self, listening).tree, self._pair)
         self.take(CameraInfo, "camera_info", self._on_info, qos.camera_in(), foreign=True)
         self.take(Image, "image", self._on_image, qos.camera_in(IN_FLIGHT), foreign=True)
         self.take(CompressedImage, "image/compressed", self._on_image, qos.camera_in(IN_FLIGHT))

@@ -76,6 +76,8 @@ class Transforms:
         Two graphs that mistook each other for wheel odometry would both stop publishing.
         """
         graph = self._graph
+        if not (graph.publish_map_to_odom or graph.publish_odom_to_base):
+            return False  # this node leaves them to whoever sends them
         base = self.tree.above(graph.base_frame, static=True)[-1]
         sent = {(t.header.frame_id, t.child_frame_id): convert.stamp_ns(t.header) for t in message.transforms}
         both = ((graph.map_frame, graph.odom_frame), (graph.odom_frame, base))

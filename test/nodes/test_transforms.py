@@ -189,8 +189,9 @@ def test_two_graphs_do_not_take_each_other_for_wheel_odometry():
         def problem(self, error) -> None:
             self.problems.append(str(error))
 
-    first, second = Node(), Node()
+    first, second, doctor = Node(), Node(), Node()
     graphs = [Transforms(node, GraphConfig()) for node in (first, second)]
+    Transforms(doctor, GraphConfig(publish_map_to_odom=False, publish_odom_to_base=False))
     for k in range(3):
         stamp = convert.header(10**9 * (k + 1), "").stamp
         for node, other, graph in ((first, second, graphs[0]), (second, first, graphs[1])):
@@ -199,10 +200,11 @@ def test_two_graphs_do_not_take_each_other_for_wheel_odometry():
             ((topic, message),) = node.sent
             edges = [(t.header.frame_id, t.child_frame_id) for t in message.transforms]
             assert topic == "/tf" and edges == [("odom", "base_link"), ("map", "odom")]
-            for listener in (node, other):
+            for listener in (node, other, doctor):
                 listener.handlers["/tf"](message)
     assert not first.problems or "another SLAM graph" in first.problems[0]
     assert len(second.problems) == 1 and "another SLAM graph publishes map -> odom -> base_link" in second.problems[0]
+    assert not doctor.problems, "who sends neither has no rival"
     # wheel odometry is another matter: this graph gives way to it
     wheel = world.transform(convert.header(5 * 10**9, "odom"), "base_link", np.eye(4))
     first.handlers["/tf"](tf2.TFMessage(transforms=[wheel]))
