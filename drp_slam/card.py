@@ -64,7 +64,8 @@ def load_card(name: str) -> Card:
     path = onnx.with_suffix(".yaml")
     if not path.is_file():
         raise ResourceError(
-            f"{onnx} has no card {path.name} beside it; a network used for SLAM needs one: see models/xfeat.yaml"
+            f"{onnx} has no card {path.name} beside it; SLAM takes networks of the form of XFeat, described as in "
+            "models/xfeat.yaml; give a detector as --detector"
         )
     try:
         facts = resources.read_yaml(path, ResourceError)
