@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -194,8 +195,8 @@ def environment(local: bool, logs: Path | None = None) -> dict[str, str]:
     sockets on every address. Another profile or a wider range chosen by the user is respected.
     """
     wanted = {"RMW_IMPLEMENTATION": "rmw_fastrtps_cpp"}
-    if logs is not None:
-        wanted["ROS_LOG_DIR"] = str(logs)
+    if logs is not None or no_home():
+        wanted["ROS_LOG_DIR"] = str(logs or Path(tempfile.gettempdir(), f"drp_slam-log-{os.getuid()}"))
     chosen = {name: os.environ.get(name, value) for name, value in wanted.items()}
     here = {name: os.environ.get(name, "") for name in ("ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_ONLY")}
     if not local or (PROFILE in os.environ and any(here.values())):
@@ -207,6 +208,18 @@ def environment(local: bool, logs: Path | None = None) -> dict[str, str]:
     if here["ROS_AUTOMATIC_DISCOVERY_RANGE"] in ("", "LOCALHOST"):
         return chosen | {"ROS_AUTOMATIC_DISCOVERY_RANGE": "SYSTEM_DEFAULT"}
     return chosen
+
+
+def no_home() -> bool:
+    """Whether rclpy cannot make the folder of its logs, which is below `ROS_HOME` or `HOME`: it would end with that."""
+    home, given = os.environ.get("HOME"), os.environ.get("ROS_HOME")
+    if not (home or given):
+        return True
+    try:
+        Path(given or f"{home}/.ros", "log").mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return True
+    return False
 
 
 def _overrides(name: str, lossless: bool) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -156,6 +157,14 @@ def test_a_recording_stays_on_this_host_unless_the_user_wants_more(monkeypatch, 
         "RMW_IMPLEMENTATION": os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp"),
         **wanted,
     }
+
+
+@pytest.mark.parametrize("home", ["", "/proc"])
+def test_without_a_home_logs_go_to_the_folder_of_temporary_files(monkeypatch, home) -> None:
+    monkeypatch.delenv("ROS_HOME", raising=False)
+    monkeypatch.setenv("HOME", home)
+    assert Path(environment(local=False)["ROS_LOG_DIR"]).parent == Path(tempfile.gettempdir())
+    assert environment(local=False, logs=Path("out/log"))["ROS_LOG_DIR"] == "out/log"
 
 
 @pytest.mark.system
