@@ -19,13 +19,18 @@ from drp_slam.pruning.selection import check_rate
 
 
 def remove_filters(
-    model: nn.Module, example: Tensor, rate: float, saliency: Mapping[str, Tensor], spare: tuple[str, ...] = ()
+    model: nn.Module,
+    example: Tensor,
+    rate: float,
+    saliency: Mapping[str, Tensor],
+    spare: tuple[str, ...] = (),
+    round_to: int = 1,
 ) -> dict[str, float]:
     """Removes the filters of least saliency in place, under one rate for all channels.
 
     `saliency`: layer -> tensor of the weight's shape (see `importance.saliencies`). Layers in
-    `spare` (such as the last, whose outputs have a meaning) keep all filters.
-    Returns parameters and MACs, each before and after.
+    `spare` (such as the last, whose outputs have a meaning) keep all filters. `round_to` keeps
+    channel counts multiples. Returns parameters and MACs, each before and after.
     Raises PruningError: a rate outside [0, 1), a model that cannot be traced, torch-pruning absent.
     """
     check_rate(rate)
@@ -57,6 +62,7 @@ def remove_filters(
             importance=worth,
             global_pruning=False,
             pruning_ratio=rate,
+            round_to=round_to,
             ignored_layers=[layers[n] for n in L.prunable(model, spare)] if spare else [],
         )
         pruner.step()

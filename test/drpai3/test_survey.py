@@ -68,7 +68,7 @@ def test_bad_arguments_are_one_line(tmp_path, capsys, argv, says):
     assert says in err and err.count("\n") == 1
     (tmp_path / "none").mkdir()
     assert cli.main(["estimate", str(tmp_path / "none")]) == 1
-    assert "holds no .onnx" in capsys.readouterr().err
+    assert "has no .onnx" in capsys.readouterr().err
 
 
 def test_an_incomplete_total_says_so_beside_every_sum(tmp_path, capsys):
