@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from drp_slam.nodes.base import StageNode
 
 MOUNT_WAIT_S = 2.0
-"""How long to wait for the mount's transforms where others publish /tf."""
+"""How long to wait for the mount's transforms after another publisher of them has appeared."""
+LOOK_S = 0.2
+"""Period of looking for other publishers."""
 REMEMBERED = 1000
 """Number of own transforms remembered, to recognise them when they are received."""
 
@@ -37,7 +39,7 @@ class Transforms:
         self._own: deque[tuple[str, int]] = deque(maxlen=REMEMBERED)
         self._own_static: set[tuple[str, str]] = set()
         self._told: set[str] = set()
-        self._since_s: float | None = None
+        self._others, self._since_s = 0, time.monotonic()
         self._mount: Mount | None = None
         self._mounted_for = ""
         self._tf, self._tf_static = self._publishers(node)
@@ -49,6 +51,7 @@ class Transforms:
         except ImportError:
             node.get_logger().info("tf2_msgs is not installed: no /tf (build it: .ci/tf2_msgs/build)")
             return None, None
+        node.every(LOOK_S, self._look)
         node.take(TFMessage, "/tf", lambda message: self._on_tf(message, False), qos.world())
         node.take(TFMessage, "/tf_static", lambda message: self._on_tf(message, True), qos.static_transforms())
         return (
@@ -99,7 +102,8 @@ class Transforms:
                 self._mount = again if again.moving else self._mount
             return self._mount
         found = mounted(self.tree, self._graph, frame_id)
-        if found.static and self._others() and not self._waited():
+        self._look()
+        if found.static and self._others and time.monotonic() - self._since_s < MOUNT_WAIT_S:
             return None
         self._mount, self._mounted_for = found, frame_id
         if found.problem:
@@ -145,15 +149,13 @@ class Transforms:
             self._own.extend((child, stamp_ns) for _, child, _ in out)
             self._tf.publish(_message(stamp, tuple(out)))
 
-    def _others(self) -> bool:
-        """Whether other nodes publish transforms."""
+    def _look(self) -> None:
+        """Counts the other publishers of transforms, and notes when a new one has appeared."""
         count = self._node.count_publishers
-        return self._tf is not None and count("/tf") + count("/tf_static") > 2
-
-    def _waited(self) -> bool:
-        now_s = time.monotonic()
-        self._since_s = now_s if self._since_s is None else self._since_s
-        return now_s - self._since_s > MOUNT_WAIT_S
+        others = count("/tf") + count("/tf_static") - 2 if self._tf is not None else 0
+        if others > self._others:
+            self._since_s = time.monotonic()
+        self._others = others
 
     def _tell(self, problem: str) -> None:
         """Reports a problem once."""

@@ -242,12 +242,14 @@ class Listener:
                 self._connect()
         return found
 
-    def play(self) -> None:
-        """Lets a player that started paused go on, once everybody is ready."""
+    def play(self, *namespaces: str) -> None:
+        """Lets players that started paused go on, once everybody is ready; without namespaces that of the root."""
         from std_srvs.srv import SetBool
 
-        self.ready()
-        client = self.node.create_client(SetBool, "play")
-        self.until(client.service_is_ready)
-        answer = client.call_async(SetBool.Request(data=True))
-        self.until(answer.done)
+        prefixes = [f"{namespace}/" for namespace in namespaces] or [""]
+        self.ready({prefix + node for prefix in prefixes for node in ALL})
+        for prefix in prefixes:
+            client = self.node.create_client(SetBool, f"{prefix}play")
+            self.until(client.service_is_ready)
+            answer = client.call_async(SetBool.Request(data=True))
+            self.until(answer.done)

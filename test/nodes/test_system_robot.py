@@ -17,6 +17,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from drp_slam import geometry
 from drp_slam.nodes import convert, qos, world
 from drp_slam.nodes.player_node import rep118
+from drp_slam.nodes.tf import MOUNT_WAIT_S
 from drp_slam.nodes.transforms import TransformTree
 from drp_slam.reporting import folder
 from drp_slam.slam import extrinsic
@@ -161,11 +162,14 @@ def test_two_robots_side_by_side_on_one_tree_of_frames_lose_no_frame(command, li
     tf2 = pytest.importorskip("tf2_msgs.msg")
     moving = listen(tf2.TFMessage, "/tf", qos.world())
     fixed = listen(tf2.TFMessage, "/tf_static", qos.static_transforms())
-    common = ("up", "--sequence", SEQUENCE, "--rate", "max", "--json")
+    common = ("up", "--sequence", SEQUENCE, "--rate", "max", "--json", "--set", "player.paused=true")
     ups = [
         command(*common, "--namespace", name, "--frame-prefix", f"{name}/", "--out", tmp_path / name)
         for name in ("robot1", "robot2")
     ]
+    listen.ready({f"{name}/pose_node" for name in ("robot1", "robot2")})
+    listen.spin(2 * MOUNT_WAIT_S)  # until then each robot waits for a mount that the other one may publish
+    listen.play("robot1", "robot2")
     listen.until(lambda: all(up.process.poll() is not None for up in ups))
     parents: dict[str, set[str]] = {}
     for transform in (t for message in (*moving, *fixed) for t in message.transforms):

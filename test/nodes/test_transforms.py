@@ -180,6 +180,8 @@ def test_two_graphs_do_not_take_each_other_for_wheel_odometry():
         def take(self, kind, topic, handle, profile) -> None:
             self.handlers[topic] = handle
 
+        def every(self, period_s, callback) -> None: ...
+
         def offer(self, kind, topic, profile, local=True):
             return SimpleNamespace(publish=lambda message: self.sent.append((topic, message)))
 
