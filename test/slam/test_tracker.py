@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -224,3 +227,35 @@ def test_frames_of_another_camera_are_refused() -> None:
     with pytest.raises(SlamError, match="another camera"):
         Tracker(CAMERA).track(dataclasses.replace(frame(0, 0, depth), camera=other), features)
     assert Tracker(CAMERA).track(dataclasses.replace(frame(0, 0, depth), camera=same), features).tracked
+
+
+def held_bytes(root: object) -> int:
+    """Bytes of all objects that one object holds, numpy's buffers included."""
+    seen, waiting, total = {id(root)}, [root], 0
+    while waiting:
+        one = waiting.pop()
+        total += sys.getsizeof(one)
+        for part in gc.get_referents(one):
+            if id(part) not in seen and not isinstance(part, type | types.ModuleType | types.FunctionType):
+                seen.add(id(part))
+                waiting.append(part)
+    return total
+
+
+def test_a_known_room_costs_a_pose_a_frame_and_nothing_else() -> None:
+    """The same walk again and again, in which every tenth thing has been moved since: its points are refuted."""
+    world, there = make_world(), walk(12)
+    poses = [*there, *there[::-1]]
+    tracker, held, keyframes = Tracker(CAMERA, SlamConfig()), [], []
+    for k in range(12 * len(poses)):
+        features, depth = world.see(poses[k % len(poses)])
+        if k >= len(poses):
+            moved = (features.descriptor[:, 0] > np.quantile(features.descriptor[:, 0], 0.9))[:, None]
+            uv = np.minimum(features.uv + 6 * moved, (639, 479)).astype(np.float32)
+            features = dataclasses.replace(features, uv=uv)
+        tracker.track(frame(k, 1000 + k * STEP_NS, depth), features)
+        if (k + 1) % len(poses) == 0:
+            held.append(held_bytes(tracker))
+            keyframes.append(len(tracker.map))
+    assert keyframes[3] == keyframes[-1]
+    assert (held[-1] - held[3]) / (8 * len(poses)) < 250, held
