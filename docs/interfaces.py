@@ -75,8 +75,8 @@ def rows(name: str, context: Context, pair: bool = False) -> list[Row]:
 def described(node: ManagedNode) -> Iterator[Row]:
     """Rows of a configured node, by kind and name."""
     publishers, services, *_ = node.made()
-    for intake in sorted(node.intakes, key=lambda i: i.topic):
-        yield "takes", intake.topic, f"`{type_name(intake.kind)}`", quality(intake.profile)
+    for subscription in sorted(node.managed_subscriptions, key=lambda i: i.topic):
+        yield "takes", subscription.topic, f"`{type_name(subscription.kind)}`", quality(subscription.profile)
     for publisher in sorted(publishers, key=lambda p: p.topic_name):
         kind = f"`{type_name(publisher.msg_type)}`"
         yield "gives", relative(publisher.topic_name), kind, quality(publisher.qos_profile)

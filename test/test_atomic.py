@@ -33,7 +33,7 @@ def test_a_planted_link_is_replaced_not_followed(tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["/sys", "/proc/self", "/no/such/folder", "/dev/null"])
-def test_what_the_system_refuses_is_one_error(folder, tmp_path):
+def test_errors_of_the_operating_system_become_one_error(folder, tmp_path):
     with pytest.raises(DataError, match="cannot write: .*--out"):
         atomic.write_text(Path(folder) / "file", "text", DataError)
 

@@ -102,7 +102,7 @@ def test_hostile_yaml_is_refused_at_once(name, kind, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a\x00b", "x" * 5000, "~nobody-of-that-name/file", "", "/proc/self/mem", "."])
-def test_odd_names_are_one_line(name):
+def test_odd_names_are_refused_in_one_line(name):
     for read in (load_constants, load_card, read_calibration, load):
         with pytest.raises(DrpSlamError):
             read(name)

@@ -66,7 +66,7 @@ def test_a_killed_sweep_resumes_and_repeats_nothing(swept: Path) -> None:
     assert [p["name"] for p in result["points"]] == ["xfeat", "xfeat-fp32", "xfeat-p50"]
 
 
-def test_a_point_has_its_cost_and_its_worth(swept: Path) -> None:
+def test_a_point_has_its_cost_and_its_accuracy(swept: Path) -> None:
     dense, reference, pruned = sweep.load(swept)["points"]
     assert reference["cycles"] is None and reference["all"]["inliers"]["ratio"] == 1.0
     assert pruned["cycles"] < dense["cycles"] and pruned["energy_mj"] < dense["energy_mj"]

@@ -23,8 +23,8 @@ from drp_slam.errors import ProfilerError
 from drp_slam.profiler.span import read_spans
 from drp_slam.profiler.work_table import FrameWorks, averaged, read_works
 from drp_slam.reporting import folder as files
+from drp_slam.reporting.frame_schedule import CHIP, on_cpu, price
 from drp_slam.reporting.on_chip import chip_of
-from drp_slam.reporting.playing import CHIP, on_cpu, price
 
 SOURCE = "Shingo Kojima (Renesas) on RZ/V2H"
 PREVIOUS = "rzv2l"

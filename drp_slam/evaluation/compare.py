@@ -28,7 +28,7 @@ from drp_slam.profiler.span import Span, read_spans
 from drp_slam.profiler.work_table import FrameWorks, read_works
 from drp_slam.reporting import folder as files
 from drp_slam.reporting.claim import claimed
-from drp_slam.reporting.playing import jitter_ms, percentiles_ms, price
+from drp_slam.reporting.frame_schedule import jitter_ms, percentiles_ms, price
 from drp_slam.reporting.results import build
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from drp_slam.chip.soc import Meter, Soc
 from drp_slam.evaluation.workloads import AGAINST, SYSTEMS, Workload, searched
 from drp_slam.frontend.recognise import DETECT
 from drp_slam.profiler.work_table import FrameWorks, averaged
-from drp_slam.reporting.playing import Priced, System, price
+from drp_slam.reporting.frame_schedule import PricedFrame, System, price
 
 SECTIONS = ("drp.", "drpai3.", "fallback.", "cpu.")
 SHOWN = 12
@@ -66,7 +66,7 @@ class MeanFrame:
             joules.append([p.energy_j for p in priced])
         return seconds, joules
 
-    def _steady(self, frame: FrameWorks, system: System, soc: Soc) -> Priced:
+    def _steady(self, frame: FrameWorks, system: System, soc: Soc) -> PricedFrame:
         """A frame in steady state."""
         meter = Meter(soc)
         price(frame, system, meter, self.calls, self.cores)

@@ -14,7 +14,15 @@ from drp_slam.chip.soc import Soc
 from drp_slam.drpai3.detect import Due
 from drp_slam.frontend.recognise import DETECT
 from drp_slam.profiler.work_table import FrameWorks
-from drp_slam.reporting.playing import CHIP, Priced, System, jitter_ms, percentiles_ms, played, queues
+from drp_slam.reporting.frame_schedule import (
+    CHIP,
+    PricedFrame,
+    System,
+    jitter_ms,
+    percentiles_ms,
+    queues,
+    simulate_jobs,
+)
 
 
 @dataclass(frozen=True)
@@ -54,10 +62,10 @@ def searched(frames: Mapping[int, FrameWorks], workload: Workload) -> Sequence[F
     return out
 
 
-def in_time(priced: Sequence[Priced], soc: Soc, period_s: float) -> dict[str, Any]:
+def in_time(priced: Sequence[PricedFrame], soc: Soc, period_s: float) -> dict[str, Any]:
     """The frames as fast as possible, and live at one every `period_s`: all modelled."""
     jobs = [p.steps for p in priced]
-    fast, live = played(jobs, soc), played(jobs, soc, live_period_s=max(period_s, 1e-9))
+    fast, live = simulate_jobs(jobs, soc), simulate_jobs(jobs, soc, live_period_s=max(period_s, 1e-9))
     energy_j = float(np.mean([p.energy_j for p in priced]))
     busy = queues(fast)
     return {

@@ -28,7 +28,7 @@ from drp_slam.nodes.camera_inputs import Inputs
 from drp_slam.nodes.camera_topics import CAMERA_TOPICS
 from drp_slam.nodes.limits import DEAF, INACTIVE
 from drp_slam.nodes.managed import ManagedNode
-from drp_slam.nodes.offers import Offer
+from drp_slam.nodes.managed_topics import ManagedPublisher
 from drp_slam.nodes.shared_memory import lost_port
 from drp_slam.nodes.table import UNITS_OF
 from drp_slam.profiler.span import on_units, span_of
@@ -60,7 +60,7 @@ class StageNode(ManagedNode):
         self.add_on_set_parameters_callback(self._on_parameters)
         self._problems, self._last_problem, self._fresh = 0, "", False
         self.frames = self.beats = 0
-        self._needed: list[Offer] = []
+        self._needed: list[ManagedPublisher] = []
         self._missing = ""
 
     def configure(self) -> None:
@@ -70,8 +70,8 @@ class StageNode(ManagedNode):
         self.inputs = Inputs(self, frozenset({"depth"} if self.graph.pair else ()))
         self._announcer = Announcer(self.get_logger())
         self._needed.clear()
-        self._spans = self.offer(DiagnosticArray, "spans", qos.ledger())
-        self._health = self.offer(DiagnosticArray, "/diagnostics", qos.health(), local=False)
+        self._spans = self.advertise(DiagnosticArray, "spans", qos.ledger())
+        self._health = self.advertise(DiagnosticArray, "/diagnostics", qos.health(), local=False)
         self._beat = self.every(READY_PERIOD_S, self._ready_beat)
         self.every(HEALTH_PERIOD_S, self.report_health)
 
@@ -117,10 +117,10 @@ class StageNode(ManagedNode):
         Raises DrpSlamError and changes nothing for unusable values.
         """
 
-    def needs_listener(self, offer: Offer) -> Offer:
+    def needs_listener(self, publisher: ManagedPublisher) -> ManagedPublisher:
         """Makes the node ready only once this topic has a subscriber."""
-        self._needed.append(offer)
-        return offer
+        self._needed.append(publisher)
+        return publisher
 
     def problem(self, error: object) -> None:
         """Counts a problem, for /diagnostics and the log."""
@@ -167,7 +167,7 @@ class StageNode(ManagedNode):
 
     def ready(self) -> bool:
         """Whether everything this node needs is available."""
-        return all(offer.get_subscription_count() for offer in self._needed)
+        return all(publisher.get_subscription_count() for publisher in self._needed)
 
     def health(self) -> dict[str, object]:
         """Additional values for /diagnostics."""

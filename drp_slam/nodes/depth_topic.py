@@ -73,10 +73,10 @@ class DepthTopic:
         self._missed_ns: deque[int] = deque(maxlen=MEASURED_OF)
         self._key: tuple[object, ...] = ()
         self._registration: Registration | None = None
-        node.take(Image, "depth", lambda m: self._on_depth(m, "depth"), qos.camera_in(IN_FLIGHT), foreign=True)
+        node.subscribe(Image, "depth", lambda m: self._on_depth(m, "depth"), qos.camera_in(IN_FLIGHT), foreign=True)
         for topic in ("depth/compressed", "depth/compressedDepth"):
-            node.take(CompressedImage, topic, self._handler(topic), qos.camera_in(IN_FLIGHT))
-        node.take(CameraInfo, "depth_camera_info", self._on_info, qos.camera_in())
+            node.subscribe(CompressedImage, topic, self._handler(topic), qos.camera_in(IN_FLIGHT))
+        node.subscribe(CameraInfo, "depth_camera_info", self._on_info, qos.camera_in())
 
     def _handler(self, topic: str) -> Callable[[CompressedImage], None]:
         return lambda message: self._on_depth(message, topic)

@@ -63,7 +63,7 @@ class DetectionPublisher:
         self._camera: Camera | None = None
         self._due: deque[Header] = deque(maxlen=IN_FLIGHT)
         self._kind = message_type()
-        self._out = node.offer(self._kind, TOPIC, qos.world())
+        self._out = node.advertise(self._kind, TOPIC, qos.world())
         topics: list[tuple[type[Any], str, Any]] = [
             (Image, "image", self._on_image),
             (CompressedImage, "image/compressed", self._on_image),
@@ -71,7 +71,7 @@ class DetectionPublisher:
         if self._kind is MarkerArray:
             topics.append((CameraInfo, "camera_info", self._on_camera_info))
         for kind, topic, handle in topics:
-            node.take(kind, topic, handle, qos.camera_in(IN_FLIGHT))
+            node.subscribe(kind, topic, handle, qos.camera_in(IN_FLIGHT))
 
     def forget(self) -> None:
         """Drops waiting images."""
@@ -126,7 +126,7 @@ class Listener:
         self, node: StageNode, camera: Callable[[], Camera | None], heard: Callable[[int, Detections], None]
     ) -> None:
         self._camera, self._heard = camera, heard
-        node.take(message_type(), TOPIC, self._on, qos.world())
+        node.subscribe(message_type(), TOPIC, self._on, qos.world())
 
     def _on(self, message: Any) -> None:
         camera = self._camera()

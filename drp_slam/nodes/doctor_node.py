@@ -57,13 +57,13 @@ class DoctorNode(StageNode):
         if not self._mono:
             listening = replace(self.graph, publish_map_to_odom=False, publish_odom_to_base=False, publish_mount=False)
             self._depths = DepthTopic(self, self.configs[0], Transforms(self, listening).tree, self._pair)
-        self.take(CameraInfo, "camera_info", self._on_info, qos.camera_in(), foreign=True)
-        self.take(Image, "image", self._on_image, qos.camera_in(IN_FLIGHT), foreign=True)
-        self.take(CompressedImage, "image/compressed", self._on_image, qos.camera_in(IN_FLIGHT))
+        self.subscribe(CameraInfo, "camera_info", self._on_info, qos.camera_in(), foreign=True)
+        self.subscribe(Image, "image", self._on_image, qos.camera_in(IN_FLIGHT), foreign=True)
+        self.subscribe(CompressedImage, "image/compressed", self._on_image, qos.camera_in(IN_FLIGHT))
         if self.graph.pair:
-            self.take(CameraInfo, "right_camera_info", self._ignore, qos.camera_in(), foreign=True)
-            self.take(Image, "right", self._ignore, qos.camera_in(IN_FLIGHT), foreign=True)
-            self.take(CompressedImage, "right/compressed", self._ignore, qos.camera_in(IN_FLIGHT))
+            self.subscribe(CameraInfo, "right_camera_info", self._ignore, qos.camera_in(), foreign=True)
+            self.subscribe(Image, "right", self._ignore, qos.camera_in(IN_FLIGHT), foreign=True)
+            self.subscribe(CompressedImage, "right/compressed", self._ignore, qos.camera_in(IN_FLIGHT))
         self.every(PATIENCE_S / 3, self._pair)
 
     def _on_parameters(self, given: list[Parameter]) -> SetParametersResult:

@@ -70,22 +70,22 @@ class DrpNode(StageNode):
         self._gate: StampGate[tuple[Any, np.ndarray]] = StampGate("image")
         self._pairs = Pairs(self, config, self._to_tensor) if self.graph.pair else None
 
-        self._tensor = self.offer(Image, "tensor", qos.frames_out())
+        self._tensor = self.advertise(Image, "tensor", qos.frames_out())
         if any(s.unit not in UNITS for s in self._front.stages):
             self.needs_listener(self._tensor)
-            self.take(Image, "heads", self._on_heads, qos.stage_in())
-        self._features = self.needs_listener(self.offer(PointCloud2, "features", qos.frames_out()))
-        self._drawn = self.offer(Image, "features_image", qos.camera_in())
+            self.subscribe(Image, "heads", self._on_heads, qos.stage_in())
+        self._features = self.needs_listener(self.advertise(PointCloud2, "features", qos.frames_out()))
+        self._drawn = self.advertise(Image, "features_image", qos.camera_in())
         if self.graph.pair and config.stereo == "dense":
-            self._depth = self.offer(Image, "depth", qos.frames_out())
-        camera = self.take(Image, "image", self._on_image, qos.camera_in(), foreign=True)
-        self.take(CompressedImage, "image/compressed", self._on_image, qos.camera_in())
+            self._depth = self.advertise(Image, "depth", qos.frames_out())
+        camera = self.subscribe(Image, "image", self._on_image, qos.camera_in(), foreign=True)
+        self.subscribe(CompressedImage, "image/compressed", self._on_image, qos.camera_in())
         self._credit: Credit | None = None
         self._newest: Image | CompressedImage | None = None
         self._dropped = 0
         if camera.profile.depth <= NEWEST:  # else no frame may be lost
             self._credit = Credit(lambda: LIVE_IN_FLIGHT, skips=True)
-            self.take(DiagnosticArray, "status", self._on_status, qos.answers())
+            self.subscribe(DiagnosticArray, "status", self._on_status, qos.answers())
             look = self.guarded(lambda _: self._admit_newest())
             self.every(LAPSE_PERIOD_S, lambda: look(None))
 

@@ -73,7 +73,7 @@ class Inbox:
             del call, message, due  # release the image while waiting for the next one
 
 
-class Line:
+class LocalTopic:
     """One topic of this process."""
 
     def __init__(self) -> None:
@@ -102,20 +102,20 @@ class Exchange:
     """The topics that nodes of this process publish, by full name."""
 
     def __init__(self) -> None:
-        self._lines: dict[str, Line] = {}
+        self._topics: dict[str, LocalTopic] = {}
 
-    def offered(self, topic: str) -> Line:
+    def advertise(self, topic: str) -> LocalTopic:
         """Registers a topic that is published here; later subscriptions in this process are served here."""
-        return self._lines.setdefault(topic, Line())
+        return self._topics.setdefault(topic, LocalTopic())
 
-    def found(self, topic: str) -> Line | None:
+    def find(self, topic: str) -> LocalTopic | None:
         """The topic, or None if no node of this process publishes it."""
-        return self._lines.get(topic)
+        return self._topics.get(topic)
 
     def leave(self, inbox: Inbox) -> None:
         """Removes all subscriptions of a node."""
-        for line in self._lines.values():
-            line.leave(inbox)
+        for topic in self._topics.values():
+            topic.leave(inbox)
         inbox.clear()
 
 

@@ -24,7 +24,7 @@ class GridPublisher:
     """Keeps a few depths per keyframe and marks them while the topic has a subscriber."""
 
     def __init__(self, node: Any, cell_m: float, height_m: tuple[float, float]) -> None:
-        self._out = node.offer(OccupancyGridMessage, "map", qos.latched())
+        self._out = node.advertise(OccupancyGridMessage, "map", qos.latched())
         self._cell_m, self._height_m = cell_m, height_m
         self._depths: dict[int, np.ndarray] = {}
         self._marks: Occupancy | None = None

@@ -24,8 +24,8 @@ class ImageTopic:
     def __init__(self, node: StageNode) -> None:
         self._node = node
         self._messages: Stamped[Image | CompressedImage] = Stamped(2 * IN_FLIGHT)
-        node.take(Image, "image", self._on_image, qos.camera_in(IN_FLIGHT), foreign=True)
-        node.take(CompressedImage, "image/compressed", self._on_image, qos.camera_in(IN_FLIGHT))
+        node.subscribe(Image, "image", self._on_image, qos.camera_in(IN_FLIGHT), foreign=True)
+        node.subscribe(CompressedImage, "image/compressed", self._on_image, qos.camera_in(IN_FLIGHT))
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._messages.add(convert.stamp_ns(message.header), message)

@@ -23,7 +23,7 @@ from rclpy.timer import Timer
 from drp_slam.errors import DrpSlamError
 from drp_slam.nodes import qos
 from drp_slam.nodes.exchange import Exchange, Inbox
-from drp_slam.nodes.offers import Intake, Offer
+from drp_slam.nodes.managed_topics import ManagedPublisher, ManagedSubscription
 
 try:
     from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
@@ -46,7 +46,7 @@ class ManagedNode(LifecycleNode):
         self.refused: Exception | None = None
         self.inbox = Inbox(self.lock) if exchange is not None else None
         self._exchange = exchange
-        self.intakes: list[Intake] = []
+        self.managed_subscriptions: list[ManagedSubscription] = []
         self._before: tuple[set[Any], ...] = ()
 
     def configure(self) -> None:
@@ -132,8 +132,8 @@ class ManagedNode(LifecycleNode):
 
     def _activate(self) -> None:
         self.active = True
-        for intake in self.intakes:
-            self._open(intake)
+        for subscription in self.managed_subscriptions:
+            self._open(subscription)
         for timer in self._own_timers():
             timer.reset()
 
@@ -179,21 +179,21 @@ class ManagedNode(LifecycleNode):
         for entities, destroy in zip(self.made(), destroyers):
             for entity in entities:
                 destroy(entity)
-        self.intakes.clear()
+        self.managed_subscriptions.clear()
 
-    def offer(self, kind: type[Any], topic: str, profile: QoSProfile, local: bool = True) -> Offer:
+    def advertise(self, kind: type[Any], topic: str, profile: QoSProfile, local: bool = True) -> ManagedPublisher:
         """Creates a publisher. Not `local`: other processes publish on the topic too, so all messages go through DDS.
 
         Without event handlers: each adds to every cycle of the executor, 30 in a node 1 ms.
         """
         quiet = PublisherEventCallbacks(use_default_callbacks=False)
         publisher = self.create_publisher(kind, topic, profile, event_callbacks=quiet)
-        line = self._exchange.offered(publisher.topic_name) if local and self._exchange is not None else None
-        return Offer(self, publisher, line)
+        in_process = self._exchange.advertise(publisher.topic_name) if local and self._exchange is not None else None
+        return ManagedPublisher(self, publisher, in_process)
 
-    def take(
+    def subscribe(
         self, kind: type[Any], topic: str, handle: Callable[[Any], None], profile: QoSProfile, foreign: bool = False
-    ) -> Intake:
+    ) -> ManagedSubscription:
         """Creates a subscription while the node is active; its QoS parameters may override the profile.
 
         Deliberate errors of `handle` are reported. `foreign`: nodes of other packages may publish it, so incompatible
@@ -210,8 +210,8 @@ class ManagedNode(LifecycleNode):
             guarded(message)
 
         callback = self.locked(self.watched(kind, topic, profile, counted))
-        self.intakes.append(Intake(kind, topic, callback, profile, foreign))
-        return self.intakes[-1]
+        self.managed_subscriptions.append(ManagedSubscription(kind, topic, callback, profile, foreign))
+        return self.managed_subscriptions[-1]
 
     def watched(
         self, kind: type[Any], topic: str, profile: QoSProfile, handle: Callable[[Any], None]
@@ -219,19 +219,19 @@ class ManagedNode(LifecycleNode):
         """The callback of a topic; subclasses may inspect messages before `handle`."""
         return handle
 
-    def _open(self, intake: Intake) -> None:
+    def _open(self, subscription: ManagedSubscription) -> None:
         """From nodes of this process by reference, from others through DDS."""
         if self._exchange is not None and self.inbox is not None:
-            line = self._exchange.found(self.resolve_topic_name(intake.topic))
-            if line is not None:
-                line.join(self.inbox, intake.callback, intake.profile.depth)
+            in_process = self._exchange.find(self.resolve_topic_name(subscription.topic))
+            if in_process is not None:
+                in_process.join(self.inbox, subscription.callback, subscription.profile.depth)
                 return
-        events = SubscriptionEventCallbacks(use_default_callbacks=intake.foreign)
+        events = SubscriptionEventCallbacks(use_default_callbacks=subscription.foreign)
         self.create_subscription(
-            intake.kind,
-            intake.topic,
-            intake.callback,
-            intake.profile,
+            subscription.kind,
+            subscription.topic,
+            subscription.callback,
+            subscription.profile,
             qos_overriding_options=qos.overridable(),
             event_callbacks=events,
         )

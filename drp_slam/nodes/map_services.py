@@ -40,7 +40,7 @@ class MapOwner(Protocol):
     def expect(self, T_map_base: np.ndarray) -> None: ...
     def problem(self, error: object) -> None: ...
     @property
-    def take(self) -> Callable[..., Any]: ...
+    def subscribe(self) -> Callable[..., Any]: ...
     @property
     def serve(self) -> Callable[..., Any]: ...
 
@@ -55,7 +55,7 @@ class MapServices:
         node.serve(LoadMap, "load_map", self._on_load)
         node.serve(SetBool, "set_mode", self._on_mode)
         node.serve(SetBool, "pause", self._on_pause)
-        node.take(PoseWithCovarianceStamped, "initialpose", self._on_pose, qos.world())
+        node.subscribe(PoseWithCovarianceStamped, "initialpose", self._on_pose, qos.world())
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Begins a new map at the next frame; the odometry stays continuous."""

@@ -24,9 +24,9 @@ from rclpy.node import Node
 
 from drp_slam.config import NODE_SECTIONS
 from drp_slam.nodes import qos, status_codec
+from drp_slam.nodes.node_findings import NodeFindings
 from drp_slam.nodes.reports import PERIOD_S, TICKET
 from drp_slam.nodes.running import spin
-from drp_slam.nodes.told import Told
 
 FOREIGN = 3
 """Another graph's node has published its health so often: one that was killed publishes nothing more."""
@@ -39,7 +39,7 @@ class Monitor(Node):
         self._ticket = f"{TICKET}{time.time_ns():020d}_{os.getpid()}"
         super().__init__(self._ticket, start_parameter_services=False, enable_rosout=False)
         self._health: dict[str, dict[str, str]] = {}
-        self._told = Told()
+        self._reported = NodeFindings()
         self._own: set[str] = set()
         self._foreign: Counter[tuple[str, str]] = Counter()
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_health, qos.health())
@@ -57,14 +57,14 @@ class Monitor(Node):
             self._own.add(pid)
             if node in NODE_SECTIONS:
                 self._health[node] = {**values, "message": status.message}
-                self._told.health(node)
-            elif told := status_codec.finding_of(status, self.get_namespace()):
-                self._told.add(*told)
+                self._reported.health(node)
+            elif reported := status_codec.finding_of(status, self.get_namespace()):
+                self._reported.add(*reported)
 
     def _print(self) -> None:
         own = self.get_namespace()
         nodes = [name for name, namespace in self.get_node_names_and_namespaces() if namespace == own]
-        findings = [finding.values() for finding in self._told.findings]
+        findings = [finding.values() for finding in self._reported.findings]
         foreign = sorted({node for (node, _), count in self._foreign.items() if count >= FOREIGN})
         content = {
             "health": self._health,

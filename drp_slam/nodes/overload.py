@@ -105,8 +105,8 @@ def _phase(processes: Processes, sequence: str, hz: float, seconds: float) -> Ph
     flood.wait()
     processes.check()
     try:
-        told = json.loads(words)
-        return Phase(told["sent"], told["answered"], told["begin_ns"], told["end_ns"], told["cpu_s"], busy_s)
+        answer = json.loads(words)
+        return Phase(answer["sent"], answer["answered"], answer["begin_ns"], answer["end_ns"], answer["cpu_s"], busy_s)
     except (ValueError, KeyError, TypeError) as error:
         raise GraphError(f"the publisher of frames failed: {words.decode(errors='replace')}; see its log") from error
 

@@ -41,8 +41,8 @@ class PerceptionNode(StageNode):
             raise GraphError(f"features {self.graph.features!r} need no network; leave perception_node out")
         if not alone:
             self._first = [s.unit for s in self._front.stages].index("drpai3")
-            self._heads = self.needs_listener(self.offer(Image, "heads", qos.frames_out()))
-            self.take(Image, "tensor", self._on_tensor, qos.stage_in())
+            self._heads = self.needs_listener(self.advertise(Image, "heads", qos.frames_out()))
+            self.subscribe(Image, "tensor", self._on_tensor, qos.stage_in())
         detector = open_detector(self._front.accelerator or open_accelerator(config), config)
         if detector is not None:
             from drp_slam.nodes.detections import DetectionPublisher

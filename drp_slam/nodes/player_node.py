@@ -69,22 +69,22 @@ class PlayerNode(StageNode):
         self._ended_s: float | None = None
         self._silent_until_s: float | None = time.monotonic() + HINT_S
 
-        self._image = self.offer(Image, "image", qos.frames_out())
+        self._image = self.advertise(Image, "image", qos.frames_out())
         self._mono = self._sequence.camera.mono
         if not self._mono:
-            self._depth = self.offer(Image, "depth", qos.frames_out())
-        self._info = self.offer(CameraInfo, "camera_info", qos.frames_out())
+            self._depth = self.advertise(Image, "depth", qos.frames_out())
+        self._info = self.advertise(CameraInfo, "camera_info", qos.frames_out())
         self._pair = self._sequence.camera.baseline_m is not None
         if self._pair:
-            self._right = self.offer(Image, "right", qos.frames_out())
-            self._right_info = self.offer(CameraInfo, "right_camera_info", qos.frames_out())
-        self._clock_out = self.offer(Clock, "/clock", qos.world())
+            self._right = self.advertise(Image, "right", qos.frames_out())
+            self._right_info = self.advertise(CameraInfo, "right_camera_info", qos.frames_out())
+        self._clock_out = self.advertise(Clock, "/clock", qos.world())
         if self._config.wait:
             others = (self._right, self._right_info) if self._pair else () if self._mono else (self._depth,)
             for publisher in (self._image, self._info, *others):
                 self.needs_listener(publisher)
-        self.take(DiagnosticArray, "status", self._on_status, qos.ledger())
-        self.take(DiagnosticArray, "/diagnostics", self._on_health, qos.health())
+        self.subscribe(DiagnosticArray, "status", self._on_status, qos.ledger())
+        self.subscribe(DiagnosticArray, "/diagnostics", self._on_health, qos.health())
         self.serve(SetBool, "play", self._on_play)
         wake = self.waker(self._publish_frames)
         self._playback = Playback(

@@ -83,11 +83,11 @@ class PoseNode(StageNode):
         self._localise, self._paused = self._config.localise, False
         self._world = WorldPublisher(self, self.graph)
         MapServices(self)
-        self._status = self.offer(DiagnosticArray, "status", qos.ledger())
+        self._status = self.advertise(DiagnosticArray, "status", qos.ledger())
         if self.graph.pair:
             Calibration(self, lambda camera: self._take_camera(rectification(camera)[1]))
         else:
-            self.take(CameraInfo, "camera_info", self._on_camera_info, qos.camera_in(), foreign=True)
+            self.subscribe(CameraInfo, "camera_info", self._on_camera_info, qos.camera_in(), foreign=True)
         self._mono = self._config.sensor == "mono"
         self._depths: DepthTopic | NoDepth = NoDepth()
         if self._mono:
@@ -96,7 +96,7 @@ class PoseNode(StageNode):
             self._depths = DepthTopic(self, self._config, self._world.tree, self._track_waiting)
         self._prior = PriorTopics(self, self.config, self._world.tree, self._track_waiting)
         self._images = ImageTopic(self)
-        stage = self.take(PointCloud2, "features", self._on_features, qos.stage_in())
+        stage = self.subscribe(PointCloud2, "features", self._on_features, qos.stage_in())
         lossless = stage.profile.depth > NEWEST
         self._patience_s = LOSSLESS_PATIENCE_S if lossless else PATIENCE_S
         self.every(PATIENCE_S / 2, self._track_waiting)

@@ -38,7 +38,7 @@ class PriorTopics:
         self.prior = Prior(self._wheels or filed.poses, self._imu or filed.turns)
         self._where = config.slam.odometry_topic or config.slam.imu_topic or config.slam.prior
         self._frames: dict[str, str] = {}
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._given_up = False
         if self._wheels is not None:
             if node.resolve_topic_name(config.slam.odometry_topic) == node.resolve_topic_name("odom"):
@@ -46,9 +46,9 @@ class PriorTopics:
                     f"slam.odometry_topic is {config.slam.odometry_topic!r}, which this graph publishes itself; name "
                     "the topic of the wheels"
                 )
-            node.take(Odometry, config.slam.odometry_topic, self._on_odometry, qos.sensor_in(), foreign=True)
+            node.subscribe(Odometry, config.slam.odometry_topic, self._on_odometry, qos.sensor_in(), foreign=True)
         if self._imu is not None:
-            node.take(Imu, config.slam.imu_topic, self._on_imu, qos.sensor_in(), foreign=True)
+            node.subscribe(Imu, config.slam.imu_topic, self._on_imu, qos.sensor_in(), foreign=True)
 
     def settle(self, T_base_camera: np.ndarray | None, stamp_ns: int) -> None:
         """Pose of the camera on the moving body: from the tree, or (4, 4) of the base; None: not known yet."""
@@ -103,6 +103,6 @@ class PriorTopics:
             self._node.problem(f"{name}: {said}")
 
     def _tell(self, problem: str) -> None:
-        if problem not in self._told:
-            self._told.add(problem)
+        if problem not in self._reported:
+            self._reported.add(problem)
             self._node.problem(problem)

@@ -62,7 +62,7 @@ class ProfilerNode(StageNode):
             ("status", self._on_status, qos.ledger()),
             ("/diagnostics", self._on_health, qos.health()),
         ):
-            self.take(DiagnosticArray, topic, handle, profile)
+            self.subscribe(DiagnosticArray, topic, handle, profile)
 
     def _on_spans(self, message: DiagnosticArray) -> None:
         for entry in status_codec.entries(message):
@@ -97,8 +97,8 @@ class ProfilerNode(StageNode):
                     self._pacing[node] = {k: values[k] for k in ("held", "late_ms", "late_share") if k in values}
                 if values.get("problems", "0") != "0":
                     self._problems_of[node] = f"{values['problems']}: {values.get('last_problem')}"
-            elif told := status_codec.finding_of(status, self.get_namespace()):
-                self._note(*told)
+            elif reported := status_codec.finding_of(status, self.get_namespace()):
+                self._note(*reported)
 
     def _note(self, node: str, finding: Finding | None) -> None:
         """Keeps the first finding of each kind and place, with the period in which it was seen."""

@@ -37,7 +37,7 @@ class Calibration:
         self._messages: dict[str, CameraInfo] = {}
         self._stated: dict[str, bytes] = {}
         for topic in ("camera_info", "right_camera_info"):
-            node.take(CameraInfo, topic, partial(self._on, topic), qos.camera_in(), foreign=True)
+            node.subscribe(CameraInfo, topic, partial(self._on, topic), qos.camera_in(), foreign=True)
 
     def _on(self, topic: str, message: CameraInfo) -> None:
         stated = b"".join(bytes(v) for v in (message.k, message.d, message.r, message.p))
@@ -59,8 +59,8 @@ class Pairs:
         self._rights: Stamped[np.ndarray] = Stamped(2 * IN_FLIGHT)
         self._lefts: deque[tuple[Header, np.ndarray]] = deque()
         Calibration(node, self._on_camera)
-        node.take(Image, "right", self._on_right, qos.camera_in(IN_FLIGHT), foreign=True)
-        node.take(CompressedImage, "right/compressed", self._on_small_right, qos.camera_in(IN_FLIGHT))
+        node.subscribe(Image, "right", self._on_right, qos.camera_in(IN_FLIGHT), foreign=True)
+        node.subscribe(CompressedImage, "right/compressed", self._on_small_right, qos.camera_in(IN_FLIGHT))
 
     def forget(self) -> None:
         """Drops waiting images."""

@@ -38,7 +38,7 @@ class Transforms:
         self.tree = TransformTree(graph.frame_prefix)
         self._own: deque[tuple[str, int]] = deque(maxlen=REMEMBERED)
         self._own_static: set[tuple[str, str]] = set()
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._others, self._since_s = 0, time.monotonic()
         self._mount: Mount | None = None
         self._mounted_for = ""
@@ -52,11 +52,11 @@ class Transforms:
             node.get_logger().info("tf2_msgs is not installed: no /tf (build it: .ci/tf2_msgs/build)")
             return None, None
         node.every(LOOK_S, self._look)
-        node.take(TFMessage, "/tf", lambda message: self._on_tf(message, False), qos.world())
-        node.take(TFMessage, "/tf_static", lambda message: self._on_tf(message, True), qos.static_transforms())
+        node.subscribe(TFMessage, "/tf", lambda message: self._on_tf(message, False), qos.world())
+        node.subscribe(TFMessage, "/tf_static", lambda message: self._on_tf(message, True), qos.static_transforms())
         return (
-            node.offer(TFMessage, "/tf", qos.world(), local=False),
-            node.offer(TFMessage, "/tf_static", qos.latched(), local=False),
+            node.advertise(TFMessage, "/tf", qos.world(), local=False),
+            node.advertise(TFMessage, "/tf_static", qos.latched(), local=False),
         )
 
     def _on_tf(self, message: Any, static: bool) -> None:
@@ -159,8 +159,8 @@ class Transforms:
 
     def _tell(self, problem: str) -> None:
         """Reports a problem once."""
-        if problem not in self._told:
-            self._told.add(problem)
+        if problem not in self._reported:
+            self._reported.add(problem)
             self._node.problem(problem)
 
 

@@ -18,7 +18,7 @@ from drp_slam.config import NODE_SECTIONS
 from drp_slam.errors import GraphError
 from drp_slam.nodes import qos, status_codec
 from drp_slam.nodes.base import HEALTH_PERIOD_S
-from drp_slam.nodes.told import Told
+from drp_slam.nodes.node_findings import NodeFindings
 
 UTILISATION = "utilisation."
 COMPLETE_S = 1.5 * HEALTH_PERIOD_S
@@ -35,16 +35,16 @@ class Top(Node):
         self._health: dict[str, dict[str, str]] = {}
         self._heard_s: dict[str, float] = {}
         self._newest_s = 0.0
-        self._told = Told()
+        self._reported = NodeFindings()
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_health, qos.health())
 
     def _on_health(self, message: DiagnosticArray) -> None:
         for status in message.status:
             node = status_codec.health_of(status, self.get_namespace())
-            if told := status_codec.finding_of(status, self.get_namespace()):
-                self._told.add(*told)
+            if reported := status_codec.finding_of(status, self.get_namespace()):
+                self._reported.add(*reported)
             elif node in NODE_SECTIONS:
-                self._told.health(node)
+                self._reported.health(node)
                 level = LEVELS.get(status.level, "STALE")
                 self._health[node] = {**status_codec.values_of(status), "message": status.message, "level": level}
                 if node not in self._heard_s:
@@ -60,7 +60,7 @@ class Top(Node):
             node: {**values, "silent_s": round(now_s - self._heard_s[node], 1)}
             for node, values in sorted(self._health.items())
         }
-        findings = [finding.values() for finding in self._told.findings]
+        findings = [finding.values() for finding in self._reported.findings]
         figures = summary(self._health["profiler_node"])
         return {"namespace": self.get_namespace(), **figures, "nodes": nodes, "findings": findings}
 

@@ -33,11 +33,11 @@ class WorldPublisher:
     def __init__(self, node: StageNode, graph: GraphConfig) -> None:
         self._graph = graph
         self._frames: world.Frames | None = None
-        self._odom = node.offer(Odometry, "odom", qos.world())
-        self._pose = node.offer(PoseWithCovarianceStamped, "pose", qos.world())
-        self._path = node.offer(Path, "path", qos.latched())
-        self._points = node.offer(PointCloud2, "map_points", qos.latched())
-        self._keyframes = node.offer(PoseArray, "keyframes", qos.latched())
+        self._odom = node.advertise(Odometry, "odom", qos.world())
+        self._pose = node.advertise(PoseWithCovarianceStamped, "pose", qos.world())
+        self._path = node.advertise(Path, "path", qos.latched())
+        self._points = node.advertise(PointCloud2, "map_points", qos.latched())
+        self._keyframes = node.advertise(PoseArray, "keyframes", qos.latched())
         self._grid = GridPublisher(node, graph.grid_cell_m, (graph.grid_low_m, graph.grid_high_m))
         self._transforms = Transforms(node, graph)
         self._slow_s, self._count = 0.0, 0

@@ -7,7 +7,7 @@
         pruner.update()
         ...  # forward, loss, backward, optimizer.step() as before
 
-The pattern is flexible N:M as DRP-AI3 packs it; masks are kept by `holding`. To continue from a
+The pattern is flexible N:M as DRP-AI3 packs it; `weight_mask` keeps the masks. To continue from a
 pruned file: `load_pruned_state_dict(model, state)`, or `Pruner(model, layers, final_pr=0.0)` and
 then `model.load_state_dict`. Scripts written for Renesas' package import `extension_pack` instead.
 """
@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from drp_slam.errors import PruningError
 from drp_slam.pruning import allocation, importance, methods, selection
 from drp_slam.pruning import prunable as L
-from drp_slam.pruning.holding import hold
 from drp_slam.pruning.layout import DEFAULT_CELL, Cell, density, kept_rows
+from drp_slam.pruning.weight_mask import attach_mask
 
 
 def make_pruning_layer_list(
@@ -97,8 +97,8 @@ class Pruner:
         self.final_pr, self.pattern, self.saliency = final_pr, pattern, saliency
         self._schedule, self._steps, self._every = schedule_name, steps, every
         self._cell, self._least, self.count = cell, least, 0
-        self._holds = {name: hold(module) for name, module in self.layers.items()}
-        for own in self._holds.values():
+        self._masks_on = {name: attach_mask(module) for name, module in self.layers.items()}
+        for own in self._masks_on.values():
             own.follows_zeros = final_pr == 0.0
         if final_pr > 0 and schedule_name == "one-shot" and not methods.saliency(saliency).needs:
             self._cut(final_pr)
@@ -106,12 +106,12 @@ class Pruner:
     @property
     def masks(self) -> dict[str, Tensor]:
         """Layer -> bool tensor of the weight's shape, True = kept."""
-        return {name: own.mask for name, own in self._holds.items()}
+        return {name: own.mask for name, own in self._masks_on.items()}
 
     def _put(self, masks: Mapping[str, Tensor]) -> None:
         for name, mask in masks.items():
-            self._holds[name].mask = mask
-            self._holds[name].put_on(self.layers[name])
+            self._masks_on[name].mask = mask
+            self._masks_on[name].apply(self.layers[name])
 
     def _cut(self, rate: float) -> None:
         """Masks of `rate`; removed weights are never restored."""

@@ -24,7 +24,7 @@ from drp_slam.profiler.span import Span
 from drp_slam.profiler.work_table import averaged, read_works
 from drp_slam.reporting import breakdown
 from drp_slam.reporting import folder as files
-from drp_slam.reporting.playing import CHIP, played, price
+from drp_slam.reporting.frame_schedule import CHIP, price, simulate_jobs
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def _assumptions(frames: Mapping[int, breakdown.FrameWorks], soc: Soc, spans: Se
 def _schedules(frames: Mapping[int, breakdown.FrameWorks], soc: Soc) -> list[Schedule]:
     """A schedule for each of `IN_FLIGHT`; none if a stage is not modelled, or nothing takes time."""
     jobs = steps_of(frames, soc)
-    return [played(jobs, soc, count) for count in IN_FLIGHT] if jobs else []
+    return [simulate_jobs(jobs, soc, count) for count in IN_FLIGHT] if jobs else []
 
 
 def steps_of(frames: Mapping[int, breakdown.FrameWorks], soc: Soc) -> list[Sequence[Step]]:
@@ -159,10 +159,10 @@ def pacing(out: Path, run: Mapping[str, Any], report: Mapping[str, Any], soc: So
     jobs, stamps_ns = steps_of(frames, soc), sorted(frames)
     plan = None
     if jobs and run.get("rate") == "max":
-        plan = played(jobs, soc, int(run.get("in_flight") or IN_FLIGHT[-1]))
+        plan = simulate_jobs(jobs, soc, int(run.get("in_flight") or IN_FLIGHT[-1]))
     elif len(jobs) > 1:
         period_s = float(np.median(np.diff(stamps_ns))) * 1e-9 / float(run.get("rate") or 1.0)
-        plan = played(jobs, soc, live_period_s=period_s)
+        plan = simulate_jobs(jobs, soc, live_period_s=period_s)
     spread = summary.spread_ms(plan.latency_s) if plan else None
     latency = (report["latency"] or {}).get("wall_ms")
     return {

@@ -23,7 +23,7 @@ from drp_slam.errors import DeviceError, DrpSlamError, ResourceError
 from drp_slam.frontend.recognise import DETECT
 from drp_slam.profiler.work_table import FrameWorks, averaged, read_works
 from drp_slam.reporting import folder as files
-from drp_slam.reporting.playing import CHIP, price
+from drp_slam.reporting.frame_schedule import CHIP, price
 from drp_slam.sweep.sweep_point import shipped
 
 FREQ_INDICES = (2, 3, 4, 6, 10)

@@ -12,7 +12,7 @@ from drp_slam.commands import bench
 from drp_slam.commands._options import parsed
 
 
-def test_a_row_a_case(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_row_for_each_case(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     words = ["synthetic:frames=24,width=320", "--robustness", "--cases", "recorded,third,dark", "--out", str(out)]
     result = bench.run(parsed(bench, words))

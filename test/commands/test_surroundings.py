@@ -58,7 +58,7 @@ def test_closed_standard_output(tmp_path, name, redirect):
 
 @pytest.mark.parametrize("name", ["run", "convert"])
 @pytest.mark.parametrize("place", ["/proc/drp_slam", "{file}/x"])
-def test_places_that_take_no_file(tmp_path, name, place):
+def test_an_out_that_cannot_be_written_is_refused(tmp_path, name, place):
     (tmp_path / "file").write_text("mine")
     code, _, err = call(name, Path(place.format(file=tmp_path / "file")))
     assert code == 1 and "Traceback" not in err and err.strip().splitlines()[-1].startswith("drp_slam"), err

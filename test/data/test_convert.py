@@ -19,7 +19,7 @@ def convert(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict:
 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
-def test_there_and_back_is_exact(
+def test_a_round_trip_is_exact(
     capsys: pytest.CaptureFixture[str], room_folder: Path, tmp_path: Path, storage: str
 ) -> None:
     there = convert(capsys, room_folder, tmp_path / "bag", "--format", storage)
@@ -47,7 +47,9 @@ def test_millimetres_stay_millimetres(capsys: pytest.CaptureFixture[str], room_f
     assert np.array_equal(next(iter(bag)).depth, next(iter(folder)).depth)
 
 
-def test_people_see_what_was_not_exact(capsys: pytest.CaptureFixture[str], room_folder: Path, tmp_path: Path) -> None:
+def test_the_command_names_what_is_not_exact(
+    capsys: pytest.CaptureFixture[str], room_folder: Path, tmp_path: Path
+) -> None:
     assert main(["convert", str(room_folder), str(tmp_path / "bag")]) == 0
     shown = capsys.readouterr().out
     assert "32FC1" in shown and "exact" in shown

@@ -41,7 +41,7 @@ def test_every_form_gives_its_motion(tmp_path: Path, form: str) -> None:
         ("# nothing\n", "no row"),
     ],
 )
-def test_a_file_that_is_none_is_refused_in_one_line(tmp_path: Path, text: str, said: str) -> None:
+def test_a_file_that_is_not_a_prior_is_refused_in_one_line(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "prior.txt"
     path.write_text(text)
     with pytest.raises(DataError, match=said) as refused:

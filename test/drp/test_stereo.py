@@ -46,7 +46,7 @@ def test_no_disparity_where_the_pair_does_not_match_or_repeats() -> None:
     assert MatchRows(128).compute(flat, flat, uv[:0])[0].shape == (0,)
 
 
-def test_differences_are_brute_forces() -> None:
+def test_differences_equal_brute_force() -> None:
     rng = np.random.default_rng(3)
     left, right = (rng.integers(0, 256, (40, 60)).astype(np.uint8) for _ in range(2))
     xy, first = np.array([[30, 20], [45, 10]], np.int32), np.array([4, 0], np.int32)

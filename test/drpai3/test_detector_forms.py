@@ -64,7 +64,7 @@ def test_known_boxes_come_back(name: str, decoded: bool) -> None:
 
 @pytest.mark.parametrize("name", list(LAYOUTS))
 @pytest.mark.parametrize("size", [(48, 200), (300, 40), (64, 96)])
-def test_a_letterbox_keeps_the_aspect_and_is_taken_back(name: str, size: tuple[int, int]) -> None:
+def test_a_letterbox_keeps_the_aspect_and_is_inverted(name: str, size: tuple[int, int]) -> None:
     image = np.zeros((*size, 3), np.uint8)
     y, x = size[0] // 2, size[1] // 2
     image[y:, x:] = (10, 20, 250)  # red, in the lower right quarter

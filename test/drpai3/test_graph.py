@@ -220,7 +220,7 @@ def test_fuzzed_bytes_never_escape(tmp_path, data):
 
 
 @pytest.mark.parametrize("path", sorted(CORPUS.glob("*.onnx")), ids=lambda p: p.stem)
-def test_what_once_broke_the_loader(path):
+def test_files_that_broke_the_loader_before(path):
     read_all(path)
 
 
@@ -229,7 +229,7 @@ def test_input_shape_texts(text, shape):
     assert input_shapes([text]) == shape
 
 
-def test_input_shape_text_that_is_none():
+def test_invalid_input_shapes_are_refused():
     with pytest.raises(DrpAi3Error, match="expected NAME="):
         input_shapes(["x=1,a"])
 

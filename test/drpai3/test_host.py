@@ -33,7 +33,7 @@ def test_rewritten_network_gives_the_same_bits(name: str) -> None:
         np.testing.assert_array_equal(heads, expected[0].transpose(1, 2, 0))
 
 
-def test_it_really_is_another_network() -> None:
+def test_the_rewritten_network_has_another_input() -> None:
     model = rewritten(resources.network("xfeat"))
     assert model is not None
     assert session(model).get_inputs()[0].shape[1] == 4

@@ -68,7 +68,7 @@ def test_the_models_own_times_are_reproduced(tmp_path):
     assert list(b.mapped) == [True, True, False, False, True, True]
 
 
-def test_a_fit_from_elsewhere_comes_back(tmp_path):
+def test_a_fit_recovers_the_constants_from_another_start(tmp_path):
     samples = samples_of(tmp_path / "c")
     b = batch(samples, {}, DEVICE)
     x, _ = fit.fit_constants(b, DEVICE)
@@ -110,7 +110,7 @@ def test_metrics_with_and_without_rounding():
     assert metrics.metrics(np.array([]), np.array([]), np.array([]))["n"] == 0
 
 
-def test_pairs_are_twins_with_less_to_do(tmp_path):
+def test_pruned_twins_have_less_work(tmp_path):
     samples = samples_of(tmp_path / "c")
     both = with_pairs(samples, [Pair("N1", 0.9, 2e-3, 1e-3)], DEVICE)
     assert len(both) == 7 and both[2].published.name == "n1@90%"

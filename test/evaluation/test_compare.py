@@ -21,7 +21,7 @@ from drp_slam.evaluation.public_pair import yolox_nano
 from drp_slam.evaluation.ratios import MeanFrame, ranges, rests_on
 from drp_slam.evaluation.workloads import AGAINST, SYSTEMS, WORKLOADS, in_time, searched
 from drp_slam.profiler.page import number
-from drp_slam.reporting.playing import price, woken
+from drp_slam.reporting.frame_schedule import price, with_wake_ups
 
 QUIET = load_constants().replace({"cpu.wake_up": 1e-12, "cpu.wake_up_worst": 1e-12, "memory.bandwidth": 1e15})
 SOC = Soc(QUIET, {"drpai3": lambda constants, work: Cost(4e-3, 5e-3, "")})
@@ -41,7 +41,7 @@ def test_recognition_runs_at_its_rate() -> None:
     assert all(len(searched(FRAMES, w)) == 90 for w in WORKLOADS)
 
 
-def test_systems_do_the_same_work_elsewhere() -> None:
+def test_systems_run_the_same_work_on_other_units() -> None:
     chip, bare, alone, python, alone_python = (price(FRAME, s, Meter(SOC), CALLS) for s in SYSTEMS)
     assert [s.unit.name for s in chip.steps] == ["DRP1", "DRP-AI3", "DRP-AI3", "CPU"]
     assert [s.unit.name for s in bare.steps] == ["CPU", "DRP-AI3", "DRP-AI3", "CPU"]
@@ -87,7 +87,7 @@ def test_fewer_cores_make_the_tracker_slower_by_the_published_scaling() -> None:
 def test_wake_ups_have_the_published_mean_and_worst() -> None:
     soc = Soc(load_constants())
     job = list(price(FRAME, SYSTEMS[2], Meter(SOC), CALLS).steps)
-    wakes = np.array([s.wake_s for j in woken([job] * 40000, soc) for s in j])
+    wakes = np.array([s.wake_s for j in with_wake_ups([job] * 40000, soc) for s in j])
     assert wakes.mean() == pytest.approx(25e-6, rel=0.05)
     assert 3e-4 < wakes.max() < 2e-3
 

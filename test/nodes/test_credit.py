@@ -14,7 +14,7 @@ def credit(limit: int = 2, skips: bool = True) -> tuple[Credit, list[float]]:
     return Credit(lambda: limit, skips, lambda: clock[0]), clock
 
 
-def test_so_many_frames_are_under_way_and_no_more():
+def test_frames_in_flight_are_bounded():
     one, _ = credit()
     assert one.free and one.unheard
     one.sent(10)

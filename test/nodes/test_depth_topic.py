@@ -34,7 +34,7 @@ class FakeNode:
         self.handlers: dict[str, object] = {}
         self.problems: list[str] = []
 
-    def take(self, kind, topic, handle, profile, foreign=False):
+    def subscribe(self, kind, topic, handle, profile, foreign=False):
         self.handlers[topic] = handle
 
     def problem(self, error):

@@ -102,10 +102,10 @@ class Listening:
     def __init__(self) -> None:
         self.handlers, self.published, self.runs = {}, [], []
 
-    def take(self, kind, topic, handle, *_, **__) -> None:
+    def subscribe(self, kind, topic, handle, *_, **__) -> None:
         self.handlers[kind, topic] = handle
 
-    def offer(self, kind, topic, profile):
+    def advertise(self, kind, topic, profile):
         assert topic == "detections"
         return self
 

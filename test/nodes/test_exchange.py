@@ -12,9 +12,9 @@ from drp_slam.nodes.exchange import Exchange, Inbox, Worker
 
 def test_keeps_the_newest_as_deep_as_asked_and_the_order_of_arrival():
     exchange, heard = Exchange(), []
-    assert exchange.found("/a") is None
-    a, b = exchange.offered("/a"), exchange.offered("/b")
-    assert exchange.found("/a") is a is exchange.offered("/a")
+    assert exchange.find("/a") is None
+    a, b = exchange.advertise("/a"), exchange.advertise("/b")
+    assert exchange.find("/a") is a is exchange.advertise("/a")
     inbox = Inbox(threading.RLock())
     assert not a.put("nobody listens")
     a.join(inbox, lambda m: heard.append(("a", m)), 2)
@@ -37,10 +37,10 @@ def test_keeps_the_newest_as_deep_as_asked_and_the_order_of_arrival():
 
 def test_many_threads_lose_nothing():
     inbox, heard = Inbox(threading.RLock()), []
-    line = Exchange().offered("/a")
-    line.join(inbox, heard.append, 10**6)
+    topic = Exchange().advertise("/a")
+    topic.join(inbox, heard.append, 10**6)
     worker = Worker(inbox, "test")
-    threads = [threading.Thread(target=lambda k=k: [line.put((k, i)) for i in range(500)]) for k in range(4)]
+    threads = [threading.Thread(target=lambda k=k: [topic.put((k, i)) for i in range(500)]) for k in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

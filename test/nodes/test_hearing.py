@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nodes that run but do not work are told from busy, idle and restarted ones, and are restarted."""
+"""Nodes that run without working are distinguished from busy, idle and restarted ones, and restarted."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def seconds(hearing: Hearing, count: int, own: dict[str, int], peer: dict[str, i
         ({}, {"frames": 30}, False),
     ],
 )
-def test_who_is_deaf(own, peer, deaf):
+def test_deaf_nodes_are_found(own, peer, deaf):
     assert seconds(Hearing(), 3 * BEATS, own, peer) == deaf
 
 
@@ -76,7 +76,7 @@ def test_a_node_that_hears_one_of_its_two_topics_is_deaf_to_the_other():
     assert found == {"drp_node": "perception_node publishes heads"}
 
 
-def test_a_topic_that_a_node_does_not_take_says_nothing():
+def test_a_topic_without_a_subscription_is_not_judged():
     """A front end without a network leaves perception_node to the detector: it takes no tensor, and hears none."""
     hearing = Hearing()
     for k in range(2 * (BEATS + FRAMES)):
@@ -113,7 +113,7 @@ def test_nodes_that_do_not_find_each_other_are_told_from_those_that_still_start(
     assert after(8 * UNREADY, 1 + UNREADY, "8") == {"drp_node"}
 
 
-def test_nodes_that_wait_for_a_deactivated_one_are_not_lonely():
+def test_nodes_that_wait_for_a_deactivated_one_are_not_restarted():
     """`ros2 lifecycle set /pose_node deactivate`: drp_node has no listener then, for as long as the user likes."""
     hearing = Hearing()
 

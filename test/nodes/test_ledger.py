@@ -216,7 +216,7 @@ def test_the_rows_of_a_ledger_that_was_killed_for_good_are_completed(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"sizes": 1}', '{"sizes": {}, "rows": 1}'])
-def test_a_damaged_note_of_progress_is_as_none(tmp_path, content):
+def test_a_damaged_progress_file_is_ignored(tmp_path, content):
     (tmp_path / folder.LEDGER).write_text(content)
     assert not frame_tables.recover(tmp_path)
     (tmp_path / frame_tables.journal(folder.FRAMES)).write_text("of whom?\n")

@@ -31,8 +31,8 @@ class Echo(ManagedNode):
         self.refuse = getattr(self, "refuse", False)
         if self.refuse:
             raise GraphError("no map")
-        self.out = self.offer(Image, "there", qos.stage_in())
-        self.take(Image, "here", self.on, qos.stage_in())
+        self.out = self.advertise(Image, "there", qos.stage_in())
+        self.subscribe(Image, "here", self.on, qos.stage_in())
         self.every(0.01, self.tick)
         self.ticks, self.finished, self.messages = 0, 0, []
 

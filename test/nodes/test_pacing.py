@@ -24,7 +24,7 @@ from drp_slam.chip.schedule import simulate
 from drp_slam.chip.soc import Meter, Soc
 from drp_slam.device import StageRun, Work
 from drp_slam.nodes.pacing import Pacer, Timeline, timeline_path
-from drp_slam.reporting.playing import CHIP, price
+from drp_slam.reporting.frame_schedule import CHIP, price
 
 MS = 1_000_000
 SOC = Soc(load_constants().replace({"drp.configuration_load": 1e-9}))

@@ -47,7 +47,7 @@ def test_what_came_before_a_used_value_is_dropped_also_where_the_clock_went_back
     assert store.nearest_stamp(150) == 10 and store.exact(300) == "c"
 
 
-def test_oldest_goes_first():
+def test_the_oldest_is_dropped_first():
     store = Stamped(2)
     for i in range(3):
         store.add(i, i)

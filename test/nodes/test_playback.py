@@ -143,7 +143,7 @@ def test_whatever_ends_the_sequence_early_is_kept():
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "fast", ""])
-def test_a_rate_that_is_none(text: str) -> None:
+def test_an_invalid_rate_is_refused(text: str) -> None:
     with pytest.raises(GraphError, match="expected max or a number above 0"):
         rate(text)
     assert rate("max") == 0.0 and rate("0.5") == 0.5

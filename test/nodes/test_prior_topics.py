@@ -35,7 +35,7 @@ class Node:
         config = override(Config(), {f"slam.{name}": value for name, value in slam.items()})
         self.topics = PriorTopics(self, config, self.tree, self._wake)  # type: ignore[arg-type]
 
-    def take(self, kind: Any, topic: str, handle: Any, profile: Any, foreign: bool = False) -> None:
+    def subscribe(self, kind: Any, topic: str, handle: Any, profile: Any, foreign: bool = False) -> None:
         self.callbacks[topic] = handle
 
     def resolve_topic_name(self, topic: str) -> str:

@@ -21,9 +21,9 @@ def test_a_graph_of_ros2_launch_is_a_rival_by_names_and_health():
     assert rival([*OWN, "drp_node"], OWN_TICKET, ["drp_node"]) == "drp_node"
 
 
-def test_the_name_of_a_killed_node_is_none():
+def test_the_name_of_a_killed_node_is_not_a_rival():
     assert rival([*OWN, "drp_node"], OWN_TICKET, []) == ""
 
 
-def test_health_in_a_bag_that_is_played_is_none():
+def test_health_recorded_in_a_bag_is_not_a_rival():
     assert rival(OWN, OWN_TICKET, ["drp_node", "pose_node"]) == ""

@@ -21,7 +21,7 @@ from drp_slam.chip.constants import load_constants
 from drp_slam.commands.top import picture
 from drp_slam.doctor.findings import found
 from drp_slam.nodes import qos, status_codec
-from drp_slam.nodes.told import Told
+from drp_slam.nodes.node_findings import NodeFindings
 from drp_slam.nodes.top import summary
 from drp_slam.nodes.unit_load import WINDOW_S, UnitLoad
 
@@ -62,14 +62,14 @@ def test_a_profiler_that_knows_nothing_yet() -> None:
 
 
 def test_findings_of_a_node_hold_until_its_next_health() -> None:
-    told, late, dark = Told(), found("stamps_behind", "/depth", "1 s"), found("dark", "/image", "3 of 255")
+    findings, late, dark = NodeFindings(), found("stamps_behind", "/depth", "1 s"), found("dark", "/image", "3 of 255")
     for node, finding in (("pose_node", late), ("drp_node", dark), ("drp_node", dark)):
-        told.add(node, finding)
-    assert {f.where for f in told.findings} == {"/depth", "/image"} and len(told.findings) == 2
-    told.health("drp_node")
-    told.add("drp_node", None)
-    assert told.findings == [late]
-    graph = {"namespace": "/", **summary({}), "nodes": {}, "findings": [f.values() for f in told.findings]}
+        findings.add(node, finding)
+    assert {f.where for f in findings.findings} == {"/depth", "/image"} and len(findings.findings) == 2
+    findings.health("drp_node")
+    findings.add("drp_node", None)
+    assert findings.findings == [late]
+    graph = {"namespace": "/", **summary({}), "nodes": {}, "findings": [f.values() for f in findings.findings]}
     console = Console(file=io.StringIO(), width=200)
     console.print(picture(graph))
     assert f"/depth: 1 s; {late.check.remedy}"[:60] in console.file.getvalue()
@@ -88,8 +88,8 @@ def test_top_shows_a_running_graph_and_says_what_diagnostics_says(command, liste
     assert {"DRP1", "CPU"} <= set(found["utilisation"]) and all(u > 0 for u in found["utilisation"].values())
     assert found["power_w"] > 0 and found["energy_mj"] > 0 and found["temperature_c"] > CHIP["thermal.ambient"]
     listen.spin(1.5)
-    told = [s for m in diagnostics for s in m.status if s.name == "profiler_node: health"][-1]
-    assert {"utilisation.CPU", "power_w", "temperature_c", "dropped", "state"} <= set(status_codec.values_of(told))
+    findings = [s for m in diagnostics for s in m.status if s.name == "profiler_node: health"][-1]
+    assert {"utilisation.CPU", "power_w", "temperature_c", "dropped", "state"} <= set(status_codec.values_of(findings))
     code, out, _ = command("top", "--once", "--timeout", "60").finish()
     assert code == 0 and "tracking:" in out and "DRP1" in out and "pose_node" in out
     up.process.send_signal(signal.SIGINT)

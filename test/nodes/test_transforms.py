@@ -177,12 +177,12 @@ def test_two_graphs_do_not_take_each_other_for_wheel_odometry():
         def __init__(self) -> None:
             self.sent, self.problems, self.handlers = [], [], {}
 
-        def take(self, kind, topic, handle, profile) -> None:
+        def subscribe(self, kind, topic, handle, profile) -> None:
             self.handlers[topic] = handle
 
         def every(self, period_s, callback) -> None: ...
 
-        def offer(self, kind, topic, profile, local=True):
+        def advertise(self, kind, topic, profile, local=True):
             return SimpleNamespace(publish=lambda message: self.sent.append((topic, message)))
 
         def count_publishers(self, topic) -> int:

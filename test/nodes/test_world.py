@@ -130,7 +130,7 @@ def test_grid_of_keyframes_follows_the_map():
     published = []
 
     class Node:
-        def offer(self, kind, topic, profile):
+        def advertise(self, kind, topic, profile):
             assert topic == "map"
             return self
 

@@ -227,7 +227,7 @@ def test_hustvl_topformer_hook():
     assert get_model_info(model, input_data=data)["pruning_rate"] == pytest.approx(pruner.rate)
 
 
-def test_neither_data_nor_size_is_an_error():
+def test_without_data_and_size_it_is_refused():
     with pytest.raises(PruningError, match=r"give input_data \(tensors\) or input_size"):
         make_pruning_layer_list(Classifier())
     with pytest.raises(PruningError, match="cannot be run on an input of shape"):

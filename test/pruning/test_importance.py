@@ -70,7 +70,7 @@ def test_obs_saliency_is_the_closed_form():
     assert torch.allclose(found, expected, rtol=1e-4)
 
 
-def test_kinds_without_images_and_their_order():
+def test_saliencies_that_need_no_images():
     net, _ = linear()
     layers = L.prunable(net)
     assert torch.equal(importance.saliencies("magnitude", layers)["0"].float(), net[0].weight.detach().abs())

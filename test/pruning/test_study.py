@@ -280,7 +280,7 @@ def test_a_budget_of_cycles_is_kept_by_the_packed_cycles():
         assert series.cycles_share(masks, positions) == pytest.approx(1 - rate, abs=0.03)
 
 
-def test_spoilt_labels_are_wrong_and_as_many_as_said():
+def test_corrupted_labels_are_wrong_and_of_the_stated_number():
     labels = torch.arange(200) % 10
     spoilt = digits._spoilt(labels, 0.2, 3)
     assert int((spoilt != labels).sum()) == 40 and spoilt.min() >= 0 and spoilt.max() < 10

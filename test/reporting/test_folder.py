@@ -51,7 +51,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work():
         pass
 
 
-def test_a_victim_behind_a_planted_link_stays(tmp_path):
+def test_the_target_of_a_planted_link_stays(tmp_path):
     victim = tmp_path / "victim"
     victim.write_text("keep")
     out = tmp_path / "out"

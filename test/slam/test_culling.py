@@ -99,7 +99,7 @@ def test_only_what_others_see_is_redundant(tracker: Tracker) -> None:
     assert culling.drop_redundant(slam_map, newest) == [number] and number not in slam_map.live
 
 
-def test_the_dropped_get_no_votes(tracker: Tracker) -> None:
+def test_dropped_keyframes_get_no_votes(tracker: Tracker) -> None:
     places = Places(tracker.map)
     view = tracker.map.views[5]
     assert places.votes(view, 0.8)[0][5] > 50

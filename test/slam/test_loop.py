@@ -62,7 +62,7 @@ def test_a_loop_takes_the_drift_back(closed: tuple[list[np.ndarray], Tracker, li
     assert drift > 0.1 and left < 0.25 * drift
 
 
-def test_the_two_sides_share_their_points(closed: tuple[list[np.ndarray], Tracker, list[Track]]) -> None:
+def test_both_sides_of_a_loop_share_their_points(closed: tuple[list[np.ndarray], Tracker, list[Track]]) -> None:
     slam_map = closed[1].map
     (old, new), *_ = closed[1].loops
     assert old in slam_map.covisibility.reach(new, 2)

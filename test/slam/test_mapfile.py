@@ -162,7 +162,7 @@ def test_damaged_bytes_under_a_checksum_that_holds_make_no_traceback(stored: Pat
         (signed((99_999).to_bytes(8, "little") + b"[" * 99_999), "header"),
     ],
 )
-def test_files_that_are_no_maps(content: bytes, words: str, tmp_path: Path) -> None:
+def test_files_that_are_not_maps_are_refused(content: bytes, words: str, tmp_path: Path) -> None:
     assert words in refused(tmp_path / "x.map", content)
 
 

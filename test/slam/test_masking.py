@@ -20,7 +20,7 @@ def some(n: int, seed: int) -> Features:
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 50), st.integers(1, 4), st.integers(0, 2**31))
-def test_what_lies_in_no_box_stays(n, count, seed):
+def test_points_outside_boxes_stay(n, count, seed):
     features = some(n, seed)
     corner = np.random.default_rng(seed + 1).integers(0, 20, (count, 2, 2))
     boxes = np.concatenate([corner.min(axis=1), corner.max(axis=1)], axis=1)

@@ -218,7 +218,7 @@ def test_votes_count_area_and_distance_not_texture() -> None:
     assert not behind[:400].any() and behind[400:].mean() > 0.5
 
 
-def test_trust_is_lost_faster_than_earned_and_refutes() -> None:
+def test_trust_falls_faster_than_it_rises_and_rejects() -> None:
     agreeing, wrong = np.zeros(1), np.full(1, 10 * CHI2_PIXEL)
     t = np.zeros(1)
     for _ in range(30):

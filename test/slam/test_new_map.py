@@ -87,7 +87,7 @@ def test_another_place_is_never_joined() -> None:
     assert back[0].relocalised and {t.map for t in back} == {0}
 
 
-def test_nothing_new_begins_in_the_dark_or_while_localising() -> None:
+def test_no_map_begins_without_features_or_while_localising() -> None:
     mapped = Tracker(CAMERA)
     play(mapped, make_world(0), walk(20))
     for config in (SlamConfig(new_map_after_s=0.0), SlamConfig(new_map_after_s=0.1, map="x.map", localise=True)):

@@ -107,7 +107,7 @@ def test_same_input_same_bits() -> None:
     assert first.cloud().xyz_m.tobytes() == second.cloud().xyz_m.tobytes()
 
 
-def test_loss_is_told_and_relocalisation_finds_back() -> None:
+def test_loss_is_reported_and_relocalisation_recovers() -> None:
     """Blind for 20 frames, then back at a place seen before, far from the last pose."""
     poses = walk(50)
     back = poses[:30] + [poses[29]] * 20 + poses[5:15]

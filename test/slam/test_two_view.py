@@ -64,7 +64,7 @@ def test_the_motion_is_found_in_a_room_and_before_a_wall(plane: bool, xi: np.nda
         assert np.median(found.xyz[:, 2]) == pytest.approx(MEDIAN_DEPTH)
 
 
-def test_a_room_tells_by_lines_and_a_wall_by_a_plane() -> None:
+def test_a_room_gives_an_essential_matrix_and_a_wall_a_homography() -> None:
     """Both models are tried on both scenes; of an exact plane only the homography gives the motion reliably."""
     assert all(
         found is not None and not found.planar for found in (seen(SIDEWAYS, wrong=0.4, seed=s) for s in range(3))

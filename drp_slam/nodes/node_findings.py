@@ -6,7 +6,7 @@ from __future__ import annotations
 from drp_slam.doctor.findings import Finding, worst_first
 
 
-class Told:
+class NodeFindings:
     """The current findings of each node: a node sends them after its health, in one message."""
 
     def __init__(self) -> None:

@@ -17,16 +17,16 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 
-class Hold:
+class WeightMask:
     """The mask of one layer; True = kept. `follows_zeros`: loaded weights set the mask by their zeros."""
 
     def __init__(self, mask: Tensor) -> None:
         self.mask, self.follows_zeros = mask, False
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Hold:
+    def __deepcopy__(self, memo: dict[int, Any]) -> WeightMask:
         return self
 
-    def put_on(self, module: Any, *_: Any) -> None:
+    def apply(self, module: Any, *_: Any) -> None:
         """Sets the weights outside the mask to zero. Bypasses autograd: a network may run twice before backward."""
         if torch.compiler.is_compiling():
             return  # for a compiled network the optimizer's hook does it
@@ -38,43 +38,43 @@ class Hold:
         """Called after `load_state_dict`."""
         if self.follows_zeros:
             self.mask = module.weight.detach() != 0
-        self.put_on(module)
+        self.apply(module)
 
     def gradient(self, gradient: Tensor) -> Tensor:
         """Masks gradients, so that clipping by norm and momentum ignore removed weights."""
         return gradient * self.mask
 
 
-def held(module: nn.Module) -> Hold | None:
+def mask_of(module: nn.Module) -> WeightMask | None:
     """The mask that a layer carries."""
     hooks = (getattr(hook, "__self__", None) for hook in module._forward_pre_hooks.values())
-    return next((owner for owner in hooks if isinstance(owner, Hold)), None)
+    return next((owner for owner in hooks if isinstance(owner, WeightMask)), None)
 
 
-def hold(module: Any) -> Hold:
+def attach_mask(module: Any) -> WeightMask:
     """The layer's mask; attaches one that keeps everything if it had none."""
-    found = held(module)
+    found = mask_of(module)
     if found is None:
-        found = Hold(torch.ones_like(module.weight, dtype=torch.bool))
-        module.register_forward_pre_hook(found.put_on)
-        module.register_state_dict_pre_hook(found.put_on)
+        found = WeightMask(torch.ones_like(module.weight, dtype=torch.bool))
+        module.register_forward_pre_hook(found.apply)
+        module.register_state_dict_pre_hook(found.apply)
         module.register_load_state_dict_post_hook(found.loaded)
         if module.weight.requires_grad:
             module.weight.register_hook(found.gradient)
-        _HELD.add(module)
+        _MASKED.add(module)
     return found
 
 
-_HELD: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+_MASKED: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 """Layers with a mask: global, as torch's hook covers all optimizers of the process."""
 
 
 def _after_each_step(optimizer: Optimizer, *_: Any) -> None:
     """Applies the masks after a step of any optimizer that holds their layers' weights."""
     own = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    for module in _HELD:
-        if id(module.weight) in own and (found := held(module)) is not None:
-            found.put_on(module)
+    for module in _MASKED:
+        if id(module.weight) in own and (found := mask_of(module)) is not None:
+            found.apply(module)
 
 
 register_optimizer_step_post_hook(_after_each_step)

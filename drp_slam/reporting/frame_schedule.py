@@ -41,14 +41,14 @@ CHIP = System("chip as placed")
 
 
 @dataclass(frozen=True)
-class Priced:
+class PricedFrame:
     """One frame on one system: its steps in order, and its energy."""
 
     steps: tuple[Step, ...]
     energy_j: float
 
 
-def price(frame: FrameWorks, system: System, meter: Meter, calls: Mapping[str, float], cores: int = 4) -> Priced:
+def price(frame: FrameWorks, system: System, meter: Meter, calls: Mapping[str, float], cores: int = 4) -> PricedFrame:
     """The job of a frame; `calls` into libraries are those of each stage in Python, `cores` those of the tracker."""
     soc = meter.soc
     steps: list[Step] = []
@@ -66,7 +66,7 @@ def price(frame: FrameWorks, system: System, meter: Meter, calls: Mapping[str, f
             costs = [meter.cost(w) if w.unit != "cpu" else soc.cost(w, python=system.python) for w in works]
         energy_j += sum(c.energy_j for c in costs)
         steps += _steps(stage, costs, soc, cores)
-    return Priced(tuple(steps), energy_j)
+    return PricedFrame(tuple(steps), energy_j)
 
 
 def on_cpu(work: Work) -> Work:
@@ -93,7 +93,7 @@ def _steps(stage: str, costs: Sequence[Cost], soc: Soc, cores: int) -> list[Step
     return steps
 
 
-def woken(jobs: Sequence[Sequence[Step]], soc: Soc) -> list[list[Step]]:
+def with_wake_ups(jobs: Sequence[Sequence[Step]], soc: Soc) -> list[list[Step]]:
     """The jobs with a wake-up before each step: log-normal, through the published mean and worst, always the same.
 
     Without delays if the device file states none.
@@ -109,7 +109,7 @@ def woken(jobs: Sequence[Sequence[Step]], soc: Soc) -> list[list[Step]]:
     ]
 
 
-def played(
+def simulate_jobs(
     jobs: Sequence[Sequence[Step]], soc: Soc, in_flight: int = IN_FLIGHT, live_period_s: float | None = None
 ) -> Schedule:
     """Simulates the jobs with wake-ups, shared memory and all cores, as far as the device file states them.
@@ -118,7 +118,7 @@ def played(
     """
     limited = "memory.bandwidth" in soc.constants
     return simulate(
-        woken(jobs, soc),
+        with_wake_ups(jobs, soc),
         soc.units,
         in_flight,
         live_period_s or 0.0,
