@@ -7,6 +7,7 @@ import numpy as np
 
 from drp_slam import geometry
 from drp_slam.slam import bundle
+from drp_slam.slam.compiled import native
 from drp_slam.slam.map import Map
 from drp_slam.slam.optimize import CHI2_PIXEL, DEPTH_GATE2, Noise
 
@@ -25,10 +26,10 @@ def adjust(slam_map: Map, noise: Noise, window: list[int], fixed_limit: int, ite
     common = common[slam_map.points.observations[common] >= 2]
     linked = set().union(*(slam_map.covisibility.best(k, CANDIDATES) for k in window)) - set(window)
     with slam_map.points.marked(common) as inside:
-        shared = {k: int(np.count_nonzero(inside[slam_map.observed(k)[1]])) for k in linked}
+        shared = dict(zip(linked, slam_map.count_marked(linked, inside)))
         fixed = sorted((k for k in shared if shared[k]), key=lambda k: (-shared[k], k))[:fixed_limit]
         order = window + fixed
-        problem, features, points = _problem(slam_map, order, inside, len(window))
+        problem, features, points = _problem(slam_map, order, common, inside, len(window))
     if len(problem.point) < LEAST_OBSERVATIONS or not fixed:
         return 0.0
     solution = bundle.adjust(problem, noise, iterations)
@@ -47,9 +48,14 @@ def adjust(slam_map: Map, noise: Noise, window: list[int], fixed_limit: int, ite
 
 
 def _problem(
-    slam_map: Map, order: list[int], inside: np.ndarray, free: int
+    slam_map: Map, order: list[int], common: np.ndarray, inside: np.ndarray, free: int
 ) -> tuple[bundle.Problem, np.ndarray, np.ndarray]:
-    """The adjustment, the feature of each observation, and the number of each point."""
+    """The adjustment, the feature of each observation, and the number of each point.
+
+    `common` are the numbers of all points that may take part, ascending, and `inside` marks them.
+    """
+    if native is not None:
+        return _window(slam_map, order, common, free)
     camera, feature, number, xy, depth = [], [], [], [], []
     for row, k in enumerate(order):
         features, points = slam_map.observed(k)
@@ -65,3 +71,19 @@ def _problem(
     rows, rays, depths = (np.concatenate(parts) for parts in (camera, xy, depth))
     problem = bundle.Problem(poses, xyz, rows, point, rays, depths, free)
     return problem, np.concatenate(feature), points
+
+
+def _window(
+    slam_map: Map, order: list[int], common: np.ndarray, free: int
+) -> tuple[bundle.Problem, np.ndarray, np.ndarray]:
+    """`_problem` compiled."""
+    assert native is not None
+    views, seen = [slam_map.views[k] for k in order], [slam_map.point[k] for k in order]
+    most = sum(map(len, seen))
+    row, ray = np.empty((3, most), dtype=np.intp), np.empty((most, 2))
+    depth, points = np.empty(most), np.empty(len(common), dtype=np.intp)
+    into = row[0], row[1], row[2], ray, depth, points
+    count, used = native.window(seen, [v.xy for v in views], [v.inverse_depth for v in views], common, *into)
+    (camera, feature, point), points = row[:, :count], points[:used]
+    poses, xyz = slam_map.T_camera_world[order], slam_map.points.xyz[points]
+    return bundle.Problem(poses, xyz, camera, point, ray[:count], depth[:count], free), feature, points

@@ -12,7 +12,7 @@ import numpy as np
 from drp_slam import geometry
 from drp_slam.datatypes import XFEAT_DESCRIPTOR, DescriptorSpec
 from drp_slam.slam import descriptors
-from drp_slam.slam.compiled import NO_NUMBERS
+from drp_slam.slam.compiled import NO_NUMBERS, native
 from drp_slam.slam.covisibility import NEIGHBOURS, Covisibility
 from drp_slam.slam.points import Points, grown, stored
 from drp_slam.slam.view import View
@@ -89,13 +89,29 @@ class Map:
     def observed(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Features of a keyframe that observe a point, and those points."""
         point = self.point[number]
-        features = np.flatnonzero(point >= 0)
-        return features, point[features]
+        if native is None:
+            features = np.flatnonzero(point >= 0)
+            return features, point[features]
+        found = np.empty((2, len(point)), dtype=np.intp)
+        count = native.observed(point, found[0], found[1])
+        return found[0, :count], found[1, :count]
 
     def seen_by(self, keyframes: Iterable[int]) -> np.ndarray:
         """(P,) numbers, ascending, of the points that at least one of the keyframes observes."""
-        seen = [NO_NUMBERS, *(self.observed(k)[1] for k in keyframes)]
-        return np.unique(np.concatenate(seen))
+        if native is None:
+            return np.unique(np.concatenate([NO_NUMBERS, *(self.observed(k)[1] for k in keyframes)]))
+        points = [self.point[k] for k in keyframes]
+        seen = np.empty(sum(map(len, points)), dtype=np.intp)
+        return seen[: native.seen_by(points, self.points.marks, seen)]
+
+    def count_marked(self, keyframes: Iterable[int], marks: np.ndarray) -> list[int]:
+        """How many of the points that each of the keyframes observes are marked, by number of the point."""
+        if native is None:
+            return [int(np.count_nonzero(marks[self.observed(k)[1]])) for k in keyframes]
+        points = [self.point[k] for k in keyframes]
+        counts = np.empty(len(points), dtype=np.intp)
+        native.count_marked(points, marks, counts)
+        return counts.tolist()
 
     def observers(self, points: np.ndarray) -> list[int]:
         """Numbers of all keyframes that may observe some of the points, ascending."""
@@ -120,7 +136,7 @@ class Map:
         """Records that a keyframe's features observe points."""
         self.point[number][features] = points
         view = self.views[number]
-        self.points.observe(points, view.descriptor[features], view.inverse_depth[features] > 0)
+        self.points.observe(points, view.descriptor, view.inverse_depth, features)
 
     def forget(self, number: int, features: np.ndarray) -> None:
         """Removes observations; points without any are culled."""
@@ -138,6 +154,10 @@ class Map:
     def remove(self, points: np.ndarray) -> None:
         """Removes all observations of the points, which culls them."""
         with self.points.marked(points) as removed:
+            if native is not None:
+                native.unlink([self.point[k] for k in self.observers(points)], removed, self.points.observations)
+                self.points.cull(points)
+                return
             for number in self.observers(points):
                 point = self.point[number]
                 self.forget(number, np.flatnonzero((point >= 0) & removed[point]))
@@ -177,10 +197,9 @@ class Map:
     def link(self, number: int, parent: int = -1) -> None:
         """Links a keyframe with those that share points with it, and with its `parent`, from which it was tracked."""
         points = self.observed(number)[1]
+        others = [k for k in self.observers(points) if k != number]
         with self.points.marked(points) as mine:
-            shared = {
-                k: int(np.count_nonzero(mine[self.observed(k)[1]])) for k in self.observers(points) if k != number
-            }
+            shared = dict(zip(others, self.count_marked(others, mine)))
         # also with keyframes that created these points and no longer observe them
         creators = np.unique(self.points.reference[points]).tolist()
         shared |= {k: max(1, shared.get(k, 0)) for k in creators if k != number}

@@ -101,8 +101,7 @@ class Mapping:
                 descriptor, self.map.points.descriptor[points].astype(spec.dtype, copy=False), least, None, spec
             )
         else:
-            known = self.map.points.descriptor[points].astype(spec.dtype, copy=False)
-            pairs = match_rows(descriptor, known, np.arange(len(points)), least, prior, spec)
+            pairs = match_rows(descriptor, self.map.points.descriptor, points, least, prior, spec)
         self.work.add_all(comparing(self.map.spec, pairs.compared))
         if prior is not None:
             self.work.add(PRIOR_FLOPS * pairs.compared)

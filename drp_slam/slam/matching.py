@@ -65,13 +65,13 @@ def match_rows(
 ) -> Matches:
     """`match` of (N, length) descriptors with those of some `rows` (M,) of an array (any, length), by a prior.
 
-    `Matches.b` counts in `rows`. Only pairs within `REACH` gates are compared: a small part of all.
+    The array's may be half floats, as the map keeps them. `Matches.b` counts in `rows`. Only pairs within `REACH` gates are compared: a small part of all.
     """
     if not len(a) or not len(rows):
         return _none()
     if native is None:
-        return _match_rows(a, b[rows], min_cosine, prior, spec)
-    first, second, cosine = np.empty(len(a), np.int64), np.empty(len(a), np.int64), np.empty(len(a))
+        return _match_rows(a, b[rows].astype(spec.dtype, copy=False), min_cosine, prior, spec)
+    pairs, cosine = np.empty((2, len(a)), np.int64), np.empty(len(a))
     count, compared = native.match(
         np.ascontiguousarray(a),
         plain(prior.a_px),
@@ -82,11 +82,11 @@ def match_rows(
         prior.penalty / prior.gate_px**2,
         min_cosine,
         prior.gate_px,
-        first,
-        second,
+        pairs[0],
+        pairs[1],
         cosine,
     )
-    return Matches(first[:count], second[:count], cosine[:count], compared)
+    return Matches(pairs[0, :count], pairs[1, :count], cosine[:count], compared)
 
 
 def _match_rows(a: np.ndarray, b: np.ndarray, min_cosine: float, prior: Prior, spec: DescriptorSpec) -> Matches:
@@ -146,6 +146,10 @@ def _strips(prior: Prior) -> tuple[np.ndarray, list[Strip], np.ndarray]:
 def _mutual(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """Rows of both sides that are mutual best matches, and how many pairs were compared."""
     score = left @ right.T
+    if native is not None:
+        pairs = np.empty((2, len(right)), dtype=np.intp)
+        count = native.mutual(score, pairs[0], pairs[1])
+        return pairs[1, :count], pairs[0, :count], float(score.size)
     best = score.argmax(axis=1)
     rows = np.flatnonzero(score[np.arange(len(left)), best] >= score.max(axis=0)[best])
     # Only ties give a column twice: the first is kept, so the pairs stay one to one.

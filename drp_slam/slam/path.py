@@ -12,6 +12,7 @@ import numpy as np
 from drp_slam import geometry
 from drp_slam.datatypes import Trajectory
 from drp_slam.slam.map import Map
+from drp_slam.slam.points import GROWTH, grown
 
 LONGEST_GAP = 3.0
 """Motion is predicted over at most this many times the interval over which it was observed."""
@@ -31,7 +32,8 @@ class Path:
 
     def __init__(self, slam_map: Map) -> None:
         self._map = slam_map
-        self._stamps_ns, self._keyframes, self._T_camera_keyframe = array("q"), array("q"), array("d")
+        self._stamps_ns, self._keyframes = array("q"), array("q")
+        self._T_camera_keyframe = np.zeros((1024, 4, 4))
 
     def __len__(self) -> int:
         return len(self._stamps_ns)
@@ -48,19 +50,20 @@ class Path:
 
     def add(self, stamp_ns: int, keyframe: int, T_camera_world: np.ndarray) -> None:
         """Append a frame by its current pose in the world."""
+        number = len(self)
+        if number == len(self._T_camera_keyframe):
+            self._T_camera_keyframe = grown(self._T_camera_keyframe, number + number // GROWTH)
         self._stamps_ns.append(stamp_ns)
         self._keyframes.append(keyframe)
-        self._T_camera_keyframe.frombytes((T_camera_world @ geometry.inverse(self._map.pose(keyframe))).tobytes())
+        self._T_camera_keyframe[number] = T_camera_world @ geometry.inverse(self._map.pose(keyframe))
 
     def last_is(self, keyframe: int) -> None:
         """The last frame has become a keyframe itself."""
         self._keyframes[-1] = keyframe
-        self._T_camera_keyframe[-16:] = array("d", np.eye(4).ravel())
+        self._T_camera_keyframe[len(self) - 1] = np.eye(4)
 
     def _frame(self, number: int) -> TrackedFrame:
-        stamp_ns, keyframe = self._stamps_ns[number], self._keyframes[number]
-        T = np.array(self._T_camera_keyframe[16 * number : 16 * number + 16]).reshape(4, 4)
-        return TrackedFrame(stamp_ns, keyframe, T)
+        return TrackedFrame(self._stamps_ns[number], self._keyframes[number], self._T_camera_keyframe[number])
 
     def predict(self, stamp_ns: int) -> np.ndarray:
         """`T_camera_world` if the last motion continues."""

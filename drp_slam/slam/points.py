@@ -11,6 +11,7 @@ import numpy as np
 
 from drp_slam.datatypes import DescriptorSpec
 from drp_slam.slam import descriptors
+from drp_slam.slam.compiled import native
 
 GROWTH = 4
 """Full arrays grow by one row in so many: spare rows cost memory too."""
@@ -107,8 +108,16 @@ class Points:
             self.rgb[numbers] = rgb
         return numbers
 
-    def observe(self, numbers: np.ndarray, descriptor: np.ndarray, measured: np.ndarray) -> None:
-        """Counts one observation of each point: its descriptor moves towards the one observed."""
+    def observe(
+        self, numbers: np.ndarray, descriptor: np.ndarray, inverse_depth: np.ndarray, features: np.ndarray
+    ) -> None:
+        """Counts one observation of each point, none twice, by `features` (N,), rows of a keyframe's descriptors (F, length)
+        and inverse depths (F,): its descriptor moves towards the one observed."""
+        if "votes" not in self._rows and native is not None:
+            known = self.descriptor, self.observations, self.measured, numbers
+            native.follow(*known, descriptor, inverse_depth, features, descriptors.MEMORY)
+            return
+        descriptor, measured = descriptor[features], inverse_depth[features] > 0
         if "votes" in self._rows:
             votes = self._rows["votes"]
             votes[numbers], self.descriptor[numbers] = descriptors.vote(votes[numbers], descriptor)
@@ -130,16 +139,22 @@ class Points:
         """Call this after writing to `alive` from outside: free rows are searched for again."""
         self._free = None
 
+    @property
+    def marks(self) -> np.ndarray:
+        """(any,) bool by point number, all False: whoever sets some clears them again."""
+        if len(self._marks) < self.size:
+            self._marks = np.zeros(len(self._rows["alive"]), dtype=bool)
+        return self._marks
+
     @contextmanager
     def marked(self, numbers: np.ndarray) -> Iterator[np.ndarray]:
         """(any,) bool by point number: True for `numbers` inside the `with` block. Blocks must not be nested."""
-        if len(self._marks) < self.size:
-            self._marks = np.zeros(len(self._rows["alive"]), dtype=bool)
-        self._marks[numbers] = True
+        marks = self.marks
+        marks[numbers] = True
         try:
-            yield self._marks
+            yield marks
         finally:
-            self._marks[numbers] = False
+            marks[numbers] = False
 
 
 def stored(spec: DescriptorSpec) -> str:

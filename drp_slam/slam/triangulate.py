@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from drp_slam import geometry
+from drp_slam.slam.compiled import native
 from drp_slam.slam.matching import Matches
 from drp_slam.slam.optimize import CHI2_PIXEL, NEAR_M, Noise
 from drp_slam.slam.view import View
@@ -39,6 +40,11 @@ def triangulated(matches: Matches, xy_a: np.ndarray, xy_b: np.ndarray, T_b_a: np
     (95 %) of the second feature: the error along the epipolar line is absorbed by the depth.
     """
     a, b = matches.a, matches.b
+    if native is not None:
+        n, pairs, xyz = len(a), np.empty((2, len(a)), dtype=np.intp), np.empty((len(a), 3))
+        least = NEAR_M, 2.0 * CHI2_PIXEL, 2.0 * LEAST_SIGMAS**2
+        n = native.triangulate(a, b, xy_a, xy_b, T_b_a, noise.row, *least, pairs[0], pairs[1], xyz)
+        return Triangulated(pairs[0, :n], pairs[1, :n], xyz[:n])
     first = _homogeneous(xy_a[a])
     turned, second = first @ T_b_a[:3, :3].T, _homogeneous(xy_b[b])
     # z turned + t is parallel to second

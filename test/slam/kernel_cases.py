@@ -11,7 +11,20 @@ import numpy as np
 from drp_slam import geometry
 from drp_slam.config import SlamConfig
 from drp_slam.datatypes import XFEAT_DESCRIPTOR, Camera, DescriptorSpec
-from drp_slam.slam import bundle, camera, consensus, freespace, matching, optimize, trust, uncertainty, view, votes
+from drp_slam.slam import (
+    adjustment,
+    bundle,
+    camera,
+    consensus,
+    freespace,
+    matching,
+    optimize,
+    triangulate,
+    trust,
+    uncertainty,
+    view,
+    votes,
+)
 from drp_slam.slam.camera import Geometry
 from drp_slam.slam.compiled import native
 from drp_slam.slam.map import Map
@@ -25,7 +38,7 @@ BINARY = DescriptorSpec(32, "uint8", "hamming")
 def results(seed: int) -> dict[str, np.ndarray]:
     """By name."""
     rng = np.random.default_rng(seed)
-    return {**poses(rng), **matches(rng), **views(rng), **adjusted(rng)}
+    return {**poses(rng), **matches(rng), **views(rng), **adjusted(rng), **mapped(rng)}
 
 
 def scene(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -96,9 +109,13 @@ def matches(rng: np.random.Generator) -> dict[str, np.ndarray]:
     rows = rng.permutation(400)[:350]
     pb = np.concatenate([pa[::-1] + rng.normal(scale=4.0, size=pa.shape), rng.uniform(-300, 300, (150, 2))])[rows]
     for gate in (5.0, 60.0, 2000.0):
-        for spec, one, other in ((XFEAT_DESCRIPTOR, a, b), (BINARY, bits, more.astype(np.uint8))):
+        for spec, one, other in (
+            (XFEAT_DESCRIPTOR, a, b),
+            (XFEAT_DESCRIPTOR, a, b.astype(np.float16)),
+            (BINARY, bits, more.astype(np.uint8)),
+        ):
             found = matching.match_rows(one, other, rows, 0.2, matching.Prior(pa, pb, gate), spec)
-            name = f"matches {spec.metric} {gate}"
+            name = f"matches {other.dtype} {gate}"
             out |= {f"{name} a": found.a, f"{name} b": found.b, f"{name} cosine": found.cosine}
             out[f"{name} compared"] = np.array(found.compared)
     return out
@@ -149,6 +166,41 @@ def adjusted(rng: np.random.Generator) -> dict[str, np.ndarray]:
         "adjusted depth": found.error2_depth,
         "adjusted cost": np.array([found.cost, found.flops]),
     }
+
+
+def mapped(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Observations of a map of six keyframes, of which some points are removed; points of rays without depth."""
+    slam_map, count = Map(), 400
+    descriptor = rng.normal(size=(count, 64)).astype(np.float32)
+    slam_map.points.add(rng.uniform(-1.0, 1.0, (count, 3)), descriptor, None)
+    for k in range(6):
+        depth = np.where(rng.random(300) < 0.5, 0.0, 0.4)
+        blank = np.zeros((300, 2), np.float32), rng.normal(size=(300, 2)), depth, descriptor[:300]
+        slam_map.add_keyframe(view.View(k, k, *blank), np.eye(4))
+        slam_map.observe(k, rng.permutation(300)[:200], rng.permutation(count)[:200])
+    slam_map.points.reference[:] = rng.integers(0, 6, count)
+    for k in range(6):
+        slam_map.link(k)
+    common = slam_map.seen_by([5, 1, 2])[::2].copy()
+    with slam_map.points.marked(common) as marks:
+        problem, features, points = adjustment._problem(slam_map, [5, 1, 2, 0], common, marks, 2)
+    slam_map.remove(common[:50])
+    out = {f"window {name}": np.asarray(getattr(problem, name)) for name in problem.__dataclass_fields__}
+    out |= {"window features": features, "window points": points, "links": slam_map.covisibility.rows()}
+    out |= {"point": np.stack(slam_map.point), "observed": np.stack(slam_map.observed(3))}
+    columns = ("observations", "alive", "measured", "descriptor")
+    out |= {f"map {name}": getattr(slam_map.points, name) for name in columns}
+    rays = rng.normal(scale=0.4, size=(120, 2))
+    xyz = np.concatenate([rays, np.ones((120, 1))], axis=1) * rng.uniform(-1.0, 30.0, (120, 1))
+    T = geometry.exp(np.array([0.3, 0.1, -0.05, 0.02, 0.1, -0.04]))
+    there = geometry.apply(T, xyz)
+    other = there[:, :2] / np.where(np.abs(there[:, 2:]) > 0.1, there[:, 2:], 0.1) + rng.normal(scale=2e-3, size=(120, 2))
+    left, right = descriptor[:120], descriptor[60:200]
+    pairs = matching.match(left / 8.0, right / 8.0, 0.2)
+    order = rng.permutation(120)
+    found = triangulate.triangulated(matching.Matches(order, order, rays, 0.0), rays, other, T, NOISE)
+    out |= {"mutual a": pairs.a, "mutual b": pairs.b, "mutual cosine": pairs.cosine}
+    return out | {"rays a": found.a, "rays b": found.b, "rays xyz": found.xyz}
 
 
 if __name__ == "__main__":

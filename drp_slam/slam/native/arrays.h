@@ -25,7 +25,7 @@ typedef struct {
 #define U8W(a) ((uint8_t *)(a).buffer.buf)
 
 /* Reads arguments as `kinds` says, one character each: i an integer, x a number, else a C-ordered array of
- * d float64, f float32, n int64, b bool, u uint8, h uint16, w int32, c int8, a capital letter where it is written to.
+ * d float64, f float32, e float16, n int64, b bool, u uint8, h uint16, w int32, c int8, a capital letter where it is written to.
  * Sets TypeError and returns -1 for others. */
 int take(const char *function, PyObject *const *given, Py_ssize_t count, const char *kinds, Arg *args);
 void release(Arg *args, size_t count);
@@ -37,8 +37,22 @@ double smallest(double *x, Py_ssize_t n, Py_ssize_t k);
 /* Solves A x = b, A (n, n) symmetric and positive, of which the lower half is read and overwritten; b becomes x. */
 void solve(double *A, double *b, int n);
 
+/* IEEE half float; exact. */
+static inline float of_half(uint16_t half) {
+    uint32_t bits = (uint32_t)(half & 0x7fff) << 13;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    x *= 0x1p112f; /* moves the exponent's zero, also of those below the normal ones */
+    memcpy(&bits, &x, sizeof bits);
+    bits |= (half & 0x7c00) == 0x7c00 ? 0x7f800000u : 0u;
+    bits |= (uint32_t)(half & 0x8000) << 16;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
 #define KERNELS(M) \
     M(match) M(vote) M(refine) M(errors2) M(apart) M(gather) M(share) M(offset) M(judge) M(drift) M(adjust) \
+    M(observed) M(seen_by) M(count_marked) M(window) M(unlink) M(mutual) M(triangulate) M(follow) \
     M(extent) M(undistort) M(distort) M(inverse_depths) M(visible) M(seen_through)
 #define DECLARE(name) PyObject *kernel_##name(PyObject *module, PyObject *const *given, Py_ssize_t count);
 KERNELS(DECLARE)

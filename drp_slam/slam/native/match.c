@@ -46,7 +46,8 @@ static int earlier(const void *a, const void *b) {
     return (one->i > other->i) - (one->i < other->i);
 }
 
-/* Descriptors (N, length) float32 or uint8, their places (N, 2) in pixels, those of all points (M_all, length),
+/* Descriptors (N, length) float32 or uint8, their places (N, 2) in pixels, those of all points (M_all, length), of the same
+ * type or float16,
  * numbers of the points (M), their places (M, 2), reach in pixels, penalty of a squared pixel, least cosine, gate in pixels
  * -> a (N), b (N), cosine (N) float64; (pairs, compared). */
 PyObject *kernel_match(PyObject *module, PyObject *const *given, Py_ssize_t count) {
@@ -56,9 +57,13 @@ PyObject *kernel_match(PyObject *module, PyObject *const *given, Py_ssize_t coun
         if (!PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "match takes 12 arguments");
         return NULL;
     }
-    int binary = probe.itemsize == 1;
+    int binary = probe.itemsize == 1, halves = 0;
     PyBuffer_Release(&probe);
-    if (take("match", given, count, binary ? "udundxxxxNND" : "fdfndxxxxNND", a)) return NULL;
+    if (!binary && !PyObject_GetBuffer(given[2], &probe, PyBUF_FORMAT)) {
+        halves = probe.itemsize == 2;
+        PyBuffer_Release(&probe);
+    }
+    if (take("match", given, count, binary ? "udundxxxxNND" : halves ? "fdendxxxxNND" : "fdfndxxxxNND", a)) return NULL;
     Py_ssize_t n = a[0].rows, m = a[3].size, length = a[0].columns, pairs = 0, all = a[2].rows;
     int fits = a[1].size == 2 * n && a[4].size == 2 * m && a[9].size == n && a[10].size == n && a[11].size == n &&
                (!n || !all || a[2].columns == length) && a[5].x > 0;
@@ -109,7 +114,10 @@ PyObject *kernel_match(PyObject *module, PyObject *const *given, Py_ssize_t coun
     for (Py_ssize_t j = m; j-- > 0;) order[--start[cell_of[j] + 1]] = j;
     /* start[c + 1] is now where cell c begins; what is compared with neighbours lies side by side in memory */
     for (Py_ssize_t k = 0; k < m; k++) {
-        memcpy(sorted + wide * (size_t)k, U8(a[2]) + wide * (size_t)points[order[k]], wide);
+        if (halves)
+            for (Py_ssize_t i = 0; i < length; i++)
+                ((float *)sorted)[k * length + i] = of_half(((const uint16_t *)a[2].buffer.buf)[points[order[k]] * length + i]);
+        else memcpy(sorted + wide * (size_t)k, U8(a[2]) + wide * (size_t)points[order[k]], wide);
         place[2 * k] = pb[2 * order[k]], place[2 * k + 1] = pb[2 * order[k] + 1];
     }
     for (Py_ssize_t i = 0; i < n; i++)
@@ -185,4 +193,34 @@ PyObject *kernel_vote(PyObject *module, PyObject *const *given, Py_ssize_t count
     release(a, 7);
     if (!fits) return NULL;
     Py_RETURN_NONE;
+}
+
+/* Scores (N, M) -> columns (M), ascending, that are the best of a row whose best they are, and the first such row (M); how
+ * many. */
+PyObject *kernel_mutual(PyObject *module, PyObject *const *given, Py_ssize_t count) {
+    Arg a[3];
+    if (take("mutual", given, count, "fNN", a)) return NULL;
+    Py_ssize_t n = a[0].rows, m = a[0].columns, pairs = 0;
+    int fits = fit("mutual", a[1].size == m && a[2].size == m);
+    float *highest = fits ? PyMem_RawMalloc(sizeof(float) * (size_t)(m + 1)) : NULL;
+    if (fits && !highest) PyErr_NoMemory(), fits = 0;
+    Py_BEGIN_ALLOW_THREADS;
+    for (Py_ssize_t j = 0; fits && j < m; j++) highest[j] = -INFINITY, I64W(a[2])[j] = -1;
+    for (Py_ssize_t i = 0; fits && i < n; i++) {
+        const float *row = (const float *)a[0].buffer.buf + i * m;
+        for (Py_ssize_t j = 0; j < m; j++) highest[j] = row[j] > highest[j] ? row[j] : highest[j];
+    }
+    for (Py_ssize_t i = 0; fits && m && i < n; i++) {
+        const float *row = (const float *)a[0].buffer.buf + i * m;
+        Py_ssize_t best = 0;
+        for (Py_ssize_t j = 1; j < m; j++)
+            if (row[j] > row[best]) best = j;
+        if (row[best] >= highest[best] && I64(a[2])[best] < 0) I64W(a[2])[best] = i;
+    }
+    for (Py_ssize_t j = 0; fits && j < m; j++)
+        if (I64(a[2])[j] >= 0) I64W(a[1])[pairs] = j, I64W(a[2])[pairs++] = I64(a[2])[j];
+    Py_END_ALLOW_THREADS;
+    PyMem_RawFree(highest);
+    release(a, 3);
+    return fits ? PyLong_FromSsize_t(pairs) : NULL;
 }

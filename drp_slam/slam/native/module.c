@@ -5,9 +5,9 @@
 #include "arrays.h"
 
 int take(const char *function, PyObject *const *given, Py_ssize_t count, const char *kinds, Arg *args) {
-    static const char letters[] = "dfnbuhwc";
-    static const int sizes[] = {8, 4, 8, 1, 1, 2, 4, 1};
-    static const char *formats[] = {"d", "f", "lq", "?", "B", "H", "il", "b"};
+    static const char letters[] = "dfnbuhwce";
+    static const int sizes[] = {8, 4, 8, 1, 1, 2, 4, 1, 2};
+    static const char *formats[] = {"d", "f", "lq", "?", "B", "H", "il", "b", "e"};
     Py_ssize_t wanted = (Py_ssize_t)strlen(kinds), k;
     memset(args, 0, sizeof(Arg) * (size_t)wanted);
     if (count != wanted) {
