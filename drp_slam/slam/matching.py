@@ -65,7 +65,8 @@ def match_rows(
 ) -> Matches:
     """`match` of (N, length) descriptors with those of some `rows` (M,) of an array (any, length), by a prior.
 
-    The array's may be half floats, as the map keeps them. `Matches.b` counts in `rows`. Only pairs within `REACH` gates are compared: a small part of all.
+    The array's may be half floats, as the map keeps them. `Matches.b` counts in `rows`. Only pairs within
+    `REACH` gates are compared: a small part of all.
     """
     if not len(a) or not len(rows):
         return _none()

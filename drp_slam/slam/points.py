@@ -111,8 +111,10 @@ class Points:
     def observe(
         self, numbers: np.ndarray, descriptor: np.ndarray, inverse_depth: np.ndarray, features: np.ndarray
     ) -> None:
-        """Counts one observation of each point, none twice, by `features` (N,), rows of a keyframe's descriptors (F, length)
-        and inverse depths (F,): its descriptor moves towards the one observed."""
+        """Counts one observation of each point, none twice: its descriptor moves towards the one observed.
+
+        `features` (N,) are rows of a keyframe's descriptors (F, length) and inverse depths (F,).
+        """
         if "votes" not in self._rows and native is not None:
             known = self.descriptor, self.observations, self.measured, numbers
             native.follow(*known, descriptor, inverse_depth, features, descriptors.MEMORY)

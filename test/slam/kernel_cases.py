@@ -194,7 +194,9 @@ def mapped(rng: np.random.Generator) -> dict[str, np.ndarray]:
     xyz = np.concatenate([rays, np.ones((120, 1))], axis=1) * rng.uniform(-1.0, 30.0, (120, 1))
     T = geometry.exp(np.array([0.3, 0.1, -0.05, 0.02, 0.1, -0.04]))
     there = geometry.apply(T, xyz)
-    other = there[:, :2] / np.where(np.abs(there[:, 2:]) > 0.1, there[:, 2:], 0.1) + rng.normal(scale=2e-3, size=(120, 2))
+    other = there[:, :2] / np.where(np.abs(there[:, 2:]) > 0.1, there[:, 2:], 0.1) + rng.normal(
+        scale=2e-3, size=(120, 2)
+    )
     left, right = descriptor[:120], descriptor[60:200]
     pairs = matching.match(left / 8.0, right / 8.0, 0.2)
     order = rng.permutation(120)
