@@ -58,8 +58,8 @@ class Geometry:
 
     @cached_property
     def lens(self) -> np.ndarray | None:
-        """`lens` of a plumb_bob camera, None for another."""
-        return lens(self.camera) if self.camera.model == "plumb_bob" else None
+        """`lens_of` a plumb_bob camera, None for another."""
+        return lens_of(self.camera) if self.camera.model == "plumb_bob" else None
 
     @property
     def size_px(self) -> np.ndarray:
@@ -91,12 +91,12 @@ def same_camera(a: Camera, b: Camera) -> bool:
     return bool(np.allclose(first, second, rtol=1e-5, atol=1e-6))
 
 
-def lens(camera: Camera) -> np.ndarray:
+def lens_of(camera: Camera) -> np.ndarray:
     """(9,) fx, fy, cx, cy and the coefficients of a plumb_bob camera."""
     return np.array([camera.fx, camera.fy, camera.cx, camera.cy, *camera.distortion])
 
 
-def undistort(camera: Camera, uv: np.ndarray, iterations: int = 6) -> np.ndarray:
+def undistort(camera: Camera, uv: np.ndarray, iterations: int = 6, lens: np.ndarray | None = None) -> np.ndarray:
     """(N, 2) pixels of the original image to (N, 2) float64 points of the normalised plane.
 
     Newton's method on the distortion: exact to 1e-9 where OpenCV's five fixed-point steps leave
@@ -106,7 +106,7 @@ def undistort(camera: Camera, uv: np.ndarray, iterations: int = 6) -> np.ndarray
         return _undistort_by_opencv(camera, np.asarray(uv, dtype=np.float64))
     if native is not None:
         xy = np.empty((len(uv), 2))
-        native.undistort(lens(camera), plain(uv), iterations, xy)
+        native.undistort(lens_of(camera) if lens is None else lens, plain(uv), iterations, xy)
         return xy
     target = (np.asarray(uv, dtype=np.float64) - (camera.cx, camera.cy)) / (camera.fx, camera.fy)
     k1, k2, p1, p2, k3 = np.asarray(camera.distortion, dtype=np.float64)
@@ -134,7 +134,7 @@ def distort(camera: Camera, xy: np.ndarray) -> np.ndarray:
         return _distort_by_opencv(camera, np.asarray(xy, dtype=np.float64))
     if native is not None:
         uv = np.empty((len(xy), 2))
-        native.distort(lens(camera), plain(xy), uv)
+        native.distort(lens_of(camera), plain(xy), uv)
         return uv
     k1, k2, p1, p2, k3 = np.asarray(camera.distortion, dtype=np.float64)
     x, y = xy[:, 0], xy[:, 1]

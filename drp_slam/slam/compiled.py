@@ -12,6 +12,7 @@ import os
 from types import ModuleType
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 native: ModuleType | None = None
 if os.environ.get("DRP_SLAM_KERNELS") != "numpy":
@@ -26,7 +27,7 @@ NO_ONES, NO_MARKS, NO_NUMBERS = np.zeros(0), np.zeros(0, dtype=bool), np.zeros(0
 """Arguments that are left out."""
 
 
-def plain(array: np.ndarray, dtype: type = np.float64) -> np.ndarray:
+def plain(array: np.ndarray, dtype: DTypeLike = np.float64) -> np.ndarray:
     """The array itself if it is C-ordered and of this type, as the kernels require; else a converted copy."""
     if array.dtype == dtype and array.flags.c_contiguous:
         return array

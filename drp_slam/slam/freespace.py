@@ -19,14 +19,16 @@ REACH_PX = 26
 SIGMAS, SHARE = 5.0, 0.06
 """A point is behind when it is farther by this many deviations of inverse depth and this share of the depth."""
 
+_SQUARE = np.ones((REACH_PX // THINNED, REACH_PX // THINNED), np.uint8)
+
 
 def nearest(depth: np.ndarray, unit_m: float) -> np.ndarray:
     """(H/8, W/8) float32 nearest depth around each cell in metres; 0 where a pixel has none."""
     known = np.ascontiguousarray(depth[::THINNED, ::THINNED])
     if known.dtype == np.float32:
         known = np.nan_to_num(known, copy=False, nan=0.0, posinf=0.0)
-    side, step = REACH_PX // THINNED, STEP_PX // THINNED
-    eroded = cv2.erode(known, np.ones((side, side), np.uint8))
+    step = STEP_PX // THINNED
+    eroded = cv2.erode(known, _SQUARE)
     return eroded[step // 2 :: step, step // 2 :: step].astype(np.float32) * np.float32(unit_m)
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
 
 from drp_slam import geometry
 from drp_slam.slam.mapping import Mapping
@@ -31,9 +31,10 @@ class KeyframePolicy:
         if self._frames < 1:
             return False
         motion = fit.T_camera_world @ geometry.inverse(slam_map.T_camera_world[nearest])
-        rotation_deg = np.degrees(np.arccos(np.clip(0.5 * (np.trace(motion[:3, :3]) - 1.0), -1.0, 1.0)))
-        return bool(
+        (a, _, _, x), (_, b, _, y), (_, _, c, z), _ = motion.tolist()
+        rotation_deg = math.degrees(math.acos(min(max(0.5 * (a + b + c - 1.0), -1.0), 1.0)))
+        return (
             fit.count < config.keyframe_ratio * self._most_inliers
-            or np.linalg.norm(motion[:3, 3]) > config.keyframe_translation_m
+            or math.sqrt(x * x + y * y + z * z) > config.keyframe_translation_m
             or rotation_deg > config.keyframe_rotation_deg
         )

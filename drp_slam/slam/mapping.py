@@ -9,6 +9,7 @@ from drp_slam import geometry
 from drp_slam.config import SlamConfig
 from drp_slam.slam.adjustment import adjust
 from drp_slam.slam.camera import Geometry
+from drp_slam.slam.compiled import native
 from drp_slam.slam.culling import drop_redundant, slim
 from drp_slam.slam.descriptors import comparing
 from drp_slam.slam.freespace import seen_through
@@ -54,7 +55,7 @@ class Mapping:
         self._local: tuple[tuple[int, ...], np.ndarray] = ((), np.zeros(0, dtype=np.intp))
         self._reach: tuple[int, np.ndarray] = (-1, np.zeros(0, dtype=np.intp))
         self._standing: np.ndarray | None = None
-        self._refuted = np.zeros(0, np.intp)
+        self._refuted: set[int] = set()
 
     def near(self, T_camera_world: np.ndarray, root: int) -> np.ndarray:
         """Numbers of the local keyframes, those with the most similar position and viewing direction first.
@@ -66,6 +67,10 @@ class Mapping:
             self._reach = (root, np.array(sorted(self.map.covisibility.reach(root, HOPS))))
             self._standing = None
         linked = self._reach[1]
+        if native is not None:
+            nearest = np.empty(len(linked), dtype=np.intp)
+            native.nearest(self.map.T_camera_world, linked, T_camera_world, AHEAD_M, nearest)
+            return nearest[: self.config.local_keyframes]
         if self._standing is None:
             self._standing = _position_and_view_point(self.map.T_camera_world[linked])
         apart = self._standing - _from_where_to_where(T_camera_world)
@@ -74,7 +79,7 @@ class Mapping:
 
     def visible(self, T_camera_world: np.ndarray, keyframes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Points of the keyframes that the pose sees: numbers and (M, 2) undistorted pixels."""
-        key = tuple(sorted(int(k) for k in keyframes))
+        key = tuple(sorted(keyframes.tolist()))
         if self._local[0] != key:
             self._local = (key, self.map.seen_by(key))
         points = self._local[1]
@@ -91,7 +96,9 @@ class Mapping:
         self, view: View, features: slice | np.ndarray, points: np.ndarray, slack: float, prior: Prior | None
     ) -> Matches:
         """Some of a view's features against some of the map's points, at `slack` below `min_cosine`."""
-        descriptor = view.descriptor[features].astype(self.map.spec.dtype, copy=False)
+        descriptor = view.descriptor[features]
+        if descriptor.dtype != self.map.spec.dtype:
+            descriptor = descriptor.astype(self.map.spec.dtype)
         return self._compare(descriptor, points, slack, prior)
 
     def _compare(self, descriptor: np.ndarray, points: np.ndarray, slack: float, prior: Prior | None) -> Matches:
@@ -113,14 +120,13 @@ class Mapping:
         through = None
         if view.nearest_m is not None:
             through = seen_through(view.nearest_m, fit.T_camera_world, self.map.points.xyz, self.geometry, visible)
-        if judge(self.map.points.trust, matched, fit.error2_px, fit.error2_depth, visible, through):
-            touched = np.concatenate([matched, visible])
-            # each point once: in a known room no keyframe, which removes them, comes for hours
-            self._refuted = np.union1d(self._refuted, touched[self.map.points.trust[touched] < REFUTED])
+        refuted = judge(self.map.points.trust, matched, fit.error2_px, fit.error2_depth, visible, through)
+        # each point once: in a known room no keyframe, which removes them, comes for hours
+        self._refuted.update(refuted)
 
     def _remove_refuted(self) -> None:
         """Removes the points that the frames since the last keyframe have refuted."""
-        points, self._refuted = self._refuted, np.zeros(0, np.intp)
+        points, self._refuted = np.array(sorted(self._refuted), dtype=np.intp), set()
         points = points[self.map.points.alive[points] & (self.map.points.trust[points] < REFUTED)]
         if len(points):
             self.map.remove(points)

@@ -74,7 +74,7 @@ def match_rows(
         return _match_rows(a, b[rows].astype(spec.dtype, copy=False), min_cosine, prior, spec)
     pairs, cosine = np.empty((2, len(a)), np.int64), np.empty(len(a))
     count, compared = native.match(
-        np.ascontiguousarray(a),
+        plain(a, spec.dtype),
         plain(prior.a_px),
         b,
         rows,

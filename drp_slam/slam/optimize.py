@@ -69,6 +69,11 @@ class PoseFit:
     pull2: float = 0.0
 
     @cached_property
+    def T_world_camera(self) -> np.ndarray:
+        """(4, 4) the inverse of the pose."""
+        return geometry.inverse(self.T_camera_world)
+
+    @cached_property
     def inliers(self) -> np.ndarray:
         """(N,) bool: reprojection within 95 %."""
         return self.error2_px < CHI2_PIXEL
@@ -132,8 +137,8 @@ def refine_pose(
     """
     if native is None:
         return _refined(T, xyz, xy, inverse_depth, noise, iterations, weight, part)
-    n, fitted, covariance, pull = len(xyz), np.empty((4, 4)), np.empty((6, 6)), np.empty(6)
-    errors = np.empty((2, n))
+    n, fitted, steps, errors = len(xyz), np.empty((4, 4)), np.empty((7, 6)), np.empty((2, len(xyz)))
+    covariance, pull = steps[:6], steps[6]
     done, pull2 = native.refine(
         T,
         xyz,

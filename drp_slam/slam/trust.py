@@ -63,16 +63,17 @@ def judge(
     error2_depth: np.ndarray,
     visible: np.ndarray,
     through: np.ndarray | None,
-) -> bool:
+) -> list[int]:
     """Updates the trust (M,) of points `matched` (N,) by their errors (N,), then of `visible` ones (V,) that a frame
-    looks `through` (V,). Returns whether some of them are refuted."""
+    looks `through` (V,). Returns the numbers of those that are refuted."""
     if native is not None:
         marks = NO_MARKS if through is None else through
-        return bool(native.judge(trust, matched, error2_px, error2_depth, visible, marks, _JUDGED))
+        return native.judge(trust, matched, error2_px, error2_depth, visible, marks, _JUDGED)
     trust[matched] = updated(trust[matched], error2_px, error2_depth)
     if through is not None:
         trust[visible[through]] = lowered(trust[visible[through]])
-    return bool((trust[matched] < REFUTED).any() or (trust[visible] < REFUTED).any())
+    touched = np.concatenate([matched, visible])
+    return touched[trust[touched] < REFUTED].tolist()
 
 
 def lowered(trust: np.ndarray) -> np.ndarray:

@@ -36,6 +36,10 @@ TWIST_FRAMES = 3
 """Number of last frames over which the velocity is averaged."""
 
 
+_SCALED = np.zeros(4)
+"""Row of `Map.unscaled` of a keyframe that sees measured points."""
+
+
 @dataclass(frozen=True)
 class Moment:
     """A tracked frame: its pose and the covariance of its own fit, `own` (6, 6)."""
@@ -52,7 +56,7 @@ class Uncertainty:
         self._map = slam_map
         self._recent: list[Moment] = []
         self._last = np.zeros((6, 6))
-        self._unscaled = np.zeros(4)
+        self._unscaled = _SCALED
         self._doubt = np.zeros((6, 6))
         self._contradicted = 0.0
         self._followed: tuple[np.ndarray, np.ndarray] | None = None
@@ -92,7 +96,7 @@ class Uncertainty:
     def begin(self, number: int) -> None:
         """Keyframe `number` is the first of a map: its pose is known by definition."""
         self.jumped()
-        self._last, self._unscaled = np.zeros((6, 6)), np.zeros(4)
+        self._last, self._unscaled = np.zeros((6, 6)), _SCALED
         self.keyframe(number)
 
     def jumped(self) -> None:
@@ -159,15 +163,17 @@ class Uncertainty:
         """
         if not len(points):
             return own
+        if native is not None:
+            known, drift = self._map.points, np.empty((6, 6))
+            keyframes = self._map.T_camera_world, self._map.covariance
+            if native.drift(T_world_camera, *keyframes, known.reference, known.measured, points, own, ANCHORS, drift):
+                self._unscaled = _SCALED
+                return drift
         made = np.bincount(self._map.points.reference[points], minlength=len(self._map))
         anchors = np.flatnonzero(made >= min(ANCHORS, int(made.max())))
         spread = len(points) / made[anchors] - 1.0
         of_anchors = self._map.covariance[anchors]
         scaled = int(np.count_nonzero(self._map.points.measured[points])) >= min(ANCHORS, len(points))
-        if native is not None and scaled:
-            drift, self._unscaled = np.empty((6, 6)), np.zeros(4)
-            native.drift(T_world_camera, self._map.T_camera_world, anchors, of_anchors, spread, own, drift)
-            return drift
         T_camera_anchor = geometry.inverse(self._map.T_camera_world[anchors] @ T_world_camera)
         back = geometry.adjoint(T_camera_anchor)
         unscaled = np.zeros((len(anchors), 4))

@@ -56,10 +56,8 @@ def observe(
     """Rays and depths of a frame's features. Raises SlamError for arrays that do not fit each other."""
     camera = geometry.camera
     _check(camera, spec, frame, features)
-    xy = undistort(camera, features.uv)
-    uv_int = np.rint(features.uv).astype(np.intp)
-    u = np.clip(uv_int[:, 0], 0, camera.width - 1)
-    v = np.clip(uv_int[:, 1], 0, camera.height - 1)
+    xy = undistort(camera, features.uv, lens=geometry.lens)
+    u, v = _pixels(features.uv, camera)
     inverse_depth, nearest_m = np.zeros(len(xy)), None
     if geometry.mono:
         pass
@@ -74,6 +72,16 @@ def observe(
         rgb = frame.image[v, u]
         rgb = np.repeat(rgb[:, None], 3, 1) if rgb.ndim == 1 else rgb[:, 2::-1]
     return View(frame.index, frame.stamp_ns, features.uv, xy, inverse_depth, features.descriptor, rgb, nearest_m)
+
+
+def _pixels(uv: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """Columns (N,) and rows (N,) of the pixels nearest to the places uv (N, 2)."""
+    if native is not None:
+        at = np.empty((2, len(uv)), dtype=np.intp)
+        native.pixels(plain(uv, np.float32), camera.width, camera.height, at)
+        return at[0], at[1]
+    at = np.rint(uv).astype(np.intp)
+    return np.clip(at[:, 0], 0, camera.width - 1), np.clip(at[:, 1], 0, camera.height - 1)
 
 
 def seen(
@@ -102,7 +110,7 @@ def inverse_depths(
     if native is None:
         return inverse_medians(depth_patches(depth, unit_m, u, v), range_m, edge)
     out = np.empty(len(u))
-    native.inverse_depths(np.ascontiguousarray(depth), unit_m, u, v, *range_m, edge, out)
+    native.inverse_depths(plain(depth, depth.dtype), unit_m, u, v, *range_m, edge, out)
     return out
 
 
@@ -138,7 +146,7 @@ def inverse_medians(patch: np.ndarray, range_m: tuple[float, float], edge: float
 def _extent(uv: np.ndarray, descriptor: np.ndarray) -> tuple[bool, float, float, float]:
     """Whether all numbers are finite; the least coordinate, the largest u and v, none of them beyond 0."""
     if native is not None:
-        return native.extent(plain(uv, np.float32), np.ascontiguousarray(descriptor))
+        return native.extent(plain(uv, np.float32), plain(descriptor, descriptor.dtype))
     low, (right, bottom) = uv.min(initial=0.0), uv.max(axis=0, initial=0.0).tolist()
     return bool(np.isfinite(uv).all() and np.isfinite(descriptor).all()), float(low), right, bottom
 

@@ -76,7 +76,8 @@ def gathered(
         vote, far = votes(standing(earned), xy, xyz @ T_predicted[2, :3] + T_predicted[2, 3], bounds)
         return Pairs(xyz, xy, view.inverse_depth[features], weights(earned), vote, far)
     n = len(points)
-    pairs = Pairs(np.empty((n, 3)), np.empty((n, 2)), np.empty(n), np.empty(n), np.empty(n), np.empty(n, dtype=bool))
+    each = np.empty((3, n))
+    pairs = Pairs(np.empty((n, 3)), np.empty((n, 2)), each[0], each[1], each[2], np.empty(n, dtype=bool))
     into = pairs.xyz, pairs.xy, pairs.inverse_depth, pairs.weight, pairs.vote, pairs.far
     native.gather(points, features, xyz, trust, view.xy, view.inverse_depth, T_predicted, bounds, _GATHERED, *into)
     return pairs

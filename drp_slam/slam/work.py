@@ -5,10 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-FRAME_CALLS, KEYFRAME_CALLS, SEARCH_CALLS = 110.0, 520.0, 110.0
+FRAME_CALLS, KEYFRAME_CALLS, SEARCH_CALLS = 78.0, 230.0, 90.0
 """Calls into numpy, OpenCV and the compiled kernels that a frame makes, a keyframe more, and a search for groups of
-matches (`consensus`) more. Counted by `evaluation.calls` and fitted to 100 frames of freiburg1_xyz; 95, 457 and 89 on
-60 of the rendered room, 164 and 613 on kitti_clip."""
+matches (`consensus`) more. Counted by `evaluation.calls` and fitted to 100 frames of freiburg1_xyz."""
 
 
 class WorkCounter:

@@ -245,3 +245,46 @@ PyObject *kernel_triangulate(PyObject *module, PyObject *const *given, Py_ssize_
     release(a, 12);
     return fits ? PyLong_FromSsize_t(found) : NULL;
 }
+
+typedef struct {
+    double away;
+    Py_ssize_t i;
+} Away;
+
+static int nearer(const void *a, const void *b) {
+    const Away *one = a, *other = b;
+    return one->away != other->away ? (one->away > other->away) - (one->away < other->away) : (one->i > other->i) - (one->i < other->i);
+}
+
+/* Where a camera is, and the point `ahead` metres in front of it. */
+static void standing(const double *T, double ahead, double *at) {
+    for (int j = 0; j < 3; j++) {
+        at[j] = -(T[j] * T[3] + T[4 + j] * T[7] + T[8 + j] * T[11]);
+        at[3 + j] = at[j] + ahead * T[8 + j];
+    }
+}
+
+/* poses T_camera_world of keyframes (K, 4, 4), numbers of some (n), a pose (4, 4), metres ahead -> these numbers (n), those
+ * nearest to the pose first, in position and in the point ahead. */
+PyObject *kernel_nearest(PyObject *module, PyObject *const *given, Py_ssize_t count) {
+    Arg a[5];
+    if (take("nearest", given, count, "dndxN", a)) return NULL;
+    Py_ssize_t n = a[1].size, all = a[0].rows;
+    int fits = a[2].size == 16 && a[4].size == n && (!all || a[0].columns == 16);
+    for (Py_ssize_t i = 0; fits && i < n; i++) fits = I64(a[1])[i] >= 0 && I64(a[1])[i] < all;
+    Away *order = fit("nearest", fits) ? PyMem_RawMalloc(sizeof(Away) * (size_t)(n + 1)) : NULL;
+    double here[6], there[6];
+    if (order) standing(F64(a[2]), a[3].x, here);
+    else if (!PyErr_Occurred()) PyErr_NoMemory();
+    for (Py_ssize_t i = 0; order && i < n; i++) {
+        standing(F64(a[0]) + 16 * I64(a[1])[i], a[3].x, there);
+        for (int j = 0; j < 6; j++) there[j] -= here[j];
+        order[i].away = sqrt(dot3(there, there)) + sqrt(dot3(there + 3, there + 3)), order[i].i = i;
+    }
+    if (order) qsort(order, (size_t)n, sizeof(Away), nearer);
+    for (Py_ssize_t i = 0; order && i < n; i++) I64W(a[4])[i] = I64(a[1])[order[i].i];
+    PyMem_RawFree(order);
+    release(a, 5);
+    if (!order) return NULL;
+    Py_RETURN_NONE;
+}

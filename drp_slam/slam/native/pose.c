@@ -189,19 +189,30 @@ PyObject *kernel_apart(PyObject *module, PyObject *const *given, Py_ssize_t coun
     return fits ? PyFloat_FromDouble((double)beyond / (double)(n ? n : 1)) : NULL;
 }
 
-/* pose T_world_camera (4, 4), poses T_camera_world of keyframes (K, 4, 4), numbers of some (n), their covariances
- * (n, 6, 6), factors (n) of the frame's own, that (6, 6) -> the sum for the keyframe that leaves the position least
- * open (6, 6), as `uncertainty.Uncertainty._drift` says. */
+/* pose T_world_camera (4, 4); of keyframes: poses T_camera_world (K, 4, 4), covariances (K, 6, 6); of points: the keyframe
+ * that created them (M), whether their depth is measured (M); those that the frame was tracked by (N), its own covariance
+ * (6, 6), number of matches from which it has the drift of a keyframe -> the sum for the keyframe that leaves the position
+ * least open (6, 6), as `uncertainty.Uncertainty._drift` says; False where the scale is not measured. */
 PyObject *kernel_drift(PyObject *module, PyObject *const *given, Py_ssize_t count) {
-    Arg a[7];
-    if (take("drift", given, count, "ddndddD", a)) return NULL;
-    Py_ssize_t n = a[2].size;
-    int fits = a[0].size == 16 && a[3].size == 36 * n && a[4].size == n && a[5].size == 36 && a[6].size == 36 && n;
+    Arg a[9];
+    if (take("drift", given, count, "dddnbndiD", a)) return NULL;
+    Py_ssize_t n = a[5].size, keyframes = a[1].rows, all = a[3].size, measured = 0, most = 0;
+    int fits = a[0].size == 16 && a[2].size == 36 * keyframes && a[4].size == all && a[6].size == 36 && a[8].size == 36 && n;
+    int64_t *made = PyMem_RawCalloc((size_t)keyframes + 1, sizeof(int64_t));
+    for (Py_ssize_t i = 0; made && fits && i < n; i++) {
+        int64_t point = I64(a[5])[i], k = point >= 0 && point < all ? I64(a[3])[point] : -1;
+        if (!(fits = k >= 0 && k < keyframes)) break;
+        made[k]++, measured += U8(a[4])[point];
+        most = made[k] > most ? made[k] : most;
+    }
+    Py_ssize_t least_made = a[7].i < most ? a[7].i : most;
+    int scaled = measured >= (a[7].i < n ? a[7].i : n), first = 1;
     double least = INFINITY;
-    for (Py_ssize_t k = 0; fits && k < n; k++) {
+    for (Py_ssize_t k = 0; made && fits && scaled && k < keyframes; k++) {
+        if (!made[k] || made[k] < least_made) continue;
         double T[12], A[36] = {0}, AC[36], D[36], trace = 0.0;
-        const double *W = F64(a[0]), *P = F64(a[1]) + 16 * I64(a[2])[k], *C = F64(a[3]) + 36 * k, *own = F64(a[5]);
-        if (!(fits = I64(a[2])[k] >= 0 && I64(a[2])[k] < a[1].rows)) break;
+        const double *W = F64(a[0]), *P = F64(a[1]) + 16 * k, *C = F64(a[2]) + 36 * k, *own = F64(a[6]);
+        double spread = (double)n / (double)made[k] - 1.0;
         for (int i = 0; i < 3; i++) /* of the keyframe from the camera, then its inverse */
             for (int j = 0; j < 4; j++)
                 T[4 * i + j] = P[4 * i] * W[j] + P[4 * i + 1] * W[4 + j] + P[4 * i + 2] * W[8 + j] + (j == 3 ? P[4 * i + 3] : 0.0);
@@ -223,17 +234,17 @@ PyObject *kernel_drift(PyObject *module, PyObject *const *given, Py_ssize_t coun
             }
         for (int i = 0; i < 6; i++)
             for (int j = 0; j < 6; j++) {
-                D[6 * i + j] = own[6 * i + j] * F64(a[4])[k];
+                D[6 * i + j] = own[6 * i + j] * spread;
                 for (int m = 0; m < 6; m++) D[6 * i + j] += AC[6 * i + m] * A[6 * j + m];
             }
         for (int i = 0; i < 3; i++) trace += D[7 * i];
-        if (trace < least || !k) {
-            least = trace;
-            memcpy(F64W(a[6]), D, sizeof D);
+        if (trace < least || first) {
+            least = trace, first = 0;
+            memcpy(F64W(a[8]), D, sizeof D);
         }
     }
-    fits = fit("drift", fits);
-    release(a, 7);
-    if (!fits) return NULL;
-    Py_RETURN_NONE;
+    fits = made ? fit("drift", fits) : (PyErr_NoMemory(), 0);
+    PyMem_RawFree(made);
+    release(a, 9);
+    return fits ? PyBool_FromLong(scaled) : NULL;
 }

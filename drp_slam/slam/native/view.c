@@ -72,6 +72,21 @@ PyObject *kernel_distort(PyObject *module, PyObject *const *given, Py_ssize_t co
     Py_RETURN_NONE;
 }
 
+/* places (N, 2) float32, width, height -> columns and rows of the nearest pixels (2, N). */
+PyObject *kernel_pixels(PyObject *module, PyObject *const *given, Py_ssize_t count) {
+    Arg a[4];
+    if (take("pixels", given, count, "fiiN", a)) return NULL;
+    Py_ssize_t n = a[0].rows;
+    int fits = fit("pixels", a[0].size == 2 * n && a[3].size == 2 * n);
+    for (Py_ssize_t i = 0; fits && i < 2 * n; i++) {
+        double at = nearbyint((double)((const float *)a[0].buffer.buf)[i]), most = (double)(a[1 + i % 2].i - 1);
+        I64W(a[3])[i % 2 * n + i / 2] = (int64_t)(at > 0 ? at < most ? at : most : 0);
+    }
+    release(a, 4);
+    if (!fits) return NULL;
+    Py_RETURN_NONE;
+}
+
 static Py_ssize_t inside(Py_ssize_t at, Py_ssize_t size) { return at < 0 ? 0 : at < size ? at : size - 1; }
 
 /* depth (H, W) uint16 or float32, unit in metres, columns and rows (N) of pixels, range in metres, edge

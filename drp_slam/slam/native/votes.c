@@ -121,7 +121,7 @@ static double lowered(double trust, const double *c) {
 
 /* trust (M), written; points (N) and their squared errors (N) of pixels and depth; points (V) and whether they are
  * looked through (V) or (0); constants (8: gate of pixels, of depth, disagrees, kept, lost, refuted, full, unused)
- * -> how many of them are refuted. */
+ * -> list of those that are refuted, some twice. */
 PyObject *kernel_judge(PyObject *module, PyObject *const *given, Py_ssize_t count) {
     Arg a[7];
     if (take("judge", given, count, "Dnddnbd", a)) return NULL;
@@ -141,10 +141,15 @@ PyObject *kernel_judge(PyObject *module, PyObject *const *given, Py_ssize_t coun
         if (!(fits = k >= 0 && k < all)) break;
         if (U8(a[5])[i]) F64W(a[0])[k] = lowered(F64(a[0])[k], c);
     }
-    Py_ssize_t refuted = 0;
-    for (Py_ssize_t i = 0; fits && i < n; i++) refuted += F64(a[0])[I64(a[1])[i]] < c[5];
-    for (Py_ssize_t i = 0; fits && i < a[5].size; i++) refuted += F64(a[0])[I64(a[4])[i]] < c[5];
-    fits = fit("judge", fits);
+    for (Py_ssize_t i = 0; fits && i < a[4].size; i++) fits = I64(a[4])[i] >= 0 && I64(a[4])[i] < all;
+    PyObject *refuted = fit("judge", fits) ? PyList_New(0) : NULL;
+    for (int of = 1; refuted && of < 5; of += 3)
+        for (Py_ssize_t i = 0; refuted && i < a[of].size; i++) {
+            if (!(F64(a[0])[I64(a[of])[i]] < c[5])) continue;
+            PyObject *number = PyLong_FromLongLong(I64(a[of])[i]);
+            if (!number || PyList_Append(refuted, number)) Py_CLEAR(refuted);
+            Py_XDECREF(number);
+        }
     release(a, 7);
-    return fits ? PyLong_FromSsize_t(refuted) : NULL;
+    return refuted;
 }
