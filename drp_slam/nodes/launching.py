@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import signal
 import tempfile
@@ -18,16 +17,13 @@ from launch_ros.actions import Node
 
 from drp_slam import resources
 from drp_slam.atomic import make_folder
-from drp_slam.config import DEFAULT_NETWORK, Config
-from drp_slam.config.config_file import load, override
-from drp_slam.data.dataset import open_sequence, playable
+from drp_slam.config import Config
 from drp_slam.data.sequence import Sequence
 from drp_slam.errors import ConfigError, GraphError
-from drp_slam.nodes.camera_topics import CAMERA_TOPICS, PAIR_TOPICS
-from drp_slam.nodes.options import rate
+from drp_slam.nodes.arguments import Plan, declared, planned
 from drp_slam.nodes.shared_memory import remove_orphans
-from drp_slam.nodes.table import NodeSpec, Place, contained, environment, nodes, write_parameters
-from drp_slam.nodes.up import conclude, verify
+from drp_slam.nodes.table import NodeSpec, Place, environment, write_parameters
+from drp_slam.nodes.up import conclude
 from drp_slam.reporting.claim import claimed
 from drp_slam.reporting.results import build
 from launch import LaunchContext, LaunchDescription  # type: ignore[attr-defined]
@@ -39,101 +35,50 @@ RESPAWN_DELAY_S = 1.0
 VIEWERS = ("rviz2", "rerun_view")
 """Processes whose failure does not end the graph."""
 
-MODES = ("mapping", "localisation")
-
-ARGUMENTS = (
-    ("config", "", "YAML like config/drp_slam.yaml; the other arguments override it"),
-    ("backend", "", "device that runs the network and the image kernels: emulated (default) or cpu"),
-    ("network", "", f"shipped network or ONNX file (default: {DEFAULT_NETWORK})"),
-    ("device", "", "chip to model: rzv2h (default), rzv2n or a file"),
-    ("features", "", "front end for features: xfeat (default)"),
-    ("sensor", "", "auto (default): depth or a stereo pair; mono: the image alone, up to scale"),
-    ("out", "", "folder of results, written at the end; empty: none"),
-    ("namespace", "", "ROS namespace of nodes, topics and /tf; empty: none"),
-    ("frame_prefix", "", "prefix of all frames, such as robot1/, to share /tf with other robots; empty: none"),
-    ("use_sim_time", "false", "follow /clock, as with a simulator"),
-    ("mount", "", "pose of the camera on the robot, if /tf does not have it: x y z in m, roll pitch yaw in deg"),
-    ("map", "", "map file to load and extend; empty: begin a new one"),
-    ("save_map", "", "save the map to this file at the end; empty: do not save"),
-    ("odometry", "", "topic of wheel odometry that predicts the motion (nav_msgs/Odometry); empty: none"),
-    ("imu", "", "topic of an IMU that predicts the rotation (sensor_msgs/Imu); empty: none"),
-    ("prior", "", "file of poses, orientations or angular velocities that predicts the motion; empty: none"),
-    ("mode", "mapping", "mapping, or localisation: localise only, never change the map"),
-    ("container", "false", "run all nodes in one process, and pass images by reference"),
-    ("autostart", "true", "activate the nodes; false: a lifecycle manager does"),
-    ("rerun", "", "true: show the graph in the Rerun viewer; FILE.rrd: record it"),
-    ("rviz", "false", "show image, features, trajectory, map and TF"),
-    ("respawn", "", "restart a node that dies: true (default with a camera) or false (with a recording)"),
-)
-BAG = (
-    ("bag", "synthetic", "TUM RGB-D folder, rosbag2, or synthetic"),
-    ("camera", "", "calibration, used instead of the recording's own"),
-    ("rate", "1.0", "speed of playback, or max"),
-    ("frames", "0", "number of frames; 0: all"),
-    ("loop", "false", "start again at the end"),
-)
-
 
 def description(player: bool) -> LaunchDescription:
     """Launch arguments, environment, nodes; the end of a recording ends the launch."""
-    topics = tuple((t, "" if t in PAIR_TOPICS else t, f"topic of {text}") for t, text in CAMERA_TOPICS.items())
-    arguments = ARGUMENTS + (BAG if player else topics)
+    arguments = declared(player)
     return LaunchDescription(
         [DeclareLaunchArgument(n, default_value=d, description=h) for n, d, h in arguments]
-        + [OpaqueFunction(function=_actions, args=[player, [n for n, _, _ in arguments]])]
+        + [OpaqueFunction(function=_actions, args=[player])]
     )
 
 
-def _actions(context: LaunchContext, player: bool, names: list[str]) -> list[Any]:
+def _actions(context: LaunchContext, player: bool) -> list[Any]:
     """The actions for given arguments."""
-    given = {name: LaunchConfiguration(name).perform(context) for name in names}
-    config = configuration(given, player)
-    respawn = truth(given["respawn"] or str(not player), "respawn")
-    topics = {} if player else {t: given[t] for t in CAMERA_TOPICS if given[t] not in (t, "")}
-    place = Place(
-        topics, given["namespace"], truth(given["use_sim_time"], "use_sim_time"), bool(config.graph.frame_prefix)
-    )
-    shown = rviz(place, player or place.use_sim_time, config.graph.map_frame) if truth(given["rviz"], "rviz") else []
-    if given["rerun"] not in ("", "false"):
-        file = [] if given["rerun"] == "true" else [given["rerun"]]
-        shown.append(viewer("rerun_view", place, file))
-    sequence = None
+    given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in declared(player)}
+    plan = planned(given, player)
     if player:
-        config = playable(config)
-        given["bag"] = config.player.sequence
-        sequence = open_sequence(given["bag"], given["camera"] or None, 0, config.player.frames or None)
-    pair = place.pair if sequence is None else sequence.camera.baseline_m is not None
-    config = override(config, {"graph.pair": pair})
-    if sequence is not None and sequence.camera.mono:
-        config = override(config, {"slam.sensor": "mono"})
-    verify(config)
+        given["bag"] = plan.config.player.sequence
+    shown = rviz(plan) if plan.rviz else []
+    if plan.rerun is not None:
+        shown.append(viewer("rerun_view", plan.place, [plan.rerun] if plan.rerun else []))
     remove_orphans()
-    results = [Results(config, sequence, given)] if config.graph.out else []
-    actions: list[Any] = [SetEnvironmentVariable(n, v) for n, v in environment(player).items()]
-    specs = nodes(config, player, place)
-    if truth(given["container"], "container"):
-        specs = contained(specs)
-    for spec in specs:
-        again = respawn and not spec.ends
-        actions.append(
-            Node(
-                package="drp_slam",
-                executable=spec.name,
-                name=None if spec.members else spec.name,  # a name would apply to all members
-                namespace=spec.namespace,
-                arguments=spec.arguments,
-                parameters=[parameter_file(spec) if spec.members else dict(spec.parameters)],
-                remappings=list(spec.remappings),
-                additional_env=dict(spec.environment),
-                output="screen",
-                sigterm_timeout=GRACE_S,
-                sigkill_timeout=GRACE_S,
-                respawn=again,
-                respawn_delay=RESPAWN_DELAY_S,
-                on_exit=None if again else Shutdown(reason=f"{spec.name} has ended"),
-            )
-        )
-    return actions + shown + [action for one in results for action in one.actions()]
+    results = [Results(plan.config, plan.sequence, given)] if plan.config.graph.out else []
+    environment_set = [SetEnvironmentVariable(n, v) for n, v in environment(player).items()]
+    processes = [process(spec, plan.respawn and not spec.ends) for spec in plan.specs]
+    return environment_set + processes + shown + [action for one in results for action in one.actions()]
+
+
+def process(spec: NodeSpec, again: bool) -> Node:
+    """A process of the graph; the graph ends with it, unless it is started `again`."""
+    return Node(
+        package="drp_slam",
+        executable=spec.name,
+        name=None if spec.members else spec.name,  # a name would apply to all members
+        namespace=spec.namespace,
+        arguments=spec.arguments,
+        parameters=[parameter_file(spec) if spec.members else dict(spec.parameters)],
+        remappings=list(spec.remappings),
+        additional_env=dict(spec.environment),
+        output="screen",
+        sigterm_timeout=GRACE_S,
+        sigkill_timeout=GRACE_S,
+        respawn=again,
+        respawn_delay=RESPAWN_DELAY_S,
+        on_exit=None if again else Shutdown(reason=f"{spec.name} has ended"),
+    )
 
 
 def parameter_file(spec: NodeSpec) -> str:
@@ -199,7 +144,7 @@ def viewer(name: str, place: Place, arguments: list[str]) -> Node:
     return Node(package="drp_slam", executable=name, arguments=arguments, output="screen", **where)
 
 
-def rviz(place: Place, use_sim_time: bool, fixed_frame: str) -> list[Node]:
+def rviz(plan: Plan) -> list[Node]:
     """rviz2 with the shipped view. Raises ConfigError, before any node runs, where it is not installed.
 
     launch itself would notice only after it has started the nodes, and leave them running.
@@ -209,55 +154,6 @@ def rviz(place: Place, use_sim_time: bool, fixed_frame: str) -> list[Node]:
     except PackageNotFoundError:
         raise ConfigError("rviz:=true: rviz2 is not installed; install ros-$ROS_DISTRO-rviz2 or leave it out") from None
     view = str(resources.share() / "config" / "rviz" / "slam.rviz")
-    where: dict[str, Any] = {"namespace": place.namespace, "remappings": list(place.remappings())}
-    clock = [{"use_sim_time": use_sim_time}]
-    return [
-        Node(package="rviz2", executable="rviz2", arguments=["-d", view, "-f", fixed_frame], parameters=clock, **where)
-    ]
-
-
-def configuration(given: dict[str, str], player: bool) -> Config:
-    """The configuration with the launch arguments. Raises ConfigError as `config_file.load` does."""
-    config = load(given["config"] or None)
-    values: dict[str, Any] = {
-        f"{section}.backend": given["backend"] for section in ("drp", "drpai3") if given["backend"]
-    }
-    values |= {name: given[name] for name in ("features", "network", "mount", "frame_prefix") if given[name]}
-    values |= {f"slam.{name}_topic": given[name] for name in ("odometry", "imu") if given[name]}
-    for name in ("map", "save_map", "prior"):
-        if given[name]:
-            values[f"slam.{name}"] = str(Path(given[name]).expanduser().absolute())
-    if given["mode"] not in MODES:
-        raise ConfigError(f"mode:={given['mode']}: expected one of {', '.join(MODES)}")
-    values["autostart"] = truth(given["autostart"], "autostart")
-    if given["sensor"]:
-        values["slam.sensor"] = given["sensor"]
-    values["slam.localise"] = given["mode"] == MODES[1]
-    if given["device"]:
-        values["device"] = resources.device_name(given["device"])
-    if player:
-        values |= {
-            "player.sequence": given["bag"],
-            "player.camera": given["camera"],
-            "player.rate": rate(given["rate"]),
-            "player.frames": whole(given["frames"], "frames"),
-            "player.loop": truth(given["loop"], "loop"),
-        }
-    out = str(Path(given["out"]).resolve()) if given["out"] else ""
-    config = override(config, values)
-    return dataclasses.replace(config, graph=dataclasses.replace(config.graph, out=out))
-
-
-def whole(text: str, name: str) -> int:
-    """A whole number. Raises ConfigError that names the argument."""
-    try:
-        return int(text)
-    except ValueError:
-        raise ConfigError(f"{name}:={text}: expected a whole number; 0 is all") from None
-
-
-def truth(text: str, name: str) -> bool:
-    """`true` or `false`. Raises ConfigError that names the argument."""
-    if text.lower() not in ("true", "false"):
-        raise ConfigError(f"{name}:={text}: expected true or false")
-    return text.lower() == "true"
+    where: dict[str, Any] = {"namespace": plan.place.namespace, "remappings": list(plan.place.remappings())}
+    arguments, clock = ["-d", view, "-f", plan.config.graph.map_frame], [{"use_sim_time": plan.use_sim_time}]
+    return [Node(package="rviz2", executable="rviz2", arguments=arguments, parameters=clock, **where)]

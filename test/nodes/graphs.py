@@ -15,6 +15,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from drp_slam.nodes.camera_topics import CAMERA_TOPICS
+
 SEQUENCE = "synthetic:frames=40,width=320"
 """What the fixture `small_room` is."""
 ALL = {"drp_node", "perception_node", "pose_node", "profiler_node", "player_node"}
@@ -40,7 +42,7 @@ def claim_domain() -> tuple[int, int]:
 
 
 PRODUCT = (sys.executable, "-m", "drp_slam")
-OPTIONS = {"bag": "sequence", "image": "image_topic", "depth": "depth_topic", "camera_info": "camera_info_topic"}
+OPTIONS = {"bag": "sequence"} | {name: f"{name}_topic" for name in (*CAMERA_TOPICS, "odometry", "imu")}
 """Launch arguments that `up` has under another name."""
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from importlib.util import find_spec
 
@@ -20,9 +21,11 @@ from nav_msgs.msg import Odometry
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from drp_slam import geometry
+from drp_slam import geometry, resources
 from drp_slam.config import Config
 from drp_slam.config.config_file import override
+from drp_slam.data.synthetic import cache_folder, parse
+from drp_slam.data.trajectory import write_tum
 from drp_slam.nodes import convert, qos, status_codec
 from drp_slam.nodes.player_node import rep118
 from drp_slam.nodes.transforms import TransformTree
@@ -138,14 +141,37 @@ def test_camera_in_a_namespace_in_one_process(graph, listen, small_room, tmp_pat
 
 
 def test_localises_in_a_map_and_ends_with_the_recording(graph, small_room, tmp_path):
-    """map, mode, rate; every process ends with 0."""
-    stored = tmp_path / "room.drpmap"
+    """Each argument of a recording that may be beside map and mode; every process ends with 0."""
+    stored, count = tmp_path / "room.drpmap", len(small_room) - 5
     run_sequence(small_room, override(Config(), {"slam.save_map": str(stored)}), tmp_path / "mapped")
     before = stored.read_bytes()
-    running = graph(bag=SEQUENCE, rate="max", map=stored, mode="localisation", out=tmp_path / "out")
+    chip = shutil.copy(resources.device_file("rzv2h"), tmp_path / "mine.yaml")
+    camera = shutil.copy(cache_folder(parse(SEQUENCE)) / "camera.yaml", tmp_path / "camera.yaml")
+    write_tum(tmp_path / "wheels.txt", small_room.ground_truth)
+    (tmp_path / "given.yaml").write_text("pose_node:\n  ros__parameters:\n    prior_frame: camera\n")
+    running = graph(
+        bag=SEQUENCE,
+        rate="max",
+        frames=count,
+        map=stored,
+        mode="localisation",
+        config=tmp_path / "given.yaml",
+        backend="cpu",
+        device=chip,
+        network="xfeat-p70",
+        features="xfeat",
+        camera=camera,
+        prior=tmp_path / "wheels.txt",
+        frame_prefix="robot1/",
+        out=tmp_path / "out",
+    )
     running.ended()
-    report = folder.read_json(tmp_path / "out" / folder.REPORT_JSON)
-    assert report["frames"] == len(small_room) and report["tracked"] >= 0.9 * len(small_room)
+    report, about = folder.read_json(tmp_path / "out" / folder.REPORT_JSON), folder.read_run(tmp_path / "out")
+    assert report["frames"] == count and report["tracked"] >= 0.9 * count
+    assert report["stages"]["network"]["device"] == "cpu" and about["camera"] == str(camera)
+    given = about["config"]
+    assert given["graph"]["device"] == str(chip) and given["graph"]["frame_prefix"] == "robot1/"
+    assert given["slam"]["prior_frame"] == "camera" and given["slam"]["prior"] == str(tmp_path / "wheels.txt")
     assert {row.keyframe for row in folder.read_frames(tmp_path / "out" / folder.FRAMES)} == {0}
     assert stored.read_bytes() == before
 
