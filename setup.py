@@ -7,7 +7,8 @@ from pathlib import Path
 from setuptools import Extension, find_packages, setup
 
 NAME = "drp_slam"
-NODES = ("drp_node", "perception_node", "pose_node", "profiler_node", "player_node", "container", "rerun_view")
+STAGES = ("drp_node", "perception_node", "pose_node", "dense_node", "profiler_node", "player_node")
+NODES = (*STAGES, "container", "rerun_view")
 MESSAGES = ("std", "sensor", "nav", "geometry", "diagnostic", "visualization", "rosgraph", "lifecycle")
 VERSION = next(
     line.split('"')[1] for line in Path(NAME, "__init__.py").read_text().splitlines() if line.startswith("__version__")

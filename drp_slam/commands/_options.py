@@ -60,13 +60,17 @@ def refuse_dense(args: argparse.Namespace, mono: bool) -> None:
         )
 
 
-def dense_files(args: argparse.Namespace, out: Path) -> dict[str, Any]:
-    """`dense` of a report, with `--dense`."""
+def dense_files(args: argparse.Namespace, out: Path, made: bool = False) -> dict[str, Any]:
+    """`dense` of a report, with `--dense`. `made`: the graph has written the files, if anything was mapped."""
     if not args.dense:
         return {}
+    from drp_slam.reporting import folder
     from drp_slam.reporting.dense_files import write_dense
 
-    return {"dense": write_dense(out)}
+    if not made:
+        return {"dense": write_dense(out)}
+    about = out / folder.DENSE_JSON
+    return {"dense": folder.read_json(about)} if about.exists() else {}
 
 
 def add_export(p: argparse.ArgumentParser) -> None:

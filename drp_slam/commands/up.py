@@ -58,6 +58,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if sequence is not None and sequence.camera.mono:
         config = override(config, {"slam.sensor": "mono"})
     options.refuse_dense(args, config.slam.sensor == "mono")
+    if args.dense and sequence is None:  # there is no recording to read again: a node keeps the keyframes
+        config = override(config, {"graph.dense": True})
     about = {
         "sequence": args.sequence,
         "camera": args.camera,
@@ -68,4 +70,4 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
     with claimed(out, args.sequence) as run_id:
         run_graph(config, sequence, out, about | {"run_id": run_id}, respawn, place, args.container, args.rerun)
-    return build(out) | (options.dense_files(args, out) if sequence is not None else {}) | options.exported(args, out)
+    return build(out) | options.dense_files(args, out, made=sequence is None) | options.exported(args, out)

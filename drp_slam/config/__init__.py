@@ -2,13 +2,14 @@
 """Every parameter, defined once: frozen dataclasses with defaults that a YAML file may override.
 
 The same fields become ROS parameters (with description and range), YAML sections and `--set`
-keys. One section per node: `drp`, `drpai3`, `slam`, `profiler`, `player`.
+keys. One section per node: `drp`, `drpai3`, `slam`, `dense`, `profiler`, `player`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from drp_slam.config.dense import DenseConfig
 from drp_slam.config.parameter import check, param
 from drp_slam.device import BACKENDS
 from drp_slam.errors import ConfigError
@@ -252,6 +253,10 @@ class GraphConfig:
     grid_high_m: float = param(
         0.3, "depth below this height in the map's frame is an obstacle in the grid", unit="m", low=-100.0, high=100.0
     )
+    dense: bool = param(
+        False,
+        "run dense_node, which fuses the keyframes' depth: topic dense_cloud, and mesh and cloud in out at the end",
+    )
     pacing: str = param(
         "host",
         "publish results as soon as this host has them, or at the time the chip would have them",
@@ -282,6 +287,7 @@ class Config:
     drp: DrpConfig = DrpConfig()
     drpai3: PerceptionConfig = PerceptionConfig()
     slam: SlamConfig = SlamConfig()
+    dense: DenseConfig = field(default_factory=DenseConfig)
     profiler: ProfilerConfig = ProfilerConfig()
     player: PlayerConfig = PlayerConfig()
     graph: GraphConfig = GraphConfig()
@@ -291,6 +297,7 @@ NODE_SECTIONS = {
     "drp_node": "drp",
     "perception_node": "drpai3",
     "pose_node": "slam",
+    "dense_node": "dense",
     "profiler_node": "profiler",
     "player_node": "player",
 }

@@ -41,6 +41,7 @@ ARGUMENTS = (
     ("prior", "", "file of poses, orientations or angular velocities that predicts the motion; empty: none"),
     ("mode", "mapping", "mapping, or localisation: localise only, never change the map"),
     ("container", "false", "run all nodes in one process, and pass images by reference"),
+    ("dense", "false", "fuse the keyframes' depth: topic dense_cloud, mesh and cloud in out (needs Open3D)"),
     ("autostart", "true", "activate the nodes; false: a lifecycle manager does"),
     ("rerun", "", "true: show the graph in the Rerun viewer; FILE.rrd: record it"),
     ("rviz", "false", "show image, features, trajectory, map and TF"),
@@ -126,7 +127,7 @@ def configuration(given: Mapping[str, str], player: bool) -> Config:
             values[f"slam.{name}"] = str(Path(given[name]).expanduser().absolute())
     if given["mode"] not in MODES:
         raise ConfigError(f"mode:={given['mode']}: expected one of {', '.join(MODES)}")
-    values["autostart"] = truth(given["autostart"], "autostart")
+    values |= {name: truth(given[name], name) for name in ("autostart", "dense")}
     if given["sensor"]:
         values["slam.sensor"] = given["sensor"]
     values["slam.localise"] = given["mode"] == MODES[1]

@@ -78,6 +78,19 @@ def colour_encoding(values: np.ndarray) -> str:
     return "bgr8" if values.ndim == 3 else "mono8"
 
 
+def rep118(depth: np.ndarray, unit_m: float) -> tuple[np.ndarray, str]:
+    """(H, W) raw depth in a REP-118 encoding: 16UC1 in millimetres where exact, else 32FC1 in metres.
+
+    Metres are rounded to the nearest float32 of raw x unit, as the tracker rounds a recording's raw
+    depth, so both give the same trajectory.
+    """
+    if depth.dtype == np.uint16 and unit_m == 0.001:
+        return depth, "16UC1"
+    metres = np.empty(depth.shape, np.float32)
+    np.multiply(depth, np.float64(unit_m), out=metres, casting="unsafe", dtype=np.float64)
+    return metres, "32FC1"
+
+
 def check_depth(values: np.ndarray, topic: str = "depth") -> None:
     """Raises GraphError if no pixel has depth. Checks a few pixels first."""
     for some in (values[::8, ::8], values):

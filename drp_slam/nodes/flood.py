@@ -28,7 +28,7 @@ from drp_slam.nodes import convert, qos
 from drp_slam.nodes.child import keep_freed_memory
 from drp_slam.nodes.credit import Credit
 from drp_slam.nodes.limits import LIVE_IN_FLIGHT
-from drp_slam.nodes.player_node import OPTICAL_FRAME, rep118
+from drp_slam.nodes.player_node import OPTICAL_FRAME
 
 MOST = 60
 """Number of prepared frames."""
@@ -73,7 +73,7 @@ class Flood(Node):
             assert frame.image is not None and frame.depth is not None
             head = convert.header(frame.stamp_ns, OPTICAL_FRAME)
             image = convert.image_message(head, frame.image, convert.colour_encoding(frame.image))
-            depth = convert.image_message(head, *rep118(frame.depth, frame.depth_unit_m))
+            depth = convert.image_message(head, *convert.rep118(frame.depth, frame.depth_unit_m))
             yield Shot(image, depth, convert.camera_info(recording.camera, head))
 
     def _on_status(self, message: DiagnosticArray) -> None:

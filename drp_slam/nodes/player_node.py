@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from rosgraph_msgs.msg import Clock
@@ -108,7 +107,7 @@ class PlayerNode(StageNode):
             right = self._right.image(head, frame.right, convert.colour_encoding(frame.right))
         depth = None
         if frame.depth is not None:
-            values, encoding = rep118(frame.depth, frame.depth_unit_m)
+            values, encoding = convert.rep118(frame.depth, frame.depth_unit_m)
             depth = self._depth.image(head, values, encoding)
         return Messages(frame.stamp_ns, image, depth, right)
 
@@ -232,19 +231,6 @@ class PlayerNode(StageNode):
     def finish(self) -> None:
         """Ends the playback."""
         self._playback.stop()
-
-
-def rep118(depth: np.ndarray, unit_m: float) -> tuple[np.ndarray, str]:
-    """(H, W) raw depth in a REP-118 encoding: 16UC1 in millimetres where exact, else 32FC1 in metres.
-
-    Metres are rounded to the nearest float32 of raw x unit, as the tracker rounds a recording's raw
-    depth, so both give the same trajectory.
-    """
-    if depth.dtype == np.uint16 and unit_m == 0.001:
-        return depth, "16UC1"
-    metres = np.empty(depth.shape, np.float32)
-    np.multiply(depth, np.float64(unit_m), out=metres, casting="unsafe", dtype=np.float64)
-    return metres, "32FC1"
 
 
 def main(args: Sequence[str] | None = None) -> int:

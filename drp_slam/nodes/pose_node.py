@@ -23,7 +23,6 @@ from drp_slam.datatypes import Camera, Detections, Features, Frame, Track
 from drp_slam.device import StageRun
 from drp_slam.doctor.findings import Finding
 from drp_slam.errors import DrpSlamError, GraphError
-from drp_slam.frontend.depth_sensor import rectification
 from drp_slam.frontend.front_end import front_end_class
 from drp_slam.nodes import convert, feature_codec, qos, status_codec
 from drp_slam.nodes.base import StageNode
@@ -85,7 +84,7 @@ class PoseNode(StageNode):
         MapServices(self)
         self._status = self.advertise(DiagnosticArray, "status", qos.ledger())
         if self.graph.pair:
-            Calibration(self, lambda camera: self._take_camera(rectification(camera)[1]))
+            Calibration(self, lambda pair: self._take_camera(self._world.rectified(pair)))
         else:
             self.subscribe(CameraInfo, "camera_info", self._on_camera_info, qos.camera_in(), foreign=True)
         self._mono = self._config.sensor == "mono"

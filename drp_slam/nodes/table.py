@@ -81,6 +81,8 @@ class Place:
 
 
 CONTAINER = "container"
+DENSE = "dense_node"
+"""Never in a container: Open3D would stop the other nodes while it works."""
 
 ROOT = Place()
 """The root namespace, with the topics' default names."""
@@ -138,6 +140,7 @@ def nodes(config: Config, player: bool, place: Place = ROOT) -> list[NodeSpec]:
     names = ["profiler_node", *stage_nodes(config.graph.features)]
     if config.drpai3.detector and "perception_node" not in names:
         names.append("perception_node")  # for the detector alone
+    names += [DENSE] if config.graph.dense else []
     names += ["player_node"] if player else []
     lossless = config.player.rate == 0.0
     return [
@@ -162,14 +165,19 @@ def nodes(config: Config, player: bool, place: Place = ROOT) -> list[NodeSpec]:
 
 
 def contained(specs: list[NodeSpec]) -> list[NodeSpec]:
-    """The nodes as one process, in which the profiler shuts down last; it ends with the player."""
+    """The nodes as one process, in which the profiler shuts down last; it ends with the player.
+
+    `dense_node` stays a process of its own.
+    """
+    apart = [spec for spec in specs if spec.name == DENSE]
+    specs = [spec for spec in specs if spec.name != DENSE]
     order = sorted(specs, key=lambda spec: (not spec.ends, spec.name == "profiler_node"))
     environment: dict[str, str] = {}
     for spec in order[::-1]:  # the player's shared memory, if there is one
         environment |= spec.environment
     ends = any(spec.ends for spec in specs)
     one = specs[0]
-    return [NodeSpec(CONTAINER, {}, one.remappings, ends, one.namespace, environment, tuple(order))]
+    return [NodeSpec(CONTAINER, {}, one.remappings, ends, one.namespace, environment, tuple(order)), *apart]
 
 
 def threads(count: int) -> dict[str, str]:

@@ -100,6 +100,22 @@ def verify(config: Config) -> None:
     if name := network_of(config):
         resources.network(name)
     mount(config.graph.mount)
+    if config.graph.dense:
+        verify_dense(config)
+
+
+def verify_dense(config: Config) -> None:
+    """Raises GraphError where `dense_node` would have nothing to fuse, or cannot."""
+    if find_spec("open3d") is None:
+        raise GraphError(f"the dense map needs Open3D: {pip_install('drp_slam[dense]')}")
+    if config.slam.sensor == "mono":
+        raise GraphError(
+            "the dense map fuses depth, and this camera has none; leave it out, or add depth or a second camera"
+        )
+    if config.graph.pair and config.drp.stereo != "dense":
+        raise GraphError(
+            "the dense map of a stereo pair needs depth at every pixel; set drp.stereo=dense, or leave the map out"
+        )
 
 
 @contextmanager

@@ -133,6 +133,12 @@ def path(head: Header, poses: list[np.ndarray]) -> Path:
     return Path(header=head, poses=[PoseStamped(header=head, pose=pose(T)) for T in poses])
 
 
+def stamped_path(heads: list[Header], poses: list[np.ndarray]) -> Path:
+    """Poses that each have a stamp of their own; the path has that of the last one."""
+    last = heads[-1] if heads else Header()
+    return Path(header=last, poses=[PoseStamped(header=head, pose=pose(T)) for head, T in zip(heads, poses)])
+
+
 def pose_array(head: Header, poses: list[np.ndarray]) -> PoseArray:
     """Poses in `head.frame_id`."""
     return PoseArray(header=head, poses=[pose(T) for T in poses])

@@ -14,9 +14,11 @@ from std_msgs.msg import Header
 
 from drp_slam import geometry
 from drp_slam.config import GraphConfig
-from drp_slam.datatypes import Frame, Track
+from drp_slam.datatypes import Camera, Frame, Track
+from drp_slam.frontend.depth_sensor import rectification
 from drp_slam.nodes import convert, qos, world
 from drp_slam.nodes.grid_publisher import GridPublisher
+from drp_slam.nodes.keyframe_publisher import KeyframePublisher
 from drp_slam.nodes.tf import Transforms
 from drp_slam.nodes.transforms import TransformTree
 
@@ -39,6 +41,7 @@ class WorldPublisher:
         self._points = node.advertise(PointCloud2, "map_points", qos.latched())
         self._keyframes = node.advertise(PoseArray, "keyframes", qos.latched())
         self._grid = GridPublisher(node, graph.grid_cell_m, (graph.grid_low_m, graph.grid_high_m))
+        self._dense = KeyframePublisher(node) if graph.dense else None
         self._transforms = Transforms(node, graph)
         self._slow_s, self._count = 0.0, 0
         self._another_map = False
@@ -47,6 +50,10 @@ class WorldPublisher:
     def tree(self) -> TransformTree:
         """The tree of frames that other nodes publish."""
         return self._transforms.tree
+
+    def rectified(self, pair: Camera) -> Camera:
+        """The left camera of a stereo pair as features and depth have it."""
+        return rectification(pair)[1] if self._dense is None else self._dense.calibrated(pair)
 
     def settle(self, header: Header) -> world.Frames | None:
         """The camera's mount on the robot, from the image's frame; None while unknown."""
@@ -76,6 +83,8 @@ class WorldPublisher:
             self._grid.moved()
         if track.keyframe:
             self._grid.keyframe(len(tracker.map) - 1, frame)
+            if self._dense is not None:
+                self._dense.keyframe(header, frame)
         frames = self.settle(header)
         if frames is None:
             return
@@ -105,3 +114,5 @@ class WorldPublisher:
         self._path.publish(world.path(in_map, poses))
         self._keyframes.publish(world.pose_array(in_map, poses))
         self._points.publish(world.map_cloud(in_map, frames, tracker.cloud()))
+        if self._dense is not None:
+            self._dense.place(in_map.frame_id, frames, tracker.map)

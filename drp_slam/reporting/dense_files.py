@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from drp_slam.atomic import write_text
 from drp_slam.config import Config
 from drp_slam.config.config_file import override
 from drp_slam.data.dataset import open_sequence
@@ -20,7 +22,7 @@ from drp_slam.errors import ProfilerError
 from drp_slam.frontend.depth_sensor import Sensor, open_sensor
 from drp_slam.geometry import inverse, rotation_vector
 from drp_slam.reporting import folder as files
-from drp_slam.slam.dense import fuse
+from drp_slam.slam.dense import Posed, fuse
 from drp_slam.slam.occupancy import Occupancy
 
 STEP_M, STEP_RAD = 0.03, 0.05
@@ -55,23 +57,34 @@ def write_dense(out: Path) -> dict[str, Any]:
     def frames() -> Iterator[tuple[Frame, np.ndarray]]:
         yield from posed(sequence, sensor, trajectory, stamps)
 
-    range_m = reach_m(sensor.camera, config)
+    return write(out, frames, sensor.camera, reach_m(sensor.camera, config), T_GROUND_WORLD)
+
+
+def write(
+    out: Path, frames: Callable[[], Posed], camera: Camera, range_m: float, T_ground_world: np.ndarray
+) -> dict[str, Any]:
+    """Writes the files of frames with depth and their `T_world_camera`; z of the ground's frame points up.
+
+    `frames()` starts a pass over them. Returns the files written. Raises SlamError if there is nothing to fuse.
+    """
     scale = max(1.0, range_m / 5.0)  # voxels grow with the range: a street needs larger ones than a desk
-    dense = fuse(frames, sensor.camera, VOXEL_M * scale, range_m)
+    dense = fuse(frames, camera, VOXEL_M * scale, range_m).surface()
     written = [out / name for name in files.DENSE[:4]]
     for path in written:
         dense.write(path, path.stem)
-    occupancy = Occupancy(sensor.camera, 0.05 * scale, (-0.3 * scale, 0.3 * scale), range_m)
+    occupancy = Occupancy(camera, 0.05 * scale, (-0.3 * scale, 0.3 * scale), range_m)
     for frame, T_world_camera in frames():
-        occupancy.add(frame, T_GROUND_WORLD @ T_world_camera)
+        occupancy.add(frame, T_ground_world @ T_world_camera)
     occupancy.grid().write(out / files.DENSE[4])
-    return {
+    about = {
         "files": [str(path) for path in (*written, out / files.DENSE[4])],
         "voxel_m": dense.voxel_m,
         "frames": dense.frames,
         "vertices": len(dense.vertices_m),
         "triangles": len(dense.triangles),
     }
+    write_text(out / files.DENSE_JSON, json.dumps(about, indent=1) + "\n", ProfilerError)
+    return about
 
 
 def chosen(trajectory: Trajectory) -> np.ndarray:

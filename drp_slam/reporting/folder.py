@@ -67,7 +67,9 @@ KINDS: dict[str, tuple[type, ...]] = {
 """Expected types of the keys in `run.json`."""
 DIGESTED = (TRAJECTORY, ODOMETRY, MAP, SPANS, KERNELS, FRAMES)
 """Files written by one run, with digests in `run.json`; ground truth may be added later."""
-DENSE = ("mesh.ply", "mesh.glb", "cloud.ply", "cloud.pcd", "grid.yaml", "grid.pgm")
+DENSE_JSON = "dense.json"
+"""What `--dense` fused, and the names of its files."""
+DENSE = ("mesh.ply", "mesh.glb", "cloud.ply", "cloud.pcd", "grid.yaml", "grid.pgm", DENSE_JSON)
 """Files that `--dense` adds."""
 EXPORTS = (*NAMES.values(), "trajectory_kitti_times.txt")
 """Files that `--export` adds."""

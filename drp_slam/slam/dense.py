@@ -53,7 +53,7 @@ class DenseMap:
         """Writes the `mesh` or the `cloud`, in the format of the suffix. Raises SlamError."""
         if path.suffix not in SUFFIXES[kind]:
             raise SlamError(f"{path}: a {kind} is written as {', '.join(SUFFIXES[kind])}")
-        o3d = _open3d()
+        o3d = require_open3d()
         if kind == "mesh":
             shape = o3d.t.geometry.TriangleMesh(_tensor(self.vertices_m), _tensor(self.triangles))
             shape.vertex.colors = _tensor(self.vertex_rgb / np.float32(255))
@@ -70,79 +70,100 @@ class DenseMap:
             named.replace(temporary)
 
 
-def fuse(
-    frames: Callable[[], Posed], camera: Camera, voxel_m: float = 0.02, range_m: float = 5.0, memory_mb: float = 400.0
-) -> DenseMap:
-    """Fuses frames whose depth is registered to the image. `frames()` starts a pass over them.
+class Volume:
+    """A voxel-hashed TSDF that grows with the frames fused into it, up to a limit of memory.
 
-    Where the blocks would take more than `memory_mb`, it starts again with voxels twice as large. Raises SlamError
-    without Open3D, without any depth, and for a voxel that is no positive number.
+    Frames are undistorted; their depth is registered to the image. Raises SlamError without Open3D, and for a voxel
+    that is no positive number.
     """
-    if not 1e-3 <= voxel_m <= 1.0:
-        raise SlamError(f"voxel is {voxel_m!r} m, expected 0.001 to 1")
-    o3d = _open3d()
-    blocks = max(64, int(memory_mb * 1e6 / (BLOCK**3 * BYTES_PER_VOXEL)))
-    rectify = _rectifier(camera)
-    K = _tensor(camera.K)
-    while True:
-        grid = o3d.t.geometry.VoxelBlockGrid(
+
+    def __init__(self, camera: Camera, voxel_m: float = 0.02, range_m: float = 5.0, memory_mb: float = 400.0) -> None:
+        if not 1e-3 <= voxel_m <= 1.0:
+            raise SlamError(f"voxel is {voxel_m!r} m, expected 0.001 to 1")
+        o3d = require_open3d()
+        self.voxel_m, self.frames = voxel_m, 0
+        self._range_m, self._blocks = range_m, max(64, int(memory_mb * 1e6 / (BLOCK**3 * BYTES_PER_VOXEL)))
+        self._rectify, self._K = _rectifier(camera), _tensor(camera.K)
+        self._grid = o3d.t.geometry.VoxelBlockGrid(
             ("tsdf", "weight", "color"),
             (o3d.core.float32, o3d.core.uint16, o3d.core.uint16),
             (1, 1, 3),
             voxel_m,
             BLOCK,
-            blocks,
+            self._blocks,
             o3d.core.Device("CPU:0"),
         )
-        count = 0
-        for frame, T_world_camera in frames():
-            if frame.depth is None or frame.image is None:
-                continue
-            depth, colour, scale = rectify(frame)
-            # as a matrix of its own: Open3D reads memory in C order
-            T_camera_world = _tensor(np.ascontiguousarray(inverse(T_world_camera)))
-            near = grid.compute_unique_block_coordinates(depth, K, T_camera_world, scale, range_m, TRUNCATION_VOXELS)
-            if grid.hashmap().size() + len(near) > blocks and _new_blocks(grid, near) > blocks:
-                break
-            grid.integrate(near, depth, colour, K, K, T_camera_world, scale, range_m, TRUNCATION_VOXELS)
-            count += 1
-        else:
-            break
+
+    def add(self, frame: Frame, T_world_camera: np.ndarray) -> bool:
+        """Fuses a frame. False, and the volume stays as it is, if its blocks would exceed the memory.
+
+        A frame without image or depth changes nothing.
+        """
+        if frame.depth is None or frame.image is None:
+            return True
+        depth, colour, scale = self._rectify(frame)
+        # as a matrix of its own: Open3D reads memory in C order
+        T_camera_world = _tensor(np.ascontiguousarray(inverse(T_world_camera)))
+        reach = (scale, self._range_m, TRUNCATION_VOXELS)
+        near = self._grid.compute_unique_block_coordinates(depth, self._K, T_camera_world, *reach)
+        if self._grid.hashmap().size() + len(near) > self._blocks and self._with(near) > self._blocks:
+            return False
+        self._grid.integrate(near, depth, colour, self._K, self._K, T_camera_world, *reach)
+        self.frames += 1
+        return True
+
+    def _with(self, near: Any) -> int:
+        """Blocks that the grid would have with those of `near`."""
+        known = self._grid.hashmap().find(near)[1].numpy()
+        return int(self._grid.hashmap().size()) + int((~known).sum())
+
+    def cloud(self) -> tuple[np.ndarray, np.ndarray]:
+        """The surface: (N, 3) float32 points in metres of the world, and (N, 3) uint8 RGB; empty before any."""
+        cloud = self._grid.extract_point_cloud(LEAST_WEIGHT) if self.frames else None
+        if cloud is None or "positions" not in cloud.point or not len(cloud.point.positions):
+            return np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8)
+        return cloud.point.positions.numpy(), _rgb(cloud.point.colors)
+
+    def surface(self) -> DenseMap:
+        """Mesh and cloud. Raises SlamError where nothing was fused, or no surface was seen by enough frames."""
+        if not self.frames:
+            raise SlamError("no frame with depth and image was given; a dense map needs tracked frames with depth")
+        mesh = self._grid.extract_triangle_mesh(LEAST_WEIGHT)
+        if "positions" not in mesh.vertex or not len(mesh.vertex.positions):
+            raise SlamError("no surface was seen by enough frames; give more frames, or a longer range")
+        return DenseMap(
+            mesh.vertex.positions.numpy(),
+            mesh.triangle.indices.numpy().astype(np.int32),
+            _rgb(mesh.vertex.colors),
+            *self.cloud(),
+            self.voxel_m,
+            self.frames,
+        )
+
+
+def fuse(
+    frames: Callable[[], Posed], camera: Camera, voxel_m: float = 0.02, range_m: float = 5.0, memory_mb: float = 400.0
+) -> Volume:
+    """A volume of frames whose depth is registered to the image. `frames()` starts a pass over them.
+
+    Where the blocks would take more than `memory_mb`, it starts again with voxels twice as large. Raises SlamError as
+    `Volume` does.
+    """
+    while True:
+        volume = Volume(camera, voxel_m, range_m, memory_mb)
+        if all(volume.add(frame, T_world_camera) for frame, T_world_camera in frames()):
+            return volume
         voxel_m *= 2.0
         log.warning("dense map: over %.0f MB; repeating with voxels of %.3f m", memory_mb, voxel_m)
-    if not count:
-        raise SlamError("no frame with depth and image was given; a dense map needs tracked frames with depth")
-    return _surface(grid, voxel_m, count)
 
 
-def _new_blocks(grid: Any, near: Any) -> int:
-    """Blocks that the grid would have with those of `near`."""
-    known = grid.hashmap().find(near)[1].numpy()
-    return grid.hashmap().size() + int((~known).sum())
-
-
-def _surface(grid: Any, voxel_m: float, frames: int) -> DenseMap:
-    mesh, cloud = grid.extract_triangle_mesh(LEAST_WEIGHT), grid.extract_point_cloud(LEAST_WEIGHT)
-
-    def rgb(colours: Any) -> np.ndarray:
-        return np.clip(np.rint(colours.numpy() * 255), 0, 255).astype(np.uint8)
-
-    if "positions" not in mesh.vertex or not len(mesh.vertex.positions):
-        raise SlamError("no surface was seen by enough frames; give more frames, or a longer range")
-    return DenseMap(
-        mesh.vertex.positions.numpy(),
-        mesh.triangle.indices.numpy().astype(np.int32),
-        rgb(mesh.vertex.colors),
-        cloud.point.positions.numpy(),
-        rgb(cloud.point.colors),
-        voxel_m,
-        frames,
-    )
+def _rgb(colours: Any) -> np.ndarray:
+    return np.clip(np.rint(colours.numpy() * 255), 0, 255).astype(np.uint8)
 
 
 def _rectifier(camera: Camera) -> Callable[[Frame], tuple[Any, Any, float]]:
     """A function from a frame to depth, colour (Open3D images, undistorted) and depth units a metre."""
-    o3d = _open3d()
+    o3d = require_open3d()
     maps = None
     if np.any(camera.distortion):
         size = (camera.width, camera.height)
@@ -166,10 +187,10 @@ def _rectifier(camera: Camera) -> Callable[[Frame], tuple[Any, Any, float]]:
 
 
 def _tensor(array: np.ndarray) -> Any:
-    return _open3d().core.Tensor(np.ascontiguousarray(array))
+    return require_open3d().core.Tensor(np.ascontiguousarray(array))
 
 
-def _open3d() -> Any:
+def require_open3d() -> Any:
     try:
         import open3d
     except (ImportError, OSError) as error:  # the package, or a system library that it links

@@ -66,6 +66,7 @@ def cases(files: dict[str, Path]) -> dict[str, tuple[object, Callable[[Plan], bo
         "prior": (stored, parameter("pose_node", "prior", stored)),
         "mode": ("localisation", parameter("pose_node", "localise", True)),
         "container": ("true", lambda p: [spec.name for spec in p.specs] == ["container"]),
+        "dense": ("true", lambda p: "dense_node" in members(p)),
         "autostart": ("false", lambda p: not any(n.parameters["autostart"] for n in members(p).values())),
         "rerun": (seen, lambda p: p.rerun == seen),
         "rviz": ("true", lambda p: p.rviz),
@@ -109,7 +110,7 @@ def test_a_node_that_dies_is_started_again_where_it_is_asked_for(files):
 @BOTH
 def test_up_means_the_same(files, player):
     """An argument of launch and the option of `up` give one configuration."""
-    elsewhere = {"out", "rviz", "rerun", "respawn", "container", "namespace"}
+    elsewhere = {"out", "rviz", "rerun", "respawn", "container", "namespace", "dense"}
     for name in sorted({argument for argument, _, _ in declared(player)} - elsewhere):
         arguments = given(name, cases(files)[name][0], player, files)
         asked = {

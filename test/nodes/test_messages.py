@@ -18,7 +18,6 @@ from drp_slam.data.camera_info import camera_of
 from drp_slam.datatypes import XFEAT_DESCRIPTOR, Camera, DescriptorSpec, Features
 from drp_slam.errors import DataError, DrpSlamError, GraphError
 from drp_slam.nodes import convert, feature_codec
-from drp_slam.nodes.player_node import rep118
 
 HEAD = convert.header(1_305_031_102_175_304_001, "camera")
 
@@ -68,7 +67,7 @@ def test_rows_may_be_padded():
 @settings(max_examples=20, deadline=None)
 def test_depth_topic_gives_what_the_tracker_makes_of_raw_depth(unit_m, seed):
     raw = np.random.default_rng(seed).integers(0, 65536, (8, 8), np.uint16)
-    values, encoding = rep118(raw, unit_m)
+    values, encoding = convert.rep118(raw, unit_m)
     metres = (raw * np.float64(unit_m)).astype(np.float32)
     got, got_unit_m = image_codec.depth_of(convert.image_message(HEAD, values, encoding), "topic")
     assert np.array_equal((got * np.float64(got_unit_m)).astype(np.float32), metres)
@@ -76,7 +75,7 @@ def test_depth_topic_gives_what_the_tracker_makes_of_raw_depth(unit_m, seed):
 
 def test_millimetres_stay_raw():
     raw = np.array([[0, 1, 65535]], np.uint16)
-    values, encoding = rep118(raw, 0.001)
+    values, encoding = convert.rep118(raw, 0.001)
     assert encoding == "16UC1"
     back, unit_m = image_codec.depth_of(convert.image_message(HEAD, values, encoding), "topic")
     assert unit_m == 0.001 and np.array_equal(back, raw)

@@ -27,7 +27,6 @@ from drp_slam.config.config_file import override
 from drp_slam.data.synthetic import cache_folder, parse
 from drp_slam.data.trajectory import write_tum
 from drp_slam.nodes import convert, qos, status_codec
-from drp_slam.nodes.player_node import rep118
 from drp_slam.nodes.transforms import TransformTree
 from drp_slam.offline import run_sequence
 from drp_slam.reporting import folder
@@ -55,7 +54,7 @@ class SimulatedCamera:
         head = convert.header(frame.stamp_ns, "camera_color_optical_frame")
         self._clock.publish(Clock(clock=head.stamp))
         self._info.publish(convert.camera_info(self._camera, head))
-        self._depth.publish(convert.image_message(head, *rep118(frame.depth, frame.depth_unit_m)))
+        self._depth.publish(convert.image_message(head, *convert.rep118(frame.depth, frame.depth_unit_m)))
         data = convert.bytes_of(cv2.imencode(".png", frame.image)[1])
         self._image.publish(CompressedImage(header=head, format="png", data=data))
         self._listen.spin(0.15)

@@ -16,7 +16,6 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from drp_slam.data.trajectory import read_tum
 from drp_slam.nodes import convert, qos, status_codec
-from drp_slam.nodes.player_node import rep118
 from drp_slam.reporting import folder
 
 pytestmark = pytest.mark.system
@@ -61,7 +60,7 @@ def test_no_node_dies_of_a_bad_message(four_nodes, listen, small_room, huge_png,
     def send(frame) -> None:
         head = convert.header(frame.stamp_ns, "camera")
         info.publish(convert.camera_info(small_room.camera, head))
-        depth.publish(convert.image_message(head, *rep118(frame.depth, frame.depth_unit_m)))
+        depth.publish(convert.image_message(head, *convert.rep118(frame.depth, frame.depth_unit_m)))
         image.publish(convert.image_message(head, frame.image, "bgr8"))
 
     for first in frames:

@@ -19,7 +19,6 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from drp_slam.data.trajectory import read_tum
 from drp_slam.nodes import convert, qos
-from drp_slam.nodes.player_node import rep118
 from drp_slam.reporting import folder
 
 pytestmark = pytest.mark.system
@@ -55,7 +54,7 @@ class Camera:
         head = convert.header(self.stamp_ns, "camera")
         if not lost:
             self._info.publish(convert.camera_info(self._sequence.camera, head))
-            self._depth.publish(convert.image_message(head, *rep118(frame.depth, frame.depth_unit_m)))
+            self._depth.publish(convert.image_message(head, *convert.rep118(frame.depth, frame.depth_unit_m)))
             self._image.publish(convert.image_message(head, frame.image, "bgr8"))
         self._listen.spin(PERIOD_S)
 
@@ -124,7 +123,7 @@ def test_tracking_continues(camera, four_nodes, listen, small_room, tmp_path):
     for _ in range(20):
         head = convert.header(camera.stamp_ns + PERIOD_NS // 2, "camera")
         rival.publish(convert.image_message(head, other.image[::-1].copy(), "bgr8"))
-        depths.publish(convert.image_message(head, *rep118(other.depth[::-1].copy(), other.depth_unit_m)))
+        depths.publish(convert.image_message(head, *convert.rep118(other.depth[::-1].copy(), other.depth_unit_m)))
         if heard:
             strange = heard[-1]
             strange.header = convert.header(camera.stamp_ns + PERIOD_NS // 3, "camera")

@@ -16,7 +16,6 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from drp_slam import geometry
 from drp_slam.nodes import convert, qos, world
-from drp_slam.nodes.player_node import rep118
 from drp_slam.nodes.tf import MOUNT_WAIT_S
 from drp_slam.nodes.transforms import TransformTree
 from drp_slam.reporting import folder
@@ -42,7 +41,7 @@ class Driver:
     def send(self, frame) -> None:
         head = convert.header(frame.stamp_ns, OPTICAL)
         self._info.publish(convert.camera_info(self._sequence.camera, head))
-        self._depth.publish(convert.image_message(head, *rep118(frame.depth, frame.depth_unit_m)))
+        self._depth.publish(convert.image_message(head, *convert.rep118(frame.depth, frame.depth_unit_m)))
         self._image.publish(convert.image_message(head, frame.image, "bgr8"))
 
 

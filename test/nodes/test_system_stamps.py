@@ -15,7 +15,6 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from drp_slam.data.trajectory import read_tum
 from drp_slam.nodes import convert, qos, status_codec
-from drp_slam.nodes.player_node import rep118
 from drp_slam.reporting import folder
 
 pytestmark = pytest.mark.system
@@ -38,7 +37,7 @@ def test_no_stamp_locks_the_camera_out(four_nodes, listen, small_room, tmp_path)
     def send(frame, stamp_ns: int) -> None:
         head = convert.header(stamp_ns, "camera")
         info.publish(convert.camera_info(small_room.camera, head))
-        depth.publish(convert.image_message(head, *rep118(frame.depth, frame.depth_unit_m)))
+        depth.publish(convert.image_message(head, *convert.rep118(frame.depth, frame.depth_unit_m)))
         image.publish(convert.image_message(head, frame.image, "bgr8"))
         listen.spin(0.12)
 

@@ -11,6 +11,7 @@ import pytest
 from drp_slam.datatypes import Camera, Frame
 from drp_slam.errors import SlamError
 from drp_slam.slam import dense
+from drp_slam.slam.dense_keyframes import DenseKeyframes, packed
 from drp_slam.slam.occupancy import FREE, OCCUPIED, UNKNOWN, Occupancy
 
 CAMERA = Camera(160, 120, 120.0, 120.0, 79.5, 59.5)
@@ -45,7 +46,7 @@ class TestDense:
 
     @pytest.mark.parametrize("raw", [np.uint16, np.float32])
     def test_a_wall_becomes_a_plane_of_its_colour(self, raw: type, tmp_path: Path) -> None:
-        found = dense.fuse(lambda: ((wall(i, T, raw), T) for i, T in enumerate(POSES)), CAMERA, 0.02)
+        found = dense.fuse(lambda: ((wall(i, T, raw), T) for i, T in enumerate(POSES)), CAMERA, 0.02).surface()
         assert found.frames == len(POSES) and found.voxel_m == 0.02 and len(found.vertices_m) > 1000
         assert np.abs(found.vertices_m[:, 2] - WALL_M).max() < 0.01
         assert np.abs(found.points_m[:, 2] - WALL_M).max() < 0.01
@@ -58,17 +59,61 @@ class TestDense:
         assert len(list(tmp_path.iterdir())) == sum(map(len, dense.SUFFIXES.values()))
 
     def test_voxels_grow_until_the_map_fits_into_memory(self) -> None:
-        found = dense.fuse(lambda: ((wall(i, T), T) for i, T in enumerate(POSES)), CAMERA, 0.005, memory_mb=10.0)
+        found = dense.fuse(
+            lambda: ((wall(i, T), T) for i, T in enumerate(POSES)), CAMERA, 0.005, memory_mb=10.0
+        ).surface()
         assert found.voxel_m > 0.005 and np.abs(found.vertices_m[:, 2] - WALL_M).max() < found.voxel_m
 
     def test_bad_input_is_one_line(self, tmp_path: Path) -> None:
         with pytest.raises(SlamError, match="no frame with depth"):
-            dense.fuse(lambda: [(Frame(0, 0, None, CAMERA), np.eye(4))], CAMERA)
+            dense.fuse(lambda: [(Frame(0, 0, None, CAMERA), np.eye(4))], CAMERA).surface()
         with pytest.raises(SlamError, match="voxel is 0"):
             dense.fuse(lambda: [], CAMERA, 0)
-        found = dense.fuse(lambda: ((wall(i, T), T) for i, T in enumerate(POSES)), CAMERA, 0.05)
+        found = dense.fuse(lambda: ((wall(i, T), T) for i, T in enumerate(POSES)), CAMERA, 0.05).surface()
         with pytest.raises(SlamError, match=r"written as \.ply"):
             found.write(tmp_path / "mesh.xyz", "mesh")
+
+    def test_keyframes_are_fused_again_where_a_loop_has_moved_them(self) -> None:
+        kept = DenseKeyframes(most=len(POSES))
+        for i, T in enumerate(POSES):
+            kept.add(wall(i, T))
+        kept.place(dict(enumerate(POSES)))
+        ahead = np.eye(4)
+        ahead[2, 3] = 0.3
+        for T_correction, at_m in ((np.eye(4), WALL_M), (ahead, WALL_M + 0.3)):
+            kept.place({i: T_correction @ T for i, T in enumerate(POSES)})
+            points, rgb = dense.fuse(kept.posed, kept.camera, 0.02).cloud()
+            assert len(points) > 1000 and np.abs(points[:, 2] - at_m).max() < 0.01
+            assert np.abs(np.median(rgb, axis=0) - (240, 120, 10)).max() <= 4
+
+
+@pytest.mark.parametrize("raw", [np.uint16, np.float32])
+def test_a_packed_keyframe_is_halved_and_stays_where_it_is(raw: type) -> None:
+    wide = Camera(641, 481, 480.0, 480.0, 320.0, 240.0)
+    v, u = np.mgrid[0 : wide.height, 0 : wide.width]
+    z = 1.0 + 0.5 * (u / wide.width)
+    depth = np.rint(z * 5000).astype(raw) if raw is np.uint16 else z.astype(raw)
+    image = np.dstack([(u / 3).astype(np.uint8), (v / 3).astype(np.uint8), np.full(u.shape, 90, np.uint8)])
+    small = packed(Frame(7, 1234, image, wide, depth, 0.0002 if raw is np.uint16 else 1.0)).frame()
+    assert (small.stamp_ns, small.camera.width, small.camera.height) == (1234, 320, 240)
+    assert small.depth.dtype == np.uint16 and small.image.shape == (240, 320, 3)
+    v, u = 100, 250
+    ray = (u - small.camera.cx) / small.camera.fx
+    u_wide = ray * wide.fx + wide.cx  # the same ray in the image before
+    assert small.depth[v, u] * small.depth_unit_m == pytest.approx(1.0 + 0.5 * u_wide / wide.width, abs=1.5e-3)
+    assert int(small.image[v, u, 0]) == pytest.approx(u_wide / 3, abs=3)
+
+
+def test_the_oldest_keyframes_and_those_that_left_the_map_are_dropped() -> None:
+    kept = DenseKeyframes(most=3)
+    for i in range(5):
+        kept.add(wall(i, np.eye(4)))
+    assert len(kept) == 3
+    kept.place({2: np.eye(4), 4: np.eye(4)})  # 3 was culled
+    assert kept.placed() == [2, 4] and len(kept) == 2
+    kept.add(wall(9, np.eye(4)))
+    kept.place({2: np.eye(4), 4: np.eye(4)})  # a keyframe newer than the poses waits for its own
+    assert kept.placed() == [2, 4] and len(kept) == 3
 
 
 Z_UP = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
