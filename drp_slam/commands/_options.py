@@ -48,7 +48,7 @@ def add_frames(p: argparse.ArgumentParser, start: bool = True) -> None:
 
 def add_dense(p: argparse.ArgumentParser) -> None:
     """The option for a dense map after the run; `dense_files` writes it."""
-    text = "fuse the depth after the run: mesh, cloud and occupancy grid beside the results (needs Open3D)"
+    text = "fuse the depth: mesh, cloud and occupancy grid beside the results (needs Open3D)"
     p.add_argument("--dense", action="store_true", help=text)
 
 

@@ -133,6 +133,7 @@ class DenseNode(StageNode):
 
     def finish(self) -> None:
         """Writes mesh, cloud and occupancy grid into `out`, if there is anything to fuse."""
+        self._restart(self._config.voxel_m)  # a volume that is alive at exit would make Open3D's exit code 1
         camera = self._kept.camera
         if not self.graph.out or camera is None or not self._kept.placed():
             return

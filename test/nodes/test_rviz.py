@@ -17,6 +17,7 @@ OFFERED = {
     "image": qos.frames_out(),
     "features_image": qos.camera_in(),
     "map_points": qos.latched(),
+    "dense_cloud": qos.latched(),
     "path": qos.latched(),
     "keyframes": qos.latched(),
     "odom": qos.world(),
