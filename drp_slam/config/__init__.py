@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from drp_slam.config.dense import DenseConfig
+from drp_slam.config.dense_map import DenseConfig
 from drp_slam.config.parameter import check, param
 from drp_slam.device import BACKENDS
 from drp_slam.errors import ConfigError
