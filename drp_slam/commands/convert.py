@@ -35,7 +35,8 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     text = "write this format (default: tum for a bag, else mcap); kitti, euroc: for a trajectory or a results folder"
     p.add_argument("--format", choices=("tum", "mcap", "sqlite3", *FORMATS), help=text)
     p.add_argument("--keyframes", action="store_true", help="with kitti and euroc: write only the poses of keyframes")
-    p.add_argument("--compressed", action="store_true", help="write colour as JPEG, 16UC1 depth as PNG")
+    text = "write colour as the JPEG or PNG files it was read from, else as JPEG; 16UC1 depth as PNG"
+    p.add_argument("--compressed", action="store_true", help=text)
     text = "encode depth in a bag like this (default: 16UC1 where it is lossless, else 32FC1)"
     p.add_argument("--depth", choices=("16UC1", "32FC1"), help=text)
     add_camera(p)

@@ -4,13 +4,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
 from drp_slam.data.camera_info import raw_rectification
+from drp_slam.data.image_codec import LARGEST_FILE, colour_of
 from drp_slam.datatypes import Camera
+from drp_slam.errors import DataError
+from drp_slam.resources import read_regular
+
+MAGIC = {"jpeg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n"}
+"""First bytes of a file."""
 
 
 def camera_info(types: Any, header: Any, camera: Camera) -> Any:
@@ -60,12 +67,32 @@ def image(types: Any, header: Any, pixels: np.ndarray, encoding: str) -> Any:
     )
 
 
-def compressed(types: Any, header: Any, pixels: np.ndarray, depth: bool) -> Any:
-    """CompressedImage: colour as JPEG of quality 95, depth as compressed_depth_image_transport."""
-    if depth:
-        png = cv2.imencode(".png", pixels, (cv2.IMWRITE_PNG_COMPRESSION, 1))[1]
-        data, form = np.concatenate([np.zeros(12, np.uint8), png]), "16UC1; compressedDepth png"
-    else:
-        data = cv2.imencode(".jpg", pixels, (cv2.IMWRITE_JPEG_QUALITY, 95))[1]
-        form = "bgr8; jpeg compressed bgr8" if pixels.ndim == 3 else "mono8; jpeg compressed "
-    return types["sensor_msgs/msg/CompressedImage"](header=header, format=form, data=data.ravel())
+def compressed_depth(types: Any, header: Any, depth: np.ndarray) -> Any:
+    """CompressedImage of (H, W) uint16 depth, as compressed_depth_image_transport writes it."""
+    png = cv2.imencode(".png", depth, (cv2.IMWRITE_PNG_COMPRESSION, 1))[1]
+    data = np.concatenate([np.zeros(12, np.uint8), png.ravel()])
+    return types["sensor_msgs/msg/CompressedImage"](header=header, format="16UC1; compressedDepth png", data=data)
+
+
+def compressed(types: Any, header: Any, pixels: np.ndarray) -> Any:
+    """CompressedImage: JPEG of quality 95."""
+    data = cv2.imencode(".jpg", pixels, (cv2.IMWRITE_JPEG_QUALITY, 95))[1]
+    return _compressed(types, header, pixels, "jpeg", data.ravel())
+
+
+def as_recorded(types: Any, header: Any, pixels: np.ndarray, file: Path) -> Any | None:
+    """CompressedImage with the bytes of `file`; None if readers would not decode them to `pixels`."""
+    data = read_regular(file, LARGEST_FILE, DataError)
+    form = next((form for form, magic in MAGIC.items() if data.startswith(magic)), None)
+    if form is None:
+        return None
+    message = _compressed(types, header, pixels, form, np.frombuffer(data, np.uint8))
+    try:
+        return message if np.array_equal(colour_of(message, str(file)), pixels) else None
+    except DataError:
+        return None
+
+
+def _compressed(types: Any, header: Any, pixels: np.ndarray, form: str, data: np.ndarray) -> Any:
+    encoding = f"bgr8; {form} compressed bgr8" if pixels.ndim == 3 else f"mono8; {form} compressed "
+    return types["sensor_msgs/msg/CompressedImage"](header=header, format=encoding, data=data)

@@ -31,10 +31,11 @@ def write_bag(
     """Writes a sequence as a rosbag2 folder, under a temporary name until it is complete.
 
     Depth is 16UC1 where the raw unit is a millimetre, else 32FC1 metres, or `depth_encoding`.
-    `compressed` stores JPEG colour and PNG depth (where 16UC1). Returns the encoding and the largest
-    rounding of depth in metres. Raises DataError.
+    Chunks of MCAP are compressed with zstd. `compressed` stores the images' own files where they are JPEG or PNG, else
+    JPEG of quality 95, and 16UC1 depth as PNG. Returns how colour and depth are stored, and the largest rounding of
+    depth in metres. Raises DataError.
     """
-    from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
+    from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer, WriterError
 
     if folder.exists():
         raise DataError(f"{folder}: exists already; name another folder or remove it")
@@ -42,7 +43,10 @@ def write_bag(
     plugin = StoragePlugin.MCAP if storage == "mcap" else StoragePlugin.SQLITE3
     try:
         temporary.mkdir(parents=True)
-        with Writer(temporary / folder.name, version=8, storage_plugin=plugin) as writer:
+        bag = Writer(temporary / folder.name, version=8, storage_plugin=plugin)
+        if storage == "mcap":
+            bag.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+        with bag as writer:
             result = _write(writer, sequence, compressed, depth_encoding)
         (temporary / folder.name).rename(folder)
     except (OSError, WriterError) as error:
@@ -72,9 +76,14 @@ def _write(writer: Any, sequence: Sequence, compressed: bool, depth_encoding: st
         for stamp_ns, pose in _poses(types, sequence.ground_truth):
             put(TRUTH, types["geometry_msgs/msg/PoseStamped"](header(stamp_ns, "world"), pose), stamp_ns)
 
-    def put_image(topic: str, pixels: np.ndarray, stamp_ns: int) -> None:
+    lossy = False
+
+    def put_image(topic: str, pixels: np.ndarray, stamp_ns: int, file: Path | None = None) -> None:
+        nonlocal lossy
         if compressed:
-            put(f"{topic}/compressed", bag_images.compressed(types, header(stamp_ns), pixels, depth=False), stamp_ns)
+            message = bag_images.as_recorded(types, header(stamp_ns), pixels, file) if file is not None else None
+            lossy |= message is None
+            put(f"{topic}/compressed", message or bag_images.compressed(types, header(stamp_ns), pixels), stamp_ns)
         else:
             name = "bgr8" if pixels.ndim == 3 else "mono8"
             put(topic, bag_images.image(types, header(stamp_ns), pixels, name), stamp_ns)
@@ -93,16 +102,17 @@ def _write(writer: Any, sequence: Sequence, compressed: bool, depth_encoding: st
             continue
         depth_ns = sequence.depth_stamp_ns(frame)
         put(CAMERA_INFO, bag_images.camera_info(types, header(frame.stamp_ns), camera), frame.stamp_ns)
-        put_image(IMAGE, frame.image, frame.stamp_ns)
+        own = sequence.image_files[frame.index] if sequence.image_files else None
+        put_image(IMAGE, frame.image, frame.stamp_ns, own)
         encoding = encoding or ("16UC1" if abs(frame.depth_unit_m - 0.001) < 1e-9 else "32FC1")
         depth, rounding_m = encode_depth(frame, encoding)
         worst_m = max(worst_m, rounding_m)
         if compressed and encoding == "16UC1":
-            packed = bag_images.compressed(types, header(depth_ns), depth, depth=True)
-            put(f"{DEPTH}/compressedDepth", packed, depth_ns)
+            put(f"{DEPTH}/compressedDepth", bag_images.compressed_depth(types, header(depth_ns), depth), depth_ns)
         else:
             put(DEPTH, bag_images.image(types, header(depth_ns), depth, encoding), depth_ns)
-    return {"depth_encoding": encoding, "depth_rounding_m": worst_m}
+    colour = "jpeg, quality 95" if lossy else "exact, the images' own files" if compressed else "exact"
+    return {"colour": colour, "depth_encoding": encoding, "depth_rounding_m": worst_m}
 
 
 def encode_depth(frame: Frame, encoding: str) -> tuple[np.ndarray, float]:

@@ -40,7 +40,6 @@ def convert(
         "format": form,
         "frames": len(sequence) - len(sequence.skipped),
         "ground_truth": len(sequence.ground_truth or ()),
-        "colour": "jpeg, quality 95" if compressed else "exact",
         **details,
         "megabytes": sum(f.stat().st_size for f in destination.rglob("*") if f.is_file()) / 1e6,
         "wall_s": time.perf_counter() - began,
@@ -92,4 +91,9 @@ def _to_tum(folder: Path, sequence: Sequence, compressed: bool) -> dict[str, Any
 
     converted = dataclasses.replace(sequence, camera=camera, source=source)
     write_folder(folder, converted, ".jpg" if compressed else ".png", "writing the folder")
-    return {"depth_encoding": f"uint16, {camera.depth_scale:g} per metre", "depth_rounding_m": worst_m}
+    colour = "jpeg, quality 95" if compressed else "exact"
+    return {
+        "colour": colour,
+        "depth_encoding": f"uint16, {camera.depth_scale:g} per metre",
+        "depth_rounding_m": worst_m,
+    }

@@ -18,6 +18,9 @@ from drp_slam.data.rvl import decode_rvl
 from drp_slam.decoding import decode, is_known
 from drp_slam.errors import DataError
 
+LARGEST_FILE = 1 << 28
+"""Bytes of an image file."""
+
 
 @dataclass(frozen=True)
 class Layout:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,8 @@ class Sequence:
     frames; it yields a DataError instead of an unreadable frame.
     `depth_stamps_ns` (N,) int64 are the depth images' own, None where they are the colour images'.
     `topics` of a bag are by role, with the reason for each; `notes` are remarks on the recording for the user;
-    a pass fills `skipped` with the reasons for skipped frames.
+    a pass fills `skipped` with the reasons for skipped frames. `image_files` are the JPEG or PNG files that the images
+    were decoded from, by `Frame.index`; empty where there are none.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Sequence:
     topics: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     skipped: list[str] = field(default_factory=list, compare=False)
+    image_files: tuple[Path, ...] = ()
 
     @property
     def fps(self) -> float:

@@ -17,6 +17,7 @@ import numpy as np
 from drp_slam.data import depth_check
 from drp_slam.data.calibration import Given, own_or_given, read_calibration
 from drp_slam.data.depth_stamps import paired
+from drp_slam.data.image_codec import LARGEST_FILE
 from drp_slam.data.registration import Registration, alike, scaled
 from drp_slam.data.sequence import AS_RECORDED, DepthReading, Sequence, alone, window, without_depth
 from drp_slam.data.trajectory import parse_stamp
@@ -26,8 +27,6 @@ from drp_slam.decoding import decode
 from drp_slam.errors import DataError
 from drp_slam.resources import read_regular, read_text
 
-LARGEST_IMAGE = 1 << 28
-"""Bytes of an image file."""
 Listing = list[tuple[int, str]]
 """Stamp in ns and file name, relative to the folder."""
 
@@ -82,6 +81,7 @@ def open_tum(
         source,
         np.array([stamp for stamp, _ in depth], np.int64) if depth else None,
         notes=(*notes, *said, *said_of_truth, *_doubt(folder, depth, unit_m)),
+        image_files=tuple(folder / name for _, name in colour),
     )
 
 
@@ -201,4 +201,4 @@ def read_depth(path: Path) -> np.ndarray:
 
 def _bytes(path: Path) -> bytes:
     remedy = "the sequence lists it, so copy it again or remove its line"
-    return read_regular(path, LARGEST_IMAGE, DataError, remedy)
+    return read_regular(path, LARGEST_FILE, DataError, remedy)

@@ -83,7 +83,7 @@ def test_a_damaged_image_is_left_out_and_counted(room: Sequence, tmp_path: Path)
     for k, (topic, stamp_ns, message) in enumerate(messages(room)):
         if topic.endswith("color/image_raw"):
             pixels = message.data.reshape(48, 64, 3)
-            message = bag_images.compressed(TYPES, message.header, pixels, depth=False)
+            message = bag_images.compressed(TYPES, message.header, pixels)
             if k == 7:  # the third image
                 message = dataclasses.replace(message, data=message.data[:-30])
             if k == 10:  # as cameras fill up their buffers

@@ -11,6 +11,7 @@ import pytest
 
 from drp_slam.cli import main
 from drp_slam.data.dataset import open_sequence
+from drp_slam.data.tum_writer import write_folder
 
 
 def convert(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict:
@@ -36,10 +37,31 @@ def test_a_round_trip_is_exact(
     assert after.camera.depth_scale == 5000 and np.array_equal(after.camera.K, before.camera.K)
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_compressed_keeps_the_files_of_the_images(
+    capsys: pytest.CaptureFixture[str], room_folder: Path, tmp_path: Path, suffix: str
+) -> None:
+    """The bag is hardly larger than its folder, and holds every bit of colour and depth."""
+    write_folder(tmp_path / "room", open_sequence(str(room_folder)), suffix, "")
+    there = convert(capsys, tmp_path / "room", tmp_path / "bag", "--compressed")
+    assert there["colour"].startswith("exact") and there["depth_rounding_m"] == 0
+    assert there["megabytes"] < 1.3 * sum(f.stat().st_size for f in (tmp_path / "room").rglob("*.*")) / 1e6
+    for a, b in zip(open_sequence(str(tmp_path / "room")), open_sequence(str(tmp_path / "bag")), strict=True):
+        assert np.array_equal(a.image, b.image)
+        assert np.array_equal(a.depth, np.round(b.depth / a.depth_unit_m))
+
+
+def test_chunks_of_a_bag_are_compressed(capsys: pytest.CaptureFixture[str], room_folder: Path, tmp_path: Path) -> None:
+    there = convert(capsys, room_folder, tmp_path / "bag")
+    first = next(iter(open_sequence(str(room_folder))))
+    raw = there["frames"] * (first.image.nbytes + 2 * first.depth.nbytes) / 1e6
+    assert there["megabytes"] < 0.6 * raw
+
+
 def test_millimetres_stay_millimetres(capsys: pytest.CaptureFixture[str], room_folder: Path, tmp_path: Path) -> None:
     there = convert(capsys, room_folder, tmp_path / "bag", "--depth", "16UC1", "--compressed")
     back = convert(capsys, tmp_path / "bag", tmp_path / "tum", "--frames", 3, "--start", 1)
-    assert there["colour"].startswith("jpeg") and 0 < there["depth_rounding_m"] < 0.000501
+    assert there["colour"].startswith("exact") and 0 < there["depth_rounding_m"] < 0.000501
     assert back["depth_encoding"] == "uint16, 1000 per metre" and back["depth_rounding_m"] == 0
     assert back["frames"] == 3
     bag, folder = (open_sequence(str(tmp_path / "bag"), start=1), open_sequence(str(tmp_path / "tum")))
