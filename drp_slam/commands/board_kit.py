@@ -44,4 +44,6 @@ def show(result: dict[str, Any]) -> None:
     """Prints the files."""
     text = f"{result['folder']}: network.onnx, compile.py, compare.py, processing.json, "
     text += f"{result['calibration']} calibration tensors, outputs of {result['expected']} images"
-    print_lines([text], indent=2)
+    print_lines(
+        [text, f"compile with {result['folder']}/compile.py, then compare on the board with compare.py"], indent=2
+    )

@@ -63,11 +63,14 @@ def show(result: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{result['source']} → {result['destination']}", show_header=False)
+    print_lines([f"{result['source']} → {result['destination']}"], indent=2)
+    table = Table(show_header=False)
     for key, unit in ROWS.items():
         if (value := result.get(key)) in (None, ""):
             continue
         text = f"{value:.4g}" if isinstance(value, float) else str(value)
         table.add_row(key.replace("_", " ").removesuffix(" m").removesuffix(" s"), text + unit)
     Console().print(table)
+    if result.get("colour") == "exact" and result["format"] != "tum":
+        print_lines(["--compressed makes a smaller bag: colour as the files it was read from, or as JPEG"], indent=2)
     print_lines([f"wrote {result['destination']}"])

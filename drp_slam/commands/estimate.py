@@ -121,7 +121,8 @@ def show(result: dict[str, Any]) -> None:
     styles = ["red" if row["unit"] == "cpu" else None for row in busy]
     print_table(COLUMNS, [_cells(row) for row in busy], title=title, left=LEFT, spare=SPARE, styles=styles)
     hidden = len(result["layers"]) - len(busy)
-    console.print(f"{hidden} layers run in parallel with others and add no time")
+    if hidden:
+        console.print(f"{counted(hidden, 'layer runs', 'layers run')} in parallel with others and add no time")
     console.print(
         f"{'[red]INCOMPLETE[/] ' if result['incomplete'] else ''}"
         f"[bold]{result['total_ms']:.3f} ms, {result['energy_mj']:.2f} mJ[/] ({result['average_w']:.2f} W), "
@@ -136,7 +137,7 @@ def show(result: dict[str, Any]) -> None:
         f"cycles {result['cycles']:.3g} of {result['dense_cycles']:.3g} dense; memory {result['memory_mib']:.1f} MiB ("
         + ", ".join(f"{area} {size:.1f}" for area, size in result["memory_areas_mib"].items())
         + f"); traffic {result['traffic_mb']:.1f} MB; fixed {result['overhead_ms']:.2f} ms; "
-        f"{result['crossings']} crossings {result['crossing_ms']:.2f} ms"
+        f"{counted(result['crossings'], 'crossing', 'crossings')} {result['crossing_ms']:.2f} ms"
     )
     if sum(result["groups_by_n"]):
         counts = " ".join(f"{n}:{count}" for n, count in enumerate(result["groups_by_n"]) if count)
@@ -152,6 +153,11 @@ def show(result: dict[str, Any]) -> None:
     kinds = result["constants"]
     console.print(f"based on {kinds['cited']} cited, {kinds['fitted']} fitted and {kinds['assumed']} assumed constants")
     print_written(result)
+
+
+def counted(count: int, one: str, many: str) -> str:
+    """A number with its noun."""
+    return f"{count} {one if count == 1 else many}"
 
 
 def _show_survey(result: dict[str, Any]) -> None:

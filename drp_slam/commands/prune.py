@@ -27,7 +27,8 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     text = "ONNX file, shipped float network, or package.module:factory (imports and runs that code)"
     p.add_argument("source", help=text)
     p.add_argument("--rate", type=float, required=True, help="remove this fraction of the weights, in [0, 1)")
-    p.add_argument("--pattern", default="flexible-nm", choices=PATTERNS, help="use this pattern of zeros (flexible-nm)")
+    text = f"use this pattern of zeros: {', '.join(PATTERNS)} (flexible-nm)"
+    p.add_argument("--pattern", default="flexible-nm", choices=PATTERNS, metavar="NAME", help=text)
     text = f"rank weights by this saliency: {', '.join(SALIENCIES)}, or module:NAME of your own (obs)"
     p.add_argument("--saliency", default="obs", metavar="NAME", help=text)
     text = "read images, or .npz files of input arrays, from this folder (default: photographs of installed packages)"
@@ -40,7 +41,8 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     text = "reach the rate at once or in stages (one-shot)"
     p.add_argument("--schedule", choices=SCHEDULES, default="one-shot", help=text)
     p.add_argument("--stages", type=int, default=4, metavar="N", help="prune in this many stages, unless one-shot (4)")
-    p.add_argument("--layer-rates", default="global", choices=LAYER_RATES, help="set layer rates by this (global)")
+    text = f"set layer rates by this: {', '.join(LAYER_RATES)} (global)"
+    p.add_argument("--layer-rates", default="global", choices=LAYER_RATES, metavar="NAME", help=text)
     p.add_argument("--layers", metavar="A,B", help="prune only these layers")
     p.add_argument("--spare", metavar="A,B", help="keep these layers dense")
     text = "distil from the dense network for this many steps after pruning (0)"

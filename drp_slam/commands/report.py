@@ -51,7 +51,7 @@ def show(result: dict[str, Any]) -> None:
     ]
     print_table("figure|kind|first|second|change", rows, left=("figure", "kind", "change"))
     terminal.print_lines(f"{key}: {before} -> {after}" for key, (before, after) in result["settings"].items())
-    terminal.print_lines(f"mind: {text}" for text in result["warnings"])
+    terminal.print_lines(f"note: {text}" for text in result["warnings"])
     terminal.print_lines([f"report {result['report']}"])
 
 

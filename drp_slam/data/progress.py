@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
+PERIOD_S = 3600.0
+"""Time over which the speed is averaged: items that take minutes have a time left, too."""
 
 
 def track(items: Iterable[T], total: int, label: str) -> Iterator[T]:
@@ -16,5 +18,7 @@ def track(items: Iterable[T], total: int, label: str) -> Iterator[T]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal, speed_estimate_period=PERIOD_S
+    ) as bar:
         yield from bar.track(items, total=total, description=label)

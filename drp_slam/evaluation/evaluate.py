@@ -96,6 +96,11 @@ def facts(name: str) -> dict[str, Any]:
     return {"sparsity": float(card.facts.get("sparsity", {}).get("overall", 0.0)), "bytes": card.onnx.stat().st_size}
 
 
+def short(name: str) -> str:
+    """A network's name for a progress bar: of a path, the file's name without its suffix."""
+    return Path(name).stem if name.endswith(".onnx") else name
+
+
 def extract(name: str, frames: Iterable[Frame], config: Config) -> dict[int, Features]:
     """Features of each frame, from the configured front end with network `name`, if it has one."""
     from drp_slam.data.progress import track
@@ -103,7 +108,7 @@ def extract(name: str, frames: Iterable[Frame], config: Config) -> dict[int, Fea
 
     front = open_front_end(config_of(name, config))
     frames = list(frames)
-    return {frame.index: front(frame)[0] for frame in track(frames, len(frames), name)}
+    return {frame.index: front(frame)[0] for frame in track(frames, len(frames), short(name))}
 
 
 def measure(
@@ -131,7 +136,7 @@ def measure(
     geometry, spec = Geometry.of(camera, config.slam), front_end_class(config.graph.features).descriptor
     views = {f.index: observe(geometry, config.slam, f, features[f.index], spec) for f in frames}
     rows = []
-    for first, second in track(pairs.tolist(), len(pairs), f"{name}: pairs"):
+    for first, second in track(pairs.tolist(), len(pairs), f"{short(name)}: pairs"):
         T = None
         if truth is not None and np.isfinite(truth[[first, second]]).all():
             T = np.linalg.inv(truth[second]) @ truth[first]
@@ -166,7 +171,7 @@ def trajectories(
     if recording.ground_truth is None:
         raise DataError(f"{recording.name} has no ground truth; evaluate it without --ate")
     rows, spec = [], front_end_class(config.graph.features).descriptor
-    for k in track(range(count), count, f"{name}: trajectories"):
+    for k in track(range(count), count, f"{short(name)}: trajectories"):
         ratio = THRESHOLDS[k % len(THRESHOLDS)]
         slam = dataclasses.replace(config.slam, keyframe_ratio=ratio)
         tracker = Tracker(recording.camera, slam, Map(spec))

@@ -1,4 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+// Marks what is wider than its box, so that a reader on a phone knows to scroll.
+const boxes = document.querySelectorAll('.scroll, .drawing');
+const mark = () => boxes.forEach(b => b.classList.toggle('wider', b.scrollWidth > b.clientWidth + 2));
+addEventListener('resize', mark);
+mark();
 // Sorts a table.sortable by the column whose heading is clicked; numbers as numbers, empty cells last.
 for (const table of document.querySelectorAll('table.sortable')) {
   const heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells], body = table.tBodies[0];

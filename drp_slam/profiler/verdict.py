@@ -54,7 +54,7 @@ def _bound(report: Mapping[str, Any]) -> str:
     text += f". To improve it: {ADVICE[kind]}."
     if rest and rest[0][1] > 0:
         following, used = rest[0]
-        text += f" Without it the {following} would bound the rate at {body['throughput_hz'] / used:.0f} Hz."
+        text += f" If it took no time, the {following} would bound the rate at {body['throughput_hz'] / used:.0f} Hz."
     return text
 
 
@@ -68,8 +68,8 @@ def _beside_cpu(report: Mapping[str, Any]) -> str:
     beside, known = report["comparison"]["modelled_a55"], report["assumptions"] or {}
     if not beside or not beside.get("latency_speedup"):
         return ""
-    text = f"Its A55 cores alone would take {beside['cpu_ms']:.3g} ms per frame instead of {beside['chip_ms']:.3g} ms"
-    text += f": {beside['latency_speedup']:.2g} times as long"
+    text = f"Its A55 cores alone would take {beside['cpu_ms']:.3g} ms a frame on average"
+    text += f" instead of {beside['chip_ms']:.3g} ms: {beside['latency_speedup']:.2g} times as long"
     if beside.get("energy_ratio"):
         text += f", with {1 / beside['energy_ratio']:.2g} times the energy"
     share = (known.get("share") or {}).get("assumed")
