@@ -92,6 +92,15 @@ def ate(
     )
 
 
+def mirror_image(truth: Trajectory) -> Trajectory:
+    """The mirror image of a ground truth of a left-handed world: the same way with x reversed.
+
+    Rotations are those of the mirrored camera whose own x axis is reversed too.
+    """
+    flip = np.diag([-1.0, 1.0, 1.0, 1.0])
+    return Trajectory(truth.stamps_ns, flip @ truth.T_world_camera @ flip)
+
+
 def mirrored_rmse_m(found: Ate) -> float | None:
     """RMSE against the mirror image of the ground truth if that fits much better, else None.
 

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from drp_slam.data import textures
-from drp_slam.data.moving import figure, panel, still, with_movers
+from drp_slam.data.composing import with_movers
+from drp_slam.data.moving import figure, panel, still
 from drp_slam.data.sequence import Sequence
 from drp_slam.data.trajectory import interpolated
 from drp_slam.datatypes import Frame, Trajectory

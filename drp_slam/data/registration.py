@@ -83,7 +83,7 @@ class Lens:
     @classmethod
     def of(cls, camera: Camera, cells: int = 512) -> Lens:
         """Covers the image and a twentieth around it."""
-        plane = _plane(camera)
+        plane = image_plane(camera)
         low, high = plane.min(axis=0), plane.max(axis=0)
         low, high = low - 0.05 * (high - low), high + 0.05 * (high - low)
         x, y = np.meshgrid(np.linspace(low[0], high[0], cells), np.linspace(low[1], high[1], cells))
@@ -114,12 +114,12 @@ def registration(depth_camera: Camera, camera: Camera, T_image_depth: np.ndarray
     if np.linalg.norm(T_image_depth[:3, 3]) > 1e-4:
         ratio = max(camera.fx / depth_camera.fx, camera.fy / depth_camera.fy)
         rays = (
-            np.concatenate([_plane(depth_camera), np.ones((shape[0] * shape[1], 1))], axis=1) @ T_image_depth[:3, :3].T
+            np.concatenate([image_plane(depth_camera), np.ones((shape[0] * shape[1], 1))], axis=1) @ T_image_depth[:3, :3].T
         )
         offset_m, size_px = T_image_depth[:3, 3].astype(np.float32), (camera.width, camera.height)
         splat = max(2, int(np.ceil(ratio - 1e-6)))
         return Moved(rays.reshape(*shape, 3).astype(np.float32), offset_m, size_px, Lens.of(camera), splat)
-    rays = np.concatenate([_plane(camera), np.ones((camera.height * camera.width, 1))], axis=1) @ T_image_depth[:3, :3]
+    rays = np.concatenate([image_plane(camera), np.ones((camera.height * camera.width, 1))], axis=1) @ T_image_depth[:3, :3]
     uv = np.rint(_project(depth_camera, rays)).astype(np.int64)
     inside = (rays[:, 2] > 0) & np.all((uv >= 0) & (uv < (depth_camera.width, depth_camera.height)), axis=1)
     index = np.where(inside, uv[:, 1] * depth_camera.width + uv[:, 0], shape[0] * shape[1])
@@ -153,7 +153,7 @@ def alike(a_px: tuple[int, int], b_px: tuple[int, int]) -> bool:
     return abs(a_px[0] * b_px[1] - b_px[0] * a_px[1]) <= max(*a_px, *b_px)
 
 
-def _plane(camera: Camera) -> np.ndarray:
+def image_plane(camera: Camera) -> np.ndarray:
     """(H * W, 2) points of the normalised plane that the pixels show, row by row."""
     u, v = np.meshgrid(np.arange(camera.width, dtype=np.float64), np.arange(camera.height, dtype=np.float64))
     uv = np.stack([u.ravel(), v.ravel()], axis=1)[:, None]

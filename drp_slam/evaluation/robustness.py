@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from drp_slam.config import Config
-from drp_slam.data.accuracy import ate
+from drp_slam.data.accuracy import ate, mirror_image, mirrored_rmse_m
 from drp_slam.data.disturbances import Change
 from drp_slam.data.progress import track as progress
 from drp_slam.data.sequence import Sequence
@@ -28,9 +28,11 @@ class Row:
     """One case. Errors in metres are of the live poses (`live`) and of the final trajectory (`ate`).
 
     With a static camera, `live_m` is the largest distance from the start, without alignment, and
-    `ate_m` is None. `within_2_sigma` is the share of live poses whose error, after alignment, is
-    below twice the standard deviation in their covariance. `reasons` counts frames that were lost or
-    doubtful.
+    `ate_m` is None. A mirrored ground truth (`accuracy.mirrored_rmse_m`) is mirrored first: `mirrored`.
+    `within_2_sigma` is the share of live poses whose error, after alignment, is below twice the standard
+    deviation in their covariance; `nees_3` is the mean of the squared errors of positions in stated
+    deviations, divided by 3: 1 where errors are as large as stated, less where they are smaller.
+    `reasons` counts frames that were lost or doubtful.
     """
 
     case: str
@@ -40,6 +42,8 @@ class Row:
     ate_m: float | None
     live_m: float | None
     within_2_sigma: float | None
+    nees_3: float | None
+    mirrored: bool = False
     reasons: dict[str, int] = field(default_factory=dict)
 
 
@@ -52,43 +56,62 @@ def run_case(name: str, sequence: Sequence, config: Config) -> Row:
     """One sequence through the pipeline with default parameters."""
     pipeline = Pipeline(sequence.camera, config)
     tracks = [pipeline.process(frame).track for frame in progress(sequence, len(sequence), name)]
-    ate_m = live_m = within = None
+    ate_m = live_m = within = nees_3 = None
+    mirrored = False
     truth = sequence.ground_truth
     if truth is not None and len(truth):
         if np.ptp(truth.positions_m, axis=0).max() < STILL_M:
-            live_m, within = _still(tracks)
-        else:
-            ate_m, live_m, within = _moving(tracks, pipeline.tracker.trajectory(), truth, sequence.camera.mono)
+            live_m, within, nees_3 = _still(tracks)
+        elif found := _moving(tracks, pipeline.tracker.trajectory(), truth, sequence.camera.mono):
+            ate_m, live_m, within, nees_3, mirrored = found
     reasons = Counter(t.reason.value for t in tracks if t.reason not in (Reason.OK, Reason.STARTING))
     keyframes, tracked = sum(t.keyframe for t in tracks), sum(t.tracked for t in tracks)
-    return Row(name, len(tracks), tracked, keyframes, ate_m, live_m, within, dict(reasons))
+    return Row(name, len(tracks), tracked, keyframes, ate_m, live_m, within, nees_3, mirrored, dict(reasons))
 
 
-def _still(tracks: list[Track]) -> tuple[float, float]:
+def _still(tracks: list[Track]) -> tuple[float, float, float]:
     stands = [t for t in tracks if t.T_world_camera is not None]
-    errors_m = np.array([np.linalg.norm(t.T_world_camera[:3, 3]) for t in stands])  # type: ignore[index]
-    return float(errors_m.max(initial=0.0)), float((errors_m <= 2.0 * _sigmas_m(stands)).mean())
+    off_m = np.array([t.T_world_camera[:3, 3] for t in stands]).reshape(-1, 3)  # type: ignore[index]
+    errors_m = np.linalg.norm(off_m, axis=1)
+    within = float((errors_m <= 2.0 * sigmas_m(stands)).mean())
+    return float(errors_m.max(initial=0.0)), within, _nees_3(stands, off_m, np.eye(3))
 
 
 def _moving(
     tracks: list[Track], final: Trajectory, truth: Trajectory, free: bool
-) -> tuple[float | None, float | None, float | None]:
+) -> tuple[float, float, float, float, bool] | None:
     stands = [t for t in tracks if t.T_world_camera is not None]
     if len(stands) < 3:
-        return None, None, None
+        return None
     live = Trajectory(np.array([t.stamp_ns for t in stands]), np.stack([t.T_world_camera for t in stands]))  # type: ignore[misc]
     try:
         found = ate(live, truth, with_scale=free)
+        mirrored = mirrored_rmse_m(found) is not None
+        if mirrored:
+            truth = mirror_image(truth)
+            found = ate(live, truth, with_scale=free)
         ate_m = ate(final, truth, with_scale=free).rmse_m
     except DataError:
-        return None, None, None
-    sigma_m = dict(zip(live.stamps_ns.tolist(), _sigmas_m(stands).tolist()))
-    inside = [
-        e <= 2.0 * found.alignment.scale * sigma_m[s] for s, e in zip(found.stamps_ns.tolist(), found.errors_m.tolist())
-    ]
-    return ate_m, found.rmse_m, float(np.mean(inside))
+        return None
+    of_stamp = {t.stamp_ns: t for t in stands}
+    stands = [of_stamp[s] for s in found.stamps_ns.tolist()]
+    scale, R = found.alignment.scale, found.alignment.R
+    within = float((found.errors_m <= 2.0 * scale * sigmas_m(stands)).mean())
+    off_m = (found.aligned.positions_m - found.reference_m) / scale
+    return ate_m, found.rmse_m, within, _nees_3(stands, off_m, R), mirrored
 
 
-def _sigmas_m(tracks: list[Track]) -> np.ndarray:
+def _nees_3(tracks: list[Track], off_m: np.ndarray, R_reference_world: np.ndarray) -> float:
+    """Mean of the squared errors (N, 3) of positions in stated deviations, divided by 3."""
+    known = [k for k, t in enumerate(tracks) if t.covariance is not None and np.trace(t.covariance[:3, :3]) > 0]
+    if not known:
+        return 0.0
+    R = np.stack([R_reference_world @ tracks[k].T_world_camera[:3, :3] for k in known])  # type: ignore[index]
+    own = np.einsum("nji,nj->ni", R, off_m[known])  # along the camera's axes, as the covariance is
+    P = np.stack([tracks[k].covariance[:3, :3] for k in known])  # type: ignore[index]
+    return float(np.einsum("ni,ni->n", own, np.linalg.solve(P, own[:, :, None])[:, :, 0]).mean() / 3.0)
+
+
+def sigmas_m(tracks: list[Track]) -> np.ndarray:
     """Standard deviations of the positions."""
     return np.array([0.0 if t.covariance is None else np.sqrt(np.trace(t.covariance[:3, :3])) for t in tracks])

@@ -36,6 +36,12 @@ BETTER = 0.02
 MUCH, OWN, RIVAL, PART = 0.4, 0.1, 0.05, 0.33
 """A rival has at least share `MUCH` of the votes, or share `OWN` of matches that do not fit the chosen pose; or share
 `RIVAL`, if that is this part of what the chosen pose contradicts: mismatches do not agree with each other."""
+VALLEY = 0.9
+"""A rival is another group only if a pose between it and the chosen one has less than this part of the rival's votes.
+Poses on one slope differ by the errors of one group."""
+ODDS = 8.0
+"""Of two groups, what is farther counts more by the squared ratio of their median depths, at most so many times: what
+moves stands before the world."""
 MOST = 0.6
 """A pose is doubted if this share of the votes of points that stood still so far contradicts it (freiburg1_xyz: at most
 0.36, with every third frame 0.55)."""
@@ -106,7 +112,8 @@ def choose(T_predicted: np.ndarray, others: list[np.ndarray], pairs: Pairs, nois
     best = int(np.argmax(shares))
     if behind is not None and _explains_more(behind, fits[best], pairs):
         best = len(fits) - 1
-    rivals = [s if _rivals(fit, fits[best], s, pairs, noise) else 0.0 for s, fit in zip(shares, fits)]
+    best = _farthest(fits, shares, best, pairs, noise)
+    rivals = [_votes_against(fits[best], fit, s, pairs, noise) for fit, s in zip(fits, shares)]
     rival = int(np.argmax(rivals))
     part = rivals[rival] / max(rivals[rival] + shares[best], 1e-9)
     T_rival = fits[rival].T_camera_world if part > 0 else None
@@ -115,6 +122,34 @@ def choose(T_predicted: np.ndarray, others: list[np.ndarray], pairs: Pairs, nois
         T_rival, part = left
     flops = sum(fit.flops for fit in fits)
     return Consensus(fits[best], shares[best], T_rival, part, searched, flops)
+
+
+def _farthest(fits: list[PoseFit], shares: list[float], best: int, pairs: Pairs, noise: Noise) -> int:
+    """Which fit is the camera's motion where groups contradict the one with most votes.
+
+    The votes of two fits are compared with the depths of what only one of them explains (`ODDS`): a thing that moves
+    hides the world, and is not behind it.
+    """
+    weighed = [_votes_against(fits[best], fit, s, pairs, noise) for fit, s in zip(fits, shares)]
+    weighed = [w if w > s else 0.0 for w, s in zip(weighed, shares)]  # those that are farther
+    strongest = int(np.argmax(weighed))
+    return strongest if weighed[strongest] > shares[best] else best
+
+
+def _votes_against(chosen: PoseFit, fit: PoseFit, share: float, pairs: Pairs, noise: Noise) -> float:
+    """The share of the votes for a fit, weighed by depth, as a rival of the chosen one; 0 if it is none."""
+    return share * _odds(fit, chosen, pairs) if _rivals(fit, chosen, share, pairs, noise) else 0.0
+
+
+def _odds(fit: PoseFit, other: PoseFit, pairs: Pairs) -> float:
+    """By how much the matches that only one of two fits explains speak for it, by their depth."""
+    mine, theirs = fit.inliers & fit.depth_fits, other.inliers & other.depth_fits
+    own, others = mine & ~theirs, theirs & ~mine
+    if int(np.count_nonzero(own)) < LEAST or int(np.count_nonzero(others)) < LEAST:
+        return 1.0
+    z = fit.T_camera_world[2, :3] @ pairs.xyz.T + fit.T_camera_world[2, 3]
+    ratio = float(np.median(z[own])) / max(float(np.median(z[others])), NEAR_M)
+    return float(np.clip(ratio * ratio, 1.0 / ODDS, ODDS))
 
 
 def _contradicted(fit: PoseFit) -> np.ndarray:
@@ -234,10 +269,20 @@ def _rivals(fit: PoseFit, chosen: PoseFit, share: float, pairs: Pairs, noise: No
     """Whether a fit with this share is a motion different from the chosen one, with enough matches of its own."""
     if fit is chosen or not _apart(fit.T_camera_world, chosen.T_camera_world, pairs, noise):
         return False
+    if not _valley(fit, chosen, share, pairs, noise):
+        return False
     own = float(pairs.vote @ (_fits(fit) * ~(chosen.inliers & chosen.depth_fits)))
     if share > MUCH or own > OWN * float(pairs.vote.sum()):
         return True
     return own > RIVAL * float(pairs.vote.sum()) and own > PART * float(pairs.vote @ _contradicted(chosen))
+
+
+def _valley(fit: PoseFit, chosen: PoseFit, share: float, pairs: Pairs, noise: Noise) -> bool:
+    """Whether the poses between two fits have fewer votes than the fit with this share."""
+    T = chosen.T_camera_world
+    apart = geometry.log(fit.T_camera_world @ geometry.inverse(T))
+    between = (_share(_at(geometry.exp(part * apart) @ T, pairs, noise), pairs) for part in (0.5, 0.75))
+    return min(between) < VALLEY * share
 
 
 def _ransac(pairs: Pairs, noise: Noise) -> np.ndarray | None:

@@ -30,6 +30,8 @@ point, since all points of a keyframe share the error of the two poses that they
 REMEMBERED, CONTRADICTED, GUESSED = 0.9, 1.2, 0.3
 """Decay per frame of the count of frames with a rival; from this count on (a second one within 15 frames), the camera
 may have followed a moving object; share of the squared distance to the rival that is then added as covariance."""
+STILL_SEEN = 0.25
+"""A thing that was possibly followed is out of sight when a smaller part of its points is seen."""
 APART = np.diag([25.0] * 3 + [1.0] * 3)
 """Covariance (m², rad²) of the world frame of a part that is not joined with the first."""
 TWIST_FRAMES = 3
@@ -141,9 +143,10 @@ class Uncertainty:
         return np.diag([max(known[0], least[0])] * 3 + [max(known[1], least[1])] * 3)
 
     def _follow(self, T_world_camera: np.ndarray, consensus: Consensus, points: np.ndarray) -> None:
-        """Adds the distance moved since an object was possibly followed, while half of the visible points belong to it.
+        """Adds the distance moved since an object was possibly followed, while a part of its points is still seen.
 
-        The background is soon outside the gate, so the absence of contradiction is no evidence.
+        The background is soon outside the gate, so the absence of contradiction is no evidence, nor are points that were
+        mapped since.
         """
         self._contradicted = REMEMBERED * self._contradicted + float(consensus.ambiguous)
         if self._followed is None and consensus.rival is not None and self._contradicted >= CONTRADICTED:
@@ -151,7 +154,7 @@ class Uncertainty:
         if self._followed is None:
             return
         since, chosen = self._followed
-        if not consensus.ambiguous and np.isin(points, chosen).mean() < 0.5:
+        if not consensus.ambiguous and np.isin(chosen, points).mean() < STILL_SEEN:
             self._followed = None
         self._doubt = self._wider(geometry.log(geometry.inverse(since) @ T_world_camera), GUESSED)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from drp_slam.data import moving
+from drp_slam.data.composing import with_movers
 from drp_slam.data.disturbances import CASES, cases
 from drp_slam.data.sequence import Sequence
 from drp_slam.data.synthetic import Parameters, render
@@ -52,7 +53,7 @@ def test_a_mover_hides_what_is_behind_it_and_nothing_nearer(sequence: Sequence) 
     assert clean.depth is not None and clean.image is not None
     near_m = float(np.percentile(clean.depth[clean.depth > 0], 30)) * clean.depth_unit_m
     board = moving.panel(camera, picture, (0.5, 0.5), near_m, [(0.0, 0.0, 0.0), (0.2, 0.0, 0.0)])
-    frame = next(iter(moving.with_movers(scene, [board], "board")))
+    frame = next(iter(with_movers(scene, [board], "board")))
     assert frame.depth is not None and frame.image is not None
     changed = (frame.image != clean.image).any(axis=2)
     inside = np.zeros_like(changed)
@@ -63,7 +64,7 @@ def test_a_mover_hides_what_is_behind_it_and_nothing_nearer(sequence: Sequence) 
     assert np.abs(metres[hidden][5:-5] - near_m).max() < 0.05 or np.median(np.abs(metres[hidden] - near_m)) < 0.02
     nearer = (clean.depth > 0) & (clean.depth * clean.depth_unit_m < near_m - 0.1)
     np.testing.assert_array_equal(frame.depth[nearer], clean.depth[nearer])
-    later = list(moving.with_movers(scene, [board], "board"))[-1]
+    later = list(with_movers(scene, [board], "board"))[-1]
     np.testing.assert_array_equal(later.image, list(scene)[-1].image)  # it has gone
 
 
@@ -73,7 +74,7 @@ def test_a_mover_at_rest_stays_where_it_is_in_the_world(sequence: Sequence) -> N
     assert truth is not None
     board = moving.panel(camera, np.full((8, 8, 3), 255, np.uint8), (0.2, 0.2), 0.4, [(0.0, 0, 0), (9.0, 0, 0)])
     seen = []
-    for frame, clean in zip(moving.with_movers(sequence, [board], "rest"), sequence):
+    for frame, clean in zip(with_movers(sequence, [board], "rest"), sequence):
         assert frame.depth is not None and clean.depth is not None
         rows, columns = np.nonzero(frame.depth != clean.depth)
         if not len(rows) or rows.min() < 2 or columns.min() < 2 or rows.max() > 117 or columns.max() > 157:
