@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from drp_slam.commands import _overload, _pairs, _scale, up
+from drp_slam.commands import _overload, _pairs, _robustness, _scale, up
 from drp_slam.commands import run as offline
 from drp_slam.commands._options import SEQUENCE, add_device, add_frames, add_out, add_sequence, out_folder, parsed
 from drp_slam.commands._tables import print_table
@@ -31,12 +31,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     add_frames(p, start=False)
     add_device(p)
     add_out(p)
-    p.add_argument(
-        "--robustness",
-        action="store_true",
-        help="measure accuracy instead, on a degraded recording: dropped frames, darkness, blur, missing depth, "
-        "moving objects",
-    )
+    _robustness.add_options(p)
     text = "measure the tracker instead, over 10 000 frames (or --frames) through a generated building"
     p.add_argument("--scale", action="store_true", help=text)
     text = "measure the cost of profiling and of --detector in N alternating pairs of runs"
@@ -44,14 +39,13 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--detector", metavar="NAME|FILE", help="with --pairs: this ONNX network on every 5th frame")
     text = "measure the live graph with a camera 2, 4 and 8 times as fast as the graph"
     p.add_argument("--overload", action="store_true", help=text)
-    p.add_argument("--cases", default="", metavar="WORDS", help="with --robustness: only cases named with these words")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Runs every case on the same frames; returns the rates, latencies and stage times measured here."""
-    if args.robustness:
-        return robustness(args)
     out = out_folder(args)
+    if args.robustness:
+        return _robustness.measure(args, out)
     if args.scale:
         return {"scale": _scale.measure(args.frames, out), "out": str(out)}
     if args.overload:
@@ -60,21 +54,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         return {"sequence": args.sequence, "pairs": _pairs.measure(args, max(args.pairs, 1), out), "out": str(out)}
     cases = [case(args, name, *how, out) for name, how in CASES.items()]
     return {"sequence": args.sequence, "cases": cases, "out": str(out)}
-
-
-def robustness(args: argparse.Namespace) -> dict[str, Any]:
-    """Every case of `data/disturbances.py`: frames tracked, errors, and reasons of losses."""
-    from drp_slam.config import Config
-    from drp_slam.data import disturbances
-    from drp_slam.data.dataset import open_sequence
-    from drp_slam.evaluation.robustness import measure
-    from drp_slam.reporting.folder import write_json
-
-    cases = disturbances.cases(args.cases)
-    sequence, out = open_sequence(args.sequence, frames=args.frames), out_folder(args)
-    result = {"sequence": args.sequence, "robustness": measure(sequence, cases, Config()), "out": str(out)}
-    write_json(out / "robustness.json", result)
-    return result
 
 
 def case(args: argparse.Namespace, name: str, in_flight: int, options: tuple[str, ...], out: Path) -> dict[str, Any]:
@@ -100,7 +79,7 @@ def case(args: argparse.Namespace, name: str, in_flight: int, options: tuple[str
 def show(result: dict[str, Any]) -> None:
     """Prints the cases as a table, all measured on this host."""
     if "robustness" in result:
-        return show_robustness(result)
+        return _robustness.show(result)
     if "scale" in result:
         _scale.show(result["scale"])
         return print_lines([f"wrote {result['out']}/scale.json"])
@@ -127,18 +106,3 @@ def show(result: dict[str, Any]) -> None:
                 [f"the chip's schedule: {fps or 0:.1f} frames/s (modelled); this host was late by (p50) {late}"]
             )
     print_lines([f"reports  {result['out']}/*/report.html"])
-
-
-def show_robustness(result: dict[str, Any]) -> None:
-    """Prints one row per case; with a static camera the live error is the largest distance from the start."""
-    rows = []
-    for row in result["robustness"]:
-        errors = ("–" if row[key] is None else f"{row[key] * 1e3:.1f}" for key in ("ate_m", "live_m"))
-        within = "–" if row["within_2_sigma"] is None else f"{row['within_2_sigma']:.0%}"
-        reasons = ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in row["reasons"].items())
-        rows.append(
-            (row["case"], f"{row['tracked']} / {row['frames']}", str(row["keyframes"]), *errors, within, reasons)
-        )
-    columns = "case|tracked|keyframes|ATE mm|live mm|within 2σ|lost or in doubt"
-    print_table(columns, rows, title=result["sequence"], left=("case", "lost or in doubt"), spare="keyframes")
-    print_lines([f"wrote {result['out']}/robustness.json"])

@@ -30,9 +30,7 @@ NEAREST_M = 0.25
 def with_movers(sequence: Sequence, movers: list[Mover], name: str) -> Sequence:
     """The sequence with movers in it. Raises DataError without ground truth, which is needed to place them."""
     known_poses(sequence)
-    return dataclasses.replace(
-        sequence, name=name, source=lambda: (frame for frame, _ in composed(sequence, movers))
-    )
+    return dataclasses.replace(sequence, name=name, source=lambda: (frame for frame, _ in composed(sequence, movers)))
 
 
 def known_poses(sequence: Sequence) -> np.ndarray:
@@ -95,7 +93,7 @@ def _draw(
     with np.errstate(divide="ignore", invalid="ignore"):
         z = (1.0 / inverse_m).astype(np.float32)
         at = np.where(inverse_m > 0, column * z, -1e4), np.where(inverse_m > 0, row * z, -1e4)
-    at = tuple(a.astype(np.float32) for a in at)
+    at = at[0].astype(np.float32), at[1].astype(np.float32)
     here = cv2.remap(outline.view(np.uint8), *at, cv2.INTER_NEAREST) > 0
     z -= cv2.remap(relief, *at, cv2.INTER_LINEAR)
     z += (rng.normal(0.0, 1.0, z.shape) * DEPTH_NOISE_PER_M * z * z).astype(np.float32)

@@ -189,10 +189,26 @@ CASES: dict[str, Change] = {
 """Every case, by its name in the table."""
 
 
+SCENES = "moving scenes"
+"""Not a change of the recording, but many short scenes made from it: `data/moving_scenes.py`."""
+
+
 def cases(names: str) -> dict[str, Change]:
-    """Cases whose names contain one of the words, separated by commas; all for "". Raises DataError for none."""
-    words = [word.strip() for word in names.split(",") if word.strip()]
+    """Cases whose names contain one of the words, separated by commas; all for "". Raises DataError for none.
+
+    Without any where only `SCENES` is named.
+    """
+    words = _words(names)
     found = {name: change for name, change in CASES.items() if not words or any(word in name for word in words)}
-    if not found:
-        raise DataError(f"no case is called {names!r}; there are: {', '.join(CASES)}")
+    if not found and not scenes_named(names):
+        raise DataError(f"no case is called {names!r}; there are: {', '.join((*CASES, SCENES))}")
     return found
+
+
+def scenes_named(names: str) -> bool:
+    """Whether one of the words names the moving scenes."""
+    return any(word in SCENES for word in _words(names))
+
+
+def _words(names: str) -> list[str]:
+    return [word.strip() for word in names.split(",") if word.strip()]

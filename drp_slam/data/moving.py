@@ -89,7 +89,7 @@ def panel(
 def figure(
     seed: int, way: list[tuple[float, float, float]], anchor_s: float | list[float] = 0.0, height_m: float = 1.75
 ) -> Mover:
-    """A walking person-like figure; `way` holds (time_s, x_m, z_m) of its middle, seen from the camera at `anchor_s`."""
+    """A walking person-like figure; `way` holds (time_s, x_m, z_m) of its middle, seen at `anchor_s`."""
     rng = np.random.default_rng([seed, 0xF1])
     height, width = 520, 180
     outline = np.zeros((height, width), np.uint8)

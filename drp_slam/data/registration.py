@@ -114,12 +114,16 @@ def registration(depth_camera: Camera, camera: Camera, T_image_depth: np.ndarray
     if np.linalg.norm(T_image_depth[:3, 3]) > 1e-4:
         ratio = max(camera.fx / depth_camera.fx, camera.fy / depth_camera.fy)
         rays = (
-            np.concatenate([image_plane(depth_camera), np.ones((shape[0] * shape[1], 1))], axis=1) @ T_image_depth[:3, :3].T
+            np.concatenate([image_plane(depth_camera), np.ones((shape[0] * shape[1], 1))], axis=1)
+            @ T_image_depth[:3, :3].T
         )
         offset_m, size_px = T_image_depth[:3, 3].astype(np.float32), (camera.width, camera.height)
         splat = max(2, int(np.ceil(ratio - 1e-6)))
         return Moved(rays.reshape(*shape, 3).astype(np.float32), offset_m, size_px, Lens.of(camera), splat)
-    rays = np.concatenate([image_plane(camera), np.ones((camera.height * camera.width, 1))], axis=1) @ T_image_depth[:3, :3]
+    rays = (
+        np.concatenate([image_plane(camera), np.ones((camera.height * camera.width, 1))], axis=1)
+        @ T_image_depth[:3, :3]
+    )
     uv = np.rint(_project(depth_camera, rays)).astype(np.int64)
     inside = (rays[:, 2] > 0) & np.all((uv >= 0) & (uv < (depth_camera.width, depth_camera.height)), axis=1)
     index = np.where(inside, uv[:, 1] * depth_camera.width + uv[:, 0], shape[0] * shape[1])

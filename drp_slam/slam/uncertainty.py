@@ -145,8 +145,8 @@ class Uncertainty:
     def _follow(self, T_world_camera: np.ndarray, consensus: Consensus, points: np.ndarray) -> None:
         """Adds the distance moved since an object was possibly followed, while a part of its points is still seen.
 
-        The background is soon outside the gate, so the absence of contradiction is no evidence, nor are points that were
-        mapped since.
+        The background is soon outside the gate, so the absence of contradiction is no evidence, nor are points that
+        were mapped since.
         """
         self._contradicted = REMEMBERED * self._contradicted + float(consensus.ambiguous)
         if self._followed is None and consensus.rival is not None and self._contradicted >= CONTRADICTED:

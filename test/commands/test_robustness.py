@@ -29,3 +29,16 @@ def test_one_row_for_each_case(tmp_path: Path, capsys: pytest.CaptureFixture[str
     dark = rows["dark"]
     assert dark["tracked"] == 24 or sum(dark["reasons"].values()) == 24 - dark["tracked"]
     assert json.loads((out / "robustness.json").read_text())["robustness"] == result["robustness"]
+
+
+def test_moving_scenes_are_grouped_by_what_moves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    words = ["synthetic:frames=72,width=320", "--robustness", "--cases", "moving", "--scenes", "1", "--out", str(out)]
+    result = bench.run(parsed(bench, words))
+    bench.show(result)
+    assert "features that move" in capsys.readouterr().out
+    scenes = result["moving_scenes"]["scenes"]
+    assert result["robustness"] == [] and [s["kind"] for s in scenes] == ["crosses"]
+    assert sum(g["scenes"] for g in result["moving_scenes"]["table"]) == 1
+    for scene in scenes:
+        assert scene["frames"] == 70 and 0.0 < scene["share"] < 1.0 and scene["wrong"] <= scene["over"]
