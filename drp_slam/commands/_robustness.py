@@ -32,7 +32,7 @@ def measure(args: argparse.Namespace, out: Path) -> dict[str, Any]:
     from drp_slam.config import Config
     from drp_slam.data import disturbances
     from drp_slam.data.dataset import open_sequence
-    from drp_slam.evaluation import moving_scenes, robustness
+    from drp_slam.evaluation import among_movers, robustness
     from drp_slam.reporting.folder import write_json
 
     cases, config = disturbances.cases(args.cases), Config()
@@ -44,8 +44,8 @@ def measure(args: argparse.Namespace, out: Path) -> dict[str, Any]:
         def opened(start: int, frames: int | None) -> Any:
             return open_sequence(args.sequence, start=start, frames=frames or args.frames)
 
-        rows = moving_scenes.measure(opened, config, max(args.scenes, 1), args.seed, pictures)
-        result["moving_scenes"] = {"seed": args.seed, "scenes": rows, "table": moving_scenes.table(rows)}
+        rows = among_movers.measure(opened, config, max(args.scenes, 1), args.seed, pictures)
+        result["moving_scenes"] = {"seed": args.seed, "scenes": rows, "table": among_movers.table(rows)}
     write_json(out / "robustness.json", result)
     return result
 
