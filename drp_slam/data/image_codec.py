@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from drp_slam.data.rvl import decode_rvl
+from drp_slam.data.rvl import decode_rvl, is_rvl
 from drp_slam.decoding import decode, is_known
 from drp_slam.errors import DataError
 
@@ -46,6 +46,7 @@ COLOUR = {
     "yuyv": Layout(1, 2, cv2.COLOR_YUV2BGR_YUY2),
     "nv12": Layout(1, 1, cv2.COLOR_YUV2BGR_NV12),
     "nv21": Layout(1, 1, cv2.COLOR_YUV2BGR_NV21),
+    "nv24": Layout(1, 1, cv2.COLOR_YUV2BGR_NV12),  # after `_halved`
     # OpenCV names a Bayer pattern by its second row, second and third column
     "bayer_rggb8": Layout(1, 1, cv2.COLOR_BayerBG2BGR),
     "bayer_bggr8": Layout(1, 1, cv2.COLOR_BayerRG2BGR),
@@ -64,8 +65,8 @@ COLOUR = {
     "bayer_grbg16": Layout(2, 1, cv2.COLOR_BayerGB2BGR),
 }
 """Readable encodings of sensor_msgs/image_encodings.hpp, in lower case."""
-HALF_HEIGHT = ("nv12", "nv21")
-"""Encodings with rows of chroma after the rows of luma."""
+ROWS = {"nv12": 1.5, "nv21": 1.5, "nv24": 3}
+"""Encodings with rows of chroma after the rows of luma: rows of both for a row of pixels."""
 DEPTH = {"16uc1": ("u2", 0.001), "mono16": ("u2", 0.001), "16sc1": ("i2", 0.001), "32fc1": ("f4", 1.0)}
 """Encodings of depth -> dtype and unit in metres (REP-118)."""
 DEPTH_HEAD = struct.Struct("<iff")
@@ -93,15 +94,24 @@ def colour_of(message: Any, where: str) -> np.ndarray:
             f"{where}: encoding {message.encoding!r} is not an image encoding; publish one of {', '.join(COLOUR)}"
         )
     layout = COLOUR[name]
-    rows = message.height * 3 // 2 if name in HALF_HEIGHT else message.height
+    rows = int(message.height * ROWS.get(name, 1))
     pixels = _to_8_bits(raster(message, f"u{layout.item}", layout.channels, where, rows))
     if layout.to_bgr is None:
         return pixels
     try:
+        if name == "nv24":
+            pixels = _halved(pixels)
         return cv2.cvtColor(pixels, layout.to_bgr)
     except cv2.error as error:
         size = f"{message.width}x{message.height}"
         raise DataError(f"{where}: {size} pixels cannot be {message.encoding!r}; expected even sides") from error
+
+
+def _halved(pixels: np.ndarray) -> np.ndarray:
+    """NV24 to NV12, (H, W) to (H / 2, W): every second chroma of both directions, as OpenCV has no NV24."""
+    height, width = pixels.shape[0] // 3, pixels.shape[1]
+    chroma = pixels[height:].reshape(height, width, 2)[: height // 2 * 2 : 2, : width // 2 * 2 : 2]
+    return np.vstack([pixels[:height], chroma.reshape(height // 2, -1)]) if not width % 2 else pixels
 
 
 def depth_of(message: Any, where: str) -> tuple[np.ndarray, float]:
@@ -163,6 +173,13 @@ def decompress(message: Any, flags: int, where: str) -> np.ndarray:
     return decode(data, flags, f"{where}: {len(data)} bytes of {form!r}", remedy="check the publisher")
 
 
+def is_compressed_depth(message: Any, topic: str) -> bool:
+    """Whether a CompressedImage is of compressed_depth_image_transport: by its topic, format or header."""
+    data, form, head = memoryview(message.data).cast("B"), str(message.format).lower(), DEPTH_HEAD.size
+    named = "compresseddepth" in form or topic.endswith("/compressedDepth")
+    return named or "rvl" in form or (not is_known(data) and is_known(data[head:]))
+
+
 def _compressed_depth(message: Any, where: str) -> tuple[np.ndarray, float]:
     """Decodes PNG, TIFF or the format of compressed_depth_image_transport: a header, then PNG or RVL."""
     data, form = memoryview(message.data).cast("B"), str(message.format)
@@ -170,6 +187,7 @@ def _compressed_depth(message: Any, where: str) -> tuple[np.ndarray, float]:
     if len(data) > head and is_known(data[head:]):
         raw = decode(data[head:], cv2.IMREAD_UNCHANGED, where, remedy="check the publisher")
     elif "rvl" in form.lower():
+        head = 0 if is_rvl(data) else head
         raw = decode_rvl(data[head:], where)
     else:
         raw, head = decompress(message, cv2.IMREAD_UNCHANGED, where), 0

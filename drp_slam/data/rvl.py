@@ -8,6 +8,15 @@ import numpy as np
 from drp_slam.decoding import MOST_PIXELS
 from drp_slam.errors import DataError
 
+SIDE = 1 << 14
+"""Largest width or height of a camera, in pixels."""
+
+
+def is_rvl(data: bytes | memoryview) -> bool:
+    """Whether the data begins with a width and a height, as without the header of compressed_depth_image_transport."""
+    width, height = (int(n) for n in np.frombuffer(data[:8], "<i4")) if len(data) >= 8 else (0, 0)
+    return 0 < width <= SIDE and 0 < height <= SIDE
+
 
 def decode_rvl(data: bytes | memoryview, where: str) -> np.ndarray:
     """(H, W) uint16: two int32, width and height, then the code. Raises DataError, whose message begins with `where`.

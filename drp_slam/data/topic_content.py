@@ -62,7 +62,7 @@ def _raw(topic: Topic, message: Any) -> Topic:
 def _compressed(topic: Topic, message: Any) -> Topic:
     form = str(message.format)
     topic = replace(topic, encoding=form.split(";")[0].strip())
-    if "compresseddepth" in form.lower() or topic.name.endswith("/compressedDepth"):
+    if image_codec.is_compressed_depth(message, topic.name):
         return _measured(topic, message, "depth")
     pixels = image_codec.decompress(message, cv2.IMREAD_UNCHANGED, topic.name)
     encoding = topic.encoding.lower()
@@ -87,7 +87,7 @@ def _measured(topic: Topic, message: Any, kind: str) -> Topic:
 def _unread(topic: Topic, message: Any) -> Topic:
     """The likely kind of a topic with an unreadable message; using it raises the error."""
     if hasattr(message, "format"):
-        deep = "compresseddepth" in str(message.format).lower() or topic.name.endswith("/compressedDepth")
+        deep = image_codec.is_compressed_depth(message, topic.name)
         encoding = str(message.format).split(";")[0].strip()
         deep_kind = "depth" if encoding.upper().startswith(("16UC1", "32FC1")) else ""
         return replace(topic, encoding=encoding, kind=deep_kind if deep else "colour")

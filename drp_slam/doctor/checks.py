@@ -61,6 +61,13 @@ _TABLE = (
         "every image",
     ),
     Check(
+        "too_early",
+        _N,
+        "The first images are not in the trajectory.",
+        "Images that arrive while nodes still start cannot be tracked.",
+        "nothing for a camera; of a recording, play it by `up --sequence BAG`, which waits for the nodes",
+    ),
+    Check(
         "two_publishers",
         _W,
         "The pose jumps, or frames are refused because of their stamps.",

@@ -27,7 +27,7 @@ from drp_slam.nodes.transforms import TransformTree, frame_name
 if TYPE_CHECKING:
     from drp_slam.nodes.base import StageNode
 
-MEASURED_OF = 8
+MEASURED_OF = 5
 """Images in a row without depth from which a constant offset of the stamps is measured."""
 SPREAD_NS = 3_000_000
 """Largest deviation from the median difference of a constant offset."""

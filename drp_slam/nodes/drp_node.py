@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from drp_slam.data import image_codec
 from drp_slam.data.stamps import StampGate
 from drp_slam.datatypes import Camera, Features, Frame
 from drp_slam.device import Run, StageRun
+from drp_slam.doctor.findings import Finding, found
 from drp_slam.errors import GraphError
 from drp_slam.frontend.depth_sensor import Sensor, sensor_run
 from drp_slam.frontend.front_end import open_front_end
@@ -33,6 +35,8 @@ REMEMBERED = 64
 """Number of frames whose size is kept, and whose image if `features_image` has a subscriber."""
 
 
+EARLY_SHOWN_S = 30.0
+"""Images that arrived too early are reported for this long."""
 LAPSE_PERIOD_S = 0.2
 """Period at which a waiting frame is checked, if answers do not arrive."""
 UNITS = UNITS_OF["drp_node"]
@@ -82,7 +86,8 @@ class DrpNode(StageNode):
         self.subscribe(CompressedImage, "image/compressed", self._on_image, qos.camera_in())
         self._credit: Credit | None = None
         self._newest: Image | CompressedImage | None = None
-        self._dropped = 0
+        self._dropped = self._early = 0
+        self._early_s = 0.0
         if camera.profile.depth <= NEWEST:  # else no frame may be lost
             self._credit = Credit(lambda: LIVE_IN_FLIGHT, skips=True)
             self.subscribe(DiagnosticArray, "status", self._on_status, qos.answers())
@@ -105,6 +110,9 @@ class DrpNode(StageNode):
         """Accepts a frame if the graph has capacity; of the others, the newest waits undecoded."""
         if self._credit is None:
             self._decode(message)
+            return
+        if not self.ready():
+            self._early, self._early_s = self._early + 1, time.monotonic()
             return
         self._dropped += self._newest is not None
         self._newest = message
@@ -203,8 +211,16 @@ class DrpNode(StageNode):
         if picture is not None:
             self._drawn.publish(convert.image_message(header, drawn(picture, features), "bgr8"))
 
+    def findings(self) -> list[Finding]:
+        early = []
+        if self._early and time.monotonic() - self._early_s < EARLY_SHOWN_S:
+            words = f"{self._early} images arrived while other nodes were starting; they are not tracked"
+            early.append(found("too_early", self.resolve_topic_name("image"), words))
+        return [*super().findings(), *early]
+
     def health(self) -> dict[str, object]:
-        return {"refused": self._gate.refused, "epoch": self._gate.epoch, "dropped": self._dropped}
+        counts = {"refused": self._gate.refused, "early": self._early, "dropped": self._dropped}
+        return {**counts, "epoch": self._gate.epoch}
 
 
 def remember(store: OrderedDict, key: int, value: Any) -> None:

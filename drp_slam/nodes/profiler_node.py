@@ -28,6 +28,8 @@ from drp_slam.nodes.unit_load import UnitLoad
 from drp_slam.pipeline import stages
 from drp_slam.reporting import folder as files
 
+IMAGES = (("received", "received_image"), ("early", "early"), ("dropped", "dropped"), ("refused", "refused"))
+"""What became of a camera's images at `drp_node`, and the names in its health."""
 MOST_FINDINGS = 200
 """Upper limit of kept findings: any node may publish on /diagnostics."""
 
@@ -55,6 +57,7 @@ class ProfilerNode(StageNode):
         self._hearing = Hearing()
         self._flow: Flow | None = Flow()
         self._began_s = time.monotonic()
+        self._images: dict[str, int] = {}
         self._findings: dict[tuple[str, str], dict[str, object]] = {}
         self._skipped: tuple[int | None, str] = None, ""
         for topic, handle, profile in (
@@ -93,6 +96,8 @@ class ProfilerNode(StageNode):
                     self._skipped = int(count) if count.isdecimal() else 0, values.get("first_skipped", "")
                 elif self._flow is not None:
                     self._flow.note(node, values)
+                if node == "drp_node":
+                    self._images = {name: int(values[key]) for name, key in IMAGES if values.get(key, "").isdecimal()}
                 if "late_ms" in values:
                     self._pacing[node] = {k: values[k] for k in ("held", "late_ms", "late_share") if k in values}
                 if values.get("problems", "0") != "0":
@@ -159,6 +164,7 @@ class ProfilerNode(StageNode):
             "problems": self._problems_of,
             "pacing": self._pacing,
             "findings": list(self._findings.values()),
+            "images": self._images,
             "frames_skipped": self._skipped[0],
             "first_skipped": self._skipped[1],
         }

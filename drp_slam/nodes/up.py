@@ -228,6 +228,7 @@ def finish(
         "frames_expected": len(sequence) if sequence else None,
         "problems": graph.get("problems"),
         "findings": graph.get("findings", []),
+        **({} if sequence else {"images": graph.get("images", {})}),
         **(sequence.facts(graph.get("frames_skipped"), graph.get("first_skipped", "")) if sequence else {}),
     }
     files.write_run(out, config, failure=failure, complete=True, **(facts | about))

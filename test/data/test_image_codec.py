@@ -80,6 +80,16 @@ def test_luma_before_chroma(encoding: str) -> None:
     assert found.shape == SMOOTH.shape and np.abs(found.astype(int) - SMOOTH).mean() < 4
 
 
+def test_chroma_of_every_pixel_after_luma() -> None:
+    planar = cv2.cvtColor(SMOOTH, cv2.COLOR_BGR2YUV_I420)
+    chroma = [np.kron(plane.reshape(12, 16), np.ones((2, 2), np.uint8)) for plane in (planar[24:30], planar[30:])]
+    values = np.vstack([planar[:24], np.stack(chroma, -1).reshape(48, 32)])
+    found = image_codec.colour_of(image(values, "nv24", height=24), "here")
+    assert found.shape == SMOOTH.shape and np.abs(found.astype(int) - SMOOTH).mean() < 4
+    with pytest.raises(DataError, match="even sides"):
+        image_codec.colour_of(image(np.zeros((12, 5), np.uint8), "nv24", height=4), "here")
+
+
 @pytest.mark.parametrize("shift", [2, 4, 8])
 @pytest.mark.parametrize("big", [False, True])
 def test_16_bits_are_shifted_by_the_brightest_pixel(shift: int, big: bool) -> None:
@@ -151,9 +161,10 @@ def test_rvl_is_lossless(height: int, width: int, share: float, seed: int) -> No
     depth = (rng.integers(0, 65536, (height, width)) * (rng.random((height, width)) < share)).astype(np.uint16)
     data = encode_rvl(depth)
     assert np.array_equal(decode_rvl(data, "here"), depth)
-    message = compressed(bytes(12) + data, "16UC1; compressedDepth rvl")
-    found, unit_m = image_codec.depth_of(message, "here")
-    assert np.array_equal(found, depth) and unit_m == 0.001
+    for header in (bytes(12), struct.pack("<iff", 1, 1000.0, -10.0), b""):  # some drivers leave it out
+        message = compressed(header + data, "16UC1; compressedDepth rvl")
+        found, unit_m = image_codec.depth_of(message, "here")
+        assert np.array_equal(found, depth) and unit_m == 0.001
 
 
 @settings(max_examples=100, deadline=None)
@@ -190,6 +201,16 @@ def test_an_unknown_codec_is_not_called_damaged(form: str, data: bytes, words: s
     with pytest.raises(DataError, match=words) as error:
         image_codec.colour_of(compressed(data, form), "here")
     assert ("damaged" in str(error.value)) == ("damaged" in words)
+
+
+@pytest.mark.parametrize("form", ["16UC1; png compressed ", "png", ""])
+def test_depth_is_known_by_its_header_whatever_the_format_says(form: str) -> None:
+    depth = np.arange(1000, 1060, dtype=np.uint16).reshape(6, 10)
+    data = cv2.imencode(".png", depth)[1].tobytes()
+    with_header, plain = compressed(bytes(12) + data, form), compressed(data, form)
+    assert np.array_equal(image_codec.depth_of(with_header, "here")[0], depth)
+    assert image_codec.is_compressed_depth(with_header, "/depth/compressed")
+    assert not image_codec.is_compressed_depth(plain, "/depth/compressed")
 
 
 def test_jpeg_of_depth_is_refused() -> None:

@@ -18,7 +18,7 @@ from drp_slam.config import SlamConfig
 from drp_slam.datatypes import Camera
 from drp_slam.errors import DrpSlamError
 from drp_slam.nodes import convert
-from drp_slam.nodes.depth_topic import DepthTopic
+from drp_slam.nodes.depth_topic import MEASURED_OF, DepthTopic
 from drp_slam.nodes.pairing import Verdict
 from drp_slam.nodes.transforms import TransformTree
 
@@ -95,7 +95,7 @@ def test_a_constant_offset_is_measured_and_reported_once(offset_ms):
         node.handlers["depth"](raw((k * 100 + 1000 + offset_ms) * MS, RAW + k))
         _, depth = depths.nearest((k * 100 + 1000) * MS, final=True)
         found.append(depth is not None and np.array_equal(depth.values, RAW + k))
-    assert found == [False] * 8 + [True] * 12
+    assert found == [False] * MEASURED_OF + [True] * (20 - MEASURED_OF)
     assert len(node.problems) == 1 and f"{offset_ms:+.1f} ms" in node.problems[0]
 
 

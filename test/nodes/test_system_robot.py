@@ -91,10 +91,12 @@ def test_joins_a_robot_whose_driver_and_description_own_their_frames(graph, list
 
 
 def test_services_of_the_map(graph, listen, small_room, tmp_path):
-    """Save, load, localise, point at a pose, pause and reset, while a recording plays in a loop."""
+    """Save, load, localise, point at a pose, pause, reset, and two of all nodes, while a recording plays in a loop."""
     from geometry_msgs.msg import PoseWithCovarianceStamped
     from graphs import SEQUENCE
     from nav_msgs.srv import LoadMap
+    from rcl_interfaces.srv import SetParameters
+    from rclpy.parameter import Parameter
     from std_srvs.srv import SetBool, Trigger
 
     def call(kind, name, **values):
@@ -150,6 +152,19 @@ def test_services_of_the_map(graph, listen, small_room, tmp_path):
     assert call(SetBool, "pause", data=False).success
     tracked(1)
     assert call(Trigger, "reset").success
+    tracked(1)
+    given = [
+        Parameter(name, value=value).to_parameter_msg() for name, value in (("min_inliers", 30), ("network", "xfeat"))
+    ]
+    done, refused = call(SetParameters, "pose_node/set_parameters", parameters=given).results
+    assert done.successful and not refused.successful and "read-only" in refused.reason
+    tracked(1)
+    assert call(SetBool, "play", data=False).success
+    listen.spin(1.0)
+    odometry.clear()
+    listen.spin(0.7)
+    assert not odometry
+    assert call(SetBool, "play", data=True).success
     tracked(1)
     up.interrupt()
     assert {"paused", "tracked"} <= {row.state for row in folder.read_frames(tmp_path / folder.FRAMES)}
