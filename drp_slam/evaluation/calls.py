@@ -7,6 +7,7 @@ profiling hook misses operators on arrays (`a + b`) and ufuncs called by name, s
 
 from __future__ import annotations
 
+import cProfile
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,13 +46,19 @@ class Counter:
 
 @contextmanager
 def counting() -> Iterator[Counter]:
-    """Counts the calls made inside the block, in this thread."""
+    """Counts the calls made inside the block, in this thread; a profiler that runs already is paused."""
     counter, before = Counter(), sys.getprofile()
+    # cProfile is an object that the interpreter calls in C: it cannot be set again like a function
+    paused = before if isinstance(before, cProfile.Profile) else None
+    if paused:
+        paused.disable()
     sys.setprofile(counter.hook)
     try:
         yield counter
     finally:
-        sys.setprofile(before)
+        sys.setprofile(None if paused else before)
+        if paused:
+            paused.enable()
 
 
 def library_calls(sequence: Sequence, config: Config) -> dict[str, float]:

@@ -33,18 +33,27 @@ def adjust(slam_map: Map, noise: Noise, window: list[int], fixed_limit: int, ite
     if len(problem.point) < LEAST_OBSERVATIONS or not fixed:
         return 0.0
     solution = bundle.adjust(problem, noise, iterations)
-    for k, pose in zip(window, solution.poses):
-        # points that only this keyframe has seen are not adjusted: they move with it
-        lone = slam_map.observed(k)[1]
-        lone = lone[slam_map.points.observations[lone] == 1]
-        moved = geometry.inverse(pose) @ slam_map.T_camera_world[k]
-        slam_map.points.xyz[lone] = geometry.apply(moved, slam_map.points.xyz[lone])
-        slam_map.T_camera_world[k] = pose
+    _move(slam_map, window, solution.poses[: len(window)])
     slam_map.points.xyz[points] = solution.points
     bad = (solution.error2_px > 2.0 * CHI2_PIXEL) | (solution.error2_depth > DEPTH_GATE2)
     for row in np.unique(problem.camera[bad]).tolist():
         slam_map.forget(order[row], features[bad & (problem.camera == row)])
     return solution.flops
+
+
+def _move(slam_map: Map, keyframes: list[int], T_camera_world: np.ndarray) -> None:
+    """Moves keyframes to new poses (K, 4, 4), and with each the points that only it has seen: they are not adjusted."""
+    points, before = slam_map.points, slam_map.T_camera_world[keyframes]
+    slam_map.T_camera_world[keyframes] = T_camera_world
+    if native is not None:
+        seen = [slam_map.point[k] for k in keyframes]
+        native.carry(seen, points.observations, points.xyz, before, T_camera_world)
+        return
+    moved = geometry.inverse(T_camera_world) @ before
+    for k, T in zip(keyframes, moved):
+        lone = slam_map.observed(k)[1]
+        lone = lone[points.observations[lone] == 1]
+        points.xyz[lone] = geometry.apply(T, points.xyz[lone])
 
 
 def _problem(

@@ -13,8 +13,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from drp_slam import geometry
-from drp_slam.slam.compiled import native
-from drp_slam.slam.optimize import CHI2_PIXEL, DEPTH_GATE2, NEAR_M, Noise, PoseFit, errors2, ransac_pose, refine_pose
+from drp_slam.slam.compiled import NO_MARKS, native
+from drp_slam.slam.optimize import (
+    CHI2_PIXEL,
+    DEPTH_GATE2,
+    FLOPS_PER_ROW,
+    NEAR_M,
+    Noise,
+    PoseFit,
+    errors2,
+    ransac_pose,
+    refine_pose,
+)
 from drp_slam.slam.trust import DISAGREES
 from drp_slam.slam.votes import Pairs
 
@@ -53,6 +63,9 @@ TORN = 40.0
 count as one (`uncertainty.CORRELATED`)."""
 AMBIGUOUS, SETTLED = 0.15, 0.08
 """The rival may be right from the first share of the votes for one of the two on, until it falls below the second."""
+
+
+_ROUNDS = np.array(ROUNDS)
 
 
 @dataclass(frozen=True)
@@ -105,16 +118,17 @@ def choose(T_predicted: np.ndarray, others: list[np.ndarray], pairs: Pairs, nois
     searched = share < doubt or _leaves_together(first, pairs, noise)
     if len(pairs) < LEAST or not (searched or torn):
         return Consensus(first, share, flops=first.flops)
-    groups = _groups([T_predicted, *others], first, pairs, noise) if searched else []
-    behind = _background(first, pairs, noise) if torn else None
+    known = first, share
+    groups = _groups([T_predicted, *others], *known, pairs, noise) if searched else []
+    behind = _background(*known, pairs, noise) if torn else None
     fits = [first, *groups] if behind is None else [first, *groups, behind]
-    shares = [_share(fit, pairs) for fit in fits]
-    best = int(np.argmax(shares))
+    shares = [share, *(_share(fit, pairs) for fit in fits[1:])]
+    best = shares.index(max(shares))
     if behind is not None and _explains_more(behind, fits[best], pairs):
         best = len(fits) - 1
     best = _farthest(fits, shares, best, pairs, noise)
     rivals = [_votes_against(fits[best], fit, s, pairs, noise) for fit, s in zip(fits, shares)]
-    rival = int(np.argmax(rivals))
+    rival = rivals.index(max(rivals))
     part = rivals[rival] / max(rivals[rival] + shares[best], 1e-9)
     T_rival = fits[rival].T_camera_world if part > 0 else None
     left = _left_behind(fits[best], T_predicted, pairs, noise)
@@ -180,6 +194,10 @@ def _leaves_together(first: PoseFit, pairs: Pairs, noise: Noise) -> bool:
     An object with most of the features pulls the pose along without a loss of votes; the background then moves
     consistently, and has to be tried as a hypothesis before its points lose their trust.
     """
+    if native is not None:
+        of_pairs = pairs.xyz, pairs.xy, pairs.weight, pairs.vote, first.error2_px
+        ratio = native.together(first.T_camera_world, *of_pairs, noise.row, CHI2_PIXEL, AROUND, LEAST, OWN)
+        return ratio > TOGETHER
     off = (pairs.weight >= 1.0) & ~first.inliers & (first.error2_px < AROUND)
     if int(off.sum()) < LEAST or float(pairs.vote @ off) < OWN * float(pairs.vote.sum()):
         return False
@@ -191,7 +209,7 @@ def _leaves_together(first: PoseFit, pairs: Pairs, noise: Noise) -> bool:
     return bool(together > TOGETHER * float(vote @ np.sqrt((away * away).sum(axis=0))))
 
 
-def _groups(starts: list[np.ndarray], first: PoseFit, pairs: Pairs, noise: Noise) -> list[PoseFit]:
+def _groups(starts: list[np.ndarray], first: PoseFit, share: float, pairs: Pairs, noise: Noise) -> list[PoseFit]:
     """Poses other than the first that groups of the matches agree on, each refined with its own group alone."""
     left = np.arange(len(pairs))
     for _ in range(GROUPS):
@@ -200,25 +218,23 @@ def _groups(starts: list[np.ndarray], first: PoseFit, pairs: Pairs, noise: Noise
             break
         starts = [*starts, T]
         left = left[~_near(T, pairs.part(left), noise)]
-    groups = (_gathered(T, pairs, noise) for T in starts if _another(_at(T, pairs, noise), first, pairs, noise))
-    return [fit for fit in groups if fit is not None and _another(fit, first, pairs, noise)]
+    groups = (_gathered(T, pairs, noise) for T in starts if _another(_at(T, pairs, noise), first, share, pairs, noise))
+    return [fit for fit in groups if fit is not None and _another(fit, first, share, pairs, noise)]
 
 
-def _background(first: PoseFit, pairs: Pairs, noise: Noise) -> PoseFit | None:
+def _background(first: PoseFit, share: float, pairs: Pairs, noise: Noise) -> PoseFit | None:
     """The pose that fits the far matches, None if it differs little."""
     T = geometry.exp(first.pull) @ first.T_camera_world
     fit = _gathered(T, pairs, noise, pairs.far)
-    return fit if fit is not None and _another(fit, first, pairs, noise) else None
+    return fit if fit is not None and _another(fit, first, share, pairs, noise) else None
 
 
-def _another(fit: PoseFit, first: PoseFit, pairs: Pairs, noise: Noise) -> bool:
-    """Whether a fit is another motion than the first, or has more of the votes.
+def _another(fit: PoseFit, first: PoseFit, share: float, pairs: Pairs, noise: Noise) -> bool:
+    """Whether a fit is another motion than the first, which has a `share` of the votes, or has more of them.
 
     A pose that an object has pulled away may still keep a far background within the gate: only the votes differ then.
     """
-    return _share(fit, pairs) > _share(first, pairs) + BETTER or _apart(
-        fit.T_camera_world, first.T_camera_world, pairs, noise
-    )
+    return _share(fit, pairs) > share + BETTER or _apart(fit.T_camera_world, first.T_camera_world, pairs, noise)
 
 
 def _at(T: np.ndarray, pairs: Pairs, noise: Noise) -> PoseFit:
@@ -228,6 +244,8 @@ def _at(T: np.ndarray, pairs: Pairs, noise: Noise) -> PoseFit:
 
 def _gathered(T: np.ndarray, pairs: Pairs, noise: Noise, among: np.ndarray | None = None) -> PoseFit | None:
     """The pose of the group of matches around a pose, at first of those marked in `among`; None where there is none."""
+    if native is not None:
+        return _group(T, pairs, noise, among)
     flops, needed = 0.0, OWN * float(pairs.vote.sum())
     for iterations in ROUNDS:
         near = _near(T, pairs, noise)
@@ -238,6 +256,32 @@ def _gathered(T: np.ndarray, pairs: Pairs, noise: Noise, among: np.ndarray | Non
         fit = refine_pose(T, group.xyz, group.xy, group.inverse_depth, noise, iterations)
         T, flops = fit.T_camera_world, flops + fit.flops
     return PoseFit(T, fit.covariance, *errors2(T, pairs.xyz, pairs.xy, pairs.inverse_depth, noise), flops)
+
+
+def _group(T: np.ndarray, pairs: Pairs, noise: Noise, among: np.ndarray | None) -> PoseFit | None:
+    """`_gathered` compiled."""
+    assert native is not None
+    fitted, covariance, errors = np.empty((4, 4)), np.empty((6, 6)), np.empty((2, len(pairs)))
+    marks = NO_MARKS if among is None else among
+    made = native.group(
+        T,
+        pairs.xyz,
+        pairs.xy,
+        pairs.inverse_depth,
+        pairs.vote,
+        marks,
+        noise.row,
+        NEAR,
+        DEPTH_GATE2,
+        LEAST,
+        OWN,
+        _ROUNDS,
+        fitted,
+        covariance,
+        errors[0],
+        errors[1],
+    )
+    return None if made < 0 else PoseFit(fitted, covariance, errors[0], errors[1], FLOPS_PER_ROW * made)
 
 
 def _fits(fit: PoseFit) -> np.ndarray:

@@ -25,14 +25,14 @@ class Covisibility:
 
     def link_references(self, number: int, references: np.ndarray) -> None:
         """Links a keyframe with those that created points which it sees, unless linked already."""
-        for reference in np.unique(references).tolist():
+        for reference in sorted(set(references.tolist())):
             if reference != number and reference not in self.shared[number]:
                 self.link(number, reference, 1)
 
     def observers(self, references: np.ndarray) -> list[int]:
         """Numbers of all keyframes that may see points created by `references`, ascending."""
-        numbers = np.unique(references).tolist()
-        return sorted(set(numbers).union(*(self.shared[k] for k in numbers)))
+        numbers = set(references.tolist())
+        return sorted(numbers.union(*(self.shared[k] for k in numbers)))
 
     def best(self, number: int, limit: int) -> list[int]:
         """Numbers of the keyframes that share most points with one, best first, itself excluded."""

@@ -92,4 +92,5 @@ def _grey_and_sharpness(image: np.ndarray | None) -> tuple[float | None, float |
         return None, None
     rows = image[ROWS // 2 :: ROWS]
     grey = (rows if rows.ndim == 2 else rows[..., 1]).astype(np.int16)
-    return float(grey.mean()), float(np.abs(np.diff(grey, axis=1)).mean())
+    step = np.abs(grey[:, 1:] - grey[:, :-1])
+    return int(grey.sum()) / max(grey.size, 1), int(step.sum()) / max(step.size, 1)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from drp_slam import geometry
+from drp_slam.slam.compiled import native
 from drp_slam.slam.map import Map
 from drp_slam.slam.optimize import Noise, pose_jacobian
 from drp_slam.slam.posegraph import Graph
@@ -40,16 +41,19 @@ class Edges:
         links = {j: shared for j, shared in self._map.covisibility.shared[number].items() if j < number}
         best = sorted(links, key=lambda j: (-links[j], j))[:EDGES]
         earlier = [j for j in best if links[j] >= EDGE_POINTS] or best[:1]
-        with self._map.points.marked(self._map.observed(number)[1]) as mine:
-            for j in earlier:
-                if (j, number) in self._number:
-                    continue
-                seen = self._map.observed(j)[1]
-                row = len(self._number)
-                if row == len(self._information):
-                    self._information = np.concatenate([self._information, np.zeros_like(self._information)])
-                shared_xyz = self._map.points.xyz[seen[mine[seen]]]
-                self._information[row] = information(self._map.T_camera_world[number], shared_xyz, noise)
+        new = [j for j in earlier if (j, number) not in self._number]
+        rows = slice(len(self._number), len(self._number) + len(new))
+        while rows.stop > len(self._information):
+            self._information = np.concatenate([self._information, np.zeros_like(self._information)])
+        T, points = self._map.T_camera_world[number], self._map.points
+        with points.marked(self._map.observed(number)[1]) as mine:
+            if native is not None:
+                seen, marks = [self._map.point[j] for j in new], mine
+                native.information(seen, marks, points.xyz, T, noise.row, self._information[rows])
+            for row, j in enumerate(new, rows.start):
+                if native is None:
+                    shared = self._map.observed(j)[1]
+                    self._information[row] = information(T, points.xyz[shared[mine[shared]]], noise)
                 self._number[j, number] = row
 
     def graph(self, a: int, b: int, T_b_a: np.ndarray, information: np.ndarray) -> tuple[np.ndarray, Graph]:

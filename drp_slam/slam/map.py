@@ -108,10 +108,7 @@ class Map:
         """How many of the points that each of the keyframes observes are marked, by number of the point."""
         if native is None:
             return [int(np.count_nonzero(marks[self.observed(k)[1]])) for k in keyframes]
-        points = [self.point[k] for k in keyframes]
-        counts = np.empty(len(points), dtype=np.intp)
-        native.count_marked(points, marks, counts)
-        return counts.tolist()
+        return native.count_marked([self.point[k] for k in keyframes], marks)
 
     def observers(self, points: np.ndarray) -> list[int]:
         """Numbers of all keyframes that may observe some of the points, ascending."""
@@ -134,6 +131,8 @@ class Map:
 
     def observe(self, number: int, features: np.ndarray, points: np.ndarray) -> None:
         """Records that a keyframe's features observe points."""
+        if not len(features):
+            return
         self.point[number][features] = points
         view = self.views[number]
         self.points.observe(points, view.descriptor, view.inverse_depth, features)
@@ -201,7 +200,7 @@ class Map:
         with self.points.marked(points) as mine:
             shared = dict(zip(others, self.count_marked(others, mine)))
         # also with keyframes that created these points and no longer observe them
-        creators = np.unique(self.points.reference[points]).tolist()
+        creators = sorted(set(self.points.reference[points].tolist()))
         shared |= {k: max(1, shared.get(k, 0)) for k in creators if k != number}
         for k, count in shared.items():
             if count:

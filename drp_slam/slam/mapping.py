@@ -17,7 +17,7 @@ from drp_slam.slam.map import Map
 from drp_slam.slam.matching import Matches, Prior, match, match_rows
 from drp_slam.slam.optimize import DEPTH_GATE2, PoseFit
 from drp_slam.slam.places import Places
-from drp_slam.slam.triangulate import free, relative, triangulated
+from drp_slam.slam.triangulate import free, triangulated
 from drp_slam.slam.trust import REFUTED, judge
 from drp_slam.slam.view import View, seen
 from drp_slam.slam.work import KEYFRAME_CALLS, WorkCounter
@@ -145,10 +145,11 @@ class Mapping:
         self.map.observe(number, features, points)
         if root >= 0:
             # known points that tracking missed
-            self.fuse(number, near, np.flatnonzero(self.map.point[number] < 0), FUSE_PX)
-        self._create(number, near)
+            self.fuse(number, near, (self.map.point[number] < 0).nonzero()[0], FUSE_PX)
+        T_world_camera = geometry.inverse(T_camera_world)
+        self._create(number, near, T_world_camera)
         for other in near[: TRIANGULATED_MONO if self.geometry.mono else TRIANGULATED].tolist():
-            self._triangulate(number, other)
+            self._triangulate(number, other, T_world_camera)
         self.places.update()
         if root >= 0:
             self.map.link(number, root)
@@ -207,11 +208,11 @@ class Mapping:
         self._reach = (-1, self._reach[1])
         self._standing = None
 
-    def _create(self, number: int, near: np.ndarray) -> None:
+    def _create(self, number: int, near: np.ndarray, T_world_camera: np.ndarray) -> None:
         """Points of the features that have depth and no point yet, except in space that `near` keyframes saw empty."""
         view = self.map.views[number]
-        new = np.flatnonzero((self.map.point[number] < 0) & (view.inverse_depth > 0))
-        xyz = geometry.apply(geometry.inverse(self.map.T_camera_world[number]), view.xyz()[new])
+        new = ((self.map.point[number] < 0) & (view.inverse_depth > 0)).nonzero()[0]
+        xyz = geometry.apply(T_world_camera, view.xyz()[new])
         moved_in, all_new = np.zeros(len(new), dtype=bool), np.arange(len(new))
         for k in near[:EMPTY_KEYFRAMES].tolist():
             if self.map.views[k].nearest_m is not None:
@@ -223,7 +224,7 @@ class Mapping:
         points = self.map.points.add(xyz, view.descriptor[new], rgb, number)
         self.map.observe(number, new, points)
 
-    def _triangulate(self, number: int, other: int) -> None:
+    def _triangulate(self, number: int, other: int, T_world_camera: np.ndarray) -> None:
         """Points of features without depth that another keyframe sees too."""
         views, point = (self.map.views[number], self.map.views[other]), (self.map.point[number], self.map.point[other])
         mine, theirs = (free(v, p) for v, p in zip(views, point))
@@ -235,10 +236,10 @@ class Mapping:
         self.work.add_all(comparing(self.map.spec, matches.compared))
         if not len(matches):
             return
-        T = relative(self.map.T_camera_world, number, other)
+        T = self.map.T_camera_world[other] @ T_world_camera
         found = triangulated(matches, views[0].xy[mine], views[1].xy[theirs], T, self.geometry.noise)
         mine, theirs = mine[found.a], theirs[found.b]
-        xyz = geometry.apply(geometry.inverse(self.map.T_camera_world[number]), found.xyz)
+        xyz = geometry.apply(T_world_camera, found.xyz)
         rgb = None if views[0].rgb is None else views[0].rgb[mine]
         points = self.map.points.add(xyz, views[0].descriptor[mine], rgb, number)
         self.map.observe(number, mine, points)

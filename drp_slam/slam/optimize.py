@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from drp_slam import geometry
-from drp_slam.slam.compiled import NO_MARKS, NO_ONES, native
+from drp_slam.slam.compiled import NO_MARKS, NO_ONES, native, plain
 
 CHI2_PIXEL = 5.99
 """95 % of a chi-square of two degrees of freedom."""
@@ -30,6 +30,10 @@ SMALL_STEP = 2e-5
 """Metres and radians: refinement stops at a smaller step."""
 FLOPS_PER_ROW = 240.0
 """Flops of one observation in one iteration: residuals, (3, 6) Jacobian and its (6, 6) product."""
+
+
+_NO_PULL, _PLANE = np.zeros(6), np.eye(3)
+"""The pull where nothing was marked; the camera matrix of the normalised plane."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class PoseFit:
     error2_px: np.ndarray
     error2_depth: np.ndarray
     flops: float
-    pull: np.ndarray = field(default_factory=lambda: np.zeros(6))
+    pull: np.ndarray = field(default_factory=lambda: _NO_PULL)
     pull2: float = 0.0
 
     @cached_property
@@ -234,9 +238,9 @@ def ransac_pose(xyz: np.ndarray, xy: np.ndarray, threshold: float) -> tuple[np.n
         return None
     cv2.setRNGSeed(0)
     found, rvec, tvec, index = cv2.solvePnPRansac(
-        np.ascontiguousarray(xyz),
-        np.ascontiguousarray(xy),
-        np.eye(3),
+        plain(xyz),
+        plain(xy),
+        _PLANE,
         None,
         iterationsCount=150,
         reprojectionError=threshold,

@@ -91,7 +91,7 @@ class Points:
             self._free = np.flatnonzero(~self.alive).tolist()
         free = [heapq.heappop(self._free) for _ in range(min(len(xyz), len(self._free)))]
         more = len(xyz) - len(free)
-        numbers = np.concatenate([np.array(free, dtype=np.intp), np.arange(self.size, self.size + more)])
+        numbers = np.array([*free, *range(self.size, self.size + more)], dtype=np.intp)
         capacity = len(self._rows["xyz"])
         while capacity < self.size + more:
             capacity += capacity // GROWTH

@@ -118,7 +118,7 @@ class Tracker:
         if found.relocalised:
             self._uncertainty.jumped()
             self.reckoning.jumped()
-        covariance = self._uncertainty.pose(stamp_ns, geometry.inverse(pose), found.consensus, found.points)
+        covariance = self._uncertainty.pose(stamp_ns, found.fit.T_world_camera, found.consensus, found.points)
         reference = int(self._mapping.near(pose, found.root)[0])
         if not localise:
             self.map.points.found[found.points] += 1
@@ -141,12 +141,13 @@ class Tracker:
             # an error of the bridged poses is a correction, not a motion
             correction = geometry.inverse(pose) @ reckoned
         self._bridged = None
-        covariance = covariance + self._uncertainty.of_part(geometry.inverse(pose), reference, self.up_to_scale)
+        T_world_camera = found.fit.T_world_camera if pose is found.fit.T_camera_world else geometry.inverse(pose)
+        covariance = covariance + self._uncertainty.of_part(T_world_camera, reference, self.up_to_scale)
         self._root = reference
         self._path.add(stamp_ns, reference, pose)
         if self.reckoning.prior and not self._localiser.in_doubt:
             depth_m = self.map.points.depth_m(found.points, found.fit.T_camera_world)
-            self.reckoning.learn(stamp_ns, geometry.inverse(pose), max(float(np.median(depth_m)), NEAR_M))
+            self.reckoning.learn(stamp_ns, T_world_camera, max(float(np.median(depth_m)), NEAR_M))
         self._last = None if keyframe or localise else (view, found)
         reason = Reason.MOVING_THINGS if self._localiser.in_doubt else Reason.OK
         return self._report(view, found, keyframe, reason, covariance, correction)
@@ -213,7 +214,7 @@ class Tracker:
             T = found.fit.T_camera_world if keyframe == found.root else pose
             self._path.add(stamp_ns, keyframe, T)
         self._uncertainty.begin(min(begun.keyframes))
-        T_world_camera = geometry.inverse(found.fit.T_camera_world)
+        T_world_camera = found.fit.T_world_camera
         covariance = self._uncertainty.of_part(T_world_camera, found.root, bool(two_views))
         if two_views:
             covariance += self._uncertainty.pose(view.stamp_ns, T_world_camera, found.consensus, found.points)

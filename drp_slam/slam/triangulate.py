@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from drp_slam import geometry
 from drp_slam.slam.compiled import native
 from drp_slam.slam.matching import Matches
 from drp_slam.slam.optimize import CHI2_PIXEL, NEAR_M, Noise
@@ -30,7 +29,7 @@ def free(view: View, point: np.ndarray) -> np.ndarray:
     """Numbers of the features that have neither a map point nor depth; none in an old keyframe (`culling.slim`)."""
     if len(view.descriptor) < len(view):
         return np.zeros(0, dtype=np.intp)
-    return np.flatnonzero((point < 0) & (view.inverse_depth <= 0))
+    return ((point < 0) & (view.inverse_depth <= 0)).nonzero()[0]
 
 
 def triangulated(matches: Matches, xy_a: np.ndarray, xy_b: np.ndarray, T_b_a: np.ndarray, noise: Noise) -> Triangulated:
@@ -61,11 +60,6 @@ def triangulated(matches: Matches, xy_a: np.ndarray, xy_b: np.ndarray, T_b_a: np
     good = front & (np.einsum("ij,ij->i", offset, offset) < 2.0 * CHI2_PIXEL)  # both features have noise
     good &= np.einsum("ij,ij->i", parallax, parallax) > 2.0 * LEAST_SIGMAS**2
     return Triangulated(a[good], b[good], z[good, None] * first[good])
-
-
-def relative(T_camera_world: np.ndarray, a: int, b: int) -> np.ndarray:
-    """`T_b_a` of two keyframes."""
-    return T_camera_world[b] @ geometry.inverse(T_camera_world[a])
 
 
 def _homogeneous(xy: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from drp_slam import geometry
 from drp_slam.slam.compiled import native
 from drp_slam.slam.consensus import AMBIGUOUS, Consensus
 from drp_slam.slam.map import Map
+from drp_slam.slam.optimize import CHI2_PIXEL, DEPTH_GATE2
 from drp_slam.slam.triangulate import LEAST_SIGMAS
 
 CORRELATED = 10.0
@@ -117,6 +118,10 @@ class Uncertainty:
             return None
         first, last = self._recent[0], self._recent[-1]
         span_s = (last.stamp_ns - first.stamp_ns) / 1e9
+        if native is not None:
+            rows = np.empty((7, 6))
+            native.twist(first.T_world_camera, last.T_world_camera, first.own, last.own, span_s, rows)
+            return rows[0], rows[1:]
         motion = geometry.inverse(first.T_world_camera) @ last.T_world_camera
         carried = geometry.adjoint(geometry.inverse(motion))
         covariance = carried @ first.own @ carried.T + last.own
@@ -205,10 +210,12 @@ def _along(unscaled: np.ndarray) -> np.ndarray:
 def own_covariance(consensus: Consensus) -> np.ndarray:
     """(6, 6) of a fit: its information, its residuals, the pull of what is far, and the pose that contradicts it."""
     fit = consensus.fit
-    inside = fit.inliers & fit.depth_fits
-    spread = float((fit.error2_px[inside] + fit.error2_depth[inside]).sum()) / max(
-        3 * int(np.count_nonzero(inside)) - 6, 1
-    )
+    if native is not None:
+        count, square = native.within(fit.error2_px, fit.error2_depth, CHI2_PIXEL, DEPTH_GATE2)
+    else:
+        inside = fit.inliers & fit.depth_fits
+        count, square = int(np.count_nonzero(inside)), float((fit.error2_px[inside] + fit.error2_depth[inside]).sum())
+    spread = square / max(3 * count - 6, 1)
     covariance = CORRELATED * max(1.0, spread) / max(consensus.share, 0.05) * fit.covariance
     covariance = covariance + fit.pull[:, None] * fit.pull
     if consensus.rival is not None:

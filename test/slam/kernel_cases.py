@@ -79,6 +79,17 @@ def poses(rng: np.random.Generator) -> dict[str, np.ndarray]:
     out["share"] = np.array([consensus._share(fit, matches), consensus._apart(T, start, matches, NOISE)])
     good, offset_px = consensus.agreeing(fit, xy * 430.0, np.arange(300), xy[::-1] * 400.0, np.arange(300)[::-1].copy())
     out |= {"good": good, "offset": np.array(offset_px), "drift": drift(rng)}
+    matches = votes.Pairs(xyz, xy, depth, np.ones(300), rng.random(300), part)
+    group = consensus._gathered(geometry.exp(np.full(6, 2e-4)) @ T, matches, NOISE, part)
+    assert group is not None
+    out |= {"group pose": group.T_camera_world, "group covariance": group.covariance, "group errors": group.error2_px}
+    out["group work"] = np.array([group.flops, consensus._gathered(start, matches, NOISE) is None])
+    pulled = consensus._at(geometry.exp(np.full(6, 0.012)) @ T, matches, NOISE)
+    out["together"] = np.array([consensus._leaves_together(f, matches, NOISE) for f in (fit, pulled)])
+    own = uncertainty.own_covariance(consensus.Consensus(fit, 0.7))
+    known = uncertainty.Uncertainty(Map())
+    known._recent = [uncertainty.Moment(10**8, T, own), uncertainty.Moment(2 * 10**8, start, 2.0 * own)]
+    out |= dict(zip(("twist", "twist covariance"), known.twist() or ()), own=own)
     trust.judge(earned, points, rng.exponential(8.0, 200), rng.exponential(30.0, 200), points[::2].copy(), part[:100])
     return out | {"trust": earned}
 

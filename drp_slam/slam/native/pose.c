@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Pose of one frame: `optimize.refine_pose`, `optimize.errors2`, `consensus._apart`. */
+/* Pose of one frame: `optimize.refine_pose`, `optimize.errors2`. */
 #include "pose.h"
 
 static const double CHI2_PIXEL = 5.99, CHI2_DEPTH = 3.84, SMALL_STEP = 2e-5;
@@ -27,8 +27,7 @@ void moved(const double step[6], const double T[16], double out[16]) {
     memcpy(out, moved_T, sizeof moved_T);
 }
 
-/* Into p: x, y of the plane, 1 / z, 1.0 in front; into r: the residuals. */
-static void project(const double *T, const double *xyz, const double *xy, double depth, const double *noise, double *p,
+void project(const double *T, const double *xyz, const double *xy, double depth, const double *noise, double *p,
                     double *r) {
     double X = xyz[0], Y = xyz[1], Z = xyz[2], z = T[8] * X + T[9] * Y + T[10] * Z + T[11];
     double q = 1.0 / (z > NEAR_M ? z : NEAR_M);
@@ -39,7 +38,7 @@ static void project(const double *T, const double *xyz, const double *xy, double
     r[2] = depth > 0 ? noise[2] * (q - depth) : 0.0;
 }
 
-static void squares(const double *T, const double *xyz, const double *xy, const double *depth, const double *noise,
+void squares(const double *T, const double *xyz, const double *xy, const double *depth, const double *noise,
                     Py_ssize_t n, double *pixel2, double *depth2) {
     for (Py_ssize_t i = 0; i < n; i++) {
         double p[4], r[3];
@@ -83,6 +82,57 @@ static void step_of(const double *H, const double *g, double step[6]) {
     solve(A, step, 6);
 }
 
+Py_ssize_t gauss_newton(const double *S, Fit *f) {
+    double *p = f->work, *r = p + 4 * f->n, *w = r + 3 * f->n, *pixel2 = w + 2 * f->n, *among = pixel2 + f->n, *T = f->T;
+    double g[6], step[6];
+    Py_ssize_t full = 0, done = 0;
+    memset(f->H, 0, sizeof f->H), memcpy(T, S, sizeof f->T);
+    for (int j = 0; j < 6; j++) f->H[7 * j] = 1.0;
+    /* the start is a rotation but for rounding: one Newton step to the nearest */
+    for (int i = 0; i < 3; i++)
+        for (int j = 0; j < 3; j++) {
+            double value = 1.5 * S[4 * i + j];
+            for (int k = 0; k < 3; k++) value -= 0.5 * S[4 * i + k] * (S[k] * S[j] + S[4 + k] * S[4 + j] + S[8 + k] * S[8 + j]);
+            T[4 * i + j] = value;
+        }
+    for (Py_ssize_t i = 0; f->weight && i < f->n; i++) full += f->weight[i] >= 1.0;
+    int some = f->weight && full >= f->least;
+    while (done < f->iterations) {
+        Py_ssize_t k = 0;
+        for (Py_ssize_t i = 0; i < f->n; i++) {
+            project(T, f->xyz + 3 * i, f->xy + 2 * i, f->depth[i], f->noise, p + 4 * i, r + 3 * i);
+            pixel2[i] = r[3 * i] * r[3 * i] + r[3 * i + 1] * r[3 * i + 1];
+            if (!some || f->weight[i] >= 1.0) among[k++] = pixel2[i];
+        }
+        /* Cauchy weights; their scale is the median error, but not below the noise */
+        double scale2 = k ? smallest(among, k, k / 2) : 1.0;
+        if (!(scale2 > 1.0)) scale2 = 1.0;
+        for (Py_ssize_t i = 0; i < f->n; i++) {
+            double d = r[3 * i + 2];
+            w[2 * i] = p[4 * i + 3] / (1.0 + pixel2[i] / (CHI2_PIXEL * scale2)) * (f->weight ? f->weight[i] : 1.0);
+            w[2 * i + 1] = w[2 * i] / (1.0 + d * d / (CHI2_DEPTH * scale2));
+        }
+        normal(p, r, f->depth, f->noise, w, NULL, f->n, f->H, g);
+        step_of(f->H, g, step);
+        moved(step, T, T);
+        done++;
+        double largest = 0.0;
+        for (int j = 0; j < 6; j++) largest = fabs(step[j]) < largest ? largest : fabs(step[j]);
+        if (largest < SMALL_STEP) break;
+    }
+    return done;
+}
+
+void covariance_of(const double *H, double *C) {
+    for (int j = 0; j < 6; j++) {
+        double A[36], unit[6] = {0};
+        unit[j] = 1.0;
+        memcpy(A, H, sizeof A);
+        solve(A, unit, 6);
+        for (int k = 0; k < 6; k++) C[6 * j + k] = unit[k];
+    }
+}
+
 /* T (4, 4), xyz (N, 3), xy (N, 2), depth (N), noise (3), weight (N) or (0), part (N) or (0), iterations, least of
  * full weight -> pose (4, 4), covariance (6, 6), squared errors (N) twice, pull (6); (iterations, squared pull). */
 PyObject *kernel_refine(PyObject *module, PyObject *const *given, Py_ssize_t count) {
@@ -98,61 +148,18 @@ PyObject *kernel_refine(PyObject *module, PyObject *const *given, Py_ssize_t cou
         return PyErr_Occurred() ? NULL : PyErr_NoMemory();
     }
     Py_BEGIN_ALLOW_THREADS;
-    double *p = work, *r = p + 4 * n, *w = r + 3 * n, *pixel2 = w + 2 * n, *among = pixel2 + n, *T = F64W(a[9]);
-    const double *xyz = F64(a[1]), *xy = F64(a[2]), *depth = F64(a[3]), *noise = F64(a[4]), *weight = m ? F64(a[5]) : NULL;
-    double H[36] = {0}, g[6], step[6];
-    const uint8_t *part = a[6].size ? U8(a[6]) : NULL;
-    for (int j = 0; j < 6; j++) H[7 * j] = 1.0;
-    /* the start is a rotation but for rounding: one Newton step to the nearest */
-    const double *S = F64(a[0]);
-    memcpy(T, S, 16 * sizeof(double));
-    for (int i = 0; i < 3; i++)
-        for (int j = 0; j < 3; j++) {
-            double value = 1.5 * S[4 * i + j];
-            for (int k = 0; k < 3; k++) value -= 0.5 * S[4 * i + k] * (S[k] * S[j] + S[4 + k] * S[4 + j] + S[8 + k] * S[8 + j]);
-            T[4 * i + j] = value;
-        }
-    Py_ssize_t full = 0;
-    for (Py_ssize_t i = 0; i < m; i++) full += weight[i] >= 1.0;
-    int some = m && full >= a[8].i;
-    while (done < a[7].i) {
-        Py_ssize_t k = 0;
-        for (Py_ssize_t i = 0; i < n; i++) {
-            project(T, xyz + 3 * i, xy + 2 * i, depth[i], noise, p + 4 * i, r + 3 * i);
-            pixel2[i] = r[3 * i] * r[3 * i] + r[3 * i + 1] * r[3 * i + 1];
-            if (!some || weight[i] >= 1.0) among[k++] = pixel2[i];
-        }
-        /* Cauchy weights; their scale is the median error, but not below the noise */
-        double scale2 = k ? smallest(among, k, k / 2) : 1.0;
-        if (!(scale2 > 1.0)) scale2 = 1.0;
-        for (Py_ssize_t i = 0; i < n; i++) {
-            double d = r[3 * i + 2];
-            w[2 * i] = p[4 * i + 3] / (1.0 + pixel2[i] / (CHI2_PIXEL * scale2)) * (m ? weight[i] : 1.0);
-            w[2 * i + 1] = w[2 * i] / (1.0 + d * d / (CHI2_DEPTH * scale2));
-        }
-        normal(p, r, depth, noise, w, NULL, n, H, g);
-        step_of(H, g, step);
-        moved(step, T, T);
-        done++;
-        double largest = 0.0;
-        for (int j = 0; j < 6; j++) largest = fabs(step[j]) < largest ? largest : fabs(step[j]);
-        if (largest < SMALL_STEP) break;
-    }
-    double *pull = F64W(a[13]), *C = F64W(a[10]), A[36];
-    memset(pull, 0, sizeof step);
-    if (part && done) {
-        normal(p, r, depth, noise, w, part, n, A, g);
+    Fit f = {n, a[7].i, a[8].i, F64(a[1]), F64(a[2]), F64(a[3]), F64(a[4]), m ? F64(a[5]) : NULL, work, {0}, {0}};
+    double *pull = F64W(a[13]), *p = work, *r = p + 4 * n, *w = r + 3 * n, A[36], g[6];
+    done = gauss_newton(F64(a[0]), &f);
+    memcpy(F64W(a[9]), f.T, sizeof f.T);
+    memset(pull, 0, sizeof g);
+    if (a[6].size && done) {
+        normal(p, r, f.depth, f.noise, w, U8(a[6]), n, A, g);
         step_of(A, g, pull);
         for (int j = 0; j < 6; j++) pull2 -= pull[j] * g[j];
     }
-    for (int j = 0; j < 6; j++) {
-        double unit[6] = {0};
-        unit[j] = 1.0;
-        memcpy(A, H, sizeof A);
-        solve(A, unit, 6);
-        for (int k = 0; k < 6; k++) C[6 * j + k] = unit[k];
-    }
-    squares(T, xyz, xy, depth, noise, n, F64W(a[11]), F64W(a[12]));
+    covariance_of(f.H, F64W(a[10]));
+    squares(f.T, f.xyz, f.xy, f.depth, f.noise, n, F64W(a[11]), F64W(a[12]));
     Py_END_ALLOW_THREADS;
     PyMem_RawFree(work);
     release(a, 14);
@@ -170,81 +177,4 @@ PyObject *kernel_errors2(PyObject *module, PyObject *const *given, Py_ssize_t co
     release(a, 7);
     if (!fits) return NULL;
     Py_RETURN_NONE;
-}
-
-/* Ta, Tb (4, 4), xyz (N, 3), noise (3), gates of squared pixels and depth -> share beyond. */
-PyObject *kernel_apart(PyObject *module, PyObject *const *given, Py_ssize_t count) {
-    Arg a[6];
-    if (take("apart", given, count, "ddddxx", a)) return NULL;
-    Py_ssize_t n = a[2].rows, beyond = 0;
-    int fits = fit("apart", a[0].size == 16 && a[1].size == 16 && a[2].size == 3 * n && a[3].size == 3);
-    for (Py_ssize_t i = 0; fits && i < n; i++) {
-        double p[4], there[4], r[3];
-        const double none[2] = {0.0, 0.0}, *xyz = F64(a[2]) + 3 * i;
-        project(F64(a[1]), xyz, none, 0.0, F64(a[3]), p, r);
-        project(F64(a[0]), xyz, p, p[2], F64(a[3]), there, r);
-        beyond += !there[3] || r[0] * r[0] + r[1] * r[1] > a[4].x || r[2] * r[2] > a[5].x;
-    }
-    release(a, 6);
-    return fits ? PyFloat_FromDouble((double)beyond / (double)(n ? n : 1)) : NULL;
-}
-
-/* pose T_world_camera (4, 4); of keyframes: poses T_camera_world (K, 4, 4), covariances (K, 6, 6); of points: the keyframe
- * that created them (M), whether their depth is measured (M); those that the frame was tracked by (N), its own covariance
- * (6, 6), number of matches from which it has the drift of a keyframe -> the sum for the keyframe that leaves the position
- * least open (6, 6), as `uncertainty.Uncertainty._drift` says; False where the scale is not measured. */
-PyObject *kernel_drift(PyObject *module, PyObject *const *given, Py_ssize_t count) {
-    Arg a[9];
-    if (take("drift", given, count, "dddnbndiD", a)) return NULL;
-    Py_ssize_t n = a[5].size, keyframes = a[1].rows, all = a[3].size, measured = 0, most = 0;
-    int fits = a[0].size == 16 && a[2].size == 36 * keyframes && a[4].size == all && a[6].size == 36 && a[8].size == 36 && n;
-    int64_t *made = PyMem_RawCalloc((size_t)keyframes + 1, sizeof(int64_t));
-    for (Py_ssize_t i = 0; made && fits && i < n; i++) {
-        int64_t point = I64(a[5])[i], k = point >= 0 && point < all ? I64(a[3])[point] : -1;
-        if (!(fits = k >= 0 && k < keyframes)) break;
-        made[k]++, measured += U8(a[4])[point];
-        most = made[k] > most ? made[k] : most;
-    }
-    Py_ssize_t least_made = a[7].i < most ? a[7].i : most;
-    int scaled = measured >= (a[7].i < n ? a[7].i : n), first = 1;
-    double least = INFINITY;
-    for (Py_ssize_t k = 0; made && fits && scaled && k < keyframes; k++) {
-        if (!made[k] || made[k] < least_made) continue;
-        double T[12], A[36] = {0}, AC[36], D[36], trace = 0.0;
-        const double *W = F64(a[0]), *P = F64(a[1]) + 16 * k, *C = F64(a[2]) + 36 * k, *own = F64(a[6]);
-        double spread = (double)n / (double)made[k] - 1.0;
-        for (int i = 0; i < 3; i++) /* of the keyframe from the camera, then its inverse */
-            for (int j = 0; j < 4; j++)
-                T[4 * i + j] = P[4 * i] * W[j] + P[4 * i + 1] * W[4 + j] + P[4 * i + 2] * W[8 + j] + (j == 3 ? P[4 * i + 3] : 0.0);
-        double R[9], t[3];
-        for (int i = 0; i < 3; i++) {
-            for (int j = 0; j < 3; j++) R[3 * i + j] = T[4 * j + i];
-            t[i] = -(T[i] * T[3] + T[4 + i] * T[7] + T[8 + i] * T[11]);
-        }
-        for (int j = 0; j < 3; j++) {
-            for (int i = 0; i < 3; i++) A[6 * i + j] = A[6 * (i + 3) + j + 3] = R[3 * i + j];
-            A[j + 3] = t[1] * R[6 + j] - t[2] * R[3 + j];
-            A[6 + j + 3] = t[2] * R[j] - t[0] * R[6 + j];
-            A[12 + j + 3] = t[0] * R[3 + j] - t[1] * R[j];
-        }
-        for (int i = 0; i < 6; i++)
-            for (int j = 0; j < 6; j++) {
-                AC[6 * i + j] = 0.0;
-                for (int m = 0; m < 6; m++) AC[6 * i + j] += A[6 * i + m] * C[6 * m + j];
-            }
-        for (int i = 0; i < 6; i++)
-            for (int j = 0; j < 6; j++) {
-                D[6 * i + j] = own[6 * i + j] * spread;
-                for (int m = 0; m < 6; m++) D[6 * i + j] += AC[6 * i + m] * A[6 * j + m];
-            }
-        for (int i = 0; i < 3; i++) trace += D[7 * i];
-        if (trace < least || first) {
-            least = trace, first = 0;
-            memcpy(F64W(a[8]), D, sizeof D);
-        }
-    }
-    fits = made ? fit("drift", fits) : (PyErr_NoMemory(), 0);
-    PyMem_RawFree(made);
-    release(a, 9);
-    return fits ? PyBool_FromLong(scaled) : NULL;
 }
