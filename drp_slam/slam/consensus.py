@@ -146,7 +146,7 @@ def _farthest(fits: list[PoseFit], shares: list[float], best: int, pairs: Pairs,
     """
     weighed = [_votes_against(fits[best], fit, s, pairs, noise) for fit, s in zip(fits, shares)]
     weighed = [w if w > s else 0.0 for w, s in zip(weighed, shares)]  # those that are farther
-    strongest = int(np.argmax(weighed))
+    strongest = weighed.index(max(weighed))
     return strongest if weighed[strongest] > shares[best] else best
 
 
