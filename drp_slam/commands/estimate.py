@@ -59,6 +59,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from drp_slam.chip.constants import load_constants
     from drp_slam.drpai3.estimate import estimate
     from drp_slam.drpai3.estimate_result import as_dict
+    from drp_slam.drpai3.shuffles import MOVES, NOTE
 
     start = time.perf_counter()
     constants = load_constants(args.device)
@@ -73,6 +74,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     graph = read_network(args.model, args.input_shape, args.dim, args.results_stay, args.convolve_shuffles)
     found = estimate(graph, constants, **assumed)
     result = as_dict(found, constants, pattern)
+    if not args.convolve_shuffles and any(row["op"] in MOVES for row in result["fallbacks"]):
+        other = read_network(args.model, args.input_shape, args.dim, args.results_stay, True)
+        if NOTE in other.notes:
+            result["shuffles_convolved_ms"] = as_dict(estimate(other, constants, **assumed), constants, pattern)[
+                "total_ms"
+            ]
     if args.verify:
         from drp_slam.drpai3.verify import verify
 
@@ -150,6 +157,9 @@ def show(result: dict[str, Any]) -> None:
     for reason, (count, ms, crossing) in _reasons(result["fallbacks"]):
         times = f"{ms:.2f} ms, and {crossing:.2f} ms to move data there and back"
         console.print(f"[red]{count:.0f} on the Cortex-A55[/]: {reason}: {times}")
+    if convolved := result.get("shuffles_convolved_ms"):
+        text = "channel shuffles as 1 x 1 convolutions (--convolve-shuffles, here and in board-kit)"
+        console.print(f"[bold]{convolved:.2f} ms[/] with {text}", highlight=False)
     kinds = result["constants"]
     console.print(f"based on {kinds['cited']} cited, {kinds['fitted']} fitted and {kinds['assumed']} assumed constants")
     print_written(result)

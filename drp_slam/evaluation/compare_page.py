@@ -33,7 +33,11 @@ def write_page(path: Path, found: Mapping[str, Any]) -> Path:
         [
             tile("Speed-up", number(found["speedup"]), "×", between(found["speedup_range"]), MODELLED),
             tile(
-                "Energy a frame", number(found["energy_ratio"]), "of it", between(found["energy_ratio_range"]), MODELLED
+                "Energy a frame",
+                number(found["energy_ratio"]),
+                "× its CPU's",
+                between(found["energy_ratio_range"]),
+                MODELLED,
             ),
             tile("Assumed share", number(found["assumed_share_pct"]), "%", "of the speed-up's sensitivity"),
             tile("Article", "17", "×", "1/12 of the power; conditions not public"),

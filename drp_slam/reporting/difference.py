@@ -159,7 +159,7 @@ def sentences(result: Mapping[str, Any]) -> list[str]:
             kind = f", {d['kind']}" if d["kind"] else ""
             values = f"{number(d['first'])} {d['unit']} in the first run, {number(d['second'])} in the second"
             found.append(f"{d['name']}{kind}: {values} ({percent(d['change'])}, {d['verdict']}).")
-    found += [f"Mind: {text}." for text in result["warnings"]]
+    found += [f"Note: {text}." for text in result["warnings"]]
     return found or ["No figure differs by more than half a per cent."]
 
 

@@ -60,6 +60,11 @@ def verdict(result: Mapping[str, Any]) -> list[str]:
         if row["unit"] == "ai-mac":
             bound[row["bound_by"]] = bound.get(row["bound_by"], 0.0) + row["us"]
     found = [f"Incomplete, not in any sum: {reason}." for reason in result["incomplete"]]
+    if convolved := result.get("shuffles_convolved_ms"):
+        text = f"With its channel shuffles as 1 x 1 convolutions it takes {convolved:.2f} ms instead of"
+        found.append(
+            f"{text} {result['total_ms']:.2f}: --convolve-shuffles of estimate and board-kit, the same outputs."
+        )
     largest = sorted(groups.items(), key=lambda item: -item[1][1])
     for (unit, op), (count, us) in [g for g in largest if g[1][1] >= LARGE * whole_us][:4]:
         layers = "1 layer" if count == 1 else f"{count:.0f} layers"

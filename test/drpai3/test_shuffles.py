@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ from hypothesis import strategies as st
 from onnx_networks import Builder
 
 from drp_slam.chip.constants import load_constants
+from drp_slam.cli import main
 from drp_slam.drpai3.estimate import estimate
 from drp_slam.drpai3.graph import Graph, load
+from drp_slam.reporting.estimate_page import verdict
 
 FORMS = ("five axes", "three axes, Gather", "three axes, Split")
 
@@ -83,6 +86,19 @@ def test_a_shuffle_leaves_the_chip_and_its_convolution_does_not(tmp_path):
     assert not any(row.unit == "cpu" for row in rewritten.rows)
     assert rewritten.total_s < as_written.total_s
     assert any("shuffle" in note for note in before.notes)
+
+
+def test_estimate_says_what_convolved_shuffles_would_take(tmp_path, capsys):
+    path = tmp_path / "net.onnx"
+    onnx.save(shuffled("five axes", 2, 8, 16, 16, 0), path)
+    results = []
+    for option in ([], ["--convolve-shuffles"]):
+        assert main(["estimate", str(path), "--json", *option]) == 0
+        results.append(json.loads(capsys.readouterr().out))
+    as_written, rewritten = results
+    assert as_written["shuffles_convolved_ms"] == rewritten["total_ms"] < as_written["total_ms"]
+    assert "shuffles_convolved_ms" not in rewritten
+    assert "--convolve-shuffles" in verdict(as_written)[0] and not any("--convolve" in v for v in verdict(rewritten))
 
 
 @pytest.mark.parametrize("perm", [(0, 2, 1, 3, 4), (0, 1, 2, 4, 3)])
