@@ -24,11 +24,11 @@ DESCRIBED = 128
 """Descriptors that an old keyframe keeps for place recognition; its points have their own."""
 
 
-def drop_redundant(slam_map: Map, number: int) -> list[int]:
-    """Culls redundant keyframes around `number` and returns them; never the first of a part."""
+def drop_redundant(slam_map: Map, number: int, kept: int = -1) -> list[int]:
+    """Culls redundant keyframes around `number` and returns them; never `kept`, nor the first of a part."""
     dropped: list[int] = []
-    origins = slam_map.origins
-    around = [k for k in slam_map.covisibility.best(number, CANDIDATES) if k <= number - RECENT and k not in origins]
+    spared = slam_map.origins | {kept}
+    around = [k for k in slam_map.covisibility.best(number, CANDIDATES) if k <= number - RECENT and k not in spared]
     for k in sorted(around, key=lambda k: -share_seen(slam_map, k)):
         # each one culled makes the others less redundant
         if len(dropped) == AT_ONCE or share_seen(slam_map, k) < REDUNDANT:

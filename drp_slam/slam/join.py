@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from drp_slam import geometry
-from drp_slam.slam.edges import Edges, information
+from drp_slam.slam.edges import Edges, Snapshot, information
 from drp_slam.slam.mapping import Mapping
-from drp_slam.slam.posegraph import Graph, Optimised, optimise
+from drp_slam.slam.posegraph import Optimised, optimise
 
 STRAIN_M, STRAIN_RAD = 0.15, 0.15
 """A closure that pulls two linked keyframes further apart is refused."""
@@ -47,26 +47,50 @@ class Loop:
     xyz: np.ndarray
 
 
+@dataclass(frozen=True)
+class Solved:
+    """A pose graph of some `keyframes` (K,), its `poses` (K, 4, 4) before, and what optimisation made of it."""
+
+    keyframes: np.ndarray
+    poses: np.ndarray
+    solution: Optimised
+
+
 class Join:
     """Applies one loop to the map: optimises the pose graph, fuses the points of both sides, adjusts both sides."""
 
     def __init__(self, mapping: Mapping, edges: Edges, loop: Loop) -> None:
         self._mapping, self._edges, self.loop = mapping, edges, loop
-        edges.update(mapping.geometry.noise, len(mapping.map))
-        T_b_a = loop.T_new_world @ geometry.inverse(mapping.map.T_camera_world[loop.old])
-        support = information(loop.T_new_world, loop.xyz, mapping.geometry.noise)
-        self._keyframes, self._graph = edges.graph(loop.old, loop.new, T_b_a, support)
-        self._rigid = self._of_another_map()
-        self._graph = replace(self._graph, poses=self._graph.poses @ self._rigid[self._keyframes])
-        self._wait = len(self._keyframes) // KEYFRAMES_PER_FRAME
+        slam_map = mapping.map
+        self._T_b_a = loop.T_new_world @ geometry.inverse(slam_map.T_camera_world[loop.old])
+        self._support = information(loop.T_new_world, loop.xyz, mapping.geometry.noise)
+        self._rigid = np.zeros((0, 4, 4))
         self._unfused: list[int] = []
         self._other_side: list[int] = []
         self._windows: list[list[int]] = []
-        self._solution: Optimised | None = None
+        self._solved: Solved | None = None
         self._thread: threading.Thread | None = None
+        self._wait: int | None = None
+        if edges.complete:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Begins to optimise the pose graph of the map as it is now."""
+        slam_map, loop = self._mapping.map, self.loop
+        self._rigid = self._of_another_map()
+        both = np.isin(np.array(slam_map.part)[slam_map.live], (slam_map.part[loop.old], slam_map.part[loop.new]))
+        self._wait = int(np.count_nonzero(both)) // KEYFRAMES_PER_FRAME
+        snapshot = self._edges.snapshot()
         if self._wait:
-            self._thread = threading.Thread(target=self._optimise, name="pose graph", daemon=True)
+            self._thread = threading.Thread(target=self._optimise, args=(snapshot,), name="pose graph", daemon=True)
             self._thread.start()
+        else:
+            self._optimise(snapshot)
+
+    def _optimise(self, snapshot: Snapshot) -> None:
+        keyframes, graph = snapshot.graph(self.loop.old, self.loop.new, self._T_b_a, self._support)
+        graph = replace(graph, poses=graph.poses @ self._rigid[keyframes])
+        self._solved = Solved(keyframes, graph.poses, optimise(graph))
 
     def _of_another_map(self) -> np.ndarray:
         """(K, 4, 4) that move the younger of two parts into the world of the other, multiplied from the right; else the
@@ -82,10 +106,15 @@ class Join:
     @property
     def done(self) -> bool:
         """The loop is closed."""
-        return self._wait < 0 and not self._unfused and not self._windows
+        return self._wait is not None and self._wait < 0 and not self._unfused and not self._windows
 
     def step(self) -> np.ndarray | None:
         """Does one frame's share of the work. (4, 4) `T_after_before` of the newest keyframe if the map has moved."""
+        if self._wait is None:  # a loaded map whose edges are not all known yet
+            self._edges.update(self._mapping.geometry.noise)
+            if self._edges.complete:
+                self._begin()
+            return None
         if self._wait < 0:
             if self._unfused:
                 self._fuse()
@@ -97,33 +126,27 @@ class Join:
         self._wait -= 1
         if self._wait >= 0:
             return None
-        if self._thread is None:
-            self._optimise()
-        else:
+        if self._thread is not None:
             self._thread.join()
             self._thread = None
         return self._apply()
 
-    def _optimise(self) -> None:
-        self._solution = optimise(self._graph)
-
     def _apply(self) -> np.ndarray | None:
-        mapping, slam_map, solution = self._mapping, self._mapping.map, self._solution
-        assert solution is not None
-        mapping.work.add(solution.flops)
-        if strained(self._graph, solution):
+        mapping, slam_map, solved = self._mapping, self._mapping.map, self._solved
+        assert solved is not None
+        mapping.work.add(solved.solution.flops)
+        if strained(solved.solution):
             return None
         newest = len(slam_map) - 1
         before = slam_map.T_camera_world[newest].copy()
         new, old = self._sides()
-        slam_map.move(self._moved(solution.poses))
+        slam_map.move(self._moved(solved))
         parts = sorted({slam_map.part[self.loop.old], slam_map.part[self.loop.new]})
         if len(parts) == 2:
             slam_map.join(parts[1], parts[0])
         mapping.changed()
         # points that both sides saw are fused; then the measurements decide, by adjustment
         self._unfused, self._other_side = new, old
-        self._fuse()
         each = [k for pair in zip(new + [-1] * len(old), old + [-1] * len(new)) for k in pair if k >= 0]
         self._windows = SWEEPS * [each[i : i + WINDOW] for i in range(0, len(each), WINDOW)]
         return geometry.inverse(slam_map.T_camera_world[newest]) @ before
@@ -147,20 +170,20 @@ class Join:
         old = [loop.old, *slam_map.covisibility.best(loop.old, JOINED - 1)]
         return new, [k for k in old if k not in new]
 
-    def _moved(self, optimised: np.ndarray) -> np.ndarray:
+    def _moved(self, solved: Solved) -> np.ndarray:
         """(K, 4, 4) poses of all keyframes: the optimised ones, and those added since, which move with the new side.
 
         The correction is applied on top of local adjustments since then.
         """
-        poses = self._mapping.map.T_camera_world
+        poses, keyframes = self._mapping.map.T_camera_world, solved.keyframes
         correction = np.broadcast_to(np.eye(4), poses.shape).copy()
         correction[: len(self._rigid)] = self._rigid
-        correction[self._keyframes] = self._rigid[self._keyframes] @ geometry.inverse(self._graph.poses) @ optimised
+        correction[keyframes] = self._rigid[keyframes] @ geometry.inverse(solved.poses) @ solved.solution.poses
         correction[self.loop.new + 1 :] = correction[self.loop.new]
         return geometry.orthonormal(poses @ correction)
 
 
-def strained(graph: Graph, solution: Optimised) -> bool:
+def strained(solution: Optimised) -> bool:
     """Whether the solution pulls linked keyframes too far apart."""
     pull = np.abs(solution.residual)
     return bool(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loop closure: a new keyframe that sees an old part of the map, or another map, connects the two.
 
-Read `Loops.close` first. A wrong loop is far worse than a missed one, so a place must look
+Read `Loops.close` and `Loops.step` first. A wrong loop is far worse than a missed one, so a place must look
 similar, pass a geometric check, lie within the expected drift, have no rival, and be found twice.
 """
 
@@ -51,6 +51,8 @@ class Loops:
         self._edges = Edges(mapping.map)
         self._join: Join | None = None
         self._pending: list[Loop] = []
+        self._due: int | None = None
+        self._owed = False
         self.closed: list[tuple[int, int]] = []
 
     @property
@@ -58,43 +60,57 @@ class Loops:
         return self._mapping.config
 
     def close(self, number: int) -> np.ndarray | None:
-        """Searches for a loop that ends at keyframe `number`, the newest, and begins to close it.
+        """Keyframe `number`, the newest, may end a loop: it is searched for in the frame after, as `step` does.
 
-        Returns (4, 4) `T_after_before` of the keyframe's surroundings if the map has moved already: poses
+        A keyframe has work enough of its own. Only where the frame before was one too, the share of that one is
+        done first. Returns (4, 4) `T_after_before` of the keyframe's surroundings if the map has moved: poses
         `T_world_camera` from before are multiplied by it from the left. None if it has not.
         """
+        correction = self._work(number) if self._owed else None
+        self._due, self._owed = number, True
+        return correction
+
+    def step(self, reference: int, T_camera_world: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Does one frame's share of the work: the search for a loop that ends at the last keyframe, or a part of the
+        work for a loop that is being closed.
+
+        Returns the frame's pose afterwards, and `T_after_before` as `close` does. `reference` is its keyframe, which
+        stays in the map.
+        """
+        self._owed = False
+        if self._join is None and self._due is None:
+            return T_camera_world, None
+        poses = self._mapping.map.T_camera_world
+        relative = T_camera_world @ geometry.inverse(poses[reference])
+        correction = self._work(reference)
+        return relative @ poses[reference], correction
+
+    def _work(self, reference: int) -> np.ndarray | None:
+        number, self._due = self._due, None
         self._edges.update(self._mapping.geometry.noise)
-        if self._join is None:
-            self._mapping.drop_redundant(number)
-        loop = self._search(number) if self._join is None else None
+        if self._join is not None:
+            return self._continue(self._join)
+        if number is not None:
+            self._mapping.drop_redundant(number, reference)
+            self._begin(number)
+        return None
+
+    def _begin(self, number: int) -> None:
+        """Searches for a loop that ends at a keyframe, and begins to close the one that is confirmed."""
+        loop = self._search(number)
         self._pending = [p for p in self._pending if number - p.new < REMEMBERED]
         if loop is not None:
             known = any(_agree(p.T_correction, loop.T_correction, loop.T_new_world) for p in self._pending)
             self._pending.append(loop)
             if known:
                 self._join = Join(self._mapping, self._edges, loop)
-        return self._step()
 
-    def step(self, reference: int, T_camera_world: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Does one frame's share of the work for a loop that is being closed.
-
-        Returns the frame's pose afterwards, and `T_after_before` as `close` does. `reference` is its keyframe.
-        """
-        if self._join is None:
-            return T_camera_world, None
-        poses = self._mapping.map.T_camera_world
-        relative = T_camera_world @ geometry.inverse(poses[reference])
-        correction = self._step()
-        return relative @ poses[reference], correction
-
-    def _step(self) -> np.ndarray | None:
-        if self._join is None:
-            return None
-        correction = self._join.step()
+    def _continue(self, join: Join) -> np.ndarray | None:
+        correction = join.step()
         if correction is not None:
-            self.closed.append((self._join.loop.old, self._join.loop.new))
+            self.closed.append((join.loop.old, join.loop.new))
             self._pending = []
-        if self._join.done:
+        if join.done:
             self._join = None
         return correction
 

@@ -41,6 +41,7 @@ class Map:
         self.part: list[int] = []
         self.joined: dict[int, int] = {}
         self.classes: list[str] = []
+        self._first: dict[int, int] = {}
         self._poses = np.zeros((16, 4, 4))
         self._covariance, self._unscaled = np.zeros((16, 6, 6)), np.zeros((16, 4))
 
@@ -67,7 +68,9 @@ class Map:
     @property
     def live(self) -> np.ndarray:
         """Numbers of the keyframes that were not culled, ascending."""
-        return np.array([k for k in range(len(self.views)) if k not in self.anchors], dtype=np.intp)
+        live = np.ones(len(self.views), dtype=bool)
+        live[list(self.anchors)] = False
+        return np.flatnonzero(live)
 
     def pose(self, number: int) -> np.ndarray:
         """(4, 4) `T_camera_world` of a keyframe, culled or not."""
@@ -84,7 +87,7 @@ class Map:
     @property
     def origins(self) -> set[int]:
         """The first keyframe of each part: its pose, which never changes, fixes the part's world frame."""
-        return {self.part.index(part) for part in set(self.part)}
+        return set(self._first.values())
 
     def observed(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Features of a keyframe that observe a point, and those points."""
@@ -126,6 +129,7 @@ class Map:
         self.views.append(replace(view, descriptor=view.descriptor.astype(stored(self.spec), copy=False)))
         self.covisibility.shared.append({})
         self.part.append(part)
+        self._first.setdefault(part, number)
         self.point.append(np.full(len(view), -1, dtype=np.intp))
         return number
 
@@ -166,14 +170,15 @@ class Map:
 
         In a keyframe that observes both, the feature that observes the duplicate is left without a point.
         """
-        alias = np.full(self.points.size, -1)
-        alias[duplicates] = points
+        order = np.argsort(duplicates)
+        duplicates, points = duplicates[order], points[order]
         for number in self.observers(duplicates):
             features, seen = self.observed(number)
-            moved = alias[seen] >= 0
+            with self.points.marked(duplicates) as merged:
+                moved = merged[seen]
             if not moved.any():
                 continue
-            new = alias[seen[moved]]
+            new = points[np.searchsorted(duplicates, seen[moved])]
             taken = np.isin(new, seen[~moved])
             self.point[number][features[moved]] = np.where(taken, -1, new)
             np.add.at(self.points.observations, new[~taken], 1)
@@ -212,6 +217,7 @@ class Map:
     def join(self, part: int, other: int) -> None:
         """Merges `part` into the part `other`."""
         self.part = [other if p == part else p for p in self.part]
+        self._first[other] = min(self._first[other], self._first.pop(part))
         self.joined[part] = other
 
     def move(self, T_camera_world: np.ndarray) -> None:

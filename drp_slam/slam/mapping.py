@@ -194,9 +194,9 @@ class Mapping:
         self.work.add(flops)
         self._standing = None
 
-    def drop_redundant(self, number: int) -> None:
-        """Culls redundant keyframes around `number`."""
-        dropped = drop_redundant(self.map, number)
+    def drop_redundant(self, number: int, kept: int) -> None:
+        """Culls redundant keyframes around `number`, but not `kept`."""
+        dropped = drop_redundant(self.map, number, kept)
         for k in dropped:
             self.places.forget(k)
         if dropped:

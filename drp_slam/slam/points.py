@@ -15,6 +15,8 @@ from drp_slam.slam.compiled import native
 
 GROWTH = 4
 """Full arrays grow by one row in so many: spare rows cost memory too."""
+LARGEST_STEP = 1 << 14
+"""And by this many rows at most: the zeros of the new rows are written within one frame."""
 
 
 class Column:
@@ -94,10 +96,9 @@ class Points:
         numbers = np.array([*free, *range(self.size, self.size + more)], dtype=np.intp)
         capacity = len(self._rows["xyz"])
         while capacity < self.size + more:
-            capacity += capacity // GROWTH
+            capacity += min(capacity // GROWTH, LARGEST_STEP)
         if capacity > len(self._rows["xyz"]):
-            for name in self._rows:  # one array at a time, so that only one exists twice
-                self._rows[name] = grown(self._rows[name], capacity)
+            grow(self._rows, capacity)
         self.size += more
         for name, array in self._rows.items():
             if name != "rgb":
@@ -164,8 +165,27 @@ def stored(spec: DescriptorSpec) -> str:
     return "float16" if spec.dtype == "float32" else spec.dtype
 
 
+def grow(rows: dict[str, np.ndarray], capacity: int) -> None:
+    """Extends arrays by rows of zeros, in place where no view of one is in use.
+
+    The system moves the pages of a large array instead of copying them: no frame waits for a map that grows.
+    """
+    for name in list(rows):
+        rows[name] = _resized(rows.pop(name), capacity)
+
+
+def _resized(array: np.ndarray, capacity: int) -> np.ndarray:
+    """Call this with the only reference to the array: else it is copied."""
+    shape = (capacity, *array.shape[1:])
+    try:
+        array.resize(shape)
+        return array
+    except ValueError:
+        return grown(array, capacity)
+
+
 def grown(array: np.ndarray, capacity: int) -> np.ndarray:
-    """The array, extended by rows of zeros."""
+    """A copy of the array, extended by rows of zeros."""
     new = np.zeros((capacity, *array.shape[1:]), dtype=array.dtype)
     new[: len(array)] = array
     return new

@@ -17,6 +17,8 @@ from drp_slam import geometry
 if TYPE_CHECKING:
     from scipy.sparse import csc_array
 
+AT_ONCE = 2048
+"""Edges whose derivatives are held at a time."""
 SMALL = 1e-6
 """Stop when the cost falls by a smaller ratio."""
 
@@ -52,22 +54,16 @@ def residuals(graph: Graph, poses: np.ndarray) -> np.ndarray:
 
 def optimise(graph: Graph, iterations: int = 20) -> Optimised:
     """Minimise the weighted residuals of the edges; the first pose is fixed."""
-    from scipy.sparse import diags_array
-    from scipy.sparse.linalg import splu
-
     poses = geometry.orthonormal(graph.poses)
     r = residuals(graph, poses)
     cost, damping, flops = _cost(graph, r), 1e-8, 0.0
     system = None
     for _ in range(iterations):
         system = system or _normal_equations(graph, poses, r)
-        H, g = system
-        damped = H + diags_array(damping * H.diagonal() + 1e-12, format="csc")
-        factors = splu(damped, "MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
-        step = factors.solve(-g)
-        flops += _flops(factors.nnz, len(g))
+        step, nonzeros = _solved(*system, damping)
+        flops += _flops(nonzeros, step.size)
         new = poses.copy()
-        new[1:] = geometry.exp(step.reshape(-1, 6)) @ poses[1:]
+        new[1:] = geometry.exp(step) @ poses[1:]
         new_r = residuals(graph, new)
         new_cost = _cost(graph, new_r)
         if not new_cost < cost:  # also when not finite
@@ -83,6 +79,15 @@ def optimise(graph: Graph, iterations: int = 20) -> Optimised:
     return Optimised(poses, r, cost, flops)
 
 
+def _solved(H: csc_array, g: np.ndarray, diagonal: np.ndarray, damping: float) -> tuple[np.ndarray, int]:
+    """Step (K, 6) of the damped equations, and the non-zero elements of the factors."""
+    from scipy.sparse.linalg import splu
+
+    H.setdiag(diagonal + (damping * diagonal + 1e-12))
+    factors = splu(H, "MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+    return factors.solve(-g).reshape(-1, 6), factors.nnz
+
+
 def _cost(graph: Graph, r: np.ndarray) -> float:
     return float(np.einsum("mi,mij,mj->", r, graph.information, r))
 
@@ -92,28 +97,44 @@ def _flops(nonzeros: int, size: int) -> float:
     return 2.0 * size * (0.5 * nonzeros / max(size, 1)) ** 2
 
 
-def _normal_equations(graph: Graph, poses: np.ndarray, r: np.ndarray) -> tuple[csc_array, np.ndarray]:
-    """Matrix and gradient of the poses but the first: (6 (K - 1), 6 (K - 1)) and (6 (K - 1),)."""
-    from scipy.sparse import coo_array
-
+def _normal_equations(graph: Graph, poses: np.ndarray, r: np.ndarray) -> tuple[csc_array, np.ndarray, np.ndarray]:
+    """Matrix, gradient and the matrix's diagonal of the poses but the first: (6 (K - 1), 6 (K - 1)) and (6 (K - 1),)."""
     count, m = len(poses), len(graph.a)
-    Jb = _inverse_left_jacobian(r)
-    Ja = -Jb @ geometry.adjoint(poses[graph.b] @ geometry.inverse(poses[graph.a]))
-    blocks, g = np.zeros((count + 2 * m, 6, 6)), np.zeros((count, 6))
-    for end, J in ((graph.a, Ja), (graph.b, Jb)):
-        weighted = np.swapaxes(J, 1, 2) @ graph.information
-        np.add.at(g, end, (weighted @ r[:, :, None])[:, :, 0])
-        np.add.at(blocks, end, weighted @ J)
-    np.matmul(weighted, Ja, out=blocks[count : count + m])
-    blocks[count + m :] = np.swapaxes(blocks[count : count + m], 1, 2)
-    # one 6 x 6 block a pose and two an edge; those of the first pose are left out
-    each = np.arange(count)
-    row, column = np.r_[each, graph.b, graph.a] - 1, np.r_[each, graph.a, graph.b] - 1
-    free = (row >= 0) & (column >= 0)
-    inner, size = np.arange(6, dtype=np.int32), 6 * (count - 1)
-    rows = (6 * row[free, None].astype(np.int32) + inner).repeat(6, axis=1).ravel()
-    columns = np.tile(6 * column[free, None].astype(np.int32) + inner, (1, 6)).ravel()
-    return coo_array((blocks[free].ravel(), (rows, columns)), shape=(size, size)).tocsc(), g[1:].ravel()
+    own, across, g = np.zeros((count, 6, 6)), np.empty((m, 6, 6)), np.zeros((count, 6))
+    for first in range(0, m, AT_ONCE):
+        some = slice(first, first + AT_ONCE)
+        a, b, information = graph.a[some], graph.b[some], graph.information[some]
+        Jb = _inverse_left_jacobian(r[some])
+        Ja = -Jb @ geometry.adjoint(poses[b] @ geometry.inverse(poses[a]))
+        for end, J in ((a, Ja), (b, Jb)):
+            weighted = np.swapaxes(J, 1, 2) @ information
+            np.add.at(g, end, (weighted @ r[some, :, None])[:, :, 0])
+            np.add.at(own, end, weighted @ J)
+        np.matmul(weighted, Ja, out=across[some])
+    H = _symmetric(own[1:], across, graph.a - 1, graph.b - 1)
+    return H, g[1:].ravel(), H.diagonal()
+
+
+def _symmetric(own: np.ndarray, across: np.ndarray, a: np.ndarray, b: np.ndarray) -> csc_array:
+    """The symmetric matrix of the blocks `own` (K, 6, 6) on its diagonal and `across` (m, 6, 6) at rows `b` and columns
+    `a`; those at row or column -1 are left out, and those at the same place added up."""
+    from scipy.sparse import bsr_array, csc_array
+
+    count, free = len(own), np.flatnonzero((a >= 0) & (b >= 0))
+    each, a, b = np.arange(count), a[free], b[free]
+    row, column = np.r_[each, b, a], np.r_[each, a, b]
+    place = np.empty(len(row), dtype=np.intp)
+    order = np.lexsort((column, row))
+    place[order] = np.arange(len(row))
+    blocks = np.empty((len(row), 6, 6))
+    blocks[place[:count]] = own
+    blocks[place[count : count + len(free)]] = across[free]
+    blocks[place[count + len(free) :]] = across[free].swapaxes(1, 2)
+    start = np.r_[0, np.cumsum(np.bincount(row, minlength=count))]
+    H = bsr_array((blocks, column[order].astype(np.int32), start.astype(np.int32)), shape=(6 * count, 6 * count))
+    H.sum_duplicates()
+    rows = H.tocsr()
+    return csc_array((rows.data, rows.indices, rows.indptr), shape=rows.shape)
 
 
 def _inverse_left_jacobian(xi: np.ndarray) -> np.ndarray:

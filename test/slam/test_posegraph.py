@@ -38,7 +38,7 @@ def test_exact_edges_give_the_exact_poses(seed: int) -> None:
 def test_gradient_is_the_numerical_one() -> None:
     graph, _ = ring(1, noise=0.2)
     r = posegraph.residuals(graph, graph.poses)
-    sparse, g = posegraph._normal_equations(graph, graph.poses, r)
+    sparse, g, _ = posegraph._normal_equations(graph, graph.poses, r)
     H = sparse.toarray()
 
     def cost(x: np.ndarray) -> float:
