@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -37,14 +39,17 @@ def test_features_are_what_the_camera_sees() -> None:
     assert np.percentile(np.abs(world - np.clip(world, 0, [*ROOM_M * 2, HEIGHT_M])).max(axis=1), 99) < 0.2
 
 
-def test_a_short_tour_is_tracked_with_loops_and_stays_small() -> None:
-    scale = measure(400)
+def test_a_short_tour_is_tracked_with_loops_and_stays_small(tmp_path: Path) -> None:
+    scale = measure(400, tmp_path)
     assert scale.tracked == 400 and scale.loops >= 1
     assert scale.live < scale.keyframes and scale.keyframes > 100
     assert scale.ate_share < 0.005
     assert len(scale.p95_ms) == 10 and scale.rss_growth_mb > 0
+    stored = scale.stored
+    assert stored.keyframes == scale.live and stored.file_mb > 0.01 * scale.live
+    assert stored.found == stored.sought == 50 and stored.wrong == 0
 
 
-def test_too_few_frames_are_refused() -> None:
+def test_too_few_frames_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="50"):
-        measure(50)
+        measure(50, tmp_path)
