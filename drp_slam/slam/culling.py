@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -24,10 +25,10 @@ DESCRIBED = 128
 """Descriptors that an old keyframe keeps for place recognition; its points have their own."""
 
 
-def drop_redundant(slam_map: Map, number: int, kept: int = -1) -> list[int]:
-    """Culls redundant keyframes around `number` and returns them; never `kept`, nor the first of a part."""
+def drop_redundant(slam_map: Map, number: int, kept: Iterable[int] = ()) -> list[int]:
+    """Culls redundant keyframes around `number` and returns them; never one of `kept`, nor the first of a part."""
     dropped: list[int] = []
-    spared = slam_map.origins | {kept}
+    spared = slam_map.origins.union(kept)
     around = [k for k in slam_map.covisibility.best(number, CANDIDATES) if k <= number - RECENT and k not in spared]
     for k in sorted(around, key=lambda k: -share_seen(slam_map, k)):
         # each one culled makes the others less redundant

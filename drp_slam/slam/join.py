@@ -119,9 +119,10 @@ class Join:
             if self._unfused:
                 self._fuse()
             elif self._windows:
-                window = self._windows.pop(0)
-                self._mapping.adjust(window, FIXED_KEYFRAMES, self._mapping.config.adjust_iterations)
-                self._mapping.changed()
+                window = [k for k in self._windows.pop(0) if k not in self._mapping.map.anchors]
+                if window:  # not all culled since
+                    self._mapping.adjust(window, FIXED_KEYFRAMES, self._mapping.config.adjust_iterations)
+                    self._mapping.changed()
             return None
         self._wait -= 1
         if self._wait >= 0:

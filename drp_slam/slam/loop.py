@@ -88,10 +88,13 @@ class Loops:
     def _work(self, reference: int) -> np.ndarray | None:
         number, self._due = self._due, None
         self._edges.update(self._mapping.geometry.noise)
-        if self._join is not None:
-            return self._continue(self._join)
+        join = self._join
         if number is not None:
-            self._mapping.drop_redundant(number, reference)
+            ends = () if join is None else (join.loop.old, join.loop.new)
+            self._mapping.drop_redundant(number, {reference, *ends})
+        if join is not None:
+            return self._continue(join)
+        if number is not None:
             self._begin(number)
         return None
 

@@ -172,17 +172,18 @@ class Map:
         """
         order = np.argsort(duplicates)
         duplicates, points = duplicates[order], points[order]
-        for number in self.observers(duplicates):
-            features, seen = self.observed(number)
-            with self.points.marked(duplicates) as merged:
+        observers = self.observers(duplicates)
+        with self.points.marked(duplicates) as merged:
+            for number, count in zip(observers, self.count_marked(observers, merged)):
+                if not count:
+                    continue
+                features, seen = self.observed(number)
                 moved = merged[seen]
-            if not moved.any():
-                continue
-            new = points[np.searchsorted(duplicates, seen[moved])]
-            taken = np.isin(new, seen[~moved])
-            self.point[number][features[moved]] = np.where(taken, -1, new)
-            np.add.at(self.points.observations, new[~taken], 1)
-            self.covisibility.link_references(number, self.points.reference[new[~taken]])
+                new = points[np.searchsorted(duplicates, seen[moved])]
+                taken = np.isin(new, seen[~moved])
+                self.point[number][features[moved]] = np.where(taken, -1, new)
+                np.add.at(self.points.observations, new[~taken], 1)
+                self.covisibility.link_references(number, self.points.reference[new[~taken]])
         self.points.measured[points] |= self.points.measured[duplicates]
         self.points.observations[duplicates] = 0
         self.points.cull(duplicates)

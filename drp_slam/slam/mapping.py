@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from drp_slam import geometry
@@ -194,8 +196,8 @@ class Mapping:
         self.work.add(flops)
         self._standing = None
 
-    def drop_redundant(self, number: int, kept: int) -> None:
-        """Culls redundant keyframes around `number`, but not `kept`."""
+    def drop_redundant(self, number: int, kept: Iterable[int] = ()) -> None:
+        """Culls redundant keyframes around `number`, but none of `kept`."""
         dropped = drop_redundant(self.map, number, kept)
         for k in dropped:
             self.places.forget(k)

@@ -98,8 +98,9 @@ class InvertedFile:
         rng = np.random.default_rng(0)
         sample = flat[np.sort(rng.permutation(len(flat))[:TRAINED_WITH])]
         seeds = sample[rng.permutation(len(sample))[:BUCKETS]]
-        sums = np.zeros_like(seeds)
-        np.add.at(sums, (sample @ seeds.T).argmax(axis=1), sample)
+        sums, bucket = np.zeros_like(seeds), (sample @ seeds.T).argmax(axis=1)
+        order, begin = _runs(bucket)
+        sums[bucket[order][begin]] = np.add.reduceat(sample[order], begin)
         self._centroids = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-6)
         self._size = np.zeros(len(seeds), dtype=np.intp)
         self._rows = [np.zeros((0, flat.shape[1]), np.int8)] * len(seeds)
@@ -112,13 +113,14 @@ class InvertedFile:
         """Adds descriptors (n, width) of one keyframe or (n,) several."""
         bucket = (descriptor @ self._centroids.T).argmax(axis=1)
         owner, descriptor = np.broadcast_to(owner, bucket.shape), rounded(descriptor)
-        order = np.argsort(bucket, kind="stable")
-        first = np.flatnonzero(np.diff(bucket[order], prepend=-1))
+        order, first = _runs(bucket)
         for b, rows in zip(bucket[order][first].tolist(), np.split(order, first[1:])):
             begin = int(self._size[b])
             end = begin + len(rows)
             if end > len(self._owner[b]):
-                stays = ~np.isin(self._owner[b][:begin], list(self._gone))
+                stays = np.ones(begin, dtype=bool)
+                if self._gone:
+                    stays = ~np.isin(self._owner[b][:begin], list(self._gone))
                 begin = int(np.count_nonzero(stays))
                 end = begin + len(rows)
                 more = max(end, begin + begin // 4) - begin
@@ -136,8 +138,7 @@ class InvertedFile:
         nearness = asking @ self._centroids.T
         probed = np.argpartition(nearness, -self._probed, axis=1)[:, -self._probed :].ravel()
         asker = np.repeat(np.arange(len(asking)), self._probed)
-        order = np.argsort(probed, kind="stable")
-        first = np.flatnonzero(np.diff(probed[order], prepend=-1))
+        order, first = _runs(probed)
         asking, compared = rounded(asking), float(nearness.size)
         bar = math.ceil(least * FINE * FINE)
         # a descriptor votes at most once for each keyframe
@@ -154,6 +155,12 @@ class InvertedFile:
         votes = hits.sum(axis=0)
         votes[list(self._gone)] = 0
         return votes, compared
+
+
+def _runs(bucket: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The order of (n,) numbers of buckets by bucket, and where in it each bucket begins."""
+    order = np.argsort(bucket, kind="stable")
+    return order, np.flatnonzero(np.diff(bucket[order], prepend=-1))
 
 
 def rounded(descriptor: np.ndarray) -> np.ndarray:
