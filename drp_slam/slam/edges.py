@@ -111,7 +111,7 @@ class Edges:
             grow(self._rows, self._size + GROWTH)
         rows = slice(self._size, end)
         self._rows["ends"][rows, 0], self._rows["ends"][rows, 1] = new, number
-        self._rows["upper"][rows], self._size = found[:, *UPPER], end
+        self._rows["upper"][rows], self._size = found[:, UPPER[0], UPPER[1]], end
 
     def snapshot(self) -> Snapshot:
         """The edges known so far, with the current poses."""
