@@ -98,7 +98,7 @@ def _flops(nonzeros: int, size: int) -> float:
 
 
 def _normal_equations(graph: Graph, poses: np.ndarray, r: np.ndarray) -> tuple[csc_array, np.ndarray, np.ndarray]:
-    """Matrix, gradient and the matrix's diagonal of the poses but the first: (6 (K - 1), 6 (K - 1)) and (6 (K - 1),)."""
+    """The matrix (6 (K - 1), 6 (K - 1)) of the poses but the first, its gradient and its diagonal."""
     count, m = len(poses), len(graph.a)
     own, across, g = np.zeros((count, 6, 6)), np.empty((m, 6, 6)), np.zeros((count, 6))
     for first in range(0, m, AT_ONCE):
