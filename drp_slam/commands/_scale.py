@@ -42,8 +42,8 @@ def show(scale: dict[str, Any]) -> None:
         f"ATE {scale['ate_m']:.3f} m, {scale['ate_share']:.2%} of the path of {scale['path_m']:.0f} m",
         f"memory grew by {scale['rss_growth_mb']:.0f} MB at its peak: {scale['rss_mb_per_1000_keyframes']:.0f} MB per "
         f"1000 keyframes kept, {scale['rss_end_mb_per_1000_keyframes']:.0f} at the end",
-        f"the map's file: {stored['keyframes']} keyframes, {stored['file_mb']:.0f} MB; saved in {stored['save_s']:.1f} s, "
-        f"loaded in {stored['load_s']:.1f} s of CPU time",
+        f"the map's file: {stored['keyframes']} keyframes, {stored['file_mb']:.0f} MB; CPU time to save it "
+        f"{stored['save_s']:.1f} s, to load it {stored['load_s']:.1f} s",
         f"sought in it without a prediction: {stored['found']} of {stored['sought']} frames found, {stored['wrong']} "
         f"wrong; {stored['relocalise_p50_ms']:.0f} ms a frame, {stored['relocalise_longest_ms']:.0f} ms the longest",
     ]

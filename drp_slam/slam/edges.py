@@ -76,7 +76,10 @@ class Edges:
         import scipy.sparse.linalg  # noqa: F401
 
         self._map = slam_map
-        self._rows = {"ends": np.zeros((GROWTH, 2), dtype=np.int32), "upper": np.zeros((GROWTH, len(UPPER[0])))}
+        self._rows: dict[str, np.ndarray] = {
+            "ends": np.zeros((GROWTH, 2), dtype=np.int32),
+            "upper": np.zeros((GROWTH, len(UPPER[0]))),
+        }
         self._size = self._count = 0
 
     @property
