@@ -60,7 +60,7 @@ class Snapshot:
         pairs, pair = np.unique(count * ends[0, inside] + ends[1, inside], return_inverse=True)
         upper = np.zeros((len(pairs), self.upper.shape[1]))
         np.add.at(upper, pair, self.upper[inside] / share[inside])
-        first, second = np.divmod(pairs, count)
+        first, second = pairs // count, pairs % count
         measured = np.concatenate([self.poses[second] @ geometry.inverse(self.poses[first]), [T_b_a]])
         weighted = np.concatenate([upper[:, SQUARE], [information]])
         first, second = (np.searchsorted(keyframes, np.r_[end, new]) for end, new in ((first, a), (second, b)))
