@@ -63,8 +63,8 @@ class Snapshot:
         first, second = pairs // count, pairs % count
         measured = np.concatenate([self.poses[second] @ geometry.inverse(self.poses[first]), [T_b_a]])
         weighted = np.concatenate([upper[:, SQUARE], [information]])
-        first, second = (np.searchsorted(keyframes, np.r_[end, new]) for end, new in ((first, a), (second, b)))
-        return keyframes, Graph(self.poses[keyframes], first, second, measured, weighted)
+        rows = np.searchsorted(keyframes, np.stack([np.append(first, a), np.append(second, b)]))
+        return keyframes, Graph(self.poses[keyframes], rows[0], rows[1], measured, weighted)
 
 
 class Edges:
