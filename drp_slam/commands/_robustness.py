@@ -25,6 +25,8 @@ def add_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the moving scenes (default: 0)")
     text = "show this recording's frames on half of the boards of moving scenes"
     p.add_argument("--pictures", metavar="SEQUENCE", help=text)
+    text = "with --robustness: also run ORB-SLAM3 (package pyorbslam3) with this vocabulary, and show its errors beside"
+    p.add_argument("--orbslam3-vocabulary", type=Path, metavar="FILE", help=text)
 
 
 def measure(args: argparse.Namespace, out: Path) -> dict[str, Any]:
@@ -32,12 +34,18 @@ def measure(args: argparse.Namespace, out: Path) -> dict[str, Any]:
     from drp_slam.config import Config
     from drp_slam.data import disturbances
     from drp_slam.data.dataset import open_sequence
-    from drp_slam.evaluation import among_movers, robustness
+    from drp_slam.evaluation import among_movers, orbslam3, robustness
     from drp_slam.reporting.folder import write_json
 
+    if args.orbslam3_vocabulary:
+        orbslam3.check(args.orbslam3_vocabulary)
     cases, config = disturbances.cases(args.cases), Config()
     sequence = open_sequence(args.sequence, frames=args.frames)
     result = {"sequence": args.sequence, "robustness": robustness.measure(sequence, cases, config), "out": str(out)}
+    if args.orbslam3_vocabulary:
+        for row in result["robustness"]:
+            other = orbslam3.row(args.sequence, row["case"], args.frames, args.orbslam3_vocabulary)
+            row["orbslam3"] = other
     if disturbances.scenes_named(args.cases):
         pictures = open_sequence(args.pictures) if args.pictures else None
 
@@ -72,6 +80,22 @@ def _show_cases(result: dict[str, Any]) -> None:
         rows.append((row["case"], tracked, str(row["keyframes"]), *errors, within, nees, ", ".join(told)))
     columns = "case|tracked|keyframes|ATE mm|live mm|within 2σ|NEES/3|lost or in doubt"
     print_table(columns, rows, title=result["sequence"], left=("case", "lost or in doubt"), spare="keyframes")
+    if any("orbslam3" in row for row in result["robustness"]):
+        _show_beside(result)
+
+
+def _show_beside(result: dict[str, Any]) -> None:
+    """Both systems on the same frames; refined: the trajectory at the end, of all keyframes as they are then."""
+    rows = []
+    for row in result["robustness"]:
+        cells = [row["case"]]
+        for one in (row, row["orbslam3"]):
+            millimetres = ("–" if one[key] is None else f"{one[key] * 1e3:.1f}" for key in ("live_m", "ate_m"))
+            cells += [f"{one['tracked']} / {one['frames']}", *millimetres]
+        rows.append((*cells, row["orbslam3"]["ended"]))
+    columns = "case|tracked|live mm|refined mm|ORB-SLAM3|live mm |refined mm |ended"
+    title = f"{result['sequence']}: drp_slam, and ORB-SLAM3 on the same frames"
+    print_table(columns, rows, title=title, left=("case", "ended"), spare="ended")
 
 
 def _show_scenes(name: str, result: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from drp_slam.config import Config
-from drp_slam.data.accuracy import ate, mirror_image, mirrored_rmse_m
+from drp_slam.data.accuracy import Ate, ate, mirror_image, mirrored_rmse_m
 from drp_slam.data.disturbances import Change
 from drp_slam.data.progress import track as progress
 from drp_slam.data.sequence import Sequence
@@ -60,7 +60,7 @@ def run_case(name: str, sequence: Sequence, config: Config) -> Row:
     mirrored = False
     truth = sequence.ground_truth
     if truth is not None and len(truth):
-        if np.ptp(truth.positions_m, axis=0).max() < STILL_M:
+        if is_static(truth):
             live_m, within, nees_3 = _still(tracks)
         elif found := _moving(tracks, pipeline.tracker.trajectory(), truth, sequence.camera.mono):
             ate_m, live_m, within, nees_3, mirrored = found
@@ -84,21 +84,35 @@ def _moving(
     if len(stands) < 3:
         return None
     live = Trajectory(np.array([t.stamp_ns for t in stands]), np.stack([t.T_world_camera for t in stands]))  # type: ignore[misc]
-    try:
-        found = ate(live, truth, with_scale=free)
-        mirrored = mirrored_rmse_m(found) is not None
-        if mirrored:
-            truth = mirror_image(truth)
-            found = ate(live, truth, with_scale=free)
-        ate_m = ate(final, truth, with_scale=free).rmse_m
-    except DataError:
+    errors = errors_of(live, final, truth, free)
+    if errors is None:
         return None
+    found, ate_m, mirrored = errors
     of_stamp = {t.stamp_ns: t for t in stands}
     stands = [of_stamp[s] for s in found.stamps_ns.tolist()]
     scale, R = found.alignment.scale, found.alignment.R
     within = float((found.errors_m <= 2.0 * scale * sigmas_m(stands)).mean())
     off_m = (found.aligned.positions_m - found.reference_m) / scale
     return ate_m, found.rmse_m, within, _nees_3(stands, off_m, R), mirrored
+
+
+def errors_of(live: Trajectory, final: Trajectory, truth: Trajectory, free: bool) -> tuple[Ate, float, bool] | None:
+    """Errors of the live poses, the ATE of the final ones in metres, and whether the truth was mirrored first; None
+    where too few frames have a truth. `free`: the scale is aligned too."""
+    try:
+        found = ate(live, truth, with_scale=free)
+        mirrored = mirrored_rmse_m(found) is not None
+        if mirrored:
+            truth = mirror_image(truth)
+            found = ate(live, truth, with_scale=free)
+        return found, ate(final, truth, with_scale=free).rmse_m, mirrored
+    except DataError:
+        return None
+
+
+def is_static(truth: Trajectory) -> bool:
+    """Whether a ground truth is that of a camera that does not move."""
+    return bool(np.ptp(truth.positions_m, axis=0).max() < STILL_M)
 
 
 def _nees_3(tracks: list[Track], off_m: np.ndarray, R_reference_world: np.ndarray) -> float:
