@@ -22,6 +22,11 @@ MEAN_DIFFERENCE = 24.0
 """Largest mean difference of patches of one point, in grey values, after subtracting their means."""
 
 
+UNEXPLAINED = 0.7
+"""Largest mean difference relative to the mean contrast of the patch. Patches of noise alone reach 1.2 to 1.4, whatever
+their disparity; 0.7 is a correlation of 0.75."""
+
+
 class DisparityDepth(Kernel):
     """(H, W) int16 disparity x 16 -> (H, W) float32 metres, 0 where there is none. Custom."""
 
@@ -65,7 +70,7 @@ class MatchRows(Kernel):
         xy = np.rint((uv + 0.5) * ratio - 0.5).astype(np.int32)
         one, other = (cv2.resize(image, small, interpolation=cv2.INTER_AREA) for image in (left, right))
         first = np.zeros(len(uv), np.int32)
-        cost = differences(one, other, xy, first, self._coarse, COARSE_RADIUS)
+        cost, _ = differences(one, other, xy, first, self._coarse, COARSE_RADIUS)
         each, best = np.arange(len(uv)), cost.argmin(axis=1)
         found = cost[each, best].copy()
         for step in (-1, 0, 1):  # neighbours of the best do not count as rivals
@@ -74,14 +79,15 @@ class MatchRows(Kernel):
 
         xy = np.rint(uv).astype(np.int32)
         first = np.maximum(np.rint(best / ratio[0]).astype(np.int32) - REFINED, 0)
-        cost = differences(left, right, xy, first, 2 * REFINED + 1, FINE_RADIUS)
+        cost, contrast = differences(left, right, xy, first, 2 * REFINED + 1, FINE_RADIUS)
         best = cost.argmin(axis=1)
         inner = (best > 0) & (best < 2 * REFINED) & (xy[:, 0] - first - best >= 0)
         at = np.clip(best, 1, 2 * REFINED - 1)
         before, middle, after = cost[each, at - 1], cost[each, at], cost[each, at + 1]
         bend = before - 2.0 * middle + after
         disparity = first + at + (before - after) / (2.0 * np.maximum(bend, 1e-6))
-        good = unique & inner & (bend > 0) & (middle < MEAN_DIFFERENCE) & (disparity > 0)
+        explained = middle < np.minimum(MEAN_DIFFERENCE, UNEXPLAINED * contrast)
+        good = unique & inner & (bend > 0) & explained & (disparity > 0)
         return (np.where(good, disparity, 0.0).astype(np.float32),)
 
     def empty(self, *inputs: np.ndarray) -> Arrays:
@@ -95,8 +101,9 @@ class MatchRows(Kernel):
 
 def differences(
     left: np.ndarray, right: np.ndarray, xy: np.ndarray, first: np.ndarray, count: int, radius: int
-) -> np.ndarray:
-    """(n, count) float32: mean absolute difference of patches, less their means, at disparities from `first` on.
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n, count) float32: mean absolute difference of patches, less their means, at disparities from `first` on;
+    (n,) float32: contrast, the same measure of each left patch alone.
 
     `xy` (n, 2) int32 in the left image. The border pixels are repeated outside the images.
     """
@@ -115,4 +122,4 @@ def differences(
     for k in range(count):  # one step per disparity, each over all keypoints
         patch = theirs[:, :, count - 1 - k : count - 1 - k + side].reshape(len(xy), -1)
         cost[:, k] = np.abs(patch - patch.mean(axis=1, keepdims=True) - mine).mean(axis=1)
-    return cost
+    return cost, np.abs(mine).mean(axis=1)

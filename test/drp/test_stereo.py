@@ -39,6 +39,10 @@ def test_no_disparity_where_the_pair_does_not_match_or_repeats() -> None:
     left, right = (rng.integers(0, 256, (100, 300)).astype(np.uint8) for _ in range(2))
     uv = np.stack([rng.uniform(140, 290, 200), rng.uniform(8, 90, 200)], 1).astype(np.float32)
     assert (MatchRows(128).compute(left, right, uv)[0] > 0).mean() < 0.05
+    for grain_px in (0.3, 0.8):  # the noise of a sensor on a bare wall, as it is and after demosaicing
+        wall = [cv2.GaussianBlur(90 + rng.normal(0, 4, (100, 300)), (0, 0), grain_px) for _ in range(2)]
+        found = MatchRows(128).compute(*(np.clip(np.rint(w), 0, 255).astype(np.uint8) for w in wall), uv)[0]
+        assert (found > 0).mean() < 0.05
     stripes = np.tile((np.arange(300) // 8 % 2 * 200).astype(np.uint8), (100, 1))
     assert not MatchRows(128).compute(stripes, stripes, uv)[0].any()
     flat = np.full((100, 300), 90, np.uint8)
@@ -50,9 +54,10 @@ def test_differences_equal_brute_force() -> None:
     rng = np.random.default_rng(3)
     left, right = (rng.integers(0, 256, (40, 60)).astype(np.uint8) for _ in range(2))
     xy, first = np.array([[30, 20], [45, 10]], np.int32), np.array([4, 0], np.int32)
-    cost = differences(left, right, xy, first, 7, 2)
-    for (x, y), start, row in zip(xy.tolist(), first.tolist(), cost):
+    cost, contrast = differences(left, right, xy, first, 7, 2)
+    for (x, y), start, row, own in zip(xy.tolist(), first.tolist(), cost, contrast):
         mine = left[y - 2 : y + 3, x - 2 : x + 3].astype(np.float64)
+        assert own == pytest.approx(np.abs(mine - mine.mean()).mean(), abs=1e-3)
         for k, value in enumerate(row.tolist()):
             at = x - start - k
             theirs = right[y - 2 : y + 3, at - 2 : at + 3].astype(np.float64)
