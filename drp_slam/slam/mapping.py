@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from drp_slam.slam.adjustment import adjust
 from drp_slam.slam.camera import Geometry
 from drp_slam.slam.compiled import native
 from drp_slam.slam.culling import drop_redundant, slim
+from drp_slam.slam.depth_noise import DepthNoise
 from drp_slam.slam.descriptors import comparing
 from drp_slam.slam.freespace import seen_through
 from drp_slam.slam.map import Map
@@ -54,6 +56,7 @@ class Mapping:
     def __init__(self, slam_map: Map, geometry: Geometry, config: SlamConfig) -> None:
         self.map, self.geometry, self.config = slam_map, geometry, config
         self.places, self.work, self.most_matches = Places(slam_map), WorkCounter(), 0
+        self._depth_noise = DepthNoise(geometry.noise, pair=bool(geometry.camera.baseline_m))
         self._local: tuple[tuple[int, ...], np.ndarray] = ((), np.zeros(0, dtype=np.intp))
         self._reach: tuple[int, np.ndarray] = (-1, np.zeros(0, dtype=np.intp))
         self._standing: np.ndarray | None = None
@@ -125,6 +128,13 @@ class Mapping:
         refuted = judge(self.map.points.trust, matched, fit.error2_px, fit.error2_depth, visible, through)
         # each point once: in a known room no keyframe, which removes them, comes for hours
         self._refuted.update(refuted)
+
+    def learn_noise(self, fit: PoseFit, matched: np.ndarray) -> None:
+        """Learns how well depth is measured from a frame that was `matched` with these points; for keyframes only."""
+        known = fit.inliers & (fit.error2_depth > 0) & self.map.points.measured[matched]
+        error2 = fit.error2_depth[known] / self.geometry.noise.fd**2
+        self._depth_noise.learn(error2, self.map.points.observations[matched[known]])
+        self.geometry = replace(self.geometry, noise=self._depth_noise.noise)
 
     def _remove_refuted(self) -> None:
         """Removes the points that the frames since the last keyframe have refuted."""

@@ -124,6 +124,7 @@ class Tracker:
             self.map.points.found[found.points] += 1
         keyframe = not localise and not self._localiser.in_doubt and self._keyframes.wants(found.fit, reference)
         if keyframe:
+            self._mapping.learn_noise(found.fit, found.matched)
             reference = self._mapping.insert(view, pose, found.features, found.points, reference)
             self._uncertainty.keyframe(reference)
             self._diagnosis.learn(frame)
@@ -156,7 +157,7 @@ class Tracker:
         """Changes thresholds from the next frame on; map, mode and path stay."""
         camera = self._mapping.geometry.camera
         self._config = self._mapping.config = self._completed(config)
-        self._mapping.geometry = Geometry.of(camera, self._config)
+        self._mapping.geometry = replace(Geometry.of(camera, self._config), noise=self._mapping.geometry.noise)
 
     def _completed(self, config: SlamConfig) -> SlamConfig:
         return config if config.min_cosine else replace(config, min_cosine=self.map.spec.min_cosine)
