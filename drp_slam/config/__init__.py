@@ -80,7 +80,11 @@ class SlamConfig:
     )
     pixel_sigma_px: float = param(1.2, "standard deviation of a keypoint's position", unit="px", low=0.05, high=20.0)
     inverse_depth_sigma: float = param(
-        0.003, "standard deviation of a measured inverse depth (RGB-D), until keyframes have measured it", unit="1/m", low=1e-5, high=1.0
+        0.003,
+        "standard deviation of a measured inverse depth (RGB-D), until keyframes have measured it",
+        unit="1/m",
+        low=1e-5,
+        high=1.0,
     )
     disparity_sigma_px: float = param(
         0.5,
