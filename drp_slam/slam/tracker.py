@@ -212,8 +212,7 @@ class Tracker:
         self.reckoning.jumped()
         self._lost, self._root = False, found.root
         for keyframe, stamp_ns in begun.keyframes.items():
-            T = found.fit.T_camera_world if keyframe == found.root else pose
-            self._path.add(stamp_ns, keyframe, T)
+            self._path.add(stamp_ns, keyframe, found.fit.T_camera_world if keyframe == found.root else pose)
         self._uncertainty.begin(min(begun.keyframes))
         T_world_camera = found.fit.T_world_camera
         covariance = self._uncertainty.of_part(T_world_camera, found.root, bool(two_views))
