@@ -46,9 +46,6 @@ BETTER = 0.02
 MUCH, OWN, RIVAL, PART = 0.4, 0.1, 0.05, 0.33
 """A rival has at least share `MUCH` of the votes, or share `OWN` of matches that do not fit the chosen pose; or share
 `RIVAL`, if that is this part of what the chosen pose contradicts: mismatches do not agree with each other."""
-VALLEY = 0.9
-"""A rival is another group only if a pose between it and the chosen one has less than this part of the rival's votes.
-Poses on one slope differ by the errors of one group."""
 ODDS = 8.0
 """Of two groups, what is farther counts more by the squared ratio of their median depths, at most so many times: what
 moves stands before the world."""
@@ -152,7 +149,10 @@ def _farthest(fits: list[PoseFit], shares: list[float], best: int, pairs: Pairs,
 
 def _votes_against(chosen: PoseFit, fit: PoseFit, share: float, pairs: Pairs, noise: Noise) -> float:
     """The share of the votes for a fit, weighed by depth, as a rival of the chosen one; 0 if it is none."""
-    return share * _odds(fit, chosen, pairs) if _rivals(fit, chosen, share, pairs, noise) else 0.0
+    if fit is chosen or not _apart(fit.T_camera_world, chosen.T_camera_world, pairs, noise):
+        return 0.0
+    odds = _odds(fit, chosen, pairs)
+    return share * odds if _rivals(fit, chosen, share, odds, pairs, noise) else 0.0
 
 
 def _odds(fit: PoseFit, other: PoseFit, pairs: Pairs) -> float:
@@ -309,24 +309,28 @@ def _explains_more(behind: PoseFit, best: PoseFit, pairs: Pairs) -> bool:
     return 2.0 * float(pairs.vote @ own) > float(pairs.vote @ (own | best.inliers & best.depth_fits))
 
 
-def _rivals(fit: PoseFit, chosen: PoseFit, share: float, pairs: Pairs, noise: Noise) -> bool:
-    """Whether a fit with this share is a motion different from the chosen one, with enough matches of its own."""
-    if fit is chosen or not _apart(fit.T_camera_world, chosen.T_camera_world, pairs, noise):
-        return False
+def _rivals(fit: PoseFit, chosen: PoseFit, share: float, odds: float, pairs: Pairs, noise: Noise) -> bool:
+    """Whether a fit with this share is a motion different from the chosen one, with enough matches of its own.
+
+    These count by their `odds`.
+    """
     if not _valley(fit, chosen, share, pairs, noise):
         return False
-    own = float(pairs.vote @ (_fits(fit) * ~(chosen.inliers & chosen.depth_fits)))
+    own = odds * float(pairs.vote @ (_fits(fit) * ~(chosen.inliers & chosen.depth_fits)))
     if share > MUCH or own > OWN * float(pairs.vote.sum()):
         return True
     return own > RIVAL * float(pairs.vote.sum()) and own > PART * float(pairs.vote @ _contradicted(chosen))
 
 
 def _valley(fit: PoseFit, chosen: PoseFit, share: float, pairs: Pairs, noise: Noise) -> bool:
-    """Whether the poses between two fits have fewer votes than the fit with this share."""
+    """Whether a pose between two fits has fewer votes than the fit with this share.
+
+    Otherwise the two differ by the errors of one group, not by a motion.
+    """
     T = chosen.T_camera_world
     apart = geometry.log(fit.T_camera_world @ geometry.inverse(T))
     between = (_share(_at(geometry.exp(part * apart) @ T, pairs, noise), pairs) for part in (0.5, 0.75))
-    return min(between) < VALLEY * share
+    return min(between) < share
 
 
 def _ransac(pairs: Pairs, noise: Noise) -> np.ndarray | None:
