@@ -123,8 +123,7 @@ def choose(T_predicted: np.ndarray, others: list[np.ndarray], pairs: Pairs, nois
     best = shares.index(max(shares))
     if behind is not None and _explains_more(behind, fits[best], pairs):
         best = len(fits) - 1
-    best = _farthest(fits, shares, best, pairs, noise)
-    rivals = [_votes_against(fits[best], fit, s, pairs, noise) for fit, s in zip(fits, shares)]
+    best, rivals = _farthest(fits, shares, best, pairs, noise)
     rival = rivals.index(max(rivals))
     part = rivals[rival] / max(rivals[rival] + shares[best], 1e-9)
     T_rival = fits[rival].T_camera_world if part > 0 else None
@@ -135,16 +134,20 @@ def choose(T_predicted: np.ndarray, others: list[np.ndarray], pairs: Pairs, nois
     return Consensus(fits[best], shares[best], T_rival, part, searched, flops)
 
 
-def _farthest(fits: list[PoseFit], shares: list[float], best: int, pairs: Pairs, noise: Noise) -> int:
-    """Which fit is the camera's motion where groups contradict the one with most votes.
+def _farthest(
+    fits: list[PoseFit], shares: list[float], best: int, pairs: Pairs, noise: Noise
+) -> tuple[int, list[float]]:
+    """Which fit is the camera's motion where groups contradict the one with most votes, and the votes of its rivals.
 
     The votes of two fits are compared with the depths of what only one of them explains (`ODDS`): a thing that moves
     hides the world, and is not behind it.
     """
-    weighed = [_votes_against(fits[best], fit, s, pairs, noise) for fit, s in zip(fits, shares)]
-    weighed = [w if w > s else 0.0 for w, s in zip(weighed, shares)]  # those that are farther
-    strongest = weighed.index(max(weighed))
-    return strongest if weighed[strongest] > shares[best] else best
+    rivals = [_votes_against(fits[best], fit, s, pairs, noise) for fit, s in zip(fits, shares)]
+    farther = [r if r > s else 0.0 for r, s in zip(rivals, shares)]
+    strongest = farther.index(max(farther))
+    if farther[strongest] <= shares[best]:
+        return best, rivals
+    return strongest, [_votes_against(fits[strongest], fit, s, pairs, noise) for fit, s in zip(fits, shares)]
 
 
 def _votes_against(chosen: PoseFit, fit: PoseFit, share: float, pairs: Pairs, noise: Noise) -> float:

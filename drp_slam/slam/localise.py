@@ -57,6 +57,11 @@ class Found:
         return self.consensus.fit
 
     @property
+    def support(self) -> float:
+        """Share, in 0 to 1, of the points in view that were matched and speak for the pose."""
+        return self.consensus.share * len(self.matched) / max(len(self.visible), 1)
+
+    @property
     def matches(self) -> int:
         """Number of pairs."""
         return len(self.matched)

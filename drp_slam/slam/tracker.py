@@ -118,7 +118,9 @@ class Tracker:
         if found.relocalised:
             self._uncertainty.jumped()
             self.reckoning.jumped()
-        covariance = self._uncertainty.pose(stamp_ns, found.fit.T_world_camera, found.consensus, found.points)
+        covariance = self._uncertainty.pose(
+            stamp_ns, found.fit.T_world_camera, found.consensus, found.points, found.support
+        )
         reference = int(self._mapping.near(pose, found.root)[0])
         if not localise:
             self.map.points.found[found.points] += 1
@@ -217,7 +219,9 @@ class Tracker:
         T_world_camera = found.fit.T_world_camera
         covariance = self._uncertainty.of_part(T_world_camera, found.root, bool(two_views))
         if two_views:
-            covariance += self._uncertainty.pose(view.stamp_ns, T_world_camera, found.consensus, found.points)
+            covariance += self._uncertainty.pose(
+                view.stamp_ns, T_world_camera, found.consensus, found.points, found.support
+            )
             self._uncertainty.keyframe(found.root)
         return self._report(view, found, True, Reason.STARTING, covariance)
 

@@ -35,6 +35,9 @@ STILL_SEEN = 0.25
 """A thing that was possibly followed is out of sight when a smaller part of its points is seen."""
 APART = np.diag([25.0] * 3 + [1.0] * 3)
 """Covariance (m², rad²) of the world frame of a part that is not joined with the first."""
+UNUSUAL, USUAL = 0.2, 0.1
+"""A pose is surprising if its support is smaller than its recent mean by this share; weight of the newest frame in that
+mean, which the first frames enter with more."""
 TWIST_FRAMES = 3
 """Number of last frames over which the velocity is averaged."""
 
@@ -63,10 +66,14 @@ class Uncertainty:
         self._doubt = np.zeros((6, 6))
         self._contradicted = 0.0
         self._followed: tuple[np.ndarray, np.ndarray] | None = None
+        self._usual, self._frames = 1.0, 0
+        self._held: tuple[Moment, np.ndarray] | None = None
 
-    def pose(self, stamp_ns: int, T_world_camera: np.ndarray, consensus: Consensus, points: np.ndarray) -> np.ndarray:
-        """(6, 6) of the next frame, that was tracked by the map's `points`."""
-        own = own_covariance(consensus)
+    def pose(
+        self, stamp_ns: int, T_world_camera: np.ndarray, consensus: Consensus, points: np.ndarray, support: float
+    ) -> np.ndarray:
+        """(6, 6) of the next frame, that was tracked by the map's `points`, with a `support` (`Found.support`)."""
+        own = own_covariance(consensus) + self._surprise(stamp_ns, T_world_camera, support)
         moment = Moment(stamp_ns, T_world_camera, own)
         self._recent = [*self._recent[1 - TWIST_FRAMES :], moment]
         self._doubt = self._doubted(consensus)
@@ -100,17 +107,24 @@ class Uncertainty:
         """Keyframe `number` is the first of a map: its pose is known by definition."""
         self.jumped()
         self._last, self._unscaled = np.zeros((6, 6)), _SCALED
+        self._usual, self._frames = 1.0, 0
+        T_world_camera = geometry.inverse(self._map.T_camera_world[number])
+        self._recent = [Moment(self._map.views[number].stamp_ns, T_world_camera, np.zeros((6, 6)))]
         self.keyframe(number)
 
     def jumped(self) -> None:
         """The next pose does not continue the last motion."""
         self._recent, self._doubt, self._contradicted, self._followed = [], np.zeros((6, 6)), 0.0, None
+        self._held = None
 
     def moved(self, T_after_before: np.ndarray) -> None:
         """A closed loop has moved the camera's surroundings; moves the recorded motion with them."""
         self._recent = [replace(m, T_world_camera=T_after_before @ m.T_world_camera) for m in self._recent]
         if self._followed is not None:
             self._followed = T_after_before @ self._followed[0], self._followed[1]
+        if self._held is not None:
+            held, twist = self._held
+            self._held = replace(held, T_world_camera=T_after_before @ held.T_world_camera), twist
 
     def twist(self) -> tuple[np.ndarray, np.ndarray] | None:
         """(6,) velocity along the camera's axes in m/s and rad/s, and its covariance; None at a start."""
@@ -126,6 +140,27 @@ class Uncertainty:
         carried = geometry.adjoint(geometry.inverse(motion))
         covariance = carried @ first.own @ carried.T + last.own
         return geometry.log(motion) / span_s, covariance / span_s**2
+
+    def _surprise(self, stamp_ns: int, T_world_camera: np.ndarray, support: float) -> np.ndarray:
+        """(6, 6) of a pose that loses support at once.
+
+        Either the image is bad, or something large has begun to move and takes the pose along, before its surroundings
+        contradict clearly. What is lost may be right that the camera still stands, or moves as it did before.
+        """
+        missing = 1.0 - support / self._usual
+        self._frames += 1
+        self._usual += max(USUAL, 1.0 / (1.0 + self._frames)) * (support - self._usual)
+        if missing < UNUSUAL or not self._recent:
+            self._held = None
+            return np.zeros((6, 6))
+        if self._held is None:
+            moving = self.twist()
+            self._held = self._recent[-1], np.zeros(6) if moving is None else moving[0]
+        held, twist = self._held
+        moved = geometry.exp(twist * ((stamp_ns - held.stamp_ns) / 1e9))
+        back = geometry.inverse(T_world_camera) @ held.T_world_camera
+        away = min((geometry.log(back), geometry.log(back @ moved)), key=lambda d: float(d[:3] @ d[:3]))
+        return missing * np.outer(away, away)
 
     def _doubted(self, consensus: Consensus) -> np.ndarray:
         """Covariance that remains after frames in which a moving object could not be told from the background.
