@@ -32,19 +32,22 @@ class Alignment:
         return Trajectory(trajectory.stamps_ns, poses)
 
 
-def align(estimate: np.ndarray, reference: np.ndarray, with_scale: bool = False) -> Alignment:
-    """Least-squares alignment of (N, 3) positions in metres, index by index (Umeyama 1991).
+def align(
+    estimate: np.ndarray, reference: np.ndarray, with_scale: bool = False, weight: np.ndarray | None = None
+) -> Alignment:
+    """Least-squares alignment of (N, 3) positions in metres, index by index (Umeyama 1991), with weights (N,) or equal.
 
     Estimates all at one point, or on one line, leave the rotation partly free; one is chosen.
     """
-    mean_e, mean_r = estimate.mean(0), reference.mean(0)
+    part = np.full(len(estimate), 1.0 / len(estimate)) if weight is None else weight / weight.sum()
+    mean_e, mean_r = part @ estimate, part @ reference
     centred = estimate - mean_e
-    U, singular, Vt = np.linalg.svd((reference - mean_r).T @ centred / len(estimate))
+    U, singular, Vt = np.linalg.svd(((reference - mean_r) * part[:, None]).T @ centred)
     sign = np.ones(3)
     if np.linalg.det(U) * np.linalg.det(Vt) < 0:
         sign[2] = -1.0
     R = U @ np.diag(sign) @ Vt
-    variance = (centred**2).sum(1).mean()
+    variance = float(part @ (centred**2).sum(1))
     scale = float(singular @ sign / variance) if with_scale and variance > 0 else 1.0
     return Alignment(R, mean_r - scale * R @ mean_e, scale)
 

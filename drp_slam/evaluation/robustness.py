@@ -11,7 +11,11 @@ from typing import Any
 import numpy as np
 
 from drp_slam.config import Config
+<<<<<<< HEAD
 from drp_slam.data.accuracy import Ate, ate, mirror_image, mirrored_rmse_m
+=======
+from drp_slam.data.accuracy import align, ate, mirror_image, mirrored_rmse_m
+>>>>>>> 190f2ea (NEES and 2 sigma after an alignment that weighs each pose by what it states)
 from drp_slam.data.disturbances import Change
 from drp_slam.data.progress import track as progress
 from drp_slam.data.sequence import Sequence
@@ -19,6 +23,8 @@ from drp_slam.datatypes import Reason, Track, Trajectory
 from drp_slam.errors import DataError
 from drp_slam.pipeline import Pipeline
 
+TRUTH_M = 0.01
+"""Standard deviation of the positions of ground truths."""
 STILL_M = 1e-6
 """A camera whose ground truth spans less is static: its error is the distance from its start."""
 
@@ -29,8 +35,9 @@ class Row:
 
     With a static camera, `live_m` is the largest distance from the start, without alignment, and
     `ate_m` is None. A mirrored ground truth (`accuracy.mirrored_rmse_m`) is mirrored first: `mirrored`.
-    `within_2_sigma` is the share of live poses whose error, after alignment, is below twice the standard
-    deviation in their covariance; `nees_3` is the mean of the squared errors of positions in stated
+    `within_2_sigma` is the share of live poses whose error is below twice the standard deviation in their
+    covariance, after an alignment that weighs every pose by what it states: a covariance is relative to the
+    first camera, and does not cover an error of the first pose that an equal alignment makes; `nees_3` is the mean of the squared errors of positions in stated
     deviations, divided by 3: 1 where errors are as large as stated, less where they are smaller.
     `reasons` counts frames that were lost or doubtful.
     """
@@ -74,7 +81,7 @@ def _still(tracks: list[Track]) -> tuple[float, float, float]:
     off_m = np.array([t.T_world_camera[:3, 3] for t in stands]).reshape(-1, 3)  # type: ignore[index]
     errors_m = np.linalg.norm(off_m, axis=1)
     within = float((errors_m <= 2.0 * sigmas_m(stands)).mean())
-    return float(errors_m.max(initial=0.0)), within, _nees_3(stands, off_m, np.eye(3))
+    return float(errors_m.max(initial=0.0)), within, _nees_3(stands, off_m)
 
 
 def _moving(
@@ -90,12 +97,15 @@ def _moving(
     found, ate_m, mirrored = errors
     of_stamp = {t.stamp_ns: t for t in stands}
     stands = [of_stamp[s] for s in found.stamps_ns.tolist()]
-    scale, R = found.alignment.scale, found.alignment.R
-    within = float((found.errors_m <= 2.0 * scale * sigmas_m(stands)).mean())
-    off_m = (found.aligned.positions_m - found.reference_m) / scale
-    return ate_m, found.rmse_m, within, _nees_3(stands, off_m, R), mirrored
+    stated_m = sigmas_m(stands)
+    position_m = np.stack([t.T_world_camera[:3, 3] for t in stands])  # type: ignore[index]
+    known = align(position_m, found.reference_m, free, 1.0 / (stated_m**2 + TRUTH_M**2))
+    off_m = position_m - (found.reference_m - known.t) @ known.R / known.scale
+    within = float((np.linalg.norm(off_m, axis=1) <= 2.0 * stated_m).mean())
+    return ate_m, found.rmse_m, within, _nees_3(stands, off_m), mirrored
 
 
+<<<<<<< HEAD
 def errors_of(live: Trajectory, final: Trajectory, truth: Trajectory, free: bool) -> tuple[Ate, float, bool] | None:
     """Errors of the live poses, the ATE of the final ones in metres, and whether the truth was mirrored first; None
     where too few frames have a truth. `free`: the scale is aligned too."""
@@ -117,10 +127,14 @@ def is_static(truth: Trajectory) -> bool:
 
 def _nees_3(tracks: list[Track], off_m: np.ndarray, R_reference_world: np.ndarray) -> float:
     """Mean of the squared errors (N, 3) of positions in stated deviations, divided by 3."""
+=======
+def _nees_3(tracks: list[Track], off_m: np.ndarray) -> float:
+    """Mean of the squared errors (N, 3) of positions, in the world, in stated deviations, divided by 3."""
+>>>>>>> 190f2ea (NEES and 2 sigma after an alignment that weighs each pose by what it states)
     known = [k for k, t in enumerate(tracks) if t.covariance is not None and np.trace(t.covariance[:3, :3]) > 0]
     if not known:
         return 0.0
-    R = np.stack([R_reference_world @ tracks[k].T_world_camera[:3, :3] for k in known])  # type: ignore[index]
+    R = np.stack([tracks[k].T_world_camera[:3, :3] for k in known])  # type: ignore[index]
     own = np.einsum("nji,nj->ni", R, off_m[known])  # along the camera's axes, as the covariance is
     P = np.stack([tracks[k].covariance[:3, :3] for k in known])  # type: ignore[index]
     return float(np.einsum("ni,ni->n", own, np.linalg.solve(P, own[:, :, None])[:, :, 0]).mean() / 3.0)
