@@ -11,11 +11,7 @@ from typing import Any
 import numpy as np
 
 from drp_slam.config import Config
-<<<<<<< HEAD
-from drp_slam.data.accuracy import Ate, ate, mirror_image, mirrored_rmse_m
-=======
-from drp_slam.data.accuracy import align, ate, mirror_image, mirrored_rmse_m
->>>>>>> 190f2ea (NEES and 2 sigma after an alignment that weighs each pose by what it states)
+from drp_slam.data.accuracy import Ate, align, ate, mirror_image, mirrored_rmse_m
 from drp_slam.data.disturbances import Change
 from drp_slam.data.progress import track as progress
 from drp_slam.data.sequence import Sequence
@@ -37,8 +33,9 @@ class Row:
     `ate_m` is None. A mirrored ground truth (`accuracy.mirrored_rmse_m`) is mirrored first: `mirrored`.
     `within_2_sigma` is the share of live poses whose error is below twice the standard deviation in their
     covariance, after an alignment that weighs every pose by what it states: a covariance is relative to the
-    first camera, and does not cover an error of the first pose that an equal alignment makes; `nees_3` is the mean of the squared errors of positions in stated
-    deviations, divided by 3: 1 where errors are as large as stated, less where they are smaller.
+    first camera, and does not cover an error of the first pose that an equal alignment makes; `nees_3` is the
+    mean of the squared errors of positions in stated deviations, divided by 3: 1 where errors are as large as
+    stated, less where they are smaller.
     `reasons` counts frames that were lost or doubtful.
     """
 
@@ -105,7 +102,6 @@ def _moving(
     return ate_m, found.rmse_m, within, _nees_3(stands, off_m), mirrored
 
 
-<<<<<<< HEAD
 def errors_of(live: Trajectory, final: Trajectory, truth: Trajectory, free: bool) -> tuple[Ate, float, bool] | None:
     """Errors of the live poses, the ATE of the final ones in metres, and whether the truth was mirrored first; None
     where too few frames have a truth. `free`: the scale is aligned too."""
@@ -125,12 +121,8 @@ def is_static(truth: Trajectory) -> bool:
     return bool(np.ptp(truth.positions_m, axis=0).max() < STILL_M)
 
 
-def _nees_3(tracks: list[Track], off_m: np.ndarray, R_reference_world: np.ndarray) -> float:
-    """Mean of the squared errors (N, 3) of positions in stated deviations, divided by 3."""
-=======
 def _nees_3(tracks: list[Track], off_m: np.ndarray) -> float:
     """Mean of the squared errors (N, 3) of positions, in the world, in stated deviations, divided by 3."""
->>>>>>> 190f2ea (NEES and 2 sigma after an alignment that weighs each pose by what it states)
     known = [k for k, t in enumerate(tracks) if t.covariance is not None and np.trace(t.covariance[:3, :3]) > 0]
     if not known:
         return 0.0
