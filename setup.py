@@ -2,6 +2,7 @@
 """Package metadata: a ROS 2 package of type ament_python, and a plain Python package."""
 
 from glob import glob
+from hashlib import sha256
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
@@ -30,10 +31,14 @@ def shared(*folders):
 
 
 # The loops of the tracker. Without a compiler the package is installed all the same, and numpy does their work.
+# The digest tells when the extension of an editable install was built from older sources (slam/compiled.py).
+KERNELS = sorted(Path(NAME, "slam", "native").glob("*.[ch]"))
+DIGEST = sha256(b"".join(path.read_bytes() for path in KERNELS)).hexdigest()
 NATIVE = Extension(
     f"{NAME}.slam._native",
-    sorted(glob(f"{NAME}/slam/native/*.c")),
-    depends=glob(f"{NAME}/slam/native/*.h"),
+    [str(path) for path in KERNELS if path.suffix == ".c"],
+    depends=[str(path) for path in KERNELS if path.suffix == ".h"],
+    define_macros=[("SOURCES", f'"{DIGEST}"')],
     extra_compile_args=["-O3", "-ffp-contract=off", "-fno-math-errno", "-Wall"],
     optional=True,
 )

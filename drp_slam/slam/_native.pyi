@@ -5,6 +5,8 @@ import numpy as np
 
 Array = np.ndarray
 
+sources: str
+
 def match(
     descriptor: Array,
     px: Array,

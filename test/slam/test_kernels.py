@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drp_slam.slam.compiled import native
+from drp_slam.slam import compiled as compiled_module
+from drp_slam.slam.compiled import is_current, native
 
 sys.path.insert(0, str(Path(__file__).parent))
 from kernel_cases import results
@@ -63,3 +65,14 @@ def test_arrays_that_do_not_fit_and_numbers_beyond_the_end_are_refused() -> None
                 np.empty(1, np.int64),
                 np.empty((1, 2)),
             )
+
+
+@compiled
+def test_an_extension_of_older_sources_is_noticed(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(Path(compiled_module.__file__).with_name("native"), tmp_path / "native"))
+    assert native is not None and is_current(native) and is_current(native, folder)
+    assert is_current(native, tmp_path)  # installed without sources
+    with (folder / "module.c").open("a") as file:
+        file.write("/* changed */\n")
+    assert not is_current(native, folder)
+    assert not is_current(compiled_module, folder)  # built before extensions carried their sources' digest

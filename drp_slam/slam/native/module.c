@@ -105,4 +105,8 @@ void solve(double *A, double *b, int n) {
 static PyMethodDef methods[] = {KERNELS(ROW){NULL, NULL, 0, NULL}};
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "drp_slam.slam._native", NULL, 0, methods, NULL, NULL, NULL, NULL};
 
-PyMODINIT_FUNC PyInit__native(void) { return PyModule_Create(&definition); }
+PyMODINIT_FUNC PyInit__native(void) {
+    PyObject *module = PyModule_Create(&definition);
+    if (module && PyModule_AddStringConstant(module, "sources", SOURCES) < 0) Py_CLEAR(module);
+    return module;
+}
