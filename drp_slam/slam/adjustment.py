@@ -7,7 +7,7 @@ import numpy as np
 
 from drp_slam import geometry
 from drp_slam.slam import bundle
-from drp_slam.slam.compiled import native
+from drp_slam.slam.compiled import native, plain
 from drp_slam.slam.map import Map
 from drp_slam.slam.optimize import CHI2_PIXEL, DEPTH_GATE2, Noise
 
@@ -92,7 +92,8 @@ def _window(
     row, ray = np.empty((3, most), dtype=np.intp), np.empty((most, 2))
     depth, points = np.empty(most), np.empty(len(common), dtype=np.intp)
     into = row[0], row[1], row[2], ray, depth, points
-    count, used = native.window(seen, [v.xy for v in views], [v.inverse_depth for v in views], common, *into)
+    rays, depths = [plain(v.xy) for v in views], [plain(v.inverse_depth) for v in views]
+    count, used = native.window(seen, rays, depths, common, *into)
     (camera, feature, point), points = row[:, :count], points[:used]
     poses, xyz = slam_map.T_camera_world[order], slam_map.points.xyz[points]
     return bundle.Problem(poses, xyz, camera, point, ray[:count], depth[:count], free), feature, points

@@ -12,6 +12,8 @@ METRICS = {"cosine": "float32", "hamming": "uint8"}
 """Type of the arrays of each metric."""
 MEMORY = 8
 """Observations that a point's descriptor averages; from then on each new one has the weight of one in as many."""
+FINE = 127.0
+"""Steps to a length of 1 of descriptors that are rounded to bytes."""
 
 
 def check_spec(spec: DescriptorSpec) -> None:
@@ -38,6 +40,16 @@ def unit(spec: DescriptorSpec, descriptor: np.ndarray) -> np.ndarray:
     bits -= np.float32(0.5)
     bits *= np.float32(2.0 / np.sqrt(8 * spec.length))
     return bits
+
+
+def rounded(descriptor: np.ndarray) -> np.ndarray:
+    """(N, width) int8 of unit vectors: the error of a component is 0.004 at most, of a cosine about a thousandth."""
+    return np.rint(descriptor * np.float32(FINE)).astype(np.int8)
+
+
+def restored(descriptor: np.ndarray) -> np.ndarray:
+    """(N, width) float32 of descriptors that were `rounded`; others as they are."""
+    return descriptor / np.float32(FINE) if descriptor.dtype == np.int8 else descriptor
 
 
 def comparing(spec: DescriptorSpec, pairs: float) -> dict[str, float]:

@@ -251,6 +251,6 @@ class Map:
         for number, (anchor, T) in sorted(self.anchors.items()):
             yield from (np.array([number, anchor]), T)
         for view in self.views:
-            yield from (np.array([view.index, view.stamp_ns]), view.uv, view.xy, view.inverse_depth)
+            yield from (np.array([view.index, view.stamp_ns]), view.xy, view.inverse_depth)
             yield view.descriptor
             yield from (np.zeros(0) if array is None else array for array in (view.rgb, view.nearest_m))

@@ -8,19 +8,23 @@ from collections.abc import Mapping
 import numpy as np
 
 from drp_slam.datatypes import DescriptorSpec
-from drp_slam.slam.descriptors import width
+from drp_slam.slam.culling import compact
+from drp_slam.slam.descriptors import restored, width
 from drp_slam.slam.map import Map
 from drp_slam.slam.points import stored
 from drp_slam.slam.view import View
 
+NO_PIXELS = np.zeros((0, 2), dtype=np.float32)
 LARGEST_GRID = 1 << 16
 """Rows and columns of a grid of nearest depths."""
 
 
-def schema(spec: DescriptorSpec, rounded: bool = True) -> dict[str, tuple[str, str, tuple[int, ...]]]:
+def schema(
+    spec: DescriptorSpec, rounded: bool = True, pixels: bool = False
+) -> dict[str, tuple[str, str, tuple[int, ...]]]:
     """Every array of a file: its type, what one row stands for (keyframe, feature, point), and a row's shape.
 
-    Descriptors are `rounded` as the map keeps them, or as the front end gives them.
+    Descriptors are `rounded` to half floats, or as the front end gives them. Old files have the features' `pixels`.
     """
     descriptor = np.dtype(stored(spec) if rounded else spec.dtype).newbyteorder("<").str
     arrays: dict[str, tuple[str, str, tuple[int, ...]]] = {
@@ -36,7 +40,7 @@ def schema(spec: DescriptorSpec, rounded: bool = True) -> dict[str, tuple[str, s
         "keyframe_grid": ("<i8", "keyframe", (2,)),
         "cell_nearest_m": ("<f4", "cell", ()),
         "link": ("<i8", "link", (3,)),
-        "feature_uv": ("<f4", "feature", (2,)),
+        **({"feature_uv": ("<f4", "feature", (2,))} if pixels else {}),
         "feature_xy": ("<f8", "feature", (2,)),
         "feature_inverse_depth": ("<f8", "feature", ()),
         "feature_descriptor": (descriptor, "described feature", (spec.length,)),
@@ -86,10 +90,9 @@ def to_arrays(slam_map: Map) -> dict[str, np.ndarray]:
         "keyframe_grid": np.array([grid.shape for grid in grids]).reshape(-1, 2),
         "cell_nearest_m": [grid.ravel() for grid in grids],
         "link": links,
-        "feature_uv": [v.uv for v in views],
         "feature_xy": [v.xy for v in views],
         "feature_inverse_depth": [v.inverse_depth for v in views],
-        "feature_descriptor": [v.descriptor for v in views],
+        "feature_descriptor": [restored(v.descriptor) for v in views],
         "feature_rgb": grey,
         "feature_point": [slam_map.point[k] for k in live.tolist()],
         **{f"point_{name}": column for name, column in columns.items()},
@@ -111,13 +114,14 @@ def from_arrays(spec: DescriptorSpec, arrays: Mapping[str, np.ndarray]) -> Map:
         mine, end = slice(end, end + count), end + count
         descriptor, last = arrays["feature_descriptor"][last : last + own], last + own
         rgb = arrays["feature_rgb"][mine].copy() if arrays["keyframe_coloured"][k] else None
-        uv, xy, depth = (arrays[f"feature_{name}"][mine].copy() for name in ("uv", "xy", "inverse_depth"))
+        xy, depth = (arrays[f"feature_{name}"][mine].copy() for name in ("xy", "inverse_depth"))
         index, stamp_ns = int(arrays["keyframe_index"][k]), int(arrays["keyframe_stamp_ns"][k])
         rows, columns = arrays["keyframe_grid"][k].tolist()
         grid, cell = arrays["cell_nearest_m"][cell : cell + rows * columns], cell + rows * columns
         nearest_m = grid.reshape(rows, columns).copy() if rows else None
-        view = View(index, stamp_ns, uv, xy, depth, descriptor.copy(), rgb, nearest_m)
+        view = View(index, stamp_ns, NO_PIXELS, xy, depth, descriptor.copy(), rgb, nearest_m)
         slam_map.add_keyframe(view, arrays["keyframe_T_camera_world"][k], int(arrays["keyframe_part"][k]))
+        slam_map.views[k] = compact(slam_map.views[k])
         slam_map.point[k][:] = arrays["feature_point"][mine]
     for one, other, shared in arrays["link"].tolist():
         slam_map.covisibility.link(one, other, shared)

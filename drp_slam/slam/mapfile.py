@@ -30,8 +30,8 @@ from drp_slam.slam.map import Map
 from drp_slam.slam.maparrays import fault, from_arrays, schema, to_arrays
 
 MAGIC = b"\x89DRPMAP\n"
-VERSION = 4
-READ = (1, 2, 3, 4)
+VERSION = 5
+READ = (1, 2, 3, 4, 5)
 LABELS = ("point_label", "point_label_votes")
 LACKING = {
     1: ("keyframe_descriptors", "keyframe_part", *LABELS),
@@ -41,6 +41,8 @@ LACKING = {
 labels; version 2 has no covariances."""
 UNROUNDED = 3
 """Last version whose descriptors have the front end's type."""
+WITH_PIXELS = 4
+"""Last version that holds the pixels of features."""
 LONGEST_HEADER = 1 << 20
 LARGEST_FILE = 1 << 34
 """Bytes of a map: a keyframe has about 0.1 MB."""
@@ -142,7 +144,7 @@ def _spelled(spec: DescriptorSpec) -> str:
 
 def _fit(path: Path, spec: DescriptorSpec, stated: list[tuple[str, str, tuple[int, ...]]], version: int) -> None:
     """Raises SlamError unless the header has exactly the arrays of the schema, with consistent numbers of rows."""
-    expected = schema(spec, rounded=version > UNROUNDED)
+    expected = schema(spec, rounded=version > UNROUNDED, pixels=version <= WITH_PIXELS)
     for name in _lacking(version):
         del expected[name]
     names = [name for name, _, _ in stated]

@@ -14,7 +14,7 @@ import math
 import numpy as np
 
 from drp_slam.slam.compiled import native
-from drp_slam.slam.descriptors import comparing, unit, width
+from drp_slam.slam.descriptors import FINE, comparing, restored, rounded, unit, width
 from drp_slam.slam.map import Map
 from drp_slam.slam.view import View
 
@@ -29,8 +29,6 @@ BUCKETS, PROBED = 256, 3
 remain, and the same best keyframes."""
 TRAINED_WITH = 4096
 """Descriptors from which the centroids are found."""
-FINE = 127.0
-"""Descriptors in buckets are bytes: so many steps to a length of 1."""
 
 
 class Places:
@@ -46,7 +44,7 @@ class Places:
     def update(self) -> None:
         """Adds the new keyframes; features are best first, so the first are kept."""
         for view in self._map.views[self._count :]:
-            kept = unit(self._map.spec, view.descriptor[:KEPT]).astype(np.float32, copy=False)
+            kept = unit(self._map.spec, restored(view.descriptor[:KEPT])).astype(np.float32, copy=False)
             if self._inverted is not None:
                 self._inverted.add(self._count, kept)
             else:
@@ -85,7 +83,7 @@ class Places:
 
 
 class InvertedFile:
-    """Descriptors of unit length in buckets by their nearest centroid."""
+    """Descriptors of unit length, rounded to bytes, in buckets by their nearest centroid."""
 
     def __init__(self, first: np.ndarray, probed: int = PROBED) -> None:
         """Finds the centroids from the descriptors `first` (K, n, width) of the first keyframes, and adds them.
@@ -161,8 +159,3 @@ def _runs(bucket: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The order of (n,) numbers of buckets by bucket, and where in it each bucket begins."""
     order = np.argsort(bucket, kind="stable")
     return order, np.flatnonzero(np.diff(bucket[order], prepend=-1))
-
-
-def rounded(descriptor: np.ndarray) -> np.ndarray:
-    """(n, width) int8 of unit vectors: the error of a component is 0.004 at most, a cosine by a thousandth."""
-    return np.rint(descriptor * np.float32(FINE)).astype(np.int8)

@@ -23,7 +23,7 @@ belong to the image would spoil the matching of all others (`matching.Prior` cen
 
 @dataclass(frozen=True)
 class View:
-    """Features of one frame, ready for geometry.
+    """Features of one frame, ready for geometry. An old keyframe keeps less of them (`culling.compact`).
 
     `uv` (N, 2) float32 pixels of the original image, `xy` (N, 2) float64 on the normalised plane,
     `inverse_depth` (N,) float64 in 1/m (0: no depth), `descriptor` (N, length) as the front end

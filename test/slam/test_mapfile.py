@@ -22,7 +22,7 @@ from drp_slam.datatypes import XFEAT_DESCRIPTOR, DescriptorSpec
 from drp_slam.errors import DrpSlamError, SlamError
 from drp_slam.slam.map import Map
 from drp_slam.slam.maparrays import from_arrays, to_arrays
-from drp_slam.slam.mapfile import LACKING, MAGIC, UNROUNDED, VERSION, load, open_map, save
+from drp_slam.slam.mapfile import LACKING, MAGIC, UNROUNDED, VERSION, WITH_PIXELS, load, open_map, save
 from drp_slam.slam.tracker import Tracker
 
 STEP_NS = 66_666_667
@@ -64,6 +64,10 @@ def rewritten(mapped: Map, version: int = VERSION, **changed: np.ndarray) -> byt
         arrays = {n: a.astype(mapped.spec.dtype) if n.endswith("_descriptor") else a for n, a in arrays.items()}
     for name in (name for last, names in LACKING.items() if version <= last for name in names):
         del arrays[name]
+    if version <= WITH_PIXELS:
+        pixels = {"feature_uv": np.zeros((len(arrays["feature_xy"]), 2), np.float32)}
+        before = list(arrays).index("feature_xy")
+        arrays = dict([*list(arrays.items())[:before], *pixels.items(), *list(arrays.items())[before:]])
     header = json.dumps(
         {
             "version": version,
@@ -198,7 +202,7 @@ def test_a_later_version_says_so(mapped: Map, tmp_path: Path) -> None:
     assert f"version {VERSION + 1}" in text and f"reads 1 to {VERSION}" in text
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
 def test_earlier_versions_are_read(mapped: Map, tmp_path: Path, version: int) -> None:
     (tmp_path / "old.map").write_bytes(rewritten(mapped, version))
     expected = mapped.copy()
