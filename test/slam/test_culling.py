@@ -15,6 +15,7 @@ from drp_slam.slam.map import Map
 from drp_slam.slam.mapfile import load, save
 from drp_slam.slam.places import Places
 from drp_slam.slam.tracker import Tracker
+from drp_slam.slam.view import View
 
 STEP_NS = 66_666_667
 POSES = walk(80, 4.0)
@@ -122,3 +123,30 @@ def test_a_slim_keyframe_keeps_points_and_place(tracker: Tracker, tmp_path: Path
     np.testing.assert_array_equal(descriptor, slam_map.points.descriptor[slam_map.point[3][features]])
     save(slam_map, tmp_path / "x.map")
     assert load(tmp_path / "x.map") == slam_map
+
+
+def held_bytes(arrays: list[np.ndarray]) -> int:
+    """Memory behind the arrays, that of larger ones which they are parts of included."""
+    owners = {}
+    for array in arrays:
+        while isinstance(array.base, np.ndarray):
+            array = array.base
+        owners[id(array)] = array.nbytes
+    return sum(owners.values())
+
+
+def test_an_old_keyframe_is_small() -> None:
+    """A map of thousands of keyframes consists of these: 28 bytes a feature, and 64 for each of 128 descriptors."""
+    rng, count = np.random.default_rng(0), 1000
+    descriptor = rng.normal(size=(count, 64)).astype(np.float32)
+    descriptor /= np.linalg.norm(descriptor, axis=1, keepdims=True)
+    xy, rgb = rng.normal(size=(count, 2)), np.zeros((count, 3), np.uint8)
+    slam_map = Map()
+    slam_map.add_keyframe(View(0, 0, xy.astype(np.float32), xy, np.ones(count), descriptor, rgb), np.eye(4))
+    points = slam_map.points.add(np.zeros((count, 3)), descriptor, None)
+    slam_map.observe(0, np.arange(count), points)
+    culling.slim(slam_map, 0)
+    view = slam_map.views[0]
+    kept = [view.uv, view.xy, view.inverse_depth, view.descriptor, slam_map.point[0]]
+    assert len(view) == count and held_bytes(kept) < 29_000
+    assert view.rgb is not None and held_bytes([view.rgb]) == 3 * count

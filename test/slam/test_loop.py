@@ -13,9 +13,11 @@ from point_world import CAMERA, World, corridor, errors_m, frame, ring, round_tr
 from drp_slam import geometry
 from drp_slam.config import SlamConfig
 from drp_slam.datatypes import Track
-from drp_slam.slam.edges import Edges
-from drp_slam.slam.join import Join, Loop
+from drp_slam.slam.edges import AT_ONCE, Edges
+from drp_slam.slam.join import FUSED_PER_FRAME, JOINED, SWEEPS, WINDOW, Join, Loop
 from drp_slam.slam.map import Map
+from drp_slam.slam.mapping import Mapping
+from drp_slam.slam.points import LARGEST_STEP, Points, grow
 from drp_slam.slam.tracker import Tracker
 from drp_slam.slam.view import View
 
@@ -89,6 +91,46 @@ def test_odometry_does_not_jump(closed: tuple[list[np.ndarray], Tracker, list[Tr
     assert jump > 0.1 and abs(step - true) < 0.03
 
 
+def test_keyframes_leave_the_work_for_loops_to_the_frames_after_them(
+    closed: tuple[list[np.ndarray], Tracker, list[Track]],
+) -> None:
+    tracks = closed[2]
+    moved = [k for k, t in enumerate(tracks) if t.T_correction is not None]
+    assert moved and not any(tracks[k].keyframe and not tracks[k - 1].keyframe for k in moved)
+
+
+class Counting(Mapping):
+    """Counts what a frame does."""
+
+    fused = adjusted = 0
+
+    def fuse(self, number: int, keyframes: np.ndarray, features: np.ndarray, gate_px: float) -> None:
+        self.fused += 1
+        super().fuse(number, keyframes, features, gate_px)
+
+    def adjust(self, window: list[int], fixed_limit: int, iterations: int) -> None:
+        self.adjusted += 1
+        super().adjust(window, fixed_limit, iterations)
+
+
+def test_a_frame_does_a_small_share_of_closing_a_loop(closed: tuple[list[np.ndarray], Tracker, list[Track]]) -> None:
+    slam_map, geometry_ = closed[1].map.copy(), closed[1]._mapping.geometry
+    mapping, edges = Counting(slam_map, geometry_, SlamConfig(min_cosine=0.8)), Edges(slam_map)
+    (old, new), *_ = closed[1].loops
+    T, points = slam_map.T_camera_world[new].copy(), slam_map.observed(new)[1]
+    join = Join(mapping, edges, Loop(old, new, T, np.eye(4), slam_map.points.xyz[points]))
+    shares = []
+    while not join.done:
+        before, known = (mapping.fused, mapping.adjusted), edges.complete
+        join.step()
+        shares.append((mapping.fused - before[0], mapping.adjusted - before[1], not known))
+    fused, adjusted, edged = np.array(shares).T
+    # edges of 8 keyframes a frame, then two fused, or one window of four adjusted
+    assert edged.sum() == -(-len(slam_map) // AT_ONCE)
+    assert fused.max() == FUSED_PER_FRAME and adjusted.max() == 1 and not (fused * adjusted).any()
+    assert fused.sum() == JOINED and adjusted.sum() >= SWEEPS * 2 * JOINED // WINDOW - SWEEPS
+
+
 def test_same_input_same_bits_with_a_loop(closed: tuple[list[np.ndarray], Tracker, list[Track]]) -> None:
     again, _ = play(ring(), closed[0], drifting=DRIFTING)
     assert again.loops == closed[1].loops
@@ -153,6 +195,23 @@ def test_culled_points_make_room() -> None:
     again = slam_map.points.add(np.ones((3, 3)), np.eye(3, 64, dtype=np.float32), None, 1)
     assert again.tolist() == [1, 3, 4] and slam_map.points.alive.all()
     assert slam_map.points.reference.tolist() == [0, 1, 0, 1, 1] and slam_map.points.found.tolist() == [0, 0, 3, 0, 0]
+
+
+def test_a_table_of_points_grows_in_place_and_by_small_steps() -> None:
+    points, steps, before = Points(Map().spec), [], 0
+    for _ in range(30):
+        points.add(np.ones((4000, 3)), np.ones((4000, 64), np.float32), None)
+        capacity = len(points._rows["xyz"])
+        steps.append(capacity - before)
+        before = capacity
+    assert points.size == 120_000 and (points.xyz == 1.0).all()
+    assert max(steps) <= LARGEST_STEP + max(steps[0], 4000) and before < 120_000 + 2 * LARGEST_STEP
+    rows = {"free": np.ones((3, 2)), "used": np.arange(3)}
+    free, view = id(rows["free"]), rows["used"][1:]
+    grow(rows, 5)
+    assert id(rows["free"]) == free and rows["free"].tolist() == 3 * [[1, 1]] + 2 * [[0, 0]]
+    rows["used"][:] = 7  # a view of the old array keeps what it showed
+    assert view.tolist() == [1, 2] and len(rows["used"]) == 5
 
 
 def test_merging_points_keeps_one_feature_a_keyframe() -> None:
