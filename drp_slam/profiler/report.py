@@ -15,7 +15,7 @@ import numpy as np
 from drp_slam.chip.schedule import Schedule
 from drp_slam.profiler import figures, model_sections, sections
 from drp_slam.profiler.page import MEASURED, MODELLED, number, page, section, tile, tiles, verdict_box
-from drp_slam.profiler.verdict import verdict
+from drp_slam.profiler.verdict import reasons, verdict
 from drp_slam.profiler.viewer import viewer
 
 
@@ -180,16 +180,6 @@ def _strip(moments: Sequence[tuple[str, bytes]]) -> str:
     )
     note = "<h3>Moments</h3><p>Features that agree with the pose are green; the worst moments come first.</p>"
     return f'{note}<div class="strip">{figures}</div>' if moments else ""
-
-
-def reasons(report: Mapping[str, Any]) -> list[str]:
-    """One line for each reason of lost frames or doubtful poses."""
-    verb = {"tracked": "in doubt"}
-    return [
-        f"{r['frames']} {'frame' if r['frames'] == 1 else 'frames'} {verb.get(r['state'], 'lost')}, "
-        f"{r['reason'].replace('_', ' ')}: {r['remedy']}"
-        for r in report.get("reasons") or ()
-    ]
 
 
 def _map(c: Curves) -> str:

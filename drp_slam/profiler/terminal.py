@@ -7,6 +7,8 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from drp_slam.profiler.verdict import reasons
+
 
 def print_lines(lines: Iterable[str], *, indent: int = 0, style: str | None = None, out: Any = None) -> None:
     """Prints each line: on a terminal wrapped at words, continued behind `indent` spaces; elsewhere whole.
@@ -34,6 +36,8 @@ def show(result: dict[str, Any]) -> None:
     if result["stages"]:
         Console().print(_stage_table(result))
     line("frames", f"{result['frames']}, tracked {result['tracked']}, keyframes {result['keyframes']}{_missed(result)}")
+    for text in reasons(result):
+        line("", text)
     for role, topic, why in chosen_topics(result):
         line(role, f"{topic}: {why}")
     for one in result["findings"]:

@@ -25,15 +25,31 @@ def _tracking(report: Mapping[str, Any]) -> str:
         return ""
     lost = frames - tracked
     text = f"All {frames} frames were tracked" if not lost else f"{lost} of {frames} frames were lost"
-    reasons = [r for r in report.get("reasons") or () if r["state"] == "lost"]
-    if lost and reasons:
-        most = reasons[0]
-        text += f", {most['frames']} of them: {most['reason'].replace('_', ' ')} ({most['remedy']})"
+    losses = [r for r in report.get("reasons") or () if r["state"] == "lost"]
+    if lost and losses:
+        most = losses[0]
+        part = f", {most['frames']} of them" if most["frames"] < lost else ""
+        text += f"{part}: {most['reason'].replace('_', ' ')} ({to_do(most['remedy'])})"
     if ate is not None:
         text += f"; the path is {ate * 100:.2g} cm RMSE from ground truth"
     doubt = sum(r["frames"] for r in report.get("reasons") or () if r["state"] == "tracked")
     some = "1 pose is" if doubt == 1 else f"{doubt} poses are"
     return text + (f"; {some} doubtful because of moving objects." if doubt else ".")
+
+
+def to_do(remedy: str) -> str:
+    """What to do, without the description of the cause before it."""
+    return remedy.partition(": ")[2] or remedy
+
+
+def reasons(report: Mapping[str, Any]) -> list[str]:
+    """One line for each reason of lost frames or doubtful poses."""
+    verb = {"tracked": "in doubt"}
+    return [
+        f"{r['frames']} {'frame' if r['frames'] == 1 else 'frames'} {verb.get(r['state'], 'lost')}, "
+        f"{r['reason'].replace('_', ' ')}: {to_do(r['remedy'])}"
+        for r in report.get("reasons") or ()
+    ]
 
 
 def _bound(report: Mapping[str, Any]) -> str:

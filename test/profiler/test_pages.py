@@ -36,12 +36,12 @@ def with_script(path: Path, script: str) -> Path:
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("results")
-    run_sequence(open_sequence("synthetic:frames=24,width=160"), Config(), out)
+    run_sequence(open_sequence("synthetic:frames=400,width=96"), Config(), out)
     build(out)
     return out
 
 
-def test_a_report_is_one_small_file_that_loads_nothing(results: Path) -> None:
+def test_a_report_of_400_frames_is_one_small_file_that_loads_nothing(results: Path) -> None:
     text = check_page(results / folder.REPORT_HTML)
     assert 'class="viewer"' in text
     shown = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', text)
@@ -98,6 +98,9 @@ def test_the_verdict_says_what_was_lost_and_what_bounds() -> None:
         first
         == "10 of 100 frames were lost, 7 of them: too dark (add light); the path is 1.2 cm RMSE from ground truth."
     )
+    lost |= {"frames": 10, "remedy": "the image is nearly black: add light"}
+    whole = verdict(report(frames=100, tracked=90, ate_rmse_m=None, reasons=[lost]))[0]
+    assert whole == "10 of 100 frames were lost: too dark (add light)."
     stages = {
         n: {"unit": u, "modelled_ms": {"p50": t}} for n, u, t in (("network", "drpai3", 9.0), ("track", "cpu", 3.0))
     }
