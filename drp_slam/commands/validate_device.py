@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +62,7 @@ def show(result: dict[str, Any]) -> None:
         times = f"published {row['published_ms']:.1f}, predicted {row['predicted_ms']:.2f} ms"
         console.print(f"{row['id']}: {times} ({row['error_pct']:+.0f} %): {row['reason']}")
     if "layers" in result:
-        from drp_slam.drpai3.fitting.translator_report import show_layers
-
-        show_layers(result["layers"], console)
+        show_layers(result["layers"])
     print_written(result)
 
 
@@ -89,3 +87,39 @@ def show_errors(parts: Sequence[tuple[str, dict[str, Any]]]) -> None:
             sums = f"translator {row['vendor_us']:.0f} us, model {row['modelled_us']:.0f} us"
             errors = f"{row['sum_error_pct']:+.0f} %, median row {row['median_row_error_pct']:.0f} %"
             stdout().print(f"rows, {kind} ({row['operators']}): {sums} ({errors})")
+
+
+def show_layers(result: Mapping[str, Any]) -> None:
+    """Prints the rows in the translator's columns, then the sums by kind of operator."""
+    cells = [
+        (
+            str(row["row"]),
+            row["operator"],
+            "x".join(map(str, row["kernel"])) if row["kernel"][0] > 0 else "",
+            str(row["stride"]) if row["stride"] > 0 else "",
+            "x".join(map(str, row["in_hwc"])),
+            "x".join(map(str, row["out_hwc"])),
+            f"{row['vendor_us']:.0f}",
+            f"{row['modelled_us']:.0f}",
+        )
+        for row in result["rows"]
+    ]
+    title = f"{result['network']}: translator's estimate and model (both modelled)"
+    columns = "row|operator|kernel|stride|input hwc|output hwc|translator us|model us"
+    print_table(columns, cells, title=title, left=("operator",), spare="stride|kernel|input hwc")
+    sums = [
+        (
+            kind,
+            str(part["groups"]),
+            f"{part['vendor_us']:.0f}",
+            f"{part['modelled_us']:.0f}",
+            f"{part['sum_error_pct']:+.0f}",
+            f"{part['median_row_error_pct']:.0f}",
+        )
+        for kind, part in (result["kinds"] | {"whole table": result["whole"]}).items()
+    ]
+    print_table("operator|n|translator us|model us|sum %|median row %", sums, left=("operator",))
+    if (left := result["without_row"])["layers"]:
+        text = f"no row in the table: {left['layers']} layers ({', '.join(left['operators'])})"
+        stdout().print(f"{text}, model {left['modelled_us']:.0f} us")
+    stdout().print(f"wrote {result['plot']}")

@@ -93,37 +93,3 @@ def _of_kind(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "median_row_error_pct": float(np.median(100 * np.abs(ours / vendor - 1))),
         "sum_error_pct": float(100 * (ours.sum() / vendor.sum() - 1)),
     }
-
-
-def show_layers(result: Mapping[str, Any], console: Any) -> None:
-    """Prints the rows in the translator's columns, then the kinds, on a rich console."""
-    from rich.table import Table
-
-    table = Table(title=f"{result['network']}: translator's estimate and model (both modelled)", header_style="bold")
-    for column in ("row", "operator", "kernel", "stride", "input h w c", "output h w c", "translator us", "model us"):
-        table.add_column(column, justify="left" if column == "operator" else "right")
-    for row in result["rows"]:
-        table.add_row(
-            str(row["row"]),
-            row["operator"],
-            "x".join(map(str, row["kernel"])) if row["kernel"][0] > 0 else "",
-            str(row["stride"]) if row["stride"] > 0 else "",
-            " ".join(map(str, row["in_hwc"])),
-            " ".join(map(str, row["out_hwc"])),
-            f"{row['vendor_us']:.0f}",
-            f"{row['modelled_us']:.0f}",
-        )
-    console.print(table)
-    for kind, part in (result["kinds"] | {"whole table": result["whole"]}).items():
-        console.print(
-            f"{kind}: {part['groups']} operators, translator {part['vendor_us']:.0f} us, model "
-            f"{part['modelled_us']:.0f} us ({part['sum_error_pct']:+.0f} %), median row error "
-            f"{part['median_row_error_pct']:.0f} %"
-        )
-    left = result["without_row"]
-    if left["layers"]:
-        console.print(
-            f"no row in the table: {left['layers']} layers ({', '.join(left['operators'])}), "
-            f"model {left['modelled_us']:.0f} us"
-        )
-    console.print(f"wrote {result['plot']}")
