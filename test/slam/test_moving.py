@@ -14,6 +14,7 @@ from drp_slam import geometry
 from drp_slam.datatypes import Features, Track
 from drp_slam.slam import consensus, freespace, trust, uncertainty, votes
 from drp_slam.slam.camera import Geometry
+from drp_slam.slam.map import Map
 from drp_slam.slam.optimize import CHI2_PIXEL, DEPTH_GATE2, Noise, refine_pose
 from drp_slam.slam.tracker import Tracker
 
@@ -248,3 +249,48 @@ def test_what_depth_looks_through_is_empty_and_edges_are_not() -> None:
     assert through.tolist() == [True, False, False, False, False, False]
     as_float = freespace.nearest((depth * np.float32(UNIT_M)).astype(np.float32), 1.0)
     np.testing.assert_allclose(as_float, grid, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("near_count", "far_count"), [(300, 100), (400, 60)])
+def test_of_two_motions_the_farther_one_is_the_cameras(near_count: int, far_count: int) -> None:
+    pairs, noise = two_motions(near_count, far_count, 0.1, 2.0)
+    of_the_object = geometry.exp(np.array([0.1, 0.0, 0.0, 0.0, 0.0, 0.0]))
+    for start in (np.eye(4), of_the_object):
+        found = consensus.choose(start, [np.eye(4)], pairs, noise, 1.0)
+        assert np.linalg.norm(found.fit.T_camera_world[:3, 3]) < 0.02
+
+
+def test_poses_that_differ_by_the_errors_of_one_group_are_no_rivals() -> None:
+    rng = np.random.default_rng(2)
+    xyz, noise = rng.uniform((-3, -1, 4), (3, 1, 20), (400, 3)), Noise(430.0, 430.0, 333.0)
+    xy = xyz[:, :2] / xyz[:, 2:] + 2.5 * rng.normal(size=(400, 2)) / noise.fx  # worse than assumed, as driving past
+    bounds = np.array([[-0.8, -0.4], [0.8, 0.4]])
+    vote, far = votes.votes(np.ones(400), xy, xyz[:, 2], bounds)
+    pairs = votes.Pairs(xyz, xy, np.zeros(400), np.ones(400), vote, far)
+    others = [geometry.exp(np.array([0.0, 0.0, z, 0.0, 0.0, 0.0])) for z in (-0.3, -0.15, 0.15, 0.3)]
+    found = consensus.choose(np.eye(4), others, pairs, noise, 1.0)
+    assert found.searched and not found.ambiguous
+
+
+@pytest.mark.parametrize(
+    ("support", "step_m", "least_m", "most_m"),
+    [
+        (0.9, 0.1, 0.0, 0.025),  # the camera has moved
+        (0.45, 0.1, 0.06, 0.12),  # something may have taken it along
+        (0.45, 0.0, 0.0, 0.025),  # it goes on as before
+    ],
+)
+def test_a_pose_that_loses_support_is_as_uncertain_as_it_departs(
+    support: float, step_m: float, least_m: float, most_m: float
+) -> None:
+    pairs, noise = two_motions(0, 300, 0.0, 2.0)
+    fit = refine_pose(np.eye(4), pairs.xyz, pairs.xy, pairs.inverse_depth, noise, part=pairs.far)
+    sure, none = consensus.Consensus(fit, 0.9), np.zeros(0, np.intp)
+    stated = uncertainty.Uncertainty(Map())
+    T = np.eye(4)
+    for k in range(8):
+        T[0, 3] = 0.01 * k  # 10 mm a frame
+        covariance = stated.pose(k * STEP_NS, T.copy(), sure, none, 0.9)
+    T[0, 3] += 0.01 + step_m
+    covariance = stated.pose(8 * STEP_NS, T.copy(), sure, none, support)
+    assert least_m <= np.sqrt(np.trace(covariance[:3, :3])) < most_m
