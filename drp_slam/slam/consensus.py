@@ -34,8 +34,6 @@ GROUPS = 2
 """Number of groups that are searched for, each among the matches that do not fit the groups before."""
 LEAST = 12
 """Minimum number of matches in a group."""
-SOME = 0.02
-"""Minimum share of the votes in a group: what comes into view behind a thing that leaves is new, and has few."""
 TIGHT = 1.5
 """Largest reprojection error of a group's matches in standard deviations: tighter than the gate of a match."""
 NEAR, ROUNDS = 2.0 * CHI2_PIXEL, (3, 12)
@@ -251,7 +249,7 @@ def _gathered(T: np.ndarray, pairs: Pairs, noise: Noise, among: np.ndarray | Non
     """The pose of the group of matches around a pose, at first of those marked in `among`; None where there is none."""
     if native is not None:
         return _group(T, pairs, noise, among)
-    flops, needed = 0.0, SOME * float(pairs.vote.sum())
+    flops, needed = 0.0, OWN * float(pairs.vote.sum())
     for iterations in ROUNDS:
         near = _near(T, pairs, noise)
         group = pairs.part(near if among is None else near & among)
@@ -279,7 +277,7 @@ def _group(T: np.ndarray, pairs: Pairs, noise: Noise, among: np.ndarray | None) 
         NEAR,
         DEPTH_GATE2,
         LEAST,
-        SOME,
+        OWN,
         _ROUNDS,
         fitted,
         covariance,
