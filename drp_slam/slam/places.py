@@ -24,6 +24,8 @@ ASKED = 256
 """Descriptors of a lost view that vote."""
 EXACT = 64
 """Keyframes up to which all descriptors are compared."""
+MOVED = 8
+"""So many of these are moved to the inverted file at each later keyframe."""
 BUCKETS, PROBED = 256, 3
 """Of the inverted file: number of centroids, and of buckets searched. About 80 % of the votes of an exact search
 remain, and the same best keyframes."""
@@ -38,7 +40,7 @@ class Places:
         self._map = slam_map
         self._stored = np.zeros((16, KEPT, width(slam_map.spec)), dtype=np.float32)
         self._inverted: InvertedFile | None = None
-        self._count = 0
+        self._count = self._moved = 0
         self.update()
 
     def update(self) -> None:
@@ -47,6 +49,8 @@ class Places:
             kept = unit(self._map.spec, restored(view.descriptor[:KEPT])).astype(np.float32, copy=False)
             if self._inverted is not None:
                 self._inverted.add(self._count, kept)
+                if len(self._stored):
+                    self._move(self._inverted)
             else:
                 if self._count == len(self._stored):
                     self._stored = np.concatenate([self._stored, np.zeros_like(self._stored)])
@@ -54,26 +58,37 @@ class Places:
             self._count += 1
             if self._count == EXACT:
                 self._inverted = InvertedFile(self._stored[:EXACT])
-                self._stored = self._stored[:0]
+
+    def _move(self, inverted: InvertedFile) -> None:
+        """Moves the next of the first keyframes to the inverted file."""
+        some = self._stored[self._moved : self._moved + MOVED]
+        keyframe, row = np.nonzero((some != 0).any(axis=2))
+        inverted.add(self._moved + keyframe, some[keyframe, row])
+        self._moved += len(some)
+        if self._moved == len(self._stored):
+            self._stored, self._moved = self._stored[:0].copy(), 0
 
     def forget(self, number: int) -> None:
         """Removes a culled keyframe: it gets no votes any more."""
         if self._inverted is not None:
             self._inverted.forget(number)
-        else:
-            self._stored[number] = 0.0
+        self._stored[number : number + 1] = 0.0
 
     def votes(self, view: View, min_cosine: float, asked: int = ASKED) -> tuple[np.ndarray, dict[str, float]]:
         """(K,) how many of the view's `asked` best descriptors each keyframe has, and the work by counter."""
         asking = unit(self._map.spec, view.descriptor[:asked]).astype(np.float32, copy=False)
         if not self._count or not len(asking):
             return np.zeros(self._count, dtype=np.intp), {}
+        votes, compared = np.zeros(self._count, dtype=np.intp), 0.0
         if self._inverted is not None:
             votes, compared = self._inverted.votes(asking, min_cosine, self._count)
-            return votes, comparing(self._map.spec, compared)
-        stored = self._stored[: self._count].reshape(-1, self._stored.shape[2])
-        best = (asking @ stored.T).reshape(len(asking), self._count, KEPT).max(axis=2)
-        return (best >= min_cosine).sum(axis=0), comparing(self._map.spec, float(len(stored) * len(asking)))
+        left = self._stored[self._moved : self._count]
+        if len(left):
+            similarity = asking @ left.reshape(-1, left.shape[2]).T
+            best = similarity.reshape(len(asking), len(left), KEPT).max(axis=2)
+            votes[self._moved : self._moved + len(left)] += (best >= min_cosine).sum(axis=0)
+            compared += float(similarity.size)
+        return votes, comparing(self._map.spec, compared)
 
     def query(self, view: View, min_cosine: float, limit: int) -> tuple[list[int], dict[str, float]]:
         """Numbers of the keyframes with most votes, best first, and the work by counter."""
@@ -86,7 +101,7 @@ class InvertedFile:
     """Descriptors of unit length, rounded to bytes, in buckets by their nearest centroid."""
 
     def __init__(self, first: np.ndarray, probed: int = PROBED) -> None:
-        """Finds the centroids from the descriptors `first` (K, n, width) of the first keyframes, and adds them.
+        """Finds the centroids from the descriptors `first` (K, n, width) of the first keyframes.
 
         A search examines `probed` buckets.
         """
@@ -104,8 +119,6 @@ class InvertedFile:
         self._rows = [np.zeros((0, flat.shape[1]), np.int8)] * len(seeds)
         self._owner = [np.zeros(0, np.int32)] * len(seeds)
         self._gone: set[int] = set()
-        owner, row = np.nonzero((first != 0).any(axis=2))
-        self.add(owner, first[owner, row])
 
     def add(self, owner: int | np.ndarray, descriptor: np.ndarray) -> None:
         """Adds descriptors (n, width) of one keyframe or (n,) several."""
@@ -143,6 +156,8 @@ class InvertedFile:
         hits = np.zeros((len(asking), count), dtype=bool)
         for b, rows in zip(probed[order][first].tolist(), np.split(asker[order], first[1:])):
             size = int(self._size[b])
+            if not size:
+                continue
             compared += len(rows) * size
             if native is not None:
                 native.vote(asking, rows, self._rows[b], size, self._owner[b], bar, hits)

@@ -61,8 +61,24 @@ def test_an_index_built_at_once_is_the_one_that_grew() -> None:
     np.testing.assert_array_equal(grown.votes(asking, 0.7)[0], Places(slam_map).votes(asking, 0.7)[0])
 
 
+def test_the_first_keyframes_get_votes_while_they_are_moved_to_the_index() -> None:
+    descriptor = worlds()[: places.EXACT + 12]
+    slam_map = Map()
+    index = Places(slam_map)
+    for k in range(len(descriptor)):
+        slam_map.add_keyframe(sighting(descriptor[k]), np.eye(4))
+        index.update()
+        for asked in (0, places.EXACT // 2, k):
+            votes = index.votes(sighting(descriptor[asked, :64]), 0.75, 64)[0]
+            assert asked > k or votes[asked] > 40
+    index.forget(70)
+    assert index.votes(sighting(descriptor[70]), 0.75)[0][70] == 0
+
+
 def test_probing_all_buckets_is_an_exact_search() -> None:
     descriptor = worlds()[:60]
-    votes, _ = InvertedFile(descriptor, places.BUCKETS).votes(descriptor[5, :32], 0.6, 60)
+    index = InvertedFile(descriptor, places.BUCKETS)
+    index.add(np.repeat(np.arange(60), 128), descriptor.reshape(-1, 64))
+    votes, _ = index.votes(descriptor[5, :32], 0.6, 60)
     exact = ((descriptor[5, :32] @ descriptor.reshape(-1, 64).T).reshape(32, 60, 128).max(axis=2) >= 0.6).sum(axis=0)
     np.testing.assert_array_equal(votes, exact)
