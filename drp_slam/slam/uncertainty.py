@@ -38,6 +38,9 @@ APART = np.diag([25.0] * 3 + [1.0] * 3)
 UNUSUAL, USUAL = 0.2, 0.1
 """A pose is surprising if its support is smaller than its recent mean by this share; weight of the newest frame in that
 mean, which the first frames enter with more."""
+HELD_FRAMES = 5
+"""For so many frames the motion before a loss of support is compared with: until then a thing that moves is outside the
+gate, and contradicts."""
 TWIST_FRAMES = 3
 """Number of last frames over which the velocity is averaged."""
 
@@ -68,6 +71,7 @@ class Uncertainty:
         self._followed: tuple[np.ndarray, np.ndarray] | None = None
         self._usual, self._frames = 1.0, 0
         self._held: tuple[Moment, np.ndarray] | None = None
+        self._holds = 0
 
     def pose(
         self, stamp_ns: int, T_world_camera: np.ndarray, consensus: Consensus, points: np.ndarray, support: float
@@ -153,8 +157,10 @@ class Uncertainty:
         if missing < UNUSUAL or not self._recent:
             self._held = None
             return np.zeros((6, 6))
-        if self._held is None:
+        self._holds += 1
+        if self._held is None or self._holds > HELD_FRAMES:
             moving = self.twist()
+            self._holds = HELD_FRAMES if moving is None else 1  # how it moved is known in the next frame
             self._held = self._recent[-1], np.zeros(6) if moving is None else moving[0]
         held, twist = self._held
         moved = geometry.exp(twist * ((stamp_ns - held.stamp_ns) / 1e9))
