@@ -77,9 +77,11 @@ def slim(slam_map: Map, number: int) -> None:
     """Removes the data that an old keyframe no longer needs: three quarters of its memory.
 
     Features that observe no point go, except the first `DESCRIBED`; all descriptors go, except of these. The rest
-    becomes `compact`.
+    becomes `compact`. One that has fewer descriptors than features is slim already.
     """
     view, point = slam_map.views[number], slam_map.point[number]
+    if len(view.descriptor) < len(view):
+        return
     kept = np.flatnonzero((point >= 0) | (np.arange(len(point)) < DESCRIBED))
     slam_map.views[number] = compact(_part(view, kept, DESCRIBED))
     slam_map.point[number] = point[kept]
@@ -89,14 +91,13 @@ def compact(view: View) -> View:
     """The view of an old keyframe, which has fewer descriptors than features; others stay as they are.
 
     Rays and inverse depths become float32, whose error is a ten-thousandth of a feature's. Float descriptors, which
-    only recognise the place, become bytes. Pixels of the original image, which only the newest keyframe needs, go.
+    only recognise the place, become bytes.
     """
     if len(view.descriptor) == len(view):
         return view
     known = view.descriptor
     return replace(
         view,
-        uv=view.uv[:0].copy(),
         xy=view.xy.astype(np.float32),
         inverse_depth=view.inverse_depth.astype(np.float32),
         descriptor=rounded(known) if known.dtype.kind == "f" else known,
@@ -104,9 +105,10 @@ def compact(view: View) -> View:
 
 
 def _part(view: View, kept: np.ndarray, described: int) -> View:
+    """Some features, without pixels of the original image, which only the newest keyframe needs."""
     return replace(
         view,
-        uv=view.uv[kept],
+        uv=view.uv[:0].copy(),
         xy=view.xy[kept],
         inverse_depth=view.inverse_depth[kept],
         descriptor=view.descriptor[:described].copy(),

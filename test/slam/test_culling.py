@@ -125,6 +125,20 @@ def test_a_slim_keyframe_keeps_points_and_place(tracker: Tracker, tmp_path: Path
     assert load(tmp_path / "x.map") == slam_map
 
 
+def test_keyframes_of_a_loaded_map_grow_old(tracker: Tracker, tmp_path: Path) -> None:
+    slam_map = tracker.map.copy()
+    culling.slim(slam_map, 3)
+    save(slam_map, tmp_path / "x.map")
+    again = load(tmp_path / "x.map")
+    for k in range(len(again)):
+        culling.slim(slam_map, k)
+        culling.slim(again, k)
+    check(again)
+    assert again == slam_map and all(len(view.descriptor) == culling.DESCRIBED for view in again.views)
+    culling.drop(again, 3)
+    check(again)
+
+
 def held_bytes(arrays: list[np.ndarray]) -> int:
     """Memory behind the arrays, that of larger ones which they are parts of included."""
     owners = {}
