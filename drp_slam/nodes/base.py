@@ -35,6 +35,8 @@ from drp_slam.profiler.span import on_units, span_of
 
 HEALTH_PERIOD_S = 1.0
 READY_PERIOD_S = 0.1
+PORT_WATCH = "profiler_node"
+"""The node that watches the port of a process of several nodes."""
 LONGEST = 500
 """Longest problem text that is reported: it may quote a message from outside."""
 
@@ -59,6 +61,7 @@ class StageNode(ManagedNode):
         self.config = Config(**own, graph=self.graph)
         self.add_on_set_parameters_callback(self._on_parameters)
         self._problems, self._last_problem, self._fresh = 0, "", False
+        self._watches_port = self.inbox is None or name == PORT_WATCH
         self.frames = self.beats = 0
         self._needed: list[ManagedPublisher] = []
         self._missing = ""
@@ -192,7 +195,7 @@ class StageNode(ManagedNode):
         "running" only while frames arrive. A node that can receive nothing any more reports it and exits, so that it is
         restarted.
         """
-        ready, missing = self.ready(), lost_port()
+        ready, missing = self.ready(), lost_port() if self._watches_port else ""
         lost = missing and missing == self._missing  # it may be missing for a moment while a port is recreated
         self._missing = missing
         if lost:

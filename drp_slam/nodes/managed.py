@@ -47,6 +47,7 @@ class ManagedNode(LifecycleNode):
         self.inbox = Inbox(self.lock) if exchange is not None else None
         self._exchange = exchange
         self.managed_subscriptions: list[ManagedSubscription] = []
+        self._later: list[ManagedSubscription] = []
         self._before: tuple[set[Any], ...] = ()
 
     def configure(self) -> None:
@@ -133,7 +134,8 @@ class ManagedNode(LifecycleNode):
     def _activate(self) -> None:
         self.active = True
         for subscription in self.managed_subscriptions:
-            self._open(subscription)
+            if subscription not in self._later:
+                self._open(subscription)
         for timer in self._own_timers():
             timer.reset()
 
@@ -170,16 +172,12 @@ class ManagedNode(LifecycleNode):
 
     def _release(self) -> None:
         """Destroys the entities that `configure` has created."""
-        destroyers: tuple[Callable[[Any], Any], ...] = (
-            self.destroy_publisher,
-            self.destroy_service,
-            self.destroy_timer,
-            self.destroy_guard_condition,
-        )
-        for entities, destroy in zip(self.made(), destroyers):
+        kinds = ("publisher", "service", "timer", "guard_condition")
+        for entities, destroy in zip(self.made(), (getattr(self, f"destroy_{kind}") for kind in kinds)):
             for entity in entities:
                 destroy(entity)
         self.managed_subscriptions.clear()
+        self._later.clear()
 
     def advertise(self, kind: type[Any], topic: str, profile: QoSProfile, local: bool = True) -> ManagedPublisher:
         """Creates a publisher. Not `local`: other processes publish on the topic too, so all messages go through DDS.
@@ -212,6 +210,18 @@ class ManagedNode(LifecycleNode):
         callback = self.locked(self.watched(kind, topic, profile, counted))
         self.managed_subscriptions.append(ManagedSubscription(kind, topic, callback, profile, foreign))
         return self.managed_subscriptions[-1]
+
+    def subscribe_later(self, *arguments: Any) -> Callable[[], None]:
+        """As `subscribe`, from the first call of the returned function on; an active node calls it, in its executor."""
+        subscription = self.subscribe(*arguments)
+        self._later.append(subscription)
+
+        def begin() -> None:
+            if subscription in self._later:
+                self._later.remove(subscription)
+                self._open(subscription)
+
+        return begin
 
     def watched(
         self, kind: type[Any], topic: str, profile: QoSProfile, handle: Callable[[Any], None]

@@ -136,18 +136,22 @@ def lost_port(folder: Path = FOLDER) -> str:
     A port is this process's where it holds the lock file, and lost where the file of that name is not the
     one that it has mapped.
     """
+    begin = f"{folder}/fast"
     held = set()
-    for entry in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError):
-            match = LOCK.fullmatch(os.readlink(entry).removeprefix(f"{folder}/"))
-            if match and "_port" in match[1] and int(match[1].rpartition("port")[2]) >= PORT_BASE:
-                held.add(match[1])
+    for entry in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{entry}")
+        except OSError:
+            continue
+        match = LOCK.fullmatch(target[len(str(folder)) + 1 :]) if target.startswith(begin) else None
+        if match and "_port" in match[1] and int(match[1].rpartition("port")[2]) >= PORT_BASE:
+            held.add(match[1])
     if not held:
         return ""
     mapped: dict[str, set[int]] = {}
     for line in Path("/proc/self/maps").read_text().splitlines():
-        fields = line.split()
-        if len(fields) > 5 and fields[5].startswith(f"{folder}/fast"):
+        if begin in line:
+            fields = line.split()
             mapped.setdefault(fields[5].removeprefix(f"{folder}/"), set()).add(int(fields[4]))
     for name in held & set(mapped):
         try:

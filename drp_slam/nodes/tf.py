@@ -51,8 +51,8 @@ class Transforms:
         except ImportError:
             node.get_logger().info("tf2_msgs is not installed: no /tf (build it: .ci/tf2_msgs/build)")
             return None, None
-        node.every(LOOK_S, self._look)
-        node.subscribe(TFMessage, "/tf", lambda message: self._on_tf(message, False), qos.world())
+        node.every(LOOK_S, self._look_out)
+        self._listen = node.subscribe_later(TFMessage, "/tf", lambda message: self._on_tf(message, False), qos.world())
         node.subscribe(TFMessage, "/tf_static", lambda message: self._on_tf(message, True), qos.static_transforms())
         return (
             node.advertise(TFMessage, "/tf", qos.world(), local=False),
@@ -148,6 +148,12 @@ class Transforms:
         if out:
             self._own.extend((child, stamp_ns) for _, child, _ in out)
             self._tf.publish(_message(stamp, tuple(out)))
+
+    def _look_out(self) -> None:
+        """Subscribes to /tf when another node publishes it: until then, this node would receive only its own."""
+        self._look()
+        if self._node.count_publishers("/tf") > 1:
+            self._listen()
 
     def _look(self) -> None:
         """Counts the other publishers of transforms, and notes when a new one has appeared."""

@@ -93,6 +93,19 @@ def test_a_calibration_that_was_sent_once_is_fetched_at_the_first_look(latched):
     assert len(taken) == len(node.subscribed) == int(latched)
 
 
+def test_a_clock_that_goes_back_is_reported_for_a_while():
+    node, now_s = Bare(), [100.0]
+    clock = Clock()
+    node.get_parameter = lambda name: SimpleNamespace(value=name == "use_sim_time")
+    node.get_clock = lambda: clock
+    inputs = Inputs(node, now=lambda: now_s[0])
+    said = []
+    for clock_s, now_s[0] in ((7.0, 100.0), (8.0, 101.0), (5.5, 102.0), (6.0, 120.0), (7.0, 140.0)):
+        clock.nanoseconds = int(clock_s * 1e9)
+        said.append([finding.seen for finding in inputs.findings() if finding.check.name == "clock_jump"])
+    assert said == [[], [], ["went back by 2.500 s"], ["went back by 2.500 s"], []]
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_headers_and_calibrations_with_any_values_are_judged(seed):
     """Width 0, P with a focal length of 0, stamps at both ends of their range: a finding each, no error."""

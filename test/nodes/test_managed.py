@@ -182,3 +182,27 @@ def test_nodes_of_one_process_hand_over_the_array_itself(context):
     assert not first.out.get_subscription_count()
     for node in (first, second):
         node.destroy_node()
+
+
+class Late(Echo):
+    """Listens on `aside` once it is told to."""
+
+    def configure(self) -> None:
+        super().configure()
+        self.listen = self.subscribe_later(Image, "aside", self.on, qos.stage_in())
+
+
+def test_a_subscription_that_begins_later(context):
+    node = Late("late", context=context)
+    try:
+        node.start()
+        assert node.count_subscribers("here") == 1 and node.count_subscribers("aside") == 0
+        node.listen()
+        node.listen()  # once is enough
+        assert node.count_subscribers("aside") == 1
+        node.trigger_deactivate()
+        assert node.count_subscribers("aside") == 0
+        node.trigger_activate()
+        assert node.count_subscribers("aside") == 1
+    finally:
+        node.destroy_node()

@@ -20,6 +20,7 @@ from drp_slam.nodes import convert, world
 from drp_slam.nodes.prior_topics import PriorTopics
 from drp_slam.nodes.transforms import TransformTree
 from drp_slam.slam.extrinsic import T_LINK_OPTICAL, mount
+from drp_slam.slam.reckoning import Reckoning
 
 T_BASE_CAMERA = mount("0.2 0 0.3 0 10 5") @ T_LINK_OPTICAL
 STEP_NS = 20_000_000
@@ -142,3 +143,15 @@ def test_bad_samples_are_reported_and_ignored() -> None:
 def test_the_topic_that_the_graph_publishes_is_refused() -> None:
     with pytest.raises(ConfigError, match="publishes itself"):
         Node(odometry_topic="odom")
+
+
+def test_wheels_that_contradict_the_camera_are_named() -> None:
+    node = Node(odometry_topic="/wheel/odometry")
+    reckoning = Reckoning(node.topics.prior)
+    assert not node.topics.findings(reckoning)
+    for k in range(100):  # the wheels stand still, the camera moves
+        node.callbacks["/wheel/odometry"](odometry(k, np.eye(4)))
+        node.topics.settle(T_BASE_CAMERA, k * STEP_NS)
+        reckoning.learn(k * STEP_NS, at(k) @ T_BASE_CAMERA, 2.0)
+    (finding,) = node.topics.findings(reckoning)
+    assert finding.check.name == "prior_wrong" and finding.where == "/wheel/odometry"

@@ -180,7 +180,11 @@ def test_two_graphs_do_not_take_each_other_for_wheel_odometry():
         def subscribe(self, kind, topic, handle, profile) -> None:
             self.handlers[topic] = handle
 
-        def every(self, period_s, callback) -> None: ...
+        def subscribe_later(self, kind, topic, handle, profile):
+            return lambda: self.subscribe(kind, topic, handle, profile)
+
+        def every(self, period_s, callback) -> None:
+            self.look = callback
 
         def advertise(self, kind, topic, profile, local=True):
             return SimpleNamespace(publish=lambda message: self.sent.append((topic, message)))
@@ -194,6 +198,9 @@ def test_two_graphs_do_not_take_each_other_for_wheel_odometry():
     first, second, doctor = Node(), Node(), Node()
     graphs = [Transforms(node, GraphConfig()) for node in (first, second)]
     Transforms(doctor, GraphConfig(publish_map_to_odom=False, publish_odom_to_base=False))
+    for node in (first, second, doctor):
+        assert "/tf" not in node.handlers  # alone, a node would hear nobody but itself
+        node.look()
     for k in range(3):
         stamp = convert.header(10**9 * (k + 1), "").stamp
         for node, other, graph in ((first, second, graphs[0]), (second, first, graphs[1])):
