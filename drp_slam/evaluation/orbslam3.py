@@ -92,7 +92,7 @@ def beside(name: str, case: str, frames: int | None, vocabulary: Path) -> Run:
             how = f"signal {-child.returncode}" if child.returncode < 0 else f"exit {child.returncode}"
             return Run(0, nothing, nothing, 0.0, 0.0, f"{how}: {said}")
         counted = json.loads((Path(folder) / COUNTED).read_text())
-        live, final = (_poses(Path(folder) / file) for file in (LIVE, FINAL))
+        live, final = read_tum(Path(folder) / LIVE), saved(Path(folder) / FINAL)
         return Run(counted["frames"], live, final, counted["wall_s"], counted["cpu_s"])
 
 
@@ -111,8 +111,15 @@ def row(name: str, case: str, frames: int | None, vocabulary: Path) -> dict[str,
     return {**counts, "ate_m": ate_m, "live_m": live_m, "ended": run.ended}
 
 
-def _poses(path: Path) -> Trajectory:
-    return read_tum(path) if path.is_file() and path.stat().st_size else Trajectory.of([])
+def saved(path: Path) -> Trajectory:
+    """The trajectory that ORB-SLAM3 saved, empty without one: after a second map its stamps are not in order."""
+    if not path.is_file() or not path.stat().st_size:
+        return Trajectory.of([])
+    rows = np.loadtxt(path, ndmin=2)
+    rows = rows[np.unique(rows[:, 0], return_index=True)[1]]
+    poses = np.tile(np.eye(4), (len(rows), 1, 1))
+    poses[:, :3, :3], poses[:, :3, 3] = geometry.rotation(rows[:, 4:8]), rows[:, 1:4]
+    return Trajectory(np.rint(rows[:, 0] * 1e9).astype(np.int64), poses)
 
 
 def settings(camera: Camera) -> str:

@@ -48,7 +48,8 @@ class Slam:
 
     def save_trajectory_tum(self, path):
         with open(path, "w") as file:
-            file.writelines(f"{stamp:.6f} 0 0 0 0 0 0 1\\n" for stamp in self.stamps[2:])
+            stamps = self.stamps[6:] + self.stamps[2:7]
+            file.writelines(f"{stamp:.6f} 0 0 0 0 0 0 1\\n" for stamp in stamps)
 """
 """A package of the same interface, whose camera never moves; the first two frames are lost."""
 
