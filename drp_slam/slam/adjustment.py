@@ -36,7 +36,7 @@ def adjust(slam_map: Map, noise: Noise, window: list[int], fixed_limit: int, ite
     _move(slam_map, window, solution.poses[: len(window)])
     slam_map.points.xyz[points] = solution.points
     bad = (solution.error2_px > 2.0 * CHI2_PIXEL) | (solution.error2_depth > DEPTH_GATE2)
-    for row in np.unique(problem.camera[bad]).tolist():
+    for row in sorted(set(problem.camera[bad].tolist())):
         slam_map.forget(order[row], features[bad & (problem.camera == row)])
     return solution.flops
 

@@ -92,9 +92,9 @@ def robust_cost(r: np.ndarray) -> tuple[float, np.ndarray]:
 def adjust(problem: Problem, noise: Noise, iterations: int = 5) -> Solution:
     """Minimise the robust cost; poses from `problem.free` on are fixed."""
     poses, points = problem.poses.copy(), problem.points.copy()
-    poses[: problem.free] = geometry.orthonormal(poses[: problem.free])
     if native is not None:
         return _adjusted(problem, poses, points, noise, iterations)
+    poses[: problem.free] = geometry.orthonormal(poses[: problem.free])
     r, p = residuals(problem, poses, points, noise)
     cost, W = robust_cost(r)
     damping, flops = 1e-4, 0.0

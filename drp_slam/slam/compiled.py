@@ -50,3 +50,10 @@ def plain(array: np.ndarray, dtype: DTypeLike = np.float64) -> np.ndarray:
     if array.dtype == dtype and array.flags.c_contiguous:
         return array
     return np.ascontiguousarray(array, dtype)
+
+
+def median(x: np.ndarray) -> float:
+    """The median of (N,) numbers, NaN of none."""
+    if native is not None:
+        return native.median(plain(x))
+    return float(np.median(x)) if len(x) else float("nan")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from drp_slam import geometry
-from drp_slam.slam.compiled import NO_MARKS, native
+from drp_slam.slam.compiled import NO_MARKS, median, native
 from drp_slam.slam.optimize import (
     CHI2_PIXEL,
     DEPTH_GATE2,
@@ -165,8 +165,8 @@ def _odds(fit: PoseFit, other: PoseFit, pairs: Pairs) -> float:
     if int(np.count_nonzero(own)) < LEAST or int(np.count_nonzero(others)) < LEAST:
         return 1.0
     z = fit.T_camera_world[2, :3] @ pairs.xyz.T + fit.T_camera_world[2, 3]
-    ratio = float(np.median(z[own])) / max(float(np.median(z[others])), NEAR_M)
-    return float(np.clip(ratio * ratio, 1.0 / ODDS, ODDS))
+    ratio = median(z[own]) / max(median(z[others]), NEAR_M)
+    return min(max(ratio * ratio, 1.0 / ODDS), ODDS)
 
 
 def _contradicted(fit: PoseFit) -> np.ndarray:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from drp_slam import geometry
+from drp_slam.slam.compiled import native
 from drp_slam.slam.covisibility import NEIGHBOURS
 from drp_slam.slam.descriptors import rounded
 from drp_slam.slam.map import Map
@@ -31,19 +32,23 @@ def drop_redundant(slam_map: Map, number: int, kept: Iterable[int] = ()) -> list
     dropped: list[int] = []
     spared = slam_map.origins.union(kept)
     around = [k for k in slam_map.covisibility.best(number, CANDIDATES) if k <= number - RECENT and k not in spared]
-    for k in sorted(around, key=lambda k: -share_seen(slam_map, k)):
+    shares = dict(zip(around, shares_seen(slam_map, around)))
+    for k in sorted(around, key=lambda k: -shares[k]):
         # each one culled makes the others less redundant
-        if len(dropped) == AT_ONCE or share_seen(slam_map, k) < REDUNDANT:
+        if len(dropped) == AT_ONCE or shares_seen(slam_map, [k])[0] < REDUNDANT:
             break
         drop(slam_map, k)
         dropped.append(k)
     return dropped
 
 
-def share_seen(slam_map: Map, number: int) -> float:
-    """Share of a keyframe's points that `SEEN_BY` others see."""
-    points = slam_map.observed(number)[1]
-    return np.count_nonzero(slam_map.points.observations[points] > SEEN_BY) / max(len(points), 1)
+def shares_seen(slam_map: Map, keyframes: list[int]) -> list[float]:
+    """Share of the points of each keyframe that `SEEN_BY` others see."""
+    observations = slam_map.points.observations
+    if native is not None:
+        return native.shares_above([slam_map.point[k] for k in keyframes], observations, SEEN_BY)
+    seen = [observations[slam_map.observed(k)[1]] for k in keyframes]
+    return [int(np.count_nonzero(count > SEEN_BY)) / max(len(count), 1) for count in seen]
 
 
 def drop(slam_map: Map, number: int) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from drp_slam.slam.compiled import median
 from drp_slam.slam.optimize import Noise
 
 LEAST_MEASURED = 50
@@ -41,7 +42,7 @@ class DepthNoise:
         # a point that k keyframes have measured has an error of its own
         square = error2 * self._assumed.fd**2 / (1.0 + 1.0 / observations)
         self._keyframes = min(self._keyframes + 1, REMEMBERED_KEYFRAMES)
-        self._variance += (float(np.median(square)) / NORMAL_MEDIAN2 - self._variance) / self._keyframes
+        self._variance += (median(square) / NORMAL_MEDIAN2 - self._variance) / self._keyframes
 
     @property
     def noise(self) -> Noise:

@@ -15,7 +15,9 @@ from drp_slam.slam import (
     adjustment,
     bundle,
     camera,
+    compiled,
     consensus,
+    culling,
     freespace,
     matching,
     optimize,
@@ -195,6 +197,7 @@ def mapped(rng: np.random.Generator) -> dict[str, np.ndarray]:
     common = slam_map.seen_by([5, 1, 2])[::2].copy()
     with slam_map.points.marked(common) as marks:
         problem, features, points = adjustment._problem(slam_map, [5, 1, 2, 0], common, marks, 2)
+    shares = np.array(culling.shares_seen(slam_map, [4, 0, 3]))
     slam_map.remove(common[:50])
     out = {f"window {name}": np.asarray(getattr(problem, name)) for name in problem.__dataclass_fields__}
     out |= {"window features": features, "window points": points, "links": slam_map.covisibility.rows()}
@@ -212,6 +215,7 @@ def mapped(rng: np.random.Generator) -> dict[str, np.ndarray]:
     pairs = matching.match(left / 8.0, right / 8.0, 0.2)
     order = rng.permutation(120)
     found = triangulate.triangulated(matching.Matches(order, order, rays, 0.0), rays, other, T, NOISE)
+    out |= {"shares": shares, "median": np.array([compiled.median(x) for x in (rays[:, 0], rays[:7, 1])])}
     out |= {"mutual a": pairs.a, "mutual b": pairs.b, "mutual cosine": pairs.cosine}
     return out | {"rays a": found.a, "rays b": found.b, "rays xyz": found.xyz}
 

@@ -53,7 +53,7 @@ static inline float of_half(uint16_t half) {
 #define KERNELS(M) \
     M(match) M(vote) M(refine) M(errors2) M(apart) M(gather) M(share) M(offset) M(judge) M(drift) M(adjust) \
     M(observed) M(seen_by) M(count_marked) M(window) M(unlink) M(mutual) M(triangulate) M(follow) \
-    M(nearest) M(pixels) M(carry) M(information) M(group) M(together) M(within) M(twist) \
+    M(nearest) M(pixels) M(carry) M(information) M(group) M(together) M(within) M(twist) M(median) M(shares_above) \
     M(extent) M(undistort) M(distort) M(inverse_depths) M(visible) M(seen_through)
 #define DECLARE(name) PyObject *kernel_##name(PyObject *module, PyObject *const *given, Py_ssize_t count);
 KERNELS(DECLARE)

@@ -156,6 +156,7 @@ PyObject *kernel_adjust(PyObject *module, PyObject *const *given, Py_ssize_t cou
     double *W = work, *back = W + 18 * n, *new_points = back + 12 * q.points, *new_poses = new_points + 3 * q.points;
     double *S = new_poses + 16 * q.poses, *poses = F64W(a[0]), *points = F64W(a[1]), damping = 1e-4;
     memcpy(new_poses, poses, sizeof(double) * (size_t)(16 * q.poses));
+    for (Py_ssize_t c = 0; c < q.free; c++) rotation_of(new_poses + 16 * c, poses + 16 * c);
     cost = cost_of(&q, poses, points);
     while (iterations < a[8].i) {
         step(&q, poses, points, damping, W, back, S, new_poses, new_points);

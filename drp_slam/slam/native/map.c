@@ -216,3 +216,25 @@ PyObject *kernel_information(PyObject *module, PyObject *const *given, Py_ssize_
     if (!fits) return NULL;
     Py_RETURN_NONE;
 }
+
+/* list of points, numbers by point (M), a number -> list of the shares of each keyframe's points whose number is larger. */
+PyObject *kernel_shares_above(PyObject *module, PyObject *const *given, Py_ssize_t count) {
+    Arg a[2];
+    Py_ssize_t lists;
+    if (count < 1 || take("shares_above", given + 1, count - 1, "ni", a)) return count < 1 ? PyErr_Format(PyExc_TypeError, "shares_above takes 3 arguments") : NULL;
+    Arg *points = take_list("shares_above", given[0], 'n', &lists);
+    PyObject *shares = points ? PyList_New(lists) : NULL;
+    for (Py_ssize_t k = 0; shares && k < lists; k++) {
+        Py_ssize_t all = 0, above = 0;
+        PyObject *share = NULL;
+        if (fit("shares_above", below(points + k, a[0].size))) {
+            for (Py_ssize_t i = 0; i < points[k].size; i++)
+                if (I64(points[k])[i] >= 0) all++, above += I64(a[0])[I64(points[k])[i]] > a[1].i;
+            share = PyFloat_FromDouble((double)above / (double)(all ? all : 1));
+        }
+        if (share) PyList_SET_ITEM(shares, k, share);
+        else Py_CLEAR(shares);
+    }
+    release_list(points, lists), release(a, 2);
+    return shares;
+}

@@ -82,19 +82,23 @@ static void step_of(const double *H, const double *g, double step[6]) {
     solve(A, step, 6);
 }
 
-Py_ssize_t gauss_newton(const double *S, Fit *f) {
-    double *p = f->work, *r = p + 4 * f->n, *w = r + 3 * f->n, *pixel2 = w + 2 * f->n, *among = pixel2 + f->n, *T = f->T;
-    double g[6], step[6];
-    Py_ssize_t full = 0, done = 0;
-    memset(f->H, 0, sizeof f->H), memcpy(T, S, sizeof f->T);
-    for (int j = 0; j < 6; j++) f->H[7 * j] = 1.0;
-    /* the start is a rotation but for rounding: one Newton step to the nearest */
+void rotation_of(const double S[16], double T[16]) {
+    memcpy(T, S, 16 * sizeof(double));
     for (int i = 0; i < 3; i++)
         for (int j = 0; j < 3; j++) {
             double value = 1.5 * S[4 * i + j];
             for (int k = 0; k < 3; k++) value -= 0.5 * S[4 * i + k] * (S[k] * S[j] + S[4 + k] * S[4 + j] + S[8 + k] * S[8 + j]);
             T[4 * i + j] = value;
         }
+}
+
+Py_ssize_t gauss_newton(const double *S, Fit *f) {
+    double *p = f->work, *r = p + 4 * f->n, *w = r + 3 * f->n, *pixel2 = w + 2 * f->n, *among = pixel2 + f->n, *T = f->T;
+    double g[6], step[6];
+    Py_ssize_t full = 0, done = 0;
+    memset(f->H, 0, sizeof f->H);
+    for (int j = 0; j < 6; j++) f->H[7 * j] = 1.0;
+    rotation_of(S, T);
     for (Py_ssize_t i = 0; f->weight && i < f->n; i++) full += f->weight[i] >= 1.0;
     int some = f->weight && full >= f->least;
     while (done < f->iterations) {

@@ -7,6 +7,8 @@
 /* Points nearer than this, or behind the camera, have no weight. */
 static const double NEAR_M = 0.05;
 
+/* S with the nearest rotation, which it has but for rounding: one Newton step. */
+void rotation_of(const double S[16], double T[16]);
 /* `geometry.exp(step) @ T`; out may be T. */
 void moved(const double step[6], const double T[16], double out[16]);
 /* `optimize.pose_jacobian` of a point at p = (x, y, 1 / z) of the plane. */

@@ -153,3 +153,19 @@ PyObject *kernel_judge(PyObject *module, PyObject *const *given, Py_ssize_t coun
     release(a, 7);
     return refuted;
 }
+
+/* numbers (N) -> their median, NaN of none. */
+PyObject *kernel_median(PyObject *module, PyObject *const *given, Py_ssize_t count) {
+    Arg a[1];
+    if (take("median", given, count, "d", a)) return NULL;
+    Py_ssize_t n = a[0].size;
+    double *x = PyMem_RawMalloc(sizeof(double) * (size_t)(n + 1)), median = NAN;
+    if (x && n) {
+        memcpy(x, F64(a[0]), sizeof(double) * (size_t)n);
+        median = smallest(x, n, (n - 1) / 2);
+        if (n % 2 == 0) median = 0.5 * (median + smallest(x, n, n / 2));
+    }
+    release(a, 1);
+    PyMem_RawFree(x);
+    return x ? PyFloat_FromDouble(median) : PyErr_NoMemory();
+}
