@@ -139,13 +139,13 @@ def _farthest(
 ) -> tuple[int, list[float]]:
     """Which fit is the camera's motion where groups contradict the one with most votes, and the votes of its rivals.
 
-    The votes of two fits are compared with the depths of what only one of them explains (`ODDS`): a thing that moves
-    hides the world, and is not behind it.
+    What only one of two fits explains is compared, weighed by its depth (`ODDS`): a thing that moves hides the world,
+    and is not behind it.
     """
     rivals = [_votes_against(fits[best], fit, s, pairs, noise) for fit, s in zip(fits, shares)]
-    farther = [r if r > s else 0.0 for r, s in zip(rivals, shares)]
-    strongest = farther.index(max(farther))
-    if farther[strongest] <= shares[best]:
+    ratios = [_farther_votes(fit, fits[best], pairs) if r > s else 0.0 for fit, r, s in zip(fits, rivals, shares)]
+    strongest = ratios.index(max(ratios))
+    if ratios[strongest] <= 1.0:
         return best, rivals
     return strongest, [_votes_against(fits[strongest], fit, s, pairs, noise) for fit, s in zip(fits, shares)]
 
@@ -158,15 +158,26 @@ def _votes_against(chosen: PoseFit, fit: PoseFit, share: float, pairs: Pairs, no
     return share * odds if _rivals(fit, chosen, share, odds, pairs, noise) else 0.0
 
 
+def _farther_votes(fit: PoseFit, other: PoseFit, pairs: Pairs) -> float:
+    """Ratio of the votes that only a fit explains, weighed by depth, to those that only the other explains."""
+    own, others = _of_one(fit, other)
+    return _odds(fit, other, pairs) * float(pairs.vote @ own) / max(float(pairs.vote @ others), 1e-9)
+
+
 def _odds(fit: PoseFit, other: PoseFit, pairs: Pairs) -> float:
     """By how much the matches that only one of two fits explains speak for it, by their depth."""
-    mine, theirs = fit.inliers & fit.depth_fits, other.inliers & other.depth_fits
-    own, others = mine & ~theirs, theirs & ~mine
+    own, others = _of_one(fit, other)
     if int(np.count_nonzero(own)) < LEAST or int(np.count_nonzero(others)) < LEAST:
         return 1.0
     z = fit.T_camera_world[2, :3] @ pairs.xyz.T + fit.T_camera_world[2, 3]
     ratio = median(z[own]) / max(median(z[others]), NEAR_M)
     return min(max(ratio * ratio, 1.0 / ODDS), ODDS)
+
+
+def _of_one(fit: PoseFit, other: PoseFit) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) bool: the matches that only the first of two fits explains, and those that only the second does."""
+    mine, theirs = fit.inliers & fit.depth_fits, other.inliers & other.depth_fits
+    return mine & ~theirs, theirs & ~mine
 
 
 def _contradicted(fit: PoseFit) -> np.ndarray:
