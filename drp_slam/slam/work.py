@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-FRAME_CALLS, KEYFRAME_CALLS, SEARCH_CALLS = 66.0, 155.0, 68.0
+FRAME_CALLS, KEYFRAME_CALLS, SEARCH_CALLS = 68.0, 130.0, 72.0
 """Calls into numpy, OpenCV and the compiled kernels that a frame makes, a keyframe more, and a search for groups of
-matches (`consensus`) more. Counted by `evaluation.calls` and fitted to freiburg1_xyz; 58, 141 and 76 on kitti_clip."""
+matches (`consensus`) more. Counted by `evaluation.calls` and fitted to freiburg1_xyz; 70, 105 and 91 on kitti_clip."""
 
 
 class WorkCounter:
