@@ -91,22 +91,32 @@ def open_synthetic(name: str, start: int = 0, frames: int | None = None, cache: 
     if not folder.is_dir() and frames is not None and start >= 0 and 0 < start + frames < parameters.frames:
         parameters = dataclasses.replace(parameters, frames=start + frames)
         folder = cache_folder(parameters, cache)
-    if not folder.is_dir():
-        forget(folder.parent, KEPT - 1)
-        try:
-            write_folder(folder, render(parameters), colour=".jpg", label="rendering the room")
-        except DataError:
-            # another process may have written the same bits first
-            if not folder.is_dir():
-                raise
-    with held(folder):
+    with rendered(parameters, folder):
         opened = open_tum(folder, None, start, frames)
 
     def source() -> Iterator[Frame | DataError]:
-        with held(folder):
+        with rendered(parameters, folder):
             yield from opened.source()
 
     return dataclasses.replace(opened, name="synthetic", source=source)
+
+
+@contextlib.contextmanager
+def rendered(parameters: Parameters, folder: Path) -> Iterator[None]:
+    """Holds a folder of the cache; renders it first where it is missing, or where another process just removed it."""
+    while True:
+        if not folder.is_dir():
+            forget(folder.parent, KEPT - 1)
+            try:
+                write_folder(folder, render(parameters), colour=".jpg", label="rendering the room")
+            except DataError:
+                # another process may have written the same bits first
+                if not folder.is_dir():
+                    raise
+        with held(folder):
+            if folder.is_dir():
+                yield
+                return
 
 
 @contextlib.contextmanager

@@ -195,6 +195,15 @@ def test_a_sequence_that_is_being_read_stays_in_the_cache(tmp_path: Path) -> Non
     assert not list(tmp_path.iterdir())
 
 
+def test_a_sequence_removed_from_the_cache_is_rendered_again(tmp_path: Path) -> None:
+    """Other processes that open many sequences may remove it between opening and reading."""
+    opened = sy.open_synthetic("synthetic:frames=2,width=64", cache=tmp_path)
+    before = [frame.image for frame in opened]
+    sy.forget(tmp_path, 0)
+    assert not list(tmp_path.iterdir())
+    assert all(np.array_equal(a, frame.image) for a, frame in zip(before, opened, strict=True))
+
+
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot write"):

@@ -94,6 +94,7 @@ def test_drp_node_holds_the_newest_image_until_the_graph_has_time(drp_node):
     def answer(k: int) -> None:
         drp_node._on_status(status_codec.array_of(10**12 + k * 10**8, []))
 
+    drp_node._credit = Credit(lambda: LIVE_IN_FLIGHT, skips=True, now=lambda: 0.0)  # a starved host takes seconds
     drp_node._on_image(image(0))
     answer(0)  # the graph is heard
     for k in range(1, LIVE_IN_FLIGHT + 1):
