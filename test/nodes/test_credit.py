@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -66,14 +68,23 @@ def test_a_frame_without_an_answer_does_not_count_for_ever():
 
 @pytest.fixture
 def drp_node():
-    """The node alone in this process, with nobody who listens."""
+    """The node in this process, with others who subscribe to what it gives, and take nothing."""
     rclpy = pytest.importorskip("rclpy")
+    from sensor_msgs.msg import Image, PointCloud2
+
+    from drp_slam.nodes import qos
     from drp_slam.nodes.drp_node import DrpNode
 
     rclpy.init(args=[])
-    node = DrpNode()
+    node, others = DrpNode(), rclpy.create_node("others")
+    for kind, topic in ((Image, "tensor"), (PointCloud2, "features")):
+        others.create_subscription(kind, topic, lambda message: None, qos.stage_in())
     node.start()
+    deadline_s = time.monotonic() + 60.0
+    while not node.ready() and time.monotonic() < deadline_s:
+        time.sleep(0.02)
     yield node
+    others.destroy_node()
     node.destroy_node()
     rclpy.try_shutdown()
 
