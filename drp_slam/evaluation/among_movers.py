@@ -25,7 +25,7 @@ ALLOWED_M = 0.02
 """A frame that is off by more must say so."""
 SIGMAS = 2.0
 """A frame is confidently wrong if it is off by more than `ALLOWED_M` and so many of its stated deviations."""
-BANDS = (0.0, 0.4, 0.6, 1.0)
+BANDS = (0.0, 0.4, 0.6, 0.8, 1.0)
 """Bounds of the shares of features that move, by which the scenes are grouped."""
 
 
