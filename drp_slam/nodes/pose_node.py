@@ -62,6 +62,10 @@ class PoseNode(StageNode):
         super().__init__("pose_node", SlamConfig, **kwargs)
 
     def configure(self) -> None:
+        # the tracker opens at the first camera_info; what it imports then would cost the camera's first frames
+        import scipy.sparse.csgraph
+        import scipy.sparse.linalg  # noqa: F401
+
         super().configure()
         (self._config,) = self.configs
         self.descriptor = front_end_class(self.graph.features).descriptor
