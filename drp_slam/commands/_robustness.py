@@ -44,8 +44,8 @@ def measure(args: argparse.Namespace, out: Path) -> dict[str, Any]:
     result = {"sequence": args.sequence, "robustness": robustness.measure(sequence, cases, config), "out": str(out)}
     if args.orbslam3_vocabulary:
         for row in result["robustness"]:
-            other = orbslam3.row(args.sequence, row["case"], args.frames, args.orbslam3_vocabulary)
-            row["orbslam3"] = other
+            told = args.sequence, row["case"], args.frames, args.orbslam3_vocabulary, row["mirrored"]
+            row["orbslam3"] = orbslam3.row(*told)
     if disturbances.scenes_named(args.cases):
         pictures = open_sequence(args.pictures) if args.pictures else None
 

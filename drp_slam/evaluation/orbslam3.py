@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from drp_slam import geometry
+from drp_slam.data.accuracy import mirror_image
 from drp_slam.data.dataset import open_sequence
 from drp_slam.data.disturbances import CASES
 from drp_slam.data.sequence import Sequence
@@ -96,8 +97,11 @@ def beside(name: str, case: str, frames: int | None, vocabulary: Path) -> Run:
         return Run(counted["frames"], live, final, counted["wall_s"], counted["cpu_s"])
 
 
-def row(name: str, case: str, frames: int | None, vocabulary: Path) -> dict[str, Any]:
-    """`beside` as plain values, with the errors that `robustness.Row` has; None where there are none."""
+def row(name: str, case: str, frames: int | None, vocabulary: Path, mirrored: bool = False) -> dict[str, Any]:
+    """`beside` as plain values, with the errors that `robustness.Row` has; None where there are none.
+
+    `mirrored`: measured against the mirror image of the ground truth, as the row beside.
+    """
     sequence = CASES[case](open_sequence(name, frames=frames))
     run, truth = beside(name, case, frames, vocabulary), sequence.ground_truth
     ate_m = live_m = None
@@ -105,8 +109,10 @@ def row(name: str, case: str, frames: int | None, vocabulary: Path) -> dict[str,
         if is_static(truth):
             away = geometry.inverse(run.live.T_world_camera[0]) @ run.live.T_world_camera
             live_m = float(np.linalg.norm(away[:, :3, 3], axis=1).max())
-        elif found := errors_of(run.live, run.final if len(run.final) else run.live, truth, sequence.camera.mono):
-            ate_m, live_m = found[1], found[0].rmse_m
+        else:
+            truth = mirror_image(truth) if mirrored else truth
+            found = errors_of(run.live, run.final if len(run.final) else run.live, truth, sequence.camera.mono)
+            ate_m, live_m = (found[1], found[0].rmse_m) if found else (None, None)
     counts = {"frames": run.frames, "tracked": len(run.live), "wall_s": run.wall_s, "cpu_s": run.cpu_s}
     return {**counts, "ate_m": ate_m, "live_m": live_m, "ended": run.ended}
 
