@@ -87,7 +87,7 @@ class SlamConfig:
         high=1.0,
     )
     disparity_sigma_px: float = param(
-        0.5,
+        1.0,
         "least standard deviation of a stereo disparity, from which that of the depth follows",
         unit="px",
         low=0.05,
