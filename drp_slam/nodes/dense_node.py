@@ -30,6 +30,8 @@ from drp_slam.slam.dense_keyframes import DenseKeyframes, moved
 
 AT_ONCE = 10
 """Upper limit of keyframes fused before the next message is taken."""
+KEYFRAMES_SEEN = 2.0
+"""A surface is shown once so many keyframes have seen it: there are far fewer of them than of frames."""
 STEP_S = 0.1
 """Period of fusing; publishing has its own."""
 
@@ -110,7 +112,8 @@ class DenseNode(StageNode):
         for stamp_ns, (frame, T_map_camera) in zip(todo, self._kept.posed(todo)):
             if self._volume is None:
                 config = self._config
-                self._volume = Volume(frame.camera, self._voxel_m, config.range_m, config.memory_mb)
+                limits = config.range_m, config.memory_mb
+                self._volume = Volume(frame.camera, self._voxel_m, *limits, least_weight=KEYFRAMES_SEEN)
             if not self._volume.add(frame, T_map_camera):
                 self.problem(
                     f"dense_cloud: over {self._config.memory_mb} MB; repeating with voxels of {2 * self._voxel_m:g} m"
@@ -140,7 +143,7 @@ class DenseNode(StageNode):
         out = Path(self.graph.out)
         out.mkdir(parents=True, exist_ok=True)
         try:
-            write(out, self._kept.posed, camera, self._config.range_m, np.eye(4))
+            write(out, self._kept.posed, camera, self._config.range_m, np.eye(4), KEYFRAMES_SEEN)
         except DrpSlamError as error:
             self.problem(error)
 

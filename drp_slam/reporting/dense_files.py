@@ -22,7 +22,7 @@ from drp_slam.errors import ProfilerError
 from drp_slam.frontend.depth_sensor import Sensor, open_sensor
 from drp_slam.geometry import inverse, rotation_vector
 from drp_slam.reporting import folder as files
-from drp_slam.slam.dense import Posed, fuse
+from drp_slam.slam.dense import LEAST_WEIGHT, Posed, fuse
 from drp_slam.slam.occupancy import Occupancy
 
 STEP_M, STEP_RAD = 0.03, 0.05
@@ -61,14 +61,19 @@ def write_dense(out: Path) -> dict[str, Any]:
 
 
 def write(
-    out: Path, frames: Callable[[], Posed], camera: Camera, range_m: float, T_ground_world: np.ndarray
+    out: Path,
+    frames: Callable[[], Posed],
+    camera: Camera,
+    range_m: float,
+    T_ground_world: np.ndarray,
+    least_weight: float = LEAST_WEIGHT,
 ) -> dict[str, Any]:
     """Writes the files of frames with depth and their `T_world_camera`; z of the ground's frame points up.
 
     `frames()` starts a pass over them. Returns the files written. Raises SlamError if there is nothing to fuse.
     """
     scale = max(1.0, range_m / 5.0)  # voxels grow with the range: a street needs larger ones than a desk
-    dense = fuse(frames, camera, VOXEL_M * scale, range_m).surface()
+    dense = fuse(frames, camera, VOXEL_M * scale, range_m, least_weight=least_weight).surface()
     written = [out / name for name in files.DENSE[:4]]
     for path in written:
         dense.write(path, path.stem)

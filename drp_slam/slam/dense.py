@@ -77,11 +77,20 @@ class Volume:
     that is no positive number.
     """
 
-    def __init__(self, camera: Camera, voxel_m: float = 0.02, range_m: float = 5.0, memory_mb: float = 400.0) -> None:
+    def __init__(
+        self,
+        camera: Camera,
+        voxel_m: float = 0.02,
+        range_m: float = 5.0,
+        memory_mb: float = 400.0,
+        least_weight: float = LEAST_WEIGHT,
+    ) -> None:
+        """`least_weight`: voxels seen by fewer frames are not part of the surface."""
         if not 1e-3 <= voxel_m <= 1.0:
             raise SlamError(f"voxel is {voxel_m!r} m, expected 0.001 to 1")
         o3d = require_open3d()
         self.voxel_m, self.frames = voxel_m, 0
+        self._least_weight = least_weight
         self._range_m, self._blocks = range_m, max(64, int(memory_mb * 1e6 / (BLOCK**3 * BYTES_PER_VOXEL)))
         self._rectify, self._K = _rectifier(camera), _tensor(camera.K)
         self._grid = o3d.t.geometry.VoxelBlockGrid(
@@ -119,7 +128,7 @@ class Volume:
 
     def cloud(self) -> tuple[np.ndarray, np.ndarray]:
         """The surface: (N, 3) float32 points in metres of the world, and (N, 3) uint8 RGB; empty before any."""
-        cloud = self._grid.extract_point_cloud(LEAST_WEIGHT) if self.frames else None
+        cloud = self._grid.extract_point_cloud(self._least_weight) if self.frames else None
         if cloud is None or "positions" not in cloud.point or not len(cloud.point.positions):
             return np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8)
         return cloud.point.positions.numpy(), _rgb(cloud.point.colors)
@@ -128,7 +137,7 @@ class Volume:
         """Mesh and cloud. Raises SlamError where nothing was fused, or no surface was seen by enough frames."""
         if not self.frames:
             raise SlamError("no frame with depth and image was given; a dense map needs tracked frames with depth")
-        mesh = self._grid.extract_triangle_mesh(LEAST_WEIGHT)
+        mesh = self._grid.extract_triangle_mesh(self._least_weight)
         if "positions" not in mesh.vertex or not len(mesh.vertex.positions):
             raise SlamError("no surface was seen by enough frames; give more frames, or a longer range")
         return DenseMap(
@@ -142,7 +151,12 @@ class Volume:
 
 
 def fuse(
-    frames: Callable[[], Posed], camera: Camera, voxel_m: float = 0.02, range_m: float = 5.0, memory_mb: float = 400.0
+    frames: Callable[[], Posed],
+    camera: Camera,
+    voxel_m: float = 0.02,
+    range_m: float = 5.0,
+    memory_mb: float = 400.0,
+    least_weight: float = LEAST_WEIGHT,
 ) -> Volume:
     """A volume of frames whose depth is registered to the image. `frames()` starts a pass over them.
 
@@ -150,7 +164,7 @@ def fuse(
     `Volume` does.
     """
     while True:
-        volume = Volume(camera, voxel_m, range_m, memory_mb)
+        volume = Volume(camera, voxel_m, range_m, memory_mb, least_weight)
         if all(volume.add(frame, T_world_camera) for frame, T_world_camera in frames()):
             return volume
         voxel_m *= 2.0

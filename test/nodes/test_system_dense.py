@@ -46,6 +46,8 @@ def test_a_camera_leaves_a_dense_map(graph, listen, small_room, tmp_path):
     ]
     up = graph(dense="true", out=tmp_path)
     listen.ready({"drp_node", "perception_node", "pose_node", "dense_node", "profiler_node"})
+    # a keyframe needs its depth: both kinds of image are on their way to all who take them
+    listen.until(lambda: all(p.get_subscription_count() >= n for p, n in zip(publish, (1, 1, 2))), 60)
     frames = list(small_room)
     for frame in frames:
         head = convert.header(frame.stamp_ns, "camera_optical_frame")
