@@ -29,6 +29,7 @@ STILL_M = 1e-6
 class Row:
     """One case. Errors in metres are of the live poses (`live`) and of the final trajectory (`ate`).
 
+    Live errors are of the poses in the map that has most of them (`of_largest_map`).
     With a static camera, `live_m` is the largest distance from the start, without alignment, and
     `ate_m` is None. A mirrored ground truth (`accuracy.mirrored_rmse_m`) is mirrored first: `mirrored`.
     `within_2_sigma` is the share of live poses whose error is below twice the standard deviation in their
@@ -84,7 +85,7 @@ def _still(tracks: list[Track]) -> tuple[float, float, float]:
 def _moving(
     tracks: list[Track], final: Trajectory, truth: Trajectory, free: bool
 ) -> tuple[float, float, float, float, bool] | None:
-    stands = [t for t in tracks if t.T_world_camera is not None]
+    stands = of_largest_map(tracks)
     if len(stands) < 3:
         return None
     live = Trajectory(np.array([t.stamp_ns for t in stands]), np.stack([t.T_world_camera for t in stands]))  # type: ignore[misc]
@@ -100,6 +101,13 @@ def _moving(
     off_m = position_m - (found.reference_m - known.t) @ known.R / known.scale
     within = float((np.linalg.norm(off_m, axis=1) <= 2.0 * stated_m).mean())
     return ate_m, found.rmse_m, within, _nees_3(stands, off_m), mirrored
+
+
+def of_largest_map(tracks: list[Track]) -> list[Track]:
+    """The poses in the map that has most of them: maps that are not joined yet have worlds of their own."""
+    stands = [t for t in tracks if t.T_world_camera is not None]
+    largest = Counter(t.map for t in stands).most_common(1)
+    return [t for t in stands if t.map == largest[0][0]]
 
 
 def errors_of(live: Trajectory, final: Trajectory, truth: Trajectory, free: bool) -> tuple[Ate, float, bool] | None:

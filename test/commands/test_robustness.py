@@ -6,10 +6,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from drp_slam.commands import bench
 from drp_slam.commands._options import parsed
+from drp_slam.datatypes import Track
+from drp_slam.evaluation.robustness import of_largest_map
 
 
 def test_one_row_for_each_case(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,3 +45,14 @@ def test_moving_scenes_are_grouped_by_what_moves(tmp_path: Path, capsys: pytest.
     assert sum(g["scenes"] for g in result["moving_scenes"]["table"]) == 1
     for scene in scenes:
         assert scene["frames"] == 70 and 0.0 < scene["share"] < 1.0 and scene["wrong"] <= scene["over"]
+
+
+def test_live_errors_are_of_one_world() -> None:
+    """A map that begins where the camera was lost has a world of its own until it is joined."""
+    poses = [(0, 2), (None, 0), (1, 3)]
+    tracks = [
+        Track(k, k, "lost" if number is None else "tracked", None if number is None else np.eye(4), map=number or 0)
+        for number, count in poses
+        for k in range(max(count, 1))
+    ]
+    assert [t.map for t in of_largest_map(tracks)] == [1, 1, 1] and of_largest_map([]) == []
