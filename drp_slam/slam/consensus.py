@@ -13,37 +13,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from drp_slam import geometry
-from drp_slam.slam.compiled import NO_MARKS, median, native
-from drp_slam.slam.optimize import (
-    CHI2_PIXEL,
-    DEPTH_GATE2,
-    FLOPS_PER_ROW,
-    NEAR_M,
-    Noise,
-    PoseFit,
-    errors2,
-    ransac_pose,
-    refine_pose,
+from drp_slam.slam.compiled import median, native
+from drp_slam.slam.motion_groups import (
+    LEAST,
+    OWN,
+    are_apart,
+    at_pose,
+    drawn_pose,
+    explained,
+    far_group,
+    other_groups,
+    share_of,
 )
+from drp_slam.slam.optimize import CHI2_PIXEL, DEPTH_GATE2, NEAR_M, Noise, PoseFit, refine_pose
 from drp_slam.slam.trust import DISAGREES
 from drp_slam.slam.votes import Pairs
 
-DRAWN = 120
-"""Upper limit of the matches that RANSAC samples from; the refinement after it uses all."""
-GROUPS = 2
-"""Number of groups that are searched for, each among the matches that do not fit the groups before."""
-LEAST = 12
-"""Minimum number of matches in a group."""
-TIGHT = 1.5
-"""Largest reprojection error of a group's matches in standard deviations: tighter than the gate of a match."""
-NEAR, ROUNDS = 2.0 * CHI2_PIXEL, (3, 12)
-"""Rounds in which a group's pose is refined: number of iterations, and the gate on the squared error in that round."""
-APART = 2.0 * CHI2_PIXEL
-"""Poses are rivals if they put a share `OWN` of the matches at pixels further apart than this (squared), or at a depth
-beyond the depth gate."""
-BETTER = 0.02
-"""A pose that is not that far from the first one counts only if its share of the votes is larger by this."""
-MUCH, OWN, RIVAL, PART = 0.4, 0.1, 0.05, 0.33
+MUCH, RIVAL, PART = 0.4, 0.05, 0.33
 """A rival has at least share `MUCH` of the votes, or share `OWN` of matches that do not fit the chosen pose; or share
 `RIVAL`, if that is this part of what the chosen pose contradicts: mismatches do not agree with each other."""
 ODDS = 8.0
@@ -60,9 +46,6 @@ TORN = 40.0
 count as one (`uncertainty.CORRELATED`)."""
 AMBIGUOUS, SETTLED = 0.15, 0.08
 """The rival may be right from the first share of the votes for one of the two on, until it falls below the second."""
-
-
-_ROUNDS = np.array(ROUNDS)
 
 
 @dataclass(frozen=True)
@@ -111,15 +94,15 @@ def choose(T_predicted: np.ndarray, others: list[np.ndarray], pairs: Pairs, nois
     first = refine_pose(
         T_predicted, pairs.xyz, pairs.xy, pairs.inverse_depth, noise, weight=pairs.weight, part=pairs.far
     )
-    share, torn = _share(first, pairs), first.pull2 > TORN
+    share, torn = share_of(first, pairs), first.pull2 > TORN
     searched = share < doubt or _leaves_together(first, pairs, noise)
     if len(pairs) < LEAST or not (searched or torn):
         return Consensus(first, share, flops=first.flops)
     known = first, share
-    groups = _groups([T_predicted, *others], *known, pairs, noise) if searched else []
-    behind = _background(*known, pairs, noise) if torn else None
+    groups = other_groups([T_predicted, *others], *known, pairs, noise) if searched else []
+    behind = far_group(*known, pairs, noise) if torn else None
     fits = [first, *groups] if behind is None else [first, *groups, behind]
-    shares = [share, *(_share(fit, pairs) for fit in fits[1:])]
+    shares = [share, *(share_of(fit, pairs) for fit in fits[1:])]
     best = shares.index(max(shares))
     if behind is not None and _explains_more(behind, fits[best], pairs):
         best = len(fits) - 1
@@ -152,7 +135,7 @@ def _farthest(
 
 def _votes_against(chosen: PoseFit, fit: PoseFit, share: float, pairs: Pairs, noise: Noise) -> float:
     """The share of the votes for a fit, weighed by depth, as a rival of the chosen one; 0 if it is none."""
-    if fit is chosen or not _apart(fit.T_camera_world, chosen.T_camera_world, pairs, noise):
+    if fit is chosen or not are_apart(fit.T_camera_world, chosen.T_camera_world, pairs, noise):
         return 0.0
     odds = _odds(fit, chosen, pairs)
     return share * odds if _rivals(fit, chosen, share, odds, pairs, noise) else 0.0
@@ -198,7 +181,7 @@ def _left_behind(
     part = float(pairs.vote @ against) / max(float(pairs.vote @ known), 1e-9)
     if int(np.count_nonzero(against)) < LEAST or part < MOST:
         return None
-    T = _ransac(pairs.part(known), noise)
+    T = drawn_pose(pairs.part(known), noise)
     return T_predicted if T is None else T, part
 
 
@@ -223,96 +206,6 @@ def _leaves_together(first: PoseFit, pairs: Pairs, noise: Noise) -> bool:
     return bool(together > TOGETHER * float(vote @ np.sqrt((away * away).sum(axis=0))))
 
 
-def _groups(starts: list[np.ndarray], first: PoseFit, share: float, pairs: Pairs, noise: Noise) -> list[PoseFit]:
-    """Poses other than the first that groups of the matches agree on, each refined with its own group alone."""
-    left = np.arange(len(pairs))
-    for _ in range(GROUPS):
-        T = _ransac(pairs.part(left), noise)
-        if T is None:
-            break
-        starts = [*starts, T]
-        left = left[~_near(T, pairs.part(left), noise)]
-    groups = (_gathered(T, pairs, noise) for T in starts if _another(_at(T, pairs, noise), first, share, pairs, noise))
-    return [fit for fit in groups if fit is not None and _another(fit, first, share, pairs, noise)]
-
-
-def _background(first: PoseFit, share: float, pairs: Pairs, noise: Noise) -> PoseFit | None:
-    """The pose that fits the far matches, None if it differs little."""
-    T = geometry.exp(first.pull) @ first.T_camera_world
-    fit = _gathered(T, pairs, noise, pairs.far)
-    return fit if fit is not None and _another(fit, first, share, pairs, noise) else None
-
-
-def _another(fit: PoseFit, first: PoseFit, share: float, pairs: Pairs, noise: Noise) -> bool:
-    """Whether a fit is another motion than the first, which has a `share` of the votes, or has more of them.
-
-    A pose that an object has pulled away may still keep a far background within the gate: only the votes differ then.
-    """
-    return _share(fit, pairs) > share + BETTER or _apart(fit.T_camera_world, first.T_camera_world, pairs, noise)
-
-
-def _at(T: np.ndarray, pairs: Pairs, noise: Noise) -> PoseFit:
-    """A pose with the errors of the matches, not refined."""
-    return PoseFit(T, np.zeros((6, 6)), *errors2(T, pairs.xyz, pairs.xy, pairs.inverse_depth, noise), 0.0)
-
-
-def _gathered(T: np.ndarray, pairs: Pairs, noise: Noise, among: np.ndarray | None = None) -> PoseFit | None:
-    """The pose of the group of matches around a pose, at first of those marked in `among`; None where there is none."""
-    if native is not None:
-        return _group(T, pairs, noise, among)
-    flops, needed = 0.0, OWN * float(pairs.vote.sum())
-    for iterations in ROUNDS:
-        near = _near(T, pairs, noise)
-        group = pairs.part(near if among is None else near & among)
-        among = None
-        if len(group) < LEAST or group.vote.sum() < needed:
-            return None
-        fit = refine_pose(T, group.xyz, group.xy, group.inverse_depth, noise, iterations)
-        T, flops = fit.T_camera_world, flops + fit.flops
-    return PoseFit(T, fit.covariance, *errors2(T, pairs.xyz, pairs.xy, pairs.inverse_depth, noise), flops)
-
-
-def _group(T: np.ndarray, pairs: Pairs, noise: Noise, among: np.ndarray | None) -> PoseFit | None:
-    """`_gathered` compiled."""
-    assert native is not None
-    fitted, covariance, errors = np.empty((4, 4)), np.empty((6, 6)), np.empty((2, len(pairs)))
-    marks = NO_MARKS if among is None else among
-    made = native.group(
-        T,
-        pairs.xyz,
-        pairs.xy,
-        pairs.inverse_depth,
-        pairs.vote,
-        marks,
-        noise.row,
-        NEAR,
-        DEPTH_GATE2,
-        LEAST,
-        OWN,
-        _ROUNDS,
-        fitted,
-        covariance,
-        errors[0],
-        errors[1],
-    )
-    return None if made < 0 else PoseFit(fitted, covariance, errors[0], errors[1], FLOPS_PER_ROW * made)
-
-
-def _fits(fit: PoseFit) -> np.ndarray:
-    """(N,) in 0 to 1: 1 where a match fits a pose exactly, 0 from the gate on.
-
-    A pose between two groups, with both just inside the gate, scores less than the right pose with its own group alone.
-    """
-    return np.where(fit.depth_fits, np.maximum(1.0 - fit.error2_px / CHI2_PIXEL, 0.0), 0.0)
-
-
-def _share(fit: PoseFit, pairs: Pairs) -> float:
-    """Share of the votes for a fit."""
-    if native is not None:
-        return native.share(fit.error2_px, fit.error2_depth, pairs.vote, CHI2_PIXEL, DEPTH_GATE2)
-    return float(pairs.vote @ _fits(fit)) / max(float(pairs.vote.sum()), 1e-9)
-
-
 def _explains_more(behind: PoseFit, best: PoseFit, pairs: Pairs) -> bool:
     """Whether the background's pose fits most of the matches that fit one of the two.
 
@@ -330,7 +223,7 @@ def _rivals(fit: PoseFit, chosen: PoseFit, share: float, odds: float, pairs: Pai
     """
     if not _valley(fit, chosen, share, pairs, noise):
         return False
-    own = odds * float(pairs.vote @ (_fits(fit) * ~(chosen.inliers & chosen.depth_fits)))
+    own = odds * float(pairs.vote @ (explained(fit) * ~(chosen.inliers & chosen.depth_fits)))
     if share > MUCH or own > OWN * float(pairs.vote.sum()):
         return True
     return own > RIVAL * float(pairs.vote.sum()) and own > PART * float(pairs.vote @ _contradicted(chosen))
@@ -343,30 +236,5 @@ def _valley(fit: PoseFit, chosen: PoseFit, share: float, pairs: Pairs, noise: No
     """
     T = chosen.T_camera_world
     apart = geometry.log(fit.T_camera_world @ geometry.inverse(T))
-    between = (_share(_at(geometry.exp(part * apart) @ T, pairs, noise), pairs) for part in (0.5, 0.75))
+    between = (share_of(at_pose(geometry.exp(part * apart) @ T, pairs, noise), pairs) for part in (0.5, 0.75))
     return min(between) < share
-
-
-def _ransac(pairs: Pairs, noise: Noise) -> np.ndarray | None:
-    """A pose that a group of the matches agrees on, of those with most votes."""
-    if len(pairs) < LEAST:
-        return None
-    drawn = pairs.part(np.sort(np.argsort(-pairs.vote, kind="stable")[:DRAWN]))
-    pose = ransac_pose(drawn.xyz, drawn.xy, TIGHT / noise.fx)
-    return None if pose is None or pose[1].sum() < LEAST // 2 else pose[0]
-
-
-def _near(T: np.ndarray, pairs: Pairs, noise: Noise) -> np.ndarray:
-    """(N,) bool: matches close enough to a pose to be used in its refinement."""
-    pixel2, depth2 = errors2(T, pairs.xyz, pairs.xy, pairs.inverse_depth, noise)
-    return (pixel2 < NEAR) & (depth2 < DEPTH_GATE2)
-
-
-def _apart(Ta: np.ndarray, Tb: np.ndarray, pairs: Pairs, noise: Noise) -> bool:
-    """Whether two poses put enough of the matches at clearly different places."""
-    if native is not None:
-        return native.apart(Ta, Tb, pairs.xyz, noise.row, APART, DEPTH_GATE2) > OWN
-    p = Tb[:3, :3] @ pairs.xyz.T + Tb[:3, 3:]
-    q = 1.0 / np.maximum(p[2], NEAR_M)
-    pixel2, depth2 = errors2(Ta, pairs.xyz, (p[:2] * q).T, q, noise)
-    return float(((pixel2 > APART) | (depth2 > DEPTH_GATE2)).mean()) > OWN

@@ -20,6 +20,7 @@ from drp_slam.slam import (
     culling,
     freespace,
     matching,
+    motion_groups,
     optimize,
     triangulate,
     trust,
@@ -78,15 +79,15 @@ def poses(rng: np.random.Generator) -> dict[str, np.ndarray]:
     out |= {f"pairs {name}": np.asarray(getattr(pairs, name), float) for name in pairs.__dataclass_fields__}
     fit = optimize.refine_pose(start, xyz, xy, depth, NOISE)
     matches = votes.Pairs(xyz, xy, depth, weight, rng.random(300), part)
-    out["share"] = np.array([consensus._share(fit, matches), consensus._apart(T, start, matches, NOISE)])
+    out["share"] = np.array([motion_groups.share_of(fit, matches), motion_groups.are_apart(T, start, matches, NOISE)])
     good, offset_px = consensus.agreeing(fit, xy * 430.0, np.arange(300), xy[::-1] * 400.0, np.arange(300)[::-1].copy())
     out |= {"good": good, "offset": np.array(offset_px), "drift": drift(rng)}
     matches = votes.Pairs(xyz, xy, depth, np.ones(300), rng.random(300), part)
-    group = consensus._gathered(geometry.exp(np.full(6, 2e-4)) @ T, matches, NOISE, part)
+    group = motion_groups.gathered(geometry.exp(np.full(6, 2e-4)) @ T, matches, NOISE, part)
     assert group is not None
     out |= {"group pose": group.T_camera_world, "group covariance": group.covariance, "group errors": group.error2_px}
-    out["group work"] = np.array([group.flops, consensus._gathered(start, matches, NOISE) is None])
-    pulled = consensus._at(geometry.exp(np.full(6, 0.012)) @ T, matches, NOISE)
+    out["group work"] = np.array([group.flops, motion_groups.gathered(start, matches, NOISE) is None])
+    pulled = motion_groups.at_pose(geometry.exp(np.full(6, 0.012)) @ T, matches, NOISE)
     out["together"] = np.array([consensus._leaves_together(f, matches, NOISE) for f in (fit, pulled)])
     own = uncertainty.own_covariance(consensus.Consensus(fit, 0.7))
     known = uncertainty.Uncertainty(Map())
