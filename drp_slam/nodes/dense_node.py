@@ -91,15 +91,16 @@ class DenseNode(StageNode):
         self.frames += 1
 
     def _on_path(self, message: PathMessage) -> None:
-        """Takes the keyframes' poses, and begins again where a closed loop has moved any that is fused."""
+        """Takes the keyframes' poses; begins again where a loop has moved any that is fused, or another map has begun.
+
+        What a culled keyframe has shown stays until then.
+        """
         poses = {convert.stamp_ns(p.header): pose_matrix(p.pose) for p in message.poses}
         self._kept.place({stamp: T for stamp, T in poses.items() if T is not None})
-        range_m = self._config.range_m
-        for stamp_ns, T in self._fused.items():
-            now = poses.get(stamp_ns)
-            if now is not None and moved(T, now, self._voxel_m, range_m / 2):
-                self._restart(self._voxel_m)
-                return
+        known = [(T, now) for stamp, T in self._fused.items() if (now := poses.get(stamp)) is not None]
+        at_m = self._config.range_m / 2
+        if (self._fused and not known) or any(moved(T, now, self._voxel_m, at_m) for T, now in known):
+            self._restart(self._voxel_m)
 
     def _wanted(self) -> bool:
         return self._out.get_subscription_count() > 0
@@ -143,7 +144,8 @@ class DenseNode(StageNode):
         out = Path(self.graph.out)
         out.mkdir(parents=True, exist_ok=True)
         try:
-            write(out, self._kept.posed, camera, self._config.range_m, np.eye(4), KEYFRAMES_SEEN)
+            limits = self._config.range_m, self._config.voxel_m, self._config.memory_mb
+            write(out, self._kept.posed, camera, *limits, np.eye(4), KEYFRAMES_SEEN)
         except DrpSlamError as error:
             self.problem(error)
 

@@ -30,8 +30,8 @@ STEP_M, STEP_RAD = 0.03, 0.05
 T_GROUND_WORLD = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
 """Maps the first camera's optical frame to x forward, y left, z up (REP-103), assuming that it was level."""
 
-VOXEL_M = 0.02
-"""Voxels of a range of 5 m."""
+VOXEL_M, VOXEL_RANGE_M, MEMORY_MB = 0.02, 5.0, 400.0
+"""Size of the voxels up to that range, beyond which they grow with it; limit of their memory."""
 
 
 def write_dense(out: Path) -> dict[str, Any]:
@@ -57,7 +57,9 @@ def write_dense(out: Path) -> dict[str, Any]:
     def frames() -> Iterator[tuple[Frame, np.ndarray]]:
         yield from posed(sequence, sensor, trajectory, stamps)
 
-    return write(out, frames, sensor.camera, reach_m(sensor.camera, config), T_GROUND_WORLD)
+    range_m = reach_m(sensor.camera, config)
+    voxel_m = VOXEL_M * max(1.0, range_m / VOXEL_RANGE_M)  # larger for a street than for a desk
+    return write(out, frames, sensor.camera, range_m, voxel_m, MEMORY_MB, T_GROUND_WORLD)
 
 
 def write(
@@ -65,6 +67,8 @@ def write(
     frames: Callable[[], Posed],
     camera: Camera,
     range_m: float,
+    voxel_m: float,
+    memory_mb: float,
     T_ground_world: np.ndarray,
     least_weight: float = LEAST_WEIGHT,
 ) -> dict[str, Any]:
@@ -72,8 +76,8 @@ def write(
 
     `frames()` starts a pass over them. Returns the files written. Raises SlamError if there is nothing to fuse.
     """
-    scale = max(1.0, range_m / 5.0)  # voxels grow with the range: a street needs larger ones than a desk
-    dense = fuse(frames, camera, VOXEL_M * scale, range_m, least_weight=least_weight).surface()
+    dense = fuse(frames, camera, voxel_m, range_m, memory_mb, least_weight).surface()
+    scale = max(1.0, range_m / VOXEL_RANGE_M)
     written = [out / name for name in files.DENSE[:4]]
     for path in written:
         dense.write(path, path.stem)

@@ -98,10 +98,6 @@ class DenseKeyframes:
         """Stamps of the keyframes that have a pose, in order."""
         return sorted(stamp for stamp in self._packed if stamp in self._T_map_camera)
 
-    def pose(self, stamp_ns: int) -> np.ndarray:
-        """(4, 4) `T_map_camera` of a placed keyframe."""
-        return self._T_map_camera[stamp_ns]
-
     def posed(self, stamps: list[int] | None = None) -> Iterator[tuple[Frame, np.ndarray]]:
         """Frames of these stamps, by default of all placed keyframes, with their `T_map_camera`."""
         for stamp_ns in self.placed() if stamps is None else stamps:
